@@ -1,0 +1,102 @@
+"""levelsync's own tables, in the PostgreSQL schema ``levelsync`` (semantics, "Where things live").
+
+The migrations create them; `tests/migrations` holds these models equal to the migrations. The application's tables
+are not declared here: what they look like is read from the database (R9b, `service.database.application`).
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Computed,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+SCHEMA = "levelsync"
+metadata = MetaData(schema=SCHEMA)
+_NOW = text("clock_timestamp()")
+
+
+def _when(name: str = "created_at") -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=_NOW)
+
+
+applied_offsets = Table(
+    "applied_offsets",
+    metadata,
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("next_offset", BigInteger, nullable=False),
+    Column("cluster_id", Text, nullable=False, server_default=text("''")),
+    _when("updated_at"),
+)
+"""How far each partition has been applied: `next_offset` is the first offset not yet applied (laws 3 and 5)."""
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("record_timestamp", BigInteger, nullable=False, comment="milliseconds since 1970, as Kafka has it"),
+    Column("key", LargeBinary),
+    Column("value", LargeBinary),
+    Column("value_digest", Text, Computed("coalesce(encode(sha256(value), 'hex'), '')", persisted=True), nullable=False),
+    Column("headers", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("reason", Text, nullable=False),
+    Column("detail", Text, nullable=False, server_default=text("''")),
+    _when("first_seen_at"),
+    Column("attempts", Integer, nullable=False, server_default=text("1")),
+    Column("resolved_at", DateTime(timezone=True)),
+    Column("resolution", Text),
+    UniqueConstraint(
+        "topic", "partition", "offset", "record_timestamp", "value_digest", name="uq_dead_letters_record"
+    ),
+    Index("ix_dead_letters_open", "reason", "id", postgresql_where=text("resolved_at IS NULL")),
+)
+"""Records that can never apply, kept whole (law 4). Open until `resolved_at` is set."""
+
+fences = Table(
+    "fences",
+    metadata,
+    Column("user_id", Integer, primary_key=True, autoincrement=False),
+    Column("specialization", Text, primary_key=True),
+    Column("decided_at", DateTime(timezone=True), nullable=False),
+    Column("level", Integer, nullable=False),
+    Column("decided_by", Text, nullable=False, server_default=text("''")),
+)
+"""One row for each pair that a decision lowered: events that occurred at or before `decided_at` no longer raise it."""
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("topic", Text, nullable=False),
+    Column("key", LargeBinary),
+    Column("value", LargeBinary, nullable=False),
+    Column("headers", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    _when(),
+)
+"""Events on their way to Kafka, written in the transaction that they tell of."""
+
+removed_rows = Table(
+    "removed_rows",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("table_name", Text, nullable=False),
+    Column("row_id", BigInteger, nullable=False),
+    Column("row", JSONB, nullable=False),
+    Column("revision", Text, nullable=False),
+    _when("removed_at"),
+)
+"""Rows of the application that a migration removed as duplicates, as JSON (R2, R9a)."""
