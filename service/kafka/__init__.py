@@ -1,0 +1,1 @@
+"""The Kafka side: connection, producer, topics, consumers, lag."""
