@@ -1,0 +1,33 @@
+"""The producer: what it sends is on every in-sync replica, once and in order, or it says that it failed."""
+
+from __future__ import annotations
+
+from aiokafka import AIOKafkaProducer
+
+from service.kafka.cluster import describe_cluster
+from service.kafka.connection import connection_options
+from service.settings import Settings
+
+MAX_REQUEST_BYTES = 1_000_000
+"""A record larger than this is refused before it is sent; below Kafka's own default of 1 MiB a batch."""
+
+
+async def make_producer(settings: Settings, *, timeout: float = 30) -> AIOKafkaProducer:  # noqa: ASYNC109 - a request's bound
+    """Make a producer, not yet started, with `acks=all`; a send fails after `timeout` seconds.
+
+    It is idempotent on every broker but the embedded one, which cannot.
+
+    Raises:
+        aiokafka.errors.KafkaError: when Kafka does not answer.
+        SettingsError: as `connection_options`.
+    """
+    cluster = await describe_cluster(settings)
+    return AIOKafkaProducer(
+        **connection_options(settings),
+        acks="all",
+        enable_idempotence=not cluster.is_embedded,
+        compression_type="gzip",
+        linger_ms=5,
+        max_request_size=MAX_REQUEST_BYTES,
+        request_timeout_ms=int(timeout * 1000),
+    )

@@ -1,0 +1,67 @@
+"""The topics of the contract: which are missing, and making them (`KAFKA_CREATE_TOPICS`)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from events import TOPICS
+from service.kafka.cluster import Cluster, admin_client, read_cluster
+from service.settings import PREFIX, Settings
+
+_ALREADY_EXISTS = 36  # Kafka's TOPIC_ALREADY_EXISTS: somebody else was faster
+_USUAL_REPLICATION = 3
+_POLL_SECONDS = 0.1
+
+
+class TopicsError(Exception):
+    """Kafka refused to make a topic. The text has the topic and Kafka's reason."""
+
+
+async def ensure_topics(settings: Settings, *, timeout: float = 15) -> list[str]:  # noqa: ASYNC109 - a request's bound
+    """Make the topics of the contract that are missing, if the settings allow it; return those still missing.
+
+    Several processes may do this at once. With `timeout` seconds a request and for the new topics to appear.
+
+    Raises:
+        TopicsError: when Kafka refuses (replication, rights, a policy).
+        TimeoutError: when Kafka took the request and does not show the topics in time.
+        aiokafka.errors.KafkaError: when Kafka does not answer.
+    """
+    async with admin_client(settings, timeout=timeout) as client:
+        cluster = await read_cluster(client)
+        missing = missing_topics(cluster)
+        if not missing or not settings.kafka_create_topics:
+            return missing
+        await _create(client, _new_topics(settings, missing, cluster.brokers))
+        await asyncio.wait_for(_appear(client), timeout)
+    return []
+
+
+def missing_topics(cluster: Cluster) -> list[str]:
+    """The topics of the contract that the cluster does not have."""
+    return [topic for topic in TOPICS if topic not in cluster.partitions]
+
+
+def _new_topics(settings: Settings, names: list[str], brokers: int) -> list[NewTopic]:
+    replication = settings.kafka_topic_replication or min(_USUAL_REPLICATION, brokers)
+    return [NewTopic(name, settings.kafka_topic_partitions, replication) for name in names]
+
+
+async def _create(client: AIOKafkaAdminClient, topics: list[NewTopic]) -> None:
+    answer = await client.create_topics(topics)
+    refused = [
+        f"{topic}: {message or f'error {code}'}"
+        for topic, code, message in answer.topic_errors
+        if code not in {0, _ALREADY_EXISTS}
+    ]
+    if refused:
+        hint = f"make the topics yourself, or see {PREFIX}KAFKA_TOPIC_REPLICATION and the user's rights"
+        raise TopicsError(f"Kafka refused to make {'; '.join(refused)} ({hint})")
+
+
+async def _appear(client: AIOKafkaAdminClient) -> None:
+    """Wait until the broker shows the topics: the controller answers a moment before the brokers know."""
+    while missing_topics(await read_cluster(client)):  # noqa: ASYNC110 - Kafka signals no event
+        await asyncio.sleep(_POLL_SECONDS)
