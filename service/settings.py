@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as SettingsSourceError
 
 PREFIX = "LEVELSYNC_"
 UP_ENV_FILE = Path(".levelsync") / "up.env"
@@ -119,7 +120,7 @@ def load_settings() -> Settings:
     except ValidationError as error:
         lines = [f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
         raise SettingsError("\n".join(lines)) from None
-    except Exception as error:  # pydantic-settings raises its own error for JSON that does not parse
+    except SettingsSourceError as error:  # JSON that does not parse
         raise SettingsError(str(error)) from None
 
 

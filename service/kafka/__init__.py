@@ -1,1 +1,1 @@
-"""The Kafka side: connection, producer, topics, consumers, lag."""
+"""The Kafka side: FastStream's broker, a consumer whose position is the database's, topics, lag."""

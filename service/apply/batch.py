@@ -1,0 +1,133 @@
+"""One batch, one transaction: positions checked, effects, history, dead letters, positions stored (law 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from events import Reason
+from service.apply import dead_letters, positions, targets
+from service.apply.decide import decide
+from service.apply.outcomes import DeadLetter, LevelEvent, Outcome
+from service.apply.positions import Positions
+from service.apply.refusals import Refusals
+from service.apply.screen import screen
+from service.apply.targets import Target
+from service.database.faults import DecideAgain, InstallationFault, Kind, read_fault
+from service.levels import read_curriculum
+
+_CONFLICTS_IN_A_ROW = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one poll delivered: the records, what the position rows must say, and where they are to go."""
+
+    records: dead_letters.Records
+    expected: Positions
+    positions: Positions
+
+
+@dataclass(slots=True)
+class Applied:
+    """What a committed batch did: each event's outcome by index, and the dead letters."""
+
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    letters: list[DeadLetter] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Applier:
+    """Applies batches to one target. Made once for each consumer; remembers refusals in a row."""
+
+    engine: AsyncEngine
+    target: Target
+    apply_since: datetime | None = None
+    refusals: Refusals = field(default_factory=Refusals)
+
+    async def apply(self, batch: Batch, decoded: Sequence[LevelEvent | DeadLetter]) -> Applied:
+        """Apply one batch in one transaction; nothing of it stands when this raises.
+
+        Raises:
+            Evicted, DatabaseWentBack: the position rows are not where this consumer left them.
+            Exception: whatever the database raised; the caller decides by `read_fault` and tries again.
+        """
+        try:
+            return await self._transaction(batch, decoded, deferred=True)
+        except DBAPIError as error:
+            # A deferred constraint speaks at the commit, where no record can be told from another: check at once.
+            if read_fault(error).kind is not Kind.RECORD:
+                raise
+            return await self._transaction(batch, decoded, deferred=False)
+
+    async def _transaction(
+        self, batch: Batch, decoded: Sequence[LevelEvent | DeadLetter], *, deferred: bool
+    ) -> Applied:
+        refusals = self.refusals.copy()
+        async with self.engine.begin() as conn:
+            if not deferred:
+                await conn.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+            await positions.lock_and_check(conn, batch.expected)
+            applied = await self._effects(conn, decoded, refusals)
+            await dead_letters.keep(conn, batch.records, applied.letters)
+            await positions.store(conn, batch.positions)
+        self.refusals = refusals
+        return applied
+
+    async def _effects(
+        self, conn: AsyncConnection, decoded: Sequence[LevelEvent | DeadLetter], refusals: Refusals
+    ) -> Applied:
+        curriculum = await read_curriculum(conn)
+        if curriculum.empty:
+            raise InstallationFault("the table specializations is empty: no level can be checked against a maximum")
+        screened = screen(decoded, curriculum, self.apply_since)
+        applied = Applied(dict.fromkeys(screened.superseded, Outcome.SUPERSEDED), screened.letters)
+        await self._split(conn, screened.events, refusals, applied)
+        applied.outcomes |= {letter.index: Outcome.DEAD_LETTERED for letter in applied.letters}
+        return applied
+
+    async def _split(
+        self, conn: AsyncConnection, events: Sequence[LevelEvent], refusals: Refusals, applied: Applied
+    ) -> None:
+        """Apply events; where one is refused, halve until it stands alone and becomes a dead letter (law 4)."""
+        if not events:
+            return
+        try:
+            await self._segment(conn, events, refusals, applied)
+        except DBAPIError as error:
+            fault = read_fault(error)
+            if fault.kind is not Kind.RECORD:
+                raise
+            if len(events) == 1:
+                refusals.refused(events[0].user_id, fault)
+                letter = DeadLetter(events[0].index, Reason.REFUSED_BY_DATABASE, fault.message)
+                applied.letters.append(letter)
+                return
+            middle = len(events) // 2
+            await self._split(conn, events[:middle], refusals, applied)
+            await self._split(conn, events[middle:], refusals, applied)
+
+    async def _segment(
+        self, conn: AsyncConnection, events: Sequence[LevelEvent], refusals: Refusals, applied: Applied
+    ) -> None:
+        """Lock, find, decide and write in a savepoint; a conflict means: decide again, on what is there now."""
+        for tries_left in reversed(range(_CONFLICTS_IN_A_ROW)):
+            try:
+                async with conn.begin_nested():
+                    found = await targets.lock_and_find(conn, self.target, events)
+                    decision = decide(events, found)
+                    await targets.write(conn, self.target, decision)
+            except DecideAgain:
+                if not tries_left:
+                    raise
+            else:
+                break
+        if decision.changes:
+            refusals.accepted()
+        applied.outcomes |= decision.outcomes
+        applied.letters += decision.letters

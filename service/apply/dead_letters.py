@@ -1,0 +1,59 @@
+"""Keeping records that can never apply, whole (law 4)."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from aiokafka import ConsumerRecord
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.apply import sql
+from service.apply.outcomes import DeadLetter
+
+Records = Sequence[ConsumerRecord]
+
+
+async def keep(conn: AsyncConnection, records: Records, letters: Sequence[DeadLetter]) -> None:
+    """Write the letters of one batch. Where that fails, the batch fails with it: a letter is never dropped."""
+    if not letters:
+        return
+    whole = [records[letter.index] for letter in letters]
+    await conn.execute(
+        sql.ADD_DEAD_LETTERS,
+        {
+            "topics": [record.topic for record in whole],
+            "partitions": [record.partition for record in whole],
+            "offsets": [record.offset for record in whole],
+            "timestamps": [record.timestamp for record in whole],
+            "keys": [record.key for record in whole],
+            "values": [record.value for record in whole],
+            "headers": [json.dumps([header_as_json(*header) for header in record.headers]) for record in whole],
+            "reasons": [letter.reason.value for letter in letters],
+            "details": [_storable(letter.detail) for letter in letters],
+        },
+    )
+
+
+def header_as_json(name: str, value: bytes | None) -> dict[str, Any]:
+    """One header: ``value`` as text, or ``base64`` where it is no text that PostgreSQL's JSON can hold."""
+    if "\0" in name:
+        return {"key_base64": base64.b64encode(name.encode()).decode()} | _value_as_json(value)
+    return {"key": name} | _value_as_json(value)
+
+
+def _value_as_json(value: bytes | None) -> dict[str, str | None]:
+    if value is None:
+        return {"value": None}
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    return {"value": text} if "\0" not in text else {"base64": base64.b64encode(value).decode()}
+
+
+def _storable(detail: str) -> str:
+    """Text as PostgreSQL takes it: no NUL, no lone surrogate."""
+    return detail.replace("\0", "").encode("utf-8", "replace").decode()

@@ -1,0 +1,74 @@
+"""Raw record → event or dead letter. Pure: it knows no I/O library (held by import-linter)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from events import ContractViolation, LicenseAdvanced, ProgressLeveledUp, Reason, read
+from service.apply.outcomes import DeadLetter, LevelEvent
+
+FIRST_TIMESTAMP_HEADER = "levelsync-first-timestamp"
+"""A replayed dead letter carries its first record's timestamp (milliseconds) here (law 2)."""
+
+_TIMESTAMP_DIGITS = 15
+_HISTORY_NAMES = {ProgressLeveledUp: "ProgressLeveledUp", LicenseAdvanced: "LicenseAdvanced"}
+
+
+class Record(Protocol):
+    """What decoding needs of a Kafka record (aiokafka's ConsumerRecord has it)."""
+
+    topic: str
+    timestamp: int
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+def decode(records: Sequence[Record]) -> list[LevelEvent | DeadLetter]:
+    """Read every record of a batch, in order; a bad one becomes a dead letter and its neighbours go on."""
+    return [_decode_one(index, record) for index, record in enumerate(records)]
+
+
+def _decode_one(index: int, record: Record) -> LevelEvent | DeadLetter:
+    timestamp = _first_timestamp(record)
+    try:
+        received = read(record.topic, record.value, record.headers, timestamp)
+    except ContractViolation as violation:
+        return DeadLetter(index, violation.reason, violation.detail)
+    event: Any = received.event
+    name = _HISTORY_NAMES.get(type(event))
+    if name is None:
+        return DeadLetter(index, Reason.UNKNOWN_TYPE, f"{type(event).__name__} raises no level")
+    occurred_at = received.occurred_at
+    return LevelEvent(
+        index,
+        event.user_id,
+        event.specialization,
+        event.to_level,
+        occurred_at,
+        _not_after(occurred_at, timestamp),
+        f"{name} {received.source} {received.id}",
+    )
+
+
+def _first_timestamp(record: Record) -> int:
+    """The record's timestamp in milliseconds; for a replayed dead letter its first record's, where that is older."""
+    for name, value in record.headers:
+        if name == FIRST_TIMESTAMP_HEADER:
+            return _smaller(record.timestamp, value)
+    return record.timestamp
+
+
+def _smaller(timestamp: int, header: bytes | None) -> int:
+    """A header that is no number is ignored, as all foreign headers are (law 4)."""
+    if header is None or len(header) > _TIMESTAMP_DIGITS or not header.isdigit():
+        return timestamp
+    return min(timestamp, int(header))
+
+
+def _not_after(occurred_at: datetime, timestamp_ms: int) -> datetime:
+    """The smaller of the two times; a timestamp that is not usable does not count."""
+    if timestamp_ms <= 0 or occurred_at.timestamp() * 1000 <= timestamp_ms:
+        return occurred_at
+    return datetime.fromtimestamp(timestamp_ms / 1000, UTC)

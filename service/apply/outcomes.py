@@ -1,0 +1,48 @@
+"""What an event did to its target: the words of the semantics as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from events import Reason
+
+Pair = tuple[int, str]
+"""A user's id and the specialization as `specializations` writes it."""
+
+
+class Outcome(StrEnum):
+    """What became of one event (label of ``levelsync_events_total``)."""
+
+    APPLIED = "applied"
+    CREATED = "created"
+    EQUAL = "equal"
+    AHEAD = "ahead"
+    SUPERSEDED = "superseded"
+    DEAD_LETTERED = "dead_lettered"
+
+
+@dataclass(frozen=True, slots=True)
+class LevelEvent:
+    """One event, read: who, where to, when, and where it stands in its batch."""
+
+    index: int
+    user_id: int
+    specialization: str
+    to_level: int
+    occurred_at: datetime
+    """When it happened, as the application's tables get to see it."""
+    decided_at: datetime
+    """Its time for comparisons with a decision: the smaller of `occurred_at` and the record's timestamp (law 2)."""
+    origin: str
+    """Type, source and id: the reason of the history row it may leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that can never apply, and why."""
+
+    index: int
+    reason: Reason
+    detail: str

@@ -1,0 +1,107 @@
+"""How far each partition has been applied, kept in the transaction of the effects (law 3).
+
+`starting_point` is pure: where a consumer begins, given what Kafka and the database say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import TopicPartition
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.apply import sql
+
+Positions = Mapping[TopicPartition, int]
+
+
+class Evicted(Exception):  # noqa: N818 - an event in the group's life, not an error of ours
+    """The position row is higher than this consumer left it: another member owns the partition now."""
+
+
+class DatabaseWentBack(Exception):  # noqa: N818 - as above
+    """The position row is lower than this consumer left it: a failover or a restore; work starts again there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A position row: the next offset to apply, and the Kafka cluster that it counts on."""
+
+    next_offset: int
+    cluster_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where to begin a partition: seek there; `row` is what the position row must say; `lost` records are gone."""
+
+    seek: int
+    row: int
+    lost: int = 0
+    anew: bool = False
+
+
+def starting_point(
+    committed: int | None, stored: Stored | None, cluster_id: str, log_start: int, log_end: int
+) -> Start:
+    """The smaller of the group's commit and the position row (law 3).
+
+    Begun anew at the earliest record: without a commit, on another cluster, or when a position lies beyond the
+    partition's end (a topic made anew, or cut off). Records below `log_start` that were never applied are lost to
+    retention.
+    """
+    if committed is None or (stored is not None and stored.cluster_id not in {"", cluster_id}):
+        return Start(log_start, log_start, anew=True)
+    row = stored.next_offset if stored else 0
+    if max(committed, row) > log_end:
+        return Start(log_start, log_start, anew=True)
+    position = min(committed, row)
+    seek = max(position, log_start)
+    return Start(seek, max(row, seek), lost=seek - position)
+
+
+async def read_positions(conn: AsyncConnection, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Stored]:
+    """The position rows that there are."""
+    rows = await conn.execute(sql.READ_POSITIONS, _keys(sorted(partitions)))
+    return {TopicPartition(r.topic, r.partition): Stored(r.next_offset, r.cluster_id) for r in rows}
+
+
+async def set_position(conn: AsyncConnection, partition: TopicPartition, offset: int, cluster_id: str) -> None:
+    """Write a position row whatever it said before: only for a partition that starts."""
+    values = {"topic": partition.topic, "partition": partition.partition}
+    await conn.execute(sql.SET_POSITION, values | {"next_offset": offset, "cluster_id": cluster_id})
+
+
+async def lock_and_check(conn: AsyncConnection, expected: Positions) -> None:
+    """Lock the position rows and compare them with what this consumer found or stored there last.
+
+    Raises:
+        Evicted: a row is higher.
+        DatabaseWentBack: a row is lower, or not there any more.
+    """
+    partitions = sorted(expected)
+    rows = await conn.execute(sql.LOCK_POSITIONS, _keys(partitions))
+    found = {TopicPartition(r.topic, r.partition): r.next_offset for r in rows}
+    for partition in partitions:
+        row, left = found.get(partition, -1), expected[partition]
+        if row != left:
+            name = f"{partition.topic}-{partition.partition}"
+            raise (Evicted if row > left else DatabaseWentBack)(f"{name}: row at {row}, left at {left}")
+
+
+async def store(conn: AsyncConnection, positions: Positions) -> None:
+    """Move the rows to where this consumer has got to; a replay leaves them."""
+    partitions = sorted(positions)
+    values = _keys(partitions) | {"offsets": [positions[partition] for partition in partitions]}
+    await conn.execute(sql.STORE_POSITIONS, values)
+
+
+def after(expected: Positions, positions: Positions) -> dict[TopicPartition, int]:
+    """What the rows say once `positions` were stored over `expected`."""
+    return {partition: max(left, positions.get(partition, 0)) for partition, left in expected.items()}
+
+
+def _keys(partitions: list[TopicPartition]) -> dict[str, list[Any]]:
+    return {"topics": [p.topic for p in partitions], "partitions": [p.partition for p in partitions]}

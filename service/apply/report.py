@@ -1,0 +1,43 @@
+"""One line a batch, one a dead letter, and the metrics: told after the commit, when they are true."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import structlog
+
+from events import LICENSE_ADVANCED_TOPIC, LICENSE_ADVANCED_TYPE, PROGRESS_LEVELED_UP_TOPIC, PROGRESS_LEVELED_UP_TYPE
+from service import metrics
+from service.apply.batch import Applied, Batch
+from service.apply.outcomes import DeadLetter, LevelEvent, Outcome
+
+log = structlog.get_logger(__name__)
+_TYPES = {PROGRESS_LEVELED_UP_TOPIC: PROGRESS_LEVELED_UP_TYPE, LICENSE_ADVANCED_TOPIC: LICENSE_ADVANCED_TYPE}
+_WRITTEN = (Outcome.APPLIED, Outcome.CREATED)
+
+
+def batch(
+    topic: str, done: Batch, decoded: Sequence[LevelEvent | DeadLetter], applied: Applied, seconds: float
+) -> None:
+    """Count and log one committed batch."""
+    kind, counts = _TYPES[topic], Counter(applied.outcomes.values())
+    for outcome, count in counts.items():
+        metrics.EVENTS.labels(kind, outcome.value).inc(count)
+    metrics.BATCH_SECONDS.labels(kind).observe(seconds)
+    metrics.BATCH_RECORDS.labels(kind).observe(len(done.records))
+    _observe_delays(kind, decoded, applied)
+    for letter in applied.letters:
+        record = done.records[letter.index]
+        at = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+        log.warning("dead letter", **at, reason=letter.reason.value, detail=letter.detail[:500])
+    named = {outcome.value: count for outcome, count in counts.items()}
+    log.info("batch applied", topic=topic, records=len(done.records), seconds=round(seconds, 4), **named)
+
+
+def _observe_delays(kind: str, decoded: Sequence[LevelEvent | DeadLetter], applied: Applied) -> None:
+    observe, now = metrics.EVENT_DELAY.labels(kind).observe, datetime.now(UTC).timestamp()
+    for item in decoded:
+        if isinstance(item, LevelEvent) and applied.outcomes.get(item.index) in _WRITTEN:
+            observe(max(0.0, now - item.occurred_at.timestamp()))

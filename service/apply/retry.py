@@ -1,0 +1,79 @@
+"""A fault that may pass is retried with exponential backoff and jitter for as long as it lasts (law 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+import structlog
+from tenacity import AsyncRetrying, RetryCallState, retry_if_not_exception_type, wait_random_exponential
+
+from service import metrics
+from service.apply.positions import DatabaseWentBack, Evicted
+from service.database.faults import InstallationFault, Kind, read_fault
+from service.health import Health
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+LONGEST_WAIT = 5.0
+"""Seconds between attempts at most, so that work goes on within seconds of a fault's end."""
+
+
+class GivenUp(Exception):  # noqa: N818 - a decision, not an error
+    """The batch's partitions were given to another member while its fault lasted."""
+
+
+class Owner(Protocol):
+    """Who is trying: it says whether the work is still its own, and shows that it is being retried."""
+
+    retrying: bool
+
+    @property
+    def owns_batch(self) -> bool:
+        """Whether the batch in hand is still this consumer's."""
+
+
+async def until_applied(attempt: Callable[[], Awaitable[T]], owner: Owner, health: Health) -> T:
+    """Call `attempt` until it succeeds.
+
+    Raises:
+        GivenUp: the partitions were given away meanwhile.
+        Evicted, DatabaseWentBack: as `attempt` raised them; they are not retried.
+    """
+    retrying = AsyncRetrying(
+        wait=wait_random_exponential(multiplier=0.1, max=LONGEST_WAIT),
+        retry=retry_if_not_exception_type((Evicted, DatabaseWentBack, GivenUp)),
+        before_sleep=lambda state: _note(state, owner, health),
+        reraise=True,
+    )
+    try:
+        return await retrying(_while_owned, attempt, owner)
+    finally:
+        owner.retrying = False
+        health.clear("appliers", owner)
+
+
+async def _while_owned(attempt: Callable[[], Awaitable[T]], owner: Owner) -> T:
+    if not owner.owns_batch:
+        raise GivenUp("a rebalance came while the batch was retried")
+    return await attempt()
+
+
+def _note(state: RetryCallState, owner: Owner, health: Health) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    if error is None:
+        return
+    fault = read_fault(error)
+    kind = fault.kind if fault.kind is not Kind.RECORD else Kind.INSTALLATION
+    owner.retrying = True
+    metrics.RETRIES.labels(kind.value).inc()
+    health.report("appliers", owner, f"{kind.value}: {fault.message}")
+    say = log.error if kind is Kind.INSTALLATION else log.warning
+    say(
+        "batch is retried",
+        attempt=state.attempt_number,
+        cause=kind.value,
+        sqlstate=fault.sqlstate,
+        error=fault.message,
+        bug=None if fault.sqlstate or isinstance(error, InstallationFault | OSError) else type(error).__name__,
+    )

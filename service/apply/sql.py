@@ -1,0 +1,164 @@
+"""Every statement of the appliers. The rest of `service.apply` holds no SQL.
+
+Arrays are unnested and joined by key. Statements are kept apart (lock, then fences, then write) because under READ
+COMMITTED a statement's snapshot is older than the lock it waits for, and because one large statement falls to a
+fraction of its speed once PostgreSQL takes a generic plan for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import TextClause, text
+
+LOCK_LICENSES = text("""
+    SELECT l.id, k.user_id, k.specialization, l.current_level AS level,
+           l.specialization_type = k.specialization AS exact
+      FROM unnest(CAST(:users AS int[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
+      JOIN public.user_licenses l
+        ON l.user_id = k.user_id AND upper(l.specialization_type) = upper(k.specialization)
+     ORDER BY l.user_id, l.specialization_type, l.id
+       FOR NO KEY UPDATE OF l
+""")
+"""Lock the licenses of pairs in key order. Matched without case: a license written in another case is the pair's."""
+
+LOCK_PROGRESS = text("""
+    SELECT p.id, k.user_id, k.specialization, p.current_level AS level, true AS exact
+      FROM unnest(CAST(:users AS int[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
+      JOIN public.specialization_progress p
+        ON p.student_id = k.user_id AND p.specialization_id = k.specialization
+     ORDER BY p.student_id, p.specialization_id
+       FOR NO KEY UPDATE OF p
+""")
+"""Lock the progress rows of pairs in key order."""
+
+READ_FENCES = text("""
+    SELECT f.user_id, f.specialization, f.decided_at
+      FROM unnest(CAST(:users AS int[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
+      JOIN levelsync.fences f ON f.user_id = k.user_id AND f.specialization = k.specialization
+""")
+"""Read the fences of pairs: always in a later statement than the one that locks (law 6)."""
+
+LOCK_USERS = text("SELECT id FROM public.users WHERE id = ANY(CAST(:users AS int[])) ORDER BY id FOR KEY SHARE")
+"""Which users exist; the lock is the one their new rows' foreign keys take anyway."""
+
+RAISE_LICENSES = text("""
+    UPDATE public.user_licenses AS l
+       SET current_level = v.level, max_achieved_level = greatest(l.max_achieved_level, v.level),
+           last_advanced_at = v.advanced_at, updated_at = clock_timestamp()
+      FROM unnest(CAST(:ids AS bigint[]), CAST(:levels AS int[]), CAST(:times AS timestamptz[]))
+           AS v (id, level, advanced_at)
+     WHERE l.id = v.id
+""")
+"""Write the levels of licenses that are locked already."""
+
+RAISE_PROGRESS = text("""
+    UPDATE public.specialization_progress AS p
+       SET current_level = v.level, last_activity = v.advanced_at, updated_at = clock_timestamp()
+      FROM unnest(CAST(:ids AS bigint[]), CAST(:levels AS int[]), CAST(:times AS timestamptz[]))
+           AS v (id, level, advanced_at)
+     WHERE p.id = v.id
+""")
+"""Write the levels of progress rows that are locked already; XP and the counts stay."""
+
+ADD_HISTORY = text("""
+    INSERT INTO public.license_progressions (user_license_id, from_level, to_level, advancement_reason, advanced_at)
+    SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:froms AS int[]), CAST(:tos AS int[]),
+                         CAST(:reasons AS text[]), CAST(:times AS timestamptz[]))
+""")
+"""One row for every rise of a license (law 1)."""
+
+_NEW_ROWS = """
+    FROM unnest(CAST(:users AS int[]), CAST(:specializations AS text[]), CAST(:levels AS int[]),
+                CAST(:created AS timestamptz[]), CAST(:advanced AS timestamptz[]))
+         AS v (user_id, specialization, level, created_at, advanced_at)
+"""
+
+
+def _extra(table: str, columns: Iterable[str]) -> tuple[str, str, str]:
+    """Columns of the application that only its own defaults can fill (R9b): names, values, where they come from.
+
+    jsonb_populate_record lets PostgreSQL itself turn each JSON value into its column's type.
+    """
+    quoted = ['"' + name.replace('"', '""') + '"' for name in columns]
+    if not quoted:
+        return "", "", ""
+    names = "".join(f", {name}" for name in quoted)
+    values = "".join(f", d.{name}" for name in quoted)
+    source = f" CROSS JOIN jsonb_populate_record(NULL::{table}, CAST(:defaults AS jsonb)) AS d"
+    return names, values, source
+
+
+def create_licenses(extra_columns: Iterable[str]) -> TextClause:
+    """Insert missing licenses, returning those made; a conflict makes none and means: decide again (law 1)."""
+    names, values, source = _extra("public.user_licenses", extra_columns)
+    return text(f"""
+        INSERT INTO public.user_licenses (user_id, specialization_type, current_level, max_achieved_level,
+                                          started_at, last_advanced_at, created_at, updated_at{names})
+        SELECT v.user_id, v.specialization, v.level, v.level,
+               v.created_at, v.advanced_at, clock_timestamp(), clock_timestamp(){values}
+        {_NEW_ROWS}{source}
+        ON CONFLICT (user_id, specialization_type) DO NOTHING
+        RETURNING id, user_id, specialization_type AS specialization
+    """)
+
+
+def create_progress(extra_columns: Iterable[str]) -> TextClause:
+    """Insert missing progress rows with the application's own beginnings (no XP, nothing completed)."""
+    names, values, source = _extra("public.specialization_progress", extra_columns)
+    return text(f"""
+        INSERT INTO public.specialization_progress (student_id, specialization_id, current_level, total_xp,
+            completed_sessions, completed_projects, theory_hours_completed, practice_hours_completed,
+            last_activity, created_at, updated_at{names})
+        SELECT v.user_id, v.specialization, v.level, 0, 0, 0, 0, 0,
+               v.advanced_at, clock_timestamp(), clock_timestamp(){values}
+        {_NEW_ROWS}{source}
+        ON CONFLICT (student_id, specialization_id) DO NOTHING
+        RETURNING id, student_id AS user_id, specialization_id AS specialization
+    """)
+
+
+ADD_DEAD_LETTERS = text("""
+    INSERT INTO levelsync.dead_letters
+           (topic, partition, "offset", record_timestamp, key, value, headers, reason, detail)
+    SELECT v.topic, v.partition, v."offset", v.record_timestamp, v.key, v.value, v.headers, v.reason, v.detail
+      FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[]), CAST(:offsets AS bigint[]),
+                  CAST(:timestamps AS bigint[]), CAST(:keys AS bytea[]), CAST(:values AS bytea[]),
+                  CAST(:headers AS jsonb[]), CAST(:reasons AS text[]), CAST(:details AS text[]))
+           AS v (topic, partition, "offset", record_timestamp, key, value, headers, reason, detail)
+        ON CONFLICT (topic, partition, "offset", record_timestamp, value_digest) DO NOTHING
+""")
+"""Keep records whole; one that is read again is the same letter (law 3)."""
+
+LOCK_POSITIONS = text("""
+    SELECT a.topic, a.partition, a.next_offset
+      FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[])) AS k (topic, partition)
+      JOIN levelsync.applied_offsets a ON a.topic = k.topic AND a.partition = k.partition
+     ORDER BY a.topic, a.partition
+       FOR NO KEY UPDATE OF a
+""")
+"""Lock the position rows of a batch, to compare them with what this consumer found or stored last (law 3)."""
+
+STORE_POSITIONS = text("""
+    UPDATE levelsync.applied_offsets AS a
+       SET next_offset = greatest(a.next_offset, v.next_offset), updated_at = clock_timestamp()
+      FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[]), CAST(:offsets AS bigint[]))
+           AS v (topic, partition, next_offset)
+     WHERE a.topic = v.topic AND a.partition = v.partition
+""")
+"""Move positions forward; a replay leaves them (law 3)."""
+
+READ_POSITIONS = text("""
+    SELECT a.topic, a.partition, a.next_offset, a.cluster_id
+      FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[])) AS k (topic, partition)
+      JOIN levelsync.applied_offsets a ON a.topic = k.topic AND a.partition = k.partition
+""")
+"""Where the partitions of a new assignment stand."""
+
+SET_POSITION = text("""
+    INSERT INTO levelsync.applied_offsets (topic, partition, next_offset, cluster_id)
+    VALUES (:topic, :partition, :next_offset, :cluster_id)
+        ON CONFLICT (topic, partition) DO UPDATE
+       SET next_offset = excluded.next_offset, cluster_id = excluded.cluster_id, updated_at = clock_timestamp()
+""")
+"""Start a partition's position anew."""

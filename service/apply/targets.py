@@ -1,0 +1,133 @@
+"""The two targets of events: licenses (of ProgressLeveledUp) and progress (of LicenseAdvanced).
+
+The only code that writes an event's effect. Each call runs inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import TextClause
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.apply import sql
+from service.apply.decide import Change, Decision, Found, Rise, TargetRow
+from service.apply.outcomes import LevelEvent, Pair
+from service.database.faults import DecideAgain
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One of the two tables: its statements, the application's own defaults, and whether it has a history."""
+
+    lock: TextClause
+    raise_rows: TextClause
+    create_rows: TextClause
+    defaults: str
+    """JSON object for the columns that only the application can fill (R9b)."""
+    keeps_history: bool
+
+
+def license_target(defaults: Mapping[str, Any]) -> Target:
+    """`user_licenses`, whose rises are kept in `license_progressions`."""
+    create = sql.create_licenses(defaults)
+    return Target(sql.LOCK_LICENSES, sql.RAISE_LICENSES, create, json.dumps(defaults), keeps_history=True)
+
+
+def progress_target(defaults: Mapping[str, Any]) -> Target:
+    """`specialization_progress`, which has no history."""
+    create = sql.create_progress(defaults)
+    return Target(sql.LOCK_PROGRESS, sql.RAISE_PROGRESS, create, json.dumps(defaults), keeps_history=False)
+
+
+async def lock_and_find(conn: AsyncConnection, target: Target, events: Sequence[LevelEvent]) -> Found:
+    """Lock the events' target rows in key order, then read fences and users in later statements (laws 1, 2, 6)."""
+    pairs = sorted({(event.user_id, event.specialization) for event in events})
+    keys = _keys(pairs)
+    rows = _rows(await conn.execute(target.lock, keys))
+    fences = {(f.user_id, f.specialization): f.decided_at for f in await conn.execute(sql.READ_FENCES, keys)}
+    users = await _existing_users(conn, {user for user, spec in pairs if (user, spec) not in rows})
+    return Found(rows, fences, users)
+
+
+async def write(conn: AsyncConnection, target: Target, decision: Decision) -> None:
+    """Write a decision made under the locks of `lock_and_find`.
+
+    Raises:
+        DecideAgain: another transaction made one of the missing rows first.
+    """
+    changes = sorted(decision.changes.values(), key=lambda change: change.pair)
+    ids = {change.pair: change.row_id for change in changes if change.row_id is not None}
+    await _raise_existing(conn, target, [change for change in changes if change.row_id is not None])
+    ids |= await _create_missing(conn, target, [change for change in changes if change.row_id is None])
+    if target.keeps_history:
+        await add_history(conn, decision.rises, ids)
+
+
+async def add_history(conn: AsyncConnection, rises: Sequence[Rise], ids: Mapping[Pair, int]) -> None:
+    """One `license_progressions` row for each rise; `ids` are the licenses' ids."""
+    if rises:
+        await conn.execute(
+            sql.ADD_HISTORY,
+            {
+                "ids": [ids[rise.pair] for rise in rises],
+                "froms": [rise.from_level for rise in rises],
+                "tos": [rise.to_level for rise in rises],
+                "reasons": [rise.origin for rise in rises],
+                "times": [rise.occurred_at for rise in rises],
+            },
+        )
+
+
+def _keys(pairs: Sequence[Pair]) -> dict[str, list[Any]]:
+    return {"users": [user for user, _ in pairs], "specializations": [spec for _, spec in pairs]}
+
+
+def _rows(found: Iterable[Any]) -> dict[Pair, TargetRow]:
+    """The row of each pair. Where two differ only in the case of their name, the exactly named one is the pair's."""
+    rows: dict[Pair, TargetRow] = {}
+    exact: set[Pair] = set()
+    for row in found:
+        pair = (row.user_id, row.specialization)
+        if pair not in exact:
+            rows[pair] = TargetRow(row.id, row.level or 0)
+        if row.exact:
+            exact.add(pair)
+    return rows
+
+
+async def _existing_users(conn: AsyncConnection, users: Collection[int]) -> set[int]:
+    if not users:
+        return set()
+    return set((await conn.execute(sql.LOCK_USERS, {"users": sorted(users)})).scalars())
+
+
+async def _raise_existing(conn: AsyncConnection, target: Target, changes: Sequence[Change]) -> None:
+    if changes:
+        await conn.execute(
+            target.raise_rows,
+            {
+                "ids": [change.row_id for change in changes],
+                "levels": [change.level for change in changes],
+                "times": [change.advanced_at for change in changes],
+            },
+        )
+
+
+async def _create_missing(conn: AsyncConnection, target: Target, changes: Sequence[Change]) -> dict[Pair, int]:
+    if not changes:
+        return {}
+    values = _keys([change.pair for change in changes]) | {
+        "levels": [change.level for change in changes],
+        "created": [change.created_at for change in changes],
+        "advanced": [change.advanced_at for change in changes],
+    }
+    if ":defaults" in target.create_rows.text:
+        values["defaults"] = target.defaults
+    made = {(row.user_id, row.specialization): row.id for row in await conn.execute(target.create_rows, values)}
+    if len(made) < len(changes):
+        raise DecideAgain(f"{len(changes) - len(made)} rows were made by somebody else meanwhile")
+    return made

@@ -1,0 +1,36 @@
+"""What `/readyz` and `/livez` answer: problems by component, reported where they are met."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Health:
+    """Problems of this process. Ready without any; alive as long as no consumer stands still for no reason."""
+
+    problems: dict[tuple[str, Hashable], str] = field(default_factory=dict)
+    stalled: str = ""
+    """Why the process should be restarted, or ''."""
+
+    def report(self, component: str, who: object, problem: str) -> None:
+        """`who` of `component` has a problem; a later report replaces it."""
+        self.problems[component, id(who)] = problem
+
+    def clear(self, component: str, who: object) -> None:
+        """`who` of `component` is well again."""
+        self.problems.pop((component, id(who)), None)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every component is well."""
+        return not self.problems and not self.stalled
+
+    def by_component(self) -> dict[str, list[str]]:
+        """Problems, named once each."""
+        listed: dict[str, list[str]] = {}
+        for (component, _), problem in self.problems.items():
+            if problem not in listed.setdefault(component, []):
+                listed[component].append(problem)
+        return listed

@@ -1,0 +1,285 @@
+"""An AIOKafkaConsumer for FastStream's subscribers that never passes a record (laws 3 and 4).
+
+FastStream polls `getmany` and hands the records to the handler. This class changes what a poll is:
+
+- a new assignment starts where the database and the group's commit say, before any record of it is delivered;
+- a poll that fails rewinds every partition: aiokafka may have drained some of them already;
+- a batch that its handler did not finish is delivered again: FastStream swallows a handler's error;
+- offsets that deliver no record are stored when no batch is in hand;
+- a poll comes back only with records, because FastStream sleeps after an empty one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import structlog
+from aiokafka import (
+    AIOKafkaConsumer,
+    ConsumerRebalanceListener,
+    ConsumerRecord,
+    OffsetAndMetadata,
+    TopicPartition,
+)
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
+
+from service.apply.batch import Batch
+
+log = structlog.get_logger(__name__)
+
+COMMIT_TIMEOUT = 5.0
+"""Seconds to wait for a commit: it is repeated with the next one, so waiting longer only delays the next batch."""
+DRAIN_TIMEOUT = 20.0
+"""Seconds a rebalance waits for the batch in hand; must stay below the group's rebalance timeout."""
+EVICTION_WAIT = 10.0
+"""Seconds to wait for the group's word after another member was seen to own a partition."""
+POLL_BACKOFF = 1.0
+"""Seconds between polls while polls fail."""
+
+
+# A rebalance came between two steps of a poll, or the fetcher was quicker than our first seek: nothing to report.
+_ONLY_A_REBALANCE = (IllegalStateError, NoOffsetForPartitionError)
+
+
+class PositionKeeper(Protocol):
+    """Where positions are kept (`service.apply.keeper` keeps them in PostgreSQL)."""
+
+    async def start(
+        self,
+        committed: Mapping[TopicPartition, int | None],
+        log_starts: Mapping[TopicPartition, int],
+        log_ends: Mapping[TopicPartition, int],
+    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+        """Where to seek, and what the position rows say, for every partition of a new assignment."""
+
+    async def store_idle(self, expected: Mapping[TopicPartition, int], positions: Mapping[TopicPartition, int]) -> None:
+        """Store positions that moved past offsets without records."""
+
+
+class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships no types
+    """See the module's docstring. One subscriber uses one consumer, from one task."""
+
+    def __init__(self, *topics: str, keeper: PositionKeeper, max_bytes: int, **options: Any) -> None:
+        super().__init__(*topics, **options)
+        self._keeper = keeper
+        self._max_bytes = max_bytes
+        self._epoch = 0
+        self._started_epoch = 0
+        self._expected: dict[TopicPartition, int] = {}
+        self._applied: dict[TopicPartition, int] = {}
+        self._uncommitted: dict[TopicPartition, int] = {}
+        self._evicted_at: float | None = None
+        self._batch: Batch | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.retrying = False
+        """True while a fault that passes is being retried: standing still is then no stall."""
+
+    def subscribe(self, topics: Any = (), pattern: Any = None, listener: Any = None) -> None:  # noqa: ARG002 - FastStream's only logs
+        """Subscribe with our own rebalance listener."""
+        super().subscribe(topics=topics, pattern=pattern, listener=_Rebalance(self))
+
+    # --- what a subscriber's handler uses
+
+    @property
+    def batch(self) -> Batch:
+        """The batch in hand.
+
+        Raises:
+            LookupError: no batch is in hand.
+        """
+        if self._batch is None:
+            raise LookupError("no batch is in hand")
+        return self._batch
+
+    @property
+    def owns_batch(self) -> bool:
+        """Whether the partitions of the batch in hand are still this consumer's."""
+        return self._epoch == self._started_epoch
+
+    def owned_positions(self) -> dict[TopicPartition, int]:
+        """Where each started partition has got to: the offset after the last applied one."""
+        return dict(self._applied) if self.owns_batch else {}
+
+    async def finish(self, expected: Mapping[TopicPartition, int]) -> None:
+        """The batch in hand is in the database: `expected` is what its position rows say now. Commit it to Kafka."""
+        positions = self.batch.positions
+        self._expected |= expected
+        self._applied |= positions
+        self._uncommitted |= positions
+        try:
+            await self._commit()
+        finally:
+            self._let_go()  # after the commit: a rebalance that waits for this batch waits for its commit too
+
+    def abandon(self, *, wait_for_rebalance: bool) -> None:
+        """Give the batch in hand up; its partitions start again from the database and the group's commit."""
+        self._let_go()
+        self._started_epoch = -1
+        self._evicted_at = time.monotonic() if wait_for_rebalance else None
+
+    # --- what FastStream calls
+
+    async def getmany(
+        self,
+        *partitions: TopicPartition,  # noqa: ARG002 - FastStream polls all
+        timeout_ms: int = 0,
+        max_records: int | None = None,
+    ) -> dict[TopicPartition, list[ConsumerRecord]]:
+        """Wait for the next records, however long it takes; never empty."""
+        while True:
+            try:
+                records = await self._poll(timeout_ms, max_records)
+            except (ConsumerStoppedError, asyncio.CancelledError):
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a poll raises, no drained record may be passed
+                await self._poll_failed(error)
+            else:
+                self.retrying = False
+                if records:
+                    return records
+
+    async def _poll(self, timeout_ms: int, max_records: int | None) -> dict[TopicPartition, list[ConsumerRecord]]:
+        if self._batch is not None:
+            log.error("a batch was not finished: it is delivered again")
+            self.abandon(wait_for_rebalance=False)
+        if self._started_epoch != self._epoch:
+            await self._start_partitions()
+        epoch = self._epoch
+        records = await super().getmany(timeout_ms=timeout_ms, max_records=max_records)
+        if epoch != self._epoch or not self._expected.keys() >= records.keys():
+            return {}  # of an assignment that has not started yet: it seeks, so nothing is passed
+        records = self._bounded(records)
+        positions = {tp: await self.position(tp) for tp in self._expected}
+        if records:
+            self._take(records, positions)
+        else:
+            await self._store_idle({tp: at for tp, at in positions.items() if at != self._applied[tp]})
+        return records
+
+    # --- the steps of a poll
+
+    async def _start_partitions(self) -> None:
+        """Seek every partition of a new assignment to where it is to begin, and learn its position row."""
+        await self._wait_out_eviction()
+        epoch, partitions = self._epoch, self.assignment()
+        self._expected, self._applied, self._uncommitted = {}, {}, {}
+        if partitions:
+            committed = {tp: await self.committed(tp) for tp in partitions}
+            starts = await self.beginning_offsets(partitions)
+            ends = await self.end_offsets(partitions)
+            seeks, rows = await self._keeper.start(committed, starts, ends)
+            if epoch != self._epoch:
+                return
+            for partition, offset in seeks.items():
+                self.seek(partition, offset)
+            self._expected, self._applied = rows, seeks
+            self._uncommitted = {tp: at for tp, at in seeks.items() if committed[tp] is None}
+        self._started_epoch = epoch
+        await self._commit()
+
+    async def _wait_out_eviction(self) -> None:
+        """After an eviction, let the group say who owns what; where it says nothing, begin again all the same."""
+        since, self._evicted_at = self._evicted_at, None
+        epoch = self._epoch
+        while since is not None and epoch == self._epoch and time.monotonic() - since < EVICTION_WAIT:
+            await asyncio.sleep(0.1)
+
+    def _bounded(self, records: dict[TopicPartition, list[ConsumerRecord]]) -> dict[TopicPartition, list[Any]]:
+        """Cut a poll at the batch's byte limit (at least one record); what is cut is fetched again."""
+        kept: dict[TopicPartition, list[ConsumerRecord]] = {}
+        left = self._max_bytes
+        for partition, delivered in records.items():
+            for index, record in enumerate(delivered):
+                left -= max(record.serialized_value_size, 0) + max(record.serialized_key_size, 0)
+                if left < 0 and (kept or index):
+                    self.seek(partition, record.offset)
+                    break
+                kept.setdefault(partition, []).append(record)
+        return kept
+
+    def _take(self, records: dict[TopicPartition, list[ConsumerRecord]], positions: dict[TopicPartition, int]) -> None:
+        moved = {tp: at for tp, at in positions.items() if at != self._applied[tp]}
+        expected = {tp: self._expected[tp] for tp in moved}
+        flat = [record for partition in records.values() for record in partition]
+        self._batch = Batch(flat, expected, moved)
+        self._idle.clear()
+
+    async def _store_idle(self, moved: dict[TopicPartition, int]) -> None:
+        """No batch is in hand: the positions stand after transaction markers, aborted or compacted records."""
+        if moved:
+            expected = {tp: self._expected[tp] for tp in moved}
+            try:
+                await self._keeper.store_idle(expected, moved)
+            except BaseException:
+                self._started_epoch = -1  # evicted, or the database went back: begin again
+                raise
+            self._expected |= {tp: max(at, expected[tp]) for tp, at in moved.items()}
+            self._applied |= moved
+            self._uncommitted |= moved
+        await self._commit()
+
+    async def _poll_failed(self, error: Exception) -> None:
+        """Nothing that the failed poll drained may be passed: every partition goes back to what is applied."""
+        self._rewind()
+        if isinstance(error, OffsetOutOfRangeError):  # retention, or a topic made anew: `starting_point` tells which
+            self._started_epoch = -1
+        elif not isinstance(error, _ONLY_A_REBALANCE):
+            self.retrying = not isinstance(error, KafkaError)
+            log.warning("poll failed, tried again", error=f"{type(error).__name__}: {error}"[:500])
+            await asyncio.sleep(POLL_BACKOFF)
+
+    def _rewind(self) -> None:
+        for partition, offset in self._applied.items():
+            try:
+                self.seek(partition, offset)
+            except IllegalStateError:
+                self._started_epoch = -1
+
+    async def _commit(self) -> None:
+        """Commit what is applied, partition by partition; a failed commit is repeated with the next one."""
+        if not self._uncommitted or not self.owns_batch:
+            return
+        offsets = {tp: OffsetAndMetadata(at, "") for tp, at in self._uncommitted.items()}
+        try:
+            async with asyncio.timeout(COMMIT_TIMEOUT):
+                await self.commit(offsets)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("commit failed, repeated with the next", error=f"{type(error).__name__}: {error}")
+        else:
+            self._uncommitted = {tp: at for tp, at in self._uncommitted.items() if offsets[tp].offset != at}
+
+    def _let_go(self) -> None:
+        self._batch = None
+        self._idle.set()
+
+
+class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # as above
+    """Marks a new assignment, and lets the batch in hand finish before its partitions are given away."""
+
+    def __init__(self, consumer: LevelConsumer) -> None:
+        self._consumer = consumer
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        """Wait for the batch in hand, bounded; then its handler is told by `owns_batch` that it is too late."""
+        try:
+            async with asyncio.timeout(DRAIN_TIMEOUT if not self._consumer.retrying else 0):
+                await self._consumer._idle.wait()  # noqa: SLF001 - the other half of one class
+        except TimeoutError:
+            log.warning("partitions given away with a batch in hand", partitions=len(revoked))
+        self._consumer._epoch += 1  # noqa: SLF001 - as above
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        """Nothing is read of them before the next poll has started them."""
+        self._consumer._epoch += 1  # noqa: SLF001 - as above
+        names = sorted(f"{tp.topic}-{tp.partition}" for tp in assigned)
+        log.info("partitions assigned", partitions=names)

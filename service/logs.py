@@ -1,0 +1,44 @@
+"""Structured logs on stderr: JSON lines, or readable ones on a console (LOG_FORMAT, LOG_LEVEL)."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from service.settings import Settings
+
+_QUIET = {"aiokafka": logging.ERROR, "faststream": logging.WARNING, "uvicorn": logging.WARNING}
+"""Libraries that log every record or every reconnect: what matters of it this service says itself."""
+
+
+def configure_logs(settings: Settings) -> None:
+    """Route structlog and the standard library's loggers through one format."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level)),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    final: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderer(settings)]
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=final))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level)
+    for name, level in _QUIET.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def _renderer(settings: Settings) -> list[Any]:
+    if settings.log_format == "json":
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]

@@ -1,0 +1,152 @@
+"""`levelsync serve`: brings the roles up when PostgreSQL, Kafka and the migrations are there, and drains them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service import http
+from service.apply.role import apply_role
+from service.database.engine import make_engine
+from service.health import Health
+from service.logs import configure_logs
+from service.settings import Settings, SettingsError
+from service.startup import wait_until_ready
+from service.watch import watch
+
+log = structlog.get_logger(__name__)
+ROLES = frozenset({"apply", "reconcile", "relay", "schedule", "api"})
+STOP_TIMEOUT = 9.5
+"""Seconds until the process leaves, whatever hangs (interface: within 10)."""
+
+
+class Service:
+    """All roles of one process, inside a running event loop: ``async with Service(settings, roles) as service``."""
+
+    def __init__(self, settings: Settings, roles: frozenset[str] = ROLES) -> None:
+        self.settings = settings
+        self.roles = roles
+        self.health = Health()
+        self.http_url = ""
+        self._engine: AsyncEngine = make_engine(settings)
+        self._listener: socket.socket = http.bind(settings)
+        self._stack = contextlib.AsyncExitStack()
+        self._work: asyncio.Task[None] | None = None
+        self._up = asyncio.Event()
+
+    async def __aenter__(self) -> Service:
+        self.health.report("service", self, "starting")
+        self.http_url = await self._stack.enter_async_context(http.served(http.make_app(self.health), self._listener))
+        log.info("serving", url=self.http_url, roles=sorted(self.roles))
+        self._work = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._work is not None:
+            self._work.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self._work
+        await self._stack.aclose()
+        await self._engine.dispose()
+
+    async def ready(self) -> None:
+        """Wait until every role runs.
+
+        Raises:
+            Exception: what ended the service before that.
+        """
+        up = asyncio.create_task(self._up.wait())
+        assert self._work is not None  # noqa: S101 - only inside the context
+        await asyncio.wait({up, self._work}, return_when=asyncio.FIRST_COMPLETED)
+        up.cancel()
+        if self._work.done():
+            self._work.result()
+
+    async def ended(self) -> None:
+        """Wait until the service ends by itself: only a setting or a stalled consumer ends it.
+
+        Raises:
+            SettingsError: a setting that only the database could show to be wrong.
+            Stalled: a consumer stands still.
+        """
+        assert self._work is not None  # noqa: S101 - only inside the context
+        await asyncio.shield(self._work)
+
+    async def _run(self) -> None:
+        cluster_id = await wait_until_ready(self._engine, self.settings, self.health)
+        async with contextlib.AsyncExitStack() as stack:
+            consumers: Callable[[], list[object]] = list
+            if "apply" in self.roles:
+                role = apply_role(self._engine, self.settings, self.health, cluster_id)
+                consumers = await stack.enter_async_context(role)
+            self.health.clear("service", self)
+            self._up.set()
+            log.info("ready", url=self.http_url)
+            await watch(self._engine, self.settings, self.health, consumers)
+
+
+def run(settings: Settings, roles: frozenset[str] | set[str] = ROLES) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code (0 drained, 1 stalled, 2 settings)."""
+    configure_logs(settings)
+    try:
+        return _new_loop_run(_serve(settings, frozenset(roles)))
+    except SettingsError as error:
+        log.critical("cannot run with these settings", error=str(error))
+        return 2
+
+
+def _new_loop_run(main: Awaitable[int]) -> int:
+    """Run on uvloop where there is one."""
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        factory = None
+    else:
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main)  # type: ignore[arg-type]  # an awaitable made by a coroutine function
+
+
+async def _serve(settings: Settings, roles: frozenset[str]) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    service = Service(settings, roles)
+    await service.__aenter__()
+    stopped = asyncio.create_task(stop.wait())
+    ended = asyncio.create_task(service.ended())
+    await asyncio.wait({stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
+    log.info("stopping", reason="signal" if stop.is_set() else "see the next line")
+    await _leave_in_time(service)
+    stopped.cancel()
+    return _exit_code(ended)
+
+
+async def _leave_in_time(service: Service) -> None:
+    """aiokafka's stop can hang: the bound is ours."""
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT):
+            await service.__aexit__(None, None, None)
+    except TimeoutError:
+        log.warning("left without a clean stop: nothing is lost, the group takes over after its session timeout")
+
+
+def _exit_code(ended: asyncio.Task[None]) -> int:
+    error = None if ended.cancelled() or not ended.done() else ended.exception()
+    if isinstance(error, SettingsError):
+        raise error
+    if error is not None and not isinstance(error, asyncio.CancelledError):
+        log.critical("ended", error=f"{type(error).__name__}: {error}")
+        return 1
+    log.info("stopped")
+    return 0

@@ -1,0 +1,87 @@
+"""What has to be there before a role starts: PostgreSQL, the migrations, the columns' defaults, Kafka, the topics.
+
+It waits as long as it takes, and says every ten seconds what for; only settings end it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+from aiokafka.errors import KafkaError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.database.application import inspect_application, missing_defaults
+from service.database.engine import database_url
+from service.database.faults import read_fault
+from service.database.migrate import is_at_head
+from service.health import Health
+from service.kafka.cluster import describe_cluster
+from service.kafka.topics import TopicsError, ensure_topics
+from service.settings import PREFIX, Settings, SettingsError
+
+log = structlog.get_logger(__name__)
+SAY_EVERY = 10.0
+TRY_EVERY = 1.0
+
+
+class NotYet(Exception):  # noqa: N818 - a state, not an error
+    """Something is not there yet. The text says what, and what to do where somebody has to do it."""
+
+
+async def wait_until_ready(engine: AsyncEngine, settings: Settings, health: Health) -> str:
+    """Wait for everything a role needs; returns the Kafka cluster's id.
+
+    Raises:
+        SettingsError: a column of the application needs a default that the settings do not give (R9b).
+    """
+    await _wait_for("postgresql", lambda: _database(engine, settings), health)
+    cluster_id = await _wait_for("kafka", lambda: _kafka(settings), health)
+    return cluster_id or ""
+
+
+async def _wait_for(component: str, check: Callable[[], Awaitable[str]], health: Health) -> str:
+    said = 0.0
+    while True:
+        try:
+            answer = await check()
+        except NotYet as reason:
+            health.report(component, health, str(reason))
+            if time.monotonic() - said >= SAY_EVERY:
+                said = time.monotonic()
+                log.warning("waiting", component=component, reason=str(reason))
+            await asyncio.sleep(TRY_EVERY)
+        else:
+            health.clear(component, health)
+            return answer
+
+
+async def _database(engine: AsyncEngine, settings: Settings) -> str:
+    url = database_url(settings)
+    try:
+        migrated = await is_at_head(engine)
+        if migrated:
+            async with engine.connect() as conn:
+                sentences = missing_defaults(await inspect_application(conn), settings)
+    except Exception as error:
+        where = f"{url.host}:{url.port or 5432}/{url.database}"
+        raise NotYet(f"PostgreSQL at {where}: {read_fault(error).message}") from error
+    if not migrated:
+        raise NotYet("the schema is not at this release's head: run `levelsync migrate`")
+    if sentences:
+        raise SettingsError("\n".join(sentences))
+    return ""
+
+
+async def _kafka(settings: Settings) -> str:
+    try:
+        missing = await ensure_topics(settings)
+        cluster = await describe_cluster(settings)
+    except (KafkaError, TopicsError, OSError) as error:
+        raise NotYet(f"Kafka at {settings.kafka_bootstrap_servers}: {error}") from error
+    if missing:
+        hint = f"make them, or set {PREFIX}KAFKA_CREATE_TOPICS=true"
+        raise NotYet(f"Kafka lacks the topics {', '.join(missing)}: {hint}")
+    return cluster.id

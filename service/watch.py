@@ -1,0 +1,120 @@
+"""The watchdog and the gauges: a consumer that stands still while its lag grows ends the process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from events import Reason
+from service import metrics
+from service.database.faults import read_fault
+from service.database.tables import applied_offsets, dead_letters, outbox
+from service.health import Health
+from service.kafka.lag import EndOffsets, lag
+from service.settings import Settings
+
+log = structlog.get_logger(__name__)
+LOOK_EVERY = 5.0
+STALL_SECONDS = 60.0
+"""A consumer with lag may stand still this long, without a retry in progress: above the longest statement timeout."""
+
+
+class Stalled(Exception):  # noqa: N818 - a state, not an error
+    """A consumer stands still: the process has to be started again."""
+
+
+@dataclass(slots=True)
+class Watchdog:
+    """Remembers since when each partition has stood where it stands."""
+
+    stall_seconds: float = STALL_SECONDS
+    _since: dict[TopicPartition, tuple[int, float]] = field(default_factory=dict)
+
+    def stalled(
+        self, ends: Mapping[TopicPartition, int], positions: Mapping[TopicPartition, int], now: float
+    ) -> dict[TopicPartition, int]:
+        """Partitions with lag whose position has not moved for `stall_seconds`, and where they stand.
+
+        `positions` are those of consumers that ought to move: none of a consumer that is retrying.
+        """
+        self._since = {
+            tp: self._since[tp] if self._since.get(tp, (-1,))[0] == at else (at, now) for tp, at in positions.items()
+        }
+        return {
+            tp: at
+            for tp, (at, since) in self._since.items()
+            if ends.get(tp, 0) > at and now - since >= self.stall_seconds
+        }
+
+
+async def watch(engine: AsyncEngine, settings: Settings, health: Health, consumers: Callable[[], list[Any]]) -> None:
+    """Look every few seconds, for as long as the service runs.
+
+    Raises:
+        Stalled: a consumer stands still.
+    """
+    watchdog = Watchdog()
+    while True:
+        try:
+            async with EndOffsets(settings) as kafka:
+                while True:
+                    ends = await kafka.read()
+                    health.clear("kafka", watchdog)
+                    await _read_database(engine, ends, health, watchdog)
+                    _check_stalled(watchdog, ends, consumers(), health)
+                    await asyncio.sleep(LOOK_EVERY)
+        except (KafkaError, OSError) as error:
+            health.report("kafka", watchdog, f"Kafka does not answer: {error}")
+            await asyncio.sleep(LOOK_EVERY)
+
+
+def _check_stalled(
+    watchdog: Watchdog, ends: Mapping[TopicPartition, int], consumers: Iterable[Any], health: Health
+) -> None:
+    positions: dict[TopicPartition, int] = {}
+    for consumer in consumers:
+        if not consumer.retrying:
+            positions |= consumer.owned_positions()
+    if stalled := watchdog.stalled(ends, positions, time.monotonic()):
+        named = ", ".join(f"{tp.topic}-{tp.partition} at {at} of {ends[tp]}" for tp, at in sorted(stalled.items()))
+        health.stalled = f"a consumer stands still with lag and no retry in progress: {named}"
+        raise Stalled(health.stalled)
+
+
+async def _read_database(
+    engine: AsyncEngine, ends: Mapping[TopicPartition, int], health: Health, watchdog: Watchdog
+) -> None:
+    """Set the gauges that are the same in every process."""
+    try:
+        async with engine.connect() as conn:
+            await _set_gauges(conn, ends)
+    except Exception as error:  # noqa: BLE001 - a gauge never ends the service; the appliers report what they meet
+        health.report("postgresql", watchdog, read_fault(error).message)
+    else:
+        health.clear("postgresql", watchdog)
+
+
+async def _set_gauges(conn: AsyncConnection, ends: Mapping[TopicPartition, int]) -> None:
+    rows = await conn.execute(
+        select(applied_offsets.c.topic, applied_offsets.c.partition, applied_offsets.c.next_offset)
+    )
+    applied = {TopicPartition(topic, partition): at for topic, partition, at in rows}
+    for partition, records in lag(ends, applied).items():
+        metrics.CONSUMER_LAG.labels(partition.topic, str(partition.partition)).set(records)
+    still_open = dead_letters.c.resolved_at.is_(None)
+    counted = await conn.execute(
+        select(dead_letters.c.reason, func.count()).where(still_open).group_by(dead_letters.c.reason)
+    )
+    counts = {reason: count for reason, count in counted}  # noqa: C416 - rows are not pairs to mypy
+    for reason in Reason:
+        metrics.DEAD_LETTERS.labels(reason.value).set(counts.get(reason.value, 0))
+    metrics.OUTBOX_PENDING.set((await conn.execute(select(func.count()).select_from(outbox))).scalar_one())
