@@ -46,14 +46,16 @@ class Watchdog:
 
         `positions` are those of consumers that ought to move: none of a consumer that is retrying.
         """
+        # The clock of a partition begins when lag is first seen: an idle hour before it is no stall.
+        lagging = {tp: at for tp, at in positions.items() if ends.get(tp, 0) > at}
         self._since = {
-            tp: self._since[tp] if self._since.get(tp, (-1,))[0] == at else (at, now) for tp, at in positions.items()
+            tp: self._since[tp] if self._since.get(tp, (-1,))[0] == at else (at, now) for tp, at in lagging.items()
         }
-        return {
-            tp: at
-            for tp, (at, since) in self._since.items()
-            if ends.get(tp, 0) > at and now - since >= self.stall_seconds
-        }
+        return {tp: at for tp, (at, since) in self._since.items() if now - since >= self.stall_seconds}
+
+    def forget(self) -> None:
+        """Start every clock anew: nobody could move while Kafka was away."""
+        self._since = {}
 
 
 async def watch(engine: AsyncEngine, settings: Settings, health: Health, consumers: Callable[[], list[Any]]) -> None:
@@ -73,6 +75,7 @@ async def watch(engine: AsyncEngine, settings: Settings, health: Health, consume
                     _check_stalled(watchdog, ends, consumers(), health)
                     await asyncio.sleep(LOOK_EVERY)
         except (KafkaError, OSError) as error:
+            watchdog.forget()
             health.report("kafka", watchdog, f"Kafka does not answer: {error}")
             await asyncio.sleep(LOOK_EVERY)
 
