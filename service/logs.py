@@ -10,7 +10,7 @@ import structlog
 
 from service.settings import Settings
 
-_QUIET = {"aiokafka": logging.ERROR, "faststream": logging.WARNING, "uvicorn": logging.WARNING}
+_QUIET = {"aiokafka": logging.CRITICAL, "faststream": logging.ERROR, "uvicorn": logging.WARNING}
 """Libraries that log every record or every reconnect: what matters of it this service says itself."""
 
 
@@ -35,7 +35,9 @@ def configure_logs(settings: Settings) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
     for name, level in _QUIET.items():
-        logging.getLogger(name).setLevel(level)
+        library = logging.getLogger(name)
+        library.handlers[:], library.propagate = [], True
+        library.setLevel(level)
 
 
 def _renderer(settings: Settings) -> list[Any]:

@@ -43,6 +43,7 @@ def subscribe(broker: KafkaBroker, topic: str, applier: Applier, settings: Setti
         fetch_max_bytes=settings.batch_max_bytes,
         max_partition_fetch_bytes=FETCH_BYTES,
         session_timeout_ms=10_000,
+        heartbeat_interval_ms=1_000,  # how soon a member learns of a rebalance
         rebalance_timeout_ms=30_000,  # must exceed DRAIN_TIMEOUT
         max_poll_interval_ms=86_400_000,  # an outage may last; the watchdog sees a consumer that stands still
     )
