@@ -1,115 +1,84 @@
-"""What every event shares: strict data, and the CloudEvents attributes that stand beside it."""
+"""What every event of the contract is: immutable data, and the CloudEvents attributes beside it."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar
-from uuid import uuid4
+from datetime import datetime
+from typing import Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
-from events.writing import KafkaRecord, as_kafka, as_structured
-
-INT4 = 2_147_483_647
-"""The largest value of PostgreSQL's integer, which user ids and levels are stored in."""
-
-
-def _without_nul(value: str) -> str:
-    if "\0" in value:
-        raise ValueError("must not contain a NUL character")
-    return value
-
-
-UserId = Annotated[int, Field(ge=1, le=INT4, description="The user's id", examples=[42])]
-Level = Annotated[int, Field(ge=1, le=INT4, description="A level; the first is 1", examples=[5])]
-Specialization = Annotated[
-    str,
-    Field(min_length=1, max_length=50, description="Matched without case", examples=["PLAYER"]),
-    AfterValidator(_without_nul),
-]
-Text = Annotated[str, Field(max_length=10_000), AfterValidator(_without_nul)]
+from events.attributes import Attributes, make_attributes
+from events.writing import KafkaRecord, binary_record, structured_line
 
 
 class Event(BaseModel):
-    """One event: its data are the fields; `id`, `source` and `time` are its CloudEvents attributes.
+    """An event. Its fields are its data; `id`, `source` and `time` are attributes, and travel outside the data.
 
-    Unknown data fields are ignored (forward compatible); numbers are JSON integers and nothing else.
+    Numbers are never read from text or from `4.0`, and unknown fields are ignored (forward compatible).
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
     TYPE: ClassVar[str]
     TOPIC: ClassVar[str]
-    TYPE_BYTES: ClassVar[bytes] = b""
 
-    @classmethod
-    def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        """Keep the type as the bytes that a header holds: compared for every record."""
-        cls.TYPE_BYTES = getattr(cls, "TYPE", "").encode()
-
-    _id: str | None = PrivateAttr(None)
-    _source: str = PrivateAttr("levelsync")
-    _time: datetime | None = PrivateAttr(None)
+    _attributes: Attributes | None = PrivateAttr(default=None)
 
     def __init__(
-        self, *, id: str | None = None, source: str | None = None, time: datetime | None = None, **data: Any
+        self,
+        *,
+        id: str | None = None,  # noqa: A002 - CloudEvents' own name
+        source: str | None = None,
+        time: datetime | None = None,
+        **data: Any,
     ) -> None:
-        super().__init__(**data)
-        self._id = id
-        self._source = source or "levelsync"
-        self._time = time
+        """Make an event to publish: a random `id`, the source "levelsync" and the time now unless they are given.
 
-    # Read events are validated without the constructor above, so that data called "id" never becomes an attribute.
+        Raises:
+            ValueError: data or attributes that no consumer would accept (pydantic's ValidationError is one).
+        """
+        super().__init__(**data)
+        self._attributes = make_attributes(id, source, time)
+
+    # Reading must not call the constructor: data may hold unknown fields called "id", "source" or "time", and they are
+    # not the attributes. pydantic calls an __init__ that lacks this mark for data from JSON too.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @property
+    def attributes(self) -> Attributes:
+        """The event's id, source and time; made now for an event that came without them."""
+        if self._attributes is None:
+            self._attributes = make_attributes()
+        return self._attributes
+
+    @property
     def id(self) -> str:
-        """The event's id: with `source` it names this event and no other. A random UUID unless given."""
-        if self._id is None:
-            self._id = str(uuid4())
-        return self._id
+        """Unique within `source`."""
+        return self.attributes.id
 
     @property
     def source(self) -> str:
-        """Who publishes: a URI reference, for example ``/app/progress``."""
-        return self._source
+        """Who published it, a URI reference."""
+        return self.attributes.source
 
     @property
     def time(self) -> datetime:
-        """When it happened, with a time zone; now unless given."""
-        if self._time is None:
-            self._time = datetime.now(UTC)
-        return self._time
+        """When it occurred, with a zone."""
+        return self.attributes.time
 
     @property
-    def key(self) -> str:
-        """What chooses the partition: records of one key keep their order."""
-        return ""
+    def key(self) -> bytes:
+        """Kafka's key: events of one key keep their order."""
+        raise NotImplementedError
+
+    def data_json(self) -> bytes:
+        """The data as JSON; optional fields without a value are left out."""
+        return self.model_dump_json(exclude_none=True).encode()
 
     def to_kafka(self) -> KafkaRecord:
-        """The record to publish, in CloudEvents' binary mode: topic, key, value, headers."""
-        return as_kafka(self)
+        """The record to send: CloudEvents binary mode."""
+        return binary_record(self)
 
     def to_structured(self) -> str:
-        """The event as one line of JSON, in CloudEvents' structured mode."""
-        return as_structured(self)
-
-
-class LevelEvent(Event):
-    """A level was reached: the data that both level events share."""
-
-    user_id: UserId
-    specialization: Specialization
-    to_level: Level
-    from_level: Annotated[int, Field(ge=0, le=INT4, description="It never decides")] | None = None
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Refuse a rise that is none (a demotion is no event)."""
-        super().model_post_init(context)
-        if self.from_level is not None and self.from_level >= self.to_level:
-            raise ValueError("to_level must be above from_level")
-
-    @property
-    def key(self) -> str:
-        """The user's id, so that the events of one pair keep their order."""
-        return str(self.user_id)
+        """The whole event as one line of JSON, without the line's end: CloudEvents structured mode."""
+        return structured_line(self)

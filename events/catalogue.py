@@ -1,4 +1,4 @@
-"""Which model each topic and type has."""
+"""Every event of the contract, in one list."""
 
 from __future__ import annotations
 
@@ -19,5 +19,4 @@ MODELS: tuple[type[Event], ...] = (
     LevelSynced,
 )
 """Every event of the contract."""
-BY_TOPIC = {model.TOPIC: model for model in MODELS}
 BY_TYPE = {model.TYPE: model for model in MODELS}

@@ -1,27 +1,30 @@
-"""A sync or heal wrote a level."""
+"""LevelSynced: a sync or a heal wrote a level. What events apply is not told again: their own topic says it."""
 
-from typing import Annotated, ClassVar, Literal
+from __future__ import annotations
+
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from events.base import INT4, Event, Level, Specialization, Text, UserId
+from events.base import Event
+from events.fields import Level, LevelBefore, ShortText, Specialization, UserId
 from events.topics import LEVEL_SYNCED_TOPIC, LEVEL_SYNCED_TYPE
 
 
 class LevelSynced(Event):
-    """What was written to one side of a pair, and why (`cause`: a run's id or a subject)."""
+    """levelsync wrote one side of a pair by a decision."""
 
     TYPE: ClassVar[str] = LEVEL_SYNCED_TYPE
     TOPIC: ClassVar[str] = LEVEL_SYNCED_TOPIC
 
     user_id: UserId
     specialization: Specialization
-    target: Literal["progress", "license"]
-    old_level: Annotated[int, Field(ge=0, le=INT4)] | None = None
+    target: Literal["progress", "license"] = Field(description="Which row was written.")
+    old_level: LevelBefore | None = Field(None, description="Absent: the row was missing, or held no level.")
     new_level: Level
-    cause: Text
+    cause: ShortText = Field(description="The run's id, or the subject who called the sync.")
 
     @property
-    def key(self) -> str:
-        """The user's id, as the level events have it."""
-        return str(self.user_id)
+    def key(self) -> bytes:
+        """The user's id."""
+        return b"%d" % self.user_id

@@ -1,17 +1,22 @@
-"""A user's license was advanced."""
+"""LicenseAdvanced: a user's license was advanced; the progress follows (R23)."""
+
+from __future__ import annotations
 
 from typing import ClassVar
 
-from events.base import LevelEvent, Text, UserId
+from pydantic import Field
+
+from events.fields import LongText, UserId
+from events.level_raised import LevelRaised
 from events.topics import LICENSE_ADVANCED_TOPIC, LICENSE_ADVANCED_TYPE
 
 
-class LicenseAdvanced(LevelEvent):
-    """`user_licenses` was raised to `to_level`; the progress follows."""
+class LicenseAdvanced(LevelRaised):
+    """`user_licenses.current_level` of a pair rose to `to_level`; who did it and why is for the reader."""
 
     TYPE: ClassVar[str] = LICENSE_ADVANCED_TYPE
     TOPIC: ClassVar[str] = LICENSE_ADVANCED_TOPIC
 
-    advanced_by: UserId | None = None
-    reason: Text | None = None
-    requirements_met: Text | None = None
+    advanced_by: UserId | None = Field(None, description="The user who advanced it.")
+    reason: LongText | None = Field(None, description="Why it was advanced.")
+    requirements_met: LongText | None = Field(None, description="Which requirements were met.")

@@ -1,85 +1,138 @@
-"""CloudEvents 1.0, Kafka protocol binding: reading, binary and structured mode.
+"""Kafka record → event: the CloudEvents Kafka binding, both modes, whatever the bytes are.
 
-Pure, and on the hot path of every record: one look at the headers and one validation of the bytes where all is well;
-what is wrong is found out only afterwards, by `events.diagnosis`.
+Every record of the service passes `read`, so the path of a good record is short: one pass over the headers, one over
+the value. The order in which reasons are looked for is part of the contract (docs/contract.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from pydantic import ValidationError
 
+from events.attributes import Attributes
 from events.base import Event
-from events.catalogue import BY_TOPIC
-from events.diagnosis import diagnose, unpack_structured
+from events.catalogue import BY_TYPE
+from events.envelope import open_envelope, parse
 from events.reasons import ContractViolation, Reason
-from events.times import occurred_at
+from events.times import occurred_at, recorded_at
+from events.writing import SPEC_VERSION, STRUCTURED_TYPE
 
-Headers = Sequence[tuple[str, bytes | None]]
-_READ = frozenset({"ce_id", "ce_source", "ce_type", "ce_specversion", "ce_time"})
+_BY_TYPE: Final[dict[bytes | None, type[Event]]] = {name.encode(): event for name, event in BY_TYPE.items()}
+_ATTRIBUTES = frozenset({"ce_specversion", "ce_type", "ce_source", "ce_id", "ce_time"})
+_SPEC_VERSION = SPEC_VERSION.encode()
+_STRUCTURED = STRUCTURED_TYPE.encode()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Received:
-    """A record that keeps the contract: its data, and the attributes that the service uses."""
+    """An event as it was received; `occurred_at` is in UTC: its time, or the record's where it has none."""
 
     event: Event
     id: str
     source: str
     occurred_at: datetime
-    """UTC: `ce_time`, or the record's timestamp where that is missing."""
 
 
-def read(topic: str, value: bytes | None, headers: Headers, timestamp_ms: int) -> Received:
+def read(topic: str, value: bytes | None, headers: Sequence[tuple[str, bytes | None]], timestamp_ms: int) -> Received:
     """Read one record.
 
-    Args:
-        topic: where it came from; a type belongs to one topic.
-        value: the record's value; None is a tombstone.
-        headers: only the `ce_*` attributes and `content-type` matter, whatever the others hold.
-        timestamp_ms: the record's timestamp, milliseconds since 1970.
-
     Raises:
-        ContractViolation: with the dead-letter reason.
+        ContractViolation: and nothing else, whatever the record holds.
     """
     if value is None:
-        raise ContractViolation(Reason.MALFORMED, "the record is a tombstone (null value)")
-    attributes: dict[str, bytes | None] = {}
-    for name, content in headers:
-        if name in _READ:
-            if name in attributes:
-                raise diagnose(topic, value, headers, f"header {name} stands twice")
-            attributes[name] = content
-        elif name == "content-type" and content and content[:23].lower() == b"application/cloudevents":
-            return _read_structured(topic, value, content, timestamp_ms)
+        raise ContractViolation(Reason.MALFORMED, "the value is null (a tombstone)")
+    found: dict[str, bytes | None] = {}
+    content_type = twice = None
+    for name, raw in headers:
+        if name in _ATTRIBUTES:
+            if name in found:
+                twice = name
+            found[name] = raw
+        elif name == "content-type":
+            content_type = raw
+    if content_type is not None and _is_structured(content_type):
+        return read_envelope(topic, value, timestamp_ms)
+    return _read_parts(topic, value, found, twice, timestamp_ms)
+
+
+def read_envelope(topic: str | None, value: bytes, timestamp_ms: int) -> Received:
+    """Read a structured event; topic None stands for the one on which its type belongs.
+
+    Raises:
+        ContractViolation: as `read`.
+    """
+    found, data = open_envelope(value)
+    return _read_parts(topic, data, found, None, timestamp_ms)
+
+
+def _is_structured(content_type: bytes) -> bool:
+    return content_type.partition(b";")[0].strip().lower() == _STRUCTURED
+
+
+def _read_parts(
+    topic: str | None, data: bytes, found: Mapping[str, bytes | None], twice: str | None, timestamp_ms: int
+) -> Received:
     try:
-        return _read_binary(topic, value, attributes, timestamp_ms)
-    except (ValidationError, KeyError, AttributeError, UnicodeDecodeError, _NotTheContract) as error:
-        raise diagnose(topic, value, headers, error) from None
+        kind = _kind(topic, found)
+        attributes = _attributes(found, twice, timestamp_ms)
+        event = _validate(kind, data)
+    except ContractViolation as violation:
+        if violation.reason is not Reason.MALFORMED:
+            parse(data)  # What is not JSON is malformed, whatever else is wrong with it.
+        raise
+    event._attributes = attributes  # noqa: SLF001 - the event's other half
+    return Received(event, *attributes)
 
 
-class _NotTheContract(Exception):  # noqa: N818 - never leaves this module
-    """The fast path has met something that only the slow one can name."""
+def _kind(topic: str | None, found: Mapping[str, bytes | None]) -> type[Event]:
+    kind = _BY_TYPE.get(raw := found.get("ce_type"))
+    if kind is None:
+        said = "missing" if raw is None else f"{raw[:100].decode(errors='replace')!r}, which is not of this contract"
+        raise ContractViolation(Reason.UNKNOWN_TYPE, f"ce_type is {said}")
+    if topic is not None and topic != kind.TOPIC:
+        raise ContractViolation(Reason.UNKNOWN_TYPE, f"ce_type {kind.TYPE} does not belong on the topic {topic}")
+    return kind
 
 
-def _read_binary(topic: str, value: bytes, attributes: dict[str, bytes | None], timestamp_ms: int) -> Received:
-    model = BY_TOPIC[topic]
-    # A header that is null or missing raises here, and is then named by the diagnosis.
-    ce_id = attributes["ce_id"].decode()  # type: ignore[union-attr]
-    source = attributes["ce_source"].decode()  # type: ignore[union-attr]
-    if attributes["ce_type"] != model.TYPE_BYTES or attributes["ce_specversion"] != b"1.0":
-        raise _NotTheContract
-    if not ce_id or not source or "\0" in ce_id or "\0" in source:
-        raise _NotTheContract
-    ce_time = attributes["ce_time"].decode() if "ce_time" in attributes else None  # type: ignore[union-attr]
-    event = model.model_validate_json(value)
-    return Received(event, ce_id, source, occurred_at(ce_time, timestamp_ms))
+def _attributes(found: Mapping[str, bytes | None], twice: str | None, timestamp_ms: int) -> Attributes:
+    if twice is not None:
+        raise ContractViolation(Reason.INVALID, f"the header {twice} is there more than once")
+    if found.get("ce_specversion") != _SPEC_VERSION:
+        raise ContractViolation(Reason.INVALID, "ce_specversion is not 1.0")
+    event_id, source = _text("ce_id", found), _text("ce_source", found)
+    if "ce_time" in found:
+        return Attributes(event_id, source, occurred_at(found["ce_time"], timestamp_ms))
+    return Attributes(event_id, source, recorded_at(timestamp_ms))
 
 
-def _read_structured(topic: str, value: bytes, content_type: bytes, timestamp_ms: int) -> Received:
-    """Turn the envelope into what binary mode would have been, and read that."""
-    data, headers = unpack_structured(value, content_type)
-    return read(topic, data, headers, timestamp_ms)
+def _text(name: str, found: Mapping[str, bytes | None]) -> str:
+    raw = found.get(name)
+    if not raw or b"\0" in raw:
+        raise ContractViolation(Reason.INVALID, f"{name} is missing, empty or holds the character NUL")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise ContractViolation(Reason.INVALID, f"{name} is not UTF-8") from None
+
+
+def _validate(kind: type[Event], data: bytes) -> Event:
+    # pydantic's parser reads these two words as numbers; JSON does not have them.
+    if b"NaN" in data or b"Infinity" in data:
+        parse(data)
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        raise _explain(error) from None
+
+
+def _explain(error: ValidationError) -> ContractViolation:
+    first, *others = error.errors(include_url=False, include_context=False, include_input=False)
+    field = ".".join(map(str, first["loc"])) or "the data"
+    if first["type"] == "json_invalid":
+        return ContractViolation(Reason.MALFORMED, f"the value is not JSON: {first['msg']}")
+    more = f" (and {len(others)} more)" if others else ""
+    return ContractViolation(Reason.INVALID, f"{field}: {first['msg']}{more}")

@@ -1,24 +1,28 @@
-"""One range of a reconcile, for any worker (internal)."""
+"""ReconcileChunk: one range of a run, for one worker of the group (law 7). Internal to levelsync."""
 
-from typing import Annotated, ClassVar, Literal
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+from uuid import UUID
 
 from pydantic import Field
 
-from events.base import Event, Text
+from events.base import Event
+from events.fields import Count
 from events.topics import RECONCILE_CHUNK_TYPE, RECONCILE_CHUNKS_TOPIC
 
 
 class ReconcileChunk(Event):
-    """A range of keys of one run waits for a worker."""
+    """Asks one worker to take one range of a run."""
 
     TYPE: ClassVar[str] = RECONCILE_CHUNK_TYPE
     TOPIC: ClassVar[str] = RECONCILE_CHUNKS_TOPIC
 
-    run_id: Text
-    phase: Literal["scan", "confirm", "heal"]
-    chunk: Annotated[int, Field(ge=0)]
+    run_id: UUID
+    phase: Literal["scan", "heal"] = Field(description="The breaker decides between the two, so each is its own pass.")
+    chunk: Count = Field(description="The range's number within its run, from 0.")
 
     @property
-    def key(self) -> str:
-        """Run and range, so that ranges spread over the partitions."""
-        return f"{self.run_id}:{self.chunk}"
+    def key(self) -> bytes:
+        """`run_id:chunk`, which spreads the ranges of a run over the partitions."""
+        return f"{self.run_id}:{self.chunk}".encode()

@@ -1,60 +1,69 @@
-"""A reconcile has ended."""
+"""ReconcileCompleted: a run has ended, with its report (R24)."""
+
+from __future__ import annotations
 
 from typing import ClassVar, Literal
+from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from events.base import Event, Specialization, Text, UserId
-from events.reconcile_requested import Direction
+from events.base import Event
+from events.fields import Count, Direction, ShortText, Specialization, UserId
 from events.topics import RECONCILE_COMPLETED_TOPIC, RECONCILE_COMPLETED_TYPE
 
 RunStatus = Literal["planning", "running", "completed", "stopped_by_breaker", "cancelled", "failed"]
 
 
-class Progress(BaseModel):
-    """How many of the run's ranges are done."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
-    ranges_done: int
-    ranges_total: int
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
 
-class Counts(BaseModel):
-    """What the run found and did, in pairs (law 8)."""
+class RunProgress(_Part):
+    """How many ranges of the run are done."""
 
-    model_config = ConfigDict(frozen=True, strict=True)
-    scanned: int = 0
-    matching: int = 0
-    mismatched: int = 0
-    missing_license: int = 0
-    missing_progress: int = 0
-    needs_decision: int = 0
-    unconfirmed: int = 0
-    healed: int = 0
-    changed_meanwhile: int = 0
-    failed: int = 0
+    ranges_done: Count
+    ranges_total: Count
+
+
+class RunCounts(_Part):
+    """Pairs, by what the run found and did (law 8)."""
+
+    scanned: Count
+    matching: Count
+    mismatched: Count
+    missing_license: Count
+    missing_progress: Count
+    needs_decision: Count = Field(description="No direction can repair these: `levelsync sync USER --level N` does.")
+    unconfirmed: Count = Field(description="The appliers did not catch up in time to tell (law 5).")
+    healed: Count
+    changed_meanwhile: Count = Field(description="An event moved the pair during the run; the next run sees it.")
+    failed: Count
 
 
 class ReconcileCompleted(Event):
-    """The report of a run, in the shape that every command and endpoint shows."""
+    """The run, in the shape in which every command and endpoint shows it."""
 
     TYPE: ClassVar[str] = RECONCILE_COMPLETED_TYPE
     TOPIC: ClassVar[str] = RECONCILE_COMPLETED_TOPIC
 
-    run_id: Text
+    run_id: UUID
     status: RunStatus
     dry_run: bool
     direction: Direction
     specialization: Specialization | None = None
     user_id: UserId | None = None
-    requested_by: Text | None = None
-    requested_at: Text
-    finished_at: Text | None = None
-    progress: Progress
-    counts: Counts
-    would_stop: bool = False
+    requested_by: ShortText | None = None
+    requested_at: AwareDatetime
+    finished_at: AwareDatetime | None = None
+    progress: RunProgress
+    counts: RunCounts
+    would_stop: bool = Field(description="Whether the breaker would stop a real run, or did (law 8).")
 
     @property
-    def key(self) -> str:
+    def key(self) -> bytes:
         """The run's id."""
-        return self.run_id
+        return str(self.run_id).encode()
+
+    def data_json(self) -> bytes:
+        """The data as JSON, every key there: a run looks the same wherever it is shown."""
+        return self.model_dump_json().encode()

@@ -1,27 +1,30 @@
-"""Somebody asks for a reconcile."""
+"""ReconcileRequested: compare the two tables in full, and heal what differs if the request says so (R24)."""
 
-from typing import ClassVar, Literal
+from __future__ import annotations
 
-from events.base import Event, Specialization, Text, UserId
+from typing import ClassVar
+
+from pydantic import Field
+
+from events.base import Event
+from events.fields import Direction, ShortText, Specialization, UserId
 from events.topics import RECONCILE_REQUESTED_TOPIC, RECONCILE_REQUESTED_TYPE
-
-Direction = Literal["progress_to_license", "license_to_progress", "highest"]
 
 
 class ReconcileRequested(Event):
-    """A full scan is wanted; its id becomes the run's. Without more it writes nothing (dry run)."""
+    """Asks for one run; its event id is the run's id, so that asking twice runs once (law 7)."""
 
     TYPE: ClassVar[str] = RECONCILE_REQUESTED_TYPE
     TOPIC: ClassVar[str] = RECONCILE_REQUESTED_TOPIC
 
-    direction: Direction = "progress_to_license"
-    dry_run: bool = True
-    specialization: Specialization | None = None
-    user_id: UserId | None = None
-    requested_by: Text | None = None
-    force: bool = False
+    direction: Direction = Field("progress_to_license", description="Which row a heal believes.")
+    dry_run: bool = Field(default=True, description="Report, and write nothing (law 8).")
+    specialization: Specialization | None = Field(None, description="Only this one; absent: all.")
+    user_id: UserId | None = Field(None, description="Only this user; absent: all.")
+    requested_by: ShortText | None = Field(None, description="Who asks, for the report.")
+    force: bool = Field(default=False, description="Heal even where the breaker would stop the run (law 8).")
 
     @property
-    def key(self) -> str:
-        """The request's own id: requests need no order."""
-        return self.id
+    def key(self) -> bytes:
+        """The request's id: a request that is sent again meets its first one on the same partition."""
+        return self.id.encode()

@@ -1,4 +1,4 @@
-"""CloudEvents 1.0, Kafka protocol binding: writing (binary mode for Kafka, structured mode for files)."""
+"""Event → Kafka record: the CloudEvents Kafka binding, as a publisher uses it."""
 
 from __future__ import annotations
 
@@ -9,49 +9,48 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from events.base import Event
 
-STRUCTURED_CONTENT_TYPE = "application/cloudevents+json"
+SPEC_VERSION = "1.0"
+JSON_TYPE = "application/json"
+STRUCTURED_TYPE = "application/cloudevents+json"
 
 
 class KafkaRecord(NamedTuple):
-    """What a producer sends."""
+    """What a Kafka producer sends; the names are those of its `send`."""
 
     topic: str
-    key: bytes | None
+    key: bytes
     value: bytes
     headers: list[tuple[str, bytes]]
 
 
-def as_kafka(event: Event) -> KafkaRecord:
-    """Binary mode: the attributes are headers, the value is the data."""
-    headers = [(f"ce_{name}", value.encode()) for name, value in _attributes(event).items()]
-    headers.append(("content-type", b"application/json"))
-    key = event.key.encode() or None
-    return KafkaRecord(event.TOPIC, key, event.model_dump_json(exclude_none=True).encode(), headers)
+def binary_record(event: Event) -> KafkaRecord:
+    """Data in the value, attributes in the headers."""
+    attributes = event.attributes
+    headers = [
+        ("ce_specversion", SPEC_VERSION.encode()),
+        ("ce_id", attributes.id.encode()),
+        ("ce_source", attributes.source.encode()),
+        ("ce_type", event.TYPE.encode()),
+        ("ce_time", write_time(attributes.time).encode()),
+        ("content-type", JSON_TYPE.encode()),
+    ]
+    return KafkaRecord(event.TOPIC, event.key, event.data_json(), headers)
 
 
-def as_structured(event: Event) -> str:
-    """Structured mode: one JSON object with attributes and data, on one line."""
-    data = event.model_dump(mode="json", exclude_none=True)
-    envelope = _attributes(event) | {"datacontenttype": "application/json", "data": data}
-    return json.dumps(envelope, ensure_ascii=False)
-
-
-def rfc3339(time: datetime) -> str:
-    """A time as CloudEvents wants it, in UTC with microseconds.
-
-    Raises:
-        ValueError: the time has no zone.
-    """
-    if time.tzinfo is None:
-        raise ValueError("an event's time needs a time zone")
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _attributes(event: Event) -> dict[str, str]:
-    return {
-        "specversion": "1.0",
+def structured_line(event: Event) -> str:
+    """Everything in the value; on Kafka it goes with the header `content-type: application/cloudevents+json`."""
+    envelope = {
+        "specversion": SPEC_VERSION,
         "id": event.id,
         "source": event.source,
         "type": event.TYPE,
-        "time": rfc3339(event.time),
+        "time": write_time(event.time),
+        "datacontenttype": JSON_TYPE,
+        "data": json.loads(event.data_json()),
     }
+    return json.dumps(envelope, ensure_ascii=False, separators=(",", ":"))
+
+
+def write_time(time: datetime) -> str:
+    """RFC 3339 in UTC, to the microsecond."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
