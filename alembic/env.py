@@ -1,0 +1,52 @@
+"""How Alembic reaches the database: the service's settings, asyncpg, one migration at a time.
+
+Each migration is a transaction of its own, so that a lock on a table of the live application is held for that one
+migration only. One that stops leaves those before it done; the next run goes on from there. The version table is in
+the schema `levelsync`: the application's own Alembic history is never touched.
+"""
+
+import asyncio
+
+from alembic import context
+from alembic.util import CommandError
+from sqlalchemy import Connection
+
+from service.database import migrate
+from service.database.tables import SCHEMA, metadata
+from service.settings import Settings, SettingsError, load_settings
+
+
+def _settings() -> Settings:
+    given = context.config.attributes.get("settings")
+    try:
+        return given if isinstance(given, Settings) else load_settings()
+    except SettingsError as error:
+        raise CommandError(str(error)) from error
+
+
+def _run(connection: Connection) -> None:
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        version_table=migrate.VERSION_TABLE,
+        version_table_schema=SCHEMA,
+        transaction_per_migration=True,
+        include_schemas=True,
+        include_name=lambda name, kind, _parents: kind != "schema" or name == SCHEMA,
+    )
+    # `alembic current` only looks: it takes no lock and makes no schema.
+    if not context.get_context().opts.get("dont_mutate"):
+        migrate.wait_for_turn(connection)
+        migrate.make_schema(connection)
+    context.run_migrations()
+
+
+async def _migrate() -> None:
+    async with migrate.connect(_settings()) as connection:
+        await connection.run_sync(_run)
+
+
+if context.is_offline_mode():
+    raise CommandError("These migrations look at the database before they change it: --sql cannot work here.")
+with migrate.alembic_log_format():
+    asyncio.run(_migrate())

@@ -1,0 +1,47 @@
+"""Add unique constraint to specialization_progress
+
+Of duplicates the highest level stays, then the latest update, then the highest id; a missing level or time counts as
+the lowest (R2). The others are kept as JSON in `levelsync.removed_rows`. Where the constraint is there already,
+nothing is done (R3).
+"""  # noqa: D400, D415 - the title is fixed (R1)
+
+from alembic import op
+from sqlalchemy import text
+
+from service.database import catalog, revisions
+from service.database.duplicates import Duplicates
+
+revision = "unique_progress_constraint"
+down_revision = "spec_level_system"
+branch_labels = None
+depends_on = None
+
+TABLE = "specialization_progress"
+KEY = ("student_id", "specialization_id")
+NAME = "uq_specialization_progress_user_spec"
+ORDER = "current_level DESC NULLS LAST, updated_at DESC NULLS LAST, id DESC"
+
+
+def upgrade() -> None:
+    """Remove duplicates, add the constraint."""
+    conn = op.get_bind()
+    revisions.stop_where_parts_are_missing(conn)
+    conn.execute(text(revisions.REMOVED_ROWS))
+    found = catalog.find_unique(conn, TABLE, KEY)
+    # A unique index that is no constraint does not count: the user's check in psql looks for the constraint.
+    if found is not None and found.is_constraint:
+        revisions.log.info("%s has %s already: nothing to do", TABLE, found.name)
+        return
+    revisions.lock(conn, TABLE)
+    duplicates = Duplicates(TABLE, KEY, ORDER, revision)
+    if duplicates.find(conn):
+        duplicates.remove(conn)
+    revisions.add_unique(conn, TABLE, NAME, KEY, revision)
+
+
+def downgrade() -> None:
+    """Drop the constraint if the upgrade made it. Removed rows stay where they are kept: it is their only copy."""
+    conn = op.get_bind()
+    revisions.drop_own_unique(conn, TABLE, NAME, revision)
+    if not conn.scalar(text("SELECT EXISTS (SELECT FROM levelsync.removed_rows)")):
+        conn.execute(text("DROP TABLE levelsync.removed_rows"))

@@ -1,0 +1,68 @@
+"""Fix INTERNSHIP level count - DB is source of truth (3 levels)
+
+Sets `specializations.max_levels` (R6) and the comment on `internship_levels` (R7). Levels above 3 stay as they are:
+they are counted here, and a person decides them.
+"""  # noqa: D400, D415 - the title is fixed (R5)
+
+from alembic import op
+from sqlalchemy import Connection, text
+
+from service.database import catalog, revisions
+
+revision = "fix_internship_levels"
+down_revision = "unique_progress_constraint"
+branch_labels = None
+depends_on = None
+
+LEVELS = 3
+COMMENT = """
+    COMMENT ON TABLE public.internship_levels IS
+'Startup Spirit Internship - 3 levels (Junior, Mid-level, Senior).
+ Helper code MUST query DB dynamically, NOT use hardcoded max_levels=5.'
+"""
+PAIRS_ABOVE = """
+    SELECT count(DISTINCT user_id) FROM (
+        SELECT student_id AS user_id FROM public.specialization_progress
+         WHERE specialization_id = 'INTERNSHIP' AND current_level > :levels
+         UNION ALL
+        SELECT user_id FROM public.user_licenses
+         WHERE specialization_type = 'INTERNSHIP' AND current_level > :levels) AS above
+"""
+
+
+def upgrade() -> None:
+    """Write the number of levels, and say what it was."""
+    conn = op.get_bind()
+    revisions.stop_where_parts_are_missing(conn)
+    _set_max_levels(conn)
+    _describe(conn)
+
+
+def downgrade() -> None:
+    """Leave both: how many levels there are is a fact of the curriculum, and 5 was never right."""
+    revisions.log.info("specializations.max_levels and the comment on internship_levels stay as they are")
+
+
+def _set_max_levels(conn: Connection) -> None:
+    before = conn.execute(
+        text("SELECT max_levels FROM public.specializations WHERE id = 'INTERNSHIP' FOR UPDATE")
+    ).one_or_none()
+    if before is None:
+        revisions.log.warning("There is no specialization INTERNSHIP: no number of levels to fix")
+        return
+    if before.max_levels != LEVELS:
+        conn.execute(
+            text("UPDATE public.specializations SET max_levels = :levels WHERE id = 'INTERNSHIP'"), {"levels": LEVELS}
+        )
+    above = conn.scalar(text(PAIRS_ABOVE), {"levels": LEVELS})
+    revisions.log.info("max_levels of INTERNSHIP was %s, is %s; pairs above it: %s", before.max_levels, LEVELS, above)
+
+
+def _describe(conn: Connection) -> None:
+    if not catalog.table_exists(conn, "internship_levels"):
+        revisions.log.info("There is no table public.internship_levels: no comment to write, no rows to count")
+        return
+    conn.execute(text(COMMENT))
+    rows = conn.scalar(text("SELECT count(*) FROM public.internship_levels"))
+    if rows != LEVELS:
+        revisions.log.warning("public.internship_levels has %s rows, not %s: they are left as they are", rows, LEVELS)

@@ -1,0 +1,149 @@
+"""What the application's tables look like in this database (R9b): read from it, never assumed.
+
+Columns that levelsync does not know are left alone. One that must have a value and gets none from the database is
+filled from LEVELSYNC_LICENSE_DEFAULTS or LEVELSYNC_PROGRESS_DEFAULTS; without one there, it is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.settings import PREFIX, Settings
+
+LICENSES, PROGRESS, PROGRESSIONS = "user_licenses", "specialization_progress", "license_progressions"
+
+LICENSE_COLUMNS = (
+    "user_id",
+    "specialization_type",
+    "current_level",
+    "max_achieved_level",
+    "started_at",
+    "last_advanced_at",
+    "created_at",
+    "updated_at",
+)
+"""What levelsync writes of a license."""
+
+PROGRESS_COLUMNS = (
+    "student_id",
+    "specialization_id",
+    "current_level",
+    "total_xp",
+    "completed_sessions",
+    "completed_projects",
+    "theory_hours_completed",
+    "practice_hours_completed",
+    "last_activity",
+    "created_at",
+    "updated_at",
+)
+"""What levelsync writes of a progress row."""
+
+PROGRESSION_COLUMNS = ("user_license_id", "from_level", "to_level", "advancement_reason", "advanced_at")
+"""What levelsync writes of a license's history."""
+
+NEEDED: Mapping[str, tuple[str, ...]] = {
+    "users": ("id",),
+    "specializations": ("id", "max_levels"),
+    PROGRESS: ("id", *PROGRESS_COLUMNS),
+    LICENSES: ("id", *LICENSE_COLUMNS),
+    PROGRESSIONS: PROGRESSION_COLUMNS,
+}
+"""The application's tables and columns without which levelsync cannot work."""
+
+_COLUMNS = text("""
+    SELECT c.relname AS table_name, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
+           a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND t.typdefault IS NULL AS needs_value
+      FROM pg_class c
+      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+      JOIN pg_type t ON t.oid = a.atttypid
+     WHERE c.relnamespace = to_regnamespace('public') AND c.relkind IN ('r', 'p', 'v', 'f')
+       AND c.relname = ANY(:tables)
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class TableColumns:
+    """The columns of a table as found."""
+
+    columns: frozenset[str]
+    required_columns: Mapping[str, str]
+    """Columns that neither the database nor levelsync fills: name to type, as PostgreSQL writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """The three tables that levelsync writes, as found."""
+
+    licenses: TableColumns
+    progress: TableColumns
+    progressions: TableColumns
+
+
+async def inspect_application(conn: AsyncConnection) -> Application:
+    """Read what the three tables look like now. A table that is missing has no columns."""
+    found = (await conn.execute(_COLUMNS, {"tables": [LICENSES, PROGRESS, PROGRESSIONS]})).all()
+
+    def described(table: str, ours: Collection[str]) -> TableColumns:
+        rows = [row for row in found if row.table_name == table]
+        required = {row.name: row.type for row in rows if row.needs_value and row.name not in ours}
+        return TableColumns(frozenset(row.name for row in rows), required)
+
+    return Application(
+        described(LICENSES, LICENSE_COLUMNS),
+        described(PROGRESS, PROGRESS_COLUMNS),
+        described(PROGRESSIONS, PROGRESSION_COLUMNS),
+    )
+
+
+def missing_parts(conn: Connection) -> list[str]:
+    """Name the tables and columns of `NEEDED` that the database lacks, as `public.table` or `public.table.column`."""
+    found: dict[str, set[str]] = {}
+    for row in conn.execute(_COLUMNS, {"tables": list(NEEDED)}):
+        found.setdefault(row.table_name, set()).add(row.name)
+    return list(_missing(found))
+
+
+def _missing(found: Mapping[str, set[str]]) -> Iterator[str]:
+    for table, columns in NEEDED.items():
+        if table not in found:
+            yield f"table public.{table}"
+        else:
+            yield from (f"column public.{table}.{name}" for name in columns if name not in found[table])
+
+
+def missing_defaults(application: Application, settings: Settings) -> list[str]:
+    """Say which columns get no value from anybody, and which defaults cannot be used: a sentence each.
+
+    Any sentence is a fault of the configuration (R9b): `doctor` fails, `serve` does not start.
+    """
+    return [
+        *_faults(LICENSES, application.licenses, LICENSE_COLUMNS, settings.license_defaults, "LICENSE_DEFAULTS"),
+        *_faults(PROGRESS, application.progress, PROGRESS_COLUMNS, settings.progress_defaults, "PROGRESS_DEFAULTS"),
+        *(
+            f"{PROGRESSIONS}.{name} ({kind}) must have a value and has no default, and levelsync has no setting for "
+            f"this table: give the column a default in the database"
+            for name, kind in sorted(application.progressions.required_columns.items())
+        ),
+    ]
+
+
+def _faults(
+    table: str, found: TableColumns, ours: Collection[str], defaults: Mapping[str, Any], variable: str
+) -> Iterator[str]:
+    for name, kind in sorted(found.required_columns.items()):
+        if defaults.get(name) is None:
+            yield (
+                f"{table}.{name} ({kind}) must have a value and has no default: "
+                f'set it in {PREFIX}{variable}, a JSON object such as {{"{name}": …}}'
+            )
+    for name in sorted(defaults):
+        if name in ours:
+            yield f"{PREFIX}{variable} names {table}.{name}, which levelsync writes itself: take it out"
+        elif name not in found.columns:
+            yield f"{PREFIX}{variable} names {table}.{name}, and there is no such column: take it out"

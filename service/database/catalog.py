@@ -1,0 +1,85 @@
+"""What PostgreSQL's catalogue says about the application's tables. Always `public`, whatever the search_path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+_UNIQUE = text("""
+    SELECT i.relname AS name, c.conname IS NOT NULL AS is_constraint,
+           x.indisvalid AND x.indimmediate AND x.indpred IS NULL AND x.indexprs IS NULL AS usable,
+           (SELECT array_agg(a.attname::text)
+              FROM unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
+              JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
+             WHERE k.place <= x.indnkeyatts) AS columns
+      FROM pg_index x
+      JOIN pg_class i ON i.oid = x.indexrelid
+      LEFT JOIN pg_constraint c ON c.conindid = x.indexrelid AND c.contype IN ('u', 'p')
+     WHERE x.indrelid = to_regclass(:table) AND x.indisunique
+     ORDER BY c.conname IS NULL, i.relname
+""")
+_REFERENCES = text("""
+    SELECT c.conname AS name, c.conrelid::regclass::text AS table_name,
+           (SELECT array_agg(quote_ident(a.attname))
+              FROM pg_attribute a WHERE a.attrelid = c.conrelid AND a.attnum = ANY(c.conkey)) AS columns,
+           (SELECT array_agg(a.attname::text)
+              FROM pg_attribute a WHERE a.attrelid = c.confrelid AND a.attnum = ANY(c.confkey)) AS target,
+           EXISTS (SELECT FROM pg_index x
+                    WHERE x.indrelid = c.conrelid AND x.indkey[0] = c.conkey[1] AND x.indpred IS NULL) AS indexed
+      FROM pg_constraint c
+     WHERE c.confrelid = to_regclass(:table) AND c.contype = 'f' AND c.conparentid = 0
+     ORDER BY 2, 1
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Unique:
+    """A unique index that an upsert on its columns can rely on, and whether it belongs to a constraint."""
+
+    name: str
+    is_constraint: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A foreign key that points at a table: its own columns, those it points at, whether it has an index to use."""
+
+    name: str
+    table: str
+    columns: tuple[str, ...]
+    target: tuple[str, ...]
+    indexed: bool
+
+
+def table_exists(conn: Connection, table: str) -> bool:
+    """Whether `public` has this table."""
+    return conn.scalar(text("SELECT to_regclass(:table) IS NOT NULL"), {"table": f"public.{table}"}) is True
+
+
+def find_unique(conn: Connection, table: str, columns: Sequence[str]) -> Unique | None:
+    """Find a unique index on exactly these columns, in any order and under any name, constraints first.
+
+    One that is deferrable, partial or not valid does not count: ON CONFLICT cannot use it.
+    """
+    for row in conn.execute(_UNIQUE, {"table": f"public.{table}"}):
+        if row.usable and sorted(row.columns) == sorted(columns):
+            return Unique(row.name, row.is_constraint)
+    return None
+
+
+def references_to(conn: Connection, table: str) -> list[Reference]:
+    """List the foreign keys of any table that point at this one; of a partitioned table only the parent's."""
+    rows = conn.execute(_REFERENCES, {"table": f"public.{table}"})
+    return [Reference(r.name, r.table_name, tuple(r.columns), tuple(r.target), r.indexed) for r in rows]
+
+
+def constraint_comment(conn: Connection, table: str, name: str) -> str | None:
+    """Read the comment on a constraint; None where there is no such constraint or no comment."""
+    found = text("""
+        SELECT obj_description(oid, 'pg_constraint') FROM pg_constraint
+         WHERE conrelid = to_regclass(:table) AND conname = :name
+    """)
+    comment: str | None = conn.scalar(found, {"table": f"public.{table}", "name": name})
+    return comment

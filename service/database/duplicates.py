@@ -1,0 +1,162 @@
+"""Removing duplicate rows of the application without losing anything (R2, R9a).
+
+Whatever points at a removed row is pointed at the row that is kept, and the removed row itself is kept as JSON in
+`levelsync.removed_rows`. Every step is one statement, so that a hundred thousand rows take seconds. The caller holds
+the table's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from alembic.util import CommandError
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from service.database import catalog
+from service.database.catalog import Reference
+from service.database.faults import read_fault
+from service.database.revisions import log
+
+_IDS_A_LINE = 1000
+_PAIRS_LISTED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Rows of one table that have the same key, and which of them is kept: the first by `order`."""
+
+    table: str
+    key: tuple[str, str]
+    order: str
+    revision: str
+
+    def find(self, conn: Connection) -> int:
+        """Note every row to remove beside the one to keep; returns how many. A NULL in the key is no duplicate."""
+        first, second = self.key
+        conn.execute(text("DROP TABLE IF EXISTS pg_temp.levelsync_duplicates"))
+        conn.execute(
+            text(f"""
+                CREATE TEMPORARY TABLE levelsync_duplicates ON COMMIT DROP AS
+                SELECT id, kept FROM (
+                    SELECT id, first_value(id) OVER (PARTITION BY {first}, {second} ORDER BY {self.order}) AS kept
+                      FROM public.{self.table}
+                     WHERE {first} IS NOT NULL AND {second} IS NOT NULL) AS ranked
+                 WHERE id <> kept
+            """)
+        )
+        conn.execute(text("ANALYZE pg_temp.levelsync_duplicates"))
+        return conn.scalar(text("SELECT count(*) FROM pg_temp.levelsync_duplicates")) or 0
+
+    def stop_where_others_differ(self, conn: Connection, ours: Sequence[str]) -> None:
+        """Stop where duplicates differ in a column that is not among `ours`: which value is right, we cannot know.
+
+        Raises:
+            CommandError: lists the pairs with the columns that differ.
+        """
+        rows = conn.execute(
+            text(f"""
+                SELECT {self._named("gone")} AS pair, string_agg(DISTINCT o.key, ', ' ORDER BY o.key) AS columns
+                  FROM pg_temp.levelsync_duplicates d
+                  JOIN public.{self.table} gone ON gone.id = d.id
+                  JOIN public.{self.table} kept ON kept.id = d.kept
+                 CROSS JOIN LATERAL jsonb_each(to_jsonb(gone)) AS o (key, value)
+                 WHERE o.key <> ALL(CAST(:ours AS text[])) AND o.value IS DISTINCT FROM to_jsonb(kept) -> o.key
+                 GROUP BY 1 ORDER BY 1
+            """),
+            {"ours": ["id", *ours]},
+        )
+        differing = [f"{row.pair} in {row.columns}" for row in rows]
+        if differing:
+            raise CommandError(
+                f"Rows of {self.table} for the same pair differ in columns that are not levelsync's, "
+                f"so none of them can be removed. Nothing was changed. Decide these pairs: {_listed(differing)}"
+            )
+
+    def remove(self, conn: Connection) -> None:
+        """Point references at the kept rows, move the others to `levelsync.removed_rows`, log their ids.
+
+        Raises:
+            CommandError: the database refuses to point a reference at the kept row; lists the pairs.
+        """
+        conn.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))  # a refusal speaks here, not at the commit
+        references = catalog.references_to(conn, self.table)
+        for reference in references:
+            self._point_at_kept(conn, reference)
+        indexes = _index(conn, [reference for reference in references if not reference.indexed])
+        self._move(conn)
+        for index in indexes:
+            conn.execute(text(f"DROP INDEX {index}"))
+
+    def _point_at_kept(self, conn: Connection, reference: Reference) -> None:
+        if reference.target != ("id",):
+            raise CommandError(
+                f"{reference.table} points at {self.table} by more than its id ({reference.name}), so duplicates "
+                f"cannot be removed. Nothing was changed. These pairs have some: {_listed(self._pairs(conn))}"
+            )
+        column = reference.columns[0]
+        try:
+            with conn.begin_nested():
+                conn.execute(
+                    text(f"""
+                        UPDATE {reference.table} AS r SET {column} = d.kept
+                          FROM pg_temp.levelsync_duplicates d WHERE r.{column} = d.id
+                    """)
+                )
+        except DBAPIError as error:
+            fault = read_fault(error)
+            where = f"WHERE EXISTS (SELECT FROM {reference.table} r WHERE r.{column} = d.id)"
+            raise CommandError(
+                f"{reference.table} cannot be pointed at the rows of {self.table} that stay: {fault.message}. "
+                f"Nothing was changed. Decide these pairs: {_listed(self._pairs(conn, where))}"
+            ) from error
+
+    def _move(self, conn: Connection) -> None:
+        removed = conn.execute(
+            text(f"""
+                WITH gone AS (
+                    DELETE FROM public.{self.table} t USING pg_temp.levelsync_duplicates d
+                     WHERE t.id = d.id RETURNING t.*)
+                INSERT INTO levelsync.removed_rows (table_name, row_id, row, revision)
+                SELECT '{self.table}', gone.id, to_jsonb(gone), '{self.revision}' FROM gone ORDER BY gone.id
+                RETURNING row_id
+            """)
+        )
+        ids = sorted(removed.scalars())
+        for start in range(0, len(ids), _IDS_A_LINE):
+            line = ", ".join(map(str, ids[start : start + _IDS_A_LINE]))
+            log.info("Removed duplicates from %s (kept in levelsync.removed_rows), ids: %s", self.table, line)
+
+    def _pairs(self, conn: Connection, where: str = "") -> list[str]:
+        return list(
+            conn.execute(
+                text(f"""
+                    SELECT DISTINCT {self._named("t")} AS pair FROM pg_temp.levelsync_duplicates d
+                      JOIN public.{self.table} t ON t.id = d.id {where} ORDER BY 1
+                """)
+            ).scalars()
+        )
+
+    def _named(self, alias: str) -> str:
+        first, second = self.key
+        return f"'(' || {alias}.{first} || ', ' || {alias}.{second} || ')'"
+
+
+def _index(conn: Connection, references: Sequence[Reference]) -> list[str]:
+    """Index referencing columns for a while: each removed row is looked for in them, one by one."""
+    names = []
+    for number, reference in enumerate(references):
+        name = f"levelsync_for_a_while_{number}"
+        conn.execute(text(f"CREATE INDEX {name} ON {reference.table} ({reference.columns[0]})"))
+        schema = conn.scalar(
+            text("SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = to_regclass(:table)"),
+            {"table": reference.table},
+        )
+        names.append(f"{schema}.{name}")
+    return names
+
+
+def _listed(items: Sequence[str]) -> str:
+    more = len(items) - _PAIRS_LISTED
+    return "; ".join(items[:_PAIRS_LISTED]) + (f"; and {more} more" if more > 0 else "")

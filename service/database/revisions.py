@@ -1,0 +1,66 @@
+"""What several revisions in `alembic/versions` do alike. Imported by them only: it needs Alembic."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from alembic.util import CommandError
+from sqlalchemy import Connection, text
+
+from service.database import catalog
+from service.database.application import missing_parts
+
+log = logging.getLogger("levelsync.migrate")
+
+REMOVED_ROWS = """
+    CREATE TABLE IF NOT EXISTS levelsync.removed_rows (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        table_name text NOT NULL,
+        row_id bigint NOT NULL,
+        row jsonb NOT NULL,
+        revision text NOT NULL,
+        removed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    )
+"""
+
+
+def stop_where_parts_are_missing(conn: Connection) -> None:
+    """Stop before any change where the application's database lacks what levelsync needs (R9b).
+
+    Raises:
+        CommandError: names every missing table and column.
+    """
+    missing = missing_parts(conn)
+    if missing:
+        raise CommandError(
+            f"This database lacks the {', the '.join(missing)}, without which levelsync cannot work. "
+            "Nothing was changed."
+        )
+
+
+def lock(conn: Connection, table: str) -> None:
+    """Keep everybody out of a table until the revision ends.
+
+    At once the strongest lock: getting it after a weaker one could deadlock with a transaction that has read the table.
+    """
+    conn.execute(text(f"LOCK TABLE public.{table} IN ACCESS EXCLUSIVE MODE"))
+
+
+def add_unique(conn: Connection, table: str, name: str, columns: Sequence[str], revision: str) -> None:
+    """Add a unique constraint, marked by a comment as made by this revision, so that only that one is ever dropped."""
+    conn.execute(text(f"ALTER TABLE public.{table} ADD CONSTRAINT {name} UNIQUE ({', '.join(columns)})"))
+    conn.execute(text(f"COMMENT ON CONSTRAINT {name} ON public.{table} IS '{_mark(revision)}'"))
+    log.info("Added %s UNIQUE (%s) on %s", name, ", ".join(columns), table)
+
+
+def drop_own_unique(conn: Connection, table: str, name: str, revision: str) -> None:
+    """Drop a unique constraint where this revision made it; say so where it did not."""
+    if catalog.constraint_comment(conn, table, name) == _mark(revision):
+        conn.execute(text(f"ALTER TABLE public.{table} DROP CONSTRAINT {name}"))
+    else:
+        log.info("%s has no %s that this revision made: nothing to remove", table, name)
+
+
+def _mark(revision: str) -> str:
+    return f"made by levelsync, revision {revision}"
