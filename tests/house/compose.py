@@ -1,0 +1,31 @@
+"""docker-compose.yml as data, with its variables filled in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "docker-compose.yml"
+_VARIABLE = re.compile(r"\$\{(\w+):\?([^}]*)\}")
+
+
+def text() -> str:
+    """Give the file as it is."""
+    return FILE.read_text(encoding="utf-8")
+
+
+def required_variables() -> dict[str, str]:
+    """Each variable that has to come from outside, with the sentence that its absence prints."""
+    return {match[1]: match[2] for match in _VARIABLE.finditer(text())}
+
+
+def services(values: Mapping[str, str]) -> dict[str, Any]:
+    """Give the services, with `values` for the variables that have to come from outside."""
+    filled = _VARIABLE.sub(lambda match: values[match[1]], text())
+    found: dict[str, Any] = yaml.safe_load(filled)["services"]
+    return found

@@ -1,0 +1,114 @@
+"""What docker-compose.yml promises, read without a Docker engine."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+
+from service.settings import unknown_names
+from tests.house import compose
+
+SECRETS = {"POSTGRES_PASSWORD": "of-the-test", "LEVELSYNC_JWT_SECRET": "another-of-the-test"}
+SERVICES = compose.services(SECRETS)
+
+
+def test_secrets_come_from_outside_and_their_absence_says_what_to_do() -> None:
+    """Nobody's password can be committed, and nobody starts with an empty one."""
+    assert compose.required_variables().keys() == SECRETS.keys()
+    assert all("README" in sentence for sentence in compose.required_variables().values())
+
+
+def test_no_value_in_the_file_is_a_secret() -> None:
+    """Whatever is named like a secret holds a variable and nothing else; no URL holds a password."""
+    secret_lines = re.findall(r"^\s*\w*(?:PASSWORD|SECRET|TOKEN)\w*:\s*(.+)$", compose.text(), re.MULTILINE)
+    assert secret_lines
+    assert all(re.fullmatch(r"\$\{\w+:\?[^}]+\}", line) for line in secret_lines)
+    passwords = re.findall(r"://[^:/@\s]+:([^@\s]+(?: [^@]*)?)@", compose.text())
+    assert passwords == ["${POSTGRES_PASSWORD:?make .env first, see README}"]
+
+
+def test_images_are_pinned() -> None:
+    """Everybody gets the same images, and an upgrade is a commit; ours is this release's."""
+    images = {name: service["image"] for name, service in SERVICES.items()}
+    for image in images.values():
+        assert re.fullmatch(r"[a-z/]+:\d+\.\d+(\.\d+)?", image), image
+    assert images["serve"] == images["migrate"] == f"levelsync:{version('levelsync')}"
+    bases = re.findall(r"^FROM (\S+)", (compose.ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(set(bases)) == 1
+    assert re.fullmatch(r"python:3\.13\.\d+-slim-\w+", bases[0])
+
+
+@pytest.mark.parametrize("name", ["kafka", "postgres", "serve"])
+def test_what_keeps_running_is_watched_and_started_again(name: str) -> None:
+    """A health check for whoever waits, and a restart for the process that the watchdog ended."""
+    assert SERVICES[name]["healthcheck"]["test"]
+    assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+def test_each_service_starts_when_what_it_needs_is_there() -> None:
+    """Tables before the service, a healthy PostgreSQL before the tables."""
+    assert _conditions("migrate") == {"postgres": "service_healthy"}
+    assert _conditions("serve") == {"migrate": "service_completed_successfully", "kafka": "service_healthy"}
+
+
+def test_the_service_listens_for_the_container_and_is_published_on_loopback_only() -> None:
+    """Inside a container 127.0.0.1 reaches nobody; outside, every address would reach everybody."""
+    assert SERVICES["serve"]["environment"]["LEVELSYNC_HTTP_HOST"] == "0.0.0.0"  # noqa: S104 - the container's own
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_data_outlives_the_containers() -> None:
+    """PostgreSQL 18's image keeps its data below /var/lib/postgresql, not in its folder `data`."""
+    assert _mounts("postgres") == ["/var/lib/postgresql"]
+    assert _mounts("kafka") == [SERVICES["kafka"]["environment"]["KAFKA_LOG_DIRS"]]
+
+
+def test_every_setting_in_the_file_exists() -> None:
+    """A misspelt setting would be a warning in a log that nobody reads."""
+    for name in ("migrate", "serve"):
+        environment = {key: str(value) for key, value in SERVICES[name]["environment"].items()}
+        assert unknown_names(environment) == {}
+
+
+def test_the_service_has_time_to_drain() -> None:
+    """It leaves within 10 seconds: Docker must not kill it before."""
+    assert int(SERVICES["serve"]["stop_grace_period"].removesuffix("s")) > 10
+
+
+def test_docker_sees_everything_that_the_wheel_is_made_of() -> None:
+    """`.dockerignore` lets in what it names; what it forgets would be missing in the image."""
+    project = tomllib.loads((compose.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {"pyproject.toml", project["project"]["readme"], *project["project"]["license-files"]}
+    needed |= {*wheel["packages"], *wheel["force-include"]}
+    lines = (compose.ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert "*" in lines
+    assert {line.removeprefix("!") for line in lines if line.startswith("!")} == needed
+
+
+def test_docker_compose_takes_the_file() -> None:
+    """Docker's own reader has the last word, where it is installed."""
+    docker = shutil.which("docker")
+    if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:  # noqa: S603
+        pytest.skip("docker compose is not on this machine")
+    command = [docker, "compose", "--file", str(compose.FILE), "config", "--quiet"]
+    done = subprocess.run(command, env=os.environ | SECRETS, capture_output=True, text=True, check=False)  # noqa: S603
+    assert done.returncode == 0, done.stderr
+
+
+def _conditions(name: str) -> dict[str, str]:
+    needs: dict[str, Any] = SERVICES[name]["depends_on"]
+    return {other: need["condition"] for other, need in needs.items()}
+
+
+def _mounts(name: str) -> list[str]:
+    return [volume.partition(":")[2] for volume in SERVICES[name]["volumes"]]
