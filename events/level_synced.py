@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from events.base import Event
 from events.fields import Level, LevelBefore, ShortText, Specialization, UserId
@@ -13,6 +13,21 @@ from events.topics import LEVEL_SYNCED_TOPIC, LEVEL_SYNCED_TYPE
 
 class LevelSynced(Event):
     """levelsync wrote one side of a pair by a decision."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "user_id": 42,
+                    "specialization": "PLAYER",
+                    "target": "license",
+                    "old_level": 5,
+                    "new_level": 3,
+                    "cause": "admin@example.org",
+                }
+            ]
+        }
+    )
 
     TYPE: ClassVar[str] = LEVEL_SYNCED_TYPE
     TOPIC: ClassVar[str] = LEVEL_SYNCED_TOPIC

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from events.fields import LongText, UserId
 from events.level_raised import LevelRaised
@@ -13,6 +13,21 @@ from events.topics import LICENSE_ADVANCED_TOPIC, LICENSE_ADVANCED_TYPE
 
 class LicenseAdvanced(LevelRaised):
     """`user_licenses.current_level` of a pair rose to `to_level`; who did it and why is for the reader."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "user_id": 42,
+                    "specialization": "COACH",
+                    "from_level": 1,
+                    "to_level": 2,
+                    "advanced_by": 7,
+                    "reason": "Exam passed",
+                }
+            ]
+        }
+    )
 
     TYPE: ClassVar[str] = LICENSE_ADVANCED_TYPE
     TOPIC: ClassVar[str] = LICENSE_ADVANCED_TOPIC

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from events.base import Event
 from events.fields import Count
@@ -14,6 +14,12 @@ from events.topics import RECONCILE_CHUNK_TYPE, RECONCILE_CHUNKS_TOPIC
 
 class ReconcileChunk(Event):
     """Asks one worker to take one range of a run."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"run_id": "0b7f4f0e-6d0c-4a3e-9a65-3c6f2d1f5f10", "phase": "scan", "chunk": 0}]
+        }
+    )
 
     TYPE: ClassVar[str] = RECONCILE_CHUNK_TYPE
     TOPIC: ClassVar[str] = RECONCILE_CHUNKS_TOPIC

@@ -6,12 +6,40 @@ from typing import ClassVar, Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from events.base import Event
 from events.fields import Count, Direction, ShortText, Specialization, UserId
 from events.topics import RECONCILE_COMPLETED_TOPIC, RECONCILE_COMPLETED_TYPE
 
 RunStatus = Literal["planning", "running", "completed", "stopped_by_breaker", "cancelled", "failed"]
+
+
+_EXAMPLE: JsonDict = {
+    "run_id": "0b7f4f0e-6d0c-4a3e-9a65-3c6f2d1f5f10",
+    "status": "completed",
+    "dry_run": True,
+    "direction": "highest",
+    "specialization": None,
+    "user_id": None,
+    "requested_by": "ops",
+    "requested_at": "2026-01-31T12:00:00Z",
+    "finished_at": "2026-01-31T12:00:42Z",
+    "progress": {"ranges_done": 4, "ranges_total": 4},
+    "counts": {
+        "scanned": 600,
+        "matching": 597,
+        "mismatched": 2,
+        "missing_license": 1,
+        "missing_progress": 0,
+        "needs_decision": 0,
+        "unconfirmed": 0,
+        "healed": 0,
+        "changed_meanwhile": 0,
+        "failed": 0,
+    },
+    "would_stop": False,
+}
 
 
 class _Part(BaseModel):
@@ -42,6 +70,8 @@ class RunCounts(_Part):
 
 class ReconcileCompleted(Event):
     """The run, in the shape in which every command and endpoint shows it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     TYPE: ClassVar[str] = RECONCILE_COMPLETED_TYPE
     TOPIC: ClassVar[str] = RECONCILE_COMPLETED_TOPIC

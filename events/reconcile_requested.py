@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from events.base import Event
 from events.fields import Direction, ShortText, Specialization, UserId
@@ -13,6 +13,12 @@ from events.topics import RECONCILE_REQUESTED_TOPIC, RECONCILE_REQUESTED_TYPE
 
 class ReconcileRequested(Event):
     """Asks for one run; its event id is the run's id, so that asking twice runs once (law 7)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"direction": "highest", "dry_run": True, "specialization": "PLAYER", "requested_by": "ops"}]
+        }
+    )
 
     TYPE: ClassVar[str] = RECONCILE_REQUESTED_TYPE
     TOPIC: ClassVar[str] = RECONCILE_REQUESTED_TOPIC
