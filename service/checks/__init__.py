@@ -1,0 +1,8 @@
+"""What `levelsync doctor` and the two scripts check in the database (R34): a function each, grouped in tuples."""
+
+from service.checks.curriculum import CURRICULUM
+from service.checks.edge_cases import EDGE_CASES
+from service.checks.installation import INSTALLATION, application_columns
+from service.checks.result import Check, Checker
+
+__all__ = ["CURRICULUM", "EDGE_CASES", "INSTALLATION", "Check", "Checker", "application_columns"]
