@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.database.tables import dead_letters as table
 
-
 MEANINGS = {
     "malformed": "not a JSON object: broken JSON, not UTF-8, or no value at all",
     "invalid": "JSON, but not what the event's schema says",
@@ -74,7 +73,9 @@ async def count_by_reason(conn: AsyncConnection) -> list[ReasonCount]:
     """Count the open letters of each reason, the most first."""
     seen = table.c.first_seen_at
     query = (
-        select(table.c.reason, func.count().label("count"), func.min(seen).label("oldest"), func.max(seen).label("newest"))
+        select(
+            table.c.reason, func.count().label("count"), func.min(seen).label("oldest"), func.max(seen).label("newest")
+        )
         .where(table.c.resolved_at.is_(None))
         .group_by(table.c.reason)
         .order_by(func.count().desc(), table.c.reason)

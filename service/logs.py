@@ -10,7 +10,12 @@ import structlog
 
 from service.settings import Settings
 
-_QUIET = {"aiokafka": logging.CRITICAL, "faststream": logging.ERROR, "uvicorn": logging.WARNING}
+_QUIET = {
+    "aiokafka": logging.CRITICAL,
+    "alembic": logging.WARNING,
+    "faststream": logging.ERROR,
+    "uvicorn": logging.WARNING,
+}
 """Libraries that log every record or every reconnect: what matters of it this service says itself."""
 
 

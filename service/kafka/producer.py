@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from aiokafka import AIOKafkaProducer
 
 from service.kafka.cluster import describe_cluster
@@ -10,6 +15,9 @@ from service.settings import Settings
 
 MAX_REQUEST_BYTES = 1_000_000
 """A record larger than this is refused before it is sent; below Kafka's own default of 1 MiB a batch."""
+
+_START_TIMEOUT = 30.0
+_STOP_TIMEOUT = 5.0
 
 
 async def make_producer(settings: Settings, *, timeout: float = 30) -> AIOKafkaProducer:  # noqa: ASYNC109 - a request's bound
@@ -31,3 +39,20 @@ async def make_producer(settings: Settings, *, timeout: float = 30) -> AIOKafkaP
         max_request_size=MAX_REQUEST_BYTES,
         request_timeout_ms=int(timeout * 1000),
     )
+
+
+@asynccontextmanager
+async def running_producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
+    """Start a producer, and stop it in bounded time whatever Kafka does.
+
+    Raises:
+        aiokafka.errors.KafkaError: when Kafka does not answer.
+        TimeoutError: when Kafka answers, but not in time.
+    """
+    producer = await make_producer(settings)
+    try:
+        await asyncio.wait_for(producer.start(), _START_TIMEOUT)
+        yield producer
+    finally:
+        with contextlib.suppress(TimeoutError):  # what is not confirmed by now was never claimed as sent
+            await asyncio.wait_for(producer.stop(), _STOP_TIMEOUT)

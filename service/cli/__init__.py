@@ -1,0 +1,48 @@
+"""The command `levelsync`, one file a command. What is slow to import is imported inside the commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from service.cli import dead_letters, demo, doctor, migrate, publish, schema, serve, token, up
+from service.cli.exits import CommandGroup
+
+app = typer.Typer(
+    name="levelsync",
+    cls=CommandGroup,
+    help="Keeps a user's level in two PostgreSQL tables in agreement, driven by Kafka events.",
+    epilog="Exit codes: 0 done, 1 the answer is no, 2 wrong use, 3 a component cannot be reached.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"levelsync {version('levelsync')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Hold the options of the command itself."""
+
+
+app.command()(up.up)
+app.command()(demo.demo)
+app.command()(serve.serve)
+app.command()(migrate.migrate)
+app.add_typer(publish.app, name="publish")
+app.add_typer(dead_letters.app, name="dead-letters")
+app.command()(token.token)
+app.command()(doctor.doctor)
+app.command()(schema.schema)

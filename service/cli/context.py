@@ -1,0 +1,32 @@
+"""What every command begins with: the settings, with a word about names that are none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli import output
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+
+def settings() -> Settings:
+    """Read the settings; warn about `LEVELSYNC_` names that no setting has.
+
+    Raises:
+        SettingsError: for a value that cannot be used.
+    """
+    from service.settings import load_settings, unknown_names
+
+    for name, nearest in unknown_names().items():
+        output.remark(f"levelsync: warning: {unknown_sentence(name, nearest)}")
+    return load_settings()
+
+
+def unknown_sentence(name: str, nearest: str | None) -> str:
+    """Say that `name` is no setting, and which one may have been meant."""
+    return f"{name} is no setting" + (f"; did you mean {nearest}?" if nearest else "")

@@ -1,0 +1,44 @@
+"""`levelsync doctor`: is PostgreSQL there, migrated, and the application's data as the service needs it."""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.checks import CURRICULUM, EDGE_CASES, INSTALLATION, Check, application_columns
+from service.cli import reach
+from service.cli.exits import Unreachable
+from service.cli.findings import Finding, Verdict, passed, skipped, unreachable
+from service.settings import Settings
+
+REACHABLE = "PostgreSQL reachable"
+MIGRATED = "Migrations"
+"""The name of the first check of `INSTALLATION`."""
+_DATA = "Application's data"
+_VERSION = text("SHOW server_version")
+
+
+async def database_findings(settings: Settings) -> list[Finding]:
+    """Check that PostgreSQL answers, and everything that is read from it."""
+    try:
+        async with reach.database(settings) as conn:
+            version = await conn.scalar(_VERSION)
+            found = passed(REACHABLE, f"{reach.database_address(settings)}, version {version}")
+            return [found, *await _schema_findings(conn, settings)]
+    except Unreachable as trouble:
+        silent = "PostgreSQL does not answer"
+        return [unreachable(REACHABLE, str(trouble)), skipped(MIGRATED, silent), skipped(_DATA, silent)]
+
+
+async def _schema_findings(conn: AsyncConnection, settings: Settings) -> list[Finding]:
+    migrated, *installed = INSTALLATION
+    head = _as_finding(await migrated(conn))
+    if head.verdict is not Verdict.PASS:
+        return [head, skipped(_DATA, "needs the migrations")]
+    checks = [await check(conn) for check in (*installed, *CURRICULUM, *EDGE_CASES)]
+    columns = await application_columns(conn, settings)
+    return [head, *(_as_finding(check) for check in (columns, *checks))]
+
+
+def _as_finding(check: Check) -> Finding:
+    return Finding(check.name, Verdict.PASS if check.passed else Verdict.FAIL, check.detail, check.fix)

@@ -1,0 +1,38 @@
+"""`levelsync doctor`: is Kafka there, with the topics."""
+
+from __future__ import annotations
+
+import logging
+
+from aiokafka.errors import KafkaError
+
+from events import TOPICS
+from service.cli import reach
+from service.cli.findings import Finding, failed, passed, skipped, unreachable
+from service.kafka.cluster import Cluster, describe_cluster
+from service.kafka.topics import missing_topics
+from service.settings import Settings
+
+REACHABLE = "Kafka reachable"
+TOPICS_THERE = "Topics"
+
+
+async def kafka_findings(settings: Settings) -> list[Finding]:
+    """Check that Kafka answers and that every topic of the contract is there."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the finding says it once
+    try:
+        cluster = await describe_cluster(settings)
+    except (KafkaError, OSError) as error:
+        sentence = str(reach.kafka_trouble(settings, error))
+        return [unreachable(REACHABLE, sentence), skipped(TOPICS_THERE, "Kafka does not answer")]
+    brokers = f"{cluster.brokers} broker{'s' if cluster.brokers != 1 else ''}"
+    found = f"{settings.kafka_bootstrap_servers}, cluster {cluster.id}, {brokers}"
+    return [passed(REACHABLE, found), _topics(cluster)]
+
+
+def _topics(cluster: Cluster) -> Finding:
+    if missing := missing_topics(cluster):
+        advice = "`levelsync serve` makes them, with LEVELSYNC_KAFKA_CREATE_TOPICS=true"
+        return failed(TOPICS_THERE, f"missing: {', '.join(missing)}", advice)
+    counts = ", ".join(f"{topic} ({cluster.partitions[topic]})" for topic in TOPICS)
+    return passed(TOPICS_THERE, f"all there, with their partitions: {counts}")

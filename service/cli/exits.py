@@ -1,0 +1,68 @@
+"""Exit codes, and the one place that turns an exception into its code and its sentence."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from service.cli import output
+
+
+class Exit(IntEnum):
+    """What the shell sees."""
+
+    DONE = 0
+    NO = 1
+    """The answer is "no": a check failed, something differs."""
+    WRONG_USE = 2
+    UNREACHABLE = 3
+    """A component cannot be reached, or is not ready."""
+
+
+class CommandError(Exception):
+    """A command's end with a sentence for its user, and no traceback."""
+
+    code = Exit.NO
+
+
+class SaidNo(CommandError):  # noqa: N818 - the end of a command, not a defect
+    """The answer is "no"."""
+
+
+class WrongUse(CommandError):  # noqa: N818 - the end of a command, not a defect
+    """The command, its input or its settings cannot be used as they are."""
+
+    code = Exit.WRONG_USE
+
+
+class Unreachable(CommandError):  # noqa: N818 - the end of a command, not a defect
+    """A component does not answer. The text says which one, where, and what to do next."""
+
+    code = Exit.UNREACHABLE
+
+
+class CommandGroup(TyperGroup):
+    """The root of the commands: it ends every one of them with the right code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; an error that the user can do something about becomes its sentence and its code."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            code = _code_of(error)
+            if code is None:
+                raise
+            output.complain(str(error))
+            raise typer.Exit(code) from error
+
+
+def _code_of(error: Exception) -> Exit | None:
+    """Give the exit code of `error`, or None for a bug, which keeps its traceback."""
+    from service.settings import SettingsError
+
+    if isinstance(error, CommandError):
+        return error.code
+    return Exit.WRONG_USE if isinstance(error, SettingsError) else None

@@ -1,0 +1,76 @@
+"""What a command prints: answers on stdout, everything else on stderr; colours on a terminal only."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_PIPE_WIDTH = 200
+
+
+def answers() -> Console:
+    """Give the console of the answers: stdout."""
+    return _console(stderr=False)
+
+
+def remarks() -> Console:
+    """Give the console of progress, warnings and errors: stderr."""
+    return _console(stderr=True)
+
+
+def say(text: str) -> None:
+    """Print one plain line of the answer."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()  # a reader at the other end of a pipe sees it at once
+
+
+def remark(text: str) -> None:
+    """Print one plain line beside the answer."""
+    sys.stderr.write(f"{text}\n")
+
+
+def complain(text: str) -> None:
+    """Print why the command ends as it does."""
+    remarks().print(f"levelsync: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_json(document: object) -> None:
+    """Print the answer as one JSON document."""
+    say(json.dumps(document, indent=2, default=_as_json, ensure_ascii=False))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table: with lines and colours on a terminal, aligned plain text elsewhere."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    console = answers()
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD if console.is_terminal else None)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
+    console.print(table)
+
+
+def _console(*, stderr: bool) -> Console:
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else _PIPE_WIDTH)
+
+
+def _as_json(value: object) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,125 @@
+"""Publishing a file of events, a line each: read, checked and sent piece by piece, in bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from service.cli import output, reach
+from service.cli.exits import Unreachable, WrongUse
+from service.kafka.producer import MAX_REQUEST_BYTES
+
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaProducer
+    from rich.progress import Progress
+
+    from service.kafka.delivery import Message
+    from service.settings import Settings
+
+_PIECE_BYTES = 1 << 18
+
+
+@dataclass
+class _Tally:
+    """How many events Kafka has, and the number of the last line read."""
+
+    sent: int = 0
+    line: int = 0
+
+
+def publish_file(settings: Settings, file: Path) -> int:
+    """Send every event of `file` (`-`: stdin) and return how many there were.
+
+    Raises:
+        WrongUse: the file cannot be read, or a line is no event; the events before it are sent, the rest is not.
+        Unreachable: Kafka did not confirm an event; nothing after it is claimed as sent.
+    """
+    try:
+        stream = sys.stdin.buffer if str(file) == "-" else file.open("rb")
+    except OSError as error:
+        raise WrongUse(f"cannot read {file}: {error.strerror}") from error
+    tally = _Tally()
+    try:
+        with stream:
+            asyncio.run(_publish(settings, stream, tally))
+    except KeyboardInterrupt:
+        output.remark(f"levelsync: stopped; {tally.sent} events are sent, the rest is not claimed")
+        raise
+    return tally.sent
+
+
+async def _publish(settings: Settings, stream: BinaryIO, tally: _Tally) -> None:
+    from service.kafka.producer import running_producer
+
+    async with reach.kafka(settings):
+        await reach.topics(settings)
+        async with running_producer(settings) as producer:
+            with _progress(stream) as bar:
+                for lines in read_pieces(stream):
+                    await _send_lines(producer, lines, tally)
+                    bar.update(bar.task_ids[0], advance=sum(len(line) + 1 for line in lines), sent=tally.sent)
+
+
+async def _send_lines(producer: AIOKafkaProducer, lines: list[bytes], tally: _Tally) -> None:
+    from service.kafka.delivery import NotDelivered, deliver
+
+    messages, trouble = _read(lines, tally)
+    try:
+        tally.sent += len(await deliver(producer, messages))
+    except NotDelivered as error:
+        tally.sent += error.confirmed
+        raise Unreachable(f"Kafka did not take an event: {error}. {_said(tally)}") from error
+    if trouble:
+        raise WrongUse(f"line {tally.line}: {trouble}. {_said(tally)}")
+
+
+def _said(tally: _Tally) -> str:
+    return f"{tally.sent} events before it are sent, nothing after it is"
+
+
+def _read(lines: list[bytes], tally: _Tally) -> tuple[list[Message], str]:
+    """Read events up to the first bad line; '' as the trouble means that there is none."""
+    from events import ContractViolation, read_line
+
+    messages: list[Message] = []
+    for line in lines:
+        tally.line += 1
+        try:
+            if line.strip():
+                messages.append(read_line(line).to_kafka())
+        except ContractViolation as violation:
+            return messages, str(violation)
+    return messages, ""
+
+
+def read_pieces(stream: BinaryIO) -> Iterator[list[bytes]]:
+    """Give the stream's lines as they come, a list at a time: a slow pipe is published at its own pace.
+
+    A line longer than a record may be is given as it stands and ends the stream: it is no event.
+    """
+    rest = b""
+    while piece := stream.read1(_PIECE_BYTES):  # type: ignore[attr-defined]  # files and stdin are buffered readers
+        *lines, rest = (rest + piece).split(b"\n")
+        if lines:
+            yield lines
+        if len(rest) > MAX_REQUEST_BYTES:
+            break
+    if rest:
+        yield [rest]
+
+
+def _progress(stream: BinaryIO) -> Progress:
+    """Give a bar over the file's bytes; a pipe has no end to measure against, so it gets a count."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    size = os.fstat(stream.fileno()).st_size if stream.seekable() else None
+    columns = (TextColumn("{task.fields[sent]} events"), BarColumn(), TimeRemainingColumn())
+    console = output.remarks()
+    bar = Progress(*columns, console=console, disable=not console.is_terminal)
+    bar.add_task("sent", total=size, sent=0)
+    return bar

@@ -1,0 +1,103 @@
+"""Reaching PostgreSQL and Kafka from a command: one that does not answer becomes one sentence, exit 3."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from service.cli.exits import Unreachable
+from service.settings import PREFIX, Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+_UP = "or start everything in this folder with: levelsync up"
+_NO_SUCH_TABLE = frozenset({"42P01", "3F000"})  # undefined_table, invalid_schema_name
+
+
+@asynccontextmanager
+async def database(settings: Settings) -> AsyncIterator[AsyncConnection]:
+    """Open one connection in one transaction, which is rolled back unless the caller commits.
+
+    Raises:
+        Unreachable: when PostgreSQL does not answer, refuses the user, or has no `levelsync` schema.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from service.database.engine import make_engine
+
+    engine = make_engine(settings, pool_size=1)
+    try:
+        async with engine.connect() as connection:
+            yield connection
+    except (SQLAlchemyError, OSError) as error:
+        raise database_trouble(settings, error) from error
+    finally:
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def kafka(settings: Settings) -> AsyncIterator[None]:
+    """Within it, a Kafka that does not answer is `Unreachable`; aiokafka's own log lines are kept quiet."""
+    from aiokafka.errors import KafkaError
+
+    from service.kafka.topics import TopicsError
+
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the sentence below says it once
+    try:
+        yield
+    except TopicsError as error:
+        raise Unreachable(str(error)) from error
+    except (KafkaError, TimeoutError, OSError) as error:
+        raise kafka_trouble(settings, error) from error
+
+
+async def topics(settings: Settings) -> None:
+    """See to it that the contract's topics are there.
+
+    Raises:
+        Unreachable: some are missing and may not be made.
+    """
+    from service.kafka.topics import ensure_topics
+
+    if missing := await ensure_topics(settings):
+        hint = f"make them, or set {PREFIX}KAFKA_CREATE_TOPICS=true"
+        raise Unreachable(f"Kafka has no topic {', '.join(missing)}: {hint}")
+
+
+def database_trouble(settings: Settings, error: Exception) -> Exception:
+    """Say what `error` means to somebody at a terminal; an error that is a bug comes back as it is."""
+    from service.database.faults import Kind, read_fault
+
+    fault = read_fault(error)
+    if fault.sqlstate in _NO_SUCH_TABLE:
+        return Unreachable(f"The database is not migrated ({fault.message}). Run: levelsync migrate")
+    if fault.kind is Kind.PASSING or fault.sqlstate[:2] in {"28", "3D"}:  # no such user, no such database
+        return Unreachable(
+            f"PostgreSQL cannot be used at {database_address(settings)}: {fault.message}. "
+            f"Set {PREFIX}DATABASE_URL, {_UP}"
+        )
+    return error
+
+
+def kafka_trouble(settings: Settings, error: Exception) -> Unreachable:
+    """Say that Kafka does not answer, where, and what to do."""
+    from aiokafka.errors import KafkaConnectionError
+
+    words = str(error) or type(error).__name__
+    if isinstance(error, KafkaConnectionError):
+        words = "no answer"  # aiokafka's own words are its list of addresses as a Python tuple
+    return Unreachable(
+        f"Kafka cannot be used at {settings.kafka_bootstrap_servers}: {words}. "
+        f"Set {PREFIX}KAFKA_BOOTSTRAP_SERVERS, {_UP}"
+    )
+
+
+def database_address(settings: Settings) -> str:
+    """Give host, port and database, without user and password."""
+    from service.database.engine import database_url
+
+    url = database_url(settings)
+    return f"{url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"

@@ -1,0 +1,40 @@
+"""`levelsync serve`: the service against the configured Kafka and PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from service.cli import context
+from service.cli.exits import WrongUse
+
+
+def serve(
+    roles: Annotated[
+        str | None,
+        typer.Option(help="What this process does: apply,reconcile,relay,schedule,api.", show_default="all of them"),
+    ] = None,
+) -> None:
+    """Run the service until SIGTERM or Ctrl-C; the batch in hand is finished first."""
+    from service.runtime import run
+
+    settings = context.settings()
+    raise typer.Exit(run(settings, read_roles(roles)))
+
+
+def read_roles(text: str | None) -> frozenset[str]:
+    """Read a comma-separated list of roles; None means all.
+
+    Raises:
+        WrongUse: for a name that is no role, or an empty list.
+    """
+    from service.runtime import ROLES
+
+    if text is None:
+        return ROLES
+    named = frozenset(part.strip() for part in text.split(",") if part.strip())
+    if not named or named - ROLES:
+        wrong = ", ".join(sorted(named - ROLES)) or "nothing"
+        raise WrongUse(f"--roles names {wrong}; the roles are {', '.join(sorted(ROLES))}")
+    return named

@@ -1,0 +1,79 @@
+"""`levelsync token`: a token for development, signed with the configured secret."""
+
+from __future__ import annotations
+
+import warnings
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli import context, output
+from service.cli.exits import WrongUse
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+_SAFE_SECRET_BYTES = 32  # RFC 7518, 3.2: an HS256 key has at least the size of the hash
+
+
+class Role(StrEnum):
+    """The application's roles, the strongest first."""
+
+    ADMIN = "admin"
+    INSTRUCTOR = "instructor"
+    STUDENT = "student"
+
+
+def token(
+    role: Annotated[Role, typer.Option(help="What the bearer may do.")],
+    subject: Annotated[str, typer.Option(help="Whose token it is: a user's id or email.")] = "1",
+    ttl: Annotated[str, typer.Option(help="How long it is valid, as 30m, 1h or 7d.")] = "1h",
+) -> None:
+    """Print a token signed with LEVELSYNC_JWT_SECRET (for development)."""
+    output.say(sign(context.settings(), role, subject, _read_ttl(ttl)))
+
+
+def sign(settings: Settings, role: str, subject: str, ttl: timedelta) -> str:
+    """Make an HS256 token that this installation accepts: its issuer, its audience, its claim of roles.
+
+    Raises:
+        WrongUse: without a secret.
+    """
+    import jwt
+
+    if settings.jwt_secret is None:
+        raise WrongUse("a token needs a secret to be signed with: set LEVELSYNC_JWT_SECRET")
+    secret = settings.jwt_secret.get_secret_value()
+    if len(secret.encode()) < _SAFE_SECRET_BYTES:
+        output.remark(f"levelsync: warning: LEVELSYNC_JWT_SECRET is shorter than {_SAFE_SECRET_BYTES} bytes")
+    with warnings.catch_warnings(action="ignore"):  # PyJWT's own words about what the line above says
+        return jwt.encode(_claims(settings, role, subject, ttl), secret, algorithm="HS256")
+
+
+def _claims(settings: Settings, role: str, subject: str, ttl: timedelta) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    claims: dict[str, Any] = {"sub": subject, "type": "access", "iat": now, "nbf": now, "exp": now + ttl}
+    if settings.jwt_issuer:
+        claims["iss"] = settings.jwt_issuer
+    if settings.jwt_audience:
+        claims["aud"] = settings.jwt_audience
+    *parents, leaf = settings.jwt_roles_claim.split(".")
+    holder = claims
+    for name in parents:
+        holder = holder.setdefault(name, {})
+    holder[leaf] = [role]
+    return claims
+
+
+def _read_ttl(text: str) -> timedelta:
+    from service.settings import parse_duration
+
+    try:
+        ttl = parse_duration(text)
+    except ValueError as error:
+        raise WrongUse(f"--ttl {text}: {error}") from error
+    if not isinstance(ttl, timedelta) or not ttl:
+        raise WrongUse(f"--ttl {text}: a token must be valid for some time")
+    return ttl

@@ -1,0 +1,103 @@
+"""`levelsync up`: PostgreSQL, broker and service in this folder, for trying things out."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli import context, output
+from service.cli.exits import WrongUse
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+_TOKEN_TTL = timedelta(days=1)
+
+
+def up(
+    port: Annotated[int | None, typer.Option(min=0, max=65535, show_default="8000", help="The service's port.")] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Remove this folder's data first.")] = False,
+) -> None:
+    """Start PostgreSQL, a broker and the service here; Ctrl-C stops everything, PostgreSQL's data stays."""
+    from service.cli import up_folder
+    from service.cli.signals import run_until_signal
+    from service.logs import configure_logs
+
+    with up_folder.owned(reset=reset) as data:
+        settings = _settings(port)
+        configure_logs(settings)
+        _check_port(settings)
+        run_until_signal(_up(settings, data))
+    output.remark("levelsync: stopped; the data is kept in .levelsync (levelsync up --reset removes it)")
+
+
+def _settings(port: int | None) -> Settings:
+    """Read the settings, with a port and a secret of this folder where none is configured."""
+    from pydantic import SecretStr
+
+    from service.cli import up_folder
+
+    settings = context.settings()
+    changes: dict[str, object] = {} if port is None else {"http_port": port}
+    if settings.jwt_secret is None and settings.jwt_jwks_url is None:
+        changes["jwt_secret"] = SecretStr(up_folder.secret())
+    return settings.model_copy(update=changes)
+
+
+def _check_port(settings: Settings) -> None:
+    """Fail before anything starts, not after.
+
+    Raises:
+        WrongUse: the port is taken.
+    """
+    from service import http
+    from service.settings import SettingsError
+
+    try:
+        http.bind(settings).close()
+    except SettingsError as error:
+        raise WrongUse(f"{error} (here: --port)") from error
+
+
+async def _up(settings: Settings, data: Path) -> None:
+    from service.cli import up_folder
+    from service.cli.local import local_stack
+    from service.runtime import Service
+
+    output.remark(f"Starting PostgreSQL and a broker in {Path.cwd() / up_folder.FOLDER} …")
+    async with local_stack(data, settings) as reached, Service(reached) as service:
+        await service.ready()
+        port = service.http_url.rpartition(":")[2]
+        up_folder.announce(_announced(reached, port))
+        _print_addresses(reached, service.http_url)
+        await service.ended()
+
+
+def _announced(settings: Settings, port: str) -> dict[str, str]:
+    found = {
+        "DATABASE_URL": settings.database_url.get_secret_value(),
+        "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
+        "HTTP_PORT": port,
+    }
+    if settings.jwt_secret is not None:
+        found["JWT_SECRET"] = settings.jwt_secret.get_secret_value()
+    return found
+
+
+def _print_addresses(settings: Settings, url: str) -> None:
+    from service.cli import reach
+
+    output.say("levelsync is up; Ctrl-C stops everything.\n")
+    output.say(f"  service     {url}  (/livez /readyz /metrics)")
+    output.say(f"  PostgreSQL  {reach.database_address(settings)}")
+    output.say(f"  Kafka       {settings.kafka_bootstrap_servers}")
+    if settings.jwt_secret is not None:
+        from service.cli.token import sign
+
+        output.say(f"\n  Admin token, for a day:\n  {sign(settings, 'admin', '1', _TOKEN_TTL)}")
+    output.say("\nIn another terminal, in this folder:")
+    output.say("  levelsync publish leveled-up --user 42 --specialization PLAYER --to-level 5")
+    output.say("  levelsync doctor")

@@ -1,0 +1,1 @@
+"""The main job from start to finish, as `levelsync demo` shows it."""

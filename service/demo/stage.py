@@ -1,0 +1,47 @@
+"""Bringing up what the demo plays on, and taking it down."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from service.cli.local import local_stack
+from service.database.engine import make_engine
+from service.demo.screen import Screen
+from service.demo.story import Stage, tell
+from service.kafka.cluster import describe_cluster
+from service.kafka.producer import running_producer
+from service.logs import configure_logs
+from service.runtime import Service
+from service.settings import Settings
+
+
+async def play(folder: Path) -> bool:
+    """Show the main job with everything in `folder`; say whether both tables agree in the end.
+
+    Raises:
+        Unreachable: PostgreSQL or the broker cannot run here.
+        TimeoutError: the service did not apply what was published.
+    """
+    started = time.monotonic()
+    screen = Screen()
+    # The environment's own settings stay outside: the demo shows the same everywhere.
+    settings = Settings(_env_file=None, http_port=0, http_host="127.0.0.1", log_level="WARNING", apply_since=None)
+    configure_logs(settings)
+    screen.step("An empty PostgreSQL and an empty broker start; the migrations make the tables")
+    async with local_stack(folder / "postgres", settings) as reached, Service(reached) as service:
+        await service.ready()
+        screen.say(f"levelsync serves at {service.http_url} (/livez, /readyz, /metrics)")
+        agree = await _tell(reached, screen, service.http_url)
+    screen.say(f"Done in {time.monotonic() - started:.1f} s; PostgreSQL, broker and service are gone again.")
+    return agree
+
+
+async def _tell(settings: Settings, screen: Screen, url: str) -> bool:
+    engine = make_engine(settings, pool_size=2)
+    try:
+        cluster = await describe_cluster(settings)
+        async with running_producer(settings) as producer:
+            return await tell(Stage(settings, engine, producer, screen, url, cluster.id))
+    finally:
+        await engine.dispose()

@@ -1,0 +1,174 @@
+"""The demo's steps, in the order in which they are shown. The database and the service run already."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.request
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from events import LicenseAdvanced, ProgressLeveledUp
+from service import dead_letters
+from service.database.positions import applied_positions
+from service.demo import queries
+from service.demo.queries import PairKey
+from service.demo.samples import sample_events
+from service.demo.screen import Screen
+from service.kafka.delivery import deliver
+from service.kafka.lag import EndOffsets, lag
+from service.settings import Settings
+
+_PATIENCE = 30.0
+_LOOK_EVERY = 0.05
+_BAD_VALUE = b'{"user_id": "forty-two", "specialization": "PLAYER", "to_level": 3}'
+
+Event = ProgressLeveledUp | LicenseAdvanced
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record for Kafka that may be anything."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the steps play on."""
+
+    settings: Settings
+    engine: AsyncEngine
+    producer: AIOKafkaProducer
+    screen: Screen
+    url: str
+    cluster_id: str
+
+
+async def tell(stage: Stage) -> bool:
+    """Show every step; say whether both tables agree in the end.
+
+    Raises:
+        TimeoutError: the service did not apply what was published within half a minute.
+    """
+    events = sample_events()
+    await _publish_and_show(stage, events)
+    await _show_bad_record(stage, events)
+    await _show_repetition(stage, events)
+    await _show_metrics(stage)
+    return await _compare(stage)
+
+
+async def _publish_and_show(stage: Stage, events: Sequence[Event]) -> None:
+    screen = stage.screen
+    screen.step("The application writes its own table, and publishes what happened")
+    screen.say("A level-up raised specialization_progress, an advancement raised user_licenses; never both.")
+    async with stage.engine.connect() as conn:
+        await _play_application(conn, events)
+        before, last_row = await queries.all_pairs(conn), await queries.last_history_id(conn)
+    touched = _touched(events, before)
+    screen.pairs("Before", (before[key] for key in touched))
+    await deliver(stage.producer, [event.to_kafka() for event in events])
+    screen.say(f"{len(events)} events of examples/events.jsonl are in Kafka.")
+
+    screen.step("levelsync raises the other table")
+    await _applied(stage)
+    async with stage.engine.connect() as conn:
+        after, history = await queries.all_pairs(conn), await queries.history_after(conn, last_row)
+    screen.pairs("After", (after[key] for key in touched))
+    screen.say("Every event that raised a license left one row of history, with its id:")
+    screen.history(history)
+
+
+async def _show_bad_record(stage: Stage, events: Sequence[Event]) -> None:
+    """Send a record that can never apply between two good ones, on their partition."""
+    screen = stage.screen
+    screen.step("One bad record among good ones")
+    good = next(event for event in events if isinstance(event, ProgressLeveledUp)).to_kafka()
+    bad = Record(good.topic, good.key, _BAD_VALUE, good.headers)
+    await deliver(stage.producer, [good, bad, good])
+    await _applied(stage)
+    async with stage.engine.connect() as conn:
+        (line, *_) = await dead_letters.list_open(conn, limit=1)
+        letter = await dead_letters.find(conn, line.id)
+    if letter is not None:
+        screen.letter(letter, dead_letters.MEANINGS[letter.reason])
+    screen.say("It is kept whole, and its neighbours were applied: levelsync dead-letters show 1")
+
+
+async def _show_repetition(stage: Stage, events: Sequence[Event]) -> None:
+    screen = stage.screen
+    screen.step("Everything is published again")
+    async with stage.engine.connect() as conn:
+        before = await queries.fingerprint(conn)
+    await deliver(stage.producer, [event.to_kafka() for event in reversed(events)])
+    await _applied(stage)
+    async with stage.engine.connect() as conn:
+        same = await queries.fingerprint(conn) == before
+    screen.say(f"{len(events)} events again, last first: " + ("not one row changed." if same else "ROWS CHANGED."))
+
+
+async def _show_metrics(stage: Stage) -> None:
+    stage.screen.step("What a dashboard sees")
+    page = await asyncio.to_thread(_get, f"{stage.url}/metrics")
+    stage.screen.metrics(page)
+
+
+async def _compare(stage: Stage) -> bool:
+    """Compare both tables whole."""
+    async with stage.engine.connect() as conn:
+        pairs = (await queries.all_pairs(conn)).values()
+    different = [pair for pair in pairs if not pair.agrees]
+    stage.screen.step("Do the tables agree?")
+    stage.screen.say(f"{len(pairs)} pairs compared, {len(different)} differ.")
+    if different:
+        stage.screen.pairs("Different", different[:20])
+    return not different
+
+
+async def _play_application(conn: AsyncConnection, events: Sequence[Event]) -> None:
+    """Do what the application does before it publishes: it writes the table that the event came from."""
+    known = await queries.specializations(conn)
+    rows = [
+        {"user_id": event.user_id, "specialization": known[event.specialization.upper()], "to_level": event.to_level}
+        for event in events
+    ]
+    advanced = [isinstance(event, LicenseAdvanced) for event in events]
+    await queries.write_own_rows(
+        conn,
+        progress=[row for row, is_license in zip(rows, advanced, strict=True) if not is_license],
+        licenses=[row for row, is_license in zip(rows, advanced, strict=True) if is_license],
+    )
+
+
+def _touched(events: Iterable[Event], pairs: Iterable[PairKey]) -> list[PairKey]:
+    """Give the pairs that the events are about."""
+    named = {(event.user_id, event.specialization.upper()) for event in events}
+    return sorted(key for key in pairs if (key[0], key[1].upper()) in named)
+
+
+async def _applied(stage: Stage) -> None:
+    """Wait until everything in Kafka is applied.
+
+    Raises:
+        TimeoutError: it took longer than half a minute.
+    """
+    async with EndOffsets(stage.settings) as kafka, asyncio.timeout(_PATIENCE):
+        ends = await kafka.read()
+        while any(lag(ends, await _positions(stage)).values()):  # noqa: ASYNC110 - PostgreSQL signals nothing
+            await asyncio.sleep(_LOOK_EVERY)
+
+
+async def _positions(stage: Stage) -> dict[TopicPartition, int]:
+    async with stage.engine.connect() as conn:
+        return await applied_positions(conn, stage.cluster_id)
+
+
+def _get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own service, on loopback
+        return str(answer.read().decode())

@@ -1,0 +1,120 @@
+"""The command line as a whole: what it imports, its streams, its exit codes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import levelsync
+
+SLOW = (
+    "sqlalchemy",
+    "asyncpg",
+    "aiokafka",
+    "faststream",
+    "alembic",
+    "uvicorn",
+    "starlette",
+    "pydantic",
+    "jwt",
+    "structlog",
+)
+NOWHERE = {
+    "LEVELSYNC_DATABASE_URL": "postgresql://nobody:hidden-password@127.0.0.1:1/none",
+    "LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+    "LEVELSYNC_HTTP_PORT": "1",
+}
+ONE_EVENT = ("publish", "leveled-up", "--user", "42", "--specialization", "PLAYER", "--to-level", "5")
+
+
+def test_help_imports_nothing_slow() -> None:
+    """`levelsync --help` answers at once because heavy libraries are imported inside commands only."""
+    script = "import sys, service.cli; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)  # noqa: S603
+    loaded = run.stdout.split()
+    assert "typer" in loaded
+    assert [name for name in SLOW if name in loaded] == []
+
+
+def test_version_names_the_distribution() -> None:
+    """`--version` prints one line on stdout."""
+    run = levelsync("--version")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.startswith("levelsync ")
+
+
+def test_shell_completion_can_be_shown() -> None:
+    """The completion script of a shell comes from the command itself."""
+    run = levelsync("--show-completion", "bash")
+    assert "_levelsync_completion" in run.stdout or "complete" in run.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("publish",),
+        ("publish", "leveled-up", "--user", "forty", "--specialization", "PLAYER", "--to-level", "5"),
+        ("publish", "--file", "/no/such/file"),
+        ("serve", "--roles", "apply,cook"),
+        ("token", "--role", "king"),
+        ("token", "--role", "admin", "--ttl", "soon"),
+        ("dead-letters", "list", "--reason", "bad_mood"),
+    ],
+)
+def test_wrong_use_is_exit_2_without_a_traceback(arguments: tuple[str, ...]) -> None:
+    """What the user got wrong is a sentence on stderr, never a traceback."""
+    run = levelsync(*arguments, env=NOWHERE)
+    assert run.returncode == 2, run.stderr
+    assert run.stdout == ""
+    assert run.stderr.strip()
+    assert "Traceback" not in run.stderr
+
+
+def test_each_bad_setting_is_named_on_its_own_line() -> None:
+    """Two settings that cannot be used are two lines, and a secret's value is in neither."""
+    bad = {"LEVELSYNC_HTTP_PORT": "x", "LEVELSYNC_DATABASE_URL": "mysql://root:hidden-password@localhost/x"}
+    run = levelsync("doctor", env=bad)
+    assert run.returncode == 2
+    named = [name for name in bad if any(name in line for line in run.stderr.splitlines())]
+    assert named == list(bad)
+    assert len(run.stderr.splitlines()) == 2
+    assert "hidden-password" not in run.stdout + run.stderr
+
+
+def test_an_unknown_setting_is_a_warning_with_the_nearest_name() -> None:
+    """A mistyped name does not pass in silence, and does not stop the command."""
+    run = levelsync("token", "--role", "admin", env={"LEVELSYNC_JWT_SECRET": "s" * 32, "LEVELSYNC_HTTP_PROT": "1"})
+    assert run.returncode == 0
+    assert "LEVELSYNC_HTTP_PROT" in run.stderr
+    assert "LEVELSYNC_HTTP_PORT" in run.stderr
+    assert run.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variable"),
+    [
+        (ONE_EVENT, "LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS"),
+        (("migrate",), "LEVELSYNC_DATABASE_URL"),
+        (("dead-letters", "list"), "LEVELSYNC_DATABASE_URL"),
+        (("dead-letters", "show", "1", "--json"), "LEVELSYNC_DATABASE_URL"),
+    ],
+)
+def test_a_component_that_does_not_answer_is_exit_3_with_what_to_do(arguments: tuple[str, ...], variable: str) -> None:
+    """One sentence: where it was looked for, which variable says so, and the command that starts everything."""
+    run = levelsync(*arguments, env=NOWHERE)
+    assert run.returncode == 3, run.stderr
+    assert run.stdout == ""
+    assert len(run.stderr.splitlines()) == 1
+    for part in ("127.0.0.1:1", variable, "levelsync up"):
+        assert part in run.stderr
+    assert "hidden-password" not in run.stderr
+
+
+def test_settings_come_from_the_file_that_up_wrote(tmp_path: Path) -> None:
+    """Other commands in the folder of `up` find it by themselves; the environment still wins."""
+    (tmp_path / ".levelsync").mkdir()
+    (tmp_path / ".levelsync" / "up.env").write_text("LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:2\n")
+    assert "127.0.0.1:2" in levelsync(*ONE_EVENT, cwd=tmp_path).stderr
+    assert "127.0.0.1:1" in levelsync(*ONE_EVENT, cwd=tmp_path, env=NOWHERE).stderr
