@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from events.base import Event
 from events.fields import Level, LevelBefore, Specialization, UserId
@@ -15,7 +15,9 @@ class LevelRaised(Event):
 
     user_id: UserId
     specialization: Specialization
-    to_level: Level
+    to_level: Level = Field(
+        description="The level reached, above `from_level` where that is there. A JSON integer: 4.0 is refused."
+    )
     from_level: LevelBefore | None = None
 
     @model_validator(mode="after")
