@@ -41,8 +41,8 @@ async def apply_role(
         for topic, target in targets.items()
         for _ in range(CONSUMERS_A_TOPIC)
     ]
-    await _start(broker, health)
     try:
+        await _start(broker, health)
         yield lambda: [subscriber.consumer for subscriber in subscribers if subscriber.consumer is not None]
     finally:
         await _stop(broker)
@@ -52,7 +52,7 @@ async def _start(broker: KafkaBroker, health: Health) -> None:
     """Start, again and again where Kafka goes away meanwhile."""
     while True:
         try:
-            await broker.start()
+            await _start_together(broker)
         except (KafkaError, OSError) as error:
             health.report("kafka", broker, f"the consumers do not start: {error}")
             log.warning("the consumers do not start, tried again", error=str(error))
@@ -61,6 +61,15 @@ async def _start(broker: KafkaBroker, health: Health) -> None:
         else:
             health.clear("kafka", broker)
             return
+
+
+async def _start_together(broker: KafkaBroker) -> None:
+    """Join the group with every consumer at once: one after the other, each would wait for a rebalance of its own."""
+    await broker.connect()
+    starts = (subscriber.start() for subscriber in broker.subscribers)
+    for outcome in await asyncio.gather(*starts, return_exceptions=True):  # none is left half started behind an error
+        if outcome is not None:
+            raise outcome
 
 
 async def _stop(broker: KafkaBroker) -> None:
