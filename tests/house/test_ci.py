@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+from pathlib import Path
+
+import pytest
 
 from tests.house.compose import ROOT
 
@@ -26,7 +30,30 @@ def test_ci_runs_the_command_that_the_readme_names() -> None:
     assert run_by_ci == ["make test", "make lint", "make types", "make wheel"]
 
 
-def test_ci_asks_for_a_real_broker_where_one_can_run() -> None:
+@pytest.mark.parametrize(
+    ("provider", "tools", "goes_on"),
+    [(2, ("java", "mvn"), True), (3, ("java", "mvn"), True), (4, ("java", "mvn"), False), (4, (), True)],
+)
+def test_ci_fails_without_a_real_broker_where_one_can_run(
+    tmp_path: Path, provider: int, tools: tuple[str, ...], goes_on: bool
+) -> None:
     """With Java and Maven there is no excuse for testing offsets and groups on the embedded broker."""
-    script = SCRIPT.read_text(encoding="utf-8")
-    assert script.index("LEVELSYNC_TEST_REQUIRE_REAL_BROKER=1") < script.index("\nmake test")
+    said = _run_with_stubs(tmp_path, f"test provider {provider} of 4: a title", tools)
+    assert ("=== make lint" in said.stdout) is goes_on
+    assert ("ran without Apache Kafka" in said.stderr) is not goes_on
+
+
+def _run_with_stubs(folder: Path, tests_say: str, tools: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    """Run a copy of the script, in a folder and with programs that do nothing."""
+    programs = folder / "bin"
+    programs.mkdir()
+    for name in ("bash", "cat", "dirname", "grep", "mktemp", "rm", "sed", "tail", "tee"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    for name in ("make", "git", "python3", *tools):
+        (programs / name).write_text(f"#!/bin/bash\necho '{tests_say}'\n", encoding="utf-8")
+        (programs / name).chmod(0o755)
+    (folder / ".ci").mkdir()
+    copy = shutil.copy(SCRIPT, folder / ".ci" / "run")
+    environment = {"PATH": str(programs), "TMPDIR": str(folder)}
+    command = [str(programs / "bash"), str(copy)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - as above
