@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from rich.text import Text
 
 from service.cli import output
 from service.dead_letters import Letter
-from service.demo.queries import HistoryRow, Pair, PairKey
+from service.demo.queries import HistoryRow, Pair
 
 _METRICS = (
     "levelsync_events_total",
@@ -74,8 +74,3 @@ def _samples(text: str) -> Iterable[tuple[str, str, str]]:
     for line in text.splitlines():
         if match := re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line):
             yield match[1], match[2] or "", match[3].removesuffix(".0")
-
-
-def changed(before: Mapping[PairKey, Pair], after: Mapping[PairKey, Pair]) -> list[PairKey]:
-    """Say which pairs differ between two looks at the tables."""
-    return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))

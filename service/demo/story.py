@@ -23,6 +23,7 @@ from service.settings import Settings
 
 _PATIENCE = 30.0
 _LOOK_EVERY = 0.05
+_NEIGHBOUR = 25
 _BAD_VALUE = b'{"user_id": "forty-two", "specialization": "PLAYER", "to_level": 3}'
 
 Event = ProgressLeveledUp | LicenseAdvanced
@@ -51,17 +52,17 @@ class Stage:
 
 
 async def tell(stage: Stage) -> bool:
-    """Show every step; say whether both tables agree in the end.
+    """Show every step; say whether both tables agree in the end, and repetition changed nothing.
 
     Raises:
         TimeoutError: the service did not apply what was published within half a minute.
     """
     events = sample_events()
     await _publish_and_show(stage, events)
-    await _show_bad_record(stage, events)
-    await _show_repetition(stage, events)
+    await _show_bad_record(stage)
+    unchanged = await _show_repetition(stage, events)
     await _show_metrics(stage)
-    return await _compare(stage)
+    return await _compare(stage) and unchanged
 
 
 async def _publish_and_show(stage: Stage, events: Sequence[Event]) -> None:
@@ -85,23 +86,26 @@ async def _publish_and_show(stage: Stage, events: Sequence[Event]) -> None:
     screen.history(history)
 
 
-async def _show_bad_record(stage: Stage, events: Sequence[Event]) -> None:
+async def _show_bad_record(stage: Stage) -> None:
     """Send a record that can never apply between two good ones, on their partition."""
     screen = stage.screen
-    screen.step("One bad record among good ones")
-    good = next(event for event in events if isinstance(event, ProgressLeveledUp)).to_kafka()
-    bad = Record(good.topic, good.key, _BAD_VALUE, good.headers)
-    await deliver(stage.producer, [good, bad, good])
+    screen.step("One bad record between two good ones")
+    good = [ProgressLeveledUp(user_id=_NEIGHBOUR, specialization="PLAYER", to_level=level) for level in (4, 5)]
+    async with stage.engine.connect() as conn:
+        await _play_application(conn, good)
+    first, last = (event.to_kafka() for event in good)
+    await deliver(stage.producer, [first, Record(first.topic, first.key, _BAD_VALUE, first.headers), last])
     await _applied(stage)
     async with stage.engine.connect() as conn:
-        (line, *_) = await dead_letters.list_open(conn, limit=1)
-        letter = await dead_letters.find(conn, line.id)
-    if letter is not None:
-        screen.letter(letter, dead_letters.MEANINGS[letter.reason])
-    screen.say("It is kept whole, and its neighbours were applied: levelsync dead-letters show 1")
+        pairs = await queries.all_pairs(conn)
+        for line in await dead_letters.list_open(conn, limit=1):
+            if letter := await dead_letters.find(conn, line.id):
+                screen.letter(letter, dead_letters.MEANINGS[letter.reason])
+    screen.say("The bad one is kept whole, and named: levelsync dead-letters list. Its neighbours were applied:")
+    screen.pairs("", [pairs[_NEIGHBOUR, "PLAYER"]])
 
 
-async def _show_repetition(stage: Stage, events: Sequence[Event]) -> None:
+async def _show_repetition(stage: Stage, events: Sequence[Event]) -> bool:
     screen = stage.screen
     screen.step("Everything is published again")
     async with stage.engine.connect() as conn:
@@ -111,6 +115,7 @@ async def _show_repetition(stage: Stage, events: Sequence[Event]) -> None:
     async with stage.engine.connect() as conn:
         same = await queries.fingerprint(conn) == before
     screen.say(f"{len(events)} events again, last first: " + ("not one row changed." if same else "ROWS CHANGED."))
+    return same
 
 
 async def _show_metrics(stage: Stage) -> None:
