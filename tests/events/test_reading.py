@@ -1,0 +1,92 @@
+"""The corners of reading that are no golden records: too large, too deep, too precise."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from events import Reason, Received
+from tests.events.records import GOOD, STRUCTURED, WHEN, outcome_of, with_header
+
+
+@pytest.mark.parametrize("mode", [GOOD.headers, STRUCTURED], ids=["binary", "structured"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(b"[" * 10_000 + b"]" * 10_000, id="10,000 nested lists"),
+        pytest.param(b'{"user_id":' * 10_000 + b"1" + b"}" * 10_000, id="10,000 nested objects"),
+        pytest.param(b'{"a":"' + b"\xff" * 100 + b'"}', id="not UTF-8"),
+        pytest.param(b'{"a":"\\ud800"}', id="a lone surrogate"),
+        pytest.param("{}".encode("utf-16"), id="UTF-16"),
+        pytest.param(b'{"a":-Infinity}', id="infinity"),
+        pytest.param(b'{"a":' + b"9" * 5000 + b"}", id="a number of 5,000 digits"),
+        pytest.param(b"{}\0", id="NUL after the value"),
+        pytest.param(b"\xef\xbb\xbf{}", id="a byte order mark"),
+    ],
+)
+def test_what_is_no_json_is_malformed(value: bytes, mode: Any) -> None:
+    """Beyond the parser counts as not JSON, in both modes."""
+    assert outcome_of(value, mode) is Reason.MALFORMED
+
+
+def test_ten_megabytes_are_read() -> None:
+    """Size alone is no fault: unknown fields are ignored, however large."""
+    data = json.loads(GOOD.value) | {"padding": "x" * 10_000_000}
+    assert isinstance(outcome_of(json.dumps(data).encode()), Received)
+
+
+def test_ten_megabytes_in_a_bounded_text_are_invalid() -> None:
+    """The detail stays short."""
+    data = json.loads(GOOD.value) | {"specialization": "x" * 10_000_000}
+    assert outcome_of(json.dumps(data).encode()) is Reason.INVALID
+
+
+def test_the_word_nan_in_a_text_is_no_number() -> None:
+    """Only NaN as a number is not JSON."""
+    assert isinstance(outcome_of(json.dumps(json.loads(GOOD.value) | {"name": "NaN Infinity"}).encode()), Received)
+
+
+@pytest.mark.parametrize("name", ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time"])
+def test_a_repeated_attribute_is_invalid(name: str) -> None:
+    """Two of one attribute say nothing for sure, even where they are equal."""
+    assert outcome_of(GOOD.value, [*GOOD.headers, (name, dict(GOOD.headers)[name])]) is Reason.INVALID
+
+
+@pytest.mark.parametrize("timestamp", [-1, 0, 2**62, 253_402_300_800_000])
+def test_an_unusable_timestamp_matters_only_without_ce_time(timestamp: int) -> None:
+    """With a ce_time there is nothing to compare it with."""
+    assert isinstance(outcome_of(GOOD.value, timestamp=timestamp), Received)
+    without = [header for header in GOOD.headers if header[0] != "ce_time"]
+    assert outcome_of(GOOD.value, without, timestamp) is Reason.BAD_TIME
+
+
+@pytest.mark.parametrize(
+    "ce_time", [b"9999-12-31T23:59:59-23:59", b"0001-01-01T00:00:00+23:59", b"9999-12-31T23:59:60Z"]
+)
+def test_a_time_beyond_the_calendar_is_bad_time(ce_time: bytes) -> None:
+    """In UTC it would be in the year 10000 or 0."""
+    assert outcome_of(GOOD.value, with_header("ce_time", ce_time)) is Reason.BAD_TIME
+
+
+def test_a_leap_second_is_the_next_second() -> None:
+    """RFC 3339 has it, Python has not."""
+    received = outcome_of(GOOD.value, with_header("ce_time", b"2016-12-31T23:59:60Z"))
+    assert received.occurred_at == datetime(2017, 1, 1, tzinfo=UTC)
+
+
+def test_five_minutes_ahead_is_the_limit_to_the_microsecond() -> None:
+    """At the limit it is an event, one microsecond later it is not."""
+    limit = WHEN + timedelta(minutes=5)
+    assert outcome_of(GOOD.value, with_header("ce_time", limit.isoformat().encode())).occurred_at == limit
+    above = (limit + timedelta(microseconds=1)).isoformat().encode()
+    assert outcome_of(GOOD.value, with_header("ce_time", above)) is Reason.BAD_TIME
+
+
+def test_data_never_becomes_an_attribute() -> None:
+    """Unknown fields of the data that are called like attributes stay unknown fields."""
+    data = json.loads(GOOD.value) | {"id": "forged", "source": "forged", "time": "forged", "_attributes": "forged"}
+    received = outcome_of(json.dumps(data).encode())
+    assert (received.event.id, received.event.source, received.event.time) == ("e-1", "/app", WHEN)
