@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,21 +32,24 @@ class ServerProcess:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 10
     """How long the server may take to stop before it is killed."""
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] | None = None
+    """Its environment; None is the owner's."""
     user: tuple[int, int] | None = None
     """User and group id to run as; None is the owner's."""
+    folder: Path | None = None
+    """Where it runs; None is the owner's."""
     _guard: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the server; `wait_until` says when it can be used."""
-        environment = os.environ | self.environment
         with self.log.open("ab") as log:
             self._guard = subprocess.Popen(  # noqa: S603 - our own script
                 [sys.executable, "-I", "-S", str(_GUARD), json.dumps(self._options()), *self.command],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env=environment,
+                env=self.environment,
+                cwd=self.folder,
                 start_new_session=True,  # Ctrl-C in the owner's terminal is the owner's to handle
             )
 

@@ -1,0 +1,173 @@
+"""Fixtures of the whole suite (docs/testing.md). What they are made of is in `tests/infrastructure`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.database.engine import make_engine
+from service.settings import PREFIX, Settings
+from tests.infrastructure import publishing, template, waiting
+from tests.infrastructure.levelsync_process import LevelsyncProcess
+from tests.infrastructure.provider import Choice, NoWay, Provider, choose, running
+from tests.infrastructure.servers import Kafka, Postgres
+from tests.infrastructure.ways import new_postgres
+
+_CHOICE = pytest.StashKey[Choice]()
+_LEFT_OUT = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose what to test against, once and before anything is collected."""
+    try:
+        config.stash[_CHOICE] = choose(os.environ)
+    except NoWay as reason:
+        raise pytest.UsageError(str(reason)) from reason
+    for name in [n for n in os.environ if n.startswith(PREFIX) and not n.startswith(f"{PREFIX}TEST_")]:
+        del os.environ[name]  # a developer's own settings decide nothing here
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say the choice at the start."""
+    choice = config.stash[_CHOICE]
+    return [str(choice), *(f"  not {reason}" for reason in choice.passed_over)]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that need Apache Kafka where there is none."""
+    if config.stash[_CHOICE].way.real_broker:
+        return
+    left_out = [item for item in items if item.get_closest_marker("real_broker")]
+    config.stash[_LEFT_OUT] = len(left_out)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say the choice at the end, and what it left out."""
+    terminalreporter.section("levelsync")
+    terminalreporter.write_line(str(config.stash[_CHOICE]))
+    if left_out := config.stash.get(_LEFT_OUT, 0):
+        terminalreporter.write_line(f"left out, because they need Apache Kafka: {left_out} tests")
+
+
+@pytest.fixture(scope="session")
+def provider(request: pytest.FixtureRequest) -> Iterator[Provider]:
+    """Kafka and PostgreSQL, started once."""
+    with running(request.config.stash[_CHOICE]) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def kafka(provider: Provider) -> Kafka:
+    """The broker: `bootstrap_servers`, `real`, `can_restart`, `stop`, `start`, `fresh_topics`."""
+    return provider.kafka
+
+
+@pytest.fixture(scope="session")
+def postgres(provider: Provider) -> Postgres:
+    """The PostgreSQL server: `url`, `can_restart`, `stop`, `start`."""
+    return provider.postgres
+
+
+@pytest.fixture
+async def topics(kafka: Kafka) -> list[str]:
+    """Every topic of the contract, empty, with four partitions; their names."""
+    return await kafka.fresh_topics()
+
+
+@pytest.fixture
+async def own_postgres(tmp_path: Path) -> AsyncIterator[Postgres]:
+    """A PostgreSQL server of the test's own, to kill or to stop: what it does, no other test sees."""
+    server = new_postgres(tmp_path / "postgres")
+    async with server:
+        yield Postgres(server.url, server=server)
+
+
+@pytest.fixture
+async def empty_database_url(postgres: Postgres) -> AsyncIterator[str]:
+    """A new database without a table."""
+    url = await postgres.create_database()
+    yield url
+    await postgres.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres: Postgres) -> Iterator[str]:
+    """The name of a migrated database with 200 sample users, which nobody is connected to."""
+    with ThreadPoolExecutor(1) as pool:  # a thread of its own: pytest-asyncio keeps the loop of this one
+        name = pool.submit(lambda: asyncio.run(template.make_template(postgres))).result()
+        yield name
+        pool.submit(lambda: asyncio.run(postgres.drop_database(postgres.url_of(name)))).result()
+
+
+@pytest.fixture
+async def database_url(postgres: Postgres, template_database: str) -> AsyncIterator[str]:
+    """A database of the test's own, migrated, with 200 sample users (ids 1 to 200)."""
+    url = await postgres.create_database(template_database)
+    yield url
+    await postgres.drop_database(url)
+
+
+@pytest.fixture
+def settings(database_url: str, kafka: Kafka) -> Settings:
+    """Settings for the test's database and the session's broker, with a consumer group of its own."""
+    return Settings(
+        _env_file=None,
+        database_url=database_url,
+        kafka_bootstrap_servers=kafka.bootstrap_servers,
+        kafka_group_id=f"levelsync-test-{uuid.uuid4().hex}",
+        http_port=0,
+    )
+
+
+@pytest.fixture
+async def engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
+    """The service's own kind of engine, on the test's database."""
+    made = make_engine(settings)
+    yield made
+    await made.dispose()
+
+
+@pytest.fixture
+def publish(kafka: Kafka) -> Callable[..., Awaitable[list[int]]]:
+    """Send a list of `publishing.Record`, or tuples of its fields, with a producer's options; returns the offsets."""
+
+    def to_the_session_s_broker(records: Iterable[Sequence[Any]], **producer_options: Any) -> Awaitable[list[int]]:
+        return publishing.publish(kafka.bootstrap_servers, records, **producer_options)
+
+    return to_the_session_s_broker
+
+
+@pytest.fixture
+def eventually() -> Callable[..., Awaitable[Any]]:
+    """Wait until a condition holds, at most a timeout of 30 s; the same as in `tests.infrastructure.waiting`."""
+    return waiting.eventually
+
+
+@pytest.fixture
+def levelsync_process(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., LevelsyncProcess]]:
+    """`levelsync_process(settings=…, arguments=("serve",))` makes a process, not yet started; it ends with the test.
+
+    What it wrote is shown when the test fails.
+    """
+    made: list[LevelsyncProcess] = []
+
+    def make(settings: Settings = settings, arguments: Sequence[str] = ("serve",)) -> LevelsyncProcess:
+        folder = tmp_path / f"levelsync-{len(made)}"
+        folder.mkdir()
+        made.append(LevelsyncProcess(settings, folder, arguments))
+        return made[-1]
+
+    yield make
+    for number, process in enumerate(made):
+        process.stop()
+        print(f"--- levelsync {number}:\n{process.output}")  # noqa: T201 - pytest shows it for a test that failed

@@ -1,0 +1,156 @@
+"""`levelsync` as a process of its own, for tests that kill, stop and restart it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import psutil
+from pydantic import SecretStr
+
+from service.embedded.process import ServerProcess
+from service.settings import PREFIX, Settings
+from tests.infrastructure.waiting import eventually
+
+_URL = re.compile(r"serving.*?(http://[^\s\"',}]+)|(http://[^\s\"',}]+).*?serving")
+
+
+def serve_environment(settings: Settings) -> dict[str, str]:
+    """Every setting that was given, as the environment of `levelsync`; the rest of our own LEVELSYNC_ is left out."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    given = {name: getattr(settings, name) for name in settings.model_fields_set}
+    return ours | {f"{PREFIX}{name.upper()}": _as_text(value) for name, value in given.items() if value is not None}
+
+
+def _as_text(value: object) -> str:
+    match value:
+        case SecretStr():
+            return value.get_secret_value()
+        case timedelta():
+            return f"{value.total_seconds():f}s"
+        case datetime():
+            return value.isoformat()
+        case dict():
+            return json.dumps(value)
+        case _:
+            return str(value)
+
+
+class LevelsyncProcess:
+    """One `levelsync serve`. It ends with the tests, whatever ends them."""
+
+    def __init__(self, settings: Settings, folder: Path, arguments: Sequence[str] = ("serve",)) -> None:
+        self._folder = folder
+        self._server = ServerProcess(
+            [sys.executable, "-m", "service", *arguments],
+            folder / "output.log",
+            environment=serve_environment(settings),
+            stop_seconds=12,
+            folder=folder,  # without a `.env` of the checkout
+        )
+
+    async def start(self, *, ready: bool = True) -> None:
+        """Start it; with `ready`, wait until /readyz says so."""
+        self._server.start()
+        if ready:
+            await self.wait_ready()
+
+    async def wait_ready(self, timeout: float = 60) -> None:  # noqa: ASYNC109 - a test's own bound
+        """Wait until /readyz answers 200."""
+
+        async def is_ready() -> bool:
+            if not self.running:
+                raise RuntimeError(f"levelsync ended while it started:\n{self.output}")
+            return self.url is not None and (await self.get("/readyz"))[0] == 200
+
+        await eventually(is_ready, timeout)
+
+    async def get(self, path: str) -> tuple[int, str]:
+        """GET a path of its HTTP server; status and body, (0, reason) where nobody answers."""
+        return await asyncio.to_thread(_get, f"{self.url}{path}")
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.send_signal(signal.SIGKILL)
+        self._guard.wait(10)
+
+    async def terminate(self, timeout: float = 12) -> int:  # noqa: ASYNC109 - a test's own bound
+        """SIGTERM; returns the exit code.
+
+        Raises:
+            subprocess.TimeoutExpired: it has not left within `timeout` seconds.
+        """
+        self.send_signal(signal.SIGTERM)
+        return await self.wait(timeout)
+
+    async def wait(self, timeout: float = 30) -> int:  # noqa: ASYNC109 - a test's own bound
+        """Wait until it leaves by itself; returns the exit code."""
+        return await asyncio.to_thread(self._guard.wait, timeout)
+
+    def stop(self) -> None:
+        """End it in any case."""
+        self._server.stop()
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process itself (SIGSTOP and SIGCONT make a consumer that stands still)."""
+        os.kill(self.pid, number)
+
+    @property
+    def pid(self) -> int:
+        """Its process id: the guard's only child."""
+        deadline = time.monotonic() + 5
+        while not (children := psutil.Process(self._guard.pid).children()):
+            assert time.monotonic() < deadline, f"levelsync does not run:\n{self.output}"
+            time.sleep(0.01)
+        return children[0].pid
+
+    @property
+    def _guard(self) -> subprocess.Popen[bytes]:
+        assert self._server._guard is not None, "levelsync was not started, or is stopped"
+        return self._server._guard
+
+    @property
+    def memory_bytes(self) -> int:
+        """Its resident memory now."""
+        return int(psutil.Process(self.pid).memory_info().rss)
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs."""
+        return self._server.running
+
+    @property
+    def output(self) -> str:
+        """All that it has written, stdout and stderr, over all its starts."""
+        log = self._folder / "output.log"
+        return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+
+    @property
+    def url(self) -> str | None:
+        """Where it serves HTTP, None as long as it has not said so."""
+        found = None
+        for line in self.output.splitlines():
+            found = _URL.search(line) or found
+        return (found[1] or found[2]).rstrip("/") if found else None
+
+
+def _get(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own loopback URL
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+    except OSError as error:
+        return 0, str(error)

@@ -1,0 +1,120 @@
+"""The fixtures that everybody uses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from events import PROGRESS_LEVELED_UP_TOPIC, TOPICS
+from tests.infrastructure.publishing import Record
+from tests.infrastructure.servers import Kafka, Postgres
+from tests.infrastructure.waiting import eventually
+
+Publish = Callable[..., Awaitable[list[int]]]
+
+
+async def test_a_database_has_the_sample_users_and_is_cloned_in_well_under_a_second(
+    postgres: Postgres, template_database: str
+) -> None:
+    """Each test has a database of its own for milliseconds."""
+    began = time.monotonic()
+    url = await postgres.create_database(template_database)
+    took = time.monotonic() - began
+    assert await _count(url, "public.users") == 200
+    await postgres.drop_database(url)
+    assert took < 0.5
+
+
+async def _count(url: str, table: str) -> int:
+    connection = await asyncpg.connect(url)
+    try:
+        return int(await connection.fetchval(f"SELECT count(*) FROM {table}"))
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+async def test_what_one_test_writes_another_does_not_see(engine: AsyncEngine, turn: int) -> None:
+    """Both turns find the 200 users of the template, though each removes them."""
+    async with engine.begin() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM public.users")) == 200, turn
+        await connection.execute(text("TRUNCATE public.users CASCADE"))
+
+
+async def test_an_empty_database_has_no_table(empty_database_url: str) -> None:
+    """Where migrations are tested there is nothing yet."""
+    assert await _count(empty_database_url, "pg_tables WHERE schemaname = 'public'") == 0
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+async def test_topics_are_empty_for_each_test(kafka: Kafka, topics: list[str], publish: Publish, turn: int) -> None:
+    """The first record of every test has offset 0."""
+    assert set(topics) == set(TOPICS), turn
+    assert await publish([Record(PROGRESS_LEVELED_UP_TOPIC, b"1", b"{}", partition=3)]) == [0]
+    assert await _end(kafka, PROGRESS_LEVELED_UP_TOPIC, 3) == 1
+
+
+async def _end(kafka: Kafka, topic: str, partition: int) -> int:
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers)
+    await consumer.start()
+    try:
+        where = TopicPartition(topic, partition)
+        return int((await consumer.end_offsets([where]))[where])
+    finally:
+        await consumer.stop()
+
+
+async def test_records_keep_their_order_headers_and_time(kafka: Kafka, topics: list[str], publish: Publish) -> None:
+    """What a test publishes is what a consumer reads."""
+    sent = [Record(topics[0], b"7", b"%d" % n, [("h", b"")], 1_700_000_000_000 + n, 1) for n in range(500)]
+    await publish(sent)
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest")
+    await consumer.start()
+    consumer.assign([TopicPartition(topics[0], 1)])
+    try:
+        read = [await consumer.getone() for _ in sent]
+    finally:
+        await consumer.stop()
+    assert [(r.key, r.value, r.headers, r.timestamp) for r in read] == [
+        (r.key, r.value, tuple(r.headers), r.timestamp_ms) for r in sent
+    ]
+
+
+async def test_a_record_of_ten_megabytes_is_taken(topics: list[str], publish: Publish) -> None:
+    """Large records are a case of law 4."""
+    assert await publish([Record(topics[0], b"1", b"x" * 10_000_000, partition=0)]) == [0]
+
+
+async def test_kafka_keeps_records_over_an_outage(kafka: Kafka, topics: list[str], publish: Publish) -> None:
+    """An outage is an outage: same address, same records."""
+    if not kafka.can_restart:
+        pytest.skip("this broker is not ours to stop, or keeps nothing")
+    await publish([Record(topics[0], b"1", b"x", partition=0)] * 3)
+    await kafka.stop()
+    await kafka.start()
+    assert await _end(kafka, topics[0], 0) == 3
+
+
+async def test_postgresql_keeps_data_over_an_outage(postgres: Postgres, database_url: str) -> None:
+    """An outage is an outage: same address, same rows."""
+    if not postgres.can_restart:
+        pytest.skip("this PostgreSQL is not ours to stop")
+    await postgres.stop()
+    with pytest.raises(OSError, match="Connect"):
+        await asyncpg.connect(database_url, timeout=5)
+    await postgres.start()
+    assert await _count(database_url, "public.users") == 200
+
+
+async def test_eventually_returns_the_value_and_names_what_was_missing() -> None:
+    """A bounded wait says at its end what it saw."""
+    values = iter([0, None, "there"])
+    assert await eventually(lambda: next(values)) == "there"
+    with pytest.raises(AssertionError, match=r"not within 0.1 s: \[\]"):
+        await eventually(list, timeout=0.1)
