@@ -60,9 +60,9 @@ class Duplicates:
                 SELECT {self._named("gone")} AS pair, string_agg(DISTINCT o.key, ', ' ORDER BY o.key) AS columns
                   FROM pg_temp.levelsync_duplicates d
                   JOIN public.{self.table} gone ON gone.id = d.id
-                  JOIN public.{self.table} kept ON kept.id = d.kept
+                  JOIN public.{self.table} stays ON stays.id = d.kept
                  CROSS JOIN LATERAL jsonb_each(to_jsonb(gone)) AS o (key, value)
-                 WHERE o.key <> ALL(CAST(:ours AS text[])) AND o.value IS DISTINCT FROM to_jsonb(kept) -> o.key
+                 WHERE o.key <> ALL(CAST(:ours AS text[])) AND o.value IS DISTINCT FROM to_jsonb(stays) -> o.key
                  GROUP BY 1 ORDER BY 1
             """),
             {"ours": ["id", *ours]},

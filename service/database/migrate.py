@@ -11,6 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
@@ -21,6 +22,9 @@ from service.database.engine import database_url
 from service.database.faults import read_fault
 from service.database.tables import SCHEMA
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 HEAD = "license_unique"
 """The revision that this release needs. A test holds it equal to the newest file in `alembic/versions`."""
@@ -55,18 +59,24 @@ def migrate(settings: Settings, revision: str = "head") -> None:
         OSError, sqlalchemy.exc.DBAPIError: PostgreSQL cannot be reached, or refused a statement.
     """
     from alembic import command  # noqa: PLC0415 - slow, and needed here only
-    from alembic.config import Config  # noqa: PLC0415
     from alembic.util import CommandError  # noqa: PLC0415
+
+    try:
+        with _ALEMBIC_IS_GLOBAL:
+            command.upgrade(alembic_config(settings), revision)
+    except CommandError as error:
+        raise MigrationStopped(str(error)) from error
+
+
+def alembic_config(settings: Settings) -> Config:
+    """Make what `alembic.ini` is to the command `alembic`, with the settings that `env.py` is to take."""
+    from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(scripts_folder()).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["settings"] = settings
-    try:
-        with _ALEMBIC_IS_GLOBAL:
-            command.upgrade(config, revision)
-    except CommandError as error:
-        raise MigrationStopped(str(error)) from error
+    return config
 
 
 def scripts_folder() -> Path:

@@ -24,6 +24,11 @@ REMOVED_ROWS = """
     )
 """
 
+_NAME_IS_TAKEN = text("""
+    SELECT to_regclass(:qualified) IS NOT NULL
+        OR EXISTS (SELECT FROM pg_constraint WHERE conrelid = to_regclass(:table) AND conname = :name)
+""")
+
 
 def stop_where_parts_are_missing(conn: Connection) -> None:
     """Stop before any change where the application's database lacks what levelsync needs (R9b).
@@ -48,7 +53,16 @@ def lock(conn: Connection, table: str) -> None:
 
 
 def add_unique(conn: Connection, table: str, name: str, columns: Sequence[str], revision: str) -> None:
-    """Add a unique constraint, marked by a comment as made by this revision, so that only that one is ever dropped."""
+    """Add a unique constraint, marked by a comment as made by this revision, so that only that one is ever dropped.
+
+    Raises:
+        CommandError: something else has that name.
+    """
+    if conn.scalar(_NAME_IS_TAKEN, {"name": name, "qualified": f"public.{name}", "table": f"public.{table}"}):
+        raise CommandError(
+            f"{table} needs {name} UNIQUE ({', '.join(columns)}), immediate and whole, and something else has that "
+            "name. This revision changed nothing. Rename or drop that, then run it again."
+        )
     conn.execute(text(f"ALTER TABLE public.{table} ADD CONSTRAINT {name} UNIQUE ({', '.join(columns)})"))
     conn.execute(text(f"COMMENT ON CONSTRAINT {name} ON public.{table} IS '{_mark(revision)}'"))
     log.info("Added %s UNIQUE (%s) on %s", name, ", ".join(columns), table)

@@ -1,0 +1,175 @@
+"""A live database of the application, as it may stand before levelsync comes, and ways to look at any database."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from alembic import command
+
+from service.database import migrate
+from service.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+_UPGRADE = "INFO  [alembic.runtime.migration] Running upgrade"
+_TITLE = "Fix INTERNSHIP level count - DB is source of truth (3 levels)"
+SEED_LINES = (
+    f"{_UPGRADE} spec_level_system -> unique_progress_constraint, Add unique constraint to specialization_progress",
+    f"{_UPGRADE} unique_progress_constraint -> fix_internship_levels, {_TITLE}",
+)
+
+# The application's tables with columns of its own that levelsync does not know, ids from sequences, no unique
+# constraint yet, INTERNSHIP still wrong, and an Alembic history of its own.
+_APPLICATION = """
+    CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY);
+    INSERT INTO alembic_version VALUES ('9f3c_of_the_application');
+    CREATE TABLE users (id serial PRIMARY KEY, name varchar, email varchar UNIQUE, role varchar, nickname varchar);
+    CREATE TABLE specializations (id varchar(50) PRIMARY KEY, name varchar(100), icon varchar, description text,
+        max_levels int NOT NULL, is_active boolean DEFAULT true, created_at timestamp);
+    CREATE TABLE internship_levels (id int PRIMARY KEY, name varchar(100), required_xp int, required_sessions int);
+    CREATE TABLE specialization_progress (id serial PRIMARY KEY,
+        student_id int REFERENCES users ON DELETE CASCADE,
+        specialization_id varchar(50) REFERENCES specializations ON DELETE CASCADE,
+        current_level int, total_xp int, completed_sessions int, completed_projects int,
+        theory_hours_completed int NOT NULL DEFAULT 0, practice_hours_completed int NOT NULL DEFAULT 0,
+        last_activity timestamp, created_at timestamp, updated_at timestamp);
+    CREATE TABLE user_licenses (id serial PRIMARY KEY, user_id int NOT NULL REFERENCES users,
+        specialization_type varchar(20) NOT NULL, current_level int NOT NULL DEFAULT 1,
+        max_achieved_level int NOT NULL DEFAULT 1, started_at timestamp NOT NULL, last_advanced_at timestamp,
+        instructor_notes text, paid boolean NOT NULL DEFAULT false, created_at timestamp, updated_at timestamp);
+    CREATE TABLE license_progressions (id serial PRIMARY KEY, user_license_id int NOT NULL REFERENCES user_licenses,
+        from_level int NOT NULL, to_level int NOT NULL, advanced_by int REFERENCES users, advancement_reason text,
+        requirements_met text, advanced_at timestamp DEFAULT now());
+    INSERT INTO users (name, email, role) SELECT 'u' || i, i || '@x.org', 'student' FROM generate_series(1, 20) i;
+    INSERT INTO specializations (id, name, max_levels)
+        VALUES ('PLAYER', 'P', 8), ('COACH', 'C', 8), ('INTERNSHIP', 'I', 5);
+    INSERT INTO internship_levels (id, name) VALUES (1, 'Junior'), (2, 'Mid-level'), (3, 'Senior');
+    INSERT INTO specialization_progress (student_id, specialization_id, current_level) VALUES (1, 'PLAYER', 2);
+    INSERT INTO user_licenses (user_id, specialization_type, current_level, started_at) VALUES (1, 'PLAYER', 2, now());
+"""
+
+# Everything that the catalogue and the rows of a schema's tables say, as one text.
+_SNAPSHOT = """
+    SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
+        SELECT format('%s.%s %s %s %s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+                      pg_get_expr(d.adbin, d.adrelid)) || a.attidentity::text || a.attgenerated::text
+                      || coalesce(col_description(c.oid, a.attnum), '') AS line
+          FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+          LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+         WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r' AND c.relname <> 'alembic_version'
+        UNION ALL
+        SELECT format('%s %s %s', conrelid::regclass, conname, pg_get_constraintdef(oid)) FROM pg_constraint
+         WHERE connamespace = to_regnamespace($1) AND conname NOT LIKE 'alembic_version%'
+        UNION ALL
+        SELECT indexdef FROM pg_indexes WHERE schemaname = $1 AND tablename <> 'alembic_version') AS lines
+"""
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Any]:
+    """Open a connection of asyncpg, each statement its own transaction."""
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def execute(url: str, *statements: str) -> None:
+    """Run statements, each in a transaction of its own."""
+    async with connected(url) as conn:
+        for statement in statements:
+            await conn.execute(statement)
+
+
+async def rows(url: str, query: str) -> list[tuple[Any, ...]]:
+    """Give the rows of a query."""
+    async with connected(url) as conn:
+        return [tuple(row) for row in await conn.fetch(query)]
+
+
+async def value(url: str, query: str) -> Any:
+    """Give the one value of a query."""
+    async with connected(url) as conn:
+        return await conn.fetchval(query)
+
+
+async def make_application(url: str, *changes: str) -> None:
+    """Make the application's tables with a few rows, then change them as a test needs it."""
+    await execute(url, _APPLICATION, *changes)
+
+
+def settings(url: str) -> Settings:
+    """Give settings that read no environment file."""
+    return Settings(_env_file=None, database_url=url)
+
+
+async def upgrade(url: str, revision: str = "head") -> None:
+    """Migrate in this process, as `levelsync migrate` does."""
+    await asyncio.to_thread(migrate.migrate, settings(url), revision)
+
+
+async def downgrade(url: str, revision: str = "base") -> None:
+    """Go back, as `alembic downgrade` does."""
+    await asyncio.to_thread(partial(command.downgrade, migrate.alembic_config(settings(url)), revision))
+
+
+async def refused(url: str, revision: str = "head") -> str:
+    """Migrate, which must stop; give its sentence."""
+    with pytest.raises(migrate.MigrationStopped) as stopped:
+        await upgrade(url, revision)
+    return str(stopped.value)
+
+
+async def structure(url: str, schema: str = "public") -> str:
+    """Describe every table, column, default, constraint and index of a schema."""
+    return str(await value_with(url, _SNAPSHOT, schema))
+
+
+async def value_with(url: str, query: str, *arguments: object) -> Any:
+    """Give the one value of a query with arguments."""
+    async with connected(url) as conn:
+        return await conn.fetchval(query, *arguments)
+
+
+async def content(url: str, schema: str = "public") -> dict[str, list[str]]:
+    """Give every row of every table of a schema, as text."""
+    async with connected(url) as conn:
+        names = await conn.fetch("SELECT tablename FROM pg_tables WHERE schemaname = $1 ORDER BY 1", schema)
+        return {
+            name: [row[0] for row in await conn.fetch(f'SELECT t::text FROM {schema}."{name}" t ORDER BY 1')]
+            for (name,) in names
+        }
+
+
+async def run(url: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the virtual environment in the checkout, on a database."""
+    return await asyncio.to_thread(
+        partial(
+            subprocess.run,
+            [str(BIN / arguments[0]), *arguments[1:]],
+            cwd=ROOT,
+            env={**os.environ, "LEVELSYNC_DATABASE_URL": url, **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    )
+
+
+async def until(condition: Callable[[], Any], seconds: float = 20) -> None:
+    """Wait until a condition, an async function, is true; fail when it does not become so in time."""
+    async with asyncio.timeout(seconds):
+        while not await condition():  # noqa: ASYNC110 - another session's state sends no event
+            await asyncio.sleep(0.02)

@@ -1,0 +1,163 @@
+"""The revision license_unique: one license for each pair, whatever points at the others (R9a)."""
+
+import json
+import time
+
+import pytest
+
+from tests.migrations import live
+
+NAME = "uq_user_licenses_user_specialization"
+DUPLICATES = """
+    INSERT INTO user_licenses (id, user_id, specialization_type, current_level, started_at)
+    VALUES (101, 5, 'COACH', 2, '2025-01-01'), (102, 5, 'COACH', 4, '2025-02-01'),
+           (103, 5, 'COACH', 4, '2025-03-01'), (104, 6, 'COACH', 1, '2025-01-01')
+"""
+TWO_COLUMNS = """
+    ALTER TABLE user_licenses ADD UNIQUE (id, user_id);
+    CREATE TABLE badges (license int, owner int DEFAULT 5,
+        FOREIGN KEY (license, owner) REFERENCES user_licenses (id, user_id))
+"""
+
+
+async def _left(url: str) -> list[tuple[object, ...]]:
+    return await live.rows(url, "SELECT id FROM user_licenses WHERE id > 100 ORDER BY id")
+
+
+async def test_the_highest_level_then_the_oldest_id_stays(
+    empty_database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """R9a: the others are kept as JSON, and their ids logged."""
+    await live.make_application(empty_database_url, DUPLICATES)
+    await live.upgrade(empty_database_url)
+    assert await _left(empty_database_url) == [(102,), (104,)]
+    assert "ids: 101, 103" in capsys.readouterr().err
+    kept = await live.rows(empty_database_url, "SELECT row_id, row FROM levelsync.removed_rows ORDER BY row_id")
+    assert [row_id for row_id, _ in kept] == [101, 103]
+    assert json.loads(kept[0][1])["started_at"].startswith("2025-01-01")
+    assert f"{NAME} UNIQUE (user_id, specialization_type)" in await live.structure(empty_database_url)
+
+
+async def test_every_table_that_points_at_a_license_follows(empty_database_url: str) -> None:
+    """R9a: found in the catalogue, in other schemas too, with whatever the reference does on a removal."""
+    await live.make_application(
+        empty_database_url,
+        DUPLICATES,
+        "INSERT INTO license_progressions (user_license_id, from_level, to_level)"
+        " VALUES (101, 1, 2), (102, 1, 4), (103, 3, 4), (104, 0, 1)",
+        "CREATE SCHEMA billing",
+        'CREATE TABLE billing."Odd Name" (n int, "The License" int REFERENCES public.user_licenses ON DELETE CASCADE)',
+        'INSERT INTO billing."Odd Name" VALUES (1, 101), (2, NULL)',
+        "CREATE TABLE exams (id int, license int REFERENCES user_licenses ON DELETE SET NULL"
+        " DEFERRABLE INITIALLY DEFERRED)",
+        "INSERT INTO exams VALUES (1, 103)",
+    )
+    await live.upgrade(empty_database_url)
+    history = "SELECT user_license_id, to_level FROM license_progressions ORDER BY id"
+    assert await live.rows(empty_database_url, history) == [(102, 2), (102, 4), (102, 4), (104, 1)]
+    assert await live.rows(empty_database_url, 'SELECT * FROM billing."Odd Name" ORDER BY n') == [(1, 102), (2, None)]
+    assert await live.rows(empty_database_url, "SELECT * FROM exams") == [(1, 102)]
+    assert "for_a_while" not in await live.structure(empty_database_url, "billing")
+
+
+async def test_a_license_that_points_at_a_license_follows(empty_database_url: str) -> None:
+    """The table's own foreign key is one like any other, as long as it says the same in the duplicates."""
+    await live.make_application(
+        empty_database_url,
+        "ALTER TABLE user_licenses ADD parent int REFERENCES user_licenses",
+        DUPLICATES,
+        "UPDATE user_licenses SET parent = 101 WHERE id = 104",
+    )
+    await live.upgrade(empty_database_url)
+    assert await live.value(empty_database_url, "SELECT parent FROM user_licenses WHERE id = 104") == 102
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "CREATE TABLE badges (license int UNIQUE REFERENCES user_licenses)",
+        "CREATE TABLE badges (license int CHECK (license <> 102) REFERENCES user_licenses)",
+        TWO_COLUMNS,
+    ],
+    ids=["unique", "check", "two columns"],
+)
+async def test_a_refused_re_pointing_stops_before_any_change(empty_database_url: str, change: str) -> None:
+    """R9a: the pairs are listed; nothing of the revision stands."""
+    rows = "INSERT INTO badges (license) VALUES (101), (103)"
+    await live.make_application(empty_database_url, DUPLICATES, change, rows)
+    await live.upgrade(empty_database_url, "levelsync_schema")
+    before = await live.structure(empty_database_url), await live.content(empty_database_url)
+    sentence = await live.refused(empty_database_url)
+    assert "badges" in sentence
+    assert "(5, COACH)" in sentence
+    assert "(6, COACH)" not in sentence
+    assert (await live.structure(empty_database_url), await live.content(empty_database_url)) == before
+    assert await live.value(empty_database_url, "SELECT count(*) FROM levelsync.removed_rows") == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "column"),
+    [
+        ("UPDATE user_licenses SET instructor_notes = 'good' WHERE id = 101", "instructor_notes"),
+        ("UPDATE user_licenses SET paid = true WHERE id = 102", "paid"),
+    ],
+)
+async def test_duplicates_that_differ_in_a_column_that_is_not_ours_stop(
+    empty_database_url: str, change: str, column: str
+) -> None:
+    """R9a: levelsync cannot know which value is right."""
+    await live.make_application(empty_database_url, DUPLICATES, change)
+    sentence = await live.refused(empty_database_url)
+    assert f"(5, COACH) in {column}" in sentence
+    assert len(await _left(empty_database_url)) == 4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE user_licenses ADD CONSTRAINT mine UNIQUE (user_id, specialization_type)",
+        "CREATE UNIQUE INDEX mine ON user_licenses (specialization_type, user_id)",
+    ],
+)
+async def test_a_unique_index_under_another_name_is_enough(
+    empty_database_url: str, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """R9a: the table is left exactly as it is, by the downgrade too."""
+    await live.make_application(empty_database_url, change)
+    before = [line for line in (await live.structure(empty_database_url)).splitlines() if "user_licenses" in line]
+    await live.upgrade(empty_database_url)
+    assert "user_licenses is unique by mine already" in capsys.readouterr().err
+    await live.downgrade(empty_database_url)
+    after = [line for line in (await live.structure(empty_database_url)).splitlines() if "user_licenses" in line]
+    assert after == before
+
+
+async def test_an_upsert_works_afterwards(empty_database_url: str) -> None:
+    """Which is what the constraint is for."""
+    await live.make_application(empty_database_url, DUPLICATES)
+    await live.upgrade(empty_database_url)
+    await live.execute(
+        empty_database_url,
+        "INSERT INTO user_licenses (user_id, specialization_type, started_at) VALUES (5, 'COACH', now())"
+        " ON CONFLICT (user_id, specialization_type) DO NOTHING",
+    )
+    assert await _left(empty_database_url) == [(102,), (104,)]
+
+
+async def test_a_hundred_thousand_rows_take_seconds(empty_database_url: str) -> None:
+    """Half of them duplicates, a history without an index on its licenses."""
+    await live.make_application(
+        empty_database_url,
+        "INSERT INTO users (id, name) SELECT i, 'many' FROM generate_series(1000, 50999) i",
+        "INSERT INTO user_licenses (user_id, specialization_type, current_level, started_at)"
+        " SELECT 1000 + i % 50000, 'PLAYER', 1 + i / 50000, now() FROM generate_series(0, 99999) i",
+        "INSERT INTO license_progressions (user_license_id, from_level, to_level)"
+        " SELECT id, 0, current_level FROM user_licenses",
+    )
+    began = time.monotonic()
+    await live.upgrade(empty_database_url)
+    assert time.monotonic() - began < 30
+    found = "SELECT count(*), min(current_level) FROM user_licenses WHERE user_id >= 1000"
+    assert await live.rows(empty_database_url, found) == [(50000, 2)]
+    orphans = "SELECT count(DISTINCT user_license_id) FROM license_progressions"
+    assert await live.value(empty_database_url, orphans) == 50001

@@ -1,0 +1,80 @@
+"""The migrations, the models and the constants say the same."""
+
+from pathlib import Path
+
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from service.database import migrate
+from service.database.engine import database_url as async_url
+from service.database.tables import SCHEMA, metadata
+from tests.migrations import live
+
+
+async def test_the_migrations_make_what_the_models_declare(database_url: str, empty_database_url: str) -> None:
+    """Columns, types, defaults, identities, constraints, indexes, comments."""
+    await live.execute(empty_database_url, f"CREATE SCHEMA {SCHEMA}")
+    engine = create_async_engine(async_url(live.settings(empty_database_url)))
+    async with engine.begin() as conn:
+        await conn.run_sync(metadata.create_all)
+    await engine.dispose()
+    declared = await live.structure(empty_database_url, SCHEMA)
+    assert await live.structure(database_url, SCHEMA) == declared
+
+
+async def test_alembic_finds_nothing_to_generate(database_url: str) -> None:
+    """As `alembic check` would say."""
+
+    def compare(conn: Connection) -> object:
+        options = {
+            "include_schemas": True,
+            "version_table_schema": SCHEMA,
+            "include_name": lambda name, kind, _parents: kind != "schema" or name == SCHEMA,
+        }
+        return compare_metadata(MigrationContext.configure(conn, opts=options), metadata)
+
+    engine = create_async_engine(async_url(live.settings(database_url)))
+    async with engine.connect() as conn:
+        assert await conn.run_sync(compare) == []
+    await engine.dispose()
+
+
+def test_head_is_the_newest_revision() -> None:
+    """`serve` compares with the constant, so that it need not read the files."""
+    assert ScriptDirectory(str(migrate.scripts_folder())).get_heads() == [migrate.HEAD]
+
+
+def test_the_users_files_have_their_names() -> None:
+    """R1, R5."""
+    files = {path.name for path in Path(migrate.scripts_folder(), "versions").glob("*.py")}
+    assert {
+        "2025_10_25_1400-add_unique_constraint_progress.py",
+        "2025_10_25_1410-fix_internship_level_count.py",
+    } <= files
+
+
+def test_the_folder_of_the_migrations_is_no_package() -> None:
+    """With an `__init__.py` it would shadow the library from the checkout."""
+    assert not (live.ROOT / "alembic" / "__init__.py").exists()
+
+
+async def test_serve_asks_cheaply_where_the_database_stands(empty_database_url: str) -> None:
+    """None, then an older revision, then the head."""
+    engine = create_async_engine(async_url(live.settings(empty_database_url)))
+    assert await migrate.current_revision(engine) is None
+    assert not await migrate.is_at_head(engine)
+    await live.upgrade(empty_database_url, "fix_internship_levels")
+    assert await migrate.current_revision(engine) == "fix_internship_levels"
+    assert not await migrate.is_at_head(engine)
+    await live.upgrade(empty_database_url)
+    assert await migrate.is_at_head(engine)
+    await engine.dispose()
+
+
+async def test_asking_does_not_import_alembic(empty_database_url: str) -> None:
+    """It would cost a third of a second at each start of a command."""
+    code = "import sys, service.database.migrate; sys.exit('alembic' in sys.modules)"
+    assert (await live.run(empty_database_url, "python", "-c", code)).returncode == 0

@@ -1,0 +1,50 @@
+"""Migrations beside other migrations, and beside an application at work."""
+
+import asyncio
+
+import pytest
+
+from service.database import migrate
+from tests.migrations import live
+
+KEY = "hashtextextended('levelsync migrate', 0)"
+WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+
+async def test_of_two_started_at_once_one_works_and_one_finds_nothing_to_do(empty_database_url: str) -> None:
+    """Both succeed; every revision ran exactly once."""
+    runs = await asyncio.gather(*(live.run(empty_database_url, "alembic", "upgrade", "head") for _ in range(2)))
+    assert [done.returncode for done in runs] == [0, 0], [done.stderr for done in runs]
+    upgrades = [done.stderr.count("Running upgrade") for done in runs]
+    assert sorted(upgrades) == [0, 5]
+
+
+async def test_a_migration_waits_for_the_one_that_runs(
+    empty_database_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For as long as that takes, whatever the timeout of locks on tables; and it says so."""
+    monkeypatch.setattr(migrate, "LOCK_TIMEOUT", "1ms")
+    async with live.connected(empty_database_url) as running:
+        await running.execute(f"SELECT pg_advisory_lock({KEY})")
+        waiting = asyncio.create_task(live.upgrade(empty_database_url))
+        await live.until(lambda: running.fetchval(WAITING))
+        assert await running.fetchval("SELECT to_regnamespace('levelsync')") is None
+        monkeypatch.setattr(migrate, "LOCK_TIMEOUT", "5s")
+    await waiting
+    assert "Another migration of this database is running" in capsys.readouterr().err
+    assert await live.value(empty_database_url, "SELECT version_num FROM levelsync.alembic_version") == migrate.HEAD
+
+
+async def test_a_table_that_stays_locked_is_given_up_with_a_sentence(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody queues behind a migration for long; what was done before stays done, and the next run goes on."""
+    monkeypatch.setattr(migrate, "LOCK_TIMEOUT", "100ms")
+    await live.make_application(empty_database_url)
+    async with live.connected(empty_database_url) as busy, busy.transaction():
+        await busy.execute("SELECT * FROM user_licenses")
+        assert "held a lock for longer than 100ms" in await live.refused(empty_database_url)
+    stands = "SELECT version_num FROM levelsync.alembic_version"
+    assert await live.value(empty_database_url, stands) == "levelsync_schema"
+    await live.upgrade(empty_database_url)
+    assert await live.value(empty_database_url, stands) == migrate.HEAD

@@ -1,0 +1,46 @@
+"""The migrations travel in the wheel."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import zipfile
+from functools import partial
+from pathlib import Path
+
+from service.database.migrate import HEAD
+from tests.migrations import live
+
+
+async def _python(cwd: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(
+        partial(
+            subprocess.run,
+            [sys.executable, *arguments],
+            cwd=cwd,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+    )
+
+
+async def test_a_wheel_migrates_outside_the_checkout(empty_database_url: str, tmp_path: Path) -> None:
+    """From `service/migrations`; there is no top-level `alembic` in the wheel, which would shadow the library."""
+    await _python(live.ROOT, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path / "dist"))
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    installed = tmp_path / "installed"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(installed)
+    assert not (installed / "alembic").exists()
+    assert not list(installed.rglob("*.pyc"))
+    code = (
+        "from service.database import migrate; from service.settings import load_settings;"
+        "migrate.migrate(load_settings()); print(migrate.scripts_folder())"
+    )
+    done = await _python(tmp_path, "-c", code, PYTHONPATH=str(installed), LEVELSYNC_DATABASE_URL=empty_database_url)
+    assert done.stdout.strip() == str(installed / "service" / "migrations")
+    assert set(live.SEED_LINES) <= set(done.stderr.splitlines())
+    assert await live.value(empty_database_url, "SELECT version_num FROM levelsync.alembic_version") == HEAD
