@@ -1,0 +1,75 @@
+"""The application's two hooks (R26): level and event in one transaction."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from sqlalchemy import create_engine, func, select
+from sqlalchemy.orm import Session
+
+from events import LicenseAdvanced, Received, read
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def _hooks() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("application_hooks", EXAMPLES / "application_hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # SQLAlchemy looks annotations up there
+    spec.loader.exec_module(module)
+    return module
+
+
+hooks = _hooks()
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    """The application's tables in SQLite, user 42 at PLAYER 4 and COACH 3."""
+    engine = create_engine("sqlite://")
+    hooks.Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add(hooks.Progress(student_id=42, specialization_id="PLAYER", current_level=4))
+        session.add(hooks.License(user_id=42, specialization_type="COACH", current_level=3, max_achieved_level=3))
+        session.commit()
+        yield session
+    engine.dispose()
+
+
+def _outbox(session: Session) -> list[Received]:
+    rows = session.scalars(select(hooks.OutboxRow).order_by(hooks.OutboxRow.id))
+    return [read(row.topic, row.value, [(n, t.encode()) for n, t in row.headers], 0) for row in rows]
+
+
+def test_hooks_write_level_and_event_together(session: Session) -> None:
+    """Each hook leaves its row raised and its event in the outbox."""
+    hooks.update_progress(session, 42, "PLAYER", 7)
+    hooks.advance_license(session, 42, "COACH", 2, "Exam passed")
+    session.commit()
+    leveled_up, advanced = (received.event for received in _outbox(session))
+    assert leveled_up.model_dump() == {"user_id": 42, "specialization": "PLAYER", "to_level": 7, "from_level": 4}
+    assert isinstance(advanced, LicenseAdvanced)
+    assert (advanced.from_level, advanced.to_level, advanced.advanced_by) == (3, 4, 2)
+    assert session.scalar(select(hooks.Progress.current_level)) == 7
+    assert session.scalar(select(hooks.License.current_level)) == 4
+
+
+def test_rolled_back_hook_says_nothing(session: Session) -> None:
+    """Neither the level nor the event is there."""
+    hooks.update_progress(session, 42, "PLAYER", 7)
+    session.rollback()
+    assert session.scalar(select(func.count()).select_from(hooks.OutboxRow)) == 0
+    assert session.scalar(select(hooks.Progress.current_level)) == 4
+
+
+def test_progress_that_reaches_no_new_level_says_nothing(session: Session) -> None:
+    """XP alone is no event."""
+    hooks.update_progress(session, 42, "PLAYER", 4)
+    assert _outbox(session) == []
