@@ -12,6 +12,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 
 from service.database import migrate
+from service.database.engine import database_url
 from service.database.tables import SCHEMA, metadata
 from service.settings import Settings, SettingsError, load_settings
 
@@ -42,8 +43,15 @@ def _run(connection: Connection) -> None:
 
 
 async def _migrate() -> None:
-    async with migrate.connect(_settings()) as connection:
-        await connection.run_sync(_run)
+    settings = _settings()
+    try:
+        async with migrate.connect(settings) as connection:
+            await connection.run_sync(_run)
+    except OSError as error:
+        if "settings" in context.config.attributes:  # `levelsync migrate` has its own sentence and exit code
+            raise
+        address = database_url(settings).render_as_string(hide_password=True)
+        raise CommandError(f"PostgreSQL cannot be reached at {address}: {error}") from error
 
 
 if context.is_offline_mode():

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from service.database import catalog
 from service.database.catalog import Reference
-from service.database.faults import read_fault
+from service.database.faults import Kind, read_fault
 from service.database.revisions import log
 
 _IDS_A_LINE = 1000
@@ -106,6 +106,8 @@ class Duplicates:
                 )
         except DBAPIError as error:
             fault = read_fault(error)
+            if fault.kind is Kind.PASSING:  # a lock that was not to be had says nothing about the rows
+                raise
             where = f"WHERE EXISTS (SELECT FROM {reference.table} r WHERE r.{column} = d.id)"
             raise CommandError(
                 f"{reference.table} cannot be pointed at the rows of {self.table} that stay: {fault.message}. "

@@ -34,6 +34,7 @@ LOCK_TIMEOUT = "5s"
 """How long a migration waits for a lock on a table: everybody who comes after it waits behind it meanwhile."""
 
 _LOCK_NOT_AVAILABLE = "55P03"
+_INSUFFICIENT_PRIVILEGE = "42501"
 _SERVER_SETTINGS = {
     "timezone": "UTC",
     "application_name": "levelsync migrate",
@@ -53,6 +54,8 @@ class MigrationStopped(Exception):  # noqa: N818 - it stops on purpose, before i
 
 def migrate(settings: Settings, revision: str = "head") -> None:
     """Upgrade to `revision`. A second run finds nothing to do; a second process waits for the first.
+
+    It runs an event loop of its own: from a running one, call it through `asyncio.to_thread`.
 
     Raises:
         MigrationStopped: with a sentence for the operator; the revision that stopped changed nothing.
@@ -107,10 +110,10 @@ async def read_revision(conn: AsyncConnection) -> str | None:
 
 @asynccontextmanager
 async def connect(settings: Settings) -> AsyncIterator[AsyncConnection]:
-    """Open the one connection of a migration; a lock that it could not have becomes a sentence.
+    """Open the one connection of a migration.
 
     Raises:
-        alembic.util.CommandError: a lock was not to be had in time.
+        alembic.util.CommandError: a lock was not to be had in time, or a right is missing.
     """
     from alembic.util import CommandError  # noqa: PLC0415 - see `migrate`
 
@@ -120,14 +123,28 @@ async def connect(settings: Settings) -> AsyncIterator[AsyncConnection]:
         async with engine.connect() as connection:
             yield connection
     except DBAPIError as error:
-        if read_fault(error).sqlstate != _LOCK_NOT_AVAILABLE:
+        sentence = _sentence(error)
+        if sentence is None:
             raise
-        raise CommandError(
-            f"The application held a lock for longer than {LOCK_TIMEOUT}, so this revision changed nothing. "
-            "Run it again at a quieter time; pg_stat_activity shows who holds the lock."
-        ) from error
+        raise CommandError(sentence) from error
     finally:
         await engine.dispose()
+
+
+def _sentence(error: DBAPIError) -> str | None:
+    """What an operator can do about an error; None for one that is not about his installation."""
+    fault = read_fault(error)
+    if fault.sqlstate == _LOCK_NOT_AVAILABLE:
+        return (
+            f"The application held a lock for longer than {LOCK_TIMEOUT}, so this revision changed nothing. "
+            "Run it again at a quieter time; pg_stat_activity shows who holds the lock."
+        )
+    if fault.sqlstate == _INSUFFICIENT_PRIVILEGE:
+        return (
+            f"The database user may not do what this revision needs ({fault.message}), so it changed nothing. "
+            "Migrate as the owner of the application's tables, with the right to create a schema."
+        )
+    return None
 
 
 def wait_for_turn(connection: Connection) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from sqlalchemy import make_url
 
 from service.database import migrate
 from tests.migrations import live
@@ -48,3 +49,27 @@ async def test_a_table_that_stays_locked_is_given_up_with_a_sentence(
     assert await live.value(empty_database_url, stands) == "levelsync_schema"
     await live.upgrade(empty_database_url)
     assert await live.value(empty_database_url, stands) == migrate.HEAD
+
+
+async def test_a_missing_right_is_said_with_a_sentence(empty_database_url: str) -> None:
+    """Migrations need the owner of the tables."""
+    await live.make_application(empty_database_url)
+    name = empty_database_url.rpartition("/")[2]
+    role, url = f"guest_{name[-8:]}", empty_database_url
+    await live.execute(url, f"CREATE ROLE {role} LOGIN PASSWORD 'guest'")
+    try:
+        as_guest = make_url(url).set(username=role, password="guest")  # noqa: S106 - a role of this test only
+        guest = as_guest.render_as_string(hide_password=False)
+        assert "The database user may not" in await live.refused(guest)
+    finally:
+        await live.execute(url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize("command", [("alembic", "upgrade", "head"), ("levelsync", "migrate")])
+async def test_a_database_that_is_away_is_said_with_a_sentence(command: tuple[str, ...]) -> None:
+    """No traceback, and where it was looked for."""
+    done = await live.run("postgresql://postgres:secret@127.0.0.1:1/nothing", *command)
+    assert done.returncode != 0
+    assert "127.0.0.1:1/nothing" in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    assert "secret" not in done.stderr + done.stdout

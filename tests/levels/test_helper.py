@@ -1,0 +1,72 @@
+"""`LicenseSystemHelper`, for the application's own code (R11, R12)."""
+
+import logging
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.database.engine import make_engine
+from service.levels import LicenseSystemHelper
+from tests.migrations import live
+
+
+@pytest.fixture
+async def session(database_url: str) -> AsyncIterator[AsyncSession]:
+    engine = make_engine(live.settings(database_url))
+    async with AsyncSession(engine) as opened:
+        yield opened
+    await engine.dispose()
+
+
+async def _ask(session: AsyncSession, name: str) -> int:
+    return await session.run_sync(lambda sync: LicenseSystemHelper.get_specialization_max_level(name, sync))
+
+
+async def test_the_database_is_the_source_of_truth(session: AsyncSession) -> None:
+    """R11: what this session has written counts, in whatever case the name is asked for."""
+    await session.execute(text("UPDATE specializations SET max_levels = 11 WHERE id = 'INTERNSHIP'"))
+    assert [await _ask(session, name) for name in ("INTERNSHIP", "internship", "Internship")] == [11, 11, 11]
+
+
+async def test_a_name_that_the_database_writes_in_another_case_is_found(session: AsyncSession) -> None:
+    """R11: neither side need be upper case; the exact name wins."""
+    insert = "INSERT INTO specializations (id, name, max_levels) VALUES ('Referee', 'R', 4), ('player', 'p', 2)"
+    await session.execute(text(insert))
+    assert [await _ask(session, name) for name in ("REFEREE", "player", "PLAYER")] == [4, 2, 8]
+
+
+@pytest.mark.parametrize(
+    ("name", "levels"), [("COACH", 8), ("player", 8), ("Internship", 3), ("GOALKEEPER", 1), ("", 1)]
+)
+def test_without_a_session_the_fallback_answers(name: str, levels: int) -> None:
+    """R12."""
+    assert LicenseSystemHelper.get_specialization_max_level(name) == levels
+
+
+async def test_a_missing_row_and_a_maximum_of_nothing_fall_back(session: AsyncSession) -> None:
+    """R12: 0 is no number of levels."""
+    await session.execute(text("UPDATE specializations SET max_levels = 0 WHERE id = 'COACH'"))
+    await session.execute(text("DELETE FROM specializations WHERE id = 'INTERNSHIP'"))
+    assert [await _ask(session, name) for name in ("COACH", "INTERNSHIP", "GOALKEEPER")] == [8, 3, 1]
+
+
+async def test_a_failed_query_is_logged_and_leaves_the_session_usable(
+    session: AsyncSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R12: a savepoint keeps what the caller has done; nothing is silent."""
+    await session.execute(text("UPDATE users SET name = 'kept' WHERE id = 1"))
+    await session.execute(text("ALTER TABLE specializations RENAME COLUMN max_levels TO gone"))
+    with caplog.at_level(logging.WARNING, "service.levels"):
+        assert await _ask(session, "PLAYER") == 8
+    assert "max_levels of 'PLAYER' cannot be read" in caplog.text
+    assert await session.scalar(text("SELECT name FROM users WHERE id = 1")) == "kept"
+
+
+async def test_a_session_that_cannot_be_used_at_all_falls_back() -> None:
+    """R12: PostgreSQL away."""
+    engine = make_engine(live.settings("postgresql://postgres@127.0.0.1:1/nothing"))
+    async with AsyncSession(engine) as closed:
+        assert await _ask(closed, "INTERNSHIP") == 3
+    await engine.dispose()

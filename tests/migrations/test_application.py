@@ -1,0 +1,83 @@
+"""What the application's tables look like is read from the database (R9b)."""
+
+import json
+from typing import Any
+
+from service.database.application import Application, inspect_application, missing_defaults
+from service.database.engine import make_engine
+from service.settings import Settings
+from tests.migrations import live
+
+LICENSE_EXTRA = """
+    ALTER TABLE user_licenses
+        ADD currency char(3) NOT NULL,
+        ADD note text,
+        ADD paid_at timestamp NOT NULL DEFAULT now(),
+        ADD number int NOT NULL GENERATED ALWAYS AS IDENTITY,
+        ADD twice int NOT NULL GENERATED ALWAYS AS (user_id * 2) STORED
+"""
+EXTRA = (
+    LICENSE_EXTRA,
+    "CREATE DOMAIN mood AS text DEFAULT 'fine'",
+    "ALTER TABLE specialization_progress ADD season varchar(9) NOT NULL, ADD feeling mood NOT NULL",
+    "ALTER TABLE license_progressions ADD signed_by int NOT NULL",
+)
+
+
+async def _inspect(url: str) -> Application:
+    engine = make_engine(live.settings(url))
+    async with engine.connect() as conn:
+        found = await inspect_application(conn)
+    await engine.dispose()
+    return found
+
+
+async def _application(url: str, *changes: str) -> Application:
+    await live.make_application(url, "TRUNCATE user_licenses, specialization_progress CASCADE", *changes)
+    return await _inspect(url)
+
+
+def _settings(**defaults: dict[str, Any]) -> Settings:
+    return live.settings("postgresql://x/y").model_copy(update=defaults)
+
+
+async def test_a_database_of_our_own_needs_no_defaults(database_url: str) -> None:
+    """Every column has a value from levelsync or from the database."""
+    application = await _inspect(database_url)
+    assert "instructor_notes" in application.licenses.columns
+    assert missing_defaults(application, _settings()) == []
+
+
+async def test_columns_that_must_have_a_value_are_found_with_their_types(empty_database_url: str) -> None:
+    """Not those with a default, an identity or an expression, nor those that may be empty."""
+    application = await _application(empty_database_url, *EXTRA)
+    assert application.licenses.required_columns == {"currency": "character(3)"}
+    assert application.progress.required_columns == {"season": "character varying(9)"}
+    assert application.progressions.required_columns == {"signed_by": "integer"}
+
+
+async def test_each_is_named_with_the_variable_to_set(empty_database_url: str) -> None:
+    """R9b: where there is no such variable, that is said."""
+    sentences = missing_defaults(await _application(empty_database_url, *EXTRA), _settings())
+    assert len(sentences) == 3
+    assert "user_licenses.currency (character(3))" in sentences[0]
+    assert "LEVELSYNC_LICENSE_DEFAULTS" in sentences[0]
+    assert "specialization_progress.season" in sentences[1]
+    assert "LEVELSYNC_PROGRESS_DEFAULTS" in sentences[1]
+    assert "license_progressions.signed_by" in sentences[2]
+    assert "no setting" in sentences[2]
+
+
+async def test_defaults_satisfy_them(empty_database_url: str) -> None:
+    """A null does not."""
+    application = await _application(empty_database_url, LICENSE_EXTRA)
+    assert missing_defaults(application, _settings(license_defaults=json.loads('{"currency": "EUR"}'))) == []
+    assert missing_defaults(application, _settings(license_defaults={"currency": None}))
+
+
+async def test_defaults_that_cannot_be_used_are_named(empty_database_url: str) -> None:
+    """One for a column that is not there, one for a column that levelsync writes."""
+    application = await _application(empty_database_url)
+    sentences = missing_defaults(application, _settings(progress_defaults={"seasom": 1, "total_xp": 5}))
+    assert "specialization_progress.seasom, and there is no such column" in sentences[0]
+    assert "specialization_progress.total_xp, which levelsync writes itself" in sentences[1]
