@@ -13,7 +13,7 @@ import structlog
 from aiokafka.errors import KafkaError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.database.application import inspect_application, missing_defaults
+from service.database.application import configuration_faults
 from service.database.engine import database_url
 from service.database.faults import read_fault
 from service.database.migrate import is_at_head
@@ -64,7 +64,7 @@ async def _database(engine: AsyncEngine, settings: Settings) -> str:
         migrated = await is_at_head(engine)
         if migrated:
             async with engine.connect() as conn:
-                sentences = missing_defaults(await inspect_application(conn), settings)
+                sentences = await configuration_faults(conn, settings)
     except Exception as error:
         where = f"{url.host}:{url.port or 5432}/{url.database}"
         raise NotYet(f"PostgreSQL at {where}: {read_fault(error).message}") from error

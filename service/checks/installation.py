@@ -6,7 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.checks.result import Checker, CheckFailed, check
-from service.database.application import LICENSES, inspect_application, missing_defaults, missing_parts
+from service.database.application import LICENSES, configuration_faults, missing_parts
 from service.database.catalog import find_unique
 from service.database.migrate import HEAD, read_revision
 from service.settings import Settings
@@ -42,7 +42,7 @@ async def license_unique(conn: AsyncConnection) -> str:
 async def application_columns(conn: AsyncConnection, settings: Settings) -> str:
     """Every column that the service needs is there, and every other one that must have a value gets one (R9b)."""
     missing = [f"there is no {part}" for part in await conn.run_sync(missing_parts)]
-    wrong = missing or missing_defaults(await inspect_application(conn), settings)
+    wrong = missing or await configuration_faults(conn, settings)
     if wrong:
         raise CheckFailed("; ".join(wrong))
     return "all that are needed are there, and every other has a value"

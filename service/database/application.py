@@ -6,13 +6,16 @@ filled from LEVELSYNC_LICENSE_DEFAULTS or LEVELSYNC_PROGRESS_DEFAULTS; without o
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.database.faults import read_fault
 from service.settings import PREFIX, Settings
 
 LICENSES, PROGRESS, PROGRESSIONS = "user_licenses", "specialization_progress", "license_progressions"
@@ -99,6 +102,28 @@ async def inspect_application(conn: AsyncConnection) -> Application:
         described(PROGRESS, PROGRESS_COLUMNS),
         described(PROGRESSIONS, PROGRESSION_COLUMNS),
     )
+
+
+async def configuration_faults(conn: AsyncConnection, settings: Settings) -> list[str]:
+    """Say what the settings must give or change for this database: a sentence each, none where all is well.
+
+    Any sentence is a fault of the configuration (R9b): `doctor` fails, `serve` does not start.
+    """
+    return missing_defaults(await inspect_application(conn), settings) + [
+        *await _unreadable(conn, LICENSES, settings.license_defaults, "LICENSE_DEFAULTS"),
+        *await _unreadable(conn, PROGRESS, settings.progress_defaults, "PROGRESS_DEFAULTS"),
+    ]
+
+
+async def _unreadable(conn: AsyncConnection, table: str, defaults: Mapping[str, Any], variable: str) -> list[str]:
+    """Let PostgreSQL read the defaults as it will for every new row: what it refuses is no record's fault."""
+    query = text(f"SELECT jsonb_populate_record(NULL::public.{table}, CAST(:defaults AS jsonb)) IS NULL")
+    try:
+        async with conn.begin_nested():
+            await conn.execute(query, {"defaults": json.dumps(defaults)})
+    except DBAPIError as error:
+        return [f"{PREFIX}{variable} cannot be read into {table}: {read_fault(error).message}"]
+    return []
 
 
 def missing_parts(conn: Connection) -> list[str]:
