@@ -17,6 +17,7 @@ from events.attributes import Attributes
 from events.base import Event
 from events.catalogue import BY_TYPE
 from events.envelope import open_envelope, parse
+from events.explanation import explain
 from events.reasons import ContractViolation, Reason
 from events.times import occurred_at, recorded_at
 from events.writing import SPEC_VERSION, STRUCTURED_TYPE
@@ -126,13 +127,4 @@ def _validate(kind: type[Event], data: bytes) -> Event:
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
-        raise _explain(error) from None
-
-
-def _explain(error: ValidationError) -> ContractViolation:
-    first, *others = error.errors(include_url=False, include_context=False, include_input=False)
-    field = ".".join(map(str, first["loc"])) or "the data"
-    if first["type"] == "json_invalid":
-        return ContractViolation(Reason.MALFORMED, f"the value is not JSON: {first['msg']}")
-    more = f" (and {len(others)} more)" if others else ""
-    return ContractViolation(Reason.INVALID, f"{field}: {first['msg']}{more}")
+        raise explain(error) from None
