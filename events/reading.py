@@ -6,6 +6,7 @@ the value. The order in which reasons are looked for is part of the contract (do
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -46,15 +47,9 @@ def read(topic: str, value: bytes | None, headers: Sequence[tuple[str, bytes | N
     """
     if value is None:
         raise ContractViolation(Reason.MALFORMED, "the value is null (a tombstone)")
-    found: dict[str, bytes | None] = {}
-    content_type = twice = None
-    for name, raw in headers:
-        if name in _ATTRIBUTES:
-            if name in found:
-                twice = name
-            found[name] = raw
-        elif name == "content-type":
-            content_type = raw
+    found = dict(headers)
+    twice = None if len(found) == len(headers) else _repeated(headers)
+    content_type = found.get("content-type")
     if content_type is not None and _is_structured(content_type):
         return read_envelope(topic, value, timestamp_ms)
     return _read_parts(topic, value, found, twice, timestamp_ms)
@@ -68,6 +63,12 @@ def read_envelope(topic: str | None, value: bytes, timestamp_ms: int) -> Receive
     """
     found, data = open_envelope(value)
     return _read_parts(topic, data, found, None, timestamp_ms)
+
+
+def _repeated(headers: Sequence[tuple[str, bytes | None]]) -> str | None:
+    """Find an attribute that is there more than once; other headers may be."""
+    counts = Counter(name for name, _ in headers if name in _ATTRIBUTES)
+    return next((name for name, count in counts.items() if count > 1), None)
 
 
 def _is_structured(content_type: bytes) -> bool:

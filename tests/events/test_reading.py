@@ -55,6 +55,11 @@ def test_a_repeated_attribute_is_invalid(name: str) -> None:
     assert outcome_of(GOOD.value, [*GOOD.headers, (name, dict(GOOD.headers)[name])]) is Reason.INVALID
 
 
+def test_other_headers_may_be_there_many_times() -> None:
+    """A hundred thousand of them change nothing."""
+    assert isinstance(outcome_of(GOOD.value, [*GOOD.headers, *[("traceparent", b"x")] * 100_000]), Received)
+
+
 @pytest.mark.parametrize("timestamp", [-1, 0, 2**62, 253_402_300_800_000])
 def test_an_unusable_timestamp_matters_only_without_ce_time(timestamp: int) -> None:
     """With a ce_time there is nothing to compare it with."""
