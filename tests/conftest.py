@@ -56,7 +56,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.section("levelsync")
     terminalreporter.write_line(str(config.stash[_CHOICE]))
     if left_out := config.stash.get(_LEFT_OUT, 0):
-        terminalreporter.write_line(f"left out, because they need Apache Kafka: {left_out} tests")
+        terminalreporter.write_line(f"tests left out because they need Apache Kafka: {left_out}")
 
 
 @pytest.fixture(scope="session")

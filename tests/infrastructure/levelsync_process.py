@@ -23,7 +23,7 @@ from service.embedded.process import ServerProcess
 from service.settings import PREFIX, Settings
 from tests.infrastructure.waiting import eventually
 
-_URL = re.compile(r"serving.*?(http://[^\s\"',}]+)|(http://[^\s\"',}]+).*?serving")
+_URL = re.compile(r"http://[^\s\"',}]+")
 
 
 def serve_environment(settings: Settings) -> dict[str, str]:
@@ -52,6 +52,7 @@ class LevelsyncProcess:
 
     def __init__(self, settings: Settings, folder: Path, arguments: Sequence[str] = ("serve",)) -> None:
         self._folder = folder
+        self._written_before = 0
         self._server = ServerProcess(
             [sys.executable, "-m", "service", *arguments],
             folder / "output.log",
@@ -62,6 +63,7 @@ class LevelsyncProcess:
 
     async def start(self, *, ready: bool = True) -> None:
         """Start it; with `ready`, wait until /readyz says so."""
+        self._written_before = len(self.output)
         self._server.start()
         if ready:
             await self.wait_ready()
@@ -84,6 +86,7 @@ class LevelsyncProcess:
         """SIGKILL, and wait until it is gone."""
         self.send_signal(signal.SIGKILL)
         self._guard.wait(10)
+        self.stop()
 
     async def terminate(self, timeout: float = 12) -> int:  # noqa: ASYNC109 - a test's own bound
         """SIGTERM; returns the exit code.
@@ -96,7 +99,9 @@ class LevelsyncProcess:
 
     async def wait(self, timeout: float = 30) -> int:  # noqa: ASYNC109 - a test's own bound
         """Wait until it leaves by itself; returns the exit code."""
-        return await asyncio.to_thread(self._guard.wait, timeout)
+        code = await asyncio.to_thread(self._guard.wait, timeout)
+        self.stop()
+        return code
 
     def stop(self) -> None:
         """End it in any case."""
@@ -138,11 +143,10 @@ class LevelsyncProcess:
 
     @property
     def url(self) -> str | None:
-        """Where it serves HTTP, None as long as it has not said so."""
-        found = None
-        for line in self.output.splitlines():
-            found = _URL.search(line) or found
-        return (found[1] or found[2]).rstrip("/") if found else None
+        """Where it serves HTTP, None as long as it has not said so since its last start."""
+        lines = self.output[self._written_before :].splitlines()
+        found = [match[0] for line in lines if "serving" in line and (match := _URL.search(line))]
+        return found[-1] if found else None
 
 
 def _get(url: str) -> tuple[int, str]:

