@@ -109,7 +109,8 @@ async def configuration_faults(conn: AsyncConnection, settings: Settings) -> lis
 
     Any sentence is a fault of the configuration (R9b): `doctor` fails, `serve` does not start.
     """
-    return missing_defaults(await inspect_application(conn), settings) + [
+    return [
+        *missing_defaults(await inspect_application(conn), settings),
         *await _unreadable(conn, LICENSES, settings.license_defaults, "LICENSE_DEFAULTS"),
         *await _unreadable(conn, PROGRESS, settings.progress_defaults, "PROGRESS_DEFAULTS"),
     ]

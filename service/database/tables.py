@@ -6,9 +6,11 @@ are not declared here: what they look like is read from the database (R9b, `serv
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Computed,
     DateTime,
+    ForeignKey,
     Identity,
     Index,
     Integer,
@@ -19,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, UUID
 
 SCHEMA = "levelsync"
 metadata = MetaData(schema=SCHEMA)
@@ -51,7 +53,9 @@ dead_letters = Table(
     Column("record_timestamp", BigInteger, nullable=False, comment="milliseconds since 1970, as Kafka has it"),
     Column("key", LargeBinary),
     Column("value", LargeBinary),
-    Column("value_digest", Text, Computed("coalesce(encode(sha256(value), 'hex'), '')", persisted=True), nullable=False),
+    Column(
+        "value_digest", Text, Computed("coalesce(encode(sha256(value), 'hex'), '')", persisted=True), nullable=False
+    ),
     Column("headers", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
     Column("reason", Text, nullable=False),
     Column("detail", Text, nullable=False, server_default=text("''")),
@@ -59,9 +63,7 @@ dead_letters = Table(
     Column("attempts", Integer, nullable=False, server_default=text("1")),
     Column("resolved_at", DateTime(timezone=True)),
     Column("resolution", Text),
-    UniqueConstraint(
-        "topic", "partition", "offset", "record_timestamp", "value_digest", name="uq_dead_letters_record"
-    ),
+    UniqueConstraint("topic", "partition", "offset", "record_timestamp", "value_digest", name="uq_dead_letters_record"),
     Index("ix_dead_letters_open", "reason", "id", postgresql_where=text("resolved_at IS NULL")),
 )
 """Records that can never apply, kept whole (law 4). Open until `resolved_at` is set."""
@@ -100,3 +102,59 @@ removed_rows = Table(
     _when("removed_at"),
 )
 """Rows of the application that a migration removed as duplicates, as JSON (R2, R9a)."""
+
+reconcile_runs = Table(
+    "reconcile_runs",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("status", Text, nullable=False, server_default=text("'planning'")),
+    Column("phase", Text, nullable=False, server_default=text("'plan'")),
+    Column("direction", Text, nullable=False),
+    Column("dry_run", Boolean, nullable=False),
+    Column("force", Boolean, nullable=False),
+    Column("specialization", Text),
+    Column("user_id", Integer),
+    Column("requested_by", Text),
+    _when("requested_at"),
+    Column("finished_at", DateTime(timezone=True)),
+    Column("due_at", DateTime(timezone=True)),
+    Column("give_up_at", DateTime(timezone=True)),
+    Column("end_offsets", JSONB),
+    Column("would_stop", Boolean, nullable=False, server_default=text("false")),
+    Column("detail", Text, nullable=False, server_default=text("''")),
+    Index("ix_reconcile_runs_requested", "requested_at"),
+    Index("ix_reconcile_runs_due", "due_at", postgresql_where=text("finished_at IS NULL")),
+)
+"""One row a run (law 7). `due_at`: when its next step may be taken, by any worker; null while ranges are worked on."""
+
+_RUN = "levelsync.reconcile_runs.id"
+
+reconcile_ranges = Table(
+    "reconcile_ranges",
+    metadata,
+    Column("run_id", UUID(as_uuid=True), ForeignKey(_RUN, ondelete="CASCADE"), primary_key=True),
+    Column("phase", Text, primary_key=True),
+    Column("chunk", Integer, primary_key=True, autoincrement=False),
+    Column("after_user", Integer, nullable=False),
+    Column("upto_user", Integer, nullable=False),
+    _when("sent_at"),
+    Column("done_at", DateTime(timezone=True)),
+    Column("counts", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Index("ix_reconcile_ranges_open", "run_id", "phase", "sent_at", postgresql_where=text("done_at IS NULL")),
+)
+"""The key ranges of a run and phase: user ids above `after_user` up to `upto_user`. `counts` are set, never added."""
+
+drift_issues = Table(
+    "drift_issues",
+    metadata,
+    Column("run_id", UUID(as_uuid=True), ForeignKey(_RUN, ondelete="CASCADE"), primary_key=True),
+    Column("user_id", Integer, primary_key=True, autoincrement=False),
+    Column("specialization", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("progress_level", Integer),
+    Column("license_level", Integer),
+    Column("status", Text, nullable=False, server_default=text("'suspected'")),
+    _when("seen_at"),
+)
+"""What a run found, up to its limit (law 8). `status`: suspected, confirmed, unconfirmed, changed_meanwhile, healed,
+failed; needs_decision for the kinds that no write can repair."""

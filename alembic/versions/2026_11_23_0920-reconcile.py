@@ -1,0 +1,122 @@
+"""Tables and views of the reconciler
+
+Exactly what `service/database/tables.py` declares, and the views that dashboards read (R33).
+"""  # noqa: D400, D415 - alembic logs the title as it is
+
+from alembic import op
+from sqlalchemy import text
+
+from service.database import revisions
+
+revision = "reconcile"
+down_revision = "license_unique"
+branch_labels = None
+depends_on = None
+
+DDL = (
+    """
+    CREATE TABLE IF NOT EXISTS levelsync.reconcile_runs (
+        id uuid PRIMARY KEY,
+        status text NOT NULL DEFAULT 'planning',
+        phase text NOT NULL DEFAULT 'plan',
+        direction text NOT NULL,
+        dry_run boolean NOT NULL,
+        force boolean NOT NULL,
+        specialization text,
+        user_id integer,
+        requested_by text,
+        requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        finished_at timestamptz,
+        due_at timestamptz,
+        give_up_at timestamptz,
+        end_offsets jsonb,
+        would_stop boolean NOT NULL DEFAULT false,
+        detail text NOT NULL DEFAULT ''
+    )
+    """,
+    "CREATE INDEX IF NOT EXISTS ix_reconcile_runs_requested ON levelsync.reconcile_runs (requested_at)",
+    """
+    CREATE INDEX IF NOT EXISTS ix_reconcile_runs_due ON levelsync.reconcile_runs (due_at) WHERE finished_at IS NULL
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS levelsync.reconcile_ranges (
+        run_id uuid REFERENCES levelsync.reconcile_runs (id) ON DELETE CASCADE,
+        phase text,
+        chunk integer,
+        after_user integer NOT NULL,
+        upto_user integer NOT NULL,
+        sent_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        done_at timestamptz,
+        counts jsonb NOT NULL DEFAULT '{}',
+        PRIMARY KEY (run_id, phase, chunk)
+    )
+    """,
+    """
+    CREATE INDEX IF NOT EXISTS ix_reconcile_ranges_open
+        ON levelsync.reconcile_ranges (run_id, phase, sent_at) WHERE done_at IS NULL
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS levelsync.drift_issues (
+        run_id uuid REFERENCES levelsync.reconcile_runs (id) ON DELETE CASCADE,
+        user_id integer,
+        specialization text,
+        kind text,
+        progress_level integer,
+        license_level integer,
+        status text NOT NULL DEFAULT 'suspected',
+        seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        PRIMARY KEY (run_id, user_id, specialization, kind)
+    )
+    """,
+    """
+    CREATE OR REPLACE VIEW levelsync.pairs AS
+    SELECT coalesce(p.student_id, l.user_id) AS user_id,
+           coalesce(p.specialization_id, l.specialization_type) AS specialization,
+           p.current_level AS progress_level,
+           l.current_level AS license_level,
+           CASE WHEN l.id IS NULL THEN 'missing_license'
+                WHEN p.id IS NULL THEN 'missing_progress'
+                WHEN p.current_level IS NULL THEN 'null_level'
+                WHEN p.current_level = l.current_level THEN 'in_sync'
+                ELSE 'mismatched' END AS state
+      FROM public.specialization_progress p
+      FULL JOIN public.user_licenses l ON l.user_id = p.student_id AND l.specialization_type = p.specialization_id
+    """,
+    """
+    CREATE OR REPLACE VIEW levelsync.run_summary AS
+    SELECT r.id AS run_id, r.status, r.direction, r.dry_run, r.requested_by, r.requested_at, r.finished_at,
+           r.finished_at - r.requested_at AS duration, r.would_stop,
+           (SELECT count(*) FROM levelsync.reconcile_ranges g WHERE g.run_id = r.id AND g.done_at IS NOT NULL)
+               AS ranges_done,
+           (SELECT count(*) FROM levelsync.reconcile_ranges g WHERE g.run_id = r.id) AS ranges_total,
+           (SELECT sum((g.counts ->> 'scanned')::bigint) FROM levelsync.reconcile_ranges g WHERE g.run_id = r.id)
+               AS scanned,
+           (SELECT count(*) FROM levelsync.drift_issues i WHERE i.run_id = r.id) AS issues_kept
+      FROM levelsync.reconcile_runs r
+    """,
+    """
+    CREATE OR REPLACE VIEW levelsync.drift AS
+    SELECT i.user_id, i.specialization, i.kind, i.progress_level, i.license_level, i.seen_at, i.run_id
+      FROM levelsync.drift_issues i
+     WHERE i.status = 'confirmed'
+       AND i.run_id = (SELECT r.id FROM levelsync.reconcile_runs r
+                        WHERE r.status = 'completed' AND r.specialization IS NULL AND r.user_id IS NULL
+                        ORDER BY r.finished_at DESC LIMIT 1)
+    """,
+)
+
+
+def upgrade() -> None:
+    """Make the tables and views that are not there yet."""
+    conn = op.get_bind()
+    revisions.stop_where_parts_are_missing(conn)
+    for statement in DDL:
+        conn.execute(text(statement))
+
+
+def downgrade() -> None:
+    """Drop them: runs and issues are levelsync's own."""
+    for view in ("drift", "run_summary", "pairs"):
+        op.get_bind().execute(text(f"DROP VIEW IF EXISTS levelsync.{view}"))
+    for table in ("drift_issues", "reconcile_ranges", "reconcile_runs"):
+        op.get_bind().execute(text(f"DROP TABLE IF EXISTS levelsync.{table}"))
