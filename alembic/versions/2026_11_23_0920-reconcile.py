@@ -18,7 +18,8 @@ DDL = (
     CREATE TABLE IF NOT EXISTS levelsync.reconcile_runs (
         id uuid PRIMARY KEY,
         status text NOT NULL DEFAULT 'planning',
-        phase text NOT NULL DEFAULT 'plan',
+        phase integer NOT NULL DEFAULT 0,
+        step text NOT NULL DEFAULT 'plan',
         direction text NOT NULL,
         dry_run boolean NOT NULL,
         force boolean NOT NULL,
@@ -31,6 +32,7 @@ DDL = (
         give_up_at timestamptz,
         end_offsets jsonb,
         would_stop boolean NOT NULL DEFAULT false,
+        counts jsonb NOT NULL DEFAULT '{}',
         detail text NOT NULL DEFAULT ''
     )
     """,
@@ -41,31 +43,29 @@ DDL = (
     """
     CREATE TABLE IF NOT EXISTS levelsync.reconcile_ranges (
         run_id uuid REFERENCES levelsync.reconcile_runs (id) ON DELETE CASCADE,
-        phase text,
         chunk integer,
         after_user integer NOT NULL,
         upto_user integer NOT NULL,
+        done_phase integer NOT NULL DEFAULT 0,
         sent_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-        done_at timestamptz,
+        suspects jsonb NOT NULL DEFAULT '[]',
+        suspect_count integer NOT NULL DEFAULT 0,
         counts jsonb NOT NULL DEFAULT '{}',
-        PRIMARY KEY (run_id, phase, chunk)
+        PRIMARY KEY (run_id, chunk)
     )
-    """,
-    """
-    CREATE INDEX IF NOT EXISTS ix_reconcile_ranges_open
-        ON levelsync.reconcile_ranges (run_id, phase, sent_at) WHERE done_at IS NULL
     """,
     """
     CREATE TABLE IF NOT EXISTS levelsync.drift_issues (
         run_id uuid REFERENCES levelsync.reconcile_runs (id) ON DELETE CASCADE,
         user_id integer,
         specialization text,
-        kind text,
+        kind text NOT NULL,
         progress_level integer,
         license_level integer,
-        status text NOT NULL DEFAULT 'suspected',
+        status text NOT NULL,
+        detail text NOT NULL DEFAULT '',
         seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-        PRIMARY KEY (run_id, user_id, specialization, kind)
+        PRIMARY KEY (run_id, user_id, specialization)
     )
     """,
     """
@@ -86,12 +86,7 @@ DDL = (
     CREATE OR REPLACE VIEW levelsync.run_summary AS
     SELECT r.id AS run_id, r.status, r.direction, r.dry_run, r.requested_by, r.requested_at, r.finished_at,
            r.finished_at - r.requested_at AS duration, r.would_stop,
-           (SELECT count(*) FROM levelsync.reconcile_ranges g WHERE g.run_id = r.id AND g.done_at IS NOT NULL)
-               AS ranges_done,
-           (SELECT count(*) FROM levelsync.reconcile_ranges g WHERE g.run_id = r.id) AS ranges_total,
-           (SELECT sum((g.counts ->> 'scanned')::bigint) FROM levelsync.reconcile_ranges g WHERE g.run_id = r.id)
-               AS scanned,
-           (SELECT count(*) FROM levelsync.drift_issues i WHERE i.run_id = r.id) AS issues_kept
+           r.counts
       FROM levelsync.reconcile_runs r
     """,
     """

@@ -108,7 +108,8 @@ reconcile_runs = Table(
     metadata,
     Column("id", UUID(as_uuid=True), primary_key=True),
     Column("status", Text, nullable=False, server_default=text("'planning'")),
-    Column("phase", Text, nullable=False, server_default=text("'plan'")),
+    Column("phase", Integer, nullable=False, server_default=text("0")),
+    Column("step", Text, nullable=False, server_default=text("'plan'")),
     Column("direction", Text, nullable=False),
     Column("dry_run", Boolean, nullable=False),
     Column("force", Boolean, nullable=False),
@@ -121,11 +122,12 @@ reconcile_runs = Table(
     Column("give_up_at", DateTime(timezone=True)),
     Column("end_offsets", JSONB),
     Column("would_stop", Boolean, nullable=False, server_default=text("false")),
+    Column("counts", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
     Column("detail", Text, nullable=False, server_default=text("''")),
     Index("ix_reconcile_runs_requested", "requested_at"),
     Index("ix_reconcile_runs_due", "due_at", postgresql_where=text("finished_at IS NULL")),
 )
-"""One row a run (law 7). `due_at`: when its next step may be taken, by any worker; null while ranges are worked on."""
+"""One row a run (law 7). `step` is what it waits for; `due_at`: when any worker may take the next step."""
 
 _RUN = "levelsync.reconcile_runs.id"
 
@@ -133,16 +135,17 @@ reconcile_ranges = Table(
     "reconcile_ranges",
     metadata,
     Column("run_id", UUID(as_uuid=True), ForeignKey(_RUN, ondelete="CASCADE"), primary_key=True),
-    Column("phase", Text, primary_key=True),
     Column("chunk", Integer, primary_key=True, autoincrement=False),
     Column("after_user", Integer, nullable=False),
     Column("upto_user", Integer, nullable=False),
+    Column("done_phase", Integer, nullable=False, server_default=text("0")),
     _when("sent_at"),
-    Column("done_at", DateTime(timezone=True)),
+    Column("suspects", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("suspect_count", Integer, nullable=False, server_default=text("0")),
     Column("counts", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
-    Index("ix_reconcile_ranges_open", "run_id", "phase", "sent_at", postgresql_where=text("done_at IS NULL")),
 )
-"""The key ranges of a run and phase: user ids above `after_user` up to `upto_user`. `counts` are set, never added."""
+"""The key ranges of a run: user ids above `after_user` up to `upto_user`. `done_phase` is the last phase done here (1
+scanned, 2 confirmed, 3 healed), `suspects` what the scan saw, one array a pair; `counts` are set, never added."""
 
 drift_issues = Table(
     "drift_issues",
@@ -150,11 +153,12 @@ drift_issues = Table(
     Column("run_id", UUID(as_uuid=True), ForeignKey(_RUN, ondelete="CASCADE"), primary_key=True),
     Column("user_id", Integer, primary_key=True, autoincrement=False),
     Column("specialization", Text, primary_key=True),
-    Column("kind", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
     Column("progress_level", Integer),
     Column("license_level", Integer),
-    Column("status", Text, nullable=False, server_default=text("'suspected'")),
+    Column("status", Text, nullable=False),
+    Column("detail", Text, nullable=False, server_default=text("''")),
     _when("seen_at"),
 )
-"""What a run found, up to its limit (law 8). `status`: suspected, confirmed, unconfirmed, changed_meanwhile, healed,
-failed; needs_decision for the kinds that no write can repair."""
+"""What a run found, up to its limit (law 8). `status`: confirmed, unconfirmed, changed_meanwhile, healed, failed;
+needs_decision for the kinds that no write can repair."""
