@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -85,11 +87,13 @@ async def topics(kafka: Kafka) -> list[str]:
 
 
 @pytest.fixture
-async def own_postgres(tmp_path: Path) -> AsyncIterator[Postgres]:
+async def own_postgres() -> AsyncIterator[Postgres]:
     """A PostgreSQL server of the test's own, to kill or to stop: what it does, no other test sees."""
-    server = new_postgres(tmp_path / "postgres")
+    folder = tempfile.mkdtemp(prefix="levelsync-postgres-")  # not pytest's: no other account may pass through that
+    server = new_postgres(Path(folder) / "postgres")
     async with server:
         yield Postgres(server.url, server=server)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -34,7 +34,6 @@ class EmbeddedBroker(Server):
     def __init__(self, port: int | None = None) -> None:
         self.port = port or free_port()
         self._folder: Path | None = None
-        self._process: ServerProcess | None = None
 
     @property
     def bootstrap_servers(self) -> str:

@@ -42,7 +42,6 @@ class EmbeddedPostgres(Server):
         self.port = port or free_port()
         self._server_settings = server_settings or {}
         self._programs = programs
-        self._process: ServerProcess | None = None
 
     @property
     def url(self) -> str:

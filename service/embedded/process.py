@@ -98,6 +98,8 @@ class ServerProcess:
 class Server:
     """What can be started and stopped, as a context manager, for plain and for async code."""
 
+    _process: ServerProcess | None = None
+
     def start(self) -> None:
         """Start and wait until it can be used."""
         raise NotImplementedError

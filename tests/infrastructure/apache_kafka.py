@@ -74,7 +74,6 @@ class ApacheKafka(Server):
         self.folder = folder
         self.port = port or free_port()
         self._controller_port = free_port()
-        self._process: ServerProcess | None = None
 
     @property
     def bootstrap_servers(self) -> str:

@@ -7,6 +7,7 @@ import uuid
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import psutil
 
 from service.embedded.process import Server
 from tests.infrastructure.topics import fresh_topics
@@ -29,6 +30,18 @@ class Restartable:
         if self._server is not None and self._runs:
             self._runs = False
             await asyncio.to_thread(self._server.stop)
+
+    async def kill(self) -> None:
+        """SIGKILL to all its processes: it has no time to say goodbye to clients or to the disk."""
+        assert self._server is not None, "not ours to kill"
+        assert self._server._process is not None, "it does not run"
+        guard = self._server._process._guard
+        assert guard is not None, "it does not run"
+        processes = psutil.Process(guard.pid).children(recursive=True)
+        for process in processes:
+            process.kill()
+        await asyncio.to_thread(psutil.wait_procs, processes, 10)
+        await self.stop()
 
     async def start(self) -> None:
         """Start it, if it does not run, and wait until it can be used."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,9 +38,10 @@ def owner(data: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """Where PostgreSQL keeps its data."""
-    return tmp_path / "postgres"
+def data() -> Iterator[Path]:
+    """Where PostgreSQL keeps its data; not pytest's folder, which it closes to the account that PostgreSQL runs as."""
+    with tempfile.TemporaryDirectory(prefix="levelsync-postgres-") as folder:
+        yield Path(folder) / "postgres"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

@@ -92,12 +92,13 @@ async def test_a_record_of_ten_megabytes_is_taken(topics: list[str], publish: Pu
 
 
 @pytest.mark.real_broker
-async def test_kafka_keeps_records_over_an_outage(kafka: Kafka, topics: list[str], publish: Publish) -> None:
+@pytest.mark.parametrize("how", ["stop", "kill"])
+async def test_kafka_keeps_records_over_an_outage(kafka: Kafka, topics: list[str], publish: Publish, how: str) -> None:
     """An outage is an outage: same address, same records."""
     if not kafka.can_restart:
         pytest.skip("this broker is not ours to stop")
     await publish([Record(topics[0], b"1", b"x", partition=0)] * 3)
-    await kafka.stop()
+    await getattr(kafka, how)()
     await kafka.start()
     assert await _end(kafka, topics[0], 0) == 3
 
@@ -111,6 +112,16 @@ async def test_postgresql_keeps_data_over_an_outage(postgres: Postgres, database
         await asyncpg.connect(database_url, timeout=5)
     await postgres.start()
     assert await _count(database_url, "public.users") == 200
+
+
+async def test_a_postgresql_of_the_test_s_own_can_be_killed_and_recovers(own_postgres: Postgres) -> None:
+    """A crash is a crash: no client is told, and what was committed is there afterwards."""
+    client = await asyncpg.connect(own_postgres.url)
+    await client.execute("CREATE TABLE kept AS SELECT 1 AS answer")
+    await own_postgres.kill()
+    await eventually(client.is_closed)
+    await own_postgres.start()
+    assert await _count(own_postgres.url, "kept") == 1
 
 
 async def test_eventually_returns_the_value_and_names_what_was_missing() -> None:

@@ -119,5 +119,5 @@ def test_a_run_on_the_embedded_broker_leaves_real_broker_tests_out_and_says_how_
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", str(HERE / "test_fixtures.py")]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - pytest
     assert "test provider 4 of 4" in run.stdout
-    assert "tests left out because they need Apache Kafka: 1" in run.stdout
+    assert "tests left out because they need Apache Kafka: 2" in run.stdout
     assert "test_kafka_keeps_records" not in run.stdout
