@@ -138,6 +138,9 @@ ONE_NODE = {
     "share.coordinator.state.topic.min.isr": 1,
     "share.coordinator.state.topic.num.partitions": 1,
     "group.initial.rebalance.delay.ms": 0,
+    # A killed broker is let in again when its old session ends: after 9 s by default.
+    "broker.session.timeout.ms": 3000,
+    "broker.heartbeat.interval.ms": 500,
     "message.max.bytes": 20_000_000,  # records of 10 MB are tested
     "auto.create.topics.enable": "false",  # a topic that nobody made must be seen as missing
     "delete.topic.enable": "true",
