@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import LICENSE_ADVANCED_TOPIC, PROGRESS_LEVELED_UP_TOPIC
 from service.apply.batch import Applier
+from service.apply.events import EventWork
 from service.apply.keeper import DatabaseKeeper
 from service.apply.subscriber import subscribe
 from service.apply.targets import license_target, progress_target
@@ -37,7 +38,7 @@ async def apply_role(
         LICENSE_ADVANCED_TOPIC: progress_target(settings.progress_defaults),
     }
     subscribers = [
-        subscribe(broker, topic, Applier(engine, target, settings.apply_since), settings, health)
+        subscribe(broker, topic, EventWork(topic, Applier(engine, target, settings.apply_since)), settings, health)
         for topic, target in targets.items()
         for _ in range(CONSUMERS_A_TOPIC)
     ]

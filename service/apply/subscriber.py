@@ -1,19 +1,16 @@
-"""FastStream's subscribers: a poll's raw records → decode → apply → commit → count."""
+"""FastStream's subscribers: a poll's raw records → decode → apply → commit → report."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 
-from service.apply import report
-from service.apply.batch import Applied, Applier, Batch
-from service.apply.decode import decode
-from service.apply.outcomes import DeadLetter, LevelEvent
+from service.apply.batch import Batch
 from service.apply.positions import DatabaseWentBack, Evicted, after
 from service.apply.retry import GivenUp, until_applied
 from service.health import Health
@@ -26,14 +23,33 @@ FETCH_BYTES = 1024 * 1024
 """Bytes fetched ahead for one partition: bounds memory whatever the backlog."""
 
 
-def subscribe(broker: KafkaBroker, topic: str, applier: Applier, settings: Settings, health: Health) -> Any:
+class Work(Protocol):
+    """What is done with the batches of one topic (`service.apply.events`, `service.reconcile.work`)."""
+
+    def decode(self, records: Any) -> Any:
+        """Read the records of a batch; called once, also where applying is retried."""
+
+    async def apply(self, batch: Batch, decoded: Any) -> Any:
+        """Give the batch its effect, once; called again for as long as faults last.
+
+        Raises:
+            Evicted, DatabaseWentBack: the position rows are not where this consumer left them.
+        """
+
+    def report(self, batch: Batch, decoded: Any, applied: Any, seconds: float) -> None:
+        """Count and log what is committed."""
+
+
+def subscribe(
+    broker: KafkaBroker, topic: str, work: Work, settings: Settings, health: Health, *, group_id: str | None = None
+) -> Any:
     """One consumer of `topic` in the group. Several of them share its partitions, each with its own transaction."""
     subscriber = broker.subscriber(
         topic,
         batch=True,
         max_records=settings.batch_max_records,
         batch_timeout_ms=max(1, int(settings.batch_max_wait.total_seconds() * 1000)),
-        group_id=settings.kafka_group_id,
+        group_id=group_id or settings.kafka_group_id,
         ack_policy=AckPolicy.MANUAL,
         parser=_keep_raw,
         decoder=_raw_records,
@@ -47,31 +63,27 @@ def subscribe(broker: KafkaBroker, topic: str, applier: Applier, settings: Setti
         rebalance_timeout_ms=30_000,  # must exceed DRAIN_TIMEOUT
         max_poll_interval_ms=86_400_000,  # an outage may last; the watchdog sees a consumer that stands still
     )
-    subscriber(_handler(lambda: _consumer(subscriber), applier, topic, health))
+    subscriber(_handler(lambda: _consumer(subscriber), work, health))
     return subscriber
 
 
-def _handler(
-    consumer_of: Callable[[], LevelConsumer], applier: Applier, topic: str, health: Health
-) -> Callable[[Any], Awaitable[None]]:
+def _handler(consumer_of: Callable[[], LevelConsumer], work: Work, health: Health) -> Callable[[Any], Awaitable[None]]:
     async def handle(_records: Any) -> None:
         consumer, began = consumer_of(), time.perf_counter()
         batch = consumer.batch
-        decoded = decode(batch.records)
-        applied = await _apply(consumer, applier, batch, decoded, health)
+        decoded = work.decode(batch.records)
+        applied = await _apply(consumer, work, batch, decoded, health)
         if applied is not None:
             await consumer.finish(after(batch.expected, batch.positions))
-            report.batch(topic, batch, decoded, applied, time.perf_counter() - began)
+            work.report(batch, decoded, applied, time.perf_counter() - began)
 
     return handle
 
 
-async def _apply(
-    consumer: LevelConsumer, applier: Applier, batch: Batch, decoded: list[LevelEvent | DeadLetter], health: Health
-) -> Applied | None:
+async def _apply(consumer: LevelConsumer, work: Work, batch: Batch, decoded: Any, health: Health) -> Any:
     """Apply the batch for as long as faults last; None where it is somebody else's, or starts again."""
     try:
-        return await until_applied(lambda: applier.apply(batch, decoded), consumer, health)
+        return await until_applied(lambda: work.apply(batch, decoded), consumer, health)
     except (Evicted, GivenUp) as reason:
         log.warning("batch given up: its partitions have another owner", reason=str(reason))
         consumer.abandon(wait_for_rebalance=isinstance(reason, Evicted))
