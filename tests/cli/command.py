@@ -7,6 +7,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from service.settings import PREFIX, Settings
+from tests.infrastructure.levelsync_process import serve_environment
+
 Result = subprocess.CompletedProcess[str]
 
 
@@ -24,3 +27,9 @@ def clean(env: Mapping[str, str] | None = None) -> dict[str, str]:
     """Give an environment without any of the caller's own settings."""
     here = Path(__file__).parents[2]
     return {"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "PYTHONPATH": str(here)} | dict(env or {})
+
+
+def environment(settings: Settings, **more: str) -> dict[str, str]:
+    """Give the settings of a test as a command's environment, with `more` of them by their names."""
+    given = {name: value for name, value in serve_environment(settings).items() if name.startswith(PREFIX)}
+    return given | {f"{PREFIX}{name}": value for name, value in more.items()}

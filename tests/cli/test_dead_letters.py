@@ -1,0 +1,114 @@
+"""`levelsync dead-letters`: by reason, by page, one whole."""
+
+import base64
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import insert
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from events import Reason
+from service.cli.dead_letters import hex_dump
+from service.database.tables import dead_letters
+from service.dead_letters import MEANINGS
+from service.settings import Settings
+from tests.cli.command import environment, levelsync
+
+TEXT: dict[str, Any] = {"reason": "invalid", "detail": "to_level is missing", "key": b"42", "value": b'{"user_id": 42}'}
+BINARY: dict[str, Any] = {"reason": "malformed", "detail": "not UTF-8", "key": None, "value": b"\xff\x00binary"}
+
+
+def row(offset: int, **columns: Any) -> dict[str, Any]:
+    """Give one dead letter."""
+    where = {"topic": "progress.leveled-up", "partition": 1, "offset": offset, "record_timestamp": 1_700_000_000_000}
+    return where | {"headers": [{"key": "ce_id", "value": "e1"}, {"key": "odd", "base64": "/w=="}]} | columns
+
+
+@pytest.fixture
+async def env(engine: AsyncEngine, settings: Settings) -> dict[str, str]:
+    """The environment of a command that finds three open letters and a replayed one."""
+    async with engine.begin() as conn:
+        for number, content in enumerate((TEXT, TEXT, BINARY)):
+            await conn.execute(insert(dead_letters).values(row(number, **content)))
+        done = row(9, **TEXT, resolution="replayed", resolved_at=datetime(2026, 1, 1, tzinfo=UTC))
+        await conn.execute(insert(dead_letters).values(done))
+    return environment(settings)
+
+
+def test_open_letters_are_counted_by_reason(env: dict[str, str]) -> None:
+    """The most first; one that is resolved counts no more."""
+    document = json.loads(levelsync("dead-letters", "list", "--json", env=env).stdout)
+    assert [(line["reason"], line["count"]) for line in document["reasons"]] == [("invalid", 2), ("malformed", 1)]
+    assert document["total"] == 3
+    assert all(line["oldest"] <= line["newest"] for line in document["reasons"])
+
+
+def test_the_letters_of_a_reason_come_in_pages_newest_first(env: dict[str, str]) -> None:
+    """Following the cursor gives every letter once, and then an empty page."""
+    found, cursor = [], None
+    while True:
+        page = ["--reason", "invalid", "--limit", "1", *(["--cursor", str(cursor)] if cursor else [])]
+        document = json.loads(levelsync("dead-letters", "list", *page, "--json", env=env).stdout)
+        found += document["dead_letters"]
+        cursor = document["cursor"]
+        if cursor is None:
+            break
+    assert [letter["offset"] for letter in found] == [1, 0]
+    assert found[0]["value_bytes"] == len(TEXT["value"])
+
+
+def test_a_table_is_plain_text_in_a_pipe(env: dict[str, str]) -> None:
+    """No colours and no lines, each letter on one line."""
+    run = levelsync("dead-letters", "list", "--reason", "malformed", env=env)
+    assert run.returncode == 0
+    assert "\x1b" not in run.stdout
+    assert len([line for line in run.stdout.splitlines() if "progress.leveled-up-1@2" in line]) == 1
+
+
+def test_a_letter_is_shown_whole(env: dict[str, str]) -> None:
+    """Reason in words, where the record came from, its headers and its text."""
+    shown = levelsync("dead-letters", "show", "1", env=env).stdout
+    where = "progress.leveled-up, partition 1, offset 0, 2023-11-14"
+    parts = (MEANINGS["invalid"], "to_level is missing", where, "ce_id: e1", '{"user_id": 42}', "open")
+    assert [part for part in parts if part not in shown] == []
+
+
+def test_bytes_that_are_no_text_are_shown_as_hexadecimal(env: dict[str, str]) -> None:
+    """And the JSON has them whole."""
+    assert "ff 00 62 69 6e" in levelsync("dead-letters", "show", "3", env=env).stdout
+    document = json.loads(levelsync("dead-letters", "show", "3", "--json", env=env).stdout)
+    assert document["value"] is None
+    assert base64.b64decode(document["value_base64"]) == BINARY["value"]
+
+
+def test_a_resolved_letter_can_still_be_shown(env: dict[str, str]) -> None:
+    """With what became of it."""
+    assert "replayed at 2026-01-01" in levelsync("dead-letters", "show", "4", env=env).stdout
+
+
+def test_no_such_letter_is_exit_1(env: dict[str, str]) -> None:
+    """The answer is no."""
+    run = levelsync("dead-letters", "show", "99", env=env)
+    assert (run.returncode, run.stdout) == (1, "")
+
+
+def test_an_unmigrated_database_says_what_to_run(empty_database_url: str) -> None:
+    """No traceback about a missing table."""
+    run = levelsync("dead-letters", "list", env={"LEVELSYNC_DATABASE_URL": empty_database_url})
+    assert run.returncode == 3
+    assert "levelsync migrate" in run.stderr
+
+
+def test_every_reason_has_its_words() -> None:
+    """A reason of the contract without a meaning would be shown without one."""
+    assert set(MEANINGS) == set(Reason)
+
+
+def test_a_hex_dump_has_sixteen_bytes_a_line() -> None:
+    """Offset, bytes, and what of them is ASCII."""
+    lines = hex_dump(b"0123456789abcdef\x00\x7f").splitlines()
+    assert [line.split()[0] for line in lines] == ["00000000", "00000010"]
+    assert lines[0].endswith("0123456789abcdef")
+    assert lines[1].endswith("..")

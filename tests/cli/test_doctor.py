@@ -1,0 +1,89 @@
+"""`levelsync doctor`: one line a check, and an exit code that says what is the matter."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.settings import Settings
+from tests.cli.command import Result, environment, levelsync
+from tests.infrastructure.levelsync_process import LevelsyncProcess
+
+OUT_OF_REACH = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "HTTP_PORT": "1"}
+
+
+def checks(run: Result) -> dict[str, str]:
+    """Give each check's verdict."""
+    return {check["check"]: check["verdict"] for check in json.loads(run.stdout)["checks"]}
+
+
+@pytest.mark.usefixtures("topics")
+async def test_a_running_installation_passes_every_check(
+    settings: Settings, levelsync_process: Callable[..., LevelsyncProcess]
+) -> None:
+    """Exit 0, and no line but PASS."""
+    process = levelsync_process()
+    await process.start()
+    port = str(process.url).rpartition(":")[2]
+    run = levelsync("doctor", "--json", env=environment(settings, HTTP_PORT=port))
+    assert set(checks(run).values()) == {"PASS"}, run.stdout
+    assert (run.returncode, json.loads(run.stdout)["ok"], run.stderr) == (0, True, "")
+
+
+def test_everything_down_is_exit_3_and_still_every_check_is_named() -> None:
+    """What depends on a component that does not answer is skipped, and each component says what to do."""
+    env = {"LEVELSYNC_DATABASE_URL": "postgresql://127.0.0.1:1/none"}
+    run = levelsync("doctor", env=env | {f"LEVELSYNC_{name}": value for name, value in OUT_OF_REACH.items()})
+    assert run.returncode == 3
+    lines = run.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["PASS", "FAIL", "SKIP", "SKIP", "FAIL", "SKIP", "SKIP", "SKIP"]
+    for component in ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"):
+        assert any(component in line and "levelsync up" in line for line in lines)
+
+
+def test_postgresql_is_checked_while_kafka_is_down(settings: Settings) -> None:
+    """One component that is down keeps no other from being checked."""
+    run = levelsync("doctor", "--json", env=environment(settings, **OUT_OF_REACH))
+    found = checks(run)
+    assert run.returncode == 3
+    assert (found["Kafka reachable"], found["Topics"], found["Lag"]) == ("FAIL", "SKIP", "SKIP")
+    assert {found["PostgreSQL reachable"], found["Migrations"], found["Users"], found["Max level sync"]} == {"PASS"}
+
+
+def test_an_unknown_setting_fails(settings: Settings) -> None:
+    """It is a warning elsewhere; here it is a FAIL with the nearest name."""
+    run = levelsync("doctor", "--json", env=environment(settings, HTTP_PORT="1", BATCH_MAX_RECORD="7"))
+    assert run.returncode == 1
+    (finding,) = (check for check in json.loads(run.stdout)["checks"] if check["check"] == "Settings")
+    assert finding["verdict"] == "FAIL"
+    assert "LEVELSYNC_BATCH_MAX_RECORDS" in finding["detail"]
+
+
+def test_a_database_that_is_not_migrated_is_exit_1(empty_database_url: str, settings: Settings) -> None:
+    """The advice is the command to run."""
+    changed = settings.model_copy(update={"database_url": empty_database_url})
+    run = levelsync("doctor", env=environment(changed, HTTP_PORT="1", DATABASE_URL=empty_database_url))
+    assert run.returncode == 1
+    assert "Run: levelsync migrate" in run.stdout
+
+
+async def test_empty_users_fail(settings: Settings, engine: AsyncEngine) -> None:
+    """R10: without users this is hardly the application's database."""
+    async with engine.begin() as conn:
+        await conn.execute(text("TRUNCATE users CASCADE"))
+    assert checks(levelsync("doctor", "--json", env=environment(settings, HTTP_PORT="1")))["Users"] == "FAIL"
+
+
+@pytest.mark.usefixtures("topics")
+def test_lag_that_stands_still_fails(settings: Settings) -> None:
+    """Records wait, and nobody applies them."""
+    env = environment(settings, HTTP_PORT="1")
+    event = ("--user", "42", "--specialization", "PLAYER", "--to-level", "5")
+    assert levelsync("publish", "leveled-up", *event, env=env).returncode == 0
+    run = levelsync("doctor", "--json", env=env)
+    found = checks(run)
+    assert run.returncode == 1
+    assert (found["Lag of progress.leveled-up"], found["Lag of license.advanced"]) == ("FAIL", "PASS")
+    assert found["Running service"] == "SKIP"

@@ -1,0 +1,174 @@
+"""`levelsync publish`: one event, and a file of them."""
+
+import asyncio
+import io
+import json
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.errors import KafkaTimeoutError, NotLeaderForPartitionError
+
+from events import LicenseAdvanced, ProgressLeveledUp, read
+from service.cli.publish_file import read_pieces
+from service.embedded import EmbeddedBroker
+from service.kafka.delivery import NotDelivered, deliver
+from service.kafka.lag import EndOffsets
+from service.kafka.producer import MAX_REQUEST_BYTES
+from service.settings import Settings
+from tests.cli.command import environment, levelsync
+
+OPTIONS = ("--user", "42", "--specialization", "PLAYER", "--to-level", "5")
+
+
+def line(user: int) -> str:
+    """Give one good line."""
+    return ProgressLeveledUp(user_id=user, specialization="PLAYER", to_level=2).to_structured()
+
+
+async def records(settings: Settings) -> list[ConsumerRecord]:
+    """Read everything that is in Kafka."""
+    async with EndOffsets(settings) as kafka:
+        ends = await kafka.read()
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        consumer.assign([partition for partition, end in ends.items() if end])
+        found: list[ConsumerRecord] = []
+        while len(found) < sum(ends.values()):
+            found += [r for part in (await consumer.getmany(timeout_ms=1000)).values() for r in part]
+        return found
+    finally:
+        await consumer.stop()
+
+
+@pytest.mark.usefixtures("topics")
+async def test_one_event_is_in_kafka_where_the_command_says(settings: Settings) -> None:
+    """Its options are its data and its attributes; the JSON names topic, partition and offset."""
+    attributes = ("--id", "my-id", "--source", "/here", "--time", "2026-01-31T12:00:00Z", "--from-level", "4")
+    run = levelsync("publish", "leveled-up", *OPTIONS, *attributes, "--json", env=environment(settings))
+    assert run.returncode == 0, run.stderr
+    (record,) = await records(settings)
+    received = read(record.topic, record.value, record.headers, record.timestamp)
+    data = {"user_id": 42, "specialization": "PLAYER", "to_level": 5, "from_level": 4}
+    assert received.event.model_dump() == data
+    assert (received.id, received.source) == ("my-id", "/here")
+    assert received.occurred_at.isoformat() == "2026-01-31T12:00:00+00:00"
+    assert json.loads(run.stdout) == {
+        "id": "my-id",
+        "type": "progress.leveled-up.v1",
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+    }
+
+
+@pytest.mark.usefixtures("topics")
+async def test_a_license_event_carries_who_and_why(settings: Settings) -> None:
+    """The optional data of LicenseAdvanced have options of their own."""
+    more = ("--advanced-by", "2", "--reason", "exam", "--requirements-met", "all")
+    run = levelsync("publish", "license-advanced", *OPTIONS, *more, env=environment(settings))
+    assert run.returncode == 0, run.stderr
+    (record,) = await records(settings)
+    assert record.topic == "license.advanced"
+    expected = {"advanced_by": 2, "reason": "exam", "requirements_met": "all"}
+    data = LicenseAdvanced.model_validate_json(record.value).model_dump()
+    assert {name: data[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--user", "0", "--specialization", "PLAYER", "--to-level", "5"), "--user"),
+        ((*OPTIONS, "--from-level", "5"), "to_level must be above from_level"),
+        ((*OPTIONS, "--time", "1999-12-31"), "2000"),
+        ((*OPTIONS, "--time", "yesterday"), "--time"),
+    ],
+)
+def test_an_event_that_would_be_a_dead_letter_is_not_published(options: tuple[str, ...], named: str) -> None:
+    """It is refused before Kafka is asked for, and the option is named."""
+    run = levelsync("publish", "leveled-up", *options, env={"LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
+    assert run.returncode == 2
+    assert named in run.stderr
+
+
+@pytest.mark.usefixtures("topics")
+async def test_a_file_is_published_whole(settings: Settings, tmp_path: Path) -> None:
+    """Every line is one event, an empty one is none, and the last needs no end."""
+    file = tmp_path / "events.jsonl"
+    file.write_text("\n\n".join(line(user) for user in range(1, 301)))
+    run = levelsync("publish", "--file", str(file), "--json", env=environment(settings))
+    assert (run.returncode, json.loads(run.stdout), run.stderr) == (0, {"sent": 300}, "")
+    assert {int(record.key) for record in await records(settings)} == set(range(1, 301))
+
+
+@pytest.mark.usefixtures("topics")
+async def test_a_bad_line_is_named_and_nothing_after_it_is_sent(settings: Settings) -> None:
+    """Lines before it are sent and counted; its number counts empty lines too."""
+    text = "\n".join([line(1), "", line(2), '{"specversion": "1.0"}', line(3)])
+    run = levelsync("publish", "--file", "-", stdin=text, env=environment(settings))
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "line 4:" in run.stderr
+    assert "2 events before it are sent" in run.stderr
+    assert sorted(record.key for record in await records(settings)) == [b"1", b"2"]
+
+
+def test_missing_topics_that_may_not_be_made_are_named() -> None:
+    """With KAFKA_CREATE_TOPICS=false nothing makes them, and the sentence says which are missing."""
+    with EmbeddedBroker() as broker:
+        settings = {
+            "LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+            "LEVELSYNC_KAFKA_CREATE_TOPICS": "false",
+        }
+        run = levelsync("publish", "leveled-up", *OPTIONS, env=settings)
+        assert run.returncode == 3
+        assert "progress.leveled-up" in run.stderr
+        assert "LEVELSYNC_KAFKA_CREATE_TOPICS" in run.stderr
+        again = levelsync("publish", "leveled-up", *OPTIONS, env=settings)
+        assert again.returncode == 3, "asking made the topics"
+
+
+def test_the_embedded_broker_takes_events_without_an_idempotent_producer() -> None:
+    """It cannot have one, and is known by its cluster's id."""
+    with EmbeddedBroker() as broker:
+        settings = {"LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers}
+        assert levelsync("publish", "leveled-up", *OPTIONS, env=settings).returncode == 0
+
+
+class Producer:
+    """A producer whose records end as they are told to."""
+
+    def __init__(self, *ends: Exception | None) -> None:
+        self._ends = iter(ends)
+
+    async def send(self, *_: object, **__: object) -> asyncio.Future[object]:
+        """Give the delivery of one record."""
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        end = next(self._ends)
+        if isinstance(end, KafkaTimeoutError):
+            raise end
+        future.set_result(object()) if end is None else future.set_exception(end)
+        return future
+
+
+@pytest.mark.parametrize(
+    ("ends", "confirmed"),
+    [
+        ([NotLeaderForPartitionError(), None, None], 0),
+        ([None, NotLeaderForPartitionError(), None], 1),
+        ([None, None, KafkaTimeoutError()], 2),
+    ],
+)
+async def test_nothing_after_a_failed_delivery_is_claimed_as_sent(ends: list[Exception | None], confirmed: int) -> None:
+    """Only the records before the first failure count, whatever became of those after it."""
+    message = ProgressLeveledUp(user_id=1, specialization="PLAYER", to_level=2).to_kafka()
+    with pytest.raises(NotDelivered) as failure:
+        await deliver(Producer(*ends), [message] * len(ends))
+    assert failure.value.confirmed == confirmed
+
+
+def test_a_line_without_an_end_does_not_fill_the_memory() -> None:
+    """Reading stops soon after the largest record there can be."""
+    stream = io.BufferedReader(io.BytesIO(b"good\n" + b"x" * (5 * MAX_REQUEST_BYTES)))
+    *_, (last,) = read_pieces(stream)
+    assert MAX_REQUEST_BYTES < len(last) < 2 * MAX_REQUEST_BYTES

@@ -1,0 +1,117 @@
+"""`levelsync up`: everything in one folder, and nothing left behind."""
+
+import json
+import re
+import signal
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jwt
+import psutil
+import pytest
+
+from tests.cli.command import levelsync
+from tests.cli.running_up import Up, up
+from tests.infrastructure.waiting import eventually
+
+EVENT = ("publish", "leveled-up", "--user", "999", "--specialization", "PLAYER", "--to-level", "5")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that is not there yet.
+
+    Not pytest's own: as root PostgreSQL runs under another account, and every pytest session that starts meanwhile
+    closes pytest's folder to that.
+    """
+    with tempfile.TemporaryDirectory(prefix="levelsync-test-up-") as made:
+        yield Path(made) / "here"
+
+
+def letters(folder: Path) -> int:
+    """Count the open dead letters, as another command in the folder sees them."""
+    run = levelsync("dead-letters", "list", "--json", cwd=folder)
+    assert run.returncode == 0, run.stderr
+    return int(json.loads(run.stdout)["total"])
+
+
+def settings_of(folder: Path) -> dict[str, str]:
+    """Read what `up` wrote for other commands."""
+    lines = (folder / ".levelsync" / "up.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
+async def test_everything_is_found_in_the_folder_and_data_survives_a_restart(folder: Path) -> None:
+    """Publish, see it applied, stop, start again: PostgreSQL has it, though the broker starts empty."""
+    with up(folder, "--port", "0") as first:
+        await first.ready()
+        assert letters(folder) == 0
+        assert levelsync(*EVENT, cwd=folder).returncode == 0
+        await eventually(lambda: letters(folder) == 1)
+        check_what_it_wrote(first)
+        check_second_one_is_refused(folder)
+        children = first.children()
+        assert children
+        assert first.end(signal.SIGINT) == 0
+        assert [child for child in children if child.is_running()] == []
+        assert not (folder / ".levelsync" / "up.env").exists()
+    with up(folder, "--port", "0") as second:
+        await second.ready()
+        assert letters(folder) == 1
+        assert levelsync(*EVENT, cwd=folder).returncode == 0
+        await eventually(lambda: letters(folder) == 2)
+        doctor = levelsync("doctor", cwd=folder)
+        assert doctor.returncode == 0, doctor.stdout
+        assert second.end(signal.SIGTERM) == 0
+
+
+def check_what_it_wrote(running: Up) -> None:
+    """The token verifies with the secret of up.env, which nobody else can read; the URL answers."""
+    found = settings_of(running.folder)
+    names = ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "HTTP_PORT", "JWT_SECRET")
+    assert set(found) == {f"LEVELSYNC_{name}" for name in names}
+    token = re.search(r"eyJ\S+", running.stdout)
+    assert token is not None
+    claims: dict[str, Any] = jwt.decode(token[0], found["LEVELSYNC_JWT_SECRET"], algorithms=["HS256"])
+    assert claims["roles"] == ["admin"]
+    assert f"http://127.0.0.1:{found['LEVELSYNC_HTTP_PORT']}" in running.stdout
+    for name in ("up.env", "jwt-secret"):
+        mode = (running.folder / ".levelsync" / name).stat().st_mode
+        assert stat.S_IMODE(mode) == 0o600, name
+
+
+def check_second_one_is_refused(folder: Path) -> None:
+    """And it leaves the first one's file where it is."""
+    run = levelsync("up", cwd=folder)
+    assert run.returncode == 2
+    assert "running" in run.stderr
+    assert settings_of(folder)
+
+
+async def test_kill_9_leaves_no_process_and_no_lock(folder: Path) -> None:
+    """PostgreSQL and the broker end by themselves, and the folder can be used again."""
+    with up(folder, "--port", "0") as killed:
+        await killed.until((folder / ".levelsync" / "postgres" / "postmaster.pid").exists)
+        children = killed.children()
+        killed.end(signal.SIGKILL)
+        gone, alive = psutil.wait_procs(children, timeout=20)
+        assert (len(gone), alive) == (len(children), [])
+    with up(folder, "--port", "0", "--reset") as again:
+        await again.until(lambda: "Made 200 sample users" in again.stderr)
+        assert again.end(signal.SIGTERM) == 0
+
+
+def test_a_taken_port_is_exit_2_before_anything_starts(folder: Path) -> None:
+    """One sentence with the port and how to take another."""
+    folder.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        run = levelsync("up", "--port", str(port), cwd=folder)
+    assert run.returncode == 2
+    assert f"127.0.0.1:{port}" in run.stderr
+    assert "--port" in run.stderr
+    assert not (folder / ".levelsync" / "postgres").exists()

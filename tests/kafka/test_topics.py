@@ -1,0 +1,72 @@
+"""Making the topics of the contract."""
+
+import asyncio
+
+import pytest
+
+from events import TOPICS
+from service.embedded import EmbeddedBroker
+from service.kafka.cluster import admin_client, describe_cluster
+from service.kafka.topics import TopicsError, ensure_topics
+from service.settings import Settings
+from tests.infrastructure.servers import Kafka
+from tests.infrastructure.waiting import eventually
+
+
+def settings_for(bootstrap_servers: str, **more: object) -> Settings:
+    """Give settings for a broker."""
+    return Settings(_env_file=None, kafka_bootstrap_servers=bootstrap_servers, **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def without_topics(kafka: Kafka) -> Settings:
+    """Settings for the session's broker, which has no topic now."""
+    await kafka.fresh_topics()
+    settings = settings_for(kafka.bootstrap_servers, kafka_topic_partitions=3)
+    async with admin_client(settings) as client:
+        await client.delete_topics(list(TOPICS))
+
+    async def gone() -> bool:
+        return not (await describe_cluster(settings)).partitions.keys() & set(TOPICS)
+
+    await eventually(gone)
+    return settings
+
+
+async def test_missing_topics_are_made_with_the_configured_partitions(without_topics: Settings) -> None:
+    """All of them; a second time there is nothing to do."""
+    assert await ensure_topics(without_topics) == []
+    found = (await describe_cluster(without_topics)).partitions
+    assert {topic: found[topic] for topic in TOPICS} == dict.fromkeys(TOPICS, 3)
+    assert await ensure_topics(without_topics) == []
+
+
+async def test_several_processes_may_make_them_at_once(without_topics: Settings) -> None:
+    """Whoever comes second finds them made."""
+    assert await asyncio.gather(*(ensure_topics(without_topics) for _ in range(4))) == [[]] * 4
+
+
+async def test_without_permission_the_missing_ones_are_named_and_not_made(without_topics: Settings) -> None:
+    """KAFKA_CREATE_TOPICS=false; asking for a topic by name would make it on some brokers, so nobody asks."""
+    forbidden = without_topics.model_copy(update={"kafka_create_topics": False})
+    assert await ensure_topics(forbidden) == list(TOPICS)
+    assert await ensure_topics(forbidden) == list(TOPICS)
+
+
+@pytest.mark.real_broker
+async def test_a_refusal_is_kafka_s_own_reason(without_topics: Settings) -> None:
+    """More replicas than brokers: the sentence names the topic and the setting."""
+    too_many = without_topics.model_copy(update={"kafka_topic_replication": 3})
+    with pytest.raises(TopicsError, match=r"progress\.leveled-up: .*KAFKA_TOPIC_REPLICATION"):
+        await ensure_topics(too_many)
+
+
+async def test_the_embedded_broker_is_known_by_its_cluster() -> None:
+    """What it cannot do is switched off there, and only there."""
+    async with EmbeddedBroker() as broker:
+        assert (await describe_cluster(settings_for(broker.bootstrap_servers))).is_embedded
+
+
+async def test_a_broker_of_the_tests_that_is_real_is_not_taken_for_the_embedded_one(kafka: Kafka) -> None:
+    """Apache Kafka keeps its idempotent producer."""
+    assert (await describe_cluster(settings_for(kafka.bootstrap_servers))).is_embedded is not kafka.real
