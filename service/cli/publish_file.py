@@ -73,13 +73,12 @@ async def _send_lines(producer: AIOKafkaProducer, lines: list[bytes], tally: _Ta
         tally.sent += len(await deliver(producer, messages))
     except NotDelivered as error:
         tally.sent += error.confirmed
-        raise Unreachable(f"Kafka did not take an event: {error}. {_said(tally)}") from error
+        raise Unreachable(
+            f"Kafka did not take an event: {error}. The {tally.sent} events before it are sent; "
+            f"it and those after it are not known to be"
+        ) from error
     if trouble:
-        raise WrongUse(f"line {tally.line}: {trouble}. {_said(tally)}")
-
-
-def _said(tally: _Tally) -> str:
-    return f"{tally.sent} events before it are sent, nothing after it is"
+        raise WrongUse(f"line {tally.line}: {trouble}. The {tally.sent} events before it are sent, nothing after it is")
 
 
 def _read(lines: list[bytes], tally: _Tally) -> tuple[list[Message], str]:

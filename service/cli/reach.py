@@ -45,7 +45,8 @@ async def kafka(settings: Settings) -> AsyncIterator[None]:
 
     from service.kafka.topics import TopicsError
 
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the sentence below says it once
+    for name in ("aiokafka", "asyncio"):  # the sentence below says it once
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         yield
     except TopicsError as error:

@@ -48,7 +48,7 @@ def test_open_letters_are_counted_by_reason(env: dict[str, str]) -> None:
 def test_the_letters_of_a_reason_come_in_pages_newest_first(env: dict[str, str]) -> None:
     """Following the cursor gives every letter once, and then an empty page."""
     found, cursor = [], None
-    while True:
+    for _ in range(4):  # a cursor that leads nowhere ends here
         page = ["--reason", "invalid", "--limit", "1", *(["--cursor", str(cursor)] if cursor else [])]
         document = json.loads(levelsync("dead-letters", "list", *page, "--json", env=env).stdout)
         found += document["dead_letters"]
