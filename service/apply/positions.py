@@ -49,17 +49,17 @@ def starting_point(
     """The smaller of the group's commit and the position row (law 3).
 
     Begun anew at the earliest record: without a commit, on another cluster, or when a position lies beyond the
-    partition's end (a topic made anew, or cut off). Records below `log_start` that were never applied are lost to
-    retention.
+    partition's end (a topic made anew, or cut off). Records between the row and `log_start` were never applied and are
+    lost to retention; the row then moves there, so that the next start does not find the same loss again while the
+    group's commit still lies below it.
     """
     if committed is None or (stored is not None and stored.cluster_id not in {"", cluster_id}):
         return Start(log_start, log_start, anew=True)
     row = stored.next_offset if stored else 0
     if max(committed, row) > log_end:
         return Start(log_start, log_start, anew=True)
-    position = min(committed, row)
-    seek = max(position, log_start)
-    return Start(seek, max(row, seek), lost=seek - position)
+    seek = max(min(committed, row), log_start)
+    return Start(seek, max(row, seek), lost=max(log_start - row, 0))
 
 
 async def read_positions(conn: AsyncConnection, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Stored]:

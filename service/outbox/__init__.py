@@ -1,1 +1,1 @@
-"""The transactional outbox: whatever the service publishes is a row first, in the transaction that it tells of."""
+"""The outbox: events are put into a table in the transaction that they tell of, and a relay brings them to Kafka."""

@@ -1,40 +1,31 @@
-"""Putting events into the outbox, inside the caller's transaction."""
+"""Events on their way to Kafka, written in the transaction that they tell of."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from events import Event
-
-CHANNEL = "levelsync_outbox"
-"""LISTEN here to hear of new rows at their commit."""
-
-_ADD = text("""
-    INSERT INTO levelsync.outbox (topic, key, value, headers)
-    SELECT v.topic, v.key, v.value, v.headers
-      FROM unnest(CAST(:topics AS text[]), CAST(:keys AS bytea[]), CAST(:values AS bytea[]), CAST(:headers AS jsonb[]))
-           WITH ORDINALITY AS v (topic, key, value, headers, number)
-     ORDER BY v.number
-""")
-_NOTIFY = text("SELECT pg_notify(:channel, '')")
+from service.outbox import sql
 
 
 async def put(conn: AsyncConnection, events: Sequence[Event]) -> None:
-    """Add events in their order; whoever listens hears of them when the transaction commits."""
+    """Write events into the outbox, in their order, and wake the relay when the caller's transaction commits.
+
+    Events of one key reach Kafka in the order of their transactions where a later transaction puts only after an
+    earlier one has committed. Whoever needs that order holds a lock on what the key stands for until the commit (the
+    pair's rows, the run's row); transactions that put side by side have no order to keep.
+    """
     if not events:
         return
     records = [event.to_kafka() for event in events]
-    await conn.execute(
-        _ADD,
-        {
-            "topics": [record.topic for record in records],
-            "keys": [record.key for record in records],
-            "values": [record.value for record in records],
-            "headers": [json.dumps([[name, value.decode()] for name, value in record.headers]) for record in records],
-        },
-    )
-    await conn.execute(_NOTIFY, {"channel": CHANNEL})
+    values = {
+        "topics": [record.topic for record in records],
+        "keys": [record.key for record in records],
+        "values": [record.value for record in records],
+        "headers": [json.dumps([[name, value.decode()] for name, value in record.headers]) for record in records],
+    }
+    await conn.execute(sql.PUT, values)
+    await conn.execute(sql.NOTIFY)

@@ -49,6 +49,16 @@ def test_records_below_the_log_start_are_lost() -> None:
     assert start(100, 100, first=150) == Start(seek=150, row=150, lost=50)
 
 
+def test_a_loss_is_found_once() -> None:
+    """The row moved past it while the group's commit still lies below: nothing that was not applied is gone."""
+    assert start(100, 150, first=150) == Start(seek=150, row=150)
+
+
+def test_records_that_were_applied_are_not_lost() -> None:
+    """A group set back to records that retention has taken since begins at the first that is there."""
+    assert start(10, 500, first=150) == Start(seek=150, row=500)
+
+
 def test_a_partition_emptied_after_it_was_applied_has_lost_nothing() -> None:
     """Its log start equals its end, and both equal the position."""
     assert start(150, 150, first=150, end=150) == Start(seek=150, row=150)
