@@ -25,7 +25,7 @@ class ReconcileChunk(Event):
     TOPIC: ClassVar[str] = RECONCILE_CHUNKS_TOPIC
 
     run_id: UUID
-    phase: Literal["scan", "heal"] = Field(description="The breaker decides between the two, so each is its own pass.")
+    phase: Literal["scan", "confirm", "heal"] = Field(description="Each is a pass of its own over the ranges.")
     chunk: Count = Field(description="The range's number within its run, from 0.")
 
     @property

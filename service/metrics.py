@@ -43,3 +43,14 @@ RECORDS_LOST = Counter(
     ["topic", "partition"],
     registry=REGISTRY,
 )
+RECONCILE_RUNS = Counter("levelsync_reconcile_runs", "Reconcile runs that ended", ["result"], registry=REGISTRY)
+RECONCILE_LAST_SUCCESS = Gauge(
+    "levelsync_reconcile_last_success_timestamp_seconds", "When the last complete run ended", registry=REGISTRY
+)
+DRIFT_PAIRS = Gauge(
+    "levelsync_drift_pairs",
+    "Pairs in disagreement, by the last complete scan",
+    ["kind", "specialization"],
+    registry=REGISTRY,
+)
+HEALS = Counter("levelsync_heals", "Pairs that a reconcile healed", ["direction", "kind"], registry=REGISTRY)

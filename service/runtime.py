@@ -91,7 +91,7 @@ class Service:
             self.health.clear("service", self)
             self._up.set()
             log.info("ready", url=self.http_url)
-            await watch(self._engine, self.settings, self.health, consumers)
+            await watch(self._engine, self.settings, self.health, consumers, cluster_id)
 
 
 def run(settings: Settings, roles: frozenset[str] | set[str] = ROLES) -> int:

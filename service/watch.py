@@ -1,4 +1,4 @@
-"""The watchdog and the gauges: a consumer that stands still while its lag grows ends the process."""
+"""The watchdog: a consumer that stands still while its lag grows ends the process."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ from typing import Any
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
-from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from events import Reason
-from service import metrics
 from service.database.faults import read_fault
-from service.database.tables import applied_offsets, dead_letters, outbox
+from service.gauges import set_gauges
 from service.health import Health
-from service.kafka.lag import EndOffsets, lag
+from service.kafka.lag import EndOffsets
 from service.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -58,7 +55,9 @@ class Watchdog:
         self._since = {}
 
 
-async def watch(engine: AsyncEngine, settings: Settings, health: Health, consumers: Callable[[], list[Any]]) -> None:
+async def watch(
+    engine: AsyncEngine, settings: Settings, health: Health, consumers: Callable[[], list[Any]], cluster_id: str
+) -> None:
     """Look every few seconds, for as long as the service runs.
 
     Raises:
@@ -74,7 +73,7 @@ async def watch(engine: AsyncEngine, settings: Settings, health: Health, consume
                 while True:
                     ends = await kafka.read()
                     health.clear("kafka", watchdog)
-                    await _read_database(engine, ends, health, watchdog)
+                    await _read_database(engine, ends, cluster_id, health, watchdog)
                     # A publisher's open transaction holds a consumer back: that is no stall.
                     _check_stalled(watchdog, await readable.read(), consumers(), health)
                     await asyncio.sleep(LOOK_EVERY)
@@ -98,30 +97,13 @@ def _check_stalled(
 
 
 async def _read_database(
-    engine: AsyncEngine, ends: Mapping[TopicPartition, int], health: Health, watchdog: Watchdog
+    engine: AsyncEngine, ends: Mapping[TopicPartition, int], cluster_id: str, health: Health, watchdog: Watchdog
 ) -> None:
     """Set the gauges that are the same in every process."""
     try:
         async with engine.connect() as conn:
-            await _set_gauges(conn, ends)
+            await set_gauges(conn, ends, cluster_id)
     except Exception as error:  # noqa: BLE001 - a gauge never ends the service; the appliers report what they meet
         health.report("postgresql", watchdog, read_fault(error).message)
     else:
         health.clear("postgresql", watchdog)
-
-
-async def _set_gauges(conn: AsyncConnection, ends: Mapping[TopicPartition, int]) -> None:
-    rows = await conn.execute(
-        select(applied_offsets.c.topic, applied_offsets.c.partition, applied_offsets.c.next_offset)
-    )
-    applied = {TopicPartition(topic, partition): at for topic, partition, at in rows}
-    for partition, records in lag(ends, applied).items():
-        metrics.CONSUMER_LAG.labels(partition.topic, str(partition.partition)).set(records)
-    still_open = dead_letters.c.resolved_at.is_(None)
-    counted = await conn.execute(
-        select(dead_letters.c.reason, func.count()).where(still_open).group_by(dead_letters.c.reason)
-    )
-    counts = {reason: count for reason, count in counted}  # noqa: C416 - rows are not pairs to mypy
-    for reason in Reason:
-        metrics.DEAD_LETTERS.labels(reason.value).set(counts.get(reason.value, 0))
-    metrics.OUTBOX_PENDING.set((await conn.execute(select(func.count()).select_from(outbox))).scalar_one())

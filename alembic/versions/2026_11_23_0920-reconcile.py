@@ -69,19 +69,24 @@ DDL = (
     )
     """,
     """
-    CREATE OR REPLACE VIEW levelsync.pairs AS
-    SELECT coalesce(p.student_id, l.user_id) AS user_id,
-           coalesce(p.specialization_id, l.specialization_type) AS specialization,
-           p.current_level AS progress_level,
-           l.current_level AS license_level,
+    CREATE OR REPLACE FUNCTION levelsync.read_pairs()
+        RETURNS TABLE (user_id integer, specialization text, progress_level integer, license_level integer, state text)
+        LANGUAGE sql STABLE AS $body$
+    SELECT coalesce(p.student_id, l.user_id)::integer,
+           coalesce(p.specialization_id, l.specialization_type)::text,
+           p.current_level::integer,
+           l.current_level::integer,
            CASE WHEN l.id IS NULL THEN 'missing_license'
                 WHEN p.id IS NULL THEN 'missing_progress'
                 WHEN p.current_level IS NULL THEN 'null_level'
                 WHEN p.current_level = l.current_level THEN 'in_sync'
-                ELSE 'mismatched' END AS state
+                ELSE 'mismatched' END
       FROM public.specialization_progress p
       FULL JOIN public.user_licenses l ON l.user_id = p.student_id AND l.specialization_type = p.specialization_id
+    $body$
     """,
+    # A view on the tables themselves would keep the application from changing or dropping a column of its own.
+    "CREATE OR REPLACE VIEW levelsync.pairs AS SELECT * FROM levelsync.read_pairs()",
     """
     CREATE OR REPLACE VIEW levelsync.run_summary AS
     SELECT r.id AS run_id, r.status, r.direction, r.dry_run, r.requested_by, r.requested_at, r.finished_at,
@@ -113,5 +118,6 @@ def downgrade() -> None:
     """Drop them: runs and issues are levelsync's own."""
     for view in ("drift", "run_summary", "pairs"):
         op.get_bind().execute(text(f"DROP VIEW IF EXISTS levelsync.{view}"))
+    op.get_bind().execute(text("DROP FUNCTION IF EXISTS levelsync.read_pairs()"))
     for table in ("drift_issues", "reconcile_ranges", "reconcile_runs"):
         op.get_bind().execute(text(f"DROP TABLE IF EXISTS levelsync.{table}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import structlog
@@ -42,6 +42,15 @@ async def apply_role(
         for topic, target in targets.items()
         for _ in range(CONSUMERS_A_TOPIC)
     ]
+    async with running_broker(broker, subscribers, health) as consumers:
+        yield consumers
+
+
+@contextlib.asynccontextmanager
+async def running_broker(
+    broker: KafkaBroker, subscribers: Sequence[Any], health: Health
+) -> AsyncIterator[Callable[[], list[Any]]]:
+    """Start a broker's subscribers and drain them at the end; yields a function that returns their consumers."""
     try:
         await _start(broker, health)
         yield lambda: [subscriber.consumer for subscriber in subscribers if subscriber.consumer is not None]

@@ -32,11 +32,19 @@ def make_broker(settings: Settings, keeper: PositionKeeper) -> KafkaBroker:
         metadata_max_age_ms=METADATA_MAX_AGE_MS,
         graceful_timeout=GRACEFUL_TIMEOUT,
         apply_types=False,
-        logger=logging.getLogger("faststream"),
+        logger=_quiet_logger(),
         log_level=logging.DEBUG,
     )
     _poll_through_level_consumer(broker, keeper, settings)
     return broker
+
+
+def _quiet_logger() -> logging.Logger:
+    """FastStream's logger, without the handler that it gave itself when it was imported: errors, in our format."""
+    logger = logging.getLogger("faststream")
+    logger.handlers[:], logger.propagate = [], True
+    logger.setLevel(logging.ERROR)
+    return logger
 
 
 def _poll_through_level_consumer(broker: KafkaBroker, keeper: PositionKeeper, settings: Settings) -> None:

@@ -51,6 +51,14 @@ class EndOffsets:
         ]
         return await self._client.end_offsets(partitions) if partitions else {}
 
+    async def read_starts(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """The first offset that each partition still holds.
+
+        Raises:
+            KafkaError: Kafka does not answer.
+        """
+        return await self._client.beginning_offsets(partitions) if partitions else {}
+
 
 def lag(ends: Mapping[TopicPartition, int], applied: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
     """Records of each partition that are not applied yet; one that never started counts whole."""
