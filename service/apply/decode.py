@@ -13,7 +13,7 @@ FIRST_TIMESTAMP_HEADER = "levelsync-first-timestamp"
 """A replayed dead letter carries its first record's timestamp (milliseconds) here (law 2)."""
 
 _TIMESTAMP_DIGITS = 15
-_HISTORY_NAMES = {ProgressLeveledUp: "ProgressLeveledUp", LicenseAdvanced: "LicenseAdvanced"}
+_HISTORY_NAMES: dict[type, str] = {ProgressLeveledUp: "ProgressLeveledUp", LicenseAdvanced: "LicenseAdvanced"}
 
 
 class Record(Protocol):

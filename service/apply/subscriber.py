@@ -40,7 +40,7 @@ class Work(Protocol):
         """Count and log what is committed."""
 
 
-def subscribe(
+def subscribe(  # noqa: PLR0913 - what one subscriber is made of
     broker: KafkaBroker, topic: str, work: Work, settings: Settings, health: Health, *, group_id: str | None = None
 ) -> Any:
     """One consumer of `topic` in the group. Several of them share its partitions, each with its own transaction."""

@@ -120,7 +120,7 @@ async def _raise_existing(conn: AsyncConnection, target: Target, changes: Sequen
 async def _create_missing(conn: AsyncConnection, target: Target, changes: Sequence[Change]) -> dict[Pair, int]:
     if not changes:
         return {}
-    values = _keys([change.pair for change in changes]) | {
+    values: dict[str, Any] = _keys([change.pair for change in changes]) | {
         "levels": [change.level for change in changes],
         "created": [change.created_at for change in changes],
         "advanced": [change.advanced_at for change in changes],

@@ -60,4 +60,4 @@ def _poll_through_level_consumer(broker: KafkaBroker, keeper: PositionKeeper, se
         max_bytes = int(settings.batch_max_bytes)
         config.builder = partial(LevelConsumer, keeper=keeper, max_bytes=max_bytes, **theirs.keywords)
 
-    config.connect = connect_and_replace
+    config.connect = connect_and_replace  # type: ignore[method-assign]  # FastStream has no other place for it

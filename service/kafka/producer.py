@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
 from service.kafka.cluster import describe_cluster
 from service.kafka.connection import connection_options
@@ -54,5 +55,20 @@ async def running_producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer
         await asyncio.wait_for(producer.start(), _START_TIMEOUT)
         yield producer
     finally:
-        with contextlib.suppress(TimeoutError):  # what is not confirmed by now was never claimed as sent
-            await asyncio.wait_for(producer.stop(), _STOP_TIMEOUT)
+        await _stop(producer)
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    """Send what waits, or leave it after a while: what is not confirmed by then was never claimed as sent."""
+    try:
+        await asyncio.wait_for(producer.stop(), _STOP_TIMEOUT)
+    except TimeoutError:
+        await _abandon(producer)
+
+
+async def _abandon(producer: AIOKafkaProducer) -> None:
+    """End what an interrupted `stop` leaves behind: a sender that would go on trying, for as long as Kafka is away."""
+    ended = asyncio.create_task(producer._sender.close())  # noqa: SLF001 - aiokafka has no other way
+    await producer.client.close()  # what the sender still waits for fails now
+    with contextlib.suppress(TimeoutError, KafkaError):
+        await asyncio.wait_for(ended, _STOP_TIMEOUT)

@@ -63,5 +63,5 @@ async def _create(client: AIOKafkaAdminClient, topics: list[NewTopic]) -> None:
 
 async def _appear(client: AIOKafkaAdminClient) -> None:
     """Wait until the broker shows the topics: the controller answers a moment before the brokers know."""
-    while missing_topics(await read_cluster(client)):  # noqa: ASYNC110 - Kafka signals no event
+    while missing_topics(await read_cluster(client)):
         await asyncio.sleep(_POLL_SECONDS)

@@ -28,6 +28,7 @@ class Meant:
 
     @property
     def pair(self) -> Pair:
+        """User and specialization."""
         return (self.user, self.specialization)
 
 

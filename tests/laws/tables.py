@@ -56,7 +56,7 @@ async def assert_equal_to(model: Model, engine: AsyncEngine, *, in_order: bool =
     if in_order:
         assert sorted(found, key=_by_pair) == sorted(model.history, key=_by_pair)
     else:
-        assert _tops(found) == {pair: level for pair, level in model.licenses.items()}
+        assert _tops(found) == model.licenses
 
 
 def _by_pair(row: tuple[Pair, int, int, datetime, str]) -> Pair:

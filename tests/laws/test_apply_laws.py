@@ -227,9 +227,7 @@ async def test_a_new_specialization_works_without_a_restart(engine: AsyncEngine)
     applied = await partitions.apply(LEVELED_UP, partitions.records([meant]))
     assert [letter.reason for letter in applied.letters] == ["unknown_specialization"]
     async with engine.begin() as conn:
-        await conn.execute(
-            text("INSERT INTO specializations (id, name, max_levels) VALUES ('REFEREE', 'Referee', 4)")
-        )
+        await conn.execute(text("INSERT INTO specializations (id, name, max_levels) VALUES ('REFEREE', 'Referee', 4)"))
     await partitions.apply(LEVELED_UP, partitions.records([meant]))
     assert await licenses(engine) == {(1, "REFEREE"): 3}
 
@@ -292,7 +290,9 @@ async def test_an_evicted_consumer_writes_nothing(engine: AsyncEngine) -> None:
     assert await licenses(engine) == {}
 
 
-@pytest.mark.parametrize("change", ["UPDATE levelsync.applied_offsets SET next_offset = 0", "DELETE FROM levelsync.applied_offsets"])
+@pytest.mark.parametrize(
+    "change", ["UPDATE levelsync.applied_offsets SET next_offset = 0", "DELETE FROM levelsync.applied_offsets"]
+)
 async def test_a_database_that_went_back_in_time_is_noticed(engine: AsyncEngine, change: str) -> None:
     """Law 3: a lower or missing position row means that records have to be read again."""
     partitions = await fresh(engine)
