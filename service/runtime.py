@@ -17,6 +17,8 @@ from service.apply.role import apply_role
 from service.database.engine import make_engine
 from service.health import Health
 from service.logs import configure_logs
+from service.outbox.role import relay_role
+from service.schedule.role import schedule_role
 from service.settings import Settings, SettingsError
 from service.startup import wait_until_ready
 from service.watch import watch
@@ -88,6 +90,10 @@ class Service:
             if "apply" in self.roles:
                 role = apply_role(self._engine, self.settings, self.health, cluster_id)
                 consumers = await stack.enter_async_context(role)
+            if "relay" in self.roles:
+                await stack.enter_async_context(relay_role(self._engine, self.settings, self.health))
+            if "schedule" in self.roles:
+                await stack.enter_async_context(schedule_role(self._engine, self.settings, self.health))
             self.health.clear("service", self)
             self._up.set()
             log.info("ready", url=self.http_url)

@@ -17,3 +17,26 @@ PUT = text("""
 
 NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', '')")
 """Tell the relay, at commit. Once a call: commits that notify wait for each other."""
+
+TRY_LOCK = text("SELECT pg_try_advisory_lock(hashtextextended('levelsync outbox relay', 0))")
+"""True for the one session of the database that has the lock, until the session ends."""
+
+NOTICE_A_VANISHED_CLIENT = text("""
+    SELECT set_config('tcp_keepalives_idle', '3', false), set_config('tcp_keepalives_interval', '2', false),
+           set_config('tcp_keepalives_count', '3', false)
+""")
+"""Let PostgreSQL end this session within 9 s of its machine's disappearance: by default that takes two hours."""
+
+READ = text("""
+    SELECT b.id, b.topic, b.key, b.value, b.headers
+      FROM (SELECT o.*, sum(octet_length(o.value)) OVER (ORDER BY o.id) - octet_length(o.value) AS bytes_before
+              FROM (SELECT * FROM levelsync.outbox
+                     WHERE id <> ALL(CAST(:without_rows AS bigint[])) AND topic <> ALL(CAST(:without_topics AS text[]))
+                     ORDER BY id LIMIT :rows) o) b
+     WHERE b.bytes_before < :bytes
+     ORDER BY b.id
+""")
+"""The oldest events: at most so many, and no more once their values have reached `bytes`."""
+
+DELETE = text("DELETE FROM levelsync.outbox WHERE id = ANY(CAST(:ids AS bigint[]))")
+"""Remove exactly these: a lower id may have been committed since they were read."""

@@ -1,0 +1,52 @@
+"""Putting events into the outbox: with the transaction, in their order, whole."""
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from events import read
+from service.database.tables import outbox
+from service.outbox.held import HeldBack
+from service.outbox.put import put
+from service.outbox.relay import read_batch
+from tests.outbox.events import event, pending, put_numbered
+
+
+async def test_events_are_read_as_they_were_put(engine: AsyncEngine) -> None:
+    """Their order, key, value and headers: what a consumer makes of the row is the event."""
+    events = [event(user, number) for number in range(1, 4) for user in (7, 5)]
+    async with engine.begin() as conn:
+        await put(conn, events)
+        rows = await read_batch(conn, HeldBack())
+    received = [read(row.topic, row.value, row.headers, -1) for row in rows]
+    assert [one.event for one in received] == events
+    assert [one.id for one in received] == [one.id for one in events]
+    assert [row.key for row in rows] == [one.key for one in events]
+
+
+async def test_what_is_rolled_back_was_never_put(engine: AsyncEngine) -> None:
+    """An event tells of a transaction; without it there is nothing to tell."""
+    with pytest.raises(ZeroDivisionError):
+        async with engine.begin() as conn:
+            await put(conn, [event(1, 1)])
+            raise ZeroDivisionError
+    assert await pending(engine) == 0
+
+
+async def test_no_events_are_no_statement(engine: AsyncEngine) -> None:
+    """A caller with nothing to say need not ask first."""
+    async with engine.begin() as conn:
+        await put(conn, [])
+    assert await pending(engine) == 0
+
+
+async def test_a_batch_is_bounded_in_bytes_and_never_empty(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends with the event that reaches the bound, also where that is the first."""
+    await put_numbered(engine, [(1, number) for number in range(1, 6)])
+    async with engine.connect() as conn:
+        size = len((await conn.execute(select(outbox.c.value))).scalars().first() or b"")
+        for most, expected in ((1, 1), (size, 1), (size + 1, 2), (size * 5, 5)):
+            monkeypatch.setattr("service.outbox.relay.BATCH_BYTES", most)
+            assert len(await read_batch(conn, HeldBack())) == expected

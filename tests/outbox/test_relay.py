@@ -1,0 +1,176 @@
+"""The relay on a real broker and a real PostgreSQL: what wakes it, what it survives, what does not stop it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from events import LEVEL_SYNCED_TOPIC
+from service.background import in_background
+from service.database.tables import outbox
+from service.health import Health
+from service.outbox import held, publish
+from service.outbox.put import put
+from service.outbox.relay import Relay
+from service.settings import Settings
+from tests.infrastructure.servers import Kafka
+from tests.outbox.events import delivered, event, first_deliveries, pending, put_numbered
+
+pytestmark = pytest.mark.usefixtures("topics")
+Eventually = Callable[..., Awaitable[Any]]
+NEVER = 600.0
+_HOLDERS = text("""
+    SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+     WHERE l.locktype = 'advisory' AND l.granted AND d.datname = current_database()
+""")
+
+
+@contextlib.asynccontextmanager
+async def relaying(
+    engine: AsyncEngine, settings: Settings, health: Health | None = None, poll_every: float = NEVER
+) -> AsyncIterator[None]:
+    """Run a relay that looks by itself almost never."""
+    relay = Relay(engine, settings, health or Health(), poll_every=poll_every)
+    async with in_background(relay.run, "relay", health or Health()):
+        yield
+
+
+async def holders(engine: AsyncEngine) -> list[int]:
+    async with engine.connect() as conn:
+        return list((await conn.execute(_HOLDERS)).scalars())
+
+
+async def add(conn: AsyncConnection, value: bytes, topic: str = LEVEL_SYNCED_TOPIC, user: int = 1) -> int:
+    """Insert a row as no `put` would, and without its notification."""
+    row = insert(outbox).values(topic=topic, key=b"%d" % user, value=value, headers=[]).returning(outbox.c.id)
+    return int((await conn.execute(row)).scalar_one())
+
+
+async def test_a_commit_wakes_it_at_once(
+    engine: AsyncEngine, settings: Settings, kafka: Kafka, eventually: Eventually
+) -> None:
+    """Without waiting for the next look: here that is ten minutes off."""
+    async with relaying(engine, settings):
+        await put_numbered(engine, [(1, 1)])
+        await eventually(lambda: _is_empty(engine))
+        begun = time.monotonic()
+        await put_numbered(engine, [(1, 2), (2, 1)])
+        await eventually(lambda: _is_empty(engine))
+        assert time.monotonic() - begun < 1
+    assert first_deliveries(await delivered(kafka.bootstrap_servers)) == {1: [1, 2], 2: [1]}
+
+
+async def test_it_looks_by_itself_too(engine: AsyncEngine, settings: Settings, eventually: Eventually) -> None:
+    """A notification can be lost, as when PostgreSQL fails over."""
+    async with relaying(engine, settings, poll_every=0.1):
+        await put_numbered(engine, [(1, 1)])
+        await eventually(lambda: _is_empty(engine))
+        async with engine.begin() as conn:
+            await add(conn, b'{"new_level": 2}')
+        await eventually(lambda: _is_empty(engine), 5)
+
+
+async def test_a_lower_id_that_is_committed_later_is_published(
+    engine: AsyncEngine, settings: Settings, kafka: Kafka, eventually: Eventually
+) -> None:
+    """Ids are given before the commit: what is deleted is what was published, not everything up to it."""
+    async with relaying(engine, settings), engine.connect() as late:
+        await put(late, [event(1, 1)])
+        await put_numbered(engine, [(2, 1)])
+        await eventually(lambda: _is_empty(engine))
+        await late.commit()
+        await eventually(lambda: _is_empty(engine))
+    assert sorted(await delivered(kafka.bootstrap_servers)) == [(1, 1), (2, 1)]
+
+
+async def test_a_row_too_large_for_kafka_does_not_stop_the_others(
+    engine: AsyncEngine, settings: Settings, kafka: Kafka, eventually: Eventually
+) -> None:
+    """It stays; what came before and after it, on its key too, is delivered."""
+    async with engine.begin() as conn:
+        await put(conn, [event(1, 1)])
+        too_large = await add(conn, b" " * 2_000_000)
+        await put(conn, [event(1, 2), event(2, 1)])
+    async with relaying(engine, settings):
+        await eventually(lambda: _left(engine, [too_large]))
+    assert first_deliveries(await delivered(kafka.bootstrap_servers)) == {1: [1, 2], 2: [1]}
+
+
+async def test_a_topic_that_takes_nothing_does_not_stop_the_others(
+    engine: AsyncEngine, settings: Settings, kafka: Kafka, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its events wait, /readyz names it, and everything else is delivered."""
+    monkeypatch.setattr(publish, "TOPIC_TIMEOUT", 0.5)
+    monkeypatch.setattr(held, "TOPIC_SECONDS", NEVER)
+    async with engine.begin() as conn:
+        waiting = await add(conn, b"{}", topic="not a name for a topic")
+        await put(conn, [event(1, 1)])
+    health = Health()
+    async with relaying(engine, settings, health):
+        await eventually(lambda: _left(engine, [waiting]))
+        await eventually(lambda: "not a name for a topic" in str(health.by_component().get("relay")))
+    assert await delivered(kafka.bootstrap_servers) == [(1, 1)]
+
+
+async def test_one_relays_and_another_takes_over_when_its_connection_is_lost(
+    engine: AsyncEngine, settings: Settings, eventually: Eventually
+) -> None:
+    """The lock is the session's: when PostgreSQL ends that, the next one has it within seconds."""
+    async with relaying(engine, settings), relaying(engine, settings):
+        await put_numbered(engine, [(1, 1)])
+        await eventually(lambda: _is_empty(engine))
+        (before,) = await holders(engine)
+        async with engine.connect() as conn:
+            await conn.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": before})
+        await put_numbered(engine, [(1, 2)])
+        await eventually(lambda: _is_empty(engine), 5)
+        (after,) = await holders(engine)
+        assert after != before
+
+
+async def test_a_stop_leaves_no_lock_behind(engine: AsyncEngine, settings: Settings, eventually: Eventually) -> None:
+    """The connection does not go back into the pool with it."""
+    async with relaying(engine, settings):
+        await eventually(lambda: holders(engine))
+    await eventually(lambda: _is_nobodys(engine), 5)
+
+
+@pytest.mark.real_broker
+async def test_an_outage_of_kafka_is_waited_out(
+    engine: AsyncEngine, settings: Settings, kafka: Kafka, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events keep waiting in order, /readyz names the relay, and all leave when Kafka is back."""
+    if not kafka.can_restart:
+        pytest.skip("this broker is not ours to stop")
+    monkeypatch.setattr(publish, "DELIVERY_TIMEOUT", 1.0)
+    health = Health()
+    async with relaying(engine, settings, health):
+        await put_numbered(engine, [(1, 1), (2, 1)])
+        await eventually(lambda: _is_empty(engine))
+        await kafka.stop()
+        await put_numbered(engine, [(1, 2), (1, 3), (2, 2)])
+        await eventually(lambda: "kafka_unavailable" in str(health.by_component().get("relay")))
+        assert await pending(engine) == 3
+        await kafka.start()
+        await eventually(lambda: _is_empty(engine))
+        await eventually(lambda: health.ready)
+    assert first_deliveries(await delivered(kafka.bootstrap_servers)) == {1: [1, 2, 3], 2: [1, 2]}
+
+
+async def _is_empty(engine: AsyncEngine) -> bool:
+    return await pending(engine) == 0
+
+
+async def _is_nobodys(engine: AsyncEngine) -> bool:
+    return await holders(engine) == []
+
+
+async def _left(engine: AsyncEngine, ids: list[int]) -> bool:
+    async with engine.connect() as conn:
+        return list((await conn.execute(select(outbox.c.id))).scalars()) == ids
