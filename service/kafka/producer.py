@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, ProducerClosed
 
 from service.kafka.cluster import describe_cluster
 from service.kafka.connection import connection_options
@@ -72,3 +72,4 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
     await producer.client.close()  # what the sender still waits for fails now
     with contextlib.suppress(TimeoutError, KafkaError):
         await asyncio.wait_for(ended, _STOP_TIMEOUT)
+    producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001 - `stop` waits for these still

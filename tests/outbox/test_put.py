@@ -26,10 +26,9 @@ async def test_events_are_read_as_they_were_put(engine: AsyncEngine) -> None:
 
 async def test_what_is_rolled_back_was_never_put(engine: AsyncEngine) -> None:
     """An event tells of a transaction; without it there is nothing to tell."""
-    with pytest.raises(ZeroDivisionError):
-        async with engine.begin() as conn:
-            await put(conn, [event(1, 1)])
-            raise ZeroDivisionError
+    async with engine.connect() as conn:
+        await put(conn, [event(1, 1)])
+        await conn.rollback()
     assert await pending(engine) == 0
 
 
