@@ -1,0 +1,58 @@
+"""Fixtures of the end-to-end tests of the role `apply`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service import watch
+from service.kafka.consumer import LevelConsumer
+from service.settings import Settings
+from tests.laws.scene import Scene
+from tests.laws.tables import empty_tables
+
+
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gauges and outages are seen in a fraction of a second."""
+    monkeypatch.setattr(watch, "LOOK_EVERY", 0.2)
+
+
+@pytest.fixture
+def log() -> Iterator[list[Any]]:
+    """What the service logs, line by line."""
+    with capture_logs() as lines:
+        yield lines
+
+
+@pytest.fixture
+async def scene(settings: Settings, topics: list[str]) -> AsyncIterator[Scene]:
+    """Empty topics, empty tables, 200 users, and a model of what is published."""
+    async with Scene(settings, 200) as made:
+        yield made
+
+
+@pytest.fixture
+def consumers(monkeypatch: pytest.MonkeyPatch) -> list[LevelConsumer]:
+    """The consumers that the services of this test make, in the order they are made."""
+    made: list[LevelConsumer] = []
+    subscribe = LevelConsumer.subscribe
+
+    def remember(consumer: LevelConsumer, *arguments: Any, **options: Any) -> None:
+        made.append(consumer)
+        subscribe(consumer, *arguments, **options)
+
+    monkeypatch.setattr(LevelConsumer, "subscribe", remember)
+    return made
+
+
+@pytest.fixture
+async def database(engine: AsyncEngine) -> AsyncEngine:
+    """The test's database with 200 users and not a level."""
+    await empty_tables(engine)
+    return engine

@@ -1,0 +1,160 @@
+"""Records that can never apply: each becomes one dead letter, whole, and its neighbours apply (law 4)."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.settings import Settings
+from tests.infrastructure import groups
+from tests.infrastructure.publishing import Record, publish
+from tests.laws.tables import licenses, progress
+from tests.service import stage
+from tests.service.stage import TOPICS, running
+
+pytestmark = pytest.mark.real_broker
+LEVELED, ADVANCED = TOPICS
+NOW = datetime.now(UTC)
+Header = tuple[str, bytes | None]
+LETTERS = """
+    SELECT topic, partition, "offset", record_timestamp, key, value, headers, reason, detail, attempts, resolved_at
+      FROM levelsync.dead_letters ORDER BY id
+"""
+
+
+def attributes(**changed: bytes | None) -> list[Header]:
+    """The headers of a good event; a changed one is named without its `ce_`."""
+    given = {"specversion": b"1.0", "type": b"progress.leveled-up.v1", "source": b"/app", "id": b"e1"}
+    given["time"] = NOW.isoformat().encode()
+    return [(f"ce_{name}", value) for name, value in (given | changed).items()]  # type: ignore[operator]
+
+
+def data(user: Any = 1, specialization: Any = "PLAYER", to_level: Any = 2, **more: Any) -> bytes:
+    return json.dumps({"user_id": user, "specialization": specialization, "to_level": to_level} | more).encode()
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A record that is refused, and for which reason."""
+
+    reason: str
+    value: bytes | None = field(default_factory=data)
+    headers: Sequence[Header] = field(default_factory=attributes)
+    topic: str = LEVELED
+    key: bytes | None = b"1"
+
+
+AHEAD = (NOW + timedelta(hours=1)).isoformat().encode()
+BAD = [
+    Bad("malformed", None),
+    Bad("malformed", b""),
+    Bad("malformed", b'{"user_id": 1'),
+    Bad("malformed", b'{"user_id": 1, "specialization": "\xff\xfe", "to_level": 2}'),
+    Bad("malformed", b"[" * 10_000 + b"]" * 10_000),
+    Bad("malformed", b"\x00" * 10_000_000),
+    Bad("malformed", data(to_level=float("nan"))),
+    Bad("invalid", data(user="1")),
+    Bad("invalid", data(to_level=4.0)),
+    Bad("invalid", data(to_level=True)),
+    Bad("invalid", data(to_level=2, from_level=2)),
+    Bad("invalid", data(user=2**63)),
+    Bad("invalid", b"[]"),
+    Bad("invalid", data(specialization="PLAY\0ER")),
+    Bad("invalid", data(reason="n\0ul"), attributes(type=b"license.advanced.v1"), ADVANCED),
+    Bad("invalid", headers=attributes(id=None)),
+    Bad("invalid", headers=attributes(source=b"\xff")),
+    Bad("invalid", headers=attributes(specversion=None)),
+    Bad("invalid", headers=[*attributes(), ("ce_id", b"e2")]),
+    Bad("bad_time", headers=attributes(time=None)),
+    Bad("bad_time", headers=attributes(time=b"yesterday")),
+    Bad("bad_time", headers=attributes(time=b"1999-12-31T23:59:59Z")),
+    Bad("bad_time", headers=attributes(time=AHEAD)),
+    Bad("unknown_type", headers=()),
+    Bad("unknown_type", headers=attributes(type=None)),
+    Bad("unknown_type", headers=attributes(type=b"\xff\x00")),
+    Bad("unknown_type", topic=ADVANCED),
+    Bad("unknown_specialization", data(specialization="WIZARD")),
+    Bad("unknown_user", data(user=2_000_000_000)),
+    Bad("level_out_of_range", data(to_level=9)),
+    Bad("level_out_of_range", data(specialization="internship", to_level=4)),
+    Bad("refused_by_database", data(user=13)),
+    Bad("malformed", b"\xff", [("no\0text", b"\0"), ("null", None), ("bytes", b"\xff"), ("", b"")], key=None),
+    Bad("malformed", b"x", key=b"\xff\x00" * 50),
+]
+ODD: list[Header] = [("trace", None), ("trace", b"\xff\xfe"), ("", b""), ("no\0text", b"\0"), ("ce_foreign", None)]
+GOOD = [
+    (LEVELED, data(user=21), attributes(), b"21"),
+    (LEVELED, data(user=22, specialization="pLaYeR", unknown=[1]), [*attributes(), *ODD], b"22"),
+    (LEVELED, data(user=23), attributes(), None),
+    (
+        LEVELED,
+        data(user=24),
+        [*attributes(), ("content-type", b"application/json; charset=utf-8")],
+        b"\xff\x00not a key",
+    ),
+    (ADVANCED, data(user=25, reason="nu\\0l"), attributes(type=b"license.advanced.v1"), b""),
+]
+REFUSE_THIRTEEN = "ALTER TABLE user_licenses ADD CONSTRAINT not_thirteen CHECK (user_id <> 13)"
+
+
+@pytest.fixture
+def records() -> list[tuple[Record, str]]:
+    """Every bad record with its reason, the good ones among them, over the partitions."""
+    made = [(Record(bad.topic, bad.key, bad.value, bad.headers), bad.reason) for bad in BAD]
+    for place, (topic, value, headers, key) in enumerate(GOOD):
+        made.insert(place * 7, (Record(topic, key, value, headers), ""))
+    time = int(NOW.timestamp() * 1000)
+    return [(r._replace(partition=i % 4, timestamp_ms=time + i), reason) for i, (r, reason) in enumerate(made)]
+
+
+async def test_each_bad_record_is_one_letter_whole_and_once_and_its_neighbours_apply(
+    database: AsyncEngine, settings: Settings, topics: list[str], records: list[tuple[Record, str]]
+) -> None:
+    """Law 4, every reason; reading all of it again makes no second letter and changes no row."""
+    await stage.run(database, REFUSE_THIRTEEN)
+    offsets = await publish(settings.kafka_bootstrap_servers, [record for record, _ in records])
+    async with running(settings):
+        end = await stage.caught_up(settings, database)
+    found = await stage.rows(database, LETTERS)
+    expected = [
+        (*_as_letter(record, offset), reason)
+        for (record, reason), offset in zip(records, offsets, strict=True)
+        if reason
+    ]
+    assert sorted(row[:-3] for row in found) == sorted(expected, key=lambda row: row[:4])
+    assert all(detail and attempts == 1 and resolved is None for *_, detail, attempts, resolved in found)
+    assert await licenses(database) == {(user, "PLAYER"): 2 for user in (21, 22, 23, 24)}
+    assert await progress(database) == {(25, "PLAYER"): 2}
+    await _assert_the_same_after_a_replay(settings, database, dict.fromkeys(end, 0))
+
+
+async def _assert_the_same_after_a_replay(settings: Settings, database: AsyncEngine, beginning: stage.Offsets) -> None:
+    before = await stage.contents(database)
+    await groups.reset(settings.kafka_bootstrap_servers, settings.kafka_group_id, beginning)
+    async with running(settings):
+        await stage.caught_up(settings, database)
+    assert await stage.contents(database) == before
+
+
+def _as_letter(record: Record, offset: int) -> tuple[Any, ...]:
+    headers = [_as_json(*header) for header in record.headers]
+    return record.topic, record.partition, offset, record.timestamp_ms, record.key, record.value, headers
+
+
+def _as_json(name: str, value: bytes | None) -> dict[str, Any]:
+    """A header in the table: text where it is text, base64 where PostgreSQL's JSON has no text for it."""
+    named = {"key": name} if "\0" not in name else {"key_base64": base64.b64encode(name.encode()).decode()}
+    try:
+        decoded = None if value is None else value.decode()
+    except UnicodeDecodeError:
+        decoded = "\0"
+    if decoded is not None and "\0" in decoded:
+        return named | {"base64": base64.b64encode(value or b"").decode()}
+    return named | {"value": decoded}

@@ -1,0 +1,108 @@
+"""Both topics from Kafka to both tables, and what the service says of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests.infrastructure import groups
+from tests.infrastructure.publishing import Record, publish
+from tests.infrastructure.waiting import eventually
+from tests.laws.load import Load, by_slot, make_load
+from tests.laws.model import LEVELED_UP, Meant
+from tests.laws.records import as_record
+from tests.laws.scene import Scene
+from tests.laws.tables import history, licenses
+from tests.service import stage
+from tests.service.stage import Metrics, labels, running
+
+pytestmark = pytest.mark.real_broker
+TYPE = "progress.leveled-up.v1"
+
+
+async def test_both_topics_are_applied_committed_counted_and_logged(scene: Scene, log: list[Any]) -> None:
+    """Laws 1 and 3: tables as the model says; position rows, the group's commits and Kafka's ends are the same."""
+    meant = make_load(Load(2000, 100, seed=1, bad=0.01))
+    await scene.publish(meant)
+    async with running(scene.settings) as service:
+        before = await stage.metrics(service)
+        await stage.caught_up(scene.settings, scene.engine)
+        await scene.assert_consistent()
+        assert await stage.problems(service) == {}
+        assert (await stage.get(service, "/livez"))[0] == 200
+        await eventually(lambda: _no_lag(service))
+        await _assert_counted(scene, meant, stage.since(before, await stage.metrics(service)))
+        _assert_logged(log, meant, len(await scene.letters()))
+
+
+async def _no_lag(service: Any) -> bool:
+    found = await stage.metrics(service)
+    lags = {key: value for key, value in found.items() if key[0] == "levelsync_consumer_lag_records"}
+    assert len(lags) == 8
+    return not any(lags.values())
+
+
+async def _assert_counted(scene: Scene, meant: list[Meant], counted: Metrics) -> None:
+    """`events_total` by outcome, and the histograms."""
+    created, rises = len(await licenses(scene.engine)), len(await history(scene.engine))
+    letters = [letter for letter in await scene.letters() if letter[0] == "progress.leveled-up"]
+
+    def events(outcome: str) -> float:
+        return counted["levelsync_events_total", labels(type=TYPE, outcome=outcome)]
+
+    assert (events("created"), events("applied")) == (created, rises - created)
+    assert events("dead_lettered") == len(letters) > 0
+    all_outcomes = ("created", "applied", "equal", "ahead", "superseded", "dead_lettered")
+    assert sum(map(events, all_outcomes)) == sum(one.kind == LEVELED_UP for one in meant)
+    assert counted["levelsync_event_delay_seconds_count", labels(type=TYPE)] == rises
+    assert counted["levelsync_batch_records_sum", labels(type=TYPE)] == sum(one.kind == LEVELED_UP for one in meant)
+
+
+def _assert_logged(log: list[Any], meant: list[Meant], letters: int) -> None:
+    """One line a batch, with its outcomes; one a dead letter."""
+    batches = [line for line in log if line["event"] == "batch applied"]
+    assert sum(line["records"] for line in batches) == len(meant)
+    for line in batches:
+        outcomes = {"created", "applied", "equal", "ahead", "superseded", "dead_lettered"} & line.keys()
+        assert sum(line[name] for name in outcomes) == line["records"]
+    named = Counter(line["event"] for line in log)
+    assert (named["dead letter"], named["ready"]) == (letters, 1)
+
+
+async def test_a_group_reset_to_the_beginning_replays_everything_and_changes_no_row(scene: Scene) -> None:
+    """Laws 1 and 3: every record is decided again; not a timestamp is different, and the positions stay."""
+    await scene.publish(make_load(Load(600, 50, seed=2, bad=0.05)))
+    async with running(scene.settings):
+        end = await stage.caught_up(scene.settings, scene.engine)
+    before, moved = await stage.contents(scene.engine), await stage.rows(scene.engine, stage.POSITION_COLUMNS)
+    await groups.reset(scene.settings.kafka_bootstrap_servers, scene.settings.kafka_group_id, dict.fromkeys(end, 0))
+    async with running(scene.settings) as service:
+        counters = await stage.metrics(service)
+        await stage.caught_up(scene.settings, scene.engine)
+        assert await stage.contents(scene.engine) == before
+        assert await stage.rows(scene.engine, stage.POSITION_COLUMNS) == moved
+        counted = stage.since(counters, await stage.metrics(service))
+    again = sum(value for (name, _), value in counted.items() if name == "levelsync_events_total")
+    assert again == 600
+
+
+async def test_every_compression_codec_can_be_read(scene: Scene) -> None:
+    """A publisher may use any of them."""
+    async with running(scene.settings):
+        for codec in ("gzip", "snappy", "lz4", "zstd"):
+            slots = by_slot(make_load(Load(80, 50, seed=len(codec), bad=0.1), codec))
+            for slot, meant in slots.items():
+                scene.slots.setdefault(slot, []).extend(meant)
+                await publish(
+                    scene.settings.kafka_bootstrap_servers,
+                    [_record(one, slot[1]) for one in meant],
+                    compression_type=codec,
+                )
+        await scene.assert_ended()
+
+
+def _record(meant: Meant, partition: int) -> Record:
+    made = as_record(meant, -1)
+    return Record(made.topic, made.key, made.value, made.headers, made.timestamp, partition)
