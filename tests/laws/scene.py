@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import text
@@ -20,7 +21,7 @@ from tests.infrastructure import groups
 from tests.infrastructure.bulk import fill
 from tests.infrastructure.waiting import eventually
 from tests.laws.load import Slot, by_slot, encode
-from tests.laws.model import Meant, Model
+from tests.laws.model import Meant, Model, Pair
 from tests.laws.records import MAXIMUM, as_record
 from tests.laws.tables import empty_tables, history, licenses, progress
 
@@ -29,6 +30,7 @@ _USERS = """
     SELECT id, 'User ' || id, 'load' || id || '@example.org' FROM generate_series(1, :users) AS id
     ON CONFLICT (id) DO NOTHING
 """
+_FENCE = "INSERT INTO levelsync.fences VALUES (:user, :name, :at, 1, 'test')"
 _BUSY = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'levelsync'"
 _LETTERS = 'SELECT topic, partition, "offset", reason, value FROM levelsync.dead_letters'
 Letter = tuple[str, int, int]
@@ -40,19 +42,26 @@ class Scene:
 
     settings: Settings
     users: int
+    fences: Mapping[Pair, datetime] = field(default_factory=dict)
+    """Decisions made before the first record was applied (law 2)."""
     slots: dict[Slot, list[Meant]] = field(default_factory=dict)
+    went_back: bool = False
+    """The database was restored, and has not caught up since: what Kafka knows is ahead of it."""
 
     async def __aenter__(self) -> Scene:
-        # Not named like the service's connections: those are counted.
-        self.engine: AsyncEngine = make_engine(
-            self.settings,
-            pool_pre_ping=True,  # some tests kill the server
-            connect_args={"server_settings": {"application_name": "levelsync tests"}, "timeout": 10},
-        )
+        self.engine = _engine(self.settings)
         await empty_tables(self.engine)
+        fences = [{"user": user, "name": name, "at": at} for (user, name), at in self.fences.items()]
         async with self.engine.begin() as conn:
             await conn.execute(text(_USERS), {"users": self.users})
+            if fences:
+                await conn.execute(text(_FENCE), fences)
         return self
+
+    async def move_to(self, settings: Settings) -> None:
+        """Look at another database from now on."""
+        await self.engine.dispose()
+        self.settings, self.engine = settings, _engine(settings)
 
     async def __aexit__(self, *error: object) -> None:
         await self.engine.dispose()
@@ -93,6 +102,7 @@ class Scene:
     async def assert_ended(self, timeout: float = 60) -> None:  # noqa: ASYNC109 - a test's own bound
         """Every record is applied, and the tables are the model's."""
         await self.wait_applied(self.published, timeout)
+        self.went_back = False
         await self.assert_consistent()
 
     async def assert_consistent(self) -> None:
@@ -101,7 +111,7 @@ class Scene:
         Nothing may write meanwhile.
         """
         below = {slot: self.slots[slot][:at] for slot, at in (await self.positions()).items()}
-        model = Model(MAXIMUM, set(range(1, self.users + 1)))
+        model = Model(MAXIMUM, set(range(1, self.users + 1)), fences=dict(self.fences))
         for meant in below.values():
             for one in meant:
                 model.apply(one)
@@ -114,6 +124,8 @@ class Scene:
         """After a `kill -9`: law 3 holds for what is there, and Kafka knows of nothing that PostgreSQL does not."""
         await eventually(self._nobody_writes)  # what PostgreSQL was told last may still become true
         await self.assert_consistent()
+        if self.went_back:
+            return
         applied = await self.positions()
         committed = await groups.committed(self.settings.kafka_bootstrap_servers, self.settings.kafka_group_id)
         ahead = {tp: at for tp, at in committed.items() if at > applied.get((tp.topic, tp.partition), 0)}
@@ -130,6 +142,12 @@ class Scene:
     async def _nobody_writes(self) -> bool:
         async with self.engine.connect() as conn:
             return not (await conn.execute(text(_BUSY))).scalar_one()
+
+
+def _engine(settings: Settings) -> AsyncEngine:
+    """Connections that are not named like the service's, which are counted, and that outlive a server's restart."""
+    options = {"server_settings": {"application_name": "levelsync tests"}, "timeout": 10}
+    return make_engine(settings, pool_pre_ping=True, connect_args=options)
 
 
 def assert_same(what: str, found: Collection[Any], expected: Collection[Any]) -> None:
