@@ -28,7 +28,11 @@ class EndOffsets:
         )
 
     async def __aenter__(self) -> EndOffsets:
-        await self._client.start()
+        try:
+            await self._client.start()
+        except BaseException:  # a client that did not start holds connections all the same
+            await self._client.stop()
+            raise
         return self
 
     async def __aexit__(
