@@ -21,7 +21,7 @@ async def feed(scene: Scene, meant: list[Meant]) -> None:
 async def kill_at_work(process: LevelsyncProcess, scene: Scene, rng: Random, share: float) -> None:
     """`kill -9` when up to `share` of what is left was applied; then hold what is there to law 3."""
     before = await scene.applied()
-    await scene.wait_applied(before + rng.randint(1, int((scene.published - before) * share)))
+    await scene.wait_applied(before + rng.randint(1, max(1, int((scene.published - before) * share))))
     process.kill()
     await scene.assert_nothing_half_done()
     print(f"killed at {await scene.applied()} of {scene.published}")  # noqa: T201 - for whoever reads a failure
