@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from sqlalchemy import insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -15,9 +16,10 @@ from events import LEVEL_SYNCED_TOPIC
 from service.background import in_background
 from service.database.tables import outbox
 from service.health import Health
-from service.outbox import held, publish
+from service.outbox import held, publish, relay
 from service.outbox.put import put
 from service.outbox.relay import Relay
+from service.outbox.rows import Row
 from service.settings import Settings
 from tests.infrastructure.servers import Kafka
 from tests.outbox.events import delivered, event, first_deliveries, pending, put_numbered
@@ -36,8 +38,8 @@ async def relaying(
     engine: AsyncEngine, settings: Settings, health: Health | None = None, poll_every: float = NEVER
 ) -> AsyncIterator[None]:
     """Run a relay that looks by itself almost never."""
-    relay = Relay(engine, settings, health or Health(), poll_every=poll_every)
-    async with in_background(relay.run, "relay", health or Health()):
+    health = health or Health()
+    async with in_background(Relay(engine, settings, health, poll_every=poll_every).run, "relay", health):
         yield
 
 
@@ -77,14 +79,19 @@ async def test_it_looks_by_itself_too(engine: AsyncEngine, settings: Settings, e
 
 
 async def test_a_lower_id_that_is_committed_later_is_published(
-    engine: AsyncEngine, settings: Settings, kafka: Kafka, eventually: Eventually
+    engine: AsyncEngine, settings: Settings, kafka: Kafka, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ids are given before the commit: what is deleted is what was published, not everything up to it."""
-    async with relaying(engine, settings), engine.connect() as late:
+    async with engine.connect() as late, relaying(engine, settings):
         await put(late, [event(1, 1)])
+
+        async def publish_and_let_it_commit(producer: AIOKafkaProducer, rows: Sequence[Row]) -> publish.Delivery:
+            delivery = await publish.publish(producer, rows)
+            await late.commit()  # after the batch was read, before it is deleted
+            return delivery
+
+        monkeypatch.setattr(relay, "publish", publish_and_let_it_commit)
         await put_numbered(engine, [(2, 1)])
-        await eventually(lambda: _is_empty(engine))
-        await late.commit()
         await eventually(lambda: _is_empty(engine))
     assert sorted(await delivered(kafka.bootstrap_servers)) == [(1, 1), (2, 1)]
 
