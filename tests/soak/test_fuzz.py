@@ -1,0 +1,99 @@
+"""Fuzzing by the hundred thousand: every record ends as an effect or as a dead letter, and nothing else happens."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+
+import pytest
+from aiokafka import ConsumerRecord
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from events import Reason
+from service.apply.decode import decode
+from service.apply.outcomes import DeadLetter, LevelEvent
+from service.settings import Settings
+from tests.infrastructure.bulk import fill
+from tests.infrastructure.levelsync_process import LevelsyncProcess
+from tests.infrastructure.seeds import new_seed
+from tests.laws.load import PARTITIONS, Slot
+from tests.laws.model import Meant, Model
+from tests.laws.records import MAXIMUM, TOPIC
+from tests.laws.scene import Scene, assert_same
+from tests.laws.tables import history, licenses, progress
+from tests.soak.fuzzing import KINDS, fuzz
+
+pytestmark = pytest.mark.soak
+DECODED, SERVED, USERS = 200_000, 20_000, 200
+FROM_DECODE = {Reason.MALFORMED, Reason.INVALID, Reason.BAD_TIME, Reason.UNKNOWN_TYPE}
+
+
+def test_two_hundred_thousand_records_are_events_or_dead_letters() -> None:
+    """`decode` raises nothing, whatever it reads, and keeps the places; the fuzz reaches every reason."""
+    rng, seen = Random(new_seed()), Counter[str]()  # noqa: S311 - no secret
+    for _ in range(DECODED // 1000):
+        decoded = decode([fuzz(rng, rng.choice(KINDS)) for _ in range(1000)])
+        assert [item.index for item in decoded] == list(range(1000))
+        assert all(isinstance(item, LevelEvent | DeadLetter) for item in decoded)
+        seen.update(item.reason if isinstance(item, DeadLetter) else "event" for item in decoded)
+    assert {"event", *FROM_DECODE} <= seen.keys(), seen
+    assert min(seen.values()) > DECODED // 1000, seen
+
+
+@pytest.mark.real_broker
+async def test_twenty_thousand_records_leave_an_effect_or_a_dead_letter(
+    settings: Settings, topics: list[str], levelsync_process: Callable[..., LevelsyncProcess]
+) -> None:
+    """The service stays up, applies what can apply, keeps the rest whole, and agrees with the model."""
+    assert topics
+    slots = _fuzzed(Random(new_seed()))  # noqa: S311 - no secret
+    process = levelsync_process(settings)
+    async with Scene(settings, USERS) as scene:
+        await process.start()
+        first = process.pid
+        await fill(settings.kafka_bootstrap_servers, slots)
+        scene.slots = {slot: [] for slot in slots}  # what they mean is not known beforehand
+        await scene.wait_applied(SERVED)
+        await _assert_model(scene, slots)
+    assert process.pid == first
+    assert (await process.get("/livez"))[0] == 200
+    assert await process.terminate() == 0
+
+
+def _fuzzed(rng: Random) -> dict[Slot, list[ConsumerRecord]]:
+    every = [(kind, partition) for kind in KINDS for partition in range(PARTITIONS)]
+    return {
+        (TOPIC[kind], partition): [fuzz(rng, kind, partition) for _ in range(SERVED // len(every))]
+        for kind, partition in every
+    }
+
+
+async def _assert_model(scene: Scene, slots: dict[Slot, list[ConsumerRecord]]) -> None:
+    model, letters = Model(MAXIMUM, set(range(1, USERS + 1))), {}
+    for slot, records in slots.items():
+        for offset, (record, item) in enumerate(zip(records, decode(records), strict=True)):
+            reason = item.reason if isinstance(item, DeadLetter) else _apply(model, slot, item)
+            if reason:
+                letters[*slot, offset] = (str(reason), record.value)
+    assert_same("dead letters", (await scene.letters()).items(), letters.items())
+    await _assert_levels(scene.engine, model)
+
+
+def _apply(model: Model, slot: Slot, event: LevelEvent) -> str:
+    """Why the model refuses the event, or '' once it is applied."""
+    kind = next(kind for kind in KINDS if TOPIC[kind] == slot[0])
+    _, source, name = event.origin.split(" ", 2)
+    meant = Meant(kind, event.user_id, event.specialization.upper(), event.to_level, event.occurred_at, source, name)
+    refused = model._refusal(meant)
+    if not refused:
+        model.apply(meant)
+    return refused
+
+
+async def _assert_levels(engine: AsyncEngine, model: Model) -> None:
+    """Levels, and how far each history goes: the same user's records lie in many partitions here."""
+    assert_same("licenses", (await licenses(engine)).items(), model.licenses.items())
+    assert_same("progress", (await progress(engine)).items(), model.progress.items())
+    tops = {pair: to_level for pair, _, to_level, _, _ in await history(engine)}
+    assert_same("history", tops.items(), model.licenses.items())
