@@ -16,10 +16,10 @@ from service.apply.outcomes import DeadLetter, LevelEvent, Outcome, Pair
 
 @dataclass(frozen=True, slots=True)
 class TargetRow:
-    """The row an event would raise, as it was found under its lock. A NULL level counts as 0."""
+    """A row as it was found under its lock. A NULL level counts as 0 for an event; a sync tells them apart."""
 
     row_id: int
-    level: int
+    level: int | None
 
 
 @dataclass(slots=True)
@@ -83,7 +83,7 @@ def _decide_one(event: LevelEvent, pair: Pair, found: Found, decision: Decision)
         decision.letters.append(DeadLetter(event.index, Reason.UNKNOWN_USER, f"there is no user {event.user_id}"))
         return
     exists = change is not None or row is not None
-    level = change.level if change else row.level if row else 0
+    level = change.level if change else (row.level or 0) if row else 0
     if event.to_level <= level:
         decision.outcomes[event.index] = Outcome.EQUAL if event.to_level == level else Outcome.AHEAD
         return

@@ -1,4 +1,4 @@
-"""Every statement of the appliers. The rest of `service.apply` holds no SQL.
+"""Every statement of the appliers; syncs and heals write through the same. The rest of `service.apply` holds no SQL.
 
 Arrays are unnested and joined by key. Statements are kept apart (lock, then fences, then write) because under READ
 COMMITTED a statement's snapshot is older than the lock it waits for, and because one large statement falls to a
@@ -67,6 +67,15 @@ ADD_HISTORY = text("""
                          CAST(:reasons AS text[]), CAST(:times AS timestamptz[]))
 """)
 """One row for every rise of a license (law 1)."""
+
+ADD_HISTORY_BY = text("""
+    INSERT INTO public.license_progressions
+           (user_license_id, from_level, to_level, advancement_reason, advanced_at, advanced_by)
+    SELECT v.*, CAST(:advanced_by AS int)
+      FROM unnest(CAST(:ids AS bigint[]), CAST(:froms AS int[]), CAST(:tos AS int[]),
+                  CAST(:reasons AS text[]), CAST(:times AS timestamptz[])) AS v
+""")
+"""The same, with the user who decided it (R15)."""
 
 _NEW_ROWS = """
     FROM unnest(CAST(:users AS int[]), CAST(:specializations AS text[]), CAST(:levels AS int[]),

@@ -1,6 +1,6 @@
 """The two targets of events: licenses (of ProgressLeveledUp) and progress (of LicenseAdvanced).
 
-The only code that writes an event's effect. Each call runs inside the caller's transaction.
+The only code that writes a level, for events as for syncs and heals. Each call runs inside the caller's transaction.
 """
 
 from __future__ import annotations
@@ -46,15 +46,26 @@ def progress_target(defaults: Mapping[str, Any]) -> Target:
 async def lock_and_find(conn: AsyncConnection, target: Target, events: Sequence[LevelEvent]) -> Found:
     """Lock the events' target rows in key order, then read fences and users in later statements (laws 1, 2, 6)."""
     pairs = sorted({(event.user_id, event.specialization) for event in events})
-    keys = _keys(pairs)
-    rows = _rows(await conn.execute(target.lock, keys))
-    fences = {(f.user_id, f.specialization): f.decided_at for f in await conn.execute(sql.READ_FENCES, keys)}
-    users = await _existing_users(conn, {user for user, spec in pairs if (user, spec) not in rows})
+    rows = await lock_rows(conn, target, pairs)
+    fences = {(f.user_id, f.specialization): f.decided_at for f in await conn.execute(sql.READ_FENCES, _keys(pairs))}
+    users = await lock_users(conn, {user for user, spec in pairs if (user, spec) not in rows})
     return Found(rows, fences, users)
 
 
-async def write(conn: AsyncConnection, target: Target, decision: Decision) -> None:
-    """Write a decision made under the locks of `lock_and_find`.
+async def lock_rows(conn: AsyncConnection, target: Target, pairs: Sequence[Pair]) -> dict[Pair, TargetRow]:
+    """Lock the target rows of pairs in key order, and read them as they are under the lock."""
+    return _rows(await conn.execute(target.lock, _keys(pairs)))
+
+
+async def lock_users(conn: AsyncConnection, users: Collection[int]) -> set[int]:
+    """Tell which users exist, and keep them until the transaction ends."""
+    if not users:
+        return set()
+    return set((await conn.execute(sql.LOCK_USERS, {"users": sorted(users)})).scalars())
+
+
+async def write(conn: AsyncConnection, target: Target, decision: Decision, advanced_by: int | None = None) -> None:
+    """Write a decision made under the locks of `lock_rows`; `advanced_by` is the user whom the history names.
 
     Raises:
         DecideAgain: another transaction made one of the missing rows first.
@@ -64,22 +75,26 @@ async def write(conn: AsyncConnection, target: Target, decision: Decision) -> No
     await _raise_existing(conn, target, [change for change in changes if change.row_id is not None])
     ids |= await _create_missing(conn, target, [change for change in changes if change.row_id is None])
     if target.keeps_history:
-        await add_history(conn, decision.rises, ids)
+        await _add_history(conn, decision.rises, ids, advanced_by)
 
 
-async def add_history(conn: AsyncConnection, rises: Sequence[Rise], ids: Mapping[Pair, int]) -> None:
-    """One `license_progressions` row for each rise; `ids` are the licenses' ids."""
-    if rises:
-        await conn.execute(
-            sql.ADD_HISTORY,
-            {
-                "ids": [ids[rise.pair] for rise in rises],
-                "froms": [rise.from_level for rise in rises],
-                "tos": [rise.to_level for rise in rises],
-                "reasons": [rise.origin for rise in rises],
-                "times": [rise.occurred_at for rise in rises],
-            },
-        )
+async def _add_history(
+    conn: AsyncConnection, rises: Sequence[Rise], ids: Mapping[Pair, int], advanced_by: int | None
+) -> None:
+    """One `license_progressions` row for each step; `ids` are the licenses' ids."""
+    if not rises:
+        return
+    values: dict[str, Any] = {
+        "ids": [ids[rise.pair] for rise in rises],
+        "froms": [rise.from_level for rise in rises],
+        "tos": [rise.to_level for rise in rises],
+        "reasons": [rise.origin for rise in rises],
+        "times": [rise.occurred_at for rise in rises],
+    }
+    if advanced_by is None:
+        await conn.execute(sql.ADD_HISTORY, values)
+    else:
+        await conn.execute(sql.ADD_HISTORY_BY, values | {"advanced_by": advanced_by})
 
 
 def _keys(pairs: Sequence[Pair]) -> dict[str, list[Any]]:
@@ -93,16 +108,10 @@ def _rows(found: Iterable[Any]) -> dict[Pair, TargetRow]:
     for row in found:
         pair = (row.user_id, row.specialization)
         if pair not in exact:
-            rows[pair] = TargetRow(row.id, row.level or 0)
+            rows[pair] = TargetRow(row.id, row.level)
         if row.exact:
             exact.add(pair)
     return rows
-
-
-async def _existing_users(conn: AsyncConnection, users: Collection[int]) -> set[int]:
-    if not users:
-        return set()
-    return set((await conn.execute(sql.LOCK_USERS, {"users": sorted(users)})).scalars())
 
 
 async def _raise_existing(conn: AsyncConnection, target: Target, changes: Sequence[Change]) -> None:

@@ -1,0 +1,119 @@
+"""`levelsync sync`: bring one user's pairs into agreement, or decide one by naming its level."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+
+from events import Direction
+from service.cli import context, output
+from service.cli.context import AsJson
+from service.cli.exits import Exit, Unreachable, WrongUse
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+    from service.sync import ProgressLicenseSyncService, SyncResult, UserSyncResult
+
+_DIRECTIONS = get_args(Direction)
+_AUTHOR = "levelsync sync"
+
+
+def sync(
+    user: Annotated[int, typer.Argument(metavar="USER", help="The user's id.")],
+    specialization: Annotated[str | None, typer.Option(help="As PLAYER; the case does not matter.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every specialization of the database.")] = False,
+    direction: Annotated[
+        str | None,
+        typer.Option(help=f"Which row to believe: {', '.join(_DIRECTIONS)}.", show_default=_DIRECTIONS[0]),
+    ] = None,
+    level: Annotated[int | None, typer.Option(help="Give both rows this level, whatever they hold.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the rows of one user into agreement; with --level, decide a pair that no direction can repair."""
+    _check(specialization, every=every, direction=direction, level=level)
+    settings = context.settings()
+    if specialization is None:
+        all_ = asyncio.run(_sync_all(settings, user, _direction(direction)))
+        _show_all(all_, as_json=as_json)
+        failed = not all_.success
+    else:
+        one = asyncio.run(_sync_one(settings, user, specialization, _direction(direction), level))
+        _show_one(one, as_json=as_json)
+        failed = one.failed
+    if failed:
+        raise typer.Exit(Exit.NO)
+
+
+def _check(specialization: str | None, *, every: bool, direction: str | None, level: int | None) -> None:
+    if (specialization is None) != every:
+        raise WrongUse("sync takes either --specialization or --all")
+    if level is not None and (every or direction is not None):
+        raise WrongUse("--level decides both rows of one pair: it goes with --specialization, without a direction")
+    if direction is not None and direction not in _DIRECTIONS:
+        raise WrongUse(f"there is no direction {direction}; the directions are {', '.join(_DIRECTIONS)}")
+
+
+def _direction(given: str | None) -> Direction:
+    return next((known for known in _DIRECTIONS if known == given), _DIRECTIONS[0])
+
+
+async def _sync_one(
+    settings: Settings, user: int, specialization: str, direction: Direction, level: int | None
+) -> SyncResult:
+    async with _service(settings) as service:
+        if level is not None:
+            return await service.set_level(user, specialization, level, _AUTHOR)
+        return await service.sync_pair(user, specialization, direction, _AUTHOR)
+
+
+async def _sync_all(settings: Settings, user: int, direction: Direction) -> UserSyncResult:
+    async with _service(settings) as service:
+        return await service.sync_user_all_specializations(user, direction, _AUTHOR)
+
+
+@asynccontextmanager
+async def _service(settings: Settings) -> AsyncIterator[ProgressLicenseSyncService]:
+    """Give the service on an engine of its own; what it refuses is wrong use, and no PostgreSQL is `Unreachable`."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from service.cli import reach
+    from service.database.engine import make_engine
+    from service.database.faults import InstallationFault
+    from service.logs import configure_logs
+    from service.sync import ProgressLicenseSyncService, SyncRefused
+
+    configure_logs(settings)
+    engine = make_engine(settings, pool_size=1)
+    try:
+        yield ProgressLicenseSyncService(engine, settings)
+    except SyncRefused as refused:
+        raise WrongUse(str(refused)) from refused
+    except InstallationFault as fault:
+        raise Unreachable(str(fault)) from fault
+    except (SQLAlchemyError, OSError) as error:
+        raise reach.database_trouble(settings, error) from error
+    finally:
+        await engine.dispose()
+
+
+def _show_one(result: SyncResult, *, as_json: bool) -> None:
+    if as_json:
+        output.print_json(result.as_dict())
+    else:
+        output.say(_line(result))
+
+
+def _show_all(result: UserSyncResult, *, as_json: bool) -> None:
+    if as_json:
+        output.print_json(result.as_dict())
+    else:
+        for one in result.results.values():
+            output.say(_line(one))
+
+
+def _line(result: SyncResult) -> str:
+    return f"User {result.user_id}, {result.specialization}: {result.message}"

@@ -1,0 +1,69 @@
+"""The pairs that differ now (R17): streamed from PostgreSQL, which compares. The whole table is never in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.sync import sql
+
+_ACTIONS = {
+    "missing_license": "create_license_from_progress",
+    "missing_progress": "create_progress_from_license",
+    "duplicate": "remove_by_hand",
+    "unknown_specialization": "remove_by_hand",
+}
+_DECIDE = "decide_level"
+
+
+@dataclass(frozen=True, slots=True)
+class DesyncIssue:
+    """A pair that differs. `issue_type` is one of law 8's kinds; a level is None where the row or its level is."""
+
+    user_id: int
+    user_email: str | None
+    specialization: str
+    progress_level: int | None
+    license_level: int | None
+    difference: int | None
+    recommended_action: str
+    """`decide_level`: `levelsync sync USER --specialization X --level N`; `remove_by_hand`: no write can repair it."""
+    issue_type: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """As clients read it."""
+        return asdict(self)
+
+
+async def stream_issues(conn: AsyncConnection, specialization: str | None) -> AsyncIterator[DesyncIssue]:
+    """Every pair that differs now, by user and specialization, through a cursor of the server."""
+    query = sql.issues(of_one_specialization=specialization is not None)
+    values = {} if specialization is None else {"specialization": specialization}
+    async with conn.stream(query, values) as rows:
+        async for row in rows:
+            yield _issue(row)
+
+
+def _issue(row: Any) -> DesyncIssue:
+    progress, license_ = row.progress_level, row.license_level
+    both = progress is not None and license_ is not None
+    return DesyncIssue(
+        row.user_id,
+        row.user_email,
+        row.specialization,
+        progress,
+        license_,
+        abs(progress - license_) if both else None,
+        _recommended(row.issue_type, progress, license_),
+        row.issue_type,
+    )
+
+
+def _recommended(kind: str, progress: int | None, license_: int | None) -> str:
+    """Repair a mismatch upwards: a level that was reached is rather missing on one side than wrong on the other."""
+    if kind == "mismatched":
+        return "sync_progress_to_license" if (progress or 0) > (license_ or 0) else "sync_license_to_progress"
+    return _ACTIONS.get(kind, _DECIDE)

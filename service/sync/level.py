@@ -1,0 +1,75 @@
+"""Deciding a pair that no direction can repair: somebody names the level (law 8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.apply.outcomes import Pair
+from service.levels import read_curriculum
+from service.sync import sql
+from service.sync.errors import LevelOutOfRange
+from service.sync.pair import Side, Sides, undecidable
+from service.sync.rows import Author, LevelWrite, Locked, Tables, lock_both, write_levels
+
+_SIDES: tuple[Side, Side] = ("progress", "license")
+
+
+@dataclass(frozen=True, slots=True)
+class LevelDecided:
+    """What was found under the lock, what was written, and what somebody should know of the licenses."""
+
+    before: Sides
+    writes: tuple[LevelWrite, ...]
+    renamed: bool
+    """The license's specialization was written in another case."""
+    left_alone: tuple[str, ...]
+    """Licenses of the same pair in another case, beside the one that was written."""
+
+
+async def decide_level(conn: AsyncConnection, tables: Tables, pair: Pair, level: int, author: Author) -> LevelDecided:
+    """Give both rows of a pair this level; make what is missing. The specialization is one of the database's.
+
+    A fence is set where a side is lowered, or held a level that is none: what had been published before this decision
+    is over. A license written in another case gets the specialization's own name, unless there is one already: then
+    the other one is left as it is.
+
+    Raises:
+        LevelOutOfRange: the specialization has no such level.
+        DecideAgain: another transaction made a missing row first: roll back, and call again.
+    """
+    maximum = (await read_curriculum(conn)).max_level(pair[1])
+    if not 1 <= level <= maximum:
+        raise LevelOutOfRange(f"level {level} is outside 1 to {maximum}, the levels of {pair[1]}")
+    locked = await lock_both(conn, tables, [pair])
+    before = locked.sides(pair)
+    renamed, left_alone = await _set_right(conn, locked, pair)
+    writes = [_write(pair, side, level, locked) for side in _SIDES if _differs(before, side, level)]
+    fenced = {pair: level} if undecidable(before, maximum) or _lowers(before, level) else {}
+    await write_levels(conn, tables, writes, fenced, author)
+    return LevelDecided(before, tuple(writes), renamed, left_alone)
+
+
+async def _set_right(conn: AsyncConnection, locked: Locked, pair: Pair) -> tuple[bool, tuple[str, ...]]:
+    """Name the pair's license as the specialization is, and find those beside it."""
+    license_id = locked.row_id(pair, "license")
+    if license_id is None:
+        return False, ()
+    user, specialization = pair
+    which = {"id": license_id, "specialization": specialization}
+    renamed = (await conn.execute(sql.RENAME_LICENSE, which)).first() is not None
+    others = await conn.execute(sql.OTHER_LICENSES, which | {"user": user})
+    return renamed, tuple(f"license {row.id} ({row.specialization_type})" for row in others)
+
+
+def _differs(before: Sides, side: Side, level: int) -> bool:
+    return not before.exists(side) or before.level(side) != level
+
+
+def _lowers(before: Sides, level: int) -> bool:
+    return any((before.level(side) or 0) > level for side in _SIDES)
+
+
+def _write(pair: Pair, side: Side, level: int, locked: Locked) -> LevelWrite:
+    return LevelWrite(pair, side, locked.row_id(pair, side), locked.sides(pair).level(side), level)

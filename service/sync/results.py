@@ -1,0 +1,112 @@
+"""What a sync answers: values, and as the clients of the application read them (`as_dict`, R28 to R31)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from service.apply.outcomes import Pair
+from service.sync.level import LevelDecided
+from service.sync.pair import Action, Sides, Why
+from service.sync.write import PairResult
+
+_NO_ROWS = Sides(None, None, progress_exists=False, license_exists=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """One pair, synced or not."""
+
+    user_id: int
+    specialization: str
+    action: Action
+    message: str
+    why: Why | None
+    """Why nothing was done, where nothing was; None as well for one that the database refused."""
+    before: Sides
+    after: Sides
+    refused: bool = False
+    """The database refused the write; `message` has its words. Nothing of it stands."""
+
+    @property
+    def success(self) -> bool:
+        """Whether the pair is in agreement now."""
+        return not self.refused and self.why in {None, Why.IN_SYNC}
+
+    @property
+    def failed(self) -> bool:
+        """Whether there was something to sync, and it is not synced."""
+        return not self.success and self.why is not Why.NO_SOURCE
+
+    def as_dict(self) -> dict[str, Any]:
+        """As clients read it."""
+        return {
+            "success": self.success,
+            "message": self.message,
+            "action": self.action.value,
+            "synced": self.success,
+            "progress_level": self.after.progress_level,
+            "license_level": self.after.license_level,
+            "old_progress_level": self.before.progress_level,
+            "new_progress_level": self.after.progress_level,
+            "old_license_level": self.before.license_level,
+            "new_license_level": self.after.license_level,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class UserSyncResult:
+    """Every specialization of one user."""
+
+    user_id: int
+    sync_direction: str
+    results: Mapping[str, SyncResult]
+
+    @property
+    def success(self) -> bool:
+        """Whether none failed; a specialization in which the user has no row is nothing to fail (R19)."""
+        return not any(result.failed for result in self.results.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """As clients read it."""
+        return {
+            "success": self.success,
+            "user_id": self.user_id,
+            "sync_direction": self.sync_direction,
+            "results": {name: result.as_dict() for name, result in self.results.items()},
+        }
+
+
+def of_pair(pair: Pair, result: PairResult) -> SyncResult:
+    """The answer to a sync."""
+    done = result.decision
+    message = done.detail
+    if done.action is Action.CREATED:
+        message = f"{done.target} row created at level {done.new}"
+    elif done.action is Action.UPDATED:
+        message = f"{done.target} level changed from {done.old} to {done.new}"
+    return SyncResult(*pair, done.action, message, done.why, result.before, result.after)
+
+
+def of_level(pair: Pair, level: int, decided: LevelDecided) -> SyncResult:
+    """The answer to a decision about a level."""
+    parts = [f"{write.side}: {_words(write.old)} -> {level}" for write in decided.writes]
+    if decided.renamed:
+        parts.append(f"the license is now written {pair[1]}")
+    made = any(write.row_id is None for write in decided.writes)
+    action = Action.CREATED if made else Action.UPDATED if parts else Action.NONE
+    parts += [f"{other} is left as it is: remove it by hand" for other in decided.left_alone]
+    after = Sides(level, level, progress_exists=True, license_exists=True)
+    message = "; ".join(parts if action is not Action.NONE else ["Already in sync", *parts])
+    return SyncResult(*pair, action, message, None if decided.writes else Why.IN_SYNC, decided.before, after)
+
+
+def of_refusal(pair: Pair, words: str) -> SyncResult:
+    """The answer where the database refused the write."""
+    message = f"the database refused it: {words}"
+    return SyncResult(*pair, Action.NONE, message, None, _NO_ROWS, _NO_ROWS, refused=True)
+
+
+def _words(level: int | None) -> str:
+    return "none" if level is None else str(level)

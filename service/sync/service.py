@@ -1,0 +1,223 @@
+"""`ProgressLicenseSyncService`: the seed's methods. Each owns its transaction, and tries again where that helps."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar, get_args
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from events import Direction
+from events.fields import INT4_MAX
+from service import metrics
+from service.apply.outcomes import Pair
+from service.database.faults import InstallationFault, Kind, read_fault
+from service.levels import Curriculum, read_curriculum
+from service.settings import Settings
+from service.sync import results, sql
+from service.sync.errors import UnknownDirection, UnknownSpecialization, UnknownUser
+from service.sync.issues import DesyncIssue, stream_issues
+from service.sync.level import decide_level
+from service.sync.pair import Sides
+from service.sync.results import SyncResult, UserSyncResult
+from service.sync.rows import Author, tables_of
+from service.sync.write import sync_pairs
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+_ATTEMPTS = 20
+_CAUSE_LENGTH = 500
+_ROLLED_BACK = "40"
+"""The class of a deadlock's and a serialization failure's SQLSTATE: the same again may succeed."""
+
+
+class ProgressLicenseSyncService:
+    """Brings `specialization_progress` and `user_licenses` into agreement, a pair at a time.
+
+    Names of specializations may be in any case. Every method raises `UnknownSpecialization`, `UnknownUser` or
+    `UnknownDirection` where the question makes no sense, and the database's own errors where it cannot be reached.
+    Calls may run at once, on the same pairs and in opposite directions: they end in agreement (R20).
+    """
+
+    def __init__(self, engine: AsyncEngine, settings: Settings | None = None) -> None:
+        self._engine = engine
+        self._tables = tables_of(settings)
+
+    async def sync_progress_to_license(
+        self, user_id: int, specialization: str, synced_by: int | str | None = None
+    ) -> SyncResult:
+        """Give the license the progress's level, also downwards; make the row that is missing (R15)."""
+        return await self.sync_pair(user_id, specialization, "progress_to_license", synced_by)
+
+    async def sync_license_to_progress(
+        self, user_id: int, specialization: str, synced_by: int | str | None = None
+    ) -> SyncResult:
+        """Give the progress the license's level, also downwards; make the row that is missing (R16)."""
+        return await self.sync_pair(user_id, specialization, "license_to_progress", synced_by)
+
+    async def sync_pair(
+        self, user_id: int, specialization: str, direction: Direction, synced_by: int | str | None = None
+    ) -> SyncResult:
+        """Sync one pair in any direction. `synced_by` is a user's id, or who else called, in words."""
+        _check(user_id, direction)
+        pair = await self._pair(user_id, specialization)
+        author = _author(f"sync {direction}", synced_by)
+
+        async def sync(conn: AsyncConnection) -> SyncResult:
+            done = await sync_pairs(
+                conn, [pair], direction, cause=author.cause, advanced_by=author.user_id, tables=self._tables
+            )
+            await _check_user(conn, user_id, done[pair].before)
+            return results.of_pair(pair, done[pair])
+
+        return _logged(await self._in_transaction(pair, sync), direction, author)
+
+    async def set_level(
+        self, user_id: int, specialization: str, level: int, synced_by: int | str | None = None
+    ) -> SyncResult:
+        """Give both rows this level and make what is missing: for a pair that no direction can repair (law 8).
+
+        Raises:
+            LevelOutOfRange: the specialization has no such level; nothing was written.
+        """
+        _check(user_id)
+        pair = await self._pair(user_id, specialization)
+        author = _author("level decided", synced_by)
+
+        async def decide(conn: AsyncConnection) -> SyncResult:
+            if not (await conn.execute(sql.USER_EXISTS, {"user": user_id})).scalar_one():
+                raise _no_user(user_id)
+            return results.of_level(pair, level, await decide_level(conn, self._tables, pair, level, author))
+
+        return _logged(await self._in_transaction(pair, decide), "level", author)
+
+    async def sync_user_all_specializations(
+        self, user_id: int, sync_direction: Direction = "progress_to_license", synced_by: int | str | None = None
+    ) -> UserSyncResult:
+        """Sync every specialization of the database for one user, each in its own transaction (R19)."""
+        _check(user_id, sync_direction)
+        names = sorted((await self._curriculum()).levels)
+        done = {name: await self.sync_pair(user_id, name, sync_direction, synced_by) for name in names}
+        return UserSyncResult(user_id, sync_direction, done)
+
+    async def find_desync_issues(self, specialization: str | None = None) -> AsyncIterator[DesyncIssue]:
+        """Every pair that differs now, by user and specialization (R17). What is on its way in Kafka differs too.
+
+        The rows are one moment's, read through a cursor: a connection is held until the iteration ends, and
+        PostgreSQL ends it when nothing is read for a minute.
+        """
+        name = None if specialization is None else _canonical(await self._curriculum(), specialization)
+        async with self._engine.connect() as conn:
+            async for issue in stream_issues(conn, name):
+                yield issue
+
+    # auto_sync_all(sync_direction, dry_run=True) requests a run and waits for its end: it needs the reconciler's
+    # runs (R18) and takes its place here.
+
+    async def _pair(self, user_id: int, specialization: str) -> Pair:
+        return user_id, _canonical(await self._curriculum(), specialization)
+
+    async def _curriculum(self) -> Curriculum:
+        async with self._engine.connect() as conn:
+            curriculum = await read_curriculum(conn)
+        if curriculum.empty:
+            raise InstallationFault("the table specializations is empty: no level can be checked against a maximum")
+        return curriculum
+
+    async def _in_transaction(self, pair: Pair, work: Callable[[AsyncConnection], Awaitable[SyncResult]]) -> SyncResult:
+        """Do the work in a transaction of its own; what the database refuses is an answer, and nothing stands of it."""
+
+        async def attempt() -> SyncResult:
+            async with self._engine.begin() as conn:
+                return await work(conn)
+
+        try:
+            return await _with_retries(attempt)
+        except DBAPIError as error:
+            fault = read_fault(error)
+            if fault.kind not in {Kind.RECORD, Kind.CONFLICT}:
+                raise
+            return results.of_refusal(pair, fault.message)
+
+
+async def _with_retries(attempt: Callable[[], Awaitable[T]]) -> T:
+    retrying = AsyncRetrying(
+        stop=stop_after_attempt(_ATTEMPTS),
+        wait=wait_random_exponential(multiplier=0.01, max=0.5),
+        retry=retry_if_exception(_helps_to_try_again),
+        before_sleep=_count,
+        reraise=True,
+    )
+    return await retrying(attempt)
+
+
+def _helps_to_try_again(error: BaseException) -> bool:
+    fault = read_fault(error)
+    return fault.kind is Kind.CONFLICT or fault.sqlstate.startswith(_ROLLED_BACK)
+
+
+def _count(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    if error is not None:
+        metrics.RETRIES.labels(read_fault(error).kind.value).inc()
+
+
+def _check(user_id: int, direction: str | None = None) -> None:
+    if direction is not None and direction not in get_args(Direction):
+        raise UnknownDirection(
+            f"there is no direction {direction}; the directions are {', '.join(get_args(Direction))}"
+        )
+    if abs(user_id) > INT4_MAX:
+        raise _no_user(user_id)
+
+
+def _canonical(curriculum: Curriculum, specialization: str) -> str:
+    name = curriculum.canonical(specialization)
+    if name is None:
+        known = ", ".join(sorted(curriculum.levels))
+        raise UnknownSpecialization(f"there is no specialization {specialization!r}; there are {known}")
+    return name
+
+
+async def _check_user(conn: AsyncConnection, user_id: int, found: Sides) -> None:
+    """A user of whom a row was found is there; only where there is none, ask."""
+    if found.progress_exists or found.license_exists:
+        return
+    if not (await conn.execute(sql.USER_EXISTS, {"user": user_id})).scalar_one():
+        raise _no_user(user_id)
+
+
+def _no_user(user_id: int) -> UnknownUser:
+    return UnknownUser(f"there is no user {user_id}")
+
+
+def _author(what: str, synced_by: int | str | None) -> Author:
+    """Who decided: always in words; as a user only where it can be a user's id, which the write path looks up."""
+    if synced_by is None:
+        return Author(what)
+    said = str(synced_by)
+    number = int(said) if said.isascii() and said.isdigit() else None
+    cause = f"{what} by {said}".replace("\0", "")[:_CAUSE_LENGTH]
+    return Author(cause, number if number is not None and 0 < number <= INT4_MAX else None)
+
+
+def _logged(result: SyncResult, direction: str, author: Author) -> SyncResult:
+    """One line an operation (R32)."""
+    say = log.warning if result.failed else log.info
+    say(
+        "pair synced" if result.success else "pair not synced",
+        user_id=result.user_id,
+        specialization=result.specialization,
+        direction=direction,
+        action=result.action.value,
+        progress_level=result.after.progress_level,
+        license_level=result.after.license_level,
+        old_progress_level=result.before.progress_level,
+        old_license_level=result.before.license_level,
+        cause=author.cause,
+        message=result.message,
+    )
+    return result

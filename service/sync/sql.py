@@ -1,0 +1,89 @@
+"""The statements of syncs and heals that the appliers do not have already (`service.apply.sql`)."""
+
+from __future__ import annotations
+
+from sqlalchemy import TextClause, text
+
+CLOCK = text("SELECT clock_timestamp()")
+"""A decision's time, asked once the locks are held; `now()` would be the transaction's start (law 2)."""
+
+SET_FENCES = text("""
+    INSERT INTO levelsync.fences AS f (user_id, specialization, decided_at, level, decided_by)
+    SELECT v.user_id, v.specialization, :decided_at, v.level, :decided_by
+      FROM unnest(CAST(:users AS int[]), CAST(:specializations AS text[]), CAST(:levels AS int[]))
+           AS v (user_id, specialization, level)
+     ORDER BY v.user_id, v.specialization
+        ON CONFLICT (user_id, specialization) DO UPDATE
+       SET decided_at = greatest(f.decided_at, excluded.decided_at), level = excluded.level,
+           decided_by = excluded.decided_by
+""")
+"""Remember decisions that lowered a level: one row a pair, and its time never goes back (law 2)."""
+
+USER_EXISTS = text("SELECT EXISTS (SELECT FROM public.users WHERE id = :user)")
+
+RENAME_LICENSE = text("""
+    UPDATE public.user_licenses SET specialization_type = :specialization, updated_at = clock_timestamp()
+     WHERE id = :id AND specialization_type <> :specialization
+ RETURNING id
+""")
+"""Write a license's specialization as `specializations` has it."""
+
+OTHER_LICENSES = text("""
+    SELECT id, specialization_type FROM public.user_licenses
+     WHERE user_id = :user AND upper(specialization_type) = upper(:specialization) AND id <> :id
+     ORDER BY id
+""")
+"""Licenses of the same pair beside the one that counts, told apart by their case only."""
+
+_ISSUES = """
+    SELECT d.user_id, u.email AS user_email, d.specialization, d.progress_level, d.license_level, d.issue_type
+      FROM (
+        SELECT coalesce(p.student_id, l.user_id) AS user_id,
+               coalesce(p.specialization_id, l.specialization_type) AS specialization,
+               CASE WHEN own.id IS NOT NULL THEN p.current_level ELSE
+                    (SELECT max(o.current_level) FROM public.specialization_progress o
+                      WHERE o.student_id = l.user_id AND upper(o.specialization_id) = upper(l.specialization_type))
+               END AS progress_level,
+               l.current_level AS license_level,
+               CASE
+               WHEN own.id IS NULL THEN
+                   CASE WHEN NOT EXISTS (SELECT FROM public.specializations s
+                                          WHERE upper(s.id) = upper(l.specialization_type))
+                        THEN 'unknown_specialization'
+                        WHEN EXISTS (SELECT FROM public.user_licenses o
+                                      WHERE o.user_id = l.user_id AND o.id <> l.id
+                                        AND upper(o.specialization_type) = upper(l.specialization_type))
+                        THEN 'duplicate'
+                        ELSE 'wrong_case' END
+               WHEN l.id IS NULL AND EXISTS (SELECT FROM public.user_licenses o
+                                              WHERE o.user_id = p.student_id
+                                                AND upper(o.specialization_type) = upper(p.specialization_id))
+               THEN NULL  -- that license, written in another case, tells for the pair
+               WHEN p.id IS NOT NULL AND p.current_level IS NULL
+                 OR l.id IS NOT NULL AND l.current_level IS NULL THEN 'null_level'
+               WHEN p.current_level NOT BETWEEN 1 AND coalesce(own.max_levels, 0)
+                 OR l.current_level NOT BETWEEN 1 AND coalesce(own.max_levels, 0) THEN 'out_of_range'
+               WHEN l.id IS NULL THEN 'missing_license'
+               WHEN p.id IS NULL THEN 'missing_progress'
+               WHEN p.current_level <> l.current_level THEN 'mismatched'
+               END AS issue_type
+          FROM (SELECT * FROM public.specialization_progress {only_progress}) p
+          FULL JOIN (SELECT * FROM public.user_licenses {only_licenses}) l
+            ON l.user_id = p.student_id AND l.specialization_type = p.specialization_id
+          LEFT JOIN public.specializations own ON own.id = coalesce(p.specialization_id, l.specialization_type)
+           ) d
+      LEFT JOIN public.users u ON u.id = d.user_id
+     WHERE d.issue_type IS NOT NULL
+     ORDER BY d.user_id, d.specialization
+"""
+
+
+def issues(*, of_one_specialization: bool) -> TextClause:
+    """Compare the tables as they are now; the kinds are law 8's. Only what differs leaves PostgreSQL."""
+    only = {"only_progress": "", "only_licenses": ""}
+    if of_one_specialization:
+        only = {
+            "only_progress": "WHERE upper(specialization_id) = upper(:specialization)",
+            "only_licenses": "WHERE upper(specialization_type) = upper(:specialization)",
+        }
+    return text(_ISSUES.format(**only))

@@ -1,0 +1,79 @@
+"""Sync pairs: lock, look again, decide, write, in the caller's transaction. Syncs and heals both go through here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from events import Direction
+from service.apply.outcomes import Pair
+from service.levels import Curriculum, read_curriculum
+from service.sync.pair import Action, PairDecision, Sides, Why, decide_pair, nothing
+from service.sync.rows import NO_DEFAULTS, Author, LevelWrite, Locked, Tables, lock_both, write_levels
+
+MOST_PAIRS = 1000
+"""Pairs a transaction at most: what it locks, appliers wait for."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairResult:
+    """What became of a pair: its rows as they were found under the lock, and what was decided and done."""
+
+    before: Sides
+    decision: PairDecision
+
+    @property
+    def after(self) -> Sides:
+        """The rows as they are now."""
+        done = self.decision
+        if done.action is Action.NONE:
+            return self.before
+        levels = {"progress": self.before.progress_level, "license": self.before.license_level, done.target: done.new}
+        return Sides(levels["progress"], levels["license"], progress_exists=True, license_exists=True)
+
+
+async def sync_pairs(  # noqa: PLR0913 - what a sync and a heal differ in, each by its name
+    conn: AsyncConnection,
+    pairs: Sequence[Pair],
+    direction: Direction,
+    *,
+    cause: str,
+    advanced_by: int | None = None,
+    only_if: Mapping[Pair, Sides] | None = None,
+    tables: Tables = NO_DEFAULTS,
+) -> dict[Pair, PairResult]:
+    """Bring pairs into agreement, at most `MOST_PAIRS` of them; specializations named as `specializations` has them.
+
+    `cause` (500 characters at most) is the reason in the history and in what is published; `advanced_by` is named in
+    the history where that user exists. With `only_if`, a pair whose rows are not exactly these is left (law 6).
+
+    Raises:
+        DecideAgain: a missing row was made by somebody else meanwhile: roll back, and call again.
+    """
+    if len(pairs) > MOST_PAIRS:
+        raise ValueError(f"{len(pairs)} pairs in one transaction; {MOST_PAIRS} at most")
+    ordered = sorted(set(pairs))
+    curriculum = await read_curriculum(conn)
+    locked = await lock_both(conn, tables, ordered)
+    results = {pair: _decide(pair, locked.sides(pair), direction, curriculum, only_if) for pair in ordered}
+    writes = [_write(pair, result.decision, locked) for pair, result in results.items() if result.decision.target]
+    fenced = {pair: result.decision.new or 0 for pair, result in results.items() if result.decision.lowers}
+    await write_levels(conn, tables, writes, fenced, Author(cause, advanced_by))
+    return results
+
+
+def _decide(
+    pair: Pair, sides: Sides, direction: Direction, curriculum: Curriculum, only_if: Mapping[Pair, Sides] | None
+) -> PairResult:
+    if only_if is not None and only_if.get(pair) != sides:
+        return PairResult(sides, nothing(Why.CHANGED_MEANWHILE, "the levels have changed meanwhile"))
+    if pair[1] not in curriculum.levels:
+        return PairResult(sides, nothing(Why.UNKNOWN_SPECIALIZATION, f"there is no specialization {pair[1]}"))
+    return PairResult(sides, decide_pair(sides, direction, curriculum.max_level(pair[1])))
+
+
+def _write(pair: Pair, decision: PairDecision, locked: Locked) -> LevelWrite:
+    assert decision.target is not None and decision.new is not None  # noqa: PT018, S101 - what a write consists of
+    return LevelWrite(pair, decision.target, locked.row_id(pair, decision.target), decision.old, decision.new)
