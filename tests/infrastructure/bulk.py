@@ -28,8 +28,8 @@ async def fill(bootstrap_servers: str, slots: Mapping[tuple[str, int], Iterable[
         aiokafka.errors.KafkaError: a batch was refused.
     """
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all", max_batch_size=_BATCH_BYTES)
-    await producer.start()
     try:
+        await producer.start()
         await asyncio.gather(*(_fill(producer, *slot, records) for slot, records in slots.items()))
     finally:
         await producer.stop()

@@ -71,7 +71,8 @@ class Scene:
         slots = by_slot(meant)
         for slot, records in slots.items():  # remembered first: they may be applied before the broker's answer is here
             self.slots.setdefault(slot, []).extend(records)
-        await fill(self.settings.kafka_bootstrap_servers, encode(slots))
+        if slots:
+            await fill(self.settings.kafka_bootstrap_servers, encode(slots))
 
     @property
     def published(self) -> int:

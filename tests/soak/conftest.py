@@ -1,0 +1,22 @@
+"""A second broker, for a service of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.infrastructure import apache_kafka
+from tests.infrastructure.servers import Kafka
+
+
+@pytest.fixture
+async def own_kafka(kafka: Kafka, tmp_path: Path) -> AsyncIterator[Kafka]:
+    """A broker of the test's own, with the contract's topics, empty."""
+    if not kafka.can_restart or (reason := apache_kafka.unavailable()):
+        pytest.skip("no second broker" if not kafka.can_restart else reason)
+    async with apache_kafka.ApacheKafka(tmp_path / "kafka") as server:
+        made = Kafka(server.bootstrap_servers, real=True, server=server)
+        await made.fresh_topics()
+        yield made
