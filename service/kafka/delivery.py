@@ -51,7 +51,10 @@ async def deliver(producer: AIOKafkaProducer, messages: Iterable[Message]) -> li
                 await asyncio.wait(sent)
         return [future.result() for future in sent]
     except (KafkaError, TimeoutError) as error:
-        raise NotDelivered(_confirmed(sent), error) from error
+        confirmed = _confirmed(sent)
+        for future in sent:
+            future.cancel()  # nobody will ask for an answer that is still open
+        raise NotDelivered(confirmed, error) from error
 
 
 async def _send(producer: AIOKafkaProducer, message: Message) -> Future[RecordMetadata]:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, ProducerClosed
+from aiokafka.errors import KafkaError
 
 from service.kafka.cluster import describe_cluster
 from service.kafka.connection import connection_options
@@ -61,15 +61,17 @@ async def running_producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer
 async def _stop(producer: AIOKafkaProducer) -> None:
     """Send what waits, or leave it after a while: what is not confirmed by then was never claimed as sent."""
     try:
-        await asyncio.wait_for(producer.stop(), _STOP_TIMEOUT)
+        async with asyncio.timeout(_STOP_TIMEOUT):
+            await producer.flush()  # first and by itself: a `stop` that is interrupted here leaves a task behind
+            await producer.stop()
     except TimeoutError:
         await _abandon(producer)
 
 
 async def _abandon(producer: AIOKafkaProducer) -> None:
-    """End what an interrupted `stop` leaves behind: a sender that would go on trying, for as long as Kafka is away."""
-    ended = asyncio.create_task(producer._sender.close())  # noqa: SLF001 - aiokafka has no other way
+    """End a producer that cannot send: its sender would go on trying for as long as Kafka is away."""
+    producer._closed = True  # noqa: SLF001 - aiokafka has no other way than `stop`, which waits for Kafka
+    ended = asyncio.create_task(producer._sender.close())  # noqa: SLF001 - as above
     await producer.client.close()  # what the sender still waits for fails now
     with contextlib.suppress(TimeoutError, KafkaError):
         await asyncio.wait_for(ended, _STOP_TIMEOUT)
-    producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001 - `stop` waits for these still

@@ -77,7 +77,9 @@ async def _send_one(producer: AIOKafkaProducer, row: Row, sent: dict[Row, Future
 
 
 def _sort(row: Row, future: Future[Any], delivery: Delivery) -> None:
-    if not future.done() or future.cancelled():
+    if not future.done():
+        future.cancel()  # nobody will ask for its answer; the record itself may still arrive
+    if future.cancelled():
         delivery.failed[row] = _no_answer()
     elif (error := future.exception()) is None:
         delivery.confirmed.append(row.id)
