@@ -18,6 +18,7 @@ from service.database.engine import make_engine
 from service.health import Health
 from service.logs import configure_logs
 from service.outbox.role import relay_role
+from service.reconcile.role import reconcile_role
 from service.schedule.role import schedule_role
 from service.settings import Settings, SettingsError
 from service.startup import wait_until_ready
@@ -90,6 +91,8 @@ class Service:
             if "apply" in self.roles:
                 role = apply_role(self._engine, self.settings, self.health, cluster_id)
                 consumers = await stack.enter_async_context(role)
+            if "reconcile" in self.roles:
+                await stack.enter_async_context(reconcile_role(self._engine, self.settings, self.health, cluster_id))
             if "relay" in self.roles:
                 await stack.enter_async_context(relay_role(self._engine, self.settings, self.health))
             if "schedule" in self.roles:

@@ -1,0 +1,180 @@
+"""`levelsync reconcile`: ask for a run, watch it, read its report."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import typer
+
+from service.cli import context, output
+from service.cli.context import AsJson
+from service.cli.exits import Exit, Unreachable, WrongUse
+
+if TYPE_CHECKING:
+    from events import ReconcileRequested
+    from service.settings import Settings
+
+DIRECTIONS = ("progress_to_license", "license_to_progress", "highest")
+TAKEN_WITHIN = 30.0
+"""Seconds until a request that no worker has taken is given up."""
+_LOOK_EVERY = 0.2
+
+
+def reconcile(
+    direction: Annotated[str, typer.Option(help=f"Which row to believe: {', '.join(DIRECTIONS)}.")] = DIRECTIONS[0],
+    specialization: Annotated[str | None, typer.Option(help="Only this one.", show_default="all")] = None,
+    user: Annotated[int | None, typer.Option(help="Only this user.", show_default="all")] = None,
+    execute: Annotated[
+        bool, typer.Option("--execute", help="Heal. Without it, a dry run reports and writes nothing.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Heal also where the breaker would stop the run.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to its end.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the two tables in full, through Kafka, and heal what differs with --execute."""
+    if direction not in DIRECTIONS:
+        raise WrongUse(f"there is no direction {direction}; the directions are {', '.join(DIRECTIONS)}")
+    settings = context.settings()
+    request = _request(direction, specialization, user, execute=execute, force=force)
+    report = asyncio.run(_ask(settings, request, wait=wait))
+    if as_json:
+        output.print_json(report)
+    else:
+        show_report(report)
+    if wait and is_no(report):
+        raise typer.Exit(Exit.NO)
+
+
+def is_no(report: dict[str, Any]) -> bool:
+    """Whether a run's answer is "no": it did not complete, or its dry run found something, as `diff` has it."""
+    counts = report["counts"]
+    differs = sum(counts[kind] for kind in ("mismatched", "missing_license", "missing_progress"))
+    return report["status"] != "completed" or bool(report["dry_run"] and differs) or bool(counts["failed"])
+
+
+def show_report(report: dict[str, Any]) -> None:
+    """Print a run for a reader."""
+    kind = "dry run" if report["dry_run"] else "run"
+    only = "".join(f", {name} {report[name]}" for name in ("specialization", "user_id") if report[name] is not None)
+    output.say(f"Run {report['run_id']}: {report['status'].replace('_', ' ')} ({kind}, {report['direction']}{only})")
+    for name, number in report["counts"].items():
+        output.say(f"  {name.replace('_', ' '):<17} {number:>12,}")
+    if report["would_stop"]:
+        output.say("  The breaker stops such a run before its first write; --force overrides it.")
+
+
+def _request(
+    direction: str, specialization: str | None, user: int | None, *, execute: bool, force: bool
+) -> ReconcileRequested:
+    from pydantic import ValidationError
+
+    from events import ReconcileRequested
+
+    try:
+        return ReconcileRequested.model_validate(
+            {
+                "direction": direction,
+                "dry_run": not execute,
+                "force": force,
+                "specialization": specialization,
+                "user_id": user,
+                "requested_by": "levelsync reconcile",
+            }
+        )
+    except ValidationError as error:
+        raise WrongUse("; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())) from error
+
+
+async def _ask(settings: Settings, request: ReconcileRequested, *, wait: bool) -> dict[str, Any]:
+    from service.cli import reach
+
+    async with reach.database(settings) as conn:  # before anything is published: a run cannot be followed without it
+        await conn.rollback()
+        await _check_specialization(conn, request.specialization)
+        await _publish(settings, request)
+        run_id = UUID(request.id)
+        report = await _taken(conn, run_id)
+        return await _follow(conn, run_id) if wait else report
+
+
+async def _check_specialization(conn: Any, name: str | None) -> None:
+    from service.levels import read_curriculum
+
+    if name is not None and (await read_curriculum(conn)).canonical(name) is None:
+        raise WrongUse(f"there is no specialization {name}")
+
+
+async def _publish(settings: Settings, request: ReconcileRequested) -> None:
+    from service.cli import reach
+    from service.kafka.delivery import NotDelivered, deliver
+    from service.kafka.producer import running_producer
+
+    async with reach.kafka(settings):
+        await reach.topics(settings)
+        async with running_producer(settings) as producer:
+            try:
+                await deliver(producer, [request.to_kafka()])
+            except NotDelivered as error:
+                raise Unreachable(f"Kafka did not take the request: {error}") from error
+
+
+async def _taken(conn: Any, run_id: UUID) -> dict[str, Any]:
+    """Wait until a worker has made the run's row.
+
+    Raises:
+        Unreachable: none did within 30 s.
+    """
+    for _ in range(int(TAKEN_WITHIN / _LOOK_EVERY)):
+        report = await _read(conn, run_id)
+        if report is not None:
+            return report
+        await asyncio.sleep(_LOOK_EVERY)
+    raise Unreachable(
+        f"No worker has taken the request within {TAKEN_WITHIN:.0f} s: is a process with the role `reconcile` running "
+        "(levelsync serve --roles reconcile,relay)? The request stays in Kafka and will be taken by the first one"
+    )
+
+
+async def _follow(conn: Any, run_id: UUID) -> dict[str, Any]:
+    """Show the run's progress on stderr until it ends: done, total, rate, time left, found so far."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("ranges, {task.fields[rate]}, {task.fields[found]}"),
+        TimeRemainingColumn(),
+    )
+    began = asyncio.get_running_loop().time()
+    with Progress(*columns, console=output.remarks(), transient=True) as bar:
+        task = bar.add_task("planning", total=None, rate="", found="")
+        while True:
+            report = await _read(conn, run_id)
+            assert report is not None  # noqa: S101 - runs are not deleted while they go on
+            seconds = asyncio.get_running_loop().time() - began
+            progress, counts = report["progress"], report["counts"]
+            found = counts["scanned"] - counts["matching"]
+            bar.update(
+                task,
+                description=report["status"],
+                completed=progress["ranges_done"],
+                total=progress["ranges_total"] or None,
+                rate=f"{counts['scanned'] / max(seconds, 0.001):,.0f} pairs/s",
+                found=f"{found:,} differ so far",
+            )
+            if report["finished_at"] is not None:
+                return report
+            await asyncio.sleep(_LOOK_EVERY)
+
+
+async def _read(conn: Any, run_id: UUID) -> dict[str, Any] | None:
+    from service.reconcile.read import read_run, report_of
+
+    try:
+        run = await read_run(conn, run_id)
+        return None if run is None else await report_of(conn, run)
+    finally:
+        await conn.rollback()

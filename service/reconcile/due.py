@@ -1,0 +1,46 @@
+"""Takes the steps that are due: any number of processes may, and each step is taken by one of them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.database.faults import read_fault
+from service.health import Health
+from service.reconcile import sql
+from service.reconcile.steps import Steps
+from service.reconcile.values import run_of
+
+log = structlog.get_logger(__name__)
+LOOK_EVERY = 0.25
+"""Seconds between looks while nothing is due."""
+BACKOFF = 2.0
+"""Seconds after a fault."""
+
+
+async def take_due_steps(engine: AsyncEngine, steps: Steps, health: Health) -> None:
+    """Take due steps for as long as the service runs; a fault is reported, and its step stays due."""
+    while True:
+        try:
+            taken = await take_one(engine, steps)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the step stays due and is tried again
+            fault = read_fault(error)
+            health.report("reconcile", steps, fault.message)
+            log.warning("a step of a run failed, tried again", error=fault.message, kind=type(error).__name__)
+            await asyncio.sleep(BACKOFF)
+        else:
+            health.clear("reconcile", steps)
+            if not taken:
+                await asyncio.sleep(LOOK_EVERY)
+
+
+async def take_one(engine: AsyncEngine, steps: Steps) -> bool:
+    """Take the step of one run that is due, under its row; False when none is."""
+    async with engine.begin() as conn:
+        row = (await conn.execute(sql.LOCK_DUE_RUN)).one_or_none()
+        if row is None:
+            return False
+        await steps.take(conn, run_of(row))
+        return True

@@ -1,0 +1,232 @@
+"""Every statement of the reconciler. The comparison shares nothing with the appliers: it must be able to catch them."""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+
+ADD_RUN = text("""
+    INSERT INTO levelsync.reconcile_runs
+           (id, direction, dry_run, force, specialization, user_id, requested_by, due_at)
+    VALUES (:id, :direction, :dry_run, :force, :specialization, :user_id, :requested_by, clock_timestamp())
+        ON CONFLICT (id) DO NOTHING
+""")
+"""A request that is delivered twice runs once."""
+
+READ_RUN = text("SELECT * FROM levelsync.reconcile_runs WHERE id = :id")
+
+LOCK_RUN = text("SELECT * FROM levelsync.reconcile_runs WHERE id = :id FOR UPDATE")
+"""Whoever closes a phase holds the run's row first, and counts in a later statement."""
+
+LOCK_DUE_RUN = text("""
+    SELECT * FROM levelsync.reconcile_runs
+     WHERE finished_at IS NULL AND due_at <= clock_timestamp()
+     ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED
+""")
+"""A run whose next step is due, and that nobody else is taking a step of."""
+
+SET_STEP = text("""
+    UPDATE levelsync.reconcile_runs
+       SET step = :step, status = :status, phase = :phase, due_at = clock_timestamp() + :after * interval '1 second'
+     WHERE id = :id
+""")
+
+SET_GOAL = text("""
+    UPDATE levelsync.reconcile_runs
+       SET end_offsets = CAST(:ends AS jsonb), give_up_at = clock_timestamp() + :patience * interval '1 second'
+     WHERE id = :id
+""")
+"""How far the appliers have to get, and until when the run waits for them."""
+
+PATIENCE_IS_OVER = text("SELECT clock_timestamp() > give_up_at FROM levelsync.reconcile_runs WHERE id = :id")
+
+SET_WOULD_STOP = text("UPDATE levelsync.reconcile_runs SET would_stop = true WHERE id = :id")
+
+FINISH_RUN = text("""
+    UPDATE levelsync.reconcile_runs
+       SET status = :status, step = 'done', due_at = NULL, finished_at = clock_timestamp(), detail = :detail,
+           counts = CAST(:counts AS jsonb)
+     WHERE id = :id AND finished_at IS NULL
+ RETURNING *
+""")
+"""Close a run, once."""
+
+NEXT_BOUNDARY = text("""
+    SELECT least(
+        (SELECT student_id FROM public.specialization_progress WHERE student_id > :after
+          ORDER BY student_id OFFSET :rows LIMIT 1),
+        (SELECT user_id FROM public.user_licenses WHERE user_id > :after ORDER BY user_id OFFSET :rows LIMIT 1))
+""")
+"""The user at which the next range ends: none of the two tables has more rows in it than asked for."""
+
+LAST_USER = text("""
+    SELECT greatest((SELECT max(student_id) FROM public.specialization_progress),
+                    (SELECT max(user_id) FROM public.user_licenses))
+""")
+
+PLANNED_UPTO = text("SELECT max(chunk), max(upto_user) FROM levelsync.reconcile_ranges WHERE run_id = :id")
+
+ADD_RANGES = text("""
+    INSERT INTO levelsync.reconcile_ranges (run_id, chunk, after_user, upto_user)
+    SELECT :id, v.* FROM unnest(CAST(:chunks AS int[]), CAST(:afters AS int[]), CAST(:uptos AS int[])) AS v
+""")
+
+LOCK_RANGE = text("""
+    SELECT g.*, r.finished_at IS NOT NULL AS run_is_over
+      FROM levelsync.reconcile_ranges g JOIN levelsync.reconcile_runs r ON r.id = g.run_id
+     WHERE g.run_id = :id AND g.chunk = :chunk FOR UPDATE OF g
+""")
+"""A range is done by the one that holds its row; a message delivered twice finds it done."""
+
+OPEN_RANGES = text("""
+    SELECT chunk FROM levelsync.reconcile_ranges WHERE run_id = :id AND done_phase < :phase ORDER BY chunk
+""")
+
+STALE_RANGES = text("""
+    UPDATE levelsync.reconcile_ranges SET sent_at = clock_timestamp()
+     WHERE run_id = :id AND done_phase < :phase AND sent_at < clock_timestamp() - :older * interval '1 second'
+ RETURNING chunk
+""")
+"""Ranges whose message went out long ago: it is sent again by anyone."""
+
+MARK_SENT = text("""
+    UPDATE levelsync.reconcile_ranges SET sent_at = clock_timestamp() WHERE run_id = :id AND done_phase < :phase
+""")
+
+RANGE_SCANNED = text("""
+    UPDATE levelsync.reconcile_ranges
+       SET done_phase = CASE WHEN :suspect_count = 0 THEN 3 ELSE 1 END, suspects = CAST(:suspects AS jsonb),
+           suspect_count = :suspect_count, counts = CAST(:counts AS jsonb)
+     WHERE run_id = :id AND chunk = :chunk
+""")
+"""What a range's scan saw; one without a suspect has nothing to confirm or to heal."""
+
+RANGE_CONFIRMED = text("""
+    UPDATE levelsync.reconcile_ranges
+       SET done_phase = :phase, suspects = CAST(:suspects AS jsonb), suspect_count = :suspect_count,
+           counts = counts || CAST(:counts AS jsonb)
+     WHERE run_id = :id AND chunk = :chunk
+""")
+"""What is left to heal, and the counts of what was told apart."""
+
+RANGE_HEALED = RANGE_CONFIRMED
+"""What is still left to heal, and the counts so far."""
+
+SHARE_PROGRESS = text("""
+    SELECT p.student_id AS user_id, p.specialization_id AS specialization, p.current_level AS level
+      FROM unnest(CAST(:users AS int[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
+      JOIN public.specialization_progress p
+        ON p.student_id = k.user_id AND p.specialization_id = k.specialization
+     ORDER BY p.student_id, p.specialization_id
+       FOR SHARE OF p
+""")
+
+SHARE_LICENSES = text("""
+    SELECT l.user_id, l.specialization_type AS specialization, l.current_level AS level
+      FROM unnest(CAST(:users AS int[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
+      JOIN public.user_licenses l ON l.user_id = k.user_id AND l.specialization_type = k.specialization
+     ORDER BY l.user_id, l.specialization_type
+       FOR SHARE OF l
+""")
+"""Wait for whoever writes the pairs, and keep them as they are while they are compared."""
+
+RANGE_COUNTS = text("SELECT counts FROM levelsync.reconcile_ranges WHERE run_id = :id")
+
+SUSPECTS = text("SELECT coalesce(sum(suspect_count), 0) FROM levelsync.reconcile_ranges WHERE run_id = :id")
+
+ONE_TABLE_IS_EMPTY = text("""
+    SELECT EXISTS (SELECT FROM public.specialization_progress) <> EXISTS (SELECT FROM public.user_licenses)
+""")
+
+ALL_SUSPECTS = text("""
+    SELECT s.suspect FROM levelsync.reconcile_ranges g, jsonb_array_elements(g.suspects) AS s (suspect)
+     WHERE g.run_id = :id ORDER BY g.chunk LIMIT :most
+""")
+
+PROGRESS = text("""
+    SELECT coalesce(sum(least(done_phase, :most)), 0) AS done, count(*) * :most AS total
+      FROM levelsync.reconcile_ranges WHERE run_id = :id
+""")
+"""Passes done over ranges: each is scanned, confirmed and, unless in a dry run, healed; or done with earlier."""
+
+READ_RUNS = text("SELECT * FROM levelsync.reconcile_runs ORDER BY requested_at DESC, id LIMIT :limit")
+
+READ_ISSUES = text("""
+    SELECT i.user_id, u.email AS user_email, i.specialization, i.kind AS issue_type, i.progress_level,
+           i.license_level, i.status, i.detail, i.seen_at
+      FROM levelsync.drift_issues i LEFT JOIN public.users u ON u.id = i.user_id
+     WHERE i.run_id = :id AND (i.user_id, i.specialization) > (:user, :specialization)
+     ORDER BY i.user_id, i.specialization LIMIT :limit
+""")
+
+KEPT_ISSUES = text("SELECT count(*) FROM levelsync.drift_issues WHERE run_id = :id")
+
+COMPARE_RANGE = """
+    WITH compared AS MATERIALIZED (
+        SELECT coalesce(p.student_id, l.user_id) AS user_id,
+               coalesce(p.specialization_id, l.specialization_type) AS specialization,
+               p.current_level AS progress_level,
+               l.current_level AS license_level,
+               CASE
+               WHEN l.id IS NOT NULL AND own.id IS NULL THEN
+                   CASE WHEN NOT EXISTS (SELECT FROM public.specializations s
+                                          WHERE upper(s.id) = upper(l.specialization_type))
+                        THEN 'unknown_specialization'
+                        WHEN EXISTS (SELECT FROM public.user_licenses o
+                                      WHERE o.user_id = l.user_id AND o.id <> l.id
+                                        AND upper(o.specialization_type) = upper(l.specialization_type))
+                        THEN 'duplicate' ELSE 'wrong_case' END
+               WHEN l.id IS NULL AND EXISTS (SELECT FROM public.user_licenses o
+                                              WHERE o.user_id = p.student_id
+                                                AND upper(o.specialization_type) = upper(p.specialization_id))
+               THEN 'told_by_its_license'
+               WHEN p.id IS NOT NULL AND p.current_level IS NULL THEN 'null_level'
+               WHEN p.current_level NOT BETWEEN 1 AND own.max_levels
+                 OR l.current_level NOT BETWEEN 1 AND own.max_levels THEN 'out_of_range'
+               WHEN l.id IS NULL THEN 'missing_license'
+               WHEN p.id IS NULL THEN 'missing_progress'
+               WHEN p.current_level <> l.current_level THEN 'mismatched'
+               END AS kind
+          FROM (SELECT * FROM public.specialization_progress
+                 WHERE student_id > :after AND student_id <= :upto {progress_filter}) p
+          FULL JOIN (SELECT * FROM public.user_licenses
+                      WHERE user_id > :after AND user_id <= :upto {license_filter}) l
+            ON l.user_id = p.student_id AND l.specialization_type = p.specialization_id
+          LEFT JOIN public.specializations own ON own.id = coalesce(l.specialization_type, p.specialization_id)
+    )
+    SELECT count(*) FILTER (WHERE kind IS DISTINCT FROM 'told_by_its_license') AS scanned,
+           count(*) FILTER (WHERE kind IS NULL) AS matching,
+           coalesce(jsonb_agg(jsonb_build_array(user_id, specialization, kind, progress_level, license_level))
+                    FILTER (WHERE kind <> 'told_by_its_license'), '[]') AS suspects
+      FROM compared
+"""
+"""Compare one range inside PostgreSQL: only what differs leaves it. A license written in another case tells for its
+pair, whose progress then counts with it."""
+
+ADD_ISSUES = text("""
+    INSERT INTO levelsync.drift_issues
+           (run_id, user_id, specialization, kind, progress_level, license_level, status, detail)
+    SELECT :id, v.* FROM unnest(CAST(:users AS int[]), CAST(:specializations AS text[]), CAST(:kinds AS text[]),
+                                CAST(:progress AS int[]), CAST(:licenses AS int[]), CAST(:statuses AS text[]),
+                                CAST(:details AS text[])) AS v
+        ON CONFLICT (run_id, user_id, specialization) DO NOTHING
+""")
+
+SET_ISSUES = text("""
+    UPDATE levelsync.drift_issues AS i SET status = v.status, detail = v.detail
+      FROM unnest(CAST(:users AS int[]), CAST(:specializations AS text[]), CAST(:statuses AS text[]),
+                  CAST(:details AS text[])) AS v (user_id, specialization, status, detail)
+     WHERE i.run_id = :id AND i.user_id = v.user_id AND i.specialization = v.specialization
+""")
+"""What became of the issues that were kept."""
+
+APPLIED_OFFSETS = text("SELECT topic, partition, next_offset, cluster_id FROM levelsync.applied_offsets")
+
+
+def compare_range(specialization: str | None) -> str:
+    """The comparison of a range, of one specialization or of all."""
+    if specialization is None:
+        return COMPARE_RANGE.format(progress_filter="", license_filter="")
+    return COMPARE_RANGE.format(
+        progress_filter="AND upper(specialization_id) = upper(:specialization)",
+        license_filter="AND upper(specialization_type) = upper(:specialization)",
+    )

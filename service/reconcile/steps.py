@@ -1,0 +1,161 @@
+"""A run's steps: what follows what. Every step is taken under the run's row, by any worker, when it is due.
+
+plan → settle → scan → grace → catch_up → confirm → heal → done. Scan, confirm and heal are passes over the ranges, and
+end when the last range is done; the others wait for nothing but their time.
+"""
+
+from __future__ import annotations
+
+import json
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from events import ReconcileChunk
+from service.outbox.put import put
+from service.reconcile import sql
+from service.reconcile.caught_up import Topics, reached, read_applied
+from service.reconcile.finish import finish, unconfirmed_is_all
+from service.reconcile.issues import breaker_limit
+from service.reconcile.plan import plan_some
+from service.reconcile.values import HEALABLE, Phase, Run, add_up, run_of
+from service.settings import Settings
+
+POLL_SECONDS = 0.5
+"""How often a run looks whether the appliers have caught up."""
+PATIENCE_SECONDS = 60.0
+"""How long it waits for them: to begin, and again to confirm."""
+RESEND_SECONDS = 60.0
+"""A range that has not moved for so long is sent again."""
+LOOK_SECONDS = 5.0
+"""How often somebody looks for such ranges."""
+
+
+class Steps:
+    """Takes the steps of runs. `topics` knows where the topics of events end."""
+
+    def __init__(self, settings: Settings, topics: Topics) -> None:
+        self._settings = settings
+        self._topics = topics
+
+    async def take(self, conn: AsyncConnection, run: Run) -> None:
+        """Take the step that is due. The caller holds the run's row."""
+        await getattr(self, f"_{run.step}")(conn, run)
+
+    async def close_phase(self, conn: AsyncConnection, run_id: object, phase: Phase) -> None:
+        """End a pass if no range of it is open: the run's row first, the count in a later statement (law 7)."""
+        row = (await conn.execute(sql.LOCK_RUN, {"id": run_id})).one_or_none()
+        if row is None or row.finished_at is not None or row.phase != phase:
+            return
+        run = run_of(row)
+        if not (await conn.execute(sql.OPEN_RANGES, {"id": run.id, "phase": phase})).first():
+            await getattr(self, f"_after_{phase.word}")(conn, run)
+
+    # --- steps that wait for their time
+
+    async def _plan(self, conn: AsyncConnection, run: Run) -> None:
+        planned = await plan_some(conn, run)
+        if planned:
+            await self._set_goal(conn, run)
+        await self._go(conn, run, "settle" if planned else "plan", after=0)
+
+    async def _settle(self, conn: AsyncConnection, run: Run) -> None:
+        """Let the appliers catch up first, bounded, so that a backlog does not become suspects."""
+        if await self._caught_up(conn, run) or await self._out_of_patience(conn, run):
+            await self._begin(conn, run, Phase.SCAN)
+        else:
+            await self._go(conn, run, "settle", after=POLL_SECONDS)
+
+    async def _grace(self, conn: AsyncConnection, run: Run) -> None:
+        """The grace time has passed; only now the end offsets are taken."""
+        await self._set_goal(conn, run)
+        await self._go(conn, run, "catch_up", after=0)
+
+    async def _catch_up(self, conn: AsyncConnection, run: Run) -> None:
+        if await self._caught_up(conn, run):
+            await self._begin(conn, run, Phase.CONFIRM)
+        elif await self._out_of_patience(conn, run):
+            await unconfirmed_is_all(conn, run, self._settings)
+        else:
+            await self._go(conn, run, "catch_up", after=POLL_SECONDS)
+
+    # --- passes over the ranges
+
+    async def _scan(self, conn: AsyncConnection, run: Run) -> None:
+        await self._look_after(conn, run, Phase.SCAN)
+
+    async def _confirm(self, conn: AsyncConnection, run: Run) -> None:
+        await self._look_after(conn, run, Phase.CONFIRM)
+
+    async def _heal(self, conn: AsyncConnection, run: Run) -> None:
+        await self._look_after(conn, run, Phase.HEAL)
+
+    async def _after_scan(self, conn: AsyncConnection, run: Run) -> None:
+        suspects = (await conn.execute(sql.SUSPECTS, {"id": run.id})).scalar_one()
+        if suspects:
+            await self._go(conn, run, "grace", after=self._settings.reconcile_grace.total_seconds())
+        else:
+            await finish(conn, run, "completed")
+
+    async def _after_confirm(self, conn: AsyncConnection, run: Run) -> None:
+        """Ask the breaker before the first write (law 8)."""
+        would_stop = await self._breaker(conn, run)
+        if would_stop:
+            await conn.execute(sql.SET_WOULD_STOP, {"id": run.id})
+        if run.dry_run:
+            await finish(conn, run, "completed")
+        elif would_stop and not run.force:
+            await finish(conn, run, "stopped_by_breaker", "more pairs would change than the breaker lets through")
+        else:
+            await self._begin(conn, run, Phase.HEAL)
+
+    async def _after_heal(self, conn: AsyncConnection, run: Run) -> None:
+        await finish(conn, run, "completed")
+
+    async def _begin(self, conn: AsyncConnection, run: Run, phase: Phase) -> None:
+        """Send a message for every open range of a pass; a pass without one is over at once."""
+        chunks = list((await conn.execute(sql.OPEN_RANGES, {"id": run.id, "phase": phase})).scalars())
+        await conn.execute(sql.MARK_SENT, {"id": run.id, "phase": phase})
+        await self._go(conn, run, phase.word, after=LOOK_SECONDS, phase=phase)
+        await _send(conn, run, phase, chunks)
+        if not chunks:
+            await getattr(self, f"_after_{phase.word}")(conn, run)
+
+    async def _look_after(self, conn: AsyncConnection, run: Run, phase: Phase) -> None:
+        """Send again what nobody has moved, and close what a worker that died left unclosed."""
+        older = {"id": run.id, "phase": phase, "older": RESEND_SECONDS}
+        stale = list((await conn.execute(sql.STALE_RANGES, older)).scalars())
+        await _send(conn, run, phase, stale)
+        await self._go(conn, run, phase.word, after=LOOK_SECONDS, phase=phase)
+        await self.close_phase(conn, run.id, phase)
+
+    # --- what the steps ask
+
+    async def _breaker(self, conn: AsyncConnection, run: Run) -> bool:
+        """Whether a real run would be stopped: too many pairs, or one table empty and the other not."""
+        counts = add_up((await conn.execute(sql.RANGE_COUNTS, {"id": run.id})).scalars())
+        changes = sum(counts[kind] for kind in HEALABLE)
+        one_is_empty = (await conn.execute(sql.ONE_TABLE_IS_EMPTY)).scalar_one()
+        return bool(changes > breaker_limit(self._settings, counts["scanned"]) or (changes and one_is_empty))
+
+    async def _set_goal(self, conn: AsyncConnection, run: Run) -> None:
+        ends = (await self._topics.read()).ends
+        goal = {"id": run.id, "ends": json.dumps(dict(ends)), "patience": PATIENCE_SECONDS}
+        await conn.execute(sql.SET_GOAL, goal)
+
+    async def _caught_up(self, conn: AsyncConnection, run: Run) -> bool:
+        now = await self._topics.read()
+        return reached(run.end_offsets or {}, now, await read_applied(conn, now.cluster_id))
+
+    async def _out_of_patience(self, conn: AsyncConnection, run: Run) -> bool:
+        return bool((await conn.execute(sql.PATIENCE_IS_OVER, {"id": run.id})).scalar_one())
+
+    async def _go(self, conn: AsyncConnection, run: Run, step: str, *, after: float, phase: int | None = None) -> None:
+        status = "planning" if step == "plan" else "running"
+        number = run.phase if phase is None else phase
+        await conn.execute(
+            sql.SET_STEP, {"id": run.id, "step": step, "status": status, "phase": number, "after": after}
+        )
+
+
+async def _send(conn: AsyncConnection, run: Run, phase: Phase, chunks: list[int]) -> None:
+    await put(conn, [ReconcileChunk(run_id=run.id, phase=phase.word, chunk=chunk) for chunk in chunks])

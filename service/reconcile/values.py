@@ -1,0 +1,149 @@
+"""The values of a run: its row, a suspect, the counts of its report (law 8)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+from typing import Any, Literal
+from uuid import UUID, uuid5
+
+from events import Direction
+
+SCANNED, CONFIRMED, HEALED = 1, 2, 3
+HEALABLE = frozenset({"mismatched", "missing_license", "missing_progress"})
+"""Kinds that a write can repair. All others are reported as `needs_decision` and never healed."""
+COUNTS = (
+    "scanned",
+    "matching",
+    "mismatched",
+    "missing_license",
+    "missing_progress",
+    "needs_decision",
+    "unconfirmed",
+    "healed",
+    "changed_meanwhile",
+    "failed",
+)
+"""The counts of a report, in its order."""
+_NAMESPACE = UUID("f7a5f3f2-0c2b-4d8e-9f0e-4a1d3c1b7a11")
+
+
+class Phase(IntEnum):
+    """The passes over a run's ranges."""
+
+    SCAN = SCANNED
+    CONFIRM = CONFIRMED
+    HEAL = HEALED
+
+    @property
+    def word(self) -> Literal["scan", "confirm", "heal"]:
+        """As `ReconcileChunk.phase` has it."""
+        return _WORDS[self]
+
+
+_WORDS: dict[Phase, Literal["scan", "confirm", "heal"]] = {
+    Phase.SCAN: "scan",
+    Phase.CONFIRM: "confirm",
+    Phase.HEAL: "heal",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A pair that a scan saw in disagreement, with exactly the levels that it saw."""
+
+    user_id: int
+    specialization: str
+    kind: str
+    progress_level: int | None
+    license_level: int | None
+
+    @property
+    def healable(self) -> bool:
+        """Whether a write can repair it."""
+        return self.kind in HEALABLE
+
+    def as_array(self) -> list[Any]:
+        """As a range's row keeps it; ``Suspect(*array)`` reads it back."""
+        return [self.user_id, self.specialization, self.kind, self.progress_level, self.license_level]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run's row."""
+
+    id: UUID
+    status: str
+    phase: int
+    step: str
+    direction: Direction
+    dry_run: bool
+    force: bool
+    specialization: str | None
+    user_id: int | None
+    requested_by: str | None
+    requested_at: datetime
+    finished_at: datetime | None
+    would_stop: bool
+    end_offsets: Mapping[str, int] | None
+    counts: Mapping[str, Any]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """One range of a run, as its holder found it: what is suspected there, and its counts so far."""
+
+    run: Run
+    chunk: int
+    suspects: list[Suspect]
+    counts: Mapping[str, Any]
+
+
+def run_of(row: Any) -> Run:
+    """The run of a row of `reconcile_runs`."""
+    return Run(**{name: getattr(row, name) for name in Run.__slots__})
+
+
+def run_id_of(event_id: str, source: str) -> UUID:
+    """The id of a request's run: the event's id where that is a UUID, else one made from source and id."""
+    try:
+        return UUID(event_id)
+    except ValueError:
+        return uuid5(_NAMESPACE, f"{source} {event_id}")
+
+
+def by_label(suspects: Iterable[Suspect]) -> list[list[Any]]:
+    """Pairs by kind and specialization, as the gauge `levelsync_drift_pairs` has them: ``[kind, name, number]``."""
+    counted = Counter((suspect.kind, _label(suspect)) for suspect in suspects)
+    return [[kind, name, number] for (kind, name), number in sorted(counted.items())]
+
+
+def add_labels(
+    lists: Iterable[Iterable[Sequence[Any]]], less: Iterable[Iterable[Sequence[Any]]] = ()
+) -> list[list[Any]]:
+    """Add up what `by_label` gave, less what was healed."""
+    total: Counter[tuple[str, str]] = Counter()
+    for sign, group in ((1, lists), (-1, less)):
+        for entries in group:
+            for kind, name, number in entries:
+                total[kind, name] += sign * number
+    return [[kind, name, number] for (kind, name), number in sorted(total.items()) if number]
+
+
+def _label(suspect: Suspect) -> str:
+    """The specialization as a metric's label: names that are none would make it unbounded."""
+    if suspect.kind == "unknown_specialization":
+        return "unknown"
+    return suspect.specialization.upper() if suspect.kind in {"wrong_case", "duplicate"} else suspect.specialization
+
+
+def add_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The counts of a run from those of its ranges; names that no range has are 0."""
+    total: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
+    for one in counts:
+        total.update({name: number for name, number in one.items() if isinstance(number, int)})
+    return dict(total)

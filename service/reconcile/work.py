@@ -1,0 +1,93 @@
+"""The work of the role `reconcile`: requests become runs, messages of ranges become work on ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from events import ContractViolation, Received, ReconcileChunk, read
+from service.apply import dead_letters, positions
+from service.apply.batch import Batch
+from service.apply.decode import Record
+from service.apply.outcomes import DeadLetter
+from service.reconcile.chunks import Chunks
+from service.reconcile.requests import open_runs
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Decoded:
+    """A batch of a `sync.*` topic: what keeps the contract, by index, and what does not."""
+
+    received: list[tuple[int, Received]]
+    letters: list[DeadLetter]
+
+
+def decode(records: Sequence[Record]) -> Decoded:
+    """Read every record; a bad one becomes a dead letter and its neighbours go on (law 4)."""
+    decoded = Decoded([], [])
+    for index, record in enumerate(records):
+        try:
+            received = read(record.topic, record.value, record.headers, record.timestamp)
+            decoded.received.append((index, received))
+        except ContractViolation as violation:
+            decoded.letters.append(DeadLetter(index, violation.reason, violation.detail))
+    return decoded
+
+
+@dataclass(frozen=True, slots=True)
+class RequestWork:
+    """`sync.reconcile-requested`: a run's row for each request (`service.apply.subscriber.Work`)."""
+
+    engine: AsyncEngine
+
+    def decode(self, records: Sequence[Record]) -> Decoded:
+        """Requests and dead letters."""
+        return decode(records)
+
+    async def apply(self, batch: Batch, decoded: Decoded) -> list[DeadLetter]:
+        """Runs, dead letters and positions in one transaction (law 3); returns the letters."""
+        async with self.engine.begin() as conn:
+            await positions.lock_and_check(conn, batch.expected)
+            letters = decoded.letters + await open_runs(conn, decoded.received)
+            await dead_letters.keep(conn, batch.records, letters)
+            await positions.store(conn, batch.positions)
+        return letters
+
+    def report(self, batch: Batch, _decoded: Decoded, applied: list[DeadLetter], seconds: float) -> None:
+        """One line a batch."""
+        log.info("reconcile requests taken", records=len(batch.records), dead_letters=len(applied), seconds=seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkWork:
+    """`sync.reconcile-chunks`: work on ranges, each in transactions of its own."""
+
+    engine: AsyncEngine
+    chunks: Chunks
+
+    def decode(self, records: Sequence[Record]) -> Decoded:
+        """Ranges and dead letters."""
+        return decode(records)
+
+    async def apply(self, batch: Batch, decoded: Decoded) -> int:
+        """Work on every range of the batch, then store dead letters and positions; returns the number of ranges.
+
+        A batch that is repeated finds its ranges done.
+        """
+        for _, received in decoded.received:
+            assert isinstance(received.event, ReconcileChunk)  # noqa: S101 - the topic has one type
+            await self.chunks.work(received.event)
+        async with self.engine.begin() as conn:
+            await positions.lock_and_check(conn, batch.expected)
+            await dead_letters.keep(conn, batch.records, decoded.letters)
+            await positions.store(conn, batch.positions)
+        return len(decoded.received)
+
+    def report(self, batch: Batch, _decoded: Decoded, applied: int, seconds: float) -> None:
+        """One line a batch, for whoever debugs."""
+        log.debug("ranges done", records=len(batch.records), ranges=applied, seconds=seconds)

@@ -1,0 +1,100 @@
+"""Law 5: a suspect is confirmed in its order, and only then reported as drift."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from aiokafka import TopicPartition
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.apply.positions import set_position
+from service.reconcile import steps
+from service.reconcile.due import take_one
+from service.settings import Settings
+from tests.reconcile.conductor import Conductor, NoTopics
+from tests.reconcile.test_scan import fill, found_issues
+
+PAIR = (1, "PLAYER")
+
+
+@pytest.fixture
+def at_once(settings: Settings) -> Settings:
+    """Without a grace time."""
+    return settings.model_copy(update={"reconcile_grace": timedelta(0)})
+
+
+async def until_step(conductor: Conductor, run_id: object, step: str) -> None:
+    """Go on until the run waits for this step."""
+    for _ in range(200):
+        async with conductor.engine.connect() as conn:
+            row = await conn.execute(text("SELECT step FROM levelsync.reconcile_runs WHERE id = :id"), {"id": run_id})
+            if row.scalar_one() == step:
+                return
+        if not await take_one(conductor.engine, conductor.steps):  # messages only when no step is due
+            await conductor.step()
+    raise AssertionError(f"the run never came to {step}")
+
+
+async def test_a_pair_whose_event_comes_in_the_grace_time_is_no_drift(engine: AsyncEngine, settings: Settings) -> None:
+    """Its levels moved between scan and confirmation: changed_meanwhile, neither drift nor healed."""
+    await fill(engine, {PAIR: 4}, {PAIR: 3})
+    conductor = Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(milliseconds=300)}))
+    run_id = await conductor.request(direction="highest", dry_run=False)
+    await until_step(conductor, run_id, "grace")
+    async with engine.begin() as conn:
+        await conn.execute(text("UPDATE user_licenses SET current_level = 4"))
+    report = await conductor.finish(run_id)
+    assert report["counts"]["changed_meanwhile"] == 1
+    assert report["counts"]["mismatched"] == report["counts"]["healed"] == 0
+
+
+async def test_the_end_offsets_are_taken_after_the_grace_time(engine: AsyncEngine, at_once: Settings) -> None:
+    """A record that arrives in it has to be applied before anything is confirmed."""
+    await fill(engine, {PAIR: 4}, {PAIR: 3})
+    topics = NoTopics({"progress.leveled-up-0": 0})
+    conductor = Conductor(engine, at_once, topics)
+    run_id = await conductor.request()
+    await until_step(conductor, run_id, "grace")
+    topics.ends = {"progress.leveled-up-0": 7}
+    await until_step(conductor, run_id, "catch_up")
+    await conductor.step()
+    assert (await conductor.report(run_id))["finished_at"] is None
+    async with engine.begin() as conn:
+        await set_position(conn, TopicPartition("progress.leveled-up", 0), 7, "test")
+    assert (await conductor.finish(run_id))["counts"]["mismatched"] == 1
+
+
+async def test_appliers_that_do_not_catch_up_leave_everything_unconfirmed(
+    engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted apart, never healed."""
+    monkeypatch.setattr(steps, "PATIENCE_SECONDS", 0.3)
+    await fill(engine, {PAIR: 4}, {PAIR: 3})
+    conductor = Conductor(engine, at_once, NoTopics({"progress.leveled-up-0": 9}))
+    report = await conductor.run(direction="highest", dry_run=False)
+    assert report["counts"]["unconfirmed"] == 1
+    assert report["counts"]["mismatched"] == report["counts"]["healed"] == 0
+    assert report["status"] == "completed"
+
+
+async def test_a_position_beyond_the_end_of_a_new_topic_is_not_caught_up(
+    engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The topic was made anew: its row says nothing until the consumer has started it again."""
+    monkeypatch.setattr(steps, "PATIENCE_SECONDS", 0.3)
+    await fill(engine, {PAIR: 4}, {PAIR: 3})
+    async with engine.begin() as conn:
+        await set_position(conn, TopicPartition("progress.leveled-up", 0), 1000, "test")
+    report = await Conductor(engine, at_once, NoTopics({"progress.leveled-up-0": 9})).run()
+    assert report["counts"]["unconfirmed"] == 1
+
+
+async def test_an_emptied_partition_is_caught_up(engine: AsyncEngine, at_once: Settings) -> None:
+    """Its log start equals its end: there is nothing to wait for."""
+    await fill(engine, {PAIR: 4}, {PAIR: 3})
+    topics = NoTopics({"progress.leveled-up-0": 9}, {"progress.leveled-up-0": 9})
+    report = await Conductor(engine, at_once, topics).run()
+    assert report["counts"]["mismatched"] == 1
+    assert await found_issues(engine) == {PAIR: "mismatched"}

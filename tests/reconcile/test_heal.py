@@ -1,0 +1,111 @@
+"""Healing: the model's result, by any direction, and never on what moved meanwhile (laws 6 and 8)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from events import Direction
+from service.settings import Settings
+from tests.laws.tables import history, licenses, progress
+from tests.reconcile.conductor import Conductor
+from tests.reconcile.test_confirm import until_step
+from tests.reconcile.test_run import drifted
+from tests.reconcile.test_scan import MAXIMUM, PAIRS, SCANS, Licenses, Progress, fill, naive_kind
+
+DIRECTIONS = get_args(Direction)
+HEALABLE = {"mismatched", "missing_license", "missing_progress"}
+
+
+@pytest.fixture
+def at_once(settings: Settings) -> Settings:
+    """Without a grace time."""
+    return settings.model_copy(update={"reconcile_grace": timedelta(0)})
+
+
+def healed(levels: tuple[int | None, int | None], direction: str) -> int:
+    """The level that a pair ends with: the side that is believed, or the only one there is."""
+    p, li = levels
+    if p is None or li is None:
+        return p if li is None else li  # type: ignore[return-value]  # one of the two is there
+    return max(p, li) if direction == "highest" else p if direction == "progress_to_license" else li
+
+
+@SCANS
+@given(
+    progress_levels=st.dictionaries(st.sampled_from(PAIRS), st.one_of(st.none(), st.integers(0, 9)), max_size=15),
+    license_levels=st.dictionaries(st.sampled_from(PAIRS), st.integers(0, 9), max_size=15),
+    direction=st.sampled_from(DIRECTIONS),
+)
+async def test_a_heal_ends_as_the_model_says_and_a_second_run_finds_nothing(
+    engine: AsyncEngine, at_once: Settings, progress_levels: Progress, license_levels: Licenses, direction: Direction
+) -> None:
+    """Any two tables, any direction; what no write can repair stays as it is."""
+    await fill(engine, progress_levels, license_levels)
+    report = await Conductor(engine, at_once).run(direction=direction, dry_run=False, force=True)
+    wanted_progress, wanted_licenses = dict(progress_levels), dict(license_levels)
+    kinds = {p: naive_kind(p, progress_levels, license_levels) for p in progress_levels.keys() | license_levels.keys()}
+    for pair in (pair for pair, kind in kinds.items() if kind in HEALABLE):
+        level = healed((progress_levels.get(pair), license_levels.get(pair)), direction)
+        wanted_progress[pair] = wanted_licenses[pair] = level
+    assert await progress(engine) == wanted_progress
+    assert await licenses(engine) == wanted_licenses
+    assert report["counts"]["healed"] == sum(kind in HEALABLE for kind in kinds.values())
+    second = await Conductor(engine, at_once).run(direction=direction, dry_run=False, force=True)
+    assert all(second["counts"][kind] == 0 for kind in (*HEALABLE, "healed", "failed"))
+    lowered = [step for step in await history(engine) if step[2] < step[1]]
+    assert not (lowered and direction == "highest")
+
+
+async def test_a_pair_that_moves_before_its_heal_is_left(engine: AsyncEngine, at_once: Settings) -> None:
+    """Law 6: the heal looks again under the lock."""
+    await fill(engine, {(1, "PLAYER"): 4, (2, "PLAYER"): 4}, {(1, "PLAYER"): 3, (2, "PLAYER"): 3})
+    conductor = Conductor(engine, at_once)
+    run_id = await conductor.request(dry_run=False)
+    await until_step(conductor, run_id, "heal")
+    async with engine.begin() as conn:
+        await conn.execute(text("UPDATE user_licenses SET current_level = 6 WHERE user_id = 1"))
+    report = await conductor.finish(run_id)
+    assert report["counts"]["healed"] == report["counts"]["changed_meanwhile"] == 1
+    assert await licenses(engine) == {(1, "PLAYER"): 6, (2, "PLAYER"): 4}
+
+
+async def test_one_pair_that_the_database_refuses_stops_no_other(engine: AsyncEngine, at_once: Settings) -> None:
+    """R18: it has failed, with the server's words."""
+    await drifted(engine, 20)
+    async with engine.begin() as conn:
+        await conn.execute(text("ALTER TABLE user_licenses ADD CHECK (user_id <> 7 OR current_level < 5)"))
+    report = await Conductor(engine, at_once).run(dry_run=False)
+    assert report["counts"]["healed"] == 19
+    assert report["counts"]["failed"] == 1
+    async with engine.connect() as conn:
+        rows = (
+            await conn.execute(text("SELECT user_id, detail FROM levelsync.drift_issues WHERE status = 'failed'"))
+        ).all()
+    assert [row.user_id for row in rows] == [7]
+    assert "violates check constraint" in rows[0].detail
+
+
+async def test_past_the_limit_a_forced_run_heals_everything_and_keeps_samples(
+    engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An emptied table does not become one issue row a pair."""
+    from service.reconcile import issues, plan  # noqa: PLC0415 - patched here
+
+    monkeypatch.setattr(issues, "SAMPLES", 5)
+    monkeypatch.setattr(plan, "ROWS_A_RANGE", 10)
+    small = at_once.model_copy(update={"reconcile_breaker_pairs": 10})
+    await fill(engine, {(user, name): 3 for user in range(1, 101) for name in MAXIMUM}, {})
+    report = await Conductor(engine, small).run(dry_run=False, force=True)
+    assert report["counts"]["healed"] == report["counts"]["missing_license"] == 300
+    assert report["would_stop"]
+    assert len(await licenses(engine)) == 300
+    async with engine.connect() as conn:
+        kept = (await conn.execute(text("SELECT count(*) FROM levelsync.drift_issues"))).scalar_one()
+    assert 15 <= kept <= 30

@@ -1,0 +1,125 @@
+"""A run survives, runs once, and is safe (laws 7 and 8)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.reconcile import plan
+from service.reconcile.finish import cancel_run
+from service.settings import Settings
+from tests.reconcile.conductor import Conductor
+from tests.reconcile.test_confirm import until_step
+from tests.reconcile.test_scan import fill
+
+USERS = range(1, 101)
+
+
+@pytest.fixture
+def at_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Without a grace time, in ranges of ten rows."""
+    monkeypatch.setattr(plan, "ROWS_A_RANGE", 10)
+    return settings.model_copy(update={"reconcile_grace": timedelta(0)})
+
+
+async def drifted(engine: AsyncEngine, number: int) -> None:
+    """A hundred users, the first of them in disagreement."""
+    progress = {(user, "PLAYER"): 5 for user in USERS}
+    await fill(engine, progress, {pair: 4 if pair[0] <= number else 5 for pair in progress})
+
+
+async def test_a_request_delivered_twice_runs_once(engine: AsyncEngine, at_once: Settings) -> None:
+    """The run's id is the request's."""
+    await drifted(engine, 0)
+    conductor, run_id = Conductor(engine, at_once), uuid4()
+    for _ in range(2):
+        await conductor.request(id=run_id)
+    await conductor.finish(run_id)
+    assert [report["run_id"] for report in conductor.completed] == [str(run_id)]
+
+
+async def test_a_range_delivered_twice_is_counted_once(engine: AsyncEngine, at_once: Settings) -> None:
+    """Counts are set under the range's row, not added."""
+    await drifted(engine, 30)
+    conductor = Conductor(engine, at_once)
+    run_id = await conductor.request()
+    await until_step(conductor, run_id, "scan")
+    messages = await conductor.messages()
+    assert len(messages) == 10
+    for message in [*messages, *reversed(messages)]:
+        await conductor.chunks.work(message)
+    report = await conductor.finish(run_id)
+    assert report["counts"]["scanned"] == 100
+    assert report["counts"]["mismatched"] == 30
+    assert report["progress"] == {"ranges_done": 20, "ranges_total": 20}
+
+
+async def test_a_lost_message_is_sent_again(
+    engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A range that has not moved for a while is sent by anyone."""
+    from service.reconcile import steps  # noqa: PLC0415 - patched here
+
+    monkeypatch.setattr(steps, "RESEND_SECONDS", 0.2)
+    monkeypatch.setattr(steps, "LOOK_SECONDS", 0.1)
+    await drifted(engine, 3)
+    conductor = Conductor(engine, at_once)
+    run_id = await conductor.request()
+    await until_step(conductor, run_id, "scan")
+    assert await conductor.messages()  # and nobody works on them
+    assert (await conductor.finish(run_id))["counts"]["mismatched"] == 3
+
+
+async def test_a_dry_run_writes_nothing_and_says_what_would_stop(engine: AsyncEngine, at_once: Settings) -> None:
+    """It completes where the real run is stopped before its first write."""
+    strict = at_once.model_copy(update={"reconcile_breaker_pairs": 9})
+    await drifted(engine, 10)
+    dry = await Conductor(engine, strict).run()
+    real = await Conductor(engine, strict).run(dry_run=False)
+    assert (dry["status"], dry["would_stop"]) == ("completed", True)
+    assert (real["status"], real["would_stop"]) == ("stopped_by_breaker", True)
+    assert dry["counts"] == real["counts"]
+    async with engine.connect() as conn:
+        levels = await conn.execute(text("SELECT count(*) FROM user_licenses WHERE current_level = 4"))
+        assert levels.scalar_one() == 10
+
+
+async def test_an_emptied_table_stops_a_run_however_small(engine: AsyncEngine, at_once: Settings) -> None:
+    """That is a bad deploy, not drift."""
+    await fill(engine, {(1, "PLAYER"): 5}, {})
+    report = await Conductor(engine, at_once).run(dry_run=False)
+    assert report["status"] == "stopped_by_breaker"
+    assert report["counts"]["missing_license"] == 1
+
+
+async def test_a_cancelled_run_ends_at_once_and_reports(engine: AsyncEngine, at_once: Settings) -> None:
+    """Its ranges are left where they are."""
+    await drifted(engine, 3)
+    conductor = Conductor(engine, at_once)
+    run_id = await conductor.request()
+    await until_step(conductor, run_id, "scan")
+    async with engine.begin() as conn:
+        assert await cancel_run(conn, run_id)
+        assert not await cancel_run(conn, run_id)
+    report = await conductor.finish(run_id)
+    assert report["status"] == "cancelled"
+    assert [completed["status"] for completed in conductor.completed] == ["cancelled"]
+
+
+async def test_one_user_is_one_range(engine: AsyncEngine, at_once: Settings) -> None:
+    """A run for one user scans nobody else."""
+    await drifted(engine, 30)
+    report = await Conductor(engine, at_once).run(user_id=7)
+    assert report["counts"]["scanned"] == report["counts"]["mismatched"] == 1
+    assert report["user_id"] == 7
+
+
+async def test_empty_tables_are_in_agreement(engine: AsyncEngine, at_once: Settings) -> None:
+    """Nothing to plan, nothing to do."""
+    await fill(engine, {}, {})
+    report = await Conductor(engine, at_once).run()
+    assert (report["status"], report["counts"]["scanned"]) == ("completed", 0)
