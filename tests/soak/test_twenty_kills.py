@@ -1,0 +1,83 @@
+"""Twenty kills: one process or two in the group, any size of batch, and a group that nobody helps every other time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from random import Random
+
+import pytest
+
+from service.settings import Settings
+from tests.crash.killing import feed
+from tests.infrastructure import groups
+from tests.infrastructure.levelsync_process import LevelsyncProcess
+from tests.infrastructure.seeds import new_seed
+from tests.laws.load import Load, make_load
+from tests.laws.scene import Scene
+
+pytestmark = [pytest.mark.soak, pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
+Make = Callable[..., LevelsyncProcess]
+KILLS, USERS = 20, 10_000
+_BATCHES = (10, 50, 500, 5000)
+
+
+class Victims:
+    """The processes of one group: started, killed and replaced."""
+
+    def __init__(self, scene: Scene, make: Make, rng: Random) -> None:
+        self._scene = scene
+        self._make = make
+        self._rng = rng
+        self._running: list[LevelsyncProcess] = []
+        self.killed = 0
+
+    async def fill(self, most: int) -> None:
+        """Start processes until one, or up to `most`, run; half the time the broker is told who died."""
+        if self._rng.random() < 0.5:
+            await self._bury()
+        for _ in range(len(self._running), self._rng.randint(1, most)):
+            batch = {"batch_max_records": self._rng.choice(_BATCHES)}
+            process = self._make(self._scene.settings.model_copy(update=batch))
+            # Often nobody waits until it is ready: the next kill may come while it joins its group.
+            await process.start(ready=self._rng.random() < 0.7)
+            self._running.append(process)
+
+    async def kill(self, share: float) -> None:
+        """Kill one of them, or all, when up to `share` of what is left was applied; hold law 3 when none is left."""
+        left = self._scene.published - await self._scene.applied()
+        await self._scene.wait_applied(self._scene.published - left + self._rng.randint(0, int(left * share)))
+        for process in self._some():
+            process.kill()
+            self._running.remove(process)
+            self.killed += 1
+        if not self._running:
+            await self._scene.assert_nothing_half_done()
+
+    async def stop(self) -> None:
+        """Let those that are left leave in order."""
+        assert [await process.terminate() for process in self._running] == [0] * len(self._running)
+
+    def _some(self) -> Iterable[LevelsyncProcess]:
+        return list(self._running) if self._rng.random() < 0.7 else [self._rng.choice(self._running)]
+
+    async def _bury(self) -> None:
+        if self.killed and not self._running:  # the living would be told that they left
+            await groups.bury(self._scene.settings.kafka_bootstrap_servers, self._scene.settings.kafka_group_id)
+
+
+async def test_twenty_kills_lose_nothing_and_repeat_nothing(settings: Settings, levelsync_process: Make) -> None:
+    """Records come in meanwhile, bad ones among them."""
+    seed = new_seed()
+    load = make_load(Load(150_000, USERS, seed, bad=0.01))
+    async with Scene(settings, USERS) as scene, asyncio.TaskGroup() as tasks:
+        await scene.publish(load[:100_000])
+        tasks.create_task(feed(scene, load[100_000:]))
+        victims = Victims(scene, levelsync_process, Random(seed))  # noqa: S311 - no secret
+        while victims.killed < KILLS:
+            await victims.fill(most=2)
+            await victims.kill(share=0.08)
+            print(f"{victims.killed} killed at {await scene.applied()} of {scene.published}")  # noqa: T201 - for whoever reads a failure
+        await victims.fill(most=2)
+        await scene.assert_ended(120)
+        await victims.stop()
