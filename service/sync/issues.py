@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,7 +38,7 @@ class DesyncIssue:
         return asdict(self)
 
 
-async def stream_issues(conn: AsyncConnection, specialization: str | None) -> AsyncIterator[DesyncIssue]:
+async def stream_issues(conn: AsyncConnection, specialization: str | None) -> AsyncGenerator[DesyncIssue, None]:
     """Every pair that differs now, by user and specialization, through a cursor of the server."""
     query = sql.issues(of_one_specialization=specialization is not None)
     values = {} if specialization is None else {"specialization": specialization}

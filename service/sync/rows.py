@@ -101,7 +101,8 @@ async def write_levels(
         decision = _as_decision([write for write in writes if write.side == side], decided_at, author.cause)
         await targets.write(conn, target, decision, advanced_by=next(iter(named), None))
     await _fence(conn, fenced, decided_at, author.cause)
-    await put(conn, [_event(write, decided_at, author.cause) for write in writes if write.pair[0] > 0])
+    told = [write for write in writes if write.pair[0] > 0]  # the contract's user ids begin at 1
+    await put(conn, [_event(write, decided_at, author.cause) for write in told])
 
 
 def _as_decision(writes: Sequence[LevelWrite], at: datetime, cause: str) -> Decision:

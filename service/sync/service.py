@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import TypeVar, get_args
 
 import structlog
@@ -103,15 +104,15 @@ class ProgressLicenseSyncService:
         done = {name: await self.sync_pair(user_id, name, sync_direction, synced_by) for name in names}
         return UserSyncResult(user_id, sync_direction, done)
 
-    async def find_desync_issues(self, specialization: str | None = None) -> AsyncIterator[DesyncIssue]:
+    async def find_desync_issues(self, specialization: str | None = None) -> AsyncGenerator[DesyncIssue, None]:
         """Every pair that differs now, by user and specialization (R17). What is on its way in Kafka differs too.
 
         The rows are one moment's, read through a cursor: a connection is held until the iteration ends, and
-        PostgreSQL ends it when nothing is read for a minute.
+        PostgreSQL ends it when nothing is read for a minute. Who stops early closes it (`contextlib.aclosing`).
         """
         name = None if specialization is None else _canonical(await self._curriculum(), specialization)
-        async with self._engine.connect() as conn:
-            async for issue in stream_issues(conn, name):
+        async with self._engine.connect() as conn, aclosing(stream_issues(conn, name)) as found:
+            async for issue in found:
                 yield issue
 
     # auto_sync_all(sync_direction, dry_run=True) requests a run and waits for its end: it needs the reconciler's

@@ -1,0 +1,67 @@
+"""`levelsync sync`: one pair, all of a user's, or a level decided; its exit codes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.settings import Settings
+from tests.cli.command import environment, levelsync
+from tests.laws.tables import licenses, progress
+from tests.sync.tables import PLAYER, put_rows
+
+
+@pytest.fixture
+async def env(engine: AsyncEngine, settings: Settings) -> dict[str, str]:
+    """The environment of a command that finds one pair apart, and one that no direction can repair."""
+    await put_rows(engine, progress={PLAYER: 3, (2, "COACH"): 9}, licenses={PLAYER: 5, (2, "COACH"): 2})
+    return environment(settings)
+
+
+async def test_a_pair_is_synced_and_then_in_sync(engine: AsyncEngine, env: dict[str, str]) -> None:
+    """Exit 0 both times; the JSON is the whole of stdout."""
+    first = levelsync("sync", "1", "--specialization", "player", "--direction", "highest", "--json", env=env)
+    assert (first.returncode, json.loads(first.stdout)["action"]) == (0, "updated")
+    assert await progress(engine) == {PLAYER: 5, (2, "COACH"): 9}
+    second = levelsync("sync", "1", "--all", env=env)
+    assert second.returncode == 0
+    assert "User 1, PLAYER: Already in sync" in second.stdout
+
+
+async def test_a_pair_that_needs_a_decision_is_exit_1_until_it_has_one(
+    engine: AsyncEngine, env: dict[str, str]
+) -> None:
+    """The answer names the level; --level gives both rows another."""
+    failed = levelsync("sync", "2", "--all", "--json", env=env)
+    assert (failed.returncode, json.loads(failed.stdout)["success"]) == (1, False)
+    decided = levelsync("sync", "2", "--specialization", "COACH", "--level", "4", env=env)
+    assert (decided.returncode, decided.stdout) == (0, "User 2, COACH: progress: 9 -> 4; license: 2 -> 4\n")
+    assert (await licenses(engine))[2, "COACH"] == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["1"], "either --specialization or --all"),
+        (["1", "--all", "--specialization", "PLAYER"], "either --specialization or --all"),
+        (["1", "--all", "--level", "2"], "--level decides both rows of one pair"),
+        (["1", "--all", "--direction", "sideways"], "there is no direction sideways"),
+        (["1", "--specialization", "WIZARD"], "there is no specialization 'WIZARD'; there are COACH"),
+        (["9999", "--specialization", "PLAYER"], "there is no user 9999"),
+        (["1", "--specialization", "PLAYER", "--level", "9"], "level 9 is outside 1 to 8"),
+    ],
+)
+def test_wrong_use_is_a_sentence_and_exit_2(env: dict[str, str], arguments: list[str], sentence: str) -> None:
+    """And nothing on stdout."""
+    run = levelsync("sync", *arguments, env=env)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert sentence in run.stderr
+
+
+def test_no_postgresql_is_exit_3() -> None:
+    """With what to set."""
+    run = levelsync("sync", "1", "--all", env={"LEVELSYNC_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"})
+    assert run.returncode == 3
+    assert "LEVELSYNC_DATABASE_URL" in run.stderr

@@ -1,0 +1,136 @@
+"""`find_desync_issues`: the pairs that differ now (R17, law 8)."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.sync import DesyncIssue, ProgressLicenseSyncService, UnknownSpecialization
+from tests.sync.tables import PLAYER, execute, put_rows
+
+KEYS = {
+    "user_id",
+    "user_email",
+    "specialization",
+    "progress_level",
+    "license_level",
+    "difference",
+    "recommended_action",
+    "issue_type",
+}
+MAXIMUM = {"PLAYER": 8, "INTERNSHIP": 3}
+users = st.integers(1, 4)
+Found = dict[tuple[int, str], str]
+
+
+async def issues(engine: AsyncEngine, specialization: str | None = None) -> list[DesyncIssue]:
+    return [issue async for issue in ProgressLicenseSyncService(engine).find_desync_issues(specialization)]
+
+
+async def test_each_kind_is_found_with_what_to_do(engine: AsyncEngine) -> None:
+    """The kinds of law 8; the seed's three, and what a direction cannot repair."""
+    await put_rows(
+        engine,
+        progress={
+            PLAYER: 5,
+            (2, "PLAYER"): 2,
+            (3, "COACH"): 3,
+            (5, "PLAYER"): 9,
+            (6, "PLAYER"): None,
+            (8, "PLAYER"): 4,
+            (9, "PLAYER"): 2,
+            (10, "PLAYER"): 2,
+        },
+        licenses={
+            PLAYER: 3,
+            (2, "PLAYER"): 4,
+            (4, "COACH"): 3,
+            (6, "PLAYER"): 1,
+            (7, "WIZARD"): 1,
+            (8, "player"): 4,
+            (9, "PLAYER"): 2,
+            (9, "player"): 1,
+            (10, "PLAYER"): 2,
+        },
+    )
+    found = [issue.as_dict() for issue in await issues(engine)]
+    assert all(set(issue) == KEYS for issue in found)
+    assert [(i["user_id"], i["specialization"], i["issue_type"], i["recommended_action"]) for i in found] == [
+        (1, "PLAYER", "mismatched", "sync_progress_to_license"),
+        (2, "PLAYER", "mismatched", "sync_license_to_progress"),
+        (3, "COACH", "missing_license", "create_license_from_progress"),
+        (4, "COACH", "missing_progress", "create_progress_from_license"),
+        (5, "PLAYER", "out_of_range", "decide_level"),
+        (6, "PLAYER", "null_level", "decide_level"),
+        (7, "WIZARD", "unknown_specialization", "remove_by_hand"),
+        (8, "player", "wrong_case", "decide_level"),
+        (9, "player", "duplicate", "remove_by_hand"),
+    ]
+    assert [(i["progress_level"], i["license_level"], i["difference"]) for i in found[:4]] == [
+        (5, 3, 2),
+        (2, 4, 2),
+        (3, None, None),
+        (None, 3, None),
+    ]
+    assert found[7]["progress_level"] == 4
+    assert found[0]["user_email"].endswith("@example.org")
+    assert [i.user_id for i in await issues(engine, "coach")] == [3, 4]
+
+
+async def test_an_unknown_specialization_cannot_be_looked_for(engine: AsyncEngine) -> None:
+    """R28: 422."""
+    with pytest.raises(UnknownSpecialization):
+        await issues(engine, "WIZARD")
+
+
+levels = st.dictionaries(st.tuples(users, st.sampled_from(sorted(MAXIMUM))), st.integers(0, 9), max_size=8)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(progress=levels, licenses=levels)
+async def test_any_two_tables_are_compared_as_a_naive_comparison_does(
+    engine: AsyncEngine, progress: dict[tuple[int, str], int], licenses: dict[tuple[int, str], int]
+) -> None:
+    """Every pair once, and none that agrees."""
+    await put_rows(engine, progress=progress, licenses=licenses)
+    expected = {
+        pair: kind for pair in progress | licenses if (kind := _kind(progress.get(pair), licenses.get(pair), pair[1]))
+    }
+    found = await issues(engine)
+    assert {(issue.user_id, issue.specialization): issue.issue_type for issue in found} == expected
+    assert len(found) == len(expected)
+
+
+def _kind(progress: int | None, license_: int | None, specialization: str) -> str:
+    sound = range(1, MAXIMUM[specialization] + 1)
+    if any(level is not None and level not in sound for level in (progress, license_)):
+        return "out_of_range"
+    if license_ is None:
+        return "missing_license"
+    if progress is None:
+        return "missing_progress"
+    return "" if progress == license_ else "mismatched"
+
+
+async def test_what_differs_is_streamed(engine: AsyncEngine) -> None:
+    """A reader that stops early has not made PostgreSQL send, or this process keep, the rest."""
+    await put_rows(engine)
+    await execute(
+        engine,
+        """INSERT INTO users (id, name, email)
+           SELECT n, 'U', 'many' || n || '@example.org' FROM generate_series(1000, 20999) n""",
+        """INSERT INTO specialization_progress (student_id, specialization_id, current_level)
+           SELECT n, 'PLAYER', 2 FROM generate_series(1000, 20999) n""",
+    )
+    async with aclosing(ProgressLicenseSyncService(engine).find_desync_issues()) as found:
+        first = await anext(found)
+        async with engine.connect() as conn:
+            cursors = "SELECT state FROM pg_stat_activity WHERE query LIKE '%issue_type%' AND pid <> pg_backend_pid()"
+            assert (await conn.execute(text(cursors))).scalar_one() == "idle in transaction"
+    assert first.user_id == 1000
+    assert len(await issues(engine)) == 20000

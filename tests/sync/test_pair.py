@@ -1,0 +1,98 @@
+"""What is decided about one pair, on values alone (laws 2 and 8, R14 to R16, R36)."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events import Direction
+from service.sync.pair import Action, PairDecision, Sides, Why, decide_pair
+
+MAXIMUM = 8
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+
+
+def sides(progress: int | str | None, license_: int | str | None) -> Sides:
+    """Two levels; "-" is a missing row, None a NULL in it."""
+    levels = [None if isinstance(level, str) else level for level in (progress, license_)]
+    return Sides(levels[0], levels[1], progress_exists=progress != "-", license_exists=license_ != "-")
+
+
+def level_of(decision: PairDecision, before: Sides, side: str) -> int | None:
+    if decision.target == side:
+        return decision.new
+    return before.progress_level if side == "progress" else before.license_level
+
+
+anything = st.builds(sides, *[st.one_of(st.integers(-1, MAXIMUM + 2), st.none(), st.just("-")) for _ in range(2)])
+sound = st.builds(sides, st.integers(1, MAXIMUM), st.integers(1, MAXIMUM))
+directions = st.sampled_from(DIRECTIONS)
+
+
+@given(before=anything, direction=directions)
+def test_a_write_ends_the_drift_and_never_leaves_the_range(before: Sides, direction: Direction) -> None:
+    """Whatever is written, both levels are the same afterwards, and 1 to the maximum (R14)."""
+    decision = decide_pair(before, direction, MAXIMUM)
+    if decision.action is Action.NONE:
+        assert decision.target is None
+        assert decision.why is not None
+        assert decision.detail
+        return
+    after = {level_of(decision, before, side) for side in ("progress", "license")}
+    assert after == {decision.new}
+    assert decision.new in range(1, MAXIMUM + 1)
+    assert decision.new in {before.progress_level, before.license_level}
+    assert decision.new != decision.old
+
+
+@given(before=sound)
+def test_the_chosen_source_wins_also_downwards(before: Sides) -> None:
+    """R15 and R16; `highest` believes the higher one (R36)."""
+    progress, license_ = before.progress_level, before.license_level
+    expected = {
+        "progress_to_license": progress,
+        "license_to_progress": license_,
+        "highest": max(progress or 0, license_ or 0),
+    }
+    for direction in DIRECTIONS:
+        decision = decide_pair(before, direction, MAXIMUM)
+        for side in ("progress", "license"):
+            assert level_of(decision, before, side) == expected[direction]
+        assert (decision.why is Why.IN_SYNC) == (progress == license_)
+
+
+@given(before=anything, direction=directions)
+def test_only_a_write_below_the_old_level_lowers(before: Sides, direction: Direction) -> None:
+    """That is what a fence is for (law 2); `highest` needs none."""
+    decision = decide_pair(before, direction, MAXIMUM)
+    assert decision.lowers == (decision.old is not None and decision.new is not None and decision.new < decision.old)
+    assert not (decision.lowers and direction == "highest")
+
+
+@given(level=st.integers(1, MAXIMUM), direction=directions)
+def test_an_orphan_gets_its_missing_row_whatever_the_direction(level: int, direction: Direction) -> None:
+    """R18."""
+    license_ = decide_pair(sides(level, "-"), direction, MAXIMUM)
+    progress = decide_pair(sides("-", level), direction, MAXIMUM)
+    assert (license_.action, license_.target, license_.new) == (Action.CREATED, "license", level)
+    assert (progress.action, progress.target, progress.new) == (Action.CREATED, "progress", level)
+
+
+@given(before=anything, direction=directions)
+def test_a_level_that_is_none_is_left_for_somebody_to_decide(before: Sides, direction: Direction) -> None:
+    """NULL or outside 1 to the maximum, on whichever side: nothing is written (law 8)."""
+    decision = decide_pair(before, direction, MAXIMUM)
+    existing = [before.level(side) for side in ("progress", "license") if before.exists(side)]
+    undecidable = any(level is None or not 1 <= level <= MAXIMUM for level in existing)
+    assert (decision.why is Why.NEEDS_DECISION) == undecidable
+    assert (decision.why is Why.NO_SOURCE) == (not existing)
+
+
+@pytest.mark.parametrize("before", [sides(9, 4), sides(4, 9), sides(9, "-"), sides("-", 9)])
+def test_the_words_name_the_level_and_what_it_may_be(before: Sides) -> None:
+    """R14: both numbers."""
+    detail = decide_pair(before, "progress_to_license", MAXIMUM).detail
+    assert "level 9 is outside 1 to 8" in detail

@@ -1,0 +1,275 @@
+"""The service's methods on a real PostgreSQL, one call at a time (R15 to R21)."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from itertools import product
+from typing import get_args
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
+
+from events import Direction
+from service.settings import Settings
+from service.sync import ProgressLicenseSyncService, UnknownDirection, UnknownSpecialization, UnknownUser
+from service.sync.pair import Sides, Why
+from service.sync.write import MOST_PAIRS, sync_pairs
+from tests.laws.model import ADVANCED, LEVELED_UP
+from tests.laws.tables import history, licenses, progress
+from tests.laws.test_apply_laws import Partitions, one
+from tests.sync.tables import PLAYER, everything, execute, put_rows, read
+
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+KEYS = {"success", "message", "action", "synced", "progress_level", "license_level"} | {
+    f"{when}_{side}_level" for when in ("old", "new") for side in ("progress", "license")
+}
+
+
+@pytest.fixture
+def service(engine: AsyncEngine) -> ProgressLicenseSyncService:
+    return ProgressLicenseSyncService(engine)
+
+
+async def test_a_license_follows_its_progress_down(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:
+    """R15: level, history with who and why, a fence, an event; the best level ever reached stays."""
+    await put_rows(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
+    answer = (await service.sync_progress_to_license(1, "PLAYER", synced_by=2)).as_dict()
+    assert set(answer) == KEYS
+    assert (answer["success"], answer["action"], answer["synced"]) == (True, "updated", True)
+    assert (answer["old_license_level"], answer["new_license_level"], answer["progress_level"]) == (5, 3, 3)
+    (row,) = await read(engine, "SELECT * FROM user_licenses")
+    assert (row.current_level, row.max_achieved_level) == (3, 5)
+    (step,) = await read(engine, "SELECT * FROM license_progressions")
+    assert (step.from_level, step.to_level, step.advanced_by) == (5, 3, 2)
+    (fence,) = await read(engine, "SELECT * FROM levelsync.fences")
+    assert (fence.user_id, fence.specialization, fence.level) == (1, "PLAYER", 3)
+    assert fence.decided_at.replace(tzinfo=None) == row.last_advanced_at == step.advanced_at
+    (sent,) = await read(engine, "SELECT * FROM levelsync.outbox")
+    assert json.loads(sent.value) == {
+        "user_id": 1,
+        "specialization": "PLAYER",
+        "target": "license",
+        "old_level": 5,
+        "new_level": 3,
+        "cause": "sync progress_to_license by 2",
+    }
+
+
+async def test_progress_follows_its_license_and_keeps_its_xp(
+    engine: AsyncEngine, service: ProgressLicenseSyncService
+) -> None:
+    """R16: no row of history, and a rise needs no fence."""
+    await put_rows(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
+    answer = (await service.sync_license_to_progress(1, "player")).as_dict()
+    assert (answer["action"], answer["old_progress_level"], answer["new_progress_level"]) == ("updated", 3, 5)
+    (row,) = await read(engine, "SELECT * FROM specialization_progress")
+    assert (row.current_level, row.total_xp) == (5, 777)
+    assert row.last_activity is not None
+    found = await everything(engine)
+    assert found["public.license_progressions"] == found["levelsync.fences"] == []
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+async def test_orphans_get_their_missing_row(
+    engine: AsyncEngine, service: ProgressLicenseSyncService, direction: Direction
+) -> None:
+    """Whatever the direction; a created license rises from 0, created progress has no XP (R15, R16, R18)."""
+    await put_rows(engine, progress={PLAYER: 4}, licenses={(2, "COACH"): 6})
+    made = [await service.sync_pair(user, name, direction) for user, name in (PLAYER, (2, "COACH"))]
+    assert [result.action for result in made] == ["created", "created"]
+    assert await licenses(engine) == await progress(engine) == {PLAYER: 4, (2, "COACH"): 6}
+    assert [(pair, a, b) for pair, a, b, _, _ in await history(engine)] == [(PLAYER, 0, 4)]
+    (row,) = await read(engine, "SELECT total_xp, completed_sessions FROM specialization_progress WHERE student_id = 2")
+    assert tuple(row) == (0, 0)
+    assert (await everything(engine))["levelsync.fences"] == []
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+async def test_a_pair_in_sync_is_not_touched(
+    engine: AsyncEngine, service: ProgressLicenseSyncService, direction: Direction
+) -> None:
+    """R20: no timestamp, no history, no event."""
+    await put_rows(engine, progress={PLAYER: 4}, licenses={PLAYER: 4})
+    before = await everything(engine)
+    answer = (await service.sync_pair(1, "PLAYER", direction)).as_dict()
+    assert (answer["success"], answer["action"], answer["message"]) == (True, "none", "Already in sync")
+    assert await everything(engine) == before
+
+
+async def test_a_level_that_is_none_is_left_as_it_is(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:
+    """R14 and law 8: whatever the direction, never a clamp, and the answer names the range."""
+    pairs = {(user, "PLAYER"): levels for user, levels in enumerate([(None, 4), (9, 4), (4, 9), (0, 4)], start=1)}
+    await put_rows(
+        engine,
+        progress={pair: level for pair, (level, _) in pairs.items()},
+        licenses={pair: level for pair, (_, level) in pairs.items()},
+    )
+    before = await everything(engine)
+    for (user, name), direction in product(pairs, DIRECTIONS):
+        result = await service.sync_pair(user, name, direction)
+        assert (result.success, result.failed, result.why) == (False, True, Why.NEEDS_DECISION)
+        assert "1 to 8" in result.message
+    assert await everything(engine) == before
+
+
+async def test_no_source_row_is_an_answer_and_no_such_user_is_not(
+    engine: AsyncEngine, service: ProgressLicenseSyncService
+) -> None:
+    """R29: 200 with success false; 404; 422."""
+    await put_rows(engine)
+    answer = (await service.sync_progress_to_license(1, "PLAYER")).as_dict()
+    assert (answer["success"], answer["action"]) == (False, "none")
+    for user in (9999, 2**40, -1):
+        with pytest.raises(UnknownUser, match=f"no user {user}"):
+            await service.sync_progress_to_license(user, "PLAYER")
+    for name in ("WIZARD", "", "PLAYER\0"):
+        with pytest.raises(UnknownSpecialization, match="COACH, INTERNSHIP, PLAYER"):
+            await service.sync_progress_to_license(1, name)
+    with pytest.raises(UnknownDirection):
+        await service.sync_pair(1, "PLAYER", "sideways")  # type: ignore[arg-type]
+
+
+async def test_a_license_in_another_case_is_the_pair_s(
+    engine: AsyncEngine, service: ProgressLicenseSyncService
+) -> None:
+    """As for events: no second license is made beside it; where both are there, the exact name counts."""
+    await put_rows(engine, progress={PLAYER: 4, (2, "PLAYER"): 4}, licenses={(1, "player"): 2, (2, "PLAYER"): 3})
+    await execute(engine, "INSERT INTO user_licenses SELECT 99, 2, 'Player', 7, 7, now()")
+    for user in (1, 2):
+        assert (await service.sync_progress_to_license(user, "pLayer")).success
+    assert await licenses(engine) == {(1, "player"): 4, (2, "PLAYER"): 4, (2, "Player"): 7}
+
+
+@pytest.mark.parametrize("synced_by", ["admin@example.org", 9999, "9999", 2**40, "\0" + "x" * 600])
+async def test_a_caller_who_is_no_user_is_named_in_the_reason(
+    engine: AsyncEngine, service: ProgressLicenseSyncService, synced_by: int | str
+) -> None:
+    """Not in the foreign key."""
+    await put_rows(engine, progress={PLAYER: 4})
+    assert (await service.sync_progress_to_license(1, "PLAYER", synced_by)).success
+    (step,) = await read(engine, "SELECT * FROM license_progressions")
+    assert step.advanced_by is None
+    assert str(synced_by).strip("\0")[:400] in step.advancement_reason
+
+
+async def test_a_lowering_is_fenced_and_a_rise_after_it_is_not(
+    engine: AsyncEngine, service: ProgressLicenseSyncService
+) -> None:
+    """Law 2: what occurred before the decision changes nothing, whenever it comes and on both sides."""
+    await put_rows(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
+    await service.sync_progress_to_license(1, "PLAYER")
+    (fence,) = await read(engine, "SELECT decided_at FROM levelsync.fences")
+    partitions = await Partitions(engine).begin()
+    for kind in (LEVELED_UP, ADVANCED):
+        late = await partitions.apply(kind, partitions.records([one(kind, 5, at=fence.decided_at)]))
+        assert list(late.outcomes.values()) == ["superseded"]
+    assert await licenses(engine) == await progress(engine) == {PLAYER: 3}
+    after = fence.decided_at + timedelta(milliseconds=1)
+    fresh = await partitions.apply(LEVELED_UP, partitions.records([one(LEVELED_UP, 4, at=after)]))
+    assert list(fresh.outcomes.values()) == ["applied"]
+
+
+async def test_a_second_lowering_moves_its_fence_forward(
+    engine: AsyncEngine, service: ProgressLicenseSyncService
+) -> None:
+    """One row a pair (law 2)."""
+    await put_rows(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
+    await service.sync_progress_to_license(1, "PLAYER")
+    (first,) = await read(engine, "SELECT * FROM levelsync.fences")
+    await execute(engine, "UPDATE specialization_progress SET current_level = 2")
+    await service.sync_progress_to_license(1, "PLAYER", "somebody")
+    (second,) = await read(engine, "SELECT * FROM levelsync.fences")
+    assert second.decided_at > first.decided_at
+    assert (second.level, second.decided_by) == (2, "sync progress_to_license by somebody")
+
+
+async def test_nothing_is_half_written_where_the_second_write_is_refused(
+    engine: AsyncEngine, service: ProgressLicenseSyncService
+) -> None:
+    """R21: the license is written before its history; a CHECK there undoes both, and its words are the answer."""
+    await execute(engine, "ALTER TABLE license_progressions ADD CONSTRAINT no_two CHECK (to_level <> 2)")
+    await put_rows(engine, progress={PLAYER: 2}, licenses={PLAYER: 5})
+    before = await everything(engine)
+    result = await service.sync_progress_to_license(1, "PLAYER")
+    assert (result.success, result.failed, result.action) == (False, True, "none")
+    assert "no_two" in result.message
+    assert await everything(engine) == before
+
+
+async def test_every_specialization_of_a_user_in_one_call(
+    engine: AsyncEngine, service: ProgressLicenseSyncService
+) -> None:
+    """R19: a result each, of the database's own list; one that fails stops no other."""
+    await execute(
+        engine,
+        "INSERT INTO specializations (id, name, max_levels) VALUES ('REFEREE', 'Referee', 4)",
+        "ALTER TABLE user_licenses ADD CONSTRAINT no_coach CHECK (specialization_type <> 'COACH') NOT VALID",
+    )
+    await put_rows(engine, progress={PLAYER: 2, (1, "REFEREE"): 4})
+    fine = (await service.sync_user_all_specializations(1)).as_dict()
+    assert set(fine) == {"success", "user_id", "sync_direction", "results"}
+    assert fine["success"] is True
+    actions = {name: result["action"] for name, result in fine["results"].items()}
+    assert actions == {"COACH": "none", "INTERNSHIP": "none", "PLAYER": "created", "REFEREE": "created"}
+    await put_rows(engine, progress={(1, "COACH"): 2, PLAYER: 2})
+    refused = await service.sync_user_all_specializations(1, "highest")
+    assert not refused.success
+    assert [name for name, result in refused.results.items() if result.failed] == ["COACH"]
+    assert await licenses(engine) == {PLAYER: 2}
+
+
+async def test_columns_of_the_application_get_their_configured_values(engine: AsyncEngine, settings: Settings) -> None:
+    """R9b: a row that a sync makes is filled as one that an event makes."""
+    await put_rows(engine)
+    await execute(
+        engine,
+        "ALTER TABLE user_licenses ADD COLUMN tier text NOT NULL",
+        "ALTER TABLE specialization_progress ADD COLUMN season int NOT NULL",
+    )
+    filled = settings.model_copy(update={"license_defaults": {"tier": "basic"}, "progress_defaults": {"season": 7}})
+    assert (await ProgressLicenseSyncService(engine, filled).set_level(1, "PLAYER", 3)).success
+    (row,) = await read(engine, "SELECT tier, season FROM user_licenses, specialization_progress")
+    assert tuple(row) == ("basic", 7)
+
+
+async def test_a_pair_that_changed_meanwhile_is_left(engine: AsyncEngine) -> None:
+    """Law 6: `only_if` names the rows for which a heal is meant; a missing row is not the same as a NULL in it."""
+    await put_rows(engine, progress={PLAYER: 3, (2, "PLAYER"): 3, (3, "PLAYER"): 3}, licenses={PLAYER: 5})
+    seen = {
+        PLAYER: Sides(3, 5, progress_exists=True, license_exists=True),
+        (2, "PLAYER"): Sides(3, 5, progress_exists=True, license_exists=True),
+        (3, "PLAYER"): Sides(3, None, progress_exists=True, license_exists=True),
+    }
+    async with engine.begin() as conn:
+        done = await sync_pairs(conn, list(seen), "highest", cause="run", only_if=seen)
+    assert [result.decision.why for result in done.values()] == [None, Why.CHANGED_MEANWHILE, Why.CHANGED_MEANWHILE]
+    assert await progress(engine) == {PLAYER: 5, (2, "PLAYER"): 3, (3, "PLAYER"): 3}
+
+
+async def test_many_pairs_are_written_together(engine: AsyncEngine) -> None:
+    """A heal's batch: each pair by its own rule, each told once, and no more than fit into a short transaction."""
+    levels = {(user, name): user % 8 + 1 for user in range(1, 101) for name in ("PLAYER", "COACH")}
+    await put_rows(engine, progress=levels, licenses={pair: 4 for pair in levels if pair[0] % 3})
+    async with engine.begin() as conn:
+        done = await sync_pairs(conn, [*levels, (1, "GONE")], "progress_to_license", cause="run")
+    assert await licenses(engine) == levels
+    assert done[1, "GONE"].decision.why is Why.UNKNOWN_SPECIALIZATION
+    written = [pair for pair, result in done.items() if result.decision.target]
+    assert len((await everything(engine))["levelsync.outbox"]) == len(written) == len(await history(engine))
+    lowered = {pair for pair in levels if pair[0] % 3 and levels[pair] < 4}
+    assert {row[:2] for row in (await everything(engine))["levelsync.fences"]} == lowered
+    async with engine.begin() as conn:
+        with pytest.raises(ValueError, match="1000 at most"):
+            await sync_pairs(conn, [PLAYER] * (MOST_PAIRS + 1), "highest", cause="run")
+
+
+async def test_each_operation_is_one_line_of_the_log(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:
+    """R32: who, what, from where to where."""
+    await put_rows(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
+    with capture_logs() as lines:
+        await service.sync_progress_to_license(1, "PLAYER", "admin@example.org")
+    (line,) = lines
+    assert (line["user_id"], line["old_license_level"], line["license_level"]) == (1, 5, 3)
+    assert line["cause"] == "sync progress_to_license by admin@example.org"

@@ -1,0 +1,194 @@
+"""Syncs at once, with each other and with appliers (R20; laws 2 and 6)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import get_args
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from events import Direction
+from service.apply import targets
+from service.apply.decide import decide
+from service.apply.decode import decode
+from service.apply.outcomes import LevelEvent
+from service.apply.targets import Target, license_target, progress_target
+from service.settings import Settings
+from service.sync import ProgressLicenseSyncService
+from service.sync.level import decide_level
+from service.sync.rows import NO_DEFAULTS, Author
+from service.sync.write import sync_pairs
+from tests.laws.model import ADVANCED, LEVELED_UP, Meant
+from tests.laws.records import as_record
+from tests.laws.tables import history, licenses, progress
+from tests.laws.test_apply_laws import Partitions, one
+from tests.sync.tables import PLAYER, everything, put_rows, read, somebody_waits
+
+CALLS, USERS = 1000, (1, 2, 3)
+TARGETS: dict[str, Target] = {LEVELED_UP: license_target({}), ADVANCED: progress_target({})}
+
+
+@pytest.fixture
+def service(engine: AsyncEngine) -> ProgressLicenseSyncService:
+    return ProgressLicenseSyncService(engine)
+
+
+async def test_a_thousand_calls_at_once_end_in_agreement(
+    engine: AsyncEngine, service: ProgressLicenseSyncService
+) -> None:
+    """R20: both directions on three pairs, with batches of events arriving; no error reaches a caller."""
+    await put_rows(engine, progress={(1, "PLAYER"): 3, (3, "PLAYER"): 2}, licenses={(2, "PLAYER"): 4})
+    rng, arrived = Random(7), asyncio.Event()  # noqa: S311 - a choice of directions, not a secret
+    calls = [_call(service, rng, number, arrived) for number in range(CALLS)]
+
+    async def events() -> None:
+        await _deliver(engine, rng)
+        arrived.set()
+
+    await asyncio.gather(events(), *calls)
+    assert await licenses(engine) == await progress(engine)
+    tops: dict[tuple[int, str], int] = {}
+    for pair, from_level, to_level, _, _ in await history(engine):
+        assert from_level != to_level
+        assert from_level == tops.get(pair, 4 if pair[0] == 2 else 0)
+        tops[pair] = to_level
+    assert {pair: tops.get(pair, 4) for pair in await licenses(engine)} == await licenses(engine)
+
+
+async def _call(service: ProgressLicenseSyncService, rng: Random, number: int, arrived: asyncio.Event) -> None:
+    """One call; the last hundred come once no event is on its way, since each event changes one side only."""
+    user, direction = USERS[number % len(USERS)], rng.choice(get_args(Direction))
+    if number >= CALLS - 100:
+        await arrived.wait()
+    assert not (await service.sync_pair(user, "PLAYER", direction)).failed
+
+
+async def _deliver(engine: AsyncEngine, rng: Random) -> None:
+    """Twenty batches of each kind, of events that occur now."""
+    partitions = await Partitions(engine).begin()
+    for number in range(20):
+        for kind in TARGETS:
+            at = datetime.now(UTC)
+            meant = [Meant(kind, user, "PLAYER", rng.randint(1, 8), at, "/test", f"{number}-{user}") for user in USERS]
+            await partitions.apply(kind, partitions.records(meant))
+
+
+@asynccontextmanager
+async def held(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction that commits when the context ends."""
+    async with engine.begin() as conn:
+        yield conn
+
+
+@pytest.mark.parametrize("kind", [LEVELED_UP, ADVANCED])
+async def test_a_batch_that_waited_for_a_sync_sees_its_fence(engine: AsyncEngine, kind: str) -> None:
+    """READ COMMITTED: the statement that waits for the lock has a snapshot from before the fence (laws 2 and 6)."""
+    levels = [{PLAYER: 2}, {PLAYER: 5}]
+    below, above = levels if kind == LEVELED_UP else reversed(levels)
+    await put_rows(engine, progress=below, licenses=above)
+    partitions = await Partitions(engine).begin()
+    direction: Direction = "progress_to_license" if kind == LEVELED_UP else "license_to_progress"
+    async with held(engine) as conn:
+        await sync_pairs(conn, [PLAYER], direction, cause="test")
+        batch = asyncio.create_task(partitions.apply(kind, partitions.records([one(kind, 4)])))
+        await somebody_waits(engine)
+    assert list((await batch).outcomes.values()) == ["superseded"]
+    assert await licenses(engine) == await progress(engine) == {PLAYER: 2}
+
+
+async def test_a_batch_whose_row_a_decision_made_sees_its_fence(engine: AsyncEngine) -> None:
+    """A row that is not there cannot be locked: the conflict means look again, at the fence as well (law 1)."""
+    await put_rows(engine, progress={PLAYER: 5})
+    partitions = await Partitions(engine).begin()
+    async with held(engine) as conn:
+        await decide_level(conn, NO_DEFAULTS, PLAYER, 2, Author("test"))
+        batch = asyncio.create_task(partitions.apply(LEVELED_UP, partitions.records([one(LEVELED_UP, 5)])))
+        await somebody_waits(engine)
+    assert list((await batch).outcomes.values()) == ["superseded"]
+    assert await licenses(engine) == await progress(engine) == {PLAYER: 2}
+
+
+async def _apply(conn: AsyncConnection, kind: str, meant: Sequence[Meant]) -> None:
+    """What a batch does to its target, in a transaction that the test holds."""
+    events = [
+        event for event in decode([as_record(m, i) for i, m in enumerate(meant)]) if isinstance(event, LevelEvent)
+    ]
+    found = await targets.lock_and_find(conn, TARGETS[kind], events)
+    await targets.write(conn, TARGETS[kind], decide(events, found))
+
+
+@pytest.mark.parametrize("license_level", [None, 2])
+@pytest.mark.parametrize("direction", get_args(Direction))
+async def test_a_sync_that_waited_for_a_batch_decides_on_what_is_there_then(
+    engine: AsyncEngine, service: ProgressLicenseSyncService, license_level: int | None, direction: Direction
+) -> None:
+    """A row that the batch has changed, or that it has made (law 6)."""
+    await put_rows(engine, progress={PLAYER: 3}, licenses={} if license_level is None else {PLAYER: license_level})
+    async with held(engine) as conn:
+        await _apply(conn, LEVELED_UP, [one(LEVELED_UP, 5)])
+        sync = asyncio.create_task(service.sync_pair(1, "PLAYER", direction))
+        await somebody_waits(engine)
+    result = await sync
+    expected = 3 if direction == "progress_to_license" else 5
+    assert result.success
+    assert (result.before.progress_level, result.before.license_level) == (3, 5)
+    assert await licenses(engine) == await progress(engine) == {PLAYER: expected}
+    assert [(a, b) for _, a, b, _, _ in await history(engine)][1:] == ([(5, 3)] if expected == 3 else [])
+
+
+async def test_a_sync_whose_progress_a_batch_made_decides_again(
+    engine: AsyncEngine, service: ProgressLicenseSyncService
+) -> None:
+    """The mirror: the missing row is the progress."""
+    await put_rows(engine, licenses={PLAYER: 3})
+    async with held(engine) as conn:
+        await _apply(conn, ADVANCED, [one(ADVANCED, 5)])
+        sync = asyncio.create_task(service.sync_progress_to_license(1, "PLAYER"))
+        await somebody_waits(engine)
+    assert (await sync).action == "updated"
+    assert await licenses(engine) == await progress(engine) == {PLAYER: 5}
+
+
+async def test_a_decision_s_time_is_after_both_locks(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:
+    """Law 2: what occurred while it waited for the license, the progress locked already, is before it."""
+    await put_rows(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
+    async with held(engine) as conn:
+        await conn.execute(text("SELECT FROM user_licenses FOR UPDATE"))
+        sync = asyncio.create_task(service.sync_progress_to_license(1, "PLAYER"))
+        await somebody_waits(engine)
+        assert not await read(engine, "SELECT id FROM specialization_progress FOR UPDATE SKIP LOCKED")
+        occurred = (await conn.execute(text("SELECT clock_timestamp()"))).scalar_one()
+    assert (await sync).action == "updated"
+    (fence,) = await read(engine, "SELECT decided_at FROM levelsync.fences")
+    assert timedelta(0) < fence.decided_at - occurred
+
+
+async def test_a_deadlock_with_somebody_else_does_not_reach_the_caller(
+    engine: AsyncEngine, service: ProgressLicenseSyncService
+) -> None:
+    """An application may lock the rows the other way round: the sync gives way, and tries again."""
+    await put_rows(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
+    async with held(engine) as conn:
+        await conn.execute(text("SET LOCAL deadlock_timeout = '30s'"))  # so that it is the sync which finds out
+        await conn.execute(text("SELECT FROM user_licenses FOR UPDATE"))
+        sync = asyncio.create_task(service.sync_progress_to_license(1, "PLAYER"))
+        await somebody_waits(engine)
+        await conn.execute(text("UPDATE specialization_progress SET current_level = 4"))
+    assert (await sync).action == "updated"
+    assert await licenses(engine) == await progress(engine) == {PLAYER: 4}
+
+
+async def test_opposite_decisions_on_a_pair_without_rows_agree(engine: AsyncEngine, settings: Settings) -> None:
+    """Nothing can be locked at first; one of them decides again."""
+    await put_rows(engine)
+    service = ProgressLicenseSyncService(engine, settings)
+    await asyncio.gather(*(service.set_level(1, "PLAYER", level) for level in (2, 5, 7, 3)))
+    assert await licenses(engine) == await progress(engine)
+    found = await everything(engine)
+    assert len(found["public.license_progressions"]) == 4
