@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from service.cli import dead_letters, demo, doctor, migrate, publish, reconcile, runs, schema, serve, sync, token, up
+from service.cli import (
+    dead_letters,
+    demo,
+    doctor,
+    drift,
+    migrate,
+    publish,
+    reconcile,
+    runs,
+    schema,
+    serve,
+    sync,
+    token,
+    up,
+)
 from service.cli.exits import CommandGroup
 
 app = typer.Typer(
@@ -42,6 +56,7 @@ app.command()(demo.demo)
 app.command()(serve.serve)
 app.command()(migrate.migrate)
 app.add_typer(publish.app, name="publish")
+app.command()(drift.drift)
 app.command()(sync.sync)
 app.command()(reconcile.reconcile)
 app.command()(runs.runs)

@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from events import Direction
 from service.cli import context, output
 from service.cli.context import AsJson
 from service.cli.exits import Exit, Unreachable, WrongUse
+from service.cli.reconcile import DIRECTIONS
+from service.cli.reconcile import DIRECTIONS
 
 if TYPE_CHECKING:
+    from events import Direction
+    from events import Direction
     from service.settings import Settings
     from service.sync import ProgressLicenseSyncService, SyncResult, UserSyncResult
 
-_DIRECTIONS = get_args(Direction)
 _AUTHOR = "levelsync sync"
 
 
@@ -28,7 +30,7 @@ def sync(
     every: Annotated[bool, typer.Option("--all", help="Every specialization of the database.")] = False,
     direction: Annotated[
         str | None,
-        typer.Option(help=f"Which row to believe: {', '.join(_DIRECTIONS)}.", show_default=_DIRECTIONS[0]),
+        typer.Option(help=f"Which row to believe: {', '.join(DIRECTIONS)}.", show_default=DIRECTIONS[0]),
     ] = None,
     level: Annotated[int | None, typer.Option(help="Give both rows this level, whatever they hold.")] = None,
     as_json: AsJson = False,
@@ -53,12 +55,12 @@ def _check(specialization: str | None, *, every: bool, direction: str | None, le
         raise WrongUse("sync takes either --specialization or --all")
     if level is not None and (every or direction is not None):
         raise WrongUse("--level decides both rows of one pair: it goes with --specialization, without a direction")
-    if direction is not None and direction not in _DIRECTIONS:
-        raise WrongUse(f"there is no direction {direction}; the directions are {', '.join(_DIRECTIONS)}")
+    if direction is not None and direction not in DIRECTIONS:
+        raise WrongUse(f"there is no direction {direction}; the directions are {', '.join(DIRECTIONS)}")
 
 
 def _direction(given: str | None) -> Direction:
-    return next((known for known in _DIRECTIONS if known == given), _DIRECTIONS[0])
+    return next((known for known in DIRECTIONS if known == given), DIRECTIONS[0])
 
 
 async def _sync_one(

@@ -1,11 +1,13 @@
 """Bringing the two records of a level into agreement on request: lock → decide → write, one write path (R15 to R21)."""
 
 from service.sync.errors import LevelOutOfRange, SyncRefused, UnknownDirection, UnknownSpecialization, UnknownUser
+from service.sync.everything import BulkSyncResult
 from service.sync.issues import DesyncIssue
 from service.sync.results import SyncResult, UserSyncResult
 from service.sync.service import ProgressLicenseSyncService
 
 __all__ = [
+    "BulkSyncResult",
     "DesyncIssue",
     "LevelOutOfRange",
     "ProgressLicenseSyncService",

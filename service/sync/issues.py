@@ -44,10 +44,11 @@ async def stream_issues(conn: AsyncConnection, specialization: str | None) -> As
     values = {} if specialization is None else {"specialization": specialization}
     async with conn.stream(query, values) as rows:
         async for row in rows:
-            yield _issue(row)
+            yield issue_of(row)
 
 
-def _issue(row: Any) -> DesyncIssue:
+def issue_of(row: Any) -> DesyncIssue:
+    """The issue of a row that has a pair's levels, its kind and its user's address."""
     progress, license_ = row.progress_level, row.license_level
     both = progress is not None and license_ is not None
     return DesyncIssue(

@@ -20,6 +20,7 @@ from service.levels import Curriculum, read_curriculum
 from service.settings import Settings
 from service.sync import results, sql
 from service.sync.errors import UnknownDirection, UnknownSpecialization, UnknownUser
+from service.sync.everything import BulkSyncResult, sync_all
 from service.sync.issues import DesyncIssue, stream_issues
 from service.sync.level import decide_level
 from service.sync.pair import Sides
@@ -115,8 +116,15 @@ class ProgressLicenseSyncService:
             async for issue in found:
                 yield issue
 
-    # auto_sync_all(sync_direction, dry_run=True) requests a run and waits for its end: it needs the reconciler's
-    # runs (R18) and takes its place here.
+    async def auto_sync_all(
+        self, sync_direction: Direction = "progress_to_license", dry_run: bool = True
+    ) -> BulkSyncResult:
+        """Sync everything that differs, through a reconcile run; as a dry run, which is the default, say what (R18).
+
+        Waits for the run's end. A process with the roles `reconcile` and `relay` has to work on it.
+        """
+        _check(1, sync_direction)
+        return await sync_all(self._engine, sync_direction, dry_run=dry_run)
 
     async def _pair(self, user_id: int, specialization: str) -> Pair:
         return user_id, _canonical(await self._curriculum(), specialization)

@@ -63,9 +63,12 @@ class Conductor:
         found = []
         for row in sorted(rows, key=lambda row: row.id):
             headers = [(name, value.encode()) for name, value in row.headers]
-            event = read(row.topic, row.value, headers, int(row.created_at.timestamp() * 1000) + 60_000).event
-            if isinstance(event, ReconcileChunk):
-                found.append(event)
+            received = read(row.topic, row.value, headers, int(row.created_at.timestamp() * 1000) + 60_000)
+            if isinstance(received.event, ReconcileChunk):
+                found.append(received.event)
+            elif isinstance(received.event, ReconcileRequested):
+                async with self.engine.begin() as conn:
+                    await open_runs(conn, [(0, received)])
             elif row.topic == "sync.reconcile-completed":
                 self.completed.append(json.loads(row.value))
         return found

@@ -1,0 +1,68 @@
+"""`levelsync drift`: the comparison of the two tables as they are now."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli import context, output
+from service.cli.context import AsJson
+from service.cli.exits import Exit, WrongUse
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+    from service.sync import DesyncIssue
+
+_COLUMNS = ("user", "email", "specialization", "kind", "progress", "license", "what to do")
+
+
+def drift(
+    specialization: Annotated[str | None, typer.Option(help="Only this one.", show_default="all")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Rows to show at most; all are counted.")] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the two tables now. An event on its way differs too: `levelsync reconcile` waits and confirms."""
+    found, total = asyncio.run(_compare(context.settings(), specialization, limit))
+    if as_json:
+        output.print_json({"total": total, "issues": [issue.as_dict() for issue in found]})
+    elif not total:
+        output.say("The two tables agree.")
+    else:
+        output.print_table(f"{total} pairs differ", _COLUMNS, map(_line, found))
+        if total > len(found):
+            output.remark(f"The first {len(found)} of {total}: --limit shows more")
+    if total:
+        raise typer.Exit(Exit.NO)
+
+
+def _line(issue: DesyncIssue) -> tuple[Any, ...]:
+    levels = (issue.progress_level, issue.license_level)
+    action = issue.recommended_action.replace("_", " ")
+    return (issue.user_id, issue.user_email, issue.specialization, issue.issue_type, *levels, action)
+
+
+async def _compare(settings: Settings, specialization: str | None, limit: int) -> tuple[list[DesyncIssue], int]:
+    """The first issues, and how many there are."""
+    from service.cli import reach
+    from service.database.engine import make_engine
+    from service.sync import ProgressLicenseSyncService, UnknownSpecialization
+
+    found: list[DesyncIssue] = []
+    total = 0
+    async with reach.database(settings):  # says what is wrong where nothing can be compared
+        pass
+    engine = make_engine(settings, pool_size=1)
+    try:
+        async with aclosing(ProgressLicenseSyncService(engine, settings).find_desync_issues(specialization)) as issues:
+            async for issue in issues:
+                total += 1
+                if total <= limit:
+                    found.append(issue)
+    except UnknownSpecialization as error:
+        raise WrongUse(str(error)) from error
+    finally:
+        await engine.dispose()
+    return found, total

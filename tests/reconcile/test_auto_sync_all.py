@@ -1,0 +1,58 @@
+"""`auto_sync_all`: the seed's bulk method as a run, with the keys that clients read (R18, R31)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.settings import Settings
+from service.sync import ProgressLicenseSyncService
+from tests.laws.tables import licenses
+from tests.reconcile.conductor import Conductor
+from tests.reconcile.test_scan import fill
+
+PROGRESS = {(1, "PLAYER"): 5, (2, "PLAYER"): 3, (3, "COACH"): 2}
+LICENSES = {(1, "PLAYER"): 4, (2, "PLAYER"): 3}
+
+
+@pytest.fixture
+async def service(engine: AsyncEngine, settings: Settings) -> AsyncIterator[ProgressLicenseSyncService]:
+    """The service, with a worker beside it, on two pairs that differ."""
+    await fill(engine, PROGRESS, LICENSES)
+    conductor = Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
+
+    async def work() -> None:
+        while True:
+            if not await conductor.step():
+                await asyncio.sleep(0.02)
+
+    worker = asyncio.create_task(work())
+    yield ProgressLicenseSyncService(engine, settings)
+    worker.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await worker
+
+
+async def test_the_default_is_a_dry_run_that_names_what_differs(
+    service: ProgressLicenseSyncService, engine: AsyncEngine
+) -> None:
+    """Nothing is written; the first issues come with what to do."""
+    answer = (await service.auto_sync_all()).as_dict()
+    assert set(answer) == {"success", "dry_run", "total_issues", "issues", "message", "run_id"}
+    assert (answer["success"], answer["dry_run"], answer["total_issues"]) == (True, True, 2)
+    actions = {issue["user_id"]: issue["recommended_action"] for issue in answer["issues"]}
+    assert actions == {1: "sync_progress_to_license", 3: "create_license_from_progress"}
+    assert await licenses(engine) == LICENSES
+
+
+async def test_for_real_it_heals_and_counts(service: ProgressLicenseSyncService, engine: AsyncEngine) -> None:
+    """The tables agree afterwards."""
+    answer = (await service.auto_sync_all("progress_to_license", dry_run=False)).as_dict()
+    assert (answer["success"], answer["synced_count"], answer["failed_count"]) == (True, 2, 0)
+    assert {issue["status"] for issue in answer["results"]} == {"healed"}
+    assert await licenses(engine) == PROGRESS
