@@ -13,10 +13,10 @@ from service.cli.context import AsJson
 from service.cli.exits import Exit, Unreachable, WrongUse
 
 if TYPE_CHECKING:
-    from events import ReconcileRequested
+    from events import Direction, ReconcileRequested
     from service.settings import Settings
 
-DIRECTIONS = ("progress_to_license", "license_to_progress", "highest")
+DIRECTIONS: tuple[Direction, ...] = ("progress_to_license", "license_to_progress", "highest")
 TAKEN_WITHIN = 30.0
 """Seconds until a request that no worker has taken is given up."""
 _LOOK_EVERY = 0.2
