@@ -13,10 +13,8 @@ from service.cli import context, output
 from service.cli.context import AsJson
 from service.cli.exits import Exit, Unreachable, WrongUse
 from service.cli.reconcile import DIRECTIONS
-from service.cli.reconcile import DIRECTIONS
 
 if TYPE_CHECKING:
-    from events import Direction
     from events import Direction
     from service.settings import Settings
     from service.sync import ProgressLicenseSyncService, SyncResult, UserSyncResult
