@@ -30,7 +30,7 @@ test: install  ## the tests, on a real broker and a real PostgreSQL (under 8 min
 
 .PHONY: soak
 soak: install  ## the long runs: kills by the twenty, outages of ten minutes, fuzzing (under 25 minutes)
-	$(BIN)/pytest -m soak
+	$(BIN)/pytest -m soak -o timeout=1500
 
 .PHONY: lint
 lint: install  ## ruff, and the direction of imports
