@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from tests.infrastructure.groups import bury
+from tests.infrastructure import groups
 from tests.infrastructure.levelsync_process import LevelsyncProcess
 from tests.laws.model import Meant
 from tests.laws.scene import Scene
@@ -18,16 +18,18 @@ async def feed(scene: Scene, meant: list[Meant]) -> None:
         await scene.publish(meant[begin : begin + _CHUNK])
 
 
-async def kill_at_work(process: LevelsyncProcess, scene: Scene, rng: Random, share: float) -> None:
-    """`kill -9` when up to `share` of what is left was applied; then hold what is there to law 3."""
+async def start_and_kill(process: LevelsyncProcess, scene: Scene, rng: Random, share: float) -> None:
+    """Start it, `kill -9` it when up to `share` of what is left was applied, and hold what is there to law 3."""
     before = await scene.applied()
-    await scene.wait_applied(before + rng.randint(1, max(1, int((scene.published - before) * share))))
+    left = scene.published - before
+    at = before + rng.randint(min(1, left), max(min(1, left), int(left * share)))
+    await process.start(ready=False)
+    await scene.wait_applied(at)
     process.kill()
     await scene.assert_nothing_half_done()
     print(f"killed at {await scene.applied()} of {scene.published}")  # noqa: T201 - for whoever reads a failure
 
 
-async def start_again(process: LevelsyncProcess, scene: Scene) -> None:
-    """Start it once the group has forgotten the member that was killed."""
-    await bury(scene.settings.kafka_bootstrap_servers, scene.settings.kafka_group_id)
-    await process.start()
+async def bury(scene: Scene) -> None:
+    """Let the groups forget the members that were killed."""
+    await groups.bury(scene.settings.kafka_bootstrap_servers, scene.settings.kafka_group_id)

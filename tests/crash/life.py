@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from service.settings import Settings
-from tests.crash.killing import kill_at_work
+from tests.crash.killing import bury, start_and_kill
 from tests.infrastructure import groups
 from tests.infrastructure.levelsync_process import LevelsyncProcess
 from tests.infrastructure.servers import Postgres
@@ -56,11 +56,12 @@ class Life:
         await self._scene.publish(make_load(load, f"load{self._loads}-"))
 
     async def _work_until(self, end: str) -> None:
-        process = await self._start()
+        process = self._process()
         if end == "killed":
-            await kill_at_work(process, self._scene, self._rng, share=0.9)
-            await groups.bury(*self._group)
+            await start_and_kill(process, self._scene, self._rng, share=0.9)
+            await bury(self._scene)
             return
+        await process.start()
         if self._rng.random() < 0.5:
             await self._scene.assert_ended()
         assert await process.terminate() == 0
@@ -68,15 +69,14 @@ class Life:
         assert await groups.members(*self._group) == [], "a member did not leave its group"
 
     async def _until_quiet(self) -> None:
-        process = await self._start()
+        process = self._process()
+        await process.start()
         await self._scene.assert_ended()
         assert await process.terminate() == 0
 
-    async def _start(self) -> LevelsyncProcess:
+    def _process(self) -> LevelsyncProcess:
         batch = {"batch_max_records": self._rng.choice(_BATCHES)}
-        process = self._make_process(self._scene.settings.model_copy(update=batch))
-        await process.start()
-        return process
+        return self._make_process(self._scene.settings.model_copy(update=batch))
 
     async def _meanwhile(self, what: str) -> None:
         if what == "database restored":

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from service.settings import Settings
-from tests.crash.killing import feed, kill_at_work, start_again
+from tests.crash.killing import bury, feed, start_and_kill
 from tests.infrastructure.levelsync_process import LevelsyncProcess
 from tests.infrastructure.seeds import new_seed
 from tests.laws.load import Load, make_load
@@ -32,10 +32,10 @@ async def test_four_kills_under_load_lose_nothing_and_repeat_nothing(
         await scene.publish(load[:16_000])
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(feed(scene, load[16_000:]))
-            await process.start()
             for _ in range(4):
-                await kill_at_work(process, scene, rng, share=0.25)
-                await start_again(process, scene)
+                await start_and_kill(process, scene, rng, share=0.25)
+                await bury(scene)
+        await process.start()
         await scene.assert_ended()
     assert await process.terminate() == 0
 
@@ -48,8 +48,7 @@ async def test_a_kill_in_the_middle_of_a_drain_ends_in_the_models_tables(
     process = levelsync_process(settings)
     async with Scene(settings, users=10_000) as scene:
         await scene.publish(make_load(Load(60_000, 10_000, seed, kinds=(LEVELED_UP,))))
-        await process.start()
-        await kill_at_work(process, scene, Random(seed), share=0.5)  # noqa: S311 - no secret
+        await start_and_kill(process, scene, Random(seed), share=0.5)  # noqa: S311 - no secret
         assert await scene.applied() < scene.published
         await process.start(ready=False)
         await scene.assert_ended()

@@ -25,12 +25,17 @@ async def members(bootstrap_servers: str, group: str) -> list[str]:
         return await _members(client, group)
 
 
-async def bury(bootstrap_servers: str, group: str) -> None:
-    """Say in the name of every member that it leaves: after a `kill -9` nobody then waits for session timeouts."""
+async def bury(bootstrap_servers: str, name: str) -> None:
+    """Say in the name of every member of every group whose name begins with `name` that it leaves.
+
+    After a `kill -9` nobody then waits for session timeouts.
+    """
     async with _admin(bootstrap_servers) as client:
-        node = await client.find_coordinator(group)
-        for member in await _members(client, group):
-            await client._send_request_to_node(node, LeaveGroupRequest(group, member))
+        for group, _ in await client.list_consumer_groups():
+            if group.startswith(name):
+                node = await client.find_coordinator(group)
+                for member in await _members(client, group):
+                    await client._send_request_to_node(node, LeaveGroupRequest(group, member))
 
 
 async def reset(bootstrap_servers: str, group: str, offsets: Mapping[TopicPartition, int]) -> None:
