@@ -109,3 +109,16 @@ async def test_past_the_limit_a_forced_run_heals_everything_and_keeps_samples(
     async with engine.connect() as conn:
         kept = (await conn.execute(text("SELECT count(*) FROM levelsync.drift_issues"))).scalar_one()
     assert 15 <= kept <= 30
+
+
+async def test_two_runs_at_once_heal_each_pair_once(engine: AsyncEngine, at_once: Settings) -> None:
+    """What one has healed, the other leaves."""
+    await drifted(engine, 40)
+    conductor = Conductor(engine, at_once)
+    first, second = [await conductor.request(direction="highest", dry_run=False) for _ in range(2)]
+    await until_step(conductor, first, "heal")
+    await until_step(conductor, second, "heal")
+    reports = [await conductor.finish(run_id) for run_id in (first, second)]
+    assert sum(report["counts"]["healed"] for report in reports) == 40
+    assert sum(report["counts"]["changed_meanwhile"] for report in reports) == 40
+    assert len(await history(engine)) == 40
