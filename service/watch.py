@@ -63,7 +63,7 @@ async def watch(
     Raises:
         Stalled: a consumer stands still.
     """
-    watchdog = Watchdog()
+    watchdog = Watchdog(STALL_SECONDS)
     while True:
         try:
             async with (

@@ -46,10 +46,11 @@ class DatabaseKeeper:
         return {tp: start.seek for tp, start in starts.items()}, {tp: start.row for tp, start in starts.items()}
 
     async def store_idle(self, expected: Mapping[TopicPartition, int], moved: Mapping[TopicPartition, int]) -> None:
-        """Store positions that moved without delivering a record; checked like a batch's."""
+        """Check the rows like a batch's; store positions that moved without delivering a record."""
         async with self.engine.begin() as conn:
             await positions.lock_and_check(conn, expected)
-            await positions.store(conn, moved)
+            if moved:
+                await positions.store(conn, moved)
 
     async def _report_lost(self, conn: AsyncConnection, partition: TopicPartition, start: Start) -> None:
         if start.lost:

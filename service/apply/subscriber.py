@@ -27,7 +27,7 @@ class Work(Protocol):
     """What is done with the batches of one topic (`service.apply.events`, `service.reconcile.work`)."""
 
     def decode(self, records: Any) -> Any:
-        """Read the records of a batch; called once, also where applying is retried."""
+        """Read the records of a batch; pure, and called again with every attempt."""
 
     async def apply(self, batch: Batch, decoded: Any) -> Any:
         """Give the batch its effect, once; called again for as long as faults last.
@@ -71,19 +71,23 @@ def _handler(consumer_of: Callable[[], LevelConsumer], work: Work, health: Healt
     async def handle(_records: Any) -> None:
         consumer, began = consumer_of(), time.perf_counter()
         batch = consumer.batch
-        decoded = work.decode(batch.records)
-        applied = await _apply(consumer, work, batch, decoded, health)
-        if applied is not None:
+        done = await _apply(consumer, work, batch, health)
+        if done is not None:
             await consumer.finish(after(batch.expected, batch.positions))
-            work.report(batch, decoded, applied, time.perf_counter() - began)
+            work.report(batch, *done, time.perf_counter() - began)
 
     return handle
 
 
-async def _apply(consumer: LevelConsumer, work: Work, batch: Batch, decoded: Any, health: Health) -> Any:
-    """Apply the batch for as long as faults last; None where it is somebody else's, or starts again."""
+async def _apply(consumer: LevelConsumer, work: Work, batch: Batch, health: Health) -> tuple[Any, Any] | None:
+    """Decode and apply the batch for as long as faults last; None where it is somebody else's, or starts again."""
+
+    async def attempt() -> tuple[Any, Any]:
+        decoded = work.decode(batch.records)  # inside: also a bug in decoding is retried, and seen in /readyz
+        return decoded, await work.apply(batch, decoded)
+
     try:
-        return await until_applied(lambda: work.apply(batch, decoded), consumer, health)
+        return await until_applied(attempt, consumer, health)
     except (Evicted, GivenUp) as reason:
         log.warning("batch given up: its partitions have another owner", reason=str(reason))
         consumer.abandon(wait_for_rebalance=isinstance(reason, Evicted))

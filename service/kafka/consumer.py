@@ -42,12 +42,18 @@ DRAIN_TIMEOUT = 20.0
 """Seconds a rebalance waits for the batch in hand; must stay below the group's rebalance timeout."""
 EVICTION_WAIT = 10.0
 """Seconds to wait for the group's word after another member was seen to own a partition."""
-POLL_BACKOFF = 1.0
-"""Seconds between polls while polls fail."""
+POLL_BACKOFF, LONGEST_POLL_BACKOFF = 1.0, 4.0
+"""Seconds before the next poll after one that failed; doubled with every failure in a row."""
+CHECK_EVERY = 5.0
+"""Seconds between looks at the position rows while nothing comes: a restored database sends no word."""
 
 
 # A rebalance came between two steps of a poll, or the fetcher was quicker than our first seek: nothing to report.
 _ONLY_A_REBALANCE = (IllegalStateError, NoOffsetForPartitionError)
+
+
+class Unfinished(Exception):  # noqa: N818 - a state, not an error
+    """A handler ended without finishing its batch: only a bug of ours does that."""
 
 
 class PositionKeeper(Protocol):
@@ -62,7 +68,7 @@ class PositionKeeper(Protocol):
         """Where to seek, and what the position rows say, for every partition of a new assignment."""
 
     async def store_idle(self, expected: Mapping[TopicPartition, int], positions: Mapping[TopicPartition, int]) -> None:
-        """Store positions that moved past offsets without records."""
+        """Check the rows of `expected`; store positions that moved past offsets without records."""
 
 
 class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships no types
@@ -78,6 +84,8 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         self._applied: dict[TopicPartition, int] = {}
         self._uncommitted: dict[TopicPartition, int] = {}
         self._evicted_at: float | None = None
+        self._checked_at = 0.0
+        self._failures = 0
         self._batch: Batch | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -144,14 +152,14 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
             except Exception as error:  # noqa: BLE001 - whatever a poll raises, no drained record may be passed
                 await self._poll_failed(error)
             else:
-                self.retrying = False
+                self.retrying, self._failures = False, 0
                 if records:
                     return records
 
     async def _poll(self, timeout_ms: int, max_records: int | None) -> dict[TopicPartition, list[ConsumerRecord]]:
         if self._batch is not None:
-            log.error("a batch was not finished: it is delivered again")
             self.abandon(wait_for_rebalance=False)
+            raise Unfinished("its handler did not finish a batch: it is delivered again")
         if self._started_epoch != self._epoch:
             await self._start_partitions()
         epoch = self._epoch
@@ -163,7 +171,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         if records:
             self._take(records, positions)
         else:
-            await self._store_idle({tp: at for tp, at in positions.items() if at != self._applied[tp]})
+            await self._store_idle(positions)
         return records
 
     # --- the steps of a poll
@@ -183,7 +191,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
             for partition, offset in seeks.items():
                 self.seek(partition, offset)
             self._expected, self._applied = rows, seeks
-            self._uncommitted = {tp: at for tp, at in seeks.items() if committed[tp] is None}
+            self._uncommitted = {tp: at for tp, at in seeks.items() if committed[tp] != at}
         self._started_epoch = epoch
         await self._commit()
 
@@ -208,22 +216,25 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         return kept
 
     def _take(self, records: dict[TopicPartition, list[ConsumerRecord]], positions: dict[TopicPartition, int]) -> None:
-        moved = {tp: at for tp, at in positions.items() if at != self._applied[tp]}
-        expected = {tp: self._expected[tp] for tp in moved}
+        # Every row is checked, also those that stay: where one of them went back, all did.
         flat = [record for partition in records.values() for record in partition]
-        self._batch = Batch(flat, expected, moved)
+        self._batch = Batch(flat, dict(self._expected), self._moved(positions))
         self._idle.clear()
 
-    async def _store_idle(self, moved: dict[TopicPartition, int]) -> None:
+    def _moved(self, positions: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
+        return {tp: at for tp, at in positions.items() if at != self._applied[tp]}
+
+    async def _store_idle(self, positions: dict[TopicPartition, int]) -> None:
         """No batch is in hand: the positions stand after transaction markers, aborted or compacted records."""
-        if moved:
-            expected = {tp: self._expected[tp] for tp in moved}
+        moved = self._moved(positions)
+        if moved or time.monotonic() - self._checked_at >= CHECK_EVERY:
             try:
-                await self._keeper.store_idle(expected, moved)
+                await self._keeper.store_idle(self._expected, moved)
             except BaseException:
                 self._started_epoch = -1  # evicted, or the database went back: begin again
                 raise
-            self._expected |= {tp: max(at, expected[tp]) for tp, at in moved.items()}
+            self._checked_at = time.monotonic()
+            self._expected |= {tp: max(at, self._expected[tp]) for tp, at in moved.items()}
             self._applied |= moved
             self._uncommitted |= moved
         await self._commit()
@@ -236,7 +247,8 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         elif not isinstance(error, _ONLY_A_REBALANCE):
             self.retrying = not isinstance(error, KafkaError)
             log.warning("poll failed, tried again", error=f"{type(error).__name__}: {error}"[:500])
-            await asyncio.sleep(POLL_BACKOFF)
+            await asyncio.sleep(min(POLL_BACKOFF * 2**self._failures, LONGEST_POLL_BACKOFF))
+            self._failures = min(self._failures + 1, 10)
 
     def _rewind(self) -> None:
         for partition, offset in self._applied.items():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from types import TracebackType
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from events import LICENSE_ADVANCED_TOPIC, PROGRESS_LEVELED_UP_TOPIC
 from service.kafka.cluster import admin_client, read_cluster
@@ -16,29 +18,31 @@ EVENT_TOPICS = (PROGRESS_LEVELED_UP_TOPIC, LICENSE_ADVANCED_TOPIC)
 
 
 class EndOffsets:
-    """Reads high watermarks over a client of its own, without a group; with `read_committed`, last stable offsets."""
+    """Reads high watermarks over clients of its own, without a group; with `read_committed`, last stable offsets."""
 
     def __init__(self, settings: Settings, *, isolation_level: str = "read_uncommitted") -> None:
         self._settings = settings
-        self._client = AIOKafkaConsumer(
-            **connection_options(settings),
-            enable_auto_commit=False,
-            request_timeout_ms=10_000,
-            isolation_level=isolation_level,
-        )
+        self._isolation_level = isolation_level
+        self._open = AsyncExitStack()
 
     async def __aenter__(self) -> EndOffsets:
-        try:
+        async with AsyncExitStack() as opening:  # what is open is closed where the next does not open
+            self._admin: AIOKafkaAdminClient = await opening.enter_async_context(admin_client(self._settings))
+            self._client = AIOKafkaConsumer(
+                **connection_options(self._settings),
+                enable_auto_commit=False,
+                request_timeout_ms=10_000,
+                isolation_level=self._isolation_level,
+            )
+            opening.push_async_callback(self._client.stop)
             await self._client.start()
-        except BaseException:  # a client that did not start holds connections all the same
-            await self._client.stop()
-            raise
+            self._open = opening.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._client.stop()
+        await self._open.aclose()
 
     async def read(self) -> dict[TopicPartition, int]:
         """The end offset of every partition of both topics, on fresh metadata.
@@ -46,8 +50,7 @@ class EndOffsets:
         Raises:
             KafkaError: Kafka does not answer.
         """
-        async with admin_client(self._settings) as admin:
-            cluster = await read_cluster(admin)
+        cluster = await read_cluster(self._admin)
         partitions = [
             TopicPartition(topic, number)
             for topic in EVENT_TOPICS

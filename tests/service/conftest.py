@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from service import watch
+from service.kafka import consumer
 from service.kafka.consumer import LevelConsumer
 from service.settings import Settings
 from tests.laws.scene import Scene
@@ -19,8 +19,9 @@ from tests.laws.tables import empty_tables
 
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gauges and outages are seen in a fraction of a second."""
+    """Gauges, outages and a restored database are seen in a fraction of a second."""
     monkeypatch.setattr(watch, "LOOK_EVERY", 0.2)
+    monkeypatch.setattr(consumer, "CHECK_EVERY", 0.5)
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def log() -> Iterator[list[Any]]:
 
 
 @pytest.fixture
-async def scene(settings: Settings, topics: list[str]) -> AsyncIterator[Scene]:
+async def scene(settings: Settings, topics: list[str]) -> AsyncIterator[Scene]:  # noqa: ARG001 - empty ones
     """Empty topics, empty tables, 200 users, and a model of what is published."""
     async with Scene(settings, 200) as made:
         yield made
@@ -43,16 +44,16 @@ def consumers(monkeypatch: pytest.MonkeyPatch) -> list[LevelConsumer]:
     made: list[LevelConsumer] = []
     subscribe = LevelConsumer.subscribe
 
-    def remember(consumer: LevelConsumer, *arguments: Any, **options: Any) -> None:
-        made.append(consumer)
-        subscribe(consumer, *arguments, **options)
+    def remember(one: LevelConsumer, *arguments: Any, **options: Any) -> None:
+        made.append(one)
+        subscribe(one, *arguments, **options)
 
     monkeypatch.setattr(LevelConsumer, "subscribe", remember)
     return made
 
 
 @pytest.fixture
-async def database(engine: AsyncEngine) -> AsyncEngine:
-    """The test's database with 200 users and not a level."""
+async def database(engine: AsyncEngine, topics: list[str]) -> AsyncEngine:  # noqa: ARG001 - empty ones
+    """Empty topics, and the test's database with 200 users and not a level."""
     await empty_tables(engine)
     return engine

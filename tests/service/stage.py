@@ -7,7 +7,7 @@ import json
 import re
 import urllib.error
 import urllib.request
-from collections import Counter
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -136,9 +136,9 @@ async def metrics(service: Service) -> Metrics:
     return found
 
 
-def since(before: Metrics, after: Metrics) -> Counter[tuple[str, frozenset[tuple[str, str]]]]:
+def since(before: Metrics, after: Metrics) -> Metrics:
     """By how much each sample grew: the counters are the process's, which runs other tests too."""
-    return Counter({key: value - before.get(key, 0) for key, value in after.items()})  # type: ignore[arg-type]
+    return defaultdict(float, {key: value - before.get(key, 0) for key, value in after.items()})
 
 
 def labels(**given: str) -> frozenset[tuple[str, str]]:

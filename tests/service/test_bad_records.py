@@ -33,7 +33,7 @@ def attributes(**changed: bytes | None) -> list[Header]:
     """The headers of a good event; a changed one is named without its `ce_`."""
     given = {"specversion": b"1.0", "type": b"progress.leveled-up.v1", "source": b"/app", "id": b"e1"}
     given["time"] = NOW.isoformat().encode()
-    return [(f"ce_{name}", value) for name, value in (given | changed).items()]  # type: ignore[operator]
+    return [(f"ce_{name}", value) for name, value in (given | changed).items()]
 
 
 def data(user: Any = 1, specialization: Any = "PLAYER", to_level: Any = 2, **more: Any) -> bytes:
@@ -115,7 +115,7 @@ def records() -> list[tuple[Record, str]]:
 
 
 async def test_each_bad_record_is_one_letter_whole_and_once_and_its_neighbours_apply(
-    database: AsyncEngine, settings: Settings, topics: list[str], records: list[tuple[Record, str]]
+    database: AsyncEngine, settings: Settings, records: list[tuple[Record, str]]
 ) -> None:
     """Law 4, every reason; reading all of it again makes no second letter and changes no row."""
     await stage.run(database, REFUSE_THIRTEEN)

@@ -25,9 +25,9 @@ TYPE = "progress.leveled-up.v1"
 async def test_both_topics_are_applied_committed_counted_and_logged(scene: Scene, log: list[Any]) -> None:
     """Laws 1 and 3: tables as the model says; position rows, the group's commits and Kafka's ends are the same."""
     meant = make_load(Load(2000, 100, seed=1, bad=0.01))
-    await scene.publish(meant)
     async with running(scene.settings) as service:
         before = await stage.metrics(service)
+        await scene.publish(meant)
         await stage.caught_up(scene.settings, scene.engine)
         await scene.assert_consistent()
         assert await stage.problems(service) == {}
@@ -74,12 +74,12 @@ def _assert_logged(log: list[Any], meant: list[Meant], letters: int) -> None:
 async def test_a_group_reset_to_the_beginning_replays_everything_and_changes_no_row(scene: Scene) -> None:
     """Laws 1 and 3: every record is decided again; not a timestamp is different, and the positions stay."""
     await scene.publish(make_load(Load(600, 50, seed=2, bad=0.05)))
-    async with running(scene.settings):
+    async with running(scene.settings) as service:
         end = await stage.caught_up(scene.settings, scene.engine)
+        counters = await stage.metrics(service)
     before, moved = await stage.contents(scene.engine), await stage.rows(scene.engine, stage.POSITION_COLUMNS)
     await groups.reset(scene.settings.kafka_bootstrap_servers, scene.settings.kafka_group_id, dict.fromkeys(end, 0))
     async with running(scene.settings) as service:
-        counters = await stage.metrics(service)
         await stage.caught_up(scene.settings, scene.engine)
         assert await stage.contents(scene.engine) == before
         assert await stage.rows(scene.engine, stage.POSITION_COLUMNS) == moved

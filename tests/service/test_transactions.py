@@ -1,0 +1,65 @@
+"""A publisher that uses Kafka's transactions: what it aborted never happened, and no marker holds a position back."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.settings import Settings
+from tests.laws.load import Load, Slot, by_slot, make_load
+from tests.laws.model import ADVANCED, Meant, Model
+from tests.laws.records import MAXIMUM, TOPIC, as_record
+from tests.laws.tables import assert_equal_to
+from tests.service import stage
+from tests.service.stage import running
+
+pytestmark = pytest.mark.real_broker
+ONLY_ABORTED = (TOPIC[ADVANCED], 3)
+
+
+async def test_only_what_was_committed_applies_and_the_ends_are_reached_past_markers(
+    database: AsyncEngine, settings: Settings
+) -> None:
+    """Law 3: a commit and an abort last, and a partition that never held anything but aborted records."""
+    slots = by_slot(make_load(Load(400, 50, seed=3, bad=0.05)))
+    model = Model(MAXIMUM, set(range(1, 201)))
+    async with transactional(settings) as producer, running(settings):
+        for number, (slot, meant) in enumerate(sorted(slots.items())):
+            half = len(meant) // 2
+            for part, commit in ((meant[:half], number % 2 == 1), (meant[half:], number % 2 == 0)):
+                commit = commit and slot != ONLY_ABORTED  # noqa: PLW2901 - one exception
+                await send(producer, slot, part, commit=commit)
+                for one in part if commit else ():
+                    model.apply(one)
+        end = await stage.caught_up(settings, database)
+    assert end[TopicPartition(*ONLY_ABORTED)] == len(slots[ONLY_ABORTED]) + 2  # markers are offsets, too
+    await assert_equal_to(model, database)
+
+
+@asynccontextmanager
+async def transactional(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap_servers, transactional_id=f"levelsync-test-{uuid.uuid4().hex}"
+    )
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+async def send(producer: AIOKafkaProducer, slot: Slot, meant: Sequence[Meant], *, commit: bool) -> None:
+    """One transaction of records to one partition."""
+    await producer.begin_transaction()
+    for record in (as_record(one, -1) for one in meant):
+        options = {"partition": slot[1], "timestamp_ms": record.timestamp, "headers": list(record.headers)}
+        await producer.send_and_wait(record.topic, record.value, record.key, **options)
+    if commit:
+        await producer.commit_transaction()
+    else:
+        await producer.abort_transaction()
