@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -58,7 +58,7 @@ def _check(specialization: str | None, *, every: bool, direction: str | None, le
 
 
 def _direction(given: str | None) -> Direction:
-    return next((known for known in DIRECTIONS if known == given), DIRECTIONS[0])
+    return cast("Direction", given or DIRECTIONS[0])
 
 
 async def _sync_one(

@@ -17,6 +17,7 @@ _ACTIONS = {
     "unknown_specialization": "remove_by_hand",
 }
 _DECIDE = "decide_level"
+_ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
