@@ -26,7 +26,7 @@ up: install  ## PostgreSQL, broker and service in this folder; Ctrl-C stops ever
 
 .PHONY: test
 test: install  ## the tests, on a real broker and a real PostgreSQL (under 8 minutes on 2 cores)
-	$(BIN)/pytest -m 'not soak'
+	$(BIN)/pytest -m 'not soak' -n 3 --dist loadfile
 
 .PHONY: soak
 soak: install  ## the long runs: kills by the twenty, outages of ten minutes, fuzzing (under 25 minutes)
