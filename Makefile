@@ -3,6 +3,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
+# Most tests wait, so three processes share two cores, each with servers of its own. Given servers are not shared.
+WORKERS ?= $(if $(LEVELSYNC_TEST_KAFKA),0,3)
 
 .PHONY: help
 help:  ## list the targets
@@ -26,7 +28,7 @@ up: install  ## PostgreSQL, broker and service in this folder; Ctrl-C stops ever
 
 .PHONY: test
 test: install  ## the tests, on a real broker and a real PostgreSQL (under 8 minutes on 2 cores)
-	$(BIN)/pytest -m 'not soak' -n 3 --dist loadfile
+	$(BIN)/pytest -m 'not soak' -n $(WORKERS) --dist loadfile
 
 .PHONY: soak
 soak: install  ## the long runs: kills by the twenty, outages of ten minutes, fuzzing (under 25 minutes)
