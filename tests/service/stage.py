@@ -7,12 +7,13 @@ import json
 import re
 import urllib.error
 import urllib.request
+import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -155,6 +156,19 @@ async def admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
         yield client
     finally:
         await client.close()
+
+
+@asynccontextmanager
+async def transactional(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
+    """A publisher that uses Kafka's transactions."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap_servers, transactional_id=f"levelsync-test-{uuid.uuid4().hex}"
+    )
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
 
 
 async def delete_records_below(settings: Settings, offsets: Mapping[TopicPartition, int]) -> None:

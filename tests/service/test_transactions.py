@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -28,7 +26,7 @@ async def test_only_what_was_committed_applies_and_the_ends_are_reached_past_mar
     """Law 3: a commit and an abort last, and a partition that never held anything but aborted records."""
     slots = by_slot(make_load(Load(400, 50, seed=3, bad=0.05)))
     model = Model(MAXIMUM, set(range(1, 201)))
-    async with transactional(settings) as producer, running(settings):
+    async with stage.transactional(settings) as producer, running(settings):
         for number, (slot, meant) in enumerate(sorted(slots.items())):
             half = len(meant) // 2
             for part, commit in ((meant[:half], number % 2 == 1), (meant[half:], number % 2 == 0)):
@@ -39,18 +37,6 @@ async def test_only_what_was_committed_applies_and_the_ends_are_reached_past_mar
         end = await stage.caught_up(settings, database)
     assert end[TopicPartition(*ONLY_ABORTED)] == len(slots[ONLY_ABORTED]) + 2  # markers are offsets, too
     await assert_equal_to(model, database)
-
-
-@asynccontextmanager
-async def transactional(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
-    producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap_servers, transactional_id=f"levelsync-test-{uuid.uuid4().hex}"
-    )
-    await producer.start()
-    try:
-        yield producer
-    finally:
-        await producer.stop()
 
 
 async def send(producer: AIOKafkaProducer, slot: Slot, meant: Sequence[Meant], *, commit: bool) -> None:

@@ -1,0 +1,156 @@
+"""Faults of the installation: named and waited out, never a dead letter (law 4, R9b)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.runtime import Service
+from service.settings import Settings, SettingsError
+from tests.infrastructure.levelsync_process import LevelsyncProcess
+from tests.infrastructure.publishing import Record, publish
+from tests.infrastructure.waiting import eventually
+from tests.laws.model import ADVANCED, LEVELED_UP, Meant
+from tests.laws.records import as_record
+from tests.laws.tables import licenses, progress
+from tests.service import stage
+from tests.service.stage import running
+
+NEEDS_VALUES = (
+    "CREATE TYPE mood AS ENUM ('calm', 'wild')",
+    "ALTER TABLE user_licenses ADD COLUMN mood mood NOT NULL, ADD COLUMN tags text[] NOT NULL",
+    'ALTER TABLE user_licenses ADD COLUMN extra jsonb NOT NULL, ADD COLUMN "the Date" date NOT NULL',
+    "ALTER TABLE specialization_progress ADD COLUMN club_id bigint NOT NULL, ADD COLUMN rate numeric(5, 2) NOT NULL",
+)
+LICENSE_DEFAULTS = {"mood": "wild", "tags": ["a", 'b"{}'], "extra": {"n": [1, None]}, "the Date": "2026-02-28"}
+PROGRESS_DEFAULTS = {"club_id": 2**40, "rate": 1.25}
+
+
+def rises(users: int, kind: str = LEVELED_UP, level: int = 3) -> list[Record]:
+    """One good event for each of the first users."""
+    now = datetime.now(UTC)
+    meant = [Meant(kind, user, "PLAYER", level, now, "/test", f"e{user}") for user in range(1, users + 1)]
+    made = [as_record(one, -1) for one in meant]
+    return [Record(one.topic, one.key, one.value, one.headers, one.timestamp) for one in made]
+
+
+async def one_batch(settings: Settings, records: list[Record]) -> None:
+    """Publish records that are read together: one batch of one partition."""
+    together = [record._replace(partition=0) for record in records]
+    await publish(settings.kafka_bootstrap_servers, together, linger_ms=300)
+
+
+async def test_serve_names_the_columns_that_nobody_fills_and_leaves_with_two(
+    database: AsyncEngine, settings: Settings, levelsync_process: Callable[..., LevelsyncProcess]
+) -> None:
+    """R9b: table, column and variable are in the message."""
+    await stage.run(database, *NEEDS_VALUES)
+    some = settings.model_copy(update={"license_defaults": {"mood": "calm", "tags": []}})
+    process = levelsync_process(some, ("serve", "--roles", "apply"))
+    await process.start(ready=False)
+    assert await process.wait() == 2
+    for named in ("user_licenses.extra", "user_licenses.the Date", "specialization_progress.club_id"):
+        assert named in process.output
+    assert "LEVELSYNC_LICENSE_DEFAULTS" in process.output
+    assert "LEVELSYNC_PROGRESS_DEFAULTS" in process.output
+    assert "user_licenses.mood" not in process.output
+    with pytest.raises(SettingsError, match="extra"):
+        async with running(some):
+            pass
+
+
+async def test_columns_of_any_type_get_their_values_from_the_settings(
+    database: AsyncEngine, settings: Settings
+) -> None:
+    """R9b: PostgreSQL itself reads each value: an enum, an array, JSON, a date, numbers."""
+    await stage.run(database, *NEEDS_VALUES)
+    given = {"license_defaults": LICENSE_DEFAULTS, "progress_defaults": PROGRESS_DEFAULTS}
+    await publish(settings.kafka_bootstrap_servers, rises(2) + rises(2, ADVANCED))
+    async with running(settings.model_copy(update=given)):
+        await eventually(lambda: _applied(database, 2, 2))
+    found = await stage.rows(database, 'SELECT mood::text, tags, extra, "the Date"::text FROM user_licenses')
+    assert found == [tuple(LICENSE_DEFAULTS.values())] * 2
+    found = await stage.rows(database, "SELECT club_id, rate::float FROM specialization_progress")
+    assert found == [tuple(PROGRESS_DEFAULTS.values())] * 2
+
+
+@dataclass(frozen=True)
+class Fault:
+    """How the installation breaks while the service runs, what has to be said of it, and how it is repaired."""
+
+    broken: tuple[str, ...]
+    named: tuple[str, ...]
+    repaired: str
+    cause: str = "installation"
+
+
+NOT_NULL = Fault(
+    (
+        "ALTER TABLE user_licenses ADD COLUMN club text NOT NULL DEFAULT ''",
+        "ALTER TABLE user_licenses ALTER COLUMN club DROP DEFAULT",
+    ),
+    ("club", "not-null"),
+    "ALTER TABLE user_licenses ALTER COLUMN club SET DEFAULT 'none'",
+)
+REFUSES_ALL = Fault(
+    ("ALTER TABLE user_licenses ADD CONSTRAINT nobody CHECK (current_level < 0) NOT VALID",),
+    ("nobody", "20 users in a row"),
+    "ALTER TABLE user_licenses DROP CONSTRAINT nobody",
+)
+ANOTHER_KEY = Fault(
+    ("CREATE UNIQUE INDEX one_a_level ON user_licenses (current_level)",),
+    ("one_a_level",),
+    "DROP INDEX one_a_level",
+    "conflict",
+)
+NO_CURRICULUM = Fault(
+    ("CREATE TABLE kept AS TABLE specializations", "DELETE FROM specializations"),
+    ("specializations is empty",),
+    "INSERT INTO specializations SELECT * FROM kept",
+)
+
+
+@pytest.mark.real_broker
+@pytest.mark.parametrize("fault", [NOT_NULL, REFUSES_ALL, ANOTHER_KEY, NO_CURRICULUM], ids=lambda f: f.named[0])
+async def test_a_fault_of_the_installation_is_named_and_retried_until_it_is_repaired(
+    database: AsyncEngine, settings: Settings, log: list[Any], fault: Fault
+) -> None:
+    """Law 4: 23502, one refusal for twenty users, 23505 on somebody else's key, an empty curriculum: no dead letter."""
+    async with running(settings) as service:
+        await stage.caught_up(settings, database)
+        await stage.run(database, *fault.broken)
+        await one_batch(settings, rises(40))
+        await eventually(lambda: _named(service, fault))
+        assert (await stage.get(service, "/livez"))[0] == 200
+        await asyncio.sleep(1)  # time enough for a hot loop
+        await eventually(lambda: _retries(log) >= 3)
+        assert _retries(log) < 30
+        assert await stage.count(database, "levelsync.dead_letters") == 0
+        await stage.run(database, fault.repaired)
+        await eventually(lambda: _applied(database, 40, 0))
+        await stage.caught_up(settings, database)
+        assert await stage.problems(service) == {}
+        assert await stage.count(database, "levelsync.dead_letters") == 0
+    assert {line["cause"] for line in log if line["event"] == "batch is retried"} == {fault.cause}
+    assert not Counter(line["event"] for line in log)["dead letter"]
+
+
+async def _named(service: Service, fault: Fault) -> bool:
+    said = json.dumps((await stage.problems(service)).get("appliers", []))
+    return all(word in said for word in fault.named)
+
+
+def _retries(log: list[Any]) -> int:
+    return sum(line["event"] == "batch is retried" for line in log)
+
+
+async def _applied(engine: AsyncEngine, of_licenses: int, of_progress: int) -> bool:
+    return (len(await licenses(engine)), len(await progress(engine))) == (of_licenses, of_progress)

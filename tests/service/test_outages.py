@@ -1,0 +1,104 @@
+"""PostgreSQL away, then Kafka, under a trickle of events; the ten-minute versions are in the soak."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from pydantic import SecretStr
+
+from service.runtime import Service
+from service.settings import Settings
+from tests.infrastructure import template
+from tests.infrastructure.servers import Kafka, Postgres
+from tests.infrastructure.waiting import eventually
+from tests.laws.load import Load, by_slot, make_load
+from tests.laws.model import Meant
+from tests.laws.records import as_record
+from tests.laws.scene import Scene
+from tests.service import stage
+from tests.service.stage import running
+
+pytestmark = pytest.mark.real_broker
+POSTGRES_AWAY, KAFKA_AWAY = 10.0, 15.0
+BACK_WITHIN = 10.0
+EVENTS_A_SECOND = 50
+
+
+@pytest.fixture
+async def settings(own_postgres: Postgres, settings: Settings) -> Settings:
+    """The service's database is on a server of the test's own."""
+    url = own_postgres.url_of(await template.make_template(own_postgres))
+    return settings.model_copy(update={"database_url": SecretStr(url)})
+
+
+async def test_outages_lose_nothing_make_no_dead_letter_and_end_by_themselves(
+    scene: Scene, own_postgres: Postgres, kafka: Kafka, log: list[Any]
+) -> None:
+    """Law 4: /readyz says 503 and why meanwhile, /livez 200; seconds after the fault everything goes on."""
+    if not kafka.can_restart:
+        pytest.skip("the broker is not ours to stop")
+    async with running(scene.settings) as service:
+        async with trickle(scene, make_load(Load(5000, 100, seed=16))):
+            await scene.wait_applied(20)
+            await _away(service, own_postgres, POSTGRES_AWAY, "postgresql")
+            await scene.engine.dispose()  # of the test's own connections to the server that was
+            await scene.wait_applied(scene.published, BACK_WITHIN)
+            await _away(service, kafka, KAFKA_AWAY, "kafka")
+            await scene.wait_applied(scene.published, BACK_WITHIN)
+        await scene.assert_ended()
+        await stage.caught_up(scene.settings, scene.engine)
+    assert not [line for line in log if line["event"] == "dead letter"]
+    assert any(line["event"] == "batch is retried" and line["cause"] == "database_unavailable" for line in log)
+
+
+async def _away(service: Service, server: Kafka | Postgres, seconds: float, component: str) -> None:
+    """Stop a server, see what the service says of it, and start it again."""
+    await server.stop()
+    gone = asyncio.create_task(asyncio.sleep(seconds))
+    await eventually(lambda: _says(service, component))
+    assert (await stage.get(service, "/livez"))[0] == 200
+    await gone
+    assert (await stage.get(service, "/livez"))[0] == 200
+    assert await _says(service, component)
+    await server.start()
+    await eventually(lambda: _is_well(service), BACK_WITHIN)
+
+
+async def _says(service: Service, component: str) -> bool:
+    return bool((await stage.problems(service)).get(component))
+
+
+async def _is_well(service: Service) -> bool:
+    return not await stage.problems(service)
+
+
+@contextlib.asynccontextmanager
+async def trickle(scene: Scene, meant: list[Meant]) -> AsyncIterator[None]:
+    """Publish slowly, each record once and in order, whatever becomes of the broker; at the end Kafka has them all."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=scene.settings.kafka_bootstrap_servers, enable_idempotence=True, request_timeout_ms=60_000
+    )
+    await producer.start()
+    sending = asyncio.create_task(_send(producer, scene, meant))
+    try:
+        yield
+    finally:
+        sending.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sending
+        await producer.stop()  # sends what waits
+
+
+async def _send(producer: AIOKafkaProducer, scene: Scene, meant: list[Meant]) -> None:
+    for one in meant:
+        (slot,) = by_slot([one])
+        record = as_record(one, -1)
+        scene.slots.setdefault(slot, []).append(one)
+        options = {"partition": slot[1], "timestamp_ms": record.timestamp, "headers": list(record.headers)}
+        await asyncio.shield(producer.send(record.topic, record.value, record.key, **options))
+        await asyncio.sleep(1 / EVENTS_A_SECOND)

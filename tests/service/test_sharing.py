@@ -1,0 +1,106 @@
+"""Two processes of one group: the service is here twice, as two objects that share nothing but Kafka and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.kafka import consumer
+from service.kafka.consumer import LevelConsumer
+from service.settings import Settings
+from tests.infrastructure.publishing import Record, publish
+from tests.infrastructure.waiting import eventually
+from tests.laws.load import Load, make_load
+from tests.laws.model import LEVELED_UP, Meant, Model
+from tests.laws.records import MAXIMUM, as_record
+from tests.laws.scene import Scene
+from tests.laws.tables import assert_equal_to
+from tests.service import stage
+from tests.service.stage import running
+
+pytestmark = pytest.mark.real_broker
+_WAITING = """
+    SELECT count(*) FROM pg_stat_activity
+     WHERE datname = current_database() AND application_name = 'levelsync' AND wait_event_type = 'Lock'
+"""
+
+
+async def test_two_services_share_the_partitions_and_one_may_leave_in_the_middle(
+    scene: Scene, consumers: list[LevelConsumer]
+) -> None:
+    """Laws 1 and 3: whoever applies what, the tables and the history are the model's."""
+    settings = scene.settings.model_copy(update={"batch_max_records": 50})
+    await scene.publish(make_load(Load(1000, 100, seed=12, bad=0.01), "a"))
+    async with running(settings):
+        async with running(settings):
+            await eventually(lambda: _each_has_one(consumers))
+            await scene.publish(make_load(Load(4000, 100, seed=13, bad=0.01), "b"))
+            await scene.wait_applied(2000)
+        assert await scene.applied() < scene.published
+        await scene.publish(make_load(Load(500, 100, seed=14), "c"))
+        await scene.assert_ended()
+        await stage.caught_up(settings, scene.engine)
+
+
+def _each_has_one(consumers: list[LevelConsumer]) -> bool:
+    """Eight consumers, eight partitions."""
+    return [len(one.assignment()) for one in consumers] == [1] * 8
+
+
+async def test_a_consumer_that_was_evicted_and_still_writes_does_no_harm(
+    database: AsyncEngine, settings: Settings, log: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law 3: its transaction commits after the group gave its partitions away; the others wait, see it, and go on."""
+    monkeypatch.setattr(consumer, "DRAIN_TIMEOUT", 0.2)
+    monkeypatch.setattr(consumer, "EVICTION_WAIT", 0.5)
+    model = Model(MAXIMUM, set(range(1, 201)))
+    await _rise(settings, model, 1)
+    async with running(settings):
+        await stage.caught_up(settings, database)
+        async with _locked(database, "public.user_licenses"):
+            await _rise(settings, model, 2)
+            await eventually(lambda: _waiting(database, 2))
+            second = running(settings)
+            await second.__aenter__()
+            await _rise(settings, model, 3)
+            await eventually(lambda: _waiting(database, 3))  # the new owners wait for the position rows
+        try:
+            await stage.caught_up(settings, database)
+        finally:
+            await second.__aexit__(None, None, None)
+    await assert_equal_to(model, database)
+    said = {line["event"] for line in log}
+    assert {"partitions given away with a batch in hand", "batch given up: its partitions have another owner"} <= said
+
+
+async def _rise(settings: Settings, model: Model, level: int) -> None:
+    """Twelve users rise, three of them in each partition."""
+    meant = [
+        Meant(LEVELED_UP, user, "PLAYER", level, datetime.now(UTC), "/test", f"{user}-{level}") for user in range(1, 13)
+    ]
+    for one in meant:
+        model.apply(one)
+    records = [as_record(one, -1) for one in meant]
+    await publish(
+        settings.kafka_bootstrap_servers,
+        [Record(r.topic, r.key, r.value, r.headers, r.timestamp, i % 4) for i, r in enumerate(records)],
+    )
+
+
+@asynccontextmanager
+async def _locked(engine: AsyncEngine, table: str) -> AsyncIterator[None]:
+    """Every row of a table is locked by somebody else."""
+    async with engine.begin() as conn:
+        await conn.execute(text(f"SELECT 1 FROM {table} FOR UPDATE"))
+        yield
+
+
+async def _waiting(engine: AsyncEngine, transactions: int) -> bool:
+    (found,) = await stage.rows(engine, _WAITING)
+    return bool(found[0] >= transactions)

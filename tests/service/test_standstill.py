@@ -1,0 +1,135 @@
+"""A consumer that stands still for no reason ends the process; a bug of ours never passes a record (law 4)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service import watch
+from service.apply.decode import decode
+from service.apply.positions import after
+from service.kafka import consumer
+from service.kafka.consumer import LevelConsumer
+from service.runtime import Service
+from service.settings import Settings
+from service.watch import Stalled
+from tests.infrastructure.publishing import Record, publish
+from tests.infrastructure.waiting import eventually
+from tests.laws.load import Load, make_load
+from tests.laws.model import LEVELED_UP, Meant
+from tests.laws.records import as_record
+from tests.laws.scene import Scene
+from tests.laws.tables import licenses
+from tests.service import stage
+from tests.service.stage import TOPICS, running
+
+PARTITION = TopicPartition(TOPICS[0], 0)
+
+
+def rise() -> Record:
+    made = as_record(Meant(LEVELED_UP, 1, "PLAYER", 3, datetime.now(UTC), "/test", "e1"), -1)
+    return Record(made.topic, made.key, made.value, made.headers, made.timestamp, PARTITION.partition)
+
+
+@pytest.mark.real_broker
+async def test_a_consumer_that_stands_still_with_lag_ends_the_service_and_says_where(
+    database: AsyncEngine, settings: Settings, consumers: list[LevelConsumer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/livez fails, the service ends with `Stalled`; a standstill without lag is none."""
+    monkeypatch.setattr(watch, "STALL_SECONDS", 1.0)
+    async with running(settings) as service:
+        await stage.caught_up(settings, database)
+        (stuck,) = [one for one in consumers if PARTITION in one.assignment()]
+        stuck.pause(*stuck.assignment())
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(service.ended(), 1.5)  # longer than STALL_SECONDS, but nothing to do
+        await publish(settings.kafka_bootstrap_servers, [rise()])
+        with pytest.raises(Stalled, match=r"progress\.leveled-up-0 at 0 of 1"):
+            await asyncio.wait_for(service.ended(), 10)
+        status, body = await stage.get(service, "/livez")
+        assert status == 503
+        assert "progress.leveled-up-0 at 0 of 1" in json.loads(body)["reason"]
+        assert (await stage.get(service, "/readyz"))[0] == 503
+
+
+@pytest.mark.real_broker
+async def test_a_publishers_open_transaction_is_no_standstill(
+    database: AsyncEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A consumer of committed records waits for its end, and rightly so."""
+    monkeypatch.setattr(watch, "STALL_SECONDS", 0.5)
+    async with running(settings) as service, stage.transactional(settings) as producer:
+        await stage.caught_up(settings, database)
+        await producer.begin_transaction()
+        record = rise()
+        await producer.send_and_wait(
+            record.topic, record.value, record.key, partition=record.partition, headers=list(record.headers)
+        )
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(service.ended(), 2)
+        await producer.commit_transaction()
+        await eventually(lambda: _has_level(database))
+
+
+async def _has_level(database: AsyncEngine) -> bool:
+    return await licenses(database) == {(1, "PLAYER"): 3}
+
+
+class OnceInAWhile:
+    """Raises what nobody expects at every call but each third."""
+
+    def __init__(self, real: Any) -> None:
+        self.real = real
+        self.calls = 0
+
+    def __call__(self, *arguments: Any) -> Any:
+        self.calls += 1
+        if self.calls % 3:
+            raise RuntimeError("a bug")
+        return self.real(*arguments)
+
+
+@pytest.mark.real_broker
+async def test_an_unknown_exception_is_retried_and_passes_no_record(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, log: list[Any]
+) -> None:
+    """In decoding or in applying: named in /readyz and in the log, counted, and then applied."""
+    monkeypatch.setattr("service.apply.events.decode", OnceInAWhile(decode))
+    await scene.publish(make_load(Load(300, 50, seed=17, bad=0.05)))
+    async with running(scene.settings) as service:
+        before = await stage.metrics(service)
+        await eventually(lambda: _names(service, "a bug"))
+        await scene.assert_ended()
+        await stage.caught_up(scene.settings, scene.engine)
+        await eventually(lambda: _is_well(service))
+        counted = stage.since(before, await stage.metrics(service))
+    assert counted["levelsync_retries_total", stage.labels(cause="installation")] > 0
+    assert {line["bug"] for line in log if line["event"] == "batch is retried"} == {"RuntimeError"}
+
+
+@pytest.mark.real_broker
+async def test_a_handler_that_fails_outside_of_the_retries_gets_its_batch_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, log: list[Any]
+) -> None:
+    """FastStream swallows what a handler raises: the consumer sees that the batch was not finished."""
+    monkeypatch.setattr(consumer, "POLL_BACKOFF", 0.1)
+    monkeypatch.setattr("service.apply.subscriber.after", OnceInAWhile(after))
+    await scene.publish(make_load(Load(300, 50, seed=18, bad=0.05)))
+    async with running(scene.settings):
+        await scene.assert_ended()
+        await stage.caught_up(scene.settings, scene.engine)
+    assert any("Unfinished" in line.get("error", "") for line in log)
+
+
+async def _names(service: Service, words: str) -> bool:
+    return words in json.dumps(await stage.problems(service))
+
+
+async def _is_well(service: Service) -> bool:
+    return not await stage.problems(service)
