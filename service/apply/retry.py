@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 import structlog
-from tenacity import AsyncRetrying, RetryCallState, retry_if_not_exception_type, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from service import metrics
 from service.apply.positions import DatabaseWentBack, Evicted
@@ -42,7 +42,7 @@ async def until_applied(attempt: Callable[[], Awaitable[T]], owner: Owner, healt
     """
     retrying = AsyncRetrying(
         wait=wait_random_exponential(multiplier=0.1, max=LONGEST_WAIT),
-        retry=retry_if_not_exception_type((Evicted, DatabaseWentBack, GivenUp)),
+        retry=retry_if_exception(_may_pass),
         before_sleep=lambda state: _note(state, owner, health),
         reraise=True,
     )
@@ -51,6 +51,11 @@ async def until_applied(attempt: Callable[[], Awaitable[T]], owner: Owner, healt
     finally:
         owner.retrying = False
         health.clear("appliers", owner)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """tenacity catches cancellation like any error; retried, it would keep the process from leaving."""
+    return isinstance(error, Exception) and not isinstance(error, Evicted | DatabaseWentBack | GivenUp)
 
 
 async def _while_owned(attempt: Callable[[], Awaitable[T]], owner: Owner) -> T:
