@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -136,18 +137,20 @@ async def _serve(settings: Settings, roles: frozenset[str]) -> int:
     ended = asyncio.create_task(service.ended())
     await asyncio.wait({stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
     log.info("stopping", reason="signal" if stop.is_set() else "see the next line")
-    await _leave_in_time(service)
+    clean = await _stopped_in_time(service)
     stopped.cancel()
-    return _exit_code(ended)
+    code = _exit_code(ended)
+    if not clean:
+        os._exit(code)  # what hangs (a rollback in a silent database) takes a cancellation as late as anything else
+    return code
 
 
-async def _leave_in_time(service: Service) -> None:
-    """aiokafka's stop can hang: the bound is ours."""
-    try:
-        async with asyncio.timeout(STOP_TIMEOUT):
-            await service.__aexit__(None, None, None)
-    except TimeoutError:
+async def _stopped_in_time(service: Service) -> bool:
+    """aiokafka's stop can hang, and so can a connection to PostgreSQL: the bound is ours."""
+    _, late = await asyncio.wait({asyncio.create_task(service.__aexit__(None, None, None))}, timeout=STOP_TIMEOUT)
+    if late:
         log.warning("left without a clean stop: nothing is lost, the group takes over after its session timeout")
+    return not late
 
 
 def _exit_code(ended: asyncio.Task[None]) -> int:
