@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from service.settings import Settings
+from service.settings import PREFIX, Settings, SettingsError
 
 # Bounds on one statement and on waiting for one lock: a fault that passes is retried (law 4), so a short bound only
 # means an earlier retry. The connection's time zone makes aware times land as UTC in the application's naive columns.
@@ -22,8 +23,16 @@ _SERVER_SETTINGS = {
 
 
 def database_url(settings: Settings) -> URL:
-    """The configured URL with the asyncpg driver, whatever driver suffix it was written with."""
-    return make_url(settings.database_url.get_secret_value()).set(drivername="postgresql+asyncpg")
+    """The configured URL with the asyncpg driver, whatever driver suffix it was written with.
+
+    Raises:
+        SettingsError: it cannot be taken apart. What is wrong with it is not quoted: it may be a part of the password.
+    """
+    try:
+        return make_url(settings.database_url.get_secret_value()).set(drivername="postgresql+asyncpg")
+    except (ValueError, ArgumentError):
+        form = "postgresql://user:password@host:port/database, with % codes for special characters"
+        raise SettingsError(f"{PREFIX}DATABASE_URL: must be {form}") from None
 
 
 def make_engine(settings: Settings, *, pool_size: int = 10, **overrides: Any) -> AsyncEngine:
