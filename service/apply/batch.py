@@ -15,7 +15,7 @@ from service.apply import dead_letters, positions, targets
 from service.apply.decide import decide
 from service.apply.outcomes import DeadLetter, LevelEvent, Outcome
 from service.apply.positions import Positions
-from service.apply.refusals import Refusals
+from service.apply.refusals import Refusals, RefusedAll
 from service.apply.screen import screen
 from service.apply.targets import Target
 from service.database.faults import DecideAgain, InstallationFault, Kind, read_fault
@@ -49,6 +49,8 @@ class Applier:
     target: Target
     apply_since: datetime | None = None
     refusals: Refusals = field(default_factory=Refusals)
+    refused_all: bool = False
+    """Whether the database refused everybody when this batch was tried last."""
 
     async def apply(self, batch: Batch, decoded: Sequence[LevelEvent | DeadLetter]) -> Applied:
         """Apply one batch in one transaction; nothing of it stands when this raises.
@@ -73,10 +75,24 @@ class Applier:
             if not deferred:
                 await conn.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
             await positions.lock_and_check(conn, batch.expected)
-            applied = await self._effects(conn, decoded, refusals)
+            applied = await self._effects_or_fault(conn, decoded, refusals)
             await dead_letters.keep(conn, batch.records, applied.letters)
             await positions.store(conn, batch.positions)
-        self.refusals = refusals
+        self.refusals, self.refused_all = refusals, False
+        return applied
+
+    async def _effects_or_fault(
+        self, conn: AsyncConnection, decoded: Sequence[LevelEvent | DeadLetter], refusals: Refusals
+    ) -> Applied:
+        """As `_effects`; where a fault is repaired in the middle of an attempt, its first refusals do not count."""
+        try:
+            applied = await self._effects(conn, decoded, refusals)
+        except RefusedAll:
+            self.refused_all = True
+            raise
+        if self.refused_all and any(letter.reason is Reason.REFUSED_BY_DATABASE for letter in applied.letters):
+            self.refused_all = False
+            raise InstallationFault("the database refuses less than a moment ago: decided again")
         return applied
 
     async def _effects(

@@ -9,6 +9,10 @@ from service.database.faults import Fault, InstallationFault
 REFUSALS_IN_A_ROW = 20
 
 
+class RefusedAll(InstallationFault):
+    """The records of twenty users in a row were refused for the same reason."""
+
+
 @dataclass(slots=True)
 class Refusals:
     """The users whose records the database refused in a row for one reason (SQLSTATE and constraint)."""
@@ -24,14 +28,14 @@ class Refusals:
         """Count one refusal.
 
         Raises:
-            InstallationFault: the records of twenty users in a row were refused for the same reason.
+            RefusedAll: it is the twentieth user's in a row.
         """
         why = (fault.sqlstate, fault.constraint)
         if why != self.why:
             self.why, self.users = why, set()
         self.users = self.users | {user_id}
         if len(self.users) >= REFUSALS_IN_A_ROW:
-            raise InstallationFault(
+            raise RefusedAll(
                 f"PostgreSQL refused the records of {len(self.users)} users in a row (SQLSTATE {fault.sqlstate}"
                 f"{', constraint ' + fault.constraint if fault.constraint else ''}): {fault.message}"
             )

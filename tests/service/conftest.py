@@ -29,6 +29,8 @@ def log() -> Iterator[list[Any]]:
     """What the service logs, line by line."""
     with capture_logs() as lines:
         yield lines
+    for line in lines:
+        print(line)  # noqa: T201 - pytest shows it for a test that failed
 
 
 @pytest.fixture

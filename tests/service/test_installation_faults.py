@@ -125,7 +125,7 @@ async def test_a_fault_of_the_installation_is_named_and_retried_until_it_is_repa
 ) -> None:
     """Law 4: 23502, one refusal for twenty users, 23505 on somebody else's key, an empty curriculum: no dead letter."""
     async with running(settings) as service:
-        await stage.caught_up(settings, database)
+        end = await stage.caught_up(settings, database)
         await stage.run(database, *fault.broken)
         await one_batch(settings, rises(40))
         await eventually(lambda: _named(service, fault))
@@ -133,6 +133,7 @@ async def test_a_fault_of_the_installation_is_named_and_retried_until_it_is_repa
         await asyncio.sleep(1)  # time enough for a hot loop
         await eventually(lambda: _retries(log) >= 3)
         assert _retries(log) < 30
+        assert await stage.committed(settings) == await stage.applied(database) == dict.fromkeys(end, 0)
         assert await stage.count(database, "levelsync.dead_letters") == 0
         await stage.run(database, fault.repaired)
         await eventually(lambda: _applied(database, 40, 0))

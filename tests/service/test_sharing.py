@@ -17,10 +17,10 @@ from service.settings import Settings
 from tests.infrastructure.publishing import Record, publish
 from tests.infrastructure.waiting import eventually
 from tests.laws.load import Load, make_load
-from tests.laws.model import LEVELED_UP, Meant, Model
+from tests.laws.model import ADVANCED, LEVELED_UP, Meant, Model
 from tests.laws.records import MAXIMUM, as_record
 from tests.laws.scene import Scene
-from tests.laws.tables import assert_equal_to
+from tests.laws.tables import assert_equal_to, history, licenses, progress
 from tests.service import stage
 from tests.service.stage import running
 
@@ -29,6 +29,12 @@ _WAITING = """
     SELECT count(*) FROM pg_stat_activity
      WHERE datname = current_database() AND application_name = 'levelsync' AND wait_event_type = 'Lock'
 """
+
+_LICENSE = """
+    INSERT INTO user_licenses (user_id, specialization_type, current_level, max_achieved_level, started_at)
+    VALUES (1, 'PLAYER', 2, 2, now())
+"""
+_PROGRESS = "INSERT INTO specialization_progress (student_id, specialization_id, current_level) VALUES (1, 'PLAYER', 2)"
 
 
 async def test_two_services_share_the_partitions_and_one_may_leave_in_the_middle(
@@ -79,17 +85,40 @@ async def test_a_consumer_that_was_evicted_and_still_writes_does_no_harm(
     assert {"partitions given away with a batch in hand", "batch given up: its partitions have another owner"} <= said
 
 
+async def test_a_row_that_the_application_makes_meanwhile_is_decided_again(
+    database: AsyncEngine, settings: Settings
+) -> None:
+    """Law 1: an insert that meets a conflict never means that the event is skipped; the history tells both levels."""
+    async with running(settings):
+        await stage.caught_up(settings, database)
+        async with database.begin() as application:
+            await application.execute(text(_LICENSE))
+            await application.execute(text(_PROGRESS))
+            await _publish(settings, [_meant(LEVELED_UP, 1, 3), _meant(ADVANCED, 1, 3)])
+            await eventually(lambda: _waiting(database, 2))
+        await stage.caught_up(settings, database)
+    assert await licenses(database) == await progress(database) == {(1, "PLAYER"): 3}
+    assert [row[:3] for row in await history(database)] == [((1, "PLAYER"), 2, 3)]
+
+
 async def _rise(settings: Settings, model: Model, level: int) -> None:
     """Twelve users rise, three of them in each partition."""
-    meant = [
-        Meant(LEVELED_UP, user, "PLAYER", level, datetime.now(UTC), "/test", f"{user}-{level}") for user in range(1, 13)
-    ]
+    meant = [_meant(LEVELED_UP, user, level) for user in range(1, 13)]
     for one in meant:
         model.apply(one)
-    records = [as_record(one, -1) for one in meant]
+    await _publish(settings, meant)
+
+
+def _meant(kind: str, user: int, level: int) -> Meant:
+    return Meant(kind, user, "PLAYER", level, datetime.now(UTC), "/test", f"{user}-{level}")
+
+
+async def _publish(settings: Settings, meant: list[Meant]) -> None:
+    """A user's partition is the rest of its id by four."""
+    records = [(as_record(one, -1), one.user % 4) for one in meant]
     await publish(
         settings.kafka_bootstrap_servers,
-        [Record(r.topic, r.key, r.value, r.headers, r.timestamp, i % 4) for i, r in enumerate(records)],
+        [Record(r.topic, r.key, r.value, r.headers, r.timestamp, partition) for r, partition in records],
     )
 
 

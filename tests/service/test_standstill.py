@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import CorruptRecordException
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service import watch
@@ -125,6 +127,33 @@ async def test_a_handler_that_fails_outside_of_the_retries_gets_its_batch_again(
         await scene.assert_ended()
         await stage.caught_up(scene.settings, scene.engine)
     assert any("Unfinished" in line.get("error", "") for line in log)
+
+
+@pytest.mark.real_broker
+async def test_a_poll_that_fails_with_records_in_its_hands_passes_none_of_them(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, log: list[Any]
+) -> None:
+    """A codec or a checksum fails after other partitions were drained: all of them are read again."""
+    monkeypatch.setattr(consumer, "POLL_BACKOFF", 0.1)
+    monkeypatch.setattr(AIOKafkaConsumer, "getmany", _failing_at_times(AIOKafkaConsumer.getmany))
+    await scene.publish(make_load(Load(600, 50, seed=19, bad=0.05)))
+    async with running(scene.settings.model_copy(update={"batch_max_records": 50})):
+        await scene.assert_ended()
+        await stage.caught_up(scene.settings, scene.engine)
+    assert any("CorruptRecordException" in line.get("error", "") for line in log)
+
+
+def _failing_at_times(getmany: Any) -> Any:
+    """Every second poll that has records loses them, as aiokafka's own does."""
+    polls = count()
+
+    async def poll(self: Any, *arguments: Any, **options: Any) -> Any:
+        records = await getmany(self, *arguments, **options)
+        if records and next(polls) % 2 == 0:
+            raise CorruptRecordException("a checksum")
+        return records
+
+    return poll
 
 
 async def _names(service: Service, words: str) -> bool:
