@@ -43,5 +43,5 @@ async def test_any_life_ends_in_the_models_tables(
 async def test_a_long_life_ends_in_the_models_tables(
     settings: Settings, postgres: Postgres, levelsync_process: Make
 ) -> None:
-    """The same for eighty episodes and more records."""
-    await live(settings, postgres, levelsync_process, rounds=10, records=8_000)
+    """The same for thirty-two episodes and more records."""
+    await live(settings, postgres, levelsync_process, rounds=4, records=4_000)
