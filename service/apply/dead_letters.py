@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.apply import sql
 from service.apply.outcomes import DeadLetter
+from service.kafka.records import NAME_ERRORS
 
 Records = Sequence[ConsumerRecord]
 
@@ -38,20 +39,23 @@ async def keep(conn: AsyncConnection, records: Records, letters: Sequence[DeadLe
 
 
 def header_as_json(name: str, value: bytes | None) -> dict[str, Any]:
-    """One header: ``value`` as text, or ``base64`` where it is no text that PostgreSQL's JSON can hold."""
-    if "\0" in name:
-        return {"key_base64": base64.b64encode(name.encode()).decode()} | _value_as_json(value)
-    return {"key": name} | _value_as_json(value)
+    """One header: ``key`` and ``value`` as text, or in base64 where it is no text that PostgreSQL's JSON can hold."""
+    raw = name.encode(errors=NAME_ERRORS)
+    key = {"key": name} if _is_text(raw) else {"key_base64": base64.b64encode(raw).decode()}
+    return key | _value_as_json(value)
 
 
 def _value_as_json(value: bytes | None) -> dict[str, str | None]:
     if value is None:
         return {"value": None}
+    return {"value": value.decode()} if _is_text(value) else {"base64": base64.b64encode(value).decode()}
+
+
+def _is_text(raw: bytes) -> bool:
     try:
-        text = value.decode()
+        return "\0" not in raw.decode()
     except UnicodeDecodeError:
-        text = "\0"
-    return {"value": text} if "\0" not in text else {"base64": base64.b64encode(value).decode()}
+        return False
 
 
 def _storable(detail: str) -> str:

@@ -1,0 +1,72 @@
+"""Reading records whose header names are not UTF-8: aiokafka raises on one, and would stand still there for ever.
+
+Kafka's clients in C and what is built on them send any bytes as a header's name, and brokers keep them (law 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.memory_records import _MemoryRecordsPy
+
+NAME_ERRORS = "surrogateescape"
+"""How a name that is not UTF-8 becomes text, and back to the same bytes."""
+
+
+def read_any_header_name() -> None:
+    """Let every consumer of this process read such records; those without one are read by aiokafka's compiled code.
+
+    Raises:
+        RuntimeError: this aiokafka reads records differently.
+    """
+    if not hasattr(fetcher, "MemoryRecords"):
+        raise RuntimeError("this aiokafka reads records differently: see service/kafka/records.py")
+    fetcher.MemoryRecords = _Records
+
+
+class _Records(_MemoryRecordsPy):  # type: ignore[misc]  # aiokafka ships no types, and has no other place for it
+    """The batches of one answer to a fetch."""
+
+    def next_batch(self) -> Any:
+        raw, batch = self._next_slice, super().next_batch()
+        return _Batch(batch, raw) if hasattr(batch, "is_control_batch") and not batch.is_control_batch else batch
+
+
+class _Batch:
+    """A batch of records as aiokafka reads it, or slowly where it holds a name that is not UTF-8."""
+
+    def __init__(self, batch: Any, raw: memoryview) -> None:
+        self._batch = batch
+        self._raw = raw
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            yield from self._batch
+        except (UnicodeDecodeError, CorruptRecordException) as error:
+            if not isinstance(error.__cause__ or error, UnicodeDecodeError):
+                raise
+            yield from _AnyName(self._raw)  # from its first record on: the fetcher skips those that it has already
+
+
+class _AnyName(_DefaultRecordBatchPy):  # type: ignore[misc]  # as above
+    """aiokafka's reader in Python, on a buffer that decodes every name."""
+
+    def _maybe_uncompress(self) -> None:
+        super()._maybe_uncompress()
+        self._buffer: bytearray = _Buffer(self._buffer)
+
+
+class _Buffer(bytearray):
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        return _Buffer(found) if isinstance(index, slice) else found
+
+    def decode(self, encoding: str = "utf-8", errors: str = NAME_ERRORS) -> str:
+        return super().decode(encoding, errors)
