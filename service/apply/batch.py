@@ -75,18 +75,18 @@ class Applier:
             if not deferred:
                 await conn.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
             await positions.lock_and_check(conn, batch.expected)
-            applied = await self._effects_or_fault(conn, decoded, refusals)
+            applied = await self._effects_or_fault(conn, batch, decoded, refusals)
             await dead_letters.keep(conn, batch.records, applied.letters)
             await positions.store(conn, batch.positions)
         self.refusals, self.refused_all = refusals, False
         return applied
 
     async def _effects_or_fault(
-        self, conn: AsyncConnection, decoded: Sequence[LevelEvent | DeadLetter], refusals: Refusals
+        self, conn: AsyncConnection, batch: Batch, decoded: Sequence[LevelEvent | DeadLetter], refusals: Refusals
     ) -> Applied:
         """As `_effects`; where a fault is repaired in the middle of an attempt, its first refusals do not count."""
         try:
-            applied = await self._effects(conn, decoded, refusals)
+            applied = await self._effects(conn, batch, decoded, refusals)
         except RefusedAll:
             self.refused_all = True
             raise
@@ -96,19 +96,19 @@ class Applier:
         return applied
 
     async def _effects(
-        self, conn: AsyncConnection, decoded: Sequence[LevelEvent | DeadLetter], refusals: Refusals
+        self, conn: AsyncConnection, batch: Batch, decoded: Sequence[LevelEvent | DeadLetter], refusals: Refusals
     ) -> Applied:
         curriculum = await read_curriculum(conn)
         if curriculum.empty:
             raise InstallationFault("the table specializations is empty: no level can be checked against a maximum")
         screened = screen(decoded, curriculum, self.apply_since)
         applied = Applied(dict.fromkeys(screened.superseded, Outcome.SUPERSEDED), screened.letters)
-        await self._split(conn, screened.events, refusals, applied)
+        await self._split(conn, batch, screened.events, refusals, applied)
         applied.outcomes |= {letter.index: Outcome.DEAD_LETTERED for letter in applied.letters}
         return applied
 
     async def _split(
-        self, conn: AsyncConnection, events: Sequence[LevelEvent], refusals: Refusals, applied: Applied
+        self, conn: AsyncConnection, batch: Batch, events: Sequence[LevelEvent], refusals: Refusals, applied: Applied
     ) -> None:
         """Apply events; where one is refused, halve until it stands alone and becomes a dead letter (law 4)."""
         if not events:
@@ -120,13 +120,14 @@ class Applier:
             if fault.kind is not Kind.RECORD:
                 raise
             if len(events) == 1:
-                refusals.refused(events[0].user_id, fault)
+                if not await dead_letters.is_kept(conn, batch.records[events[0].index]):  # a replay refuses nothing new
+                    refusals.refused(events[0].user_id, fault)
                 letter = DeadLetter(events[0].index, Reason.REFUSED_BY_DATABASE, fault.message)
                 applied.letters.append(letter)
                 return
             middle = len(events) // 2
-            await self._split(conn, events[:middle], refusals, applied)
-            await self._split(conn, events[middle:], refusals, applied)
+            await self._split(conn, batch, events[:middle], refusals, applied)
+            await self._split(conn, batch, events[middle:], refusals, applied)
 
     async def _segment(
         self, conn: AsyncConnection, events: Sequence[LevelEvent], refusals: Refusals, applied: Applied

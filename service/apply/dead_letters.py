@@ -38,6 +38,13 @@ async def keep(conn: AsyncConnection, records: Records, letters: Sequence[DeadLe
     )
 
 
+async def is_kept(conn: AsyncConnection, record: ConsumerRecord) -> bool:
+    """Whether the record is a dead letter already, open or not: it is read again (law 3)."""
+    values = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+    values |= {"timestamp": record.timestamp, "value": record.value}
+    return bool((await conn.execute(sql.FIND_DEAD_LETTER, values)).scalar_one())
+
+
 def header_as_json(name: str, value: bytes | None) -> dict[str, Any]:
     """One header: ``key`` and ``value`` as text, or in base64 where it is no text that PostgreSQL's JSON can hold."""
     raw = name.encode(errors=NAME_ERRORS)

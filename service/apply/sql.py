@@ -139,6 +139,15 @@ ADD_DEAD_LETTERS = text("""
 """)
 """Keep records whole; one that is read again is the same letter (law 3)."""
 
+FIND_DEAD_LETTER = text("""
+    SELECT EXISTS (
+        SELECT FROM levelsync.dead_letters d
+         WHERE d.topic = :topic AND d.partition = :partition AND d."offset" = :offset
+           AND d.record_timestamp = :timestamp
+           AND d.value_digest = coalesce(encode(sha256(CAST(:value AS bytea)), 'hex'), ''))
+""")
+"""Whether a record is a dead letter already."""
+
 LOCK_POSITIONS = text("""
     SELECT a.topic, a.partition, a.next_offset
       FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[])) AS k (topic, partition)
