@@ -51,10 +51,9 @@ async def test_refusals_before_the_repair_do_not_count(engine: AsyncEngine, appl
         await apply(applier)
     split = Applier._split
 
-    async def repaired_after_some(
-        self: Applier, conn: Any, batch: Any, events: Any, refusals: Any, applied: Any
-    ) -> None:
-        await split(self, conn, batch, events, refusals, applied)
+    async def repaired_after_some(self: Applier, *given: Any) -> None:
+        await split(self, *given)
+        _, _, events, refusals, _ = given
         if len(refusals.users) == 3 and len(events) == 1:
             await run(engine, "ALTER TABLE user_licenses DROP CONSTRAINT IF EXISTS nobody")
 
