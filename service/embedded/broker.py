@@ -18,14 +18,15 @@ _START_SECONDS = 15
 class EmbeddedBroker(Server):
     """A broker on a free port of the loopback address, empty at every start and then with a new cluster id.
 
-    Seen to work: topics with any number of partitions made and deleted, the cluster's id, earliest and latest offsets,
+    Seen to work: topics with any number of partitions made and deleted, the cluster's id, earliest offsets,
     headers (empty and repeated ones too), the producer's timestamps, null values, records of 10 MB, the codecs gzip,
     snappy, lz4 and zstd, consumer groups (two members share partitions, a rebalance takes 3 to 8 seconds), committed
     offsets stored and read by the group's members, the list of groups.
 
     Seen not to work: the idempotent producer, transactions, the admin call for a group's offsets, deleting records
     (each answers with an error or closes the connection), a record's offset by its timestamp (the answer is by the
-    broker's own clock). Topics that nobody made appear when asked for by name; there is no retention.
+    broker's own clock), a partition's end (one record behind the first of its last batch: `service/kafka/lag.py` looks
+    for itself). Topics that nobody made appear when asked for by name; there is no retention.
 
     Raises:
         EmbeddedError: on `start`, when the extra is not installed or the broker does not come up.

@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from events import LICENSE_ADVANCED_TOPIC, PROGRESS_LEVELED_UP_TOPIC
 from service.kafka.cluster import admin_client, read_cluster
 from service.kafka.connection import connection_options
+from service.kafka.embedded_ends import ends_by_fetching
 from service.settings import Settings
 
 EVENT_TOPICS = (PROGRESS_LEVELED_UP_TOPIC, LICENSE_ADVANCED_TOPIC)
@@ -56,7 +57,8 @@ class EndOffsets:
             for topic in EVENT_TOPICS
             for number in range(cluster.partitions.get(topic, 0))
         ]
-        return await self._client.end_offsets(partitions) if partitions else {}
+        ends = await self._client.end_offsets(partitions) if partitions else {}
+        return await ends_by_fetching(self._client, ends) if cluster.is_embedded else ends
 
     async def read_starts(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         """The first offset that each partition still holds.
