@@ -38,7 +38,7 @@ def reconcile(
         raise WrongUse(f"there is no direction {direction}; the directions are {', '.join(DIRECTIONS)}")
     settings = context.settings()
     request = _request(direction, specialization, user, execute=execute, force=force)
-    report = asyncio.run(_ask(settings, request, wait=wait))
+    report = asyncio.run(ask(settings, request, wait=wait))
     if as_json:
         output.print_json(report)
     else:
@@ -87,7 +87,13 @@ def _request(
         raise WrongUse("; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())) from error
 
 
-async def _ask(settings: Settings, request: ReconcileRequested, *, wait: bool) -> dict[str, Any]:
+async def ask(settings: Settings, request: ReconcileRequested, *, wait: bool) -> dict[str, Any]:
+    """Publish a request and give its run's report: as it is once a worker took it, or with `wait` at its end.
+
+    Raises:
+        Unreachable: PostgreSQL or Kafka does not answer, or no worker took the request within 30 s.
+        WrongUse: there is no such specialization.
+    """
     from service.cli import reach
 
     async with reach.database(settings) as conn:  # before anything is published: a run cannot be followed without it

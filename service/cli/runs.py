@@ -33,7 +33,7 @@ def runs(
             raise WrongUse("--issues and --cancel need a run's ID: levelsync runs lists them")
         _show_runs(asyncio.run(_list(settings, limit)), as_json=as_json)
     elif issues:
-        _show_issues(asyncio.run(_issues(settings, _parse(run_id))), as_json=as_json)
+        show_issues(asyncio.run(issues_of(settings, _parse(run_id))), as_json=as_json)
     else:
         report = asyncio.run(_one(settings, _parse(run_id), cancel=cancel))
         output.print_json(report) if as_json else show_report(report)
@@ -69,7 +69,12 @@ async def _one(settings: Settings, run_id: UUID, *, cancel: bool) -> dict[str, A
         return await report_of(conn, run)
 
 
-async def _issues(settings: Settings, run_id: UUID) -> list[dict[str, Any]]:
+async def issues_of(settings: Settings, run_id: UUID) -> list[dict[str, Any]]:
+    """Read every issue that a run kept, in key order.
+
+    Raises:
+        SaidNo: there is no such run.
+    """
     from service.cli import reach
     from service.reconcile.read import read_issues, read_run
 
@@ -113,7 +118,8 @@ def _line(report: dict[str, Any]) -> tuple[object, ...]:
     )
 
 
-def _show_issues(found: list[dict[str, Any]], *, as_json: bool) -> None:
+def show_issues(found: list[dict[str, Any]], *, as_json: bool) -> None:
+    """Print the issues of a run."""
     if as_json:
         output.print_json({"issues": found})
     elif not found:

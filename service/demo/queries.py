@@ -51,6 +51,19 @@ _OWN_LICENSE = text("""
     DO UPDATE SET current_level = greatest(l.current_level, excluded.current_level),
                   max_achieved_level = greatest(l.max_achieved_level, excluded.current_level)
 """)
+_DAMAGE = (
+    text("""
+        UPDATE user_licenses SET current_level = current_level - 2
+         WHERE (user_id, specialization_type) IN ((112, 'PLAYER'), (116, 'INTERNSHIP'))
+    """),
+    text("DELETE FROM user_licenses WHERE user_id = 121 AND specialization_type = 'PLAYER'"),
+    text("""
+        UPDATE specialization_progress SET current_level = current_level + 3
+         WHERE student_id = 120 AND specialization_id = 'COACH'
+    """),
+)
+DAMAGED: tuple[PairKey, ...] = ((112, "PLAYER"), (116, "INTERNSHIP"), (120, "COACH"), (121, "PLAYER"))
+"""The pairs that `damage` brings into disagreement: sample users that no sample event is about."""
 
 
 @dataclass(frozen=True)
@@ -113,4 +126,11 @@ async def write_own_rows(
     for statement, rows in ((_OWN_PROGRESS, list(progress)), (_OWN_LICENSE, list(licenses))):
         if rows:
             await conn.execute(statement, rows)
+    await conn.commit()
+
+
+async def damage(conn: AsyncConnection) -> None:
+    """Change both tables as no event explains: lower two licenses, remove one, raise one row of progress."""
+    for statement in _DAMAGE:
+        await conn.execute(statement)
     await conn.commit()

@@ -17,6 +17,9 @@ _METRICS = (
     "levelsync_batch_seconds_count",
     "levelsync_dead_letters",
     "levelsync_consumer_lag_records",
+    "levelsync_reconcile_runs_total",
+    "levelsync_heals_total",
+    "levelsync_drift_pairs",
 )
 
 

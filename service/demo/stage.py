@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from pathlib import Path
 
 from service.cli.local import local_stack
 from service.database.engine import make_engine
+from service.demo.scene import Stage
 from service.demo.screen import Screen
-from service.demo.story import Stage, tell
+from service.demo.story import tell
 from service.kafka.cluster import describe_cluster
 from service.kafka.producer import running_producer
 from service.logs import configure_logs
@@ -20,13 +22,21 @@ async def play(folder: Path) -> bool:
     """Show the main job with everything in `folder`; say whether both tables agree in the end.
 
     Raises:
-        Unreachable: PostgreSQL or the broker cannot run here.
+        Unreachable: PostgreSQL or the broker cannot run here, or nobody took a request for a reconcile.
         TimeoutError: the service did not apply what was published.
     """
     started = time.monotonic()
     screen = Screen()
     # The environment's own settings stay outside: the demo shows the same everywhere.
-    settings = Settings(_env_file=None, http_port=0, http_host="127.0.0.1", log_level="WARNING", apply_since=None)
+    settings = Settings(
+        _env_file=None,
+        http_port=0,
+        http_host="127.0.0.1",
+        log_level="WARNING",
+        apply_since=None,
+        reconcile_grace=timedelta(seconds=1),  # nothing here publishes later than it writes
+        reconcile_every=timedelta(0),  # the demo asks for its runs itself
+    )
     configure_logs(settings)
     screen.step("An empty PostgreSQL and an empty broker start; the migrations make the tables")
     async with local_stack(folder / "postgres", settings) as reached, Service(reached) as service:

@@ -7,19 +7,19 @@ import urllib.request
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from aiokafka import AIOKafkaProducer, TopicPartition
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from aiokafka import TopicPartition
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from events import LicenseAdvanced, ProgressLeveledUp
 from service import dead_letters
 from service.database.positions import applied_positions
 from service.demo import queries
 from service.demo.queries import PairKey
+from service.demo.repair import show_repair
 from service.demo.samples import sample_events
-from service.demo.screen import Screen
+from service.demo.scene import Stage
 from service.kafka.delivery import deliver
 from service.kafka.lag import EndOffsets, lag
-from service.settings import Settings
 
 _PATIENCE = 30.0
 _LOOK_EVERY = 0.05
@@ -39,30 +39,20 @@ class Record:
     headers: list[tuple[str, bytes]]
 
 
-@dataclass(frozen=True)
-class Stage:
-    """What the steps play on."""
-
-    settings: Settings
-    engine: AsyncEngine
-    producer: AIOKafkaProducer
-    screen: Screen
-    url: str
-    cluster_id: str
-
-
 async def tell(stage: Stage) -> bool:
-    """Show every step; say whether both tables agree in the end, and repetition changed nothing.
+    """Show every step; say whether both tables agree in the end, and every step did what it says.
 
     Raises:
         TimeoutError: the service did not apply what was published within half a minute.
+        Unreachable: the service did not take a request for a reconcile.
     """
     events = sample_events()
     await _publish_and_show(stage, events)
     await _show_bad_record(stage)
     unchanged = await _show_repetition(stage, events)
+    repaired = await show_repair(stage)
     await _show_metrics(stage)
-    return await _compare(stage) and unchanged
+    return await _compare(stage) and unchanged and repaired
 
 
 async def _publish_and_show(stage: Stage, events: Sequence[Event]) -> None:
@@ -165,7 +155,7 @@ async def _applied(stage: Stage) -> None:
     """
     async with EndOffsets(stage.settings) as kafka, asyncio.timeout(_PATIENCE):
         ends = await kafka.read()
-        while any(lag(ends, await _positions(stage)).values()):  # noqa: ASYNC110 - PostgreSQL signals nothing
+        while any(lag(ends, await _positions(stage)).values()):
             await asyncio.sleep(_LOOK_EVERY)
 
 
