@@ -88,12 +88,21 @@ def _check_stalled(
 ) -> None:
     positions: dict[TopicPartition, int] = {}
     for consumer in consumers:
+        _report_polls(consumer, health)
         if not consumer.retrying:
             positions |= consumer.owned_positions()
     if stalled := watchdog.stalled(ends, positions, time.monotonic()):
         named = ", ".join(f"{tp.topic}-{tp.partition} at {at} of {ends[tp]}" for tp, at in sorted(stalled.items()))
         health.stalled = f"a consumer stands still with lag and no retry in progress: {named}"
         raise Stalled(health.stalled)
+
+
+def _report_polls(consumer: Any, health: Health) -> None:
+    """What a consumer cannot read it tries again for ever: somebody has to be told."""
+    if consumer.problem:
+        health.report("consumers", consumer, consumer.problem)
+    else:
+        health.clear("consumers", consumer)
 
 
 async def _read_database(

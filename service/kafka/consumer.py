@@ -91,6 +91,8 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         self._idle.set()
         self.retrying = False
         """True while a fault that passes is being retried: standing still is then no stall."""
+        self.problem = ""
+        """Why polls fail at present, or ''."""
 
     def subscribe(self, topics: Any = (), pattern: Any = None, listener: Any = None) -> None:  # noqa: ARG002 - FastStream's only logs
         """Subscribe with our own rebalance listener."""
@@ -152,7 +154,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
             except Exception as error:  # noqa: BLE001 - whatever a poll raises, no drained record may be passed
                 await self._poll_failed(error)
             else:
-                self.retrying, self._failures = False, 0
+                self.retrying, self.problem, self._failures = False, "", 0
                 if records:
                     return records
 
@@ -246,7 +248,8 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
             self._started_epoch = -1
         elif not isinstance(error, _ONLY_A_REBALANCE):
             self.retrying = not isinstance(error, KafkaError)
-            log.warning("poll failed, tried again", error=f"{type(error).__name__}: {error}"[:500])
+            self.problem = f"{type(error).__name__}: {error}"[:500]
+            log.warning("poll failed, tried again", error=self.problem)
             await asyncio.sleep(min(POLL_BACKOFF * 2**self._failures, LONGEST_POLL_BACKOFF))
             self._failures = min(self._failures + 1, 10)
 

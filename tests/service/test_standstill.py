@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime
-from itertools import count
 from typing import Any
 
 import pytest
@@ -133,23 +132,27 @@ async def test_a_handler_that_fails_outside_of_the_retries_gets_its_batch_again(
 async def test_a_poll_that_fails_with_records_in_its_hands_passes_none_of_them(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, log: list[Any]
 ) -> None:
-    """A codec or a checksum fails after other partitions were drained: all of them are read again."""
+    """A codec or a checksum fails after other partitions were drained: /readyz says so, and all is read again."""
     monkeypatch.setattr(consumer, "POLL_BACKOFF", 0.1)
-    monkeypatch.setattr(AIOKafkaConsumer, "getmany", _failing_at_times(AIOKafkaConsumer.getmany))
+    broken = asyncio.Event()
+    broken.set()
+    monkeypatch.setattr(AIOKafkaConsumer, "getmany", _failing_while(broken, AIOKafkaConsumer.getmany))
     await scene.publish(make_load(Load(600, 50, seed=19, bad=0.05)))
-    async with running(scene.settings.model_copy(update={"batch_max_records": 50})):
+    async with running(scene.settings.model_copy(update={"batch_max_records": 50})) as service:
+        await eventually(lambda: _names(service, "a checksum"))
+        broken.clear()
         await scene.assert_ended()
         await stage.caught_up(scene.settings, scene.engine)
+        await eventually(lambda: _is_well(service))
     assert any("CorruptRecordException" in line.get("error", "") for line in log)
 
 
-def _failing_at_times(getmany: Any) -> Any:
-    """Every second poll that has records loses them, as aiokafka's own does."""
-    polls = count()
+def _failing_while(broken: asyncio.Event, getmany: Any) -> Any:
+    """Polls that have records lose them, as aiokafka's own do when the next partition cannot be read."""
 
     async def poll(self: Any, *arguments: Any, **options: Any) -> Any:
         records = await getmany(self, *arguments, **options)
-        if records and next(polls) % 2 == 0:
+        if records and broken.is_set():
             raise CorruptRecordException("a checksum")
         return records
 
