@@ -171,5 +171,5 @@ async def run(url: str, *arguments: str, **environment: str) -> subprocess.Compl
 async def until(condition: Callable[[], Any], seconds: float = 20) -> None:
     """Wait until a condition, an async function, is true; fail when it does not become so in time."""
     async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 - another session's state sends no event
+        while not await condition():
             await asyncio.sleep(0.02)
