@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
 from aiokafka import TopicPartition
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service import metrics
 from service.apply import positions
@@ -28,11 +28,12 @@ class DatabaseKeeper:
         self,
         committed: Mapping[TopicPartition, int | None],
         log_starts: Mapping[TopicPartition, int],
-        log_ends: Mapping[TopicPartition, int],
+        read_log_ends: Callable[[], Awaitable[Mapping[TopicPartition, int]]],
     ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
         """Seek positions and position rows of a new assignment; writes rows that start anew or are missing."""
         async with self.engine.begin() as conn:
             stored = await positions.read_positions(conn, committed)
+            log_ends = await read_log_ends()
             starts = {
                 tp: starting_point(committed[tp], stored.get(tp), self.cluster_id, log_starts[tp], log_ends[tp])
                 for tp in sorted(committed)
@@ -41,7 +42,9 @@ class DatabaseKeeper:
                 found = stored.get(partition)
                 if found is None or found.next_offset != start.row or found.cluster_id != self.cluster_id:
                     await positions.set_position(conn, partition, start.row, self.cluster_id)
-                await self._report_lost(conn, partition, start)
+                if start.lost:
+                    await ask_for_reconcile(conn, partition, start.seek)
+        self._report_lost(starts)
         self._report_anew(starts)
         return {tp: start.seek for tp, start in starts.items()}, {tp: start.row for tp, start in starts.items()}
 
@@ -52,11 +55,11 @@ class DatabaseKeeper:
             if moved:
                 await positions.store(conn, moved)
 
-    async def _report_lost(self, conn: AsyncConnection, partition: TopicPartition, start: Start) -> None:
-        if start.lost:
-            log.error("retention took records unread", topic=partition.topic, lost=start.lost, resumed_at=start.seek)
-            metrics.RECORDS_LOST.labels(partition.topic, str(partition.partition)).inc(start.lost)
-            await ask_for_reconcile(conn, partition, start.seek)
+    def _report_lost(self, starts: Mapping[TopicPartition, Start]) -> None:
+        for at, start in starts.items():
+            if start.lost:
+                log.error("retention took records unread", topic=at.topic, lost=start.lost, resumed_at=start.seek)
+                metrics.RECORDS_LOST.labels(at.topic, str(at.partition)).inc(start.lost)
 
     def _report_anew(self, starts: Mapping[TopicPartition, Start]) -> None:
         anew = sorted(f"{tp.topic}-{tp.partition}" for tp, start in starts.items() if start.anew)

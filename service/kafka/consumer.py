@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -63,9 +64,12 @@ class PositionKeeper(Protocol):
         self,
         committed: Mapping[TopicPartition, int | None],
         log_starts: Mapping[TopicPartition, int],
-        log_ends: Mapping[TopicPartition, int],
+        read_log_ends: Callable[[], Awaitable[Mapping[TopicPartition, int]]],
     ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-        """Where to seek, and what the position rows say, for every partition of a new assignment."""
+        """Where to seek, and what the position rows say, for every partition of a new assignment.
+
+        The ends are to be read after the rows: another member may still move a row on, beyond an end read before.
+        """
 
     async def store_idle(self, expected: Mapping[TopicPartition, int], positions: Mapping[TopicPartition, int]) -> None:
         """Check the rows of `expected`; store positions that moved past offsets without records."""
@@ -186,8 +190,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         if partitions:
             committed = {tp: await self.committed(tp) for tp in partitions}
             starts = await self.beginning_offsets(partitions)
-            ends = await self.end_offsets(partitions)
-            seeks, rows = await self._keeper.start(committed, starts, ends)
+            seeks, rows = await self._keeper.start(committed, starts, partial(self.end_offsets, partitions))
             if epoch != self._epoch:
                 return
             for partition, offset in seeks.items():

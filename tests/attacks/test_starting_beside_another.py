@@ -1,0 +1,56 @@
+"""A partition that begins here while another member still moves it on is not begun anew (law 3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service import metrics
+from service.apply import keeper
+from service.apply.keeper import DatabaseKeeper
+from service.apply.positions import set_position
+
+PARTITION = TopicPartition("progress.leveled-up", 0)
+Offsets = dict[TopicPartition, int]
+
+
+async def move_row(engine: AsyncEngine, offset: int) -> None:
+    async with engine.begin() as conn:
+        await set_position(conn, PARTITION, offset, "here")
+
+
+async def test_a_row_that_moves_on_past_the_end_that_was_read_is_no_topic_made_anew(engine: AsyncEngine) -> None:
+    """The end is read after the row: read before it, a busy topic would be replayed from its beginning."""
+    await move_row(engine, 1000)
+
+    async def another_member_goes_on() -> Offsets:
+        await move_row(engine, 1010)
+        return {PARTITION: 1005}
+
+    seeks, _ = await DatabaseKeeper(engine, "here").start({PARTITION: 990}, {PARTITION: 0}, another_member_goes_on)
+    assert seeks == {PARTITION: 990}
+
+
+async def test_a_loss_is_counted_when_it_is_committed(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And so once, however often the start has to be repeated."""
+    await move_row(engine, 10)
+    lost = metrics.RECORDS_LOST.labels(PARTITION.topic, "0")
+    before = lost._value.get()
+
+    async def fails(*_given: Any) -> None:
+        raise ConnectionError("PostgreSQL went away")
+
+    async def end() -> Offsets:
+        return {PARTITION: 50}
+
+    monkeypatch.setattr(keeper, "ask_for_reconcile", fails)
+    with pytest.raises(ConnectionError):
+        await DatabaseKeeper(engine, "here").start({PARTITION: 10}, {PARTITION: 30}, end)
+    assert lost._value.get() == before
+    monkeypatch.undo()
+    for _ in range(2):
+        await DatabaseKeeper(engine, "here").start({PARTITION: 10}, {PARTITION: 30}, end)
+    assert lost._value.get() == before + 20
