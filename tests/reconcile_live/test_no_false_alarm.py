@@ -1,0 +1,141 @@
+"""Law 5 under a live load: rows are committed first, their events come up to two seconds later, in random order."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from events import ProgressLeveledUp, ReconcileRequested
+from service.outbox.put import put
+from service.reconcile.read import read_run, report_of
+from service.runtime import Service
+from service.settings import Settings
+from tests.infrastructure.waiting import eventually
+
+pytestmark = [pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
+OUTBOX_DELAY = 2.0
+RISES, SCAN_SECONDS = 1400, 5.0
+DRIFT = ("mismatched", "missing_license", "missing_progress")
+_RAISE = text("""
+    INSERT INTO specialization_progress (student_id, specialization_id, current_level, total_xp)
+    VALUES (:user, 'PLAYER', :level, 0)
+        ON CONFLICT (student_id, specialization_id) DO UPDATE SET current_level = excluded.current_level
+""")
+
+
+@pytest.fixture
+async def running(settings: Settings) -> AsyncIterator[Service]:
+    """Every role, in this process; the grace time exceeds the publisher's delay, as it must."""
+    chosen = settings.model_copy(update={"reconcile_grace": timedelta(seconds=3), "reconcile_every": timedelta(0)})
+    async with Service(chosen) as service:
+        await asyncio.wait_for(service.ready(), 60)
+        yield service
+
+
+class Application:
+    """Raises progress, and publishes each rise within two seconds, unless it is lost."""
+
+    def __init__(self, engine: AsyncEngine, settings: Settings, seed: int) -> None:
+        self.engine = engine
+        self.random = random.Random(seed)  # noqa: S311 - a repeatable load, not a secret
+        self.producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers, acks="all")
+        self.levels: dict[int, int] = {}
+        self.late: set[asyncio.Task[Any]] = set()
+
+    async def raise_one(self, user: int, *, lost: bool = False) -> None:
+        """Commit a rise of one level; its event follows by itself."""
+        self.levels[user] = level = self.levels.get(user, 1) + 1
+        async with self.engine.begin() as conn:
+            await conn.execute(_RAISE, {"user": user, "level": level})
+        if not lost:
+            task = asyncio.create_task(self._publish(user, level, self.random.uniform(0, OUTBOX_DELAY)))
+            self.late.add(task)
+            task.add_done_callback(self.late.discard)
+
+    async def _publish(self, user: int, level: int, delay: float) -> None:
+        await asyncio.sleep(delay)  # the publisher's outbox delay itself
+        record = ProgressLeveledUp(user_id=user, specialization="PLAYER", to_level=level).to_kafka()
+        await self.producer.send_and_wait(record.topic, record.value, record.key, headers=record.headers)
+
+    async def live(self, seconds: float) -> None:
+        """Raise the users of the sample to the top, one level at a time, in about this time."""
+        while len(self.levels) < 200 or min(self.levels.values()) < 8:
+            await self.raise_one(self.random.choice([u for u in range(1, 201) if self.levels.get(u, 1) < 8]))
+            await asyncio.sleep(seconds / RISES)  # the load's own pace
+
+
+@pytest.fixture
+async def application(engine: AsyncEngine, settings: Settings) -> AsyncIterator[Application]:
+    """A publisher, on tables that agree."""
+    async with engine.begin() as conn:
+        await conn.execute(text("TRUNCATE user_licenses, specialization_progress CASCADE"))
+    made = Application(engine, settings, seed=7)
+    await made.producer.start()
+    yield made
+    await asyncio.gather(*made.late)
+    await made.producer.stop()
+
+
+async def reconcile(engine: AsyncEngine, **request: Any) -> dict[str, int]:
+    """One run through Kafka, to its end; its counts."""
+    event = ReconcileRequested(**request)
+    async with engine.begin() as conn:
+        await put(conn, [event])
+
+    async def ended() -> dict[str, int] | None:
+        async with engine.connect() as conn:
+            run = await read_run(conn, UUID(event.id))
+            if run is None or run.finished_at is None:
+                return None
+            counts: dict[str, int] = (await report_of(conn, run))["counts"]
+            return counts
+
+    found: dict[str, int] = await eventually(ended, timeout=60)
+    return found
+
+
+async def scan_beside_a_load(engine: AsyncEngine, application: Application, scans: int) -> None:
+    """Scans one after another: none finds drift where there is none."""
+    load = asyncio.create_task(application.live(scans * SCAN_SECONDS))
+    try:
+        for _ in range(scans):
+            counts = await reconcile(engine)
+            assert {kind: counts[kind] for kind in DRIFT} == dict.fromkeys(DRIFT, 0), counts
+            assert counts["unconfirmed"] == 0
+    finally:
+        load.cancel()
+        await asyncio.wait({load})
+
+
+@pytest.mark.usefixtures("running")
+async def test_five_scans_beside_a_live_load_find_nothing(engine: AsyncEngine, application: Application) -> None:
+    """No drift, no alarm."""
+    await scan_beside_a_load(engine, application, scans=5)
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("running")
+async def test_fifty_scans_beside_a_live_load_find_nothing(engine: AsyncEngine, application: Application) -> None:
+    """The same for minutes."""
+    await scan_beside_a_load(engine, application, scans=50)
+
+
+@pytest.mark.usefixtures("running")
+async def test_a_hundred_lost_events_are_exactly_what_is_found(engine: AsyncEngine, application: Application) -> None:
+    """And after the heal there are none."""
+    for user in range(1, 201):
+        await application.raise_one(user, lost=user % 2 == 0)
+    await asyncio.gather(*application.late)
+    found = await reconcile(engine, direction="highest", dry_run=False, force=True)
+    assert sum(found[kind] for kind in DRIFT) == found["healed"] == 100
+    left = await reconcile(engine)
+    assert sum(left[kind] for kind in DRIFT) == 0
