@@ -21,8 +21,11 @@ from service.settings import Settings
 
 log = structlog.get_logger(__name__)
 LOOK_EVERY = 5.0
-STALL_SECONDS = 60.0
-"""A consumer with lag may stand still this long, without a retry in progress: above the longest statement timeout."""
+STALL_SECONDS = 120.0
+"""A consumer with lag may stand still this long, without a retry in progress: a statement may take 90 s (`engine`)."""
+BEGIN_SECONDS = 120.0
+"""And this long may partitions that it owns wait for their beginning: above a rebalance and what comes after it."""
+NOT_BEGUN = -1
 
 
 class Stalled(Exception):  # noqa: N818 - a state, not an error
@@ -44,15 +47,18 @@ class Watchdog:
         `positions` are those of consumers that ought to move: none of a consumer that is retrying.
         """
         # The clock of a partition begins when lag is first seen: an idle hour before it is no stall.
-        lagging = {tp: at for tp, at in positions.items() if ends.get(tp, 0) > at}
+        lagging = {tp: at for tp, at in positions.items() if ends.get(tp, 0) > max(at, 0)}
         self._since = {
-            tp: self._since[tp] if self._since.get(tp, (-1,))[0] == at else (at, now) for tp, at in lagging.items()
+            tp: self._since[tp] if self._since.get(tp, (None,))[0] == at else (at, now) for tp, at in lagging.items()
         }
-        return {tp: at for tp, (at, since) in self._since.items() if now - since >= self.stall_seconds}
+        return {tp: at for tp, (at, since) in self._since.items() if now - since >= self._bound(at)}
 
     def forget(self) -> None:
-        """Start every clock anew: nobody could move while Kafka was away."""
+        """Start every clock anew: nobody could move while Kafka or PostgreSQL was away."""
         self._since = {}
+
+    def _bound(self, at: int) -> float:
+        return max(self.stall_seconds, BEGIN_SECONDS) if at == NOT_BEGUN else self.stall_seconds
 
 
 async def watch(
@@ -90,11 +96,16 @@ def _check_stalled(
     for consumer in consumers:
         _report_polls(consumer, health)
         if not consumer.retrying:
-            positions |= consumer.owned_positions()
+            positions |= dict.fromkeys(consumer.not_begun(), NOT_BEGUN) | consumer.owned_positions()
     if stalled := watchdog.stalled(ends, positions, time.monotonic()):
-        named = ", ".join(f"{tp.topic}-{tp.partition} at {at} of {ends[tp]}" for tp, at in sorted(stalled.items()))
+        named = ", ".join(_where(tp, at, ends[tp]) for tp, at in sorted(stalled.items()))
         health.stalled = f"a consumer stands still with lag and no retry in progress: {named}"
         raise Stalled(health.stalled)
+
+
+def _where(tp: TopicPartition, at: int, end: int) -> str:
+    reached = f"at {at} of {end}" if at != NOT_BEGUN else f"not begun, {end} there"
+    return f"{tp.topic}-{tp.partition} {reached}"
 
 
 def _report_polls(consumer: Any, health: Health) -> None:
@@ -114,5 +125,6 @@ async def _read_database(
             await set_gauges(conn, ends, cluster_id)
     except Exception as error:  # noqa: BLE001 - a gauge never ends the service; the appliers report what they meet
         health.report("postgresql", watchdog, read_fault(error).message)
+        watchdog.forget()
     else:
         health.clear("postgresql", watchdog)

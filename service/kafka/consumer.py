@@ -124,6 +124,11 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         """Where each started partition has got to: the offset after the last applied one."""
         return dict(self._applied) if self.owns_batch else {}
 
+    def not_begun(self) -> set[TopicPartition]:
+        """Partitions of the last assignment that wait for their beginning, or for the group's next word."""
+        waiting: set[TopicPartition] = set() if self.owns_batch else set(self.assignment())
+        return waiting
+
     async def finish(self, expected: Mapping[TopicPartition, int]) -> None:
         """The batch in hand is in the database: `expected` is what its position rows say now. Commit it to Kafka."""
         positions = self.batch.positions
