@@ -44,8 +44,9 @@ def test_version_names_the_distribution() -> None:
     assert run.stdout.startswith("levelsync ")
 
 
-def test_shell_completion_can_be_shown() -> None:
-    """The completion script of a shell comes from the command itself."""
+def test_shell_completion_can_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The completion script of a shell comes from the command itself, also where no shell started it."""
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
     run = levelsync("--show-completion", "bash")
     assert "_levelsync_completion" in run.stdout or "complete" in run.stdout
 

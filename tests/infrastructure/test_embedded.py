@@ -20,7 +20,8 @@ from service.settings import Settings
 from tests.infrastructure.waiting import eventually
 
 _OWNER = """
-import sys, pathlib, psutil
+import signal, sys, pathlib, psutil
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background inherits that it is ignored
 from service.embedded import EmbeddedBroker, EmbeddedPostgres
 with EmbeddedPostgres(pathlib.Path(sys.argv[1])) as postgres, EmbeddedBroker() as broker:
     print(postgres.url, *(process.pid for process in psutil.Process().children(recursive=True)), flush=True)

@@ -91,16 +91,18 @@ async def reconcile(engine: AsyncEngine, **request: Any) -> dict[str, int]:
     async with engine.begin() as conn:
         await put(conn, [event])
 
-    async def ended() -> dict[str, int] | None:
+    report: dict[str, Any] = {}
+
+    async def ended() -> bool:
         async with engine.connect() as conn:
             run = await read_run(conn, UUID(event.id))
-            if run is None or run.finished_at is None:
-                return None
-            counts: dict[str, int] = (await report_of(conn, run))["counts"]
-            return counts
+            if run is not None:
+                report.update(await report_of(conn, run))
+        return bool(report.get("finished_at"))
 
-    found: dict[str, int] = await eventually(ended, timeout=60)
-    return found
+    await eventually(ended, timeout=60)
+    counts: dict[str, int] = report["counts"]
+    return counts
 
 
 async def scan_beside_a_load(engine: AsyncEngine, application: Application, scans: int) -> None:
