@@ -49,12 +49,15 @@ def starting_point(
     """The smaller of the group's commit and the position row (law 3).
 
     Begun anew at the earliest record: without a commit, on another cluster, or when a position lies beyond the
-    partition's end (a topic made anew, or cut off). Records between the row and `log_start` were never applied and are
+    partition's end (a topic made anew, or cut off). Kafka forgets the commits of a group that is away for a week, as it
+    does the records: the row still knows what was unread. Records between the row and `log_start` were never applied and are
     lost to retention; the row then moves there, so that the next start does not find the same loss again while the
     group's commit still lies below it.
     """
-    if committed is None or (stored is not None and stored.cluster_id not in {"", cluster_id}):
+    if stored is not None and stored.cluster_id not in {"", cluster_id}:
         return Start(log_start, log_start, anew=True)
+    if committed is None:
+        return Start(log_start, log_start, lost=max(log_start - stored.next_offset, 0) if stored else 0, anew=True)
     row = stored.next_offset if stored else 0
     if max(committed, row) > log_end:
         return Start(log_start, log_start, anew=True)
