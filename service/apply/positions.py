@@ -49,10 +49,9 @@ def starting_point(
     """The smaller of the group's commit and the position row (law 3).
 
     Begun anew at the earliest record: without a commit, on another cluster, or when a position lies beyond the
-    partition's end (a topic made anew, or cut off). Kafka forgets the commits of a group that is away for a week, as it
-    does the records: the row still knows what was unread. Records between the row and `log_start` were never applied and are
-    lost to retention; the row then moves there, so that the next start does not find the same loss again while the
-    group's commit still lies below it.
+    partition's end (a topic made anew, or cut off). Records between the row and `log_start` were never applied and are
+    lost to retention, also where the commit is gone: Kafka forgets a group that is away for a week. The row then moves
+    there, so that the next start does not find the same loss again while the group's commit still lies below it.
     """
     if stored is not None and stored.cluster_id not in {"", cluster_id}:
         return Start(log_start, log_start, anew=True)

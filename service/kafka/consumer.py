@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 
 COMMIT_TIMEOUT = 5.0
 """Seconds to wait for a commit: it is repeated with the next one, so waiting longer only delays the next batch."""
+COMMIT_BACKOFF = 2.0
+"""Seconds before an idle consumer tries a commit that failed again; a batch brings its own commit at once."""
 DRAIN_TIMEOUT = 20.0
 """Seconds a rebalance waits for the batch in hand; must stay below the group's rebalance timeout."""
 EVICTION_WAIT = 10.0
@@ -89,6 +91,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         self._uncommitted: dict[TopicPartition, int] = {}
         self._evicted_at: float | None = None
         self._checked_at = 0.0
+        self._commit_failed_at = -COMMIT_BACKOFF
         self._failures = 0
         self._batch: Batch | None = None
         self._idle = asyncio.Event()
@@ -247,7 +250,8 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
             self._expected |= {tp: max(at, self._expected[tp]) for tp, at in moved.items()}
             self._applied |= moved
             self._uncommitted |= moved
-        await self._commit()
+        if time.monotonic() - self._commit_failed_at >= COMMIT_BACKOFF:
+            await self._commit()
 
     async def _poll_failed(self, error: Exception) -> None:
         """Nothing that the failed poll drained may be passed: every partition goes back to what is applied."""
@@ -277,6 +281,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
             async with asyncio.timeout(COMMIT_TIMEOUT):
                 await self.commit(offsets)
         except (KafkaError, TimeoutError) as error:
+            self._commit_failed_at = time.monotonic()
             log.warning("commit failed, repeated with the next", error=f"{type(error).__name__}: {error}")
         else:
             self._uncommitted = {tp: at for tp, at in self._uncommitted.items() if offsets[tp].offset != at}
