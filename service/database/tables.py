@@ -63,10 +63,15 @@ dead_letters = Table(
     Column("attempts", Integer, nullable=False, server_default=text("1")),
     Column("resolved_at", DateTime(timezone=True)),
     Column("resolution", Text),
+    Column("replayed_at", DateTime(timezone=True)),
+    Column("last_attempt_timestamp", BigInteger),
+    Column("resolved_by", Text),
     UniqueConstraint("topic", "partition", "offset", "record_timestamp", "value_digest", name="uq_dead_letters_record"),
     Index("ix_dead_letters_open", "reason", "id", postgresql_where=text("resolved_at IS NULL")),
+    Index("ix_dead_letters_resolved", "resolved_at", postgresql_where=text("resolved_at IS NOT NULL")),
 )
-"""Records that can never apply, kept whole (law 4). Open until `resolved_at` is set."""
+"""Records that can never apply, kept whole (law 4). Open until `resolved_at` is set. `replayed_at`: a replay is on its
+way since then; `last_attempt_timestamp`: of the last replayed record that failed, in milliseconds."""
 
 fences = Table(
     "fences",
@@ -85,7 +90,7 @@ outbox = Table(
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("topic", Text, nullable=False),
     Column("key", LargeBinary),
-    Column("value", LargeBinary, nullable=False),
+    Column("value", LargeBinary),
     Column("headers", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
     _when(),
 )
@@ -162,3 +167,19 @@ drift_issues = Table(
 )
 """What a run found, up to its limit (law 8). `status`: confirmed, unconfirmed, changed_meanwhile, healed, failed;
 needs_decision for the kinds that no write can repair."""
+
+admin_actions = Table(
+    "admin_actions",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    _when("at"),
+    Column("subject", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("arguments", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("outcome", Text, nullable=False),
+    Column("detail", Text, nullable=False, server_default=text("''")),
+    Column("request_id", Text, nullable=False, server_default=text("''")),
+    Index("ix_admin_actions_at", "at"),
+)
+"""Who asked for what, and what came of it: every write of the API and the page, and every refusal."""

@@ -1,0 +1,59 @@
+"""Audit log, and what a replayed dead letter needs
+
+Exactly what `service/database/tables.py` declares.
+"""  # noqa: D400, D415 - alembic logs the title as it is
+
+from alembic import op
+from sqlalchemy import text
+
+from service.database import revisions
+
+revision = "operate"
+down_revision = "reconcile"
+branch_labels = None
+depends_on = None
+
+DDL = (
+    """
+    CREATE TABLE IF NOT EXISTS levelsync.admin_actions (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        subject text NOT NULL,
+        role text NOT NULL,
+        action text NOT NULL,
+        arguments jsonb NOT NULL DEFAULT '{}',
+        outcome text NOT NULL,
+        detail text NOT NULL DEFAULT '',
+        request_id text NOT NULL DEFAULT ''
+    )
+    """,
+    "CREATE INDEX IF NOT EXISTS ix_admin_actions_at ON levelsync.admin_actions (at)",
+    "ALTER TABLE levelsync.dead_letters ADD COLUMN IF NOT EXISTS replayed_at timestamptz",
+    "ALTER TABLE levelsync.dead_letters ADD COLUMN IF NOT EXISTS last_attempt_timestamp bigint",
+    "ALTER TABLE levelsync.dead_letters ADD COLUMN IF NOT EXISTS resolved_by text",
+    """
+    CREATE INDEX IF NOT EXISTS ix_dead_letters_resolved ON levelsync.dead_letters (resolved_at)
+     WHERE resolved_at IS NOT NULL
+    """,
+    # A tombstone that became a dead letter is replayed as what it was.
+    "ALTER TABLE levelsync.outbox ALTER COLUMN value DROP NOT NULL",
+)
+
+
+def upgrade() -> None:
+    """Add what is not there yet."""
+    conn = op.get_bind()
+    revisions.stop_where_parts_are_missing(conn)
+    for statement in DDL:
+        conn.execute(text(statement))
+
+
+def downgrade() -> None:
+    """Take it away again; a tombstone that still waits in the outbox goes with it."""
+    conn = op.get_bind()
+    conn.execute(text("DELETE FROM levelsync.outbox WHERE value IS NULL"))
+    conn.execute(text("ALTER TABLE levelsync.outbox ALTER COLUMN value SET NOT NULL"))
+    conn.execute(text("DROP INDEX IF EXISTS levelsync.ix_dead_letters_resolved"))
+    for column in ("resolved_by", "last_attempt_timestamp", "replayed_at"):
+        conn.execute(text(f"ALTER TABLE levelsync.dead_letters DROP COLUMN IF EXISTS {column}"))
+    conn.execute(text("DROP TABLE IF EXISTS levelsync.admin_actions"))
