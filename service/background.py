@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -19,6 +20,28 @@ Well = Callable[[], None]
 """What work calls when it has got something done: the fault before is over."""
 SHORTEST_WAIT, LONGEST_WAIT = 0.1, 5.0
 """Seconds before work that failed begins again; doubled with every failure until it says that it is well."""
+CANCEL_AGAIN = 2.0
+"""Seconds that a task gets to end after a cancellation before it is cancelled again."""
+T = TypeVar("T")
+
+
+async def stop(task: asyncio.Task[Any]) -> None:
+    """Cancel a task until it has ended: libraries take a cancellation for a fault of their own now and then."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_AGAIN)
+    if not task.cancelled():
+        task.exception()  # seen: whoever stops a task does not ask how it ended
+
+
+async def interruptible(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work`, which a cancellation of the caller ends even where one is lost on its way."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait({task})
+        return task.result()
+    finally:
+        await stop(task)
 
 
 @contextlib.asynccontextmanager
@@ -31,9 +54,7 @@ async def in_background(work: Callable[[Well], Awaitable[None]], component: str,
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await stop(task)
 
 
 async def _again_and_again(work: Callable[[Well], Awaitable[None]], component: str, health: Health) -> None:

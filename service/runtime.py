@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service import http
 from service.apply.role import apply_role
+from service.background import interruptible
 from service.database.engine import make_engine
 from service.health import Health
 from service.logs import configure_logs
@@ -86,7 +87,7 @@ class Service:
         await asyncio.shield(self._work)
 
     async def _run(self) -> None:
-        cluster_id = await wait_until_ready(self._engine, self.settings, self.health)
+        cluster_id = await interruptible(wait_until_ready(self._engine, self.settings, self.health))
         async with contextlib.AsyncExitStack() as stack:
             consumers: Callable[[], list[object]] = list
             if "apply" in self.roles:
@@ -101,7 +102,7 @@ class Service:
             self.health.clear("service", self)
             self._up.set()
             log.info("ready", url=self.http_url)
-            await watch(self._engine, self.settings, self.health, consumers, cluster_id)
+            await interruptible(watch(self._engine, self.settings, self.health, consumers, cluster_id))
 
 
 def run(settings: Settings, roles: frozenset[str] | set[str] = ROLES) -> int:

@@ -13,6 +13,7 @@ from events import RECONCILE_CHUNKS_TOPIC, RECONCILE_REQUESTED_TOPIC
 from service.apply.keeper import DatabaseKeeper
 from service.apply.role import running_broker
 from service.apply.subscriber import subscribe
+from service.background import stop
 from service.health import Health
 from service.kafka.broker import make_broker
 from service.reconcile.chunks import Chunks
@@ -45,6 +46,4 @@ async def reconcile_role(
         try:
             yield consumers
         finally:
-            due.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await due
+            await stop(due)
