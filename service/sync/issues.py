@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from events.fields import INT4_MAX
 from service.sync import sql
 
 _ACTIONS = {
@@ -17,7 +18,8 @@ _ACTIONS = {
     "unknown_specialization": "remove_by_hand",
 }
 _DECIDE = "decide_level"
-_ROWS_AT_ONCE = 1000
+_FIRST_WINDOW, _LARGEST_WINDOW = 2_000, 50_000
+"""Rows of a table that a page compares at once: few at first, because where much differs few are enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,27 @@ async def stream_issues(conn: AsyncConnection, specialization: str | None) -> As
     async with conn.stream(query, values) as rows:
         async for row in rows:
             yield issue_of(row)
+
+
+async def page_of_issues(
+    conn: AsyncConnection, specialization: str | None, after: tuple[int, str], limit: int
+) -> list[DesyncIssue]:
+    """Pairs that differ now, behind `after` (user, specialization): `limit` of them, fewer only at the end.
+
+    It compares window after window of the users until the page is full: neither its memory nor its cost grows with
+    what differs in the rest of the tables, or with how far it begins from their start.
+    """
+    query = sql.issues_of_window(of_one_specialization=specialization is not None)
+    values = {"after_user": after[0], "after_specialization": after[1]}
+    values |= {} if specialization is None else {"specialization": specialization}
+    found: list[DesyncIssue] = []
+    start, rows = after[0], _FIRST_WINDOW
+    while start <= INT4_MAX and len(found) < limit:
+        upto = (await conn.execute(sql.NEXT_WINDOW, {"from_user": start, "rows": rows})).scalar_one() or INT4_MAX
+        window = {"from_user": start, "upto_user": upto, "limit": limit - len(found)}
+        found += [issue_of(row) for row in await conn.execute(query, values | window)]
+        start, rows = upto + 1, min(rows * 4, _LARGEST_WINDOW)
+    return found
 
 
 def issue_of(row: Any) -> DesyncIssue:

@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 _ATTEMPTS = 20
 _CAUSE_LENGTH = 500
+InTransaction = Callable[[AsyncConnection, SyncResult], Awaitable[None]]
+"""What a caller writes in the transaction of the sync that it tells of."""
 _ROLLED_BACK = "40"
 """The class of a deadlock's and a serialization failure's SQLSTATE: the same again may succeed."""
 
@@ -61,7 +63,13 @@ class ProgressLicenseSyncService:
         return await self.sync_pair(user_id, specialization, "license_to_progress", synced_by)
 
     async def sync_pair(
-        self, user_id: int, specialization: str, direction: Direction, synced_by: int | str | None = None
+        self,
+        user_id: int,
+        specialization: str,
+        direction: Direction,
+        synced_by: int | str | None = None,
+        *,
+        also: InTransaction | None = None,
     ) -> SyncResult:
         """Sync one pair in any direction. `synced_by` is a user's id, or who else called, in words."""
         _check(user_id, direction)
@@ -73,7 +81,10 @@ class ProgressLicenseSyncService:
                 conn, [pair], direction, cause=author.cause, advanced_by=author.user_id, tables=self._tables
             )
             await _check_user(conn, user_id, done[pair].before)
-            return results.of_pair(pair, done[pair])
+            result = results.of_pair(pair, done[pair])
+            if also is not None:
+                await also(conn, result)
+            return result
 
         return _logged(await self._in_transaction(pair, sync), direction, author)
 
@@ -97,12 +108,17 @@ class ProgressLicenseSyncService:
         return _logged(await self._in_transaction(pair, decide), "level", author)
 
     async def sync_user_all_specializations(
-        self, user_id: int, sync_direction: Direction = "progress_to_license", synced_by: int | str | None = None
+        self,
+        user_id: int,
+        sync_direction: Direction = "progress_to_license",
+        synced_by: int | str | None = None,
+        *,
+        also: InTransaction | None = None,
     ) -> UserSyncResult:
         """Sync every specialization of the database for one user, each in its own transaction (R19)."""
         _check(user_id, sync_direction)
         names = sorted((await self._curriculum()).levels)
-        done = {name: await self.sync_pair(user_id, name, sync_direction, synced_by) for name in names}
+        done = {name: await self.sync_pair(user_id, name, sync_direction, synced_by, also=also) for name in names}
         return UserSyncResult(user_id, sync_direction, done)
 
     async def find_desync_issues(self, specialization: str | None = None) -> AsyncGenerator[DesyncIssue, None]:

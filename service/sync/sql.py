@@ -73,17 +73,37 @@ _ISSUES = """
           LEFT JOIN public.specializations own ON own.id = coalesce(p.specialization_id, l.specialization_type)
            ) d
       LEFT JOIN public.users u ON u.id = d.user_id
-     WHERE d.issue_type IS NOT NULL
+     WHERE d.issue_type IS NOT NULL {behind}
      ORDER BY d.user_id, d.specialization
 """
 
 
+_OF_ONE_PROGRESS = "upper(specialization_id) = upper(:specialization)"
+_OF_ONE_LICENSE = "upper(specialization_type) = upper(:specialization)"
+
+NEXT_WINDOW = text("""
+    SELECT least(
+        (SELECT student_id FROM public.specialization_progress WHERE student_id >= :from_user
+          ORDER BY student_id OFFSET :rows LIMIT 1),
+        (SELECT user_id FROM public.user_licenses WHERE user_id >= :from_user ORDER BY user_id OFFSET :rows LIMIT 1))
+""")
+"""The user at which a window of so many rows ends; NULL where both tables end before that."""
+
+
 def issues(*, of_one_specialization: bool) -> TextClause:
     """Compare the tables as they are now; the kinds are law 8's. Only what differs leaves PostgreSQL."""
-    only = {"only_progress": "", "only_licenses": ""}
+    only = {"only_progress": "", "only_licenses": "", "behind": ""}
     if of_one_specialization:
-        only = {
-            "only_progress": "WHERE upper(specialization_id) = upper(:specialization)",
-            "only_licenses": "WHERE upper(specialization_type) = upper(:specialization)",
-        }
+        only |= {"only_progress": f"WHERE {_OF_ONE_PROGRESS}", "only_licenses": f"WHERE {_OF_ONE_LICENSE}"}
     return text(_ISSUES.format(**only))
+
+
+def issues_of_window(*, of_one_specialization: bool) -> TextClause:
+    """The same for the users of one window, behind a pair: what a page costs does not depend on where it begins."""
+    progress = "WHERE student_id >= :from_user AND student_id <= :upto_user"
+    licenses = "WHERE user_id >= :from_user AND user_id <= :upto_user"
+    if of_one_specialization:
+        progress, licenses = f"{progress} AND {_OF_ONE_PROGRESS}", f"{licenses} AND {_OF_ONE_LICENSE}"
+    behind = "AND (d.user_id, d.specialization) > (:after_user, :after_specialization)"
+    query = _ISSUES.format(only_progress=progress, only_licenses=licenses, behind=behind)
+    return text(f"{query} LIMIT :limit")

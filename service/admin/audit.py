@@ -1,0 +1,115 @@
+"""Who did what, and what came of it: a row of `levelsync.admin_actions` for every write and every refusal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from service.admin.database import asked
+from service.admin.errors import AdminError, Busy, Forbidden
+from service.admin.identity import Identity
+from service.admin.permissions import Action, allow
+
+log = structlog.get_logger(__name__)
+Outcome = Literal["done", "refused", "failed"]
+_LONGEST = 500
+_ADD = text("""
+    INSERT INTO levelsync.admin_actions (subject, role, action, arguments, outcome, detail, request_id)
+    VALUES (:subject, :role, :action, CAST(:arguments AS jsonb), :outcome, :detail, :request_id)
+""")
+
+
+@dataclass(slots=True)
+class Entry:
+    """One row. `done` stores it in the transaction of the write that it tells of."""
+
+    who: Identity
+    action: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    stored: bool = False
+
+    async def done(self, conn: AsyncConnection, detail: str = "") -> None:
+        """Store it in the caller's transaction: it stands if and only if the write does."""
+        await _add(conn, self, "done", detail)
+        self.stored = True
+
+    async def failed(self, engine: AsyncEngine, detail: str) -> None:
+        """Store that the write was tried, and that nothing of it stands."""
+        await _store(engine, self, "failed", detail)
+        self.stored = True
+
+
+@asynccontextmanager
+async def audited(engine: AsyncEngine, who: Identity, action: Action, **arguments: Any) -> AsyncIterator[Entry]:
+    """Check the right, and leave a row whatever happens within: `done`, `refused` or `failed`.
+
+    Raises:
+        Forbidden: their role may not.
+        Busy: the database cannot answer.
+    """
+    entry = Entry(who, action, arguments)
+    try:
+        allow(who, action)
+        with asked():
+            yield entry
+            if not entry.stored:
+                await _store(engine, entry, "done")
+    except Exception as error:
+        answered = isinstance(error, AdminError) and not isinstance(error, Busy)
+        await _store_if_possible(engine, entry, "refused" if answered else "failed", _words(error))
+        raise
+
+
+async def check(engine: AsyncEngine, who: Identity, action: Action = "read", **arguments: Any) -> None:
+    """Check the right; leave a row only where it is missing.
+
+    Raises:
+        Forbidden: their role may not.
+    """
+    try:
+        allow(who, action)
+    except Forbidden as error:
+        await _store_if_possible(engine, Entry(who, action, arguments), "refused", str(error))
+        raise
+
+
+async def _store_if_possible(engine: AsyncEngine, entry: Entry, outcome: Outcome, detail: str) -> None:
+    """The row of something that failed must not hide why it failed; the log has it in any case."""
+    try:
+        with asked():
+            await _store(engine, entry, outcome, detail)
+    except Busy:
+        log.error("no row in the audit log", subject=entry.who.subject, action=entry.action, outcome=outcome)  # noqa: TRY400 - `asked` said why
+
+
+async def _store(engine: AsyncEngine, entry: Entry, outcome: Outcome, detail: str = "") -> None:
+    async with engine.begin() as conn:
+        await _add(conn, entry, outcome, detail)
+
+
+async def _add(conn: AsyncConnection, entry: Entry, outcome: Outcome, detail: str) -> None:
+    request_id = str(structlog.contextvars.get_contextvars().get("request_id", ""))
+    values = {
+        "subject": entry.who.subject,
+        "role": entry.who.role,
+        "action": entry.action,
+        "arguments": json.dumps(entry.arguments, default=str),
+        "outcome": outcome,
+        "detail": detail[:_LONGEST],
+        "request_id": request_id,
+    }
+    await conn.execute(_ADD, values)
+    said = {"subject": entry.who.subject, "role": entry.who.role, "outcome": outcome, "detail": detail[:_LONGEST]}
+    log.info("admin action", action=entry.action, arguments=entry.arguments, **said)
+
+
+def _words(error: Exception) -> str:
+    """An answer's own sentence; of a defect only its kind, because its text may quote anything."""
+    return str(error) if isinstance(error, AdminError) else type(error).__name__

@@ -1,0 +1,40 @@
+"""Who asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from events.fields import INT4_MAX
+
+Role = Literal["admin", "instructor", "student", "none"]
+"""The application's roles; `none` is somebody who signed in, with no role that is known here."""
+ROLES: tuple[Role, ...] = ("admin", "instructor", "student")
+"""The strongest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whoever a token names, as long as it lasts."""
+
+    subject: str
+    role: Role
+    expires_at: datetime
+    user_id: int | None = None
+    """The row of `users`, where the token's role was read from it."""
+
+    @property
+    def synced_by(self) -> int | str:
+        """As syncs take it: the user's id where the subject is one, else the subject in words."""
+        if self.user_id is not None:
+            return self.user_id
+        number = user_id_of(self.subject)
+        return self.subject if number is None else number
+
+
+def user_id_of(subject: str) -> int | None:
+    """The number that a subject is, where it can be a user's id."""
+    if not (subject.isascii() and subject.isdigit() and len(subject) <= len(str(INT4_MAX))):
+        return None
+    return int(subject) if 0 < int(subject) <= INT4_MAX else None

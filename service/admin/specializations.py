@@ -1,0 +1,23 @@
+"""A specialization as the database writes it."""
+
+from __future__ import annotations
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.admin.errors import Refused
+from service.levels import read_curriculum
+
+
+async def canonical(conn: AsyncConnection, name: str | None) -> str | None:
+    """The specialization's own name, whatever the case it was written in; None (all of them) stays None.
+
+    Raises:
+        Refused: there is no such specialization; the text names those that there are.
+    """
+    if name is None:
+        return None
+    curriculum = await read_curriculum(conn)
+    found = curriculum.canonical(name)
+    if found is None:
+        raise Refused(f"There is no specialization {name!r}; there are {', '.join(sorted(curriculum.levels))}.")
+    return found

@@ -1,0 +1,121 @@
+"""From a bearer's token to who they are."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import jwt
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.admin.database import asked
+from service.admin.errors import NotSignedIn
+from service.admin.identity import ROLES, Identity, Role, user_id_of
+from service.admin.keys import decode, make_keys
+from service.settings import Settings
+
+LEEWAY = 10
+"""Seconds by which the clocks of who signs and who checks may differ."""
+_LONGEST_TOKEN, _LONGEST_SUBJECT = 8192, 320
+_ABSENT = object()
+_FIND_USER = """
+    SELECT u.id, u.role::text AS role, coalesce(to_jsonb(u) ->> 'is_active', 'true') = 'true' AS active
+      FROM public.users u WHERE {condition}
+"""
+# A subject of digits is an id and nothing else, so that nobody becomes another user by an unusual address.
+_BY_ID, _BY_EMAIL = (text(_FIND_USER.format(condition=f"u.{column} = :subject")) for column in ("id", "email"))
+_WRONG = {
+    jwt.ExpiredSignatureError: "The token has expired.",
+    jwt.ImmatureSignatureError: "The token is not valid yet.",
+    jwt.InvalidAudienceError: "The token is for another audience.",
+    jwt.InvalidIssuerError: "The token is from another issuer.",
+    jwt.InvalidAlgorithmError: "The token is signed in a way that is not accepted.",
+    jwt.InvalidSignatureError: "The token's signature is wrong.",
+    jwt.MissingRequiredClaimError: "The token lacks a claim that is needed: exp, sub, or a configured iss or aud.",
+    jwt.exceptions.InvalidSubjectError: "The token's subject is not text.",
+}
+
+
+class Authenticator:
+    """Checks tokens with the configured key.
+
+    Raises:
+        SettingsError: when it is made, where the settings name no key, or not what belongs to it.
+    """
+
+    def __init__(self, settings: Settings, engine: AsyncEngine) -> None:
+        self._keys = make_keys(settings)
+        self._checks = {"issuer": settings.jwt_issuer, "audience": settings.jwt_audience, "leeway": LEEWAY}
+        self._roles_path = settings.jwt_roles_claim.split(".")
+        self._engine = engine
+
+    async def identify(self, token: str) -> Identity:
+        """Say whose token it is, after every check.
+
+        Raises:
+            NotSignedIn: it is not good.
+            Busy: it cannot be checked now.
+        """
+        claims = await self._claims(token)
+        subject = _subject(claims)
+        expires_at = _moment(claims["exp"])
+        if claims.get("type", "access") != "access":
+            raise NotSignedIn("The token is not an access token.")
+        held = _held(claims, self._roles_path)
+        if held is not _ABSENT:
+            return Identity(subject, _strongest(held), expires_at)
+        user_id, role = await self._user(subject)
+        return Identity(subject, role, expires_at, user_id)
+
+    async def _claims(self, token: str) -> dict[str, Any]:
+        if len(token) > _LONGEST_TOKEN:
+            raise NotSignedIn("The token cannot be read.")
+        key, algorithms = await self._keys.key_of(token)
+        try:
+            return decode(token, key, algorithms, **self._checks)
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:
+            raise NotSignedIn(_WRONG.get(type(error), "The token cannot be read.")) from None
+
+    async def _user(self, subject: str) -> tuple[int, Role]:
+        """The application's own tokens name the user alone: their role is the row's, now."""
+        number = user_id_of(subject)
+        query, value = (_BY_EMAIL, subject) if number is None else (_BY_ID, number)
+        with asked():
+            async with self._engine.connect() as conn:
+                row = (await conn.execute(query, {"subject": value})).one_or_none()
+        if row is None or not row.active:
+            raise NotSignedIn("The token's user does not exist any more.")
+        return row.id, _strongest(row.role)
+
+
+def _subject(claims: dict[str, Any]) -> str:
+    subject: str = claims["sub"]
+    if not subject.strip() or len(subject) > _LONGEST_SUBJECT or not subject.isprintable():
+        raise NotSignedIn("The token's subject is no name.")
+    return subject
+
+
+def _moment(seconds: Any) -> datetime:
+    try:
+        return datetime.fromtimestamp(int(seconds), UTC)
+    except (ValueError, OverflowError, OSError):
+        raise NotSignedIn("The token's end is no time.") from None
+
+
+def _held(claims: Any, path: list[str]) -> Any:
+    """What the claim at a dotted path holds."""
+    for name in path:
+        if not isinstance(claims, dict):
+            raise NotSignedIn("The token's roles are neither text nor a list of texts.")
+        if name not in claims:
+            return _ABSENT
+        claims = claims[name]
+    return claims
+
+
+def _strongest(held: Any) -> Role:
+    named = [held] if isinstance(held, str) else held
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise NotSignedIn("The token's roles are neither text nor a list of texts.")
+    return next((role for role in ROLES if role in named), "none")
