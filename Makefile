@@ -32,7 +32,7 @@ test: install  ## the tests, on a real broker and a real PostgreSQL (under 8 min
 
 .PHONY: soak
 soak: install  ## the long runs: kills by the twenty, outages of ten minutes, fuzzing (under 25 minutes)
-	$(BIN)/pytest -m soak -o timeout=1500
+	$(BIN)/pytest -m soak -o timeout=1500 -n $(if $(LEVELSYNC_TEST_KAFKA),0,2) --dist loadfile
 
 .PHONY: lint
 lint: install  ## ruff, and the direction of imports
