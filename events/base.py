@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cached_property
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr
+from pydantic import BaseModel, ConfigDict
 
 from events.attributes import Attributes, make_attributes
 from events.writing import KafkaRecord, binary_record, structured_line
@@ -22,8 +23,6 @@ class Event(BaseModel):
     TYPE: ClassVar[str]
     TOPIC: ClassVar[str]
 
-    _attributes: Attributes | None = PrivateAttr(default=None)
-
     def __init__(
         self,
         *,
@@ -38,18 +37,26 @@ class Event(BaseModel):
             ValueError: data or attributes that no consumer would accept (pydantic's ValidationError is one).
         """
         super().__init__(**data)
-        self._attributes = make_attributes(id, source, time)
+        self._set_attributes(make_attributes(id, source, time))
 
     # Reading must not call the constructor: data may hold unknown fields called "id", "source" or "time", and they are
     # not the attributes. pydantic calls an __init__ that lacks this mark for data from JSON too.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
-    @property
+    # A private attribute of pydantic's would cost every record that is read as much as its validation.
+    @cached_property
     def attributes(self) -> Attributes:
         """The event's id, source and time; made now for an event that came without them."""
-        if self._attributes is None:
-            self._attributes = make_attributes()
-        return self._attributes
+        return make_attributes()
+
+    def _set_attributes(self, attributes: Attributes) -> None:
+        self.__dict__["attributes"] = attributes
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(other) and isinstance(other, Event) and self.attributes == other.attributes
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.attributes))
 
     @property
     def id(self) -> str:

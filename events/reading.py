@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydantic import ValidationError
 
@@ -29,8 +28,7 @@ _SPEC_VERSION = SPEC_VERSION.encode()
 _STRUCTURED = STRUCTURED_TYPE.encode()
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """An event as it was received; `occurred_at` is in UTC: its time, or the record's where it has none."""
 
     event: Event
@@ -86,7 +84,7 @@ def _read_parts(
         if violation.reason is not Reason.MALFORMED:
             parse(data)  # What is not JSON is malformed, whatever else is wrong with it.
         raise
-    event._attributes = attributes  # noqa: SLF001 - the event's other half
+    event._set_attributes(attributes)  # noqa: SLF001 - the event's other half
     return Received(event, *attributes)
 
 

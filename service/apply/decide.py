@@ -14,7 +14,7 @@ from events import Reason
 from service.apply.outcomes import DeadLetter, LevelEvent, Outcome, Pair
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as `LevelEvent`
 class TargetRow:
     """A row as it was found under its lock. A NULL level counts as 0 for an event; a sync tells them apart."""
 
@@ -35,7 +35,7 @@ class Change:
     """When the last event that raised it occurred."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as `LevelEvent`
 class Rise:
     """One step of the history: from the level before the event to its own, at its time, with its origin."""
 

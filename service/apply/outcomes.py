@@ -23,7 +23,7 @@ class Outcome(StrEnum):
     DEAD_LETTERED = "dead_lettered"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for every record, and that would take five times as long
 class LevelEvent:
     """One event, read: who, where to, when, and where it stands in its batch."""
 
