@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -108,6 +109,7 @@ class Service:
 def run(settings: Settings, roles: frozenset[str] | set[str] = ROLES) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code (0 drained, 1 stalled, 2 settings)."""
     configure_logs(settings)
+    gc.freeze()  # what is loaded stays: a collector that walks it again and again takes a fifth of a drain's CPU
     try:
         return _new_loop_run(_serve(settings, frozenset(roles)))
     except SettingsError as error:
