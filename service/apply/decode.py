@@ -12,6 +12,9 @@ from service.apply.outcomes import DeadLetter, LevelEvent
 FIRST_TIMESTAMP_HEADER = "levelsync-first-timestamp"
 """A replayed dead letter carries its first record's timestamp (milliseconds) here (law 2)."""
 
+LETTER_HEADER = "levelsync-dead-letter"
+"""A replayed dead letter carries its id here."""
+
 _TIMESTAMP_DIGITS = 15
 _HISTORY_NAMES: dict[type, str] = {ProgressLeveledUp: "ProgressLeveledUp", LicenseAdvanced: "LicenseAdvanced"}
 
@@ -31,7 +34,7 @@ def decode(records: Sequence[Record]) -> list[LevelEvent | DeadLetter]:
 
 
 def _decode_one(index: int, record: Record) -> LevelEvent | DeadLetter:
-    timestamp = _first_timestamp(record)
+    timestamp = first_timestamp(record)
     try:
         received = read(record.topic, record.value, record.headers, timestamp)
     except ContractViolation as violation:
@@ -52,7 +55,7 @@ def _decode_one(index: int, record: Record) -> LevelEvent | DeadLetter:
     )
 
 
-def _first_timestamp(record: Record) -> int:
+def first_timestamp(record: Record) -> int:
     """The record's timestamp in milliseconds; for a replayed dead letter its first record's, where that is older."""
     for name, value in record.headers:
         if name == FIRST_TIMESTAMP_HEADER:

@@ -148,6 +148,34 @@ FIND_DEAD_LETTER = text("""
 """)
 """Whether a record is a dead letter already."""
 
+LOCK_REPLAYED = text("""
+    SELECT v.number, d.id, d.headers, d.resolved_at IS NULL AS is_open, d.last_attempt_timestamp
+      FROM unnest(CAST(:numbers AS int[]), CAST(:ids AS bigint[]), CAST(:topics AS text[]), CAST(:keys AS bytea[]),
+                  CAST(:digests AS text[])) AS v (number, id, topic, key, digest)
+      JOIN levelsync.dead_letters d ON d.id = v.id
+     WHERE d.topic = v.topic AND d.key IS NOT DISTINCT FROM v.key AND d.value_digest = v.digest
+     ORDER BY d.id, v.number
+       FOR NO KEY UPDATE OF d
+""")
+"""Lock the letters that records say to be replays of, where topic, key and value agree."""
+
+CLOSE_REPLAYED = text("""
+    UPDATE levelsync.dead_letters
+       SET resolved_at = clock_timestamp(), resolution = 'replayed', replayed_at = NULL
+     WHERE id = ANY(CAST(:ids AS bigint[]))
+""")
+"""Close letters whose replay did not fail."""
+
+RAISE_REPLAYED = text("""
+    UPDATE levelsync.dead_letters AS d
+       SET attempts = d.attempts + v.times, last_attempt_timestamp = v.timestamp, reason = v.reason, detail = v.detail,
+           replayed_at = NULL
+      FROM unnest(CAST(:ids AS bigint[]), CAST(:times AS int[]), CAST(:timestamps AS bigint[]),
+                  CAST(:reasons AS text[]), CAST(:details AS text[])) AS v (id, times, timestamp, reason, detail)
+     WHERE d.id = v.id
+""")
+"""Count replays that failed again, with the newest reason."""
+
 LOCK_POSITIONS = text("""
     SELECT a.topic, a.partition, a.next_offset
       FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[])) AS k (topic, partition)

@@ -72,6 +72,6 @@ class HeldBack:
             "an event is refused by Kafka and stays in the outbox",
             outbox_id=row.id,
             topic=row.topic,
-            bytes=len(row.value),
+            bytes=len(row.value or b""),
             error=str(error),
         )

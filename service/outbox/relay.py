@@ -32,7 +32,7 @@ from service.kafka.producer import running_producer
 from service.outbox import sql
 from service.outbox.held import HeldBack
 from service.outbox.publish import Delivery, publish
-from service.outbox.rows import Row
+from service.outbox.rows import Row, headers_of
 from service.outbox.turn import our_turn
 from service.settings import Settings
 
@@ -99,7 +99,7 @@ async def read_batch(conn: AsyncConnection, held: HeldBack) -> list[Row]:
     """Read the oldest events that are not held back; one alone where a batch before was refused for one of its own."""
     values = {"without_rows": sorted(held.rows), "without_topics": sorted(held.topics()), "bytes": BATCH_BYTES}
     found = (await conn.execute(sql.READ, values | {"rows": BATCH_ROWS})).all()
-    rows = [Row(r.id, r.topic, r.key, r.value, [(name, text.encode()) for name, text in r.headers]) for r in found]
+    rows = [Row(r.id, r.topic, r.key, r.value, headers_of(r.headers)) for r in found]
     return rows[:1] if rows and rows[0].id <= held.one_by_one_upto else rows
 
 

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from service.kafka.headers import Header, Stored, can_be_sent, header_from_json
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
@@ -14,8 +16,14 @@ class Row:
     id: int
     topic: str
     key: bytes | None
-    value: bytes
-    headers: list[tuple[str, bytes]]
+    value: bytes | None
+    """None for a tombstone that was a dead letter and is replayed."""
+    headers: list[Header]
+
+
+def headers_of(stored: Iterable[Stored]) -> list[Header]:
+    """A row's headers, those with a name that no producer can write left out: none of them has a meaning here."""
+    return [header for header in map(header_from_json, stored) if can_be_sent(header)]
 
 
 def waves(rows: Iterable[Row]) -> list[list[Row]]:

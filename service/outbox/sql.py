@@ -29,7 +29,8 @@ NOTICE_A_VANISHED_CLIENT = text("""
 
 READ = text("""
     SELECT b.id, b.topic, b.key, b.value, b.headers
-      FROM (SELECT o.*, sum(octet_length(o.value)) OVER (ORDER BY o.id) - octet_length(o.value) AS bytes_before
+      FROM (SELECT o.*, coalesce(sum(octet_length(o.value)) OVER (ORDER BY o.id), 0)
+                        - coalesce(octet_length(o.value), 0) AS bytes_before
               FROM (SELECT * FROM levelsync.outbox
                      WHERE id <> ALL(CAST(:without_rows AS bigint[])) AND topic <> ALL(CAST(:without_topics AS text[]))
                      ORDER BY id LIMIT :rows) o) b

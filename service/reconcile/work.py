@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from events import ContractViolation, Received, ReconcileChunk, read
 from service.apply import dead_letters, positions
 from service.apply.batch import Batch
-from service.apply.decode import Record
+from service.apply.decode import Record, first_timestamp
 from service.apply.outcomes import DeadLetter
 from service.reconcile.chunks import Chunks
 from service.reconcile.requests import open_runs
@@ -32,7 +32,7 @@ def decode(records: Sequence[Record]) -> Decoded:
     decoded = Decoded([], [])
     for index, record in enumerate(records):
         try:
-            received = read(record.topic, record.value, record.headers, record.timestamp)
+            received = read(record.topic, record.value, record.headers, first_timestamp(record))
             decoded.received.append((index, received))
         except ContractViolation as violation:
             decoded.letters.append(DeadLetter(index, violation.reason, violation.detail))

@@ -1,0 +1,167 @@
+"""Reading dead letters: by reason, by page, one whole. Every function only queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.database.tables import dead_letters as table
+from service.dead_letters.select import Selection, conditions, is_open, on_its_way
+
+MEANINGS = {
+    "malformed": "not a JSON object: broken JSON, not UTF-8, or no value at all",
+    "invalid": "JSON, but not what the event's schema says",
+    "bad_time": "its ce_time cannot be read, or is before 2000 or more than 5 minutes after the record",
+    "unknown_type": "no CloudEvents type, an unknown one, or one that belongs on another topic",
+    "unknown_specialization": "`specializations` has no such specialization",
+    "unknown_user": "`users` has no such user",
+    "level_out_of_range": "the level is below 1 or above the specialization's max_levels",
+    "refused_by_database": "a constraint or trigger of the application refused the write",
+}
+"""Each reason in words."""
+WINDOW = 100_000
+"""Letters that one page looks through for a user: their bytes have to be searched."""
+
+
+@dataclass(frozen=True)
+class ReasonCount:
+    """The open dead letters of one reason: how many, and when the oldest and the newest were first seen."""
+
+    reason: str
+    count: int
+    oldest: datetime
+    newest: datetime
+
+
+@dataclass(frozen=True)
+class LetterLine:
+    """One dead letter in a list. `value_bytes` is the size of its value; None for a tombstone."""
+
+    id: int
+    reason: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    first_seen_at: datetime
+    attempts: int
+    value_bytes: int | None
+    state: str
+    """`open`, `replaying` (on its way since less than a minute) or `resolved`."""
+    resolution: str | None
+
+
+@dataclass(frozen=True)
+class LetterPage:
+    """Some letters, the newest first, and the id before which the next page begins; None where there is none."""
+
+    letters: list[LetterLine]
+    next: int | None
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One dead letter, whole; `resolved_at` is None while it is open. Timestamps are Kafka's, in ms."""
+
+    id: int
+    reason: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    record_timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[dict[str, Any]]
+    first_seen_at: datetime
+    attempts: int
+    resolved_at: datetime | None
+    resolution: str | None
+    replayed_at: datetime | None
+    """Since when a replay is on its way."""
+    last_attempt_timestamp: int | None
+    """Of the last replayed record that failed."""
+    resolved_by: str | None
+    """Who asked last for a replay or for the discard."""
+    state: str
+    """As in `LetterLine`."""
+
+
+async def count_by_reason(conn: AsyncConnection, selection: Selection | None = None) -> list[ReasonCount]:
+    """Count the letters of each reason, the most first: all open ones, or those of a selection."""
+    seen = table.c.first_seen_at
+    query = (
+        select(
+            table.c.reason, func.count().label("count"), func.min(seen).label("oldest"), func.max(seen).label("newest")
+        )
+        .where(*conditions(selection or Selection()))
+        .group_by(table.c.reason)
+        .order_by(func.count().desc(), table.c.reason)
+    )
+    return [ReasonCount(**row) for row in (await conn.execute(query)).mappings()]
+
+
+async def read_page(
+    conn: AsyncConnection, selection: Selection, before: int | None = None, limit: int = 100
+) -> LetterPage:
+    """A page of letters, the newest first, beginning before an id.
+
+    A page of a user's letters may be short, or empty, and still have a next one: it looks at so many letters only.
+    """
+    newest = select(func.coalesce(func.max(table.c.id), 0))
+    end = before if before is not None else int((await conn.execute(newest)).scalar_one()) + 1
+    floor = end - WINDOW if selection.user_id is not None else 0
+    wanted = [*conditions(selection), table.c.id < end, table.c.id >= floor]
+    query = select(*_LINE, _size(), _state()).where(*wanted).order_by(table.c.id.desc()).limit(limit + 1)
+    found = [LetterLine(**row) for row in (await conn.execute(query)).mappings()]
+    if len(found) > limit:
+        return LetterPage(found[:limit], found[limit - 1].id)
+    return LetterPage(found, floor if floor > 0 else None)
+
+
+async def list_open(
+    conn: AsyncConnection, *, reason: str | None = None, before: int | None = None, limit: int = 100
+) -> list[LetterLine]:
+    """List open letters, newest first. The next page is `before` the last id of this one."""
+    return (await read_page(conn, Selection(reason=reason), before, limit)).letters
+
+
+async def find(conn: AsyncConnection, letter_id: int) -> Letter | None:
+    """Find one letter, open or not; None where there is none of this id."""
+    found = await read_whole(conn, [table.c.id == letter_id], limit=1)
+    return found[0] if found else None
+
+
+async def read_whole(conn: AsyncConnection, wanted: list[ColumnElement[bool]], limit: int) -> list[Letter]:
+    """Letters with their bytes, the newest first: only as many as memory should hold."""
+    columns = [column for column in table.c if column.name != "value_digest"]
+    query = select(*columns, _state()).where(*wanted).order_by(table.c.id.desc()).limit(limit)
+    return [Letter(**row) for row in (await conn.execute(query)).mappings()]
+
+
+def _size() -> Any:
+    return func.octet_length(table.c.value).label("value_bytes")  # a list never reads values of megabytes
+
+
+def _state() -> Any:
+    return case((~is_open(), "resolved"), (on_its_way(), "replaying"), else_="open").label("state")
+
+
+_LINE = [
+    table.c[name]
+    for name in (
+        "id",
+        "reason",
+        "detail",
+        "topic",
+        "partition",
+        "offset",
+        "first_seen_at",
+        "attempts",
+        "resolution",
+    )
+]

@@ -1,0 +1,137 @@
+"""Which dead letters are meant: by id, or by reason, topic, time, user and state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Text, and_, any_, cast, func, literal, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.database.tables import dead_letters as table
+from service.kafka.producer import MAX_REQUEST_BYTES
+
+State = Literal["open", "replaying", "resolved", "all"]
+"""`replaying` are those of the open ones that are on their way; `resolved` were replayed or discarded."""
+STATES: tuple[State, ...] = ("open", "replaying", "resolved", "all")
+ON_ITS_WAY = timedelta(minutes=1)
+"""How long a replay may take before the letter may be sent again."""
+_ROOM = 10_000
+"""Bytes that a record takes beside its key, value and headers, generously."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The letters that fit everything that is given. `user_id` is looked for in keys and in values that are JSON."""
+
+    ids: tuple[int, ...] | None = None
+    reason: str | None = None
+    topic: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    user_id: int | None = None
+    state: State = "open"
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing narrows it."""
+        return self == Selection(state=self.state)
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """What a selection holds. Letters on their way were sent within the last minute and have not come back yet."""
+
+    open: int
+    on_its_way: int
+    unsendable: int
+    """Open letters that Kafka does not take again: too large for one record, or without both key and value."""
+
+
+def is_open() -> ColumnElement[bool]:
+    """Neither replayed nor discarded."""
+    return table.c.resolved_at.is_(None)
+
+
+def on_its_way() -> ColumnElement[bool]:
+    """Sent within the last minute, and not come back yet."""
+    recently = table.c.replayed_at > func.clock_timestamp() - literal(ON_ITS_WAY)
+    return and_(is_open(), func.coalesce(recently, False))
+
+
+def unsendable() -> ColumnElement[bool]:
+    """Kafka would not take it, or no producer can write it."""
+    size = func.coalesce(func.octet_length(table.c.key), 0) + func.coalesce(func.octet_length(table.c.value), 0)
+    whole = size + func.octet_length(cast(table.c.headers, Text))
+    return or_(whole > MAX_REQUEST_BYTES - _ROOM, and_(table.c.key.is_(None), table.c.value.is_(None)))
+
+
+def conditions(selection: Selection) -> list[ColumnElement[bool]]:
+    """The WHERE of a selection."""
+    found = [made(value) for name, made in _CONDITIONS.items() if (value := getattr(selection, name)) is not None]
+    return found + _STATE_CONDITIONS[selection.state]
+
+
+def of_user(key: ColumnElement[Any], value: ColumnElement[Any], user_id: int) -> ColumnElement[bool]:
+    """Whose key is the user's id, or in whose JSON, broken or not, a `user_id` says it.
+
+    The bytes are searched as text, because PostgreSQL's JSON functions raise on what is none.
+    """
+    said = func.encode(value, "escape").regexp_match(rf'"user_id"\s*:\s*{user_id:d}(?![0-9.eE])')
+    return or_(key == str(user_id).encode(), func.coalesce(said, False))
+
+
+async def census(conn: AsyncConnection, selection: Selection) -> Census:
+    """Count what a selection holds."""
+    query = select(
+        func.count().filter(is_open()).label("open"),
+        func.count().filter(on_its_way()).label("on_its_way"),
+        func.count().filter(and_(is_open(), unsendable())).label("unsendable"),
+    ).where(*conditions(selection))
+    return Census(**(await conn.execute(query)).mappings().one())
+
+
+async def last_id(conn: AsyncConnection) -> int:
+    """The newest letter's id: what arises later is in no selection."""
+    return int((await conn.execute(select(func.coalesce(func.max(table.c.id), 0)))).scalar_one())
+
+
+async def lock_some(
+    conn: AsyncConnection,
+    selection: Selection,
+    but: Sequence[ColumnElement[bool]],
+    between: tuple[int, int],
+    limit: int,
+) -> list[Any]:
+    """Lock the next letters of a selection, except those that are `but`; their ids and sizes.
+
+    `between` are the ids behind which to begin, and up to which to go.
+
+    Whoever waited for the lock sees what the one before has done, and passes those letters by.
+    """
+    query = (
+        select(table.c.id, func.coalesce(func.octet_length(table.c.value), 0).label("bytes"))
+        .where(*conditions(selection), is_open(), ~or_(*but), table.c.id > between[0], table.c.id <= between[1])
+        .order_by(table.c.id)
+        .limit(limit)
+        .with_for_update(key_share=True)
+    )
+    return list(await conn.execute(query))
+
+
+_CONDITIONS: dict[str, Callable[[Any], ColumnElement[bool]]] = {
+    "ids": lambda ids: table.c.id == any_(cast(list(ids), ARRAY(BigInteger))),
+    "reason": lambda reason: table.c.reason == reason,
+    "topic": lambda topic: table.c.topic == topic,
+    "since": lambda since: table.c.first_seen_at >= since,
+    "until": lambda until: table.c.first_seen_at < until,
+    "user_id": lambda user_id: of_user(table.c.key, table.c.value, user_id),
+}
+_STATE_CONDITIONS: dict[State, list[ColumnElement[bool]]] = {
+    "open": [is_open()],
+    "replaying": [on_its_way()],
+    "resolved": [table.c.resolved_at.is_not(None)],
+    "all": [],
+}

@@ -1,0 +1,155 @@
+"""Whether a dead letter would apply now: the user, the specialization or the level may have appeared since.
+
+The appliers' own pure steps look at the stored record; nothing is locked and nothing written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from events import (
+    LICENSE_ADVANCED_TOPIC,
+    PROGRESS_LEVELED_UP_TOPIC,
+    ContractViolation,
+    Reason,
+    ReconcileRequested,
+    read,
+)
+from service.apply import sql as apply_sql
+from service.apply.decode import decode, first_timestamp
+from service.apply.outcomes import DeadLetter, LevelEvent
+from service.apply.screen import screen
+from service.database.tables import dead_letters as table
+from service.dead_letters.read import Letter, read_whole
+from service.dead_letters.select import is_open
+from service.kafka.headers import Header, header_from_json
+from service.levels import Curriculum, read_curriculum
+
+LOOKED_AT = 1000
+"""Of each reason so many letters are judged for the counts, the newest first."""
+_LARGEST = 16_384
+"""Bytes: larger values are not read for the counts; no event of the contract comes near."""
+_LEVEL_TOPICS = (PROGRESS_LEVELED_UP_TOPIC, LICENSE_ADVANCED_TOPIC)
+_EXISTING = text("SELECT id FROM public.users WHERE id = ANY(CAST(:users AS int[]))")
+_SINCE = {
+    "unknown_user": "its user exists now",
+    "unknown_specialization": "its specialization exists now",
+    "level_out_of_range": "its level is within the maximum now",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`would_apply`: a replay would close the letter; None where only the database can say. `why` is a sentence."""
+
+    would_apply: bool | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Applicable:
+    """Of the newest `looked_at` open letters of a reason, how many would apply now."""
+
+    looked_at: int
+    would_apply: int
+
+
+@dataclass(slots=True)
+class _Record:
+    """What decoding needs of a stored record."""
+
+    topic: str
+    timestamp: int
+    value: bytes | None
+    headers: Sequence[Header]
+
+
+async def judge(conn: AsyncConnection, letters: Sequence[Letter], apply_since: datetime | None = None) -> list[Verdict]:
+    """Judge letters as an applier would now, in their order."""
+    curriculum = await read_curriculum(conn)
+    if curriculum.empty:
+        return [Verdict(would_apply=None, why="the table specializations is empty")] * len(letters)
+    found = {number: _other(one, curriculum) for number, one in enumerate(letters) if one.topic not in _LEVEL_TOPICS}
+    numbers = [number for number in range(len(letters)) if number not in found]
+    verdicts = await _judge_levels(conn, [letters[number] for number in numbers], curriculum, apply_since)
+    found |= dict(zip(numbers, verdicts, strict=True))
+    return [found[number] for number in range(len(letters))]
+
+
+async def applicable(conn: AsyncConnection, reason: str, apply_since: datetime | None = None) -> Applicable:
+    """Judge the newest open letters of a reason."""
+    small = func.coalesce(func.octet_length(table.c.value), 0) <= _LARGEST
+    letters = await read_whole(conn, [is_open(), table.c.reason == reason, small], LOOKED_AT)
+    verdicts = await judge(conn, letters, apply_since)
+    return Applicable(len(letters), sum(verdict.would_apply is True for verdict in verdicts))
+
+
+async def _judge_levels(
+    conn: AsyncConnection, letters: Sequence[Letter], curriculum: Curriculum, apply_since: datetime | None
+) -> list[Verdict]:
+    screened = screen(decode([_record(letter) for letter in letters]), curriculum, apply_since)
+    verdicts = {letter.index: _fails(letter) for letter in screened.letters}
+    verdicts |= dict.fromkeys(
+        screened.superseded, Verdict(would_apply=True, why="it counts as superseded: older than APPLY_SINCE")
+    )
+    users = await _existing(conn, screened.events)
+    fenced = await _fenced(conn, screened.events)
+    for event in screened.events:
+        verdicts[event.index] = _decided(letters[event.index], event, users, fenced)
+    return [verdicts[index] for index in range(len(letters))]
+
+
+async def _existing(conn: AsyncConnection, events: Sequence[LevelEvent]) -> set[int]:
+    users = sorted({event.user_id for event in events})
+    return set((await conn.execute(_EXISTING, {"users": users})).scalars()) if users else set()
+
+
+async def _fenced(conn: AsyncConnection, events: Sequence[LevelEvent]) -> set[int]:
+    """The indexes of events that a later decision stands against (law 2)."""
+    if not events:
+        return set()
+    keys = {"users": [e.user_id for e in events], "specializations": [e.specialization for e in events]}
+    fences = {(row[0], row[1]): row[2] for row in await conn.execute(apply_sql.READ_FENCES, keys)}
+    pairs = {event.index: fences.get((event.user_id, event.specialization)) for event in events}
+    return {e.index for e in events if (fence := pairs[e.index]) is not None and e.decided_at <= fence}
+
+
+def _decided(letter: Letter, event: LevelEvent, users: set[int], fenced: set[int]) -> Verdict:
+    if event.index in fenced:
+        return Verdict(would_apply=True, why="it counts as superseded: a later decision stands")
+    if event.user_id not in users:
+        return _fails(DeadLetter(event.index, Reason.UNKNOWN_USER, f"there is no user {event.user_id}"))
+    return _could(letter)
+
+
+def _other(letter: Letter, curriculum: Curriculum) -> Verdict:
+    """A letter of a topic that carries no level events."""
+    record = _record(letter)
+    try:
+        event = read(record.topic, record.value, record.headers, first_timestamp(record)).event
+    except ContractViolation as violation:
+        return _fails(DeadLetter(0, violation.reason, violation.detail))
+    name = event.specialization if isinstance(event, ReconcileRequested) else None
+    if name is not None and curriculum.canonical(name) is None:
+        return _fails(DeadLetter(0, Reason.UNKNOWN_SPECIALIZATION, f"there is no specialization {name!r}"))
+    return _could(letter)
+
+
+def _could(letter: Letter) -> Verdict:
+    if letter.reason == Reason.REFUSED_BY_DATABASE:
+        return Verdict(would_apply=None, why="only PostgreSQL can say whether it still refuses")
+    return Verdict(would_apply=True, why=_SINCE.get(letter.reason, "this release can read it"))
+
+
+def _fails(letter: DeadLetter) -> Verdict:
+    return Verdict(would_apply=False, why=f"{letter.reason.value}: {letter.detail}")
+
+
+def _record(letter: Letter) -> _Record:
+    headers = [header_from_json(header) for header in letter.headers]
+    return _Record(letter.topic, letter.record_timestamp, letter.value, headers)

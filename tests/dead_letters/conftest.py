@@ -1,0 +1,14 @@
+"""Fixtures of the tests of dead letters."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.dead_letters.scene import Scene
+
+
+@pytest.fixture
+async def scene(engine: AsyncEngine) -> Scene:
+    """A database with 200 users and not a level, and one reader."""
+    return await Scene.begin(engine)

@@ -1,0 +1,148 @@
+"""Which letters are meant, discarding them, and which of them would apply now."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from service.dead_letters import read
+from service.dead_letters.discard import discard
+from service.dead_letters.select import Selection
+from service.dead_letters.verdict import Verdict, applicable, judge
+from tests.dead_letters.scene import ALL, NOBODY, Scene, changed
+from tests.laws.tables import licenses
+from tests.laws.test_apply_laws import one
+
+LATE = datetime(2999, 1, 1, tzinfo=UTC)
+
+
+async def selected(scene: Scene, **narrowed: Any) -> list[int]:
+    async with scene.engine.connect() as conn:
+        return [line.id for line in (await read.read_page(conn, Selection(**narrowed))).letters]
+
+
+async def throw_away(scene: Scene, selection: Selection = ALL) -> list[int]:
+    return [letter for batch in [ids async for ids in discard(scene.engine, selection, "7")] for letter in batch]
+
+
+async def verdicts(scene: Scene) -> list[Verdict]:
+    """Of all letters, the oldest first."""
+    async with scene.engine.connect() as conn:
+        letters = await read.read_whole(conn, [], 100)
+        return (await judge(conn, letters))[::-1]
+
+
+async def test_a_selection_is_what_fits_all_that_is_given(scene: Scene) -> None:
+    """Each condition leaves out what does not fit it."""
+    await scene.letters_of(NOBODY, NOBODY + 1)
+    await scene.letters_of(1, to_level=9)
+    assert await selected(scene) == [3, 2, 1]
+    assert await selected(scene, reason="unknown_user") == [2, 1]
+    assert await selected(scene, reason="unknown_user", ids=(1, 3, 99)) == [1]
+    assert await selected(scene, topic="license.advanced") == []
+    assert await selected(scene, since=LATE) == []
+    assert await selected(scene, until=LATE) == [3, 2, 1]
+    await scene.send(Selection(ids=(2,)))
+    assert [await selected(scene, state=state) for state in ("replaying", "open", "resolved")] == [[2], [3, 2, 1], []]
+    await throw_away(scene, Selection(ids=(1,)))
+    assert [await selected(scene, state=state) for state in ("resolved", "open", "all")] == [[1], [3, 2], [3, 2, 1]]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "is_theirs"),
+    [
+        (b"42", b"\xff", True),
+        (b"421", b"\xff", False),
+        (None, b'{"user_id": 42}', True),
+        (None, b'{"user_id" :\n42, "broken', True),
+        (None, b'{"data": {"user_id":42}, "x": "\xff\x00"}', True),
+        (None, b'{"user_id": 421}', False),
+        (None, b'{"user_id": 42.5}', False),
+        (None, b'{"user_id": -42}', False),
+        (None, b'{"note": "user_id: 42"}', False),
+        (None, b"", False),
+        (b"", None, False),
+    ],
+)
+async def test_a_user_s_letters_are_found_by_key_or_by_value(
+    scene: Scene, key: bytes | None, value: bytes | None, is_theirs: bool
+) -> None:
+    """In JSON, also where it is broken."""
+    (record,) = scene.partitions.records([one()])
+    await scene.read([replace(record, key=key, value=value)])
+    assert await selected(scene, user_id=42) == ([1] if is_theirs else [])
+
+
+async def test_a_page_of_a_user_looks_at_so_many_letters(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be empty and still lead on; the pages together are all of them."""
+    monkeypatch.setattr(read, "WINDOW", 3)
+    await scene.letters_of(*[NOBODY, *range(NOBODY + 1, NOBODY + 9), NOBODY])
+    found, before = [], None
+    for _ in range(9):
+        async with scene.engine.connect() as conn:
+            page = await read.read_page(conn, Selection(user_id=NOBODY), before, 1)
+        found += [line.id for line in page.letters]
+        before = page.next
+        if before is None:
+            break
+    assert found == [10, 1]
+
+
+async def test_a_discarded_letter_is_closed_and_says_by_whom(scene: Scene) -> None:
+    """It is not sent again."""
+    await scene.letters_of(NOBODY, NOBODY + 1)
+    assert await throw_away(scene, Selection(ids=(1,))) == [1]
+    assert [row[1:3] for row in await scene.letters()] == [("resolved", "discarded"), ("open", None)]
+    assert await scene.rows("SELECT resolved_by FROM levelsync.dead_letters WHERE id = 1") == [("7",)]
+    assert await throw_away(scene, Selection(ids=(1,))) == []
+    assert await scene.send() == [2]
+
+
+async def test_a_letter_on_its_way_is_not_discarded(scene: Scene) -> None:
+    """Not before a minute; then the discard stands, whatever a late replay does."""
+    await scene.letters_of(NOBODY, NOBODY + 1)
+    await scene.send()
+    assert await throw_away(scene) == []
+    await scene.a_minute_later()
+    assert await throw_away(scene) == [1, 2]
+    await scene.make_user()
+    await scene.come_back()
+    assert [row[1:4] for row in await scene.letters()] == [("resolved", "discarded", 1)] * 2
+    assert await licenses(scene.engine) == {(NOBODY, "PLAYER"): 3}
+
+
+async def test_letters_that_would_apply_now_are_told(scene: Scene) -> None:
+    """The user, the specialization or the level has appeared since; only PostgreSQL knows what it refuses."""
+    await scene.run("ALTER TABLE user_licenses ADD CONSTRAINT no_seven CHECK (user_id <> 7)")
+    await scene.letters_of(NOBODY)
+    await scene.letters_of(NOBODY + 1)
+    await scene.letters_of(1, specialization="WIZARD")
+    await scene.letters_of(1, to_level=9)
+    await scene.letters_of(7)
+    (record,) = scene.partitions.records([one()])
+    await scene.read([replace(changed(record, to_level="9"), offset=scene.next_offset())])
+    assert [one.would_apply for one in await verdicts(scene)] == [False, False, False, False, None, False]
+    await scene.make_user()
+    await scene.run(
+        "INSERT INTO specializations (id, name, max_levels) VALUES ('WIZARD', 'Wizard', 8)",
+        "UPDATE specializations SET max_levels = 9 WHERE id = 'PLAYER'",
+    )
+    found = await verdicts(scene)
+    assert [one.would_apply for one in found] == [True, False, True, True, None, False]
+    assert found[1].why == f"unknown_user: there is no user {NOBODY + 1}"
+    assert found[5].why.startswith("invalid: to_level")
+    async with scene.engine.connect() as conn:
+        counted = await applicable(conn, "unknown_user")
+    assert (counted.looked_at, counted.would_apply) == (2, 1)
+
+
+async def test_what_a_later_decision_supersedes_says_so(scene: Scene) -> None:
+    """It would close, without an effect."""
+    await scene.letters_of(NOBODY)
+    await scene.make_user()
+    await scene.run(f"INSERT INTO levelsync.fences VALUES ({NOBODY}, 'PLAYER', '2026-06-01', 1, 'test')")
+    (verdict,) = await verdicts(scene)
+    assert verdict == Verdict(would_apply=True, why="it counts as superseded: a later decision stands")
