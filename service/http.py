@@ -12,7 +12,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
 
 from service.health import Health
 from service.metrics import REGISTRY
@@ -21,6 +22,11 @@ from service.settings import PREFIX, Settings, SettingsError
 
 def make_app(health: Health) -> Starlette:
     """The application of a process without the role `api`."""
+    return Starlette(routes=health_routes(health))
+
+
+def health_routes(health: Health) -> list[BaseRoute]:
+    """What every process serves."""
 
     async def livez(_request: Request) -> Response:
         answer = {"alive": not health.stalled, "reason": health.stalled}
@@ -32,7 +38,7 @@ def make_app(health: Health) -> Starlette:
     async def metrics(_request: Request) -> Response:
         return Response(generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    return Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)])
+    return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
 
 
 def bind(settings: Settings) -> socket.socket:
@@ -55,7 +61,7 @@ def bind(settings: Settings) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def served(app: Starlette, listener: socket.socket) -> AsyncIterator[str]:
+async def served(app: ASGIApp, listener: socket.socket) -> AsyncIterator[str]:
     """Serve `app` on the bound socket; yields the URL."""
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
     server = _Server(config)

@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service import http
+from service.api.role import Api
 from service.apply.role import apply_role
 from service.background import interruptible
 from service.database.engine import make_engine
@@ -41,6 +42,7 @@ class Service:
         self.roles = roles
         self.health = Health()
         self.http_url = ""
+        self._api = Api(settings) if "api" in roles else None  # first: without a key nothing else begins
         self._engine: AsyncEngine = make_engine(settings)
         self._listener: socket.socket = http.bind(settings)
         self._stack = contextlib.AsyncExitStack()
@@ -49,7 +51,10 @@ class Service:
 
     async def __aenter__(self) -> Service:
         self.health.report("service", self, "starting")
-        self.http_url = await self._stack.enter_async_context(http.served(http.make_app(self.health), self._listener))
+        app = http.make_app(self.health)
+        if self._api is not None:
+            app = await self._stack.enter_async_context(self._api.app(self.health))
+        self.http_url = await self._stack.enter_async_context(http.served(app, self._listener))
         log.info("serving", url=self.http_url, roles=sorted(self.roles))
         self._work = asyncio.create_task(self._run())
         return self

@@ -17,16 +17,19 @@ from service.admin.run_requests import on_its_way
 from service.reconcile.finish import cancel_run as finish_cancelled
 from service.reconcile.read import read_issues, read_run, report_of
 from service.reconcile.values import run_of
+from service.sync import BulkSyncResult
+from service.sync.everything import result_of
 
 Report = dict[str, Any]
 """A run in the fixed shape (interface, "Commands")."""
-_BEFORE_ALL_USERS = -(2**31)
 _NEWEST = text("""
     SELECT * FROM levelsync.reconcile_runs
      WHERE (requested_at, id) < (:at, :id) ORDER BY requested_at DESC, id DESC LIMIT :limit
 """)
-_END_OF_TIME = datetime.fromisoformat("9999-12-31T00:00:00+00:00")
-_LAST_ID = UUID(int=2**128 - 1)
+NEWEST = (datetime.fromisoformat("9999-12-31T00:00:00+00:00"), UUID(int=2**128 - 1))
+"""Before the first page of runs."""
+FIRST = (-(2**31), "")
+"""Before the first page of issues."""
 
 
 async def read_report(engine: AsyncEngine, who: Identity, run_id: UUID) -> Report:
@@ -41,8 +44,21 @@ async def read_report(engine: AsyncEngine, who: Identity, run_id: UUID) -> Repor
             return await _report(conn, run_id)
 
 
+async def read_result(engine: AsyncEngine, who: Identity, run_id: UUID) -> BulkSyncResult | None:
+    """What a run of everything found and did, as R31 shows it; None as long as it goes on.
+
+    Raises:
+        Forbidden, Busy.
+    """
+    await check(engine, who)
+    with asked():
+        async with engine.connect() as conn:
+            run = await read_run(conn, run_id)
+            return None if run is None or run.finished_at is None else await result_of(conn, run)
+
+
 async def read_reports(
-    engine: AsyncEngine, who: Identity, limit: int = 20, before: tuple[datetime, UUID] = (_END_OF_TIME, _LAST_ID)
+    engine: AsyncEngine, who: Identity, limit: int = 20, before: tuple[datetime, UUID] = NEWEST
 ) -> list[Report]:
     """A page of runs, the newest first, beginning behind `before` (requested_at, id).
 
@@ -57,7 +73,7 @@ async def read_reports(
 
 
 async def read_run_issues(
-    engine: AsyncEngine, who: Identity, run_id: UUID, limit: int = 100, after: tuple[int, str] = (_BEFORE_ALL_USERS, "")
+    engine: AsyncEngine, who: Identity, run_id: UUID, limit: int = 100, after: tuple[int, str] = FIRST
 ) -> list[dict[str, Any]]:
     """A page of what a run found, in key order, beginning behind `after` (user, specialization).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import URL, make_url
@@ -35,13 +36,21 @@ def database_url(settings: Settings) -> URL:
         raise SettingsError(f"{PREFIX}DATABASE_URL: must be {form}") from None
 
 
-def make_engine(settings: Settings, *, pool_size: int = 10, **overrides: Any) -> AsyncEngine:
-    """An engine whose connections speak UTC and whose statements and lock waits are bounded."""
+def make_engine(
+    settings: Settings,
+    *,
+    pool_size: int = 10,
+    bounds: Mapping[str, str] | None = None,
+    connect_within: float = 10,
+    **overrides: Any,
+) -> AsyncEngine:
+    """An engine whose connections speak UTC and whose statements and lock waits are bounded; `bounds` changes these."""
+    server_settings = {**_SERVER_SETTINGS, **(bounds or {})}
     options: dict[str, Any] = {
         "pool_size": pool_size,
         "max_overflow": 5,
         "pool_timeout": 30,
         "pool_pre_ping": False,
-        "connect_args": {"server_settings": _SERVER_SETTINGS, "timeout": 10, "command_timeout": 90},
+        "connect_args": {"server_settings": server_settings, "timeout": connect_within, "command_timeout": 90},
     }
     return create_async_engine(database_url(settings), **(options | overrides))

@@ -14,7 +14,7 @@ from service.demo.story import tell
 from service.kafka.cluster import describe_cluster
 from service.kafka.producer import running_producer
 from service.logs import configure_logs
-from service.runtime import Service
+from service.runtime import ROLES, Service
 from service.settings import Settings
 
 
@@ -39,7 +39,7 @@ async def play(folder: Path) -> bool:
     )
     configure_logs(settings)
     screen.step("An empty PostgreSQL and an empty broker start; the migrations make the tables")
-    async with local_stack(folder / "postgres", settings) as reached, Service(reached) as service:
+    async with local_stack(folder / "postgres", settings) as reached, Service(reached, ROLES - {"api"}) as service:
         await service.ready()
         screen.say(f"levelsync serves at {service.http_url} (/livez, /readyz, /metrics)")
         agree = await _tell(reached, screen, service.http_url)

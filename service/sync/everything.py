@@ -8,11 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from events import Direction, ReconcileRequested
 from service.outbox.put import put
 from service.reconcile.read import read_issues, read_run, report_of
+from service.reconcile.values import Run
 from service.sync.issues import issue_of
 
 FIRST_ISSUES = 100
@@ -65,9 +66,14 @@ async def sync_all(engine: AsyncEngine, direction: Direction, *, dry_run: bool) 
         async with engine.connect() as conn:
             run = await read_run(conn, run_id)
             if run is not None and run.finished_at is not None:
-                found = await read_issues(conn, run_id, FIRST_ISSUES)
-                return BulkSyncResult(await report_of(conn, run), [_as_issue(issue) for issue in found])
+                return await result_of(conn, run)
         await asyncio.sleep(_LOOK_EVERY)
+
+
+async def result_of(conn: AsyncConnection, run: Run) -> BulkSyncResult:
+    """The result of a run that has ended."""
+    found = await read_issues(conn, run.id, FIRST_ISSUES)
+    return BulkSyncResult(await report_of(conn, run), [_as_issue(issue) for issue in found])
 
 
 def _as_issue(found: dict[str, Any]) -> dict[str, Any]:

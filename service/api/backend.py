@@ -1,0 +1,75 @@
+"""What every endpoint works with, and who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.admin import audit
+from service.admin.database import check_alive
+from service.admin.errors import NotSignedIn
+from service.admin.identity import Identity
+from service.admin.permissions import Action
+from service.admin.tokens import Authenticator
+from service.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One process's API: its own engine, because its bounds are shorter than the roles', and its keys."""
+
+    engine: AsyncEngine
+    settings: Settings
+    authenticator: Authenticator
+
+
+def backend_of(request: Request) -> Backend:
+    """The backend of the application that serves this request."""
+    backend: Backend = request.app.state.backend
+    return backend
+
+
+async def sign_in(request: Request) -> None:
+    """Find out who asks, before anything else of the request is read.
+
+    Raises:
+        NotSignedIn: no token, or a bad one.
+        Busy: it cannot be checked now.
+    """
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise NotSignedIn("A token is needed: Authorization: Bearer …")
+    request.state.who = await backend_of(request).authenticator.identify(token.strip())
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and what to ask: everything that a function of `service.admin` needs of a request."""
+
+    who: Identity
+    engine: AsyncEngine
+    settings: Settings
+
+
+def allowed(action: Action) -> Callable[[Request], Awaitable[Caller]]:
+    """A dependency: who asks, once it is clear that they may and that the database answers.
+
+    Raises:
+        Forbidden: their role may not; it is in the audit log then.
+        Busy: the database does not answer.
+    """
+
+    async def caller(request: Request) -> Caller:
+        backend, who = backend_of(request), request.state.who
+        await check_alive(backend.engine)
+        await audit.check(backend.engine, who, action)
+        return Caller(who, backend.engine, backend.settings)
+
+    return caller
+
+
+Reader = Annotated[Caller, Depends(allowed("read"))]

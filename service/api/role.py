@@ -1,0 +1,47 @@
+"""The role `api`: its keys, its own engine, its application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+
+from service import http
+from service.admin.tokens import Authenticator
+from service.api.app import make_app
+from service.api.backend import Backend
+from service.database.engine import make_engine
+from service.health import Health
+from service.settings import Settings
+
+_BOUNDS = {"lock_timeout": "3s", "statement_timeout": "20s", "idle_in_transaction_session_timeout": "30s"}
+_CONNECT_WITHIN, _WAIT_FOR_CONNECTION = 3, 2
+"""Seconds: somebody waits for every one of these."""
+
+
+class Api:
+    """The API of one process.
+
+    Raises:
+        SettingsError: no key is configured for tokens, or not what belongs to it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        # Its own engine: its connections give up while somebody still waits for the answer.
+        engine = make_engine(
+            settings,
+            pool_size=5,
+            bounds=_BOUNDS,
+            connect_within=_CONNECT_WITHIN,
+            pool_timeout=_WAIT_FOR_CONNECTION,
+        )
+        self._backend = Backend(engine, settings, Authenticator(settings, engine))
+
+    @asynccontextmanager
+    async def app(self, health: Health) -> AsyncIterator[Starlette]:
+        """The application, beside what every process serves."""
+        try:
+            yield make_app(self._backend, http.health_routes(health))
+        finally:
+            await self._backend.engine.dispose()

@@ -1,0 +1,44 @@
+"""The API on a real socket in this process, with the test's own database and no Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+import pytest
+
+from service import http
+from service.api.role import Api
+from service.health import Health
+from service.settings import Settings
+from tests.api.people import token
+
+PREFIX = "/api/v1/licenses/admin/sync"
+
+
+@pytest.fixture
+async def api_url(settings: Settings) -> AsyncIterator[str]:
+    """Where it serves."""
+    async with Api(settings).app(Health()) as app, http.served(app, http.bind(settings)) as url:
+        yield url
+
+
+@pytest.fixture
+async def client(api_url: str, settings: Settings) -> AsyncIterator[Callable[..., httpx.AsyncClient]]:
+    """`client("admin")` speaks with that role's token; `client(None)` with none."""
+    made: list[httpx.AsyncClient] = []
+
+    def make(role: str | None, subject: str = "1") -> httpx.AsyncClient:
+        headers = {} if role is None else {"Authorization": f"Bearer {token(settings, role, subject)}"}
+        made.append(httpx.AsyncClient(base_url=f"{api_url}{PREFIX}", headers=headers, timeout=40))
+        return made[-1]
+
+    yield make
+    for one in made:
+        await one.aclose()
+
+
+@pytest.fixture
+def admin(client: Callable[..., httpx.AsyncClient]) -> httpx.AsyncClient:
+    """User 1, an admin."""
+    return client("admin")
