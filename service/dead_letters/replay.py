@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.dead_letters import sql
-from service.dead_letters.batches import Write, in_batches
+from service.dead_letters.batches import ALL, Write, in_batches
 from service.dead_letters.select import Selection, on_its_way, unsendable
 from service.outbox.sql import NOTIFY
 
@@ -26,11 +26,13 @@ class Followed:
     pending: list[int]
 
 
-def replay(engine: AsyncEngine, selection: Selection, by: str, also: Write | None = None) -> AsyncIterator[list[int]]:
+def replay(
+    engine: AsyncEngine, selection: Selection, by: str, also: Write | None = None, most: int = ALL
+) -> AsyncIterator[list[int]]:
     """Send the open letters of a selection again, in the order in which they came; yields the ids of each transaction.
 
     One that was sent within the last minute is left out: two people at once send it once. So is one that Kafka does
-    not take. `also` is called in each transaction, as for the audit log.
+    not take. `also` is called in each transaction, as for the audit log; `most` letters are sent at most.
     """
 
     async def send(conn: AsyncConnection, ids: list[int]) -> None:
@@ -40,7 +42,7 @@ def replay(engine: AsyncEngine, selection: Selection, by: str, also: Write | Non
         if also is not None:
             await also(conn, ids)
 
-    return in_batches(engine, selection, [on_its_way(), unsendable()], send)
+    return in_batches(engine, selection, [on_its_way(), unsendable()], send, most)
 
 
 async def follow(conn: AsyncConnection, ids: Iterable[int]) -> Followed:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, text
+from sqlalchemy import ColumnElement, func, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from events import (
@@ -26,7 +26,7 @@ from service.apply.outcomes import DeadLetter, LevelEvent
 from service.apply.screen import screen
 from service.database.tables import dead_letters as table
 from service.dead_letters.read import Letter, read_whole
-from service.dead_letters.select import is_open
+from service.dead_letters.select import Selection, conditions, is_open
 from service.kafka.headers import Header, header_from_json
 from service.levels import Curriculum, read_curriculum
 
@@ -83,10 +83,22 @@ async def judge(conn: AsyncConnection, letters: Sequence[Letter], apply_since: d
 
 async def applicable(conn: AsyncConnection, reason: str, apply_since: datetime | None = None) -> Applicable:
     """Judge the newest open letters of a reason."""
-    small = func.coalesce(func.octet_length(table.c.value), 0) <= _LARGEST
-    letters = await read_whole(conn, [is_open(), table.c.reason == reason, small], LOOKED_AT)
+    letters = await read_whole(conn, [is_open(), table.c.reason == reason, _small()], LOOKED_AT)
     verdicts = await judge(conn, letters, apply_since)
     return Applicable(len(letters), sum(verdict.would_apply is True for verdict in verdicts))
+
+
+async def judge_by_id(
+    conn: AsyncConnection, ids: Sequence[int], apply_since: datetime | None = None
+) -> dict[int, Verdict]:
+    """Judge those of the letters that are open, and not so large that a list should not read them."""
+    letters = await read_whole(conn, [*conditions(Selection(ids=tuple(ids))), _small()], len(ids))
+    verdicts = await judge(conn, letters, apply_since)
+    return {letter.id: verdict for letter, verdict in zip(letters, verdicts, strict=True)}
+
+
+def _small() -> ColumnElement[bool]:
+    return func.coalesce(func.octet_length(table.c.value), 0) <= _LARGEST
 
 
 async def _judge_levels(
