@@ -130,7 +130,7 @@ def settings(database_url: str, kafka: Kafka) -> Settings:
         kafka_bootstrap_servers=kafka.bootstrap_servers,
         kafka_group_id=f"levelsync-test-{uuid.uuid4().hex}",
         http_port=0,
-        jwt_secret="a-secret-of-the-tests-which-is-long-enough",  # noqa: S106 - of the tests only
+        jwt_secret="a-secret-of-the-tests-which-is-long-enough-for-every-HMAC-there-is",  # noqa: S106 - of the tests only
     )
 
 

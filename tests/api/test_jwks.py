@@ -1,0 +1,111 @@
+"""Keys behind a URL: rotated, away, and never used for what they are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jwt
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.admin import keys
+from service.admin.errors import Busy, NotSignedIn
+from service.admin.tokens import Authenticator
+from service.settings import Settings
+from tests.api.forging import AUDIENCE, ISSUER, KeyServer, by_hand, claims, serving, unsigned
+
+
+@pytest.fixture
+def key_server() -> Iterator[KeyServer]:
+    """With one key, `first`."""
+    with serving() as server:
+        server.add_rsa("first")
+        yield server
+
+
+@pytest.fixture
+def authenticator(settings: Settings, engine: AsyncEngine, key_server: KeyServer) -> Authenticator:
+    """It trusts that server."""
+    changes = {"jwt_secret": None, "jwt_jwks_url": key_server.url, "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}
+    return Authenticator(settings.model_copy(update=changes), engine)
+
+
+@pytest.fixture
+def fetch_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait between two fetches."""
+    monkeypatch.setattr(keys, "FETCH_EVERY", 0.0)
+
+
+@pytest.mark.usefixtures("fetch_at_once")
+async def test_a_new_key_is_found_and_an_old_one_is_asked_for_once(
+    authenticator: Authenticator, key_server: KeyServer
+) -> None:
+    """Rotation needs no restart; a key that is known costs no request."""
+    for _ in range(3):
+        assert (await authenticator.identify(key_server.token("first"))).role == "admin"
+    assert key_server.requests == 1
+    key_server.add_ec("second")
+    assert (await authenticator.identify(key_server.token("second", "ES256"))).role == "admin"
+    assert key_server.requests == 2
+
+
+async def test_made_up_key_ids_do_not_hammer_the_server(authenticator: Authenticator, key_server: KeyServer) -> None:
+    """One request, and every token is refused."""
+    mine = key_server.private["first"]
+    for number in range(20):
+        token = jwt.encode(claims(), mine, algorithm="RS256", headers={"kid": f"made-up-{number}"})
+        with pytest.raises(NotSignedIn):
+            await authenticator.identify(token)
+    assert key_server.requests == 1
+
+
+@pytest.mark.usefixtures("fetch_at_once")
+async def test_a_key_that_was_taken_back_ends(
+    authenticator: Authenticator, key_server: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within five minutes; here at once."""
+    token = key_server.token("first")
+    await authenticator.identify(token)
+    key_server.extra.clear()
+    key_server.add_rsa("second")
+    monkeypatch.setattr(keys, "FRESH_FOR", 0.0)
+    with pytest.raises(NotSignedIn):
+        await authenticator.identify(token)
+
+
+@pytest.mark.usefixtures("fetch_at_once")
+async def test_a_server_that_is_away_makes_nobody_a_stranger(
+    authenticator: Authenticator, key_server: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unknown keys cannot be checked now, known ones go on."""
+    key_server.answers = False
+    with pytest.raises(Busy):
+        await authenticator.identify(key_server.token("first"))
+    key_server.answers = True
+    assert (await authenticator.identify(key_server.token("first"))).role == "admin"
+    key_server.answers = False
+    monkeypatch.setattr(keys, "FRESH_FOR", 0.0)
+    assert (await authenticator.identify(key_server.token("first"))).role == "admin"
+
+
+async def test_a_public_key_is_no_secret(authenticator: Authenticator, key_server: KeyServer) -> None:
+    """HMAC with the published key, its algorithm changed, and keys that are published and symmetric: all refused."""
+    for_us = claims(iss=ISSUER, aud=AUDIENCE)
+    key_server.extra.append(
+        {"kty": "oct", "kid": "shared", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0", "alg": "HS256"}
+    )
+    key_server.add_rsa("for-encryption", use="enc")
+    forged = [
+        by_hand(for_us, key_server.pem("first"), {"alg": "HS256", "kid": "first"}),
+        by_hand(for_us, "secret-secret-secret-secret", {"alg": "HS256", "kid": "shared"}),
+        key_server.token("first", "RS512"),
+        key_server.token("for-encryption"),
+        key_server.token("first", iss="https://other.example.org"),
+        key_server.token("first", aud="other"),
+        jwt.encode(for_us, key_server.private["first"], algorithm="RS256"),
+        unsigned(iss=ISSUER, aud=AUDIENCE),
+    ]
+    for token in forged:
+        with pytest.raises(NotSignedIn):
+            await authenticator.identify(token)
+    assert (await authenticator.identify(key_server.token("first"))).role == "admin"

@@ -1,0 +1,164 @@
+"""Every kind of token that is not good is refused, and says why without repeating itself."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.admin.errors import NotSignedIn
+from service.admin.tokens import Authenticator
+from service.database.engine import make_engine
+from service.settings import Settings, SettingsError
+from tests.api.forging import AUDIENCE, ISSUER, SECRET, by_hand, claims, signed, unsigned
+from tests.sync.tables import execute
+
+NOW = int(time.time())
+REFUSED = {
+    "nothing": "",
+    "no token": "abc",
+    "three parts of nothing": "a.b.c",
+    "not ASCII": "é.ü.ß",
+    "too long": signed(filler="x" * 9000),
+    "a body that is no object": by_hand(["admin"], SECRET),
+    "a deeply nested body": by_hand(claims() | {"x": [[[[[[]]]]]] * 500}, SECRET) + "x",
+    "another key": signed(key=SECRET + "x"),
+    "algorithm none": unsigned(),
+    "algorithm None": by_hand(claims(), SECRET, {"alg": "None", "typ": "JWT"}),
+    "no algorithm": by_hand(claims(), SECRET, {"typ": "JWT"}),
+    "an algorithm of public keys": by_hand(claims(), SECRET, {"alg": "RS256", "typ": "JWT"}),
+    "a critical header that nobody knows": by_hand(claims(), SECRET, {"alg": "HS256", "crit": ["x"], "x": 1}),
+    "without signature": signed().rpartition(".")[0] + ".",
+    "with another signature": signed().rpartition(".")[0] + "." + signed(sub="2").rpartition(".")[2],
+    "expired": signed(exp=NOW - 60),
+    "without an end": signed(exp=None),
+    "an end that is text": by_hand(claims() | {"exp": "tomorrow"}, SECRET),
+    "an end beyond all calendars": by_hand(claims() | {"exp": 10**18}, SECRET),
+    "not yet valid": signed(nbf=NOW + 60),
+    "issued in the future": signed(iat=NOW + 60),
+    "a refresh token": signed(type="refresh"),
+    "a type that is none": signed(type=0),
+    "without a subject": signed(sub=None),
+    "an empty subject": signed(sub=" "),
+    "a subject that is a number": signed(sub=1),
+    "a subject with a line's end": signed(sub="1\n"),
+    "a subject with NUL": signed(sub="1\0"),
+    "roles as a number": signed(roles=1),
+    "roles as an object": signed(roles={"admin": True}),
+    "roles as a list with a number": signed(roles=["admin", 1]),
+    "roles as true": signed(roles=True),
+    "roles as null": by_hand(claims() | {"roles": None}, SECRET),
+}
+
+
+@pytest.fixture
+def authenticator(settings: Settings, engine: AsyncEngine) -> Authenticator:
+    """With a secret, and nothing else."""
+    return Authenticator(settings, engine)
+
+
+@pytest.fixture
+def without_database() -> Authenticator:
+    """As most tokens need none."""
+    nowhere = Settings(_env_file=None, jwt_secret=SECRET)
+    return Authenticator(nowhere, make_engine(nowhere))
+
+
+def with_settings(settings: Settings, engine: AsyncEngine, **changes: Any) -> Authenticator:
+    """With more settings."""
+    return Authenticator(settings.model_copy(update=changes), engine)
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+async def test_a_bad_token_is_refused(without_database: Authenticator, kind: str) -> None:
+    """And no part of it is in the reason."""
+    with pytest.raises(NotSignedIn) as refusal:
+        await without_database.identify(REFUSED[kind])
+    assert str(refusal.value).startswith("The token")
+    assert "eyJ" not in str(refusal.value)
+
+
+async def test_a_good_token_says_who(without_database: Authenticator) -> None:
+    """Subject, role and end; without `type` too, and with the longer HMACs."""
+    good = claims()
+    who = await without_database.identify(signed(exp=good["exp"]))
+    assert (who.subject, who.role, who.synced_by) == ("1", "admin", 1)
+    assert int(who.expires_at.timestamp()) == good["exp"]
+    for one in (signed(type=None), signed("HS384"), signed("HS512")):
+        assert (await without_database.identify(one)).role == "admin"
+
+
+@pytest.mark.parametrize(
+    ("held", "role"),
+    [
+        ("instructor", "instructor"),
+        (["student", "admin", "x"], "admin"),
+        ([], "none"),
+        ("ADMIN", "none"),
+        (["owner"], "none"),
+    ],
+)
+async def test_the_strongest_known_role_counts(without_database: Authenticator, held: Any, role: str) -> None:
+    """Text or a list of texts, letter by letter."""
+    assert (await without_database.identify(signed(roles=held))).role == role
+
+
+async def test_the_claim_of_roles_is_a_dotted_path(settings: Settings, engine: AsyncEngine) -> None:
+    """Where it leads through something else, the token is refused."""
+    keycloak = with_settings(settings, engine, jwt_roles_claim="realm_access.roles")
+    assert (await keycloak.identify(signed(roles=None, realm_access={"roles": ["instructor"]}))).role == "instructor"
+    with pytest.raises(NotSignedIn):
+        await keycloak.identify(signed(realm_access="admin"))
+
+
+async def test_a_token_without_roles_has_its_user_s_role(authenticator: Authenticator) -> None:
+    """By id or by address, as the application's own tokens name their user; the history then names them."""
+    for subject, role, user_id in (
+        ("1", "admin", 1),
+        ("instructor2@example.org", "instructor", 2),
+        ("3", "student", 3),
+    ):
+        who = await authenticator.identify(signed(roles=None, sub=subject))
+        assert (who.subject, who.role, who.user_id, who.synced_by) == (subject, role, user_id, user_id)
+
+
+async def test_a_token_of_a_deleted_user_is_refused(authenticator: Authenticator, engine: AsyncEngine) -> None:
+    """As one of nobody, of an id that is none, and of a user whom the application has made inactive."""
+    await execute(
+        engine,
+        "DELETE FROM users WHERE id = 2",
+        "ALTER TABLE users ADD COLUMN is_active boolean NOT NULL DEFAULT true",
+        "UPDATE users SET is_active = false WHERE id = 1",
+    )
+    for subject in ("2", "instructor2@example.org", "nobody@example.org", "99999999999999", "0", "1"):
+        with pytest.raises(NotSignedIn):
+            await authenticator.identify(signed(roles=None, sub=subject))
+    assert (await authenticator.identify(signed(roles=None, sub="3"))).role == "student"
+
+
+async def test_issuer_and_audience_are_checked_when_they_are_set(settings: Settings, engine: AsyncEngine) -> None:
+    """Another one, or none, is refused; without the settings both are ignored."""
+    strict = with_settings(settings, engine, jwt_issuer=ISSUER, jwt_audience=AUDIENCE)
+    ours = {"iss": ISSUER, "aud": AUDIENCE}
+    for wrong in (ours | {"iss": None}, ours | {"aud": None}, ours | {"iss": "x"}, ours | {"aud": "x"}):
+        with pytest.raises(NotSignedIn):
+            await strict.identify(signed(**wrong))
+        assert (await Authenticator(settings, engine).identify(signed(**wrong))).role == "admin"
+    for right in (AUDIENCE, ["other", AUDIENCE]):
+        assert (await strict.identify(signed(iss=ISSUER, aud=right))).role == "admin"
+
+
+def test_without_a_key_nothing_starts(settings: Settings, engine: AsyncEngine) -> None:
+    """Nor with two, nor with a URL that has no issuer beside it; the sentence names the variables."""
+    url = "https://issuer.example.org/jwks.json"
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"jwt_secret": None}, "JWT_SECRET or LEVELSYNC_JWT_JWKS_URL"),
+        ({"jwt_jwks_url": url}, "excludes"),
+        ({"jwt_secret": None, "jwt_jwks_url": url, "jwt_issuer": ISSUER}, "JWT_AUDIENCE"),
+        ({"jwt_secret": None, "jwt_jwks_url": "file:///etc", "jwt_issuer": "i", "jwt_audience": "a"}, "http"),
+    ]
+    for changes, said in wrong:
+        with pytest.raises(SettingsError, match=said):
+            with_settings(settings, engine, **changes)
