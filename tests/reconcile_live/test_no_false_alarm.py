@@ -33,7 +33,7 @@ _RAISE = text("""
 
 
 @pytest.fixture
-async def running(settings: Settings) -> AsyncIterator[Service]:
+async def running(settings: Settings, topics: list[str]) -> AsyncIterator[Service]:  # noqa: ARG001 - first the topics
     """Every role, in this process; the grace time exceeds the publisher's delay, as it must."""
     chosen = settings.model_copy(update={"reconcile_grace": timedelta(seconds=3), "reconcile_every": timedelta(0)})
     async with Service(chosen) as service:
