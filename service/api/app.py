@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
-from service.api import bulk, documents, problems, runs, syncs
+from service.api import bulk, dead_letters, documents, problems, runs, syncs
 from service.api.backend import Backend
 from service.api.middleware import Requests
 
@@ -53,4 +53,4 @@ def _described(app: FastAPI) -> dict[str, Any]:
 
 
 def _routers() -> list[Any]:
-    return [syncs.router, bulk.router, runs.router]
+    return [syncs.router, bulk.router, runs.router, dead_letters.router]

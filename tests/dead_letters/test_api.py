@@ -1,0 +1,147 @@
+"""Dead letters over HTTP."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, get_args
+
+import httpx
+import pytest
+
+from events import (
+    LICENSE_ADVANCED_TOPIC,
+    PROGRESS_LEVELED_UP_TOPIC,
+    RECONCILE_CHUNKS_TOPIC,
+    RECONCILE_REQUESTED_TOPIC,
+    Reason,
+)
+from service.api.dead_letter_models import ReasonName, TopicName
+from tests.api.conftest import admin, api_url, client
+from tests.dead_letters.scene import NOBODY, Scene
+
+__all__ = ["admin", "api_url", "client"]
+REPLAY, DISCARD = "/dead-letters/replay", "/dead-letters/discard"
+UNKNOWN = {"filter": {"reason": "unknown_user"}}
+
+
+async def test_letters_come_in_pages_with_what_would_apply_now(admin: httpx.AsyncClient, scene: Scene) -> None:
+    """The newest first; following Link gives every one once."""
+    await scene.letters_of(NOBODY, NOBODY + 1, NOBODY + 2)
+    await scene.make_user()
+    found: list[Any] = []
+    link = "/dead-letters?reason=unknown_user&limit=2"
+    for _ in range(3):
+        answer = await admin.get(link)
+        found += answer.json()
+        if "next" not in answer.links:
+            break
+        link = "/dead-letters?" + answer.links["next"]["url"].partition("?")[2]
+    assert [(letter["id"], letter["would_apply_now"]) for letter in found] == [(3, False), (2, False), (1, True)]
+    assert (await admin.get("/dead-letters", params={"user_id": NOBODY})).json()[0]["id"] == 1
+    assert (await admin.get("/dead-letters", params={"until": "2020-01-01T00:00:00Z"})).json() == []
+
+
+async def test_letters_are_counted_by_reason(admin: httpx.AsyncClient, scene: Scene) -> None:
+    """With how many of them would apply now."""
+    await scene.letters_of(NOBODY, NOBODY + 1)
+    await scene.make_user()
+    (counted,) = (await admin.get("/dead-letters?group=reason")).json()
+    assert (counted["reason"], counted["count"], counted["would_apply"]) == ("unknown_user", 2, 1)
+    assert (await admin.get("/dead-letters?group=reason&user_id=1")).status_code == 422
+
+
+async def test_a_letter_is_shown_whole(admin: httpx.AsyncClient, scene: Scene) -> None:
+    """Its bytes as text where they are text."""
+    (record,) = await scene.letters_of(NOBODY)
+    await scene.read([replace(record, value=b"\xff\x00", key=None, offset=scene.next_offset())])
+    text, binary = [(await admin.get(f"/dead-letters/{number}")).json() for number in (1, 2)]
+    assert (text["key"], text["value"], text["value_base64"]) == ("500", record.value.decode(), None)
+    assert (binary["key"], binary["value"]) == (None, None)
+    assert base64.b64decode(binary["value_base64"]) == b"\xff\x00"
+    assert (text["would_apply_now"], text["would_apply_why"]) == (False, "unknown_user: there is no user 500")
+    assert (await admin.get("/dead-letters/99")).status_code == 404
+
+
+async def test_nothing_is_written_unless_dry_run_is_false_in_so_many_words(
+    admin: httpx.AsyncClient, scene: Scene
+) -> None:
+    """And then the answer has the same shape."""
+    await scene.letters_of(NOBODY, NOBODY + 1)
+    would = {"dry_run": True, "selected": 2, "on_its_way": 0, "unsendable": 0, "not_open": 0, "left": 0}
+    for body in (UNKNOWN, UNKNOWN | {"dry_run": True}, {"ids": [1, 2]}, {"filter": {"all": True}}):
+        for path in (REPLAY, DISCARD):
+            assert (await admin.post(path, json=body)).json() == would
+    assert await scene.on_their_way() == []
+    assert (await admin.post(REPLAY, json={"ids": [1], "dry_run": False})).json() == would | {
+        "dry_run": False,
+        "selected": 1,
+    }
+    assert (await admin.post(DISCARD, json=UNKNOWN | {"dry_run": False})).json() == would | {
+        "dry_run": False,
+        "selected": 1,
+        "on_its_way": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"ids": []},
+        {"ids": [0]},
+        {"ids": ["1"]},
+        {"ids": [2**63]},
+        {"ids": list(range(1, 1002))},
+        {"ids": [1], "filter": {"all": True}},
+        {"filter": {}},
+        {"filter": {"all": False}},
+        {"filter": {"all": True, "reason": "invalid"}},
+        {"filter": {"reason": "bored"}},
+        {"filter": {"topic": "a\0b"}},
+        {"filter": {"since": "yesterday"}},
+        {"filter": {"since": "0001-01-01T00:00:00+14:00"}},
+        {"filter": {"since": "2026-01-01T00:00:00"}},
+        {"filter": {"user_id": "1"}},
+        {"filter": {"state": "all"}},
+        {"ids": [1], "dry_run": None},
+        {"ids": [1], "dry_run": "false"},
+        {"ids": [1], "dry_run": 0},
+        None,
+        [],
+    ],
+)
+async def test_a_body_that_is_not_exact_is_refused(admin: httpx.AsyncClient, scene: Scene, body: Any) -> None:
+    """Never read as a write."""
+    await scene.letters_of(NOBODY)
+    for path in (REPLAY, DISCARD):
+        assert (await admin.post(path, json=body)).status_code == 422
+    assert [row[1] for row in await scene.letters()] == ["open"]
+    assert await scene.on_their_way() == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["user_id=x", "user_id=-1", "state=lost", "reason=x", "topic=x", "cursor=x", "cursor=WyJ4Il0", "since=2026-01-01"],
+)
+async def test_a_query_that_is_not_exact_is_refused(admin: httpx.AsyncClient, query: str) -> None:
+    """It is not taken for no condition."""
+    assert (await admin.get(f"/dead-letters?{query}")).status_code == 422
+
+
+async def test_an_instructor_reads_and_does_not_write(client: Callable[..., httpx.AsyncClient], scene: Scene) -> None:
+    """A student does neither; without a token nobody does."""
+    await scene.letters_of(NOBODY)
+    asked = [("GET", "/dead-letters"), ("GET", "/dead-letters/1"), ("POST", REPLAY), ("POST", DISCARD)]
+    expected = {"instructor": [200, 200, 403, 403], "student": [403] * 4, None: [401] * 4}
+    for role, statuses in expected.items():
+        answers = [await client(role).request(m, p, json={"ids": [1]} if m == "POST" else None) for m, p in asked]
+        assert [answer.status_code for answer in answers] == statuses
+
+
+def test_every_reason_and_every_topic_that_is_read_can_be_asked_for() -> None:
+    """A new one would be missing from the documents."""
+    assert set(get_args(ReasonName)) == {reason.value for reason in Reason}
+    read = {LICENSE_ADVANCED_TOPIC, PROGRESS_LEVELED_UP_TOPIC, RECONCILE_CHUNKS_TOPIC, RECONCILE_REQUESTED_TOPIC}
+    assert set(get_args(TopicName)) == read
