@@ -13,6 +13,7 @@ from service.api.app import make_app
 from service.api.backend import Backend
 from service.database.engine import make_engine
 from service.health import Health
+from service.page import page_routes
 from service.settings import Settings
 
 _BOUNDS = {"lock_timeout": "3s", "statement_timeout": "20s", "idle_in_transaction_session_timeout": "30s"}
@@ -40,8 +41,10 @@ class Api:
 
     @asynccontextmanager
     async def app(self, health: Health) -> AsyncIterator[Starlette]:
-        """The application, beside what every process serves."""
+        """The application, beside the operations page and what every process serves."""
+        own = self._backend
+        page = page_routes(own.engine, own.settings, own.authenticator, health)
         try:
-            yield make_app(self._backend, http.health_routes(health))
+            yield make_app(own, [*http.health_routes(health), *page])
         finally:
             await self._backend.engine.dispose()

@@ -1,0 +1,176 @@
+"""The first glance: is it working, is there drift, is anything stuck. Never a count of the application's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from service import metrics
+from service.admin.audit import check
+from service.admin.database import asked
+from service.admin.identity import Identity
+from service.dead_letters import ReasonCount, count_by_reason
+from service.reconcile.read import report_of
+from service.reconcile.values import run_of
+
+MOST_PENDING = 100_000
+"""Rows of the outbox that are counted; more are "at least"."""
+_SHOWN_RUNS = 3
+_NOW = text("SELECT clock_timestamp()")
+_MOVED = text("SELECT topic, partition, max(updated_at) AS at FROM levelsync.applied_offsets GROUP BY 1, 2")
+_LAST_SCAN = text("""
+    SELECT id, finished_at, counts FROM levelsync.reconcile_runs
+     WHERE status = 'completed' AND specialization IS NULL AND user_id IS NULL
+     ORDER BY finished_at DESC LIMIT 1
+""")
+_LAST_END = text("""
+    SELECT * FROM levelsync.reconcile_runs
+     WHERE finished_at IS NOT NULL AND specialization IS NULL AND user_id IS NULL
+     ORDER BY finished_at DESC LIMIT 1
+""")
+_RUNNING = text("""
+    SELECT * FROM levelsync.reconcile_runs WHERE finished_at IS NULL ORDER BY requested_at DESC LIMIT :limit
+""")
+_PENDING = text("""
+    SELECT count(*) AS pending, min(created_at) AS oldest
+      FROM (SELECT created_at FROM levelsync.outbox ORDER BY id LIMIT :limit) o
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """How far one partition of events is from being applied."""
+
+    topic: str
+    number: int
+    lag: int
+    """Records, as this process measured it seconds ago."""
+    moved_at: datetime | None
+    """When its position was stored last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """The last complete scan of everything, and what it left in disagreement."""
+
+    run_id: str
+    finished_at: datetime
+    drift: list[tuple[str, str, int]]
+    """Kind, specialization, pairs."""
+
+    @property
+    def pairs(self) -> int:
+        """All of them."""
+        return sum(number for _, _, number in self.drift)
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """What waits on its way to Kafka."""
+
+    pending: int
+    oldest: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What the appliers of this process have decided since it started."""
+
+    outcomes: dict[str, dict[str, int]]
+    """By event type: how many of each outcome."""
+    mean_delay: dict[str, float]
+    """By event type: seconds from when an event occurred to when its effect was committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Everything of one moment. The lag is None until this process has measured it."""
+
+    now: datetime
+    problems: Mapping[str, list[str]]
+    partitions: list[Partition] | None
+    outbox: Outbox
+    scan: Scan | None
+    last_end: dict[str, Any] | None
+    """The last run over everything that ended, however it ended."""
+    running: list[dict[str, Any]]
+    letters: list[ReasonCount]
+    events: Events
+    lost: int
+
+
+async def read_overview(engine: AsyncEngine, who: Identity, problems: Mapping[str, list[str]]) -> Overview:
+    """Read it: a handful of short questions to the database, the rest from this process's gauges.
+
+    `problems` are those of this process, by component (`Health.by_component`).
+
+    Raises:
+        Forbidden, Busy.
+    """
+    await check(engine, who)
+    with asked():
+        async with engine.connect() as conn:
+            moved = {(row.topic, row.partition): row.at for row in await conn.execute(_MOVED)}
+            return Overview(
+                now=(await conn.execute(_NOW)).scalar_one(),
+                problems=problems,
+                partitions=_partitions(moved),
+                outbox=Outbox(*(await conn.execute(_PENDING, {"limit": MOST_PENDING})).one()),
+                scan=await _last_scan(conn),
+                last_end=await _last_end(conn),
+                running=await _running(conn),
+                letters=await count_by_reason(conn),
+                events=_events(),
+                lost=int(sum(value for _, value in _samples(metrics.RECORDS_LOST, "_total"))),
+            )
+
+
+async def _last_scan(conn: AsyncConnection) -> Scan | None:
+    row = (await conn.execute(_LAST_SCAN)).one_or_none()
+    if row is None:
+        return None
+    return Scan(str(row.id), row.finished_at, [(kind, name, n) for kind, name, n in row.counts.get("left_by", ())])
+
+
+async def _last_end(conn: AsyncConnection) -> dict[str, Any] | None:
+    row = (await conn.execute(_LAST_END)).one_or_none()
+    return None if row is None else {"run_id": str(row.id), "status": row.status, "detail": row.detail}
+
+
+async def _running(conn: AsyncConnection) -> list[dict[str, Any]]:
+    rows = (await conn.execute(_RUNNING, {"limit": _SHOWN_RUNS})).all()
+    return [await report_of(conn, run_of(row)) for row in rows]
+
+
+def _partitions(moved: Mapping[tuple[str, int], datetime]) -> list[Partition] | None:
+    found = [
+        Partition(topic, int(number), int(value), moved.get((topic, int(number))))
+        for (topic, number), value in (((at["topic"], at["partition"]), v) for at, v in _samples(metrics.CONSUMER_LAG))
+    ]
+    return sorted(found, key=lambda one: (one.topic, one.number)) or None
+
+
+def _events() -> Events:
+    outcomes: dict[str, dict[str, int]] = {}
+    for labels, value in _samples(metrics.EVENTS, "_total"):
+        outcomes.setdefault(labels["type"], {})[labels["outcome"]] = int(value)
+    sums, counts = (
+        {labels["type"]: value for labels, value in _samples(metrics.EVENT_DELAY, suffix)}
+        for suffix in ("_sum", "_count")
+    )
+    return Events(outcomes, {kind: sums[kind] / count for kind, count in counts.items() if count})
+
+
+def _samples(metric: Any, suffix: str = "") -> list[tuple[dict[str, str], float]]:
+    """The metric's samples of this process: labels and value."""
+    return [
+        (sample.labels, sample.value)
+        for family in metric.collect()
+        for sample in family.samples
+        if sample.name == family.name + suffix
+    ]

@@ -1,0 +1,194 @@
+"""One user: both rows of every specialization, their history and fences, and what each direction would write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, get_args
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from events import Direction
+from service.admin.audit import check
+from service.admin.database import asked
+from service.admin.errors import NoSuch
+from service.admin.identity import Identity, user_id_of
+from service.levels import Curriculum, read_curriculum
+from service.sync.pair import PairDecision, Sides, Why, decide_pair, nothing
+
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+MOST_HISTORY = 50
+_MOST_FOUND = 20
+_USER = "SELECT u.id, to_jsonb(u) ->> 'name' AS name, u.email, u.role::text AS role FROM public.users u"
+_BY_ID = text(f"{_USER} WHERE u.id = :id")
+_BY_EMAIL = text(f"{_USER} WHERE u.email = :email")
+_BY_BEGINNING = text(f"{_USER} WHERE starts_with(lower(u.email), lower(:email)) ORDER BY u.email LIMIT :limit")
+_PROGRESS = text("""
+    SELECT specialization_id AS specialization, current_level AS level, total_xp AS xp, updated_at
+      FROM public.specialization_progress WHERE student_id = :id ORDER BY 1
+""")
+_LICENSES = text("""
+    SELECT id, specialization_type AS specialization, current_level AS level, max_achieved_level AS highest,
+           updated_at
+      FROM public.user_licenses WHERE user_id = :id ORDER BY 2
+""")
+_HISTORY = text("""
+    SELECT l.specialization_type AS specialization, h.from_level, h.to_level, h.advanced_at, h.advancement_reason
+      FROM public.license_progressions h JOIN public.user_licenses l ON l.id = h.user_license_id
+     WHERE l.user_id = :id ORDER BY h.advanced_at DESC NULLS LAST LIMIT :limit
+""")
+_FENCES = text("SELECT * FROM levelsync.fences WHERE user_id = :id ORDER BY specialization")
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A row of `users`."""
+
+    id: int
+    name: str | None
+    email: str | None
+    role: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One side of a pair. `more` is its XP, or the highest level that a license has reached."""
+
+    specialization: str
+    level: int | None
+    more: int | None
+    updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Both rows of a specialization, as they are now."""
+
+    specialization: str
+    maximum: int | None
+    """The specialization's highest level; None where there is no such specialization."""
+    progress: Row | None
+    license: Row | None
+    others: Sequence[Row] = ()
+    """Further licenses of the same pair, which differ in case only."""
+
+    @property
+    def sides(self) -> Sides:
+        """As the rules of a sync have them."""
+        return Sides(
+            self.progress.level if self.progress else None,
+            self.license.level if self.license else None,
+            progress_exists=self.progress is not None,
+            license_exists=self.license is not None,
+        )
+
+    def decide(self, direction: Direction) -> PairDecision:
+        """What a sync in this direction would write now."""
+        if self.maximum is None:
+            return nothing(Why.UNKNOWN_SPECIALIZATION, f"there is no specialization {self.specialization}")
+        return decide_pair(self.sides, direction, self.maximum)
+
+    @property
+    def state(self) -> str:
+        """In the words of the reconciler; `in_sync` where all is well, `absent` where there is no row."""
+        return _state(self)
+
+
+@dataclass(frozen=True, slots=True)
+class UserView:
+    """Everything about one user."""
+
+    user: User
+    pairs: list[Pair]
+    history: list[Any]
+    """The newest first: specialization, from_level, to_level, advanced_at, advancement_reason."""
+    fences: list[Any]
+    """user_id, specialization, decided_at, level, decided_by."""
+
+
+async def find_users(engine: AsyncEngine, who: Identity, wanted: str) -> list[User]:
+    """Find users by an id, an address, or the beginning of one; some of them where there are many.
+
+    Raises:
+        Forbidden, Busy.
+    """
+    await check(engine, who)
+    number = user_id_of(wanted)
+    with asked():
+        async with engine.connect() as conn:
+            if number is not None:
+                return await _users(conn, _BY_ID, id=number)
+            exact = await _users(conn, _BY_EMAIL, email=wanted)
+            return exact or await _users(conn, _BY_BEGINNING, email=wanted, limit=_MOST_FOUND)
+
+
+async def read_user(engine: AsyncEngine, who: Identity, user_id: int) -> UserView:
+    """Read one user.
+
+    Raises:
+        Forbidden, NoSuch, Busy.
+    """
+    await check(engine, who)
+    with asked():
+        async with engine.connect() as conn:
+            found = await _users(conn, _BY_ID, id=user_id)
+            if not found:
+                raise NoSuch(f"There is no user {user_id}.")
+            pairs = await _pairs(conn, user_id)
+            history = list(await conn.execute(_HISTORY, {"id": user_id, "limit": MOST_HISTORY}))
+            return UserView(found[0], pairs, history, list(await conn.execute(_FENCES, {"id": user_id})))
+
+
+async def read_specializations(engine: AsyncEngine) -> list[str]:
+    """The names of all specializations.
+
+    Raises:
+        Busy.
+    """
+    with asked():
+        async with engine.connect() as conn:
+            return sorted((await read_curriculum(conn)).levels)
+
+
+async def _users(conn: AsyncConnection, query: Any, **values: Any) -> list[User]:
+    return [User(*row) for row in await conn.execute(query, values)]
+
+
+async def _pairs(conn: AsyncConnection, user_id: int) -> list[Pair]:
+    curriculum = await read_curriculum(conn)
+    progress = {row.specialization: Row(*row) for row in await conn.execute(_PROGRESS, {"id": user_id})}
+    licenses: dict[str, list[Row]] = {}
+    for row in await conn.execute(_LICENSES, {"id": user_id}):
+        name = curriculum.canonical(row.specialization) or row.specialization
+        licenses.setdefault(name, []).append(Row(row.specialization, row.level, row.highest, row.updated_at))
+    names = sorted({*curriculum.levels, *progress, *licenses})
+    return [_pair(name, curriculum, progress, licenses.get(name, ())) for name in names]
+
+
+def _pair(name: str, curriculum: Curriculum, progress: Mapping[str, Row], licenses: Iterable[Row]) -> Pair:
+    found = sorted(licenses, key=lambda row: row.specialization != name)  # the one that is written rightly first
+    own = found[0] if found else None
+    return Pair(name, curriculum.levels.get(name), progress.get(name), own, tuple(found[1:]))
+
+
+def _state(pair: Pair) -> str:
+    if pair.progress is None and pair.license is None:
+        return "absent"
+    if fault := _fault(pair):
+        return fault
+    if pair.decide("highest").why is Why.IN_SYNC:
+        return "in_sync"
+    return "missing_license" if pair.license is None else "missing_progress" if pair.progress is None else "mismatched"
+
+
+def _fault(pair: Pair) -> str:
+    """Why no direction can repair it; '' where one can."""
+    if pair.maximum is None:
+        return "unknown_specialization"
+    if pair.others:
+        return "duplicate"
+    if pair.license is not None and pair.license.specialization != pair.specialization:
+        return "wrong_case"
+    return "needs_decision" if pair.decide("highest").why is Why.NEEDS_DECISION else ""

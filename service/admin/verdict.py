@@ -1,0 +1,124 @@
+"""What an overview means: three questions, each with its answer and the reasons for it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import IntEnum
+from typing import Literal
+
+from service.admin.overview import MOST_PENDING, Overview, Partition
+
+STUCK_AFTER = timedelta(minutes=1)
+"""Longer than a batch, a rebalance and a relay's turn take."""
+_BAD_ENDS = {"failed": "failed", "stopped_by_breaker": "was stopped by the breaker"}
+Question = Literal["working", "drift", "stuck"]
+Topic = Literal["health", "runs", "dead_letters", "consumers", "outbox"]
+
+
+class Level(IntEnum):
+    """How bad it is."""
+
+    GOOD = 0
+    LOOK = 1
+    BAD = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One thing that is not as it should be; `topic` is where to read more."""
+
+    question: Question
+    level: Level
+    text: str
+    topic: Topic
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """All reasons, the worst first; without any, all is well."""
+
+    reasons: list[Reason]
+
+    @property
+    def level(self) -> Level:
+        """The worst."""
+        return max((reason.level for reason in self.reasons), default=Level.GOOD)
+
+    def of(self, question: Question) -> list[Reason]:
+        """Those that answer a question."""
+        return [reason for reason in self.reasons if reason.question == question]
+
+    def level_of(self, question: Question) -> Level:
+        """The worst of them."""
+        return max((reason.level for reason in self.of(question)), default=Level.GOOD)
+
+
+def judge(seen: Overview, every: timedelta) -> Verdict:
+    """Say what is wrong. `every` is the period of complete scans; zero where nobody asked for any."""
+    reasons = [*_working(seen), *_drift(seen), *_scans(seen, every), *_stuck(seen)]
+    return Verdict(sorted(reasons, key=lambda reason: -reason.level))
+
+
+def _working(seen: Overview) -> list[Reason]:
+    found = [
+        Reason("working", Level.BAD, f"{component}: {problem}", "health")
+        for component, problems in seen.problems.items()
+        for problem in problems
+    ]
+    if seen.lost:
+        lost = f"{seen.lost:,} records were removed by Kafka's retention before this process had read them"
+        found.append(Reason("working", Level.BAD, lost, "consumers"))
+    return found
+
+
+def _drift(seen: Overview) -> list[Reason]:
+    if seen.scan is None or not seen.scan.pairs:
+        return []
+    number = seen.scan.pairs
+    said = "1 pair disagrees" if number == 1 else f"{number:,} pairs disagree"
+    return [Reason("drift", Level.LOOK, f"{said}, by the last complete scan", "runs")]
+
+
+def _scans(seen: Overview, every: timedelta) -> list[Reason]:
+    found = []
+    if seen.last_end is not None and seen.last_end["status"] in _BAD_ENDS:
+        said = f"The last run over everything {_BAD_ENDS[seen.last_end['status']]}"
+        found.append(Reason("drift", Level.BAD, said, "runs"))
+    if every and seen.scan is None:
+        said = "No complete scan has ended yet: whether there is drift is not known"
+        found.append(Reason("drift", Level.LOOK, said, "runs"))
+    if every and seen.scan is not None and (age := seen.now - seen.scan.finished_at) > 2 * every:
+        said = f"The last complete scan ended {_long(age)} ago; one is due every {_long(every)}"
+        found.append(Reason("drift", Level.BAD, said, "runs"))
+    return found
+
+
+def _stuck(seen: Overview) -> list[Reason]:
+    found = [_standing(one, seen.now) for one in seen.partitions or () if _stands(one, seen.now)]
+    oldest = seen.outbox.oldest
+    if oldest is not None and seen.now - oldest > STUCK_AFTER:
+        at_least = "at least " if seen.outbox.pending >= MOST_PENDING else ""
+        said = f"{at_least}{seen.outbox.pending:,} events wait in the outbox, the oldest for {_long(seen.now - oldest)}"
+        found.append(Reason("stuck", Level.BAD, said, "outbox"))
+    if letters := sum(reason.count for reason in seen.letters):
+        said = "1 dead letter is open" if letters == 1 else f"{letters:,} dead letters are open"
+        found.append(Reason("stuck", Level.LOOK, said, "dead_letters"))
+    return found
+
+
+def _stands(one: Partition, now: datetime) -> bool:
+    return one.lag > 0 and (one.moved_at is None or now - one.moved_at > STUCK_AFTER)
+
+
+def _standing(one: Partition, now: datetime) -> Reason:
+    since = "none has been applied yet" if one.moved_at is None else f"none was applied for {_long(now - one.moved_at)}"
+    return Reason("stuck", Level.BAD, f"{one.topic}-{one.number}: {one.lag:,} records wait, {since}", "consumers")
+
+
+def _long(time: timedelta) -> str:
+    """A length of time in its largest unit."""
+    for seconds, unit in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
+        if number := int(time.total_seconds() // seconds):
+            return f"{number} {unit}{'' if number == 1 else 's'}"
+    return "a moment"

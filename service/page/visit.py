@@ -1,0 +1,101 @@
+"""One request of somebody who is signed in: what an endpoint of the page works with."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from service.admin.audit import check
+from service.admin.database import check_alive, within
+from service.admin.identity import Identity
+from service.admin.permissions import Action, may
+from service.admin.tokens import Authenticator
+from service.health import Health
+from service.page import session
+from service.page.render import HEADERS, render
+from service.settings import Settings
+
+LONGEST = 25.0
+"""Seconds of one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the page is made of; the same in every process, but for the health, which is this one's."""
+
+    engine: AsyncEngine
+    settings: Settings
+    authenticator: Authenticator
+    health: Health
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """Who asks, what for, and what to ask."""
+
+    request: Request
+    parts: Parts
+    who: Identity
+    csrf: str
+    form: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The database."""
+        return self.parts.engine
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """The question behind the `?`."""
+        return self.request.query_params
+
+    def may(self, action: Action) -> bool:
+        """Whether they may: a button that they may not press is not shown."""
+        return may(self.who, action)
+
+    async def check(self, action: Action) -> None:
+        """Let them ask for it, or leave a row in the audit log.
+
+        Raises:
+            Forbidden: their role may not.
+        """
+        await check(self.engine, self.who, action)
+
+    def show(self, template: str, status: int = 200, **values: Any) -> Response:
+        """A page."""
+        return render(template, {"visit": self, "path": self.request.url.path, **values}, status)
+
+    def go(self, path: str) -> Response:
+        """Another page, after a form."""
+        return RedirectResponse(path, 303, HEADERS)
+
+
+Endpoint = Callable[[Visit], Awaitable[Response]]
+
+
+def signed_in(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    """Serve an endpoint to whoever may read, within a bound.
+
+    Raises:
+        NotSignedIn, Forbidden, Busy: what `service.page.app` shows as pages of their own.
+    """
+
+    async def serve(request: Request) -> Response:
+        return await within(LONGEST, _serve(request, endpoint), "This took too long; try again in a few seconds.")
+
+    return serve
+
+
+async def _serve(request: Request, endpoint: Endpoint) -> Response:
+    parts: Parts = request.app.state.parts
+    token = session.token_of(request)
+    who = await parts.authenticator.identify(token)
+    form = await session.read_form(request, token) if request.method == "POST" else {}
+    await check_alive(parts.engine)
+    await check(parts.engine, who)
+    return await endpoint(Visit(request, parts, who, session.csrf_of(token), form))
