@@ -105,11 +105,11 @@ def _rows(found: Iterable[Any]) -> dict[Pair, TargetRow]:
     """The row of each pair. Where two differ only in the case of their name, the exactly named one is the pair's."""
     rows: dict[Pair, TargetRow] = {}
     exact: set[Pair] = set()
-    for row in found:
-        pair = (row.user_id, row.specialization)
+    for row_id, user_id, specialization, level, is_exact in found:
+        pair = (user_id, specialization)
         if pair not in exact:
-            rows[pair] = TargetRow(row.id, row.level)
-        if row.exact:
+            rows[pair] = TargetRow(row_id, level)
+        if is_exact:
             exact.add(pair)
     return rows
 
@@ -136,7 +136,8 @@ async def _create_missing(conn: AsyncConnection, target: Target, changes: Sequen
     }
     if ":defaults" in target.create_rows.text:
         values["defaults"] = target.defaults
-    made = {(row.user_id, row.specialization): row.id for row in await conn.execute(target.create_rows, values)}
+    found = await conn.execute(target.create_rows, values)
+    made = {(user_id, specialization): row_id for row_id, user_id, specialization in found}
     if len(made) < len(changes):
         raise DecideAgain(f"{len(changes) - len(made)} rows were made by somebody else meanwhile")
     return made
