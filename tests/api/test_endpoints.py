@@ -1,30 +1,120 @@
-"""R28 to R31 over HTTP, key by key."""
+"""R28 to R30 over HTTP, key by key, and their pages."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import httpx
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests.api.conftest import PREFIX
+from tests.laws.tables import licenses, progress
 from tests.reconcile.test_scan import fill
+from tests.sync.tables import execute, read
+
+Client = Callable[..., httpx.AsyncClient]
+RESULT_KEYS = {
+    "success",
+    "message",
+    "action",
+    "synced",
+    "progress_level",
+    "license_level",
+    "old_progress_level",
+    "new_progress_level",
+    "old_license_level",
+    "new_license_level",
+}
 
 
 async def test_an_issue_has_the_keys_that_clients_read(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    """A JSON array."""
-    await fill(engine, {(3, "PLAYER"): 5}, {(3, "PLAYER"): 3})
-    answer = await admin.get("/desync-issues")
-    assert (answer.status_code, answer.json()) == (
-        200,
-        [
-            {
-                "user_id": 3,
-                "user_email": "student3@example.org",
-                "specialization": "PLAYER",
-                "progress_level": 5,
-                "license_level": 3,
-                "difference": 2,
-                "recommended_action": "sync_progress_to_license",
-                "issue_type": "mismatched",
-                "status": "suspected",
-            }
-        ],
+    """A JSON array; with a specialization only that one's, in any case."""
+    await fill(engine, {(3, "PLAYER"): 5, (4, "COACH"): 1}, {(3, "PLAYER"): 3})
+    player = {
+        "user_id": 3,
+        "user_email": "student3@example.org",
+        "specialization": "PLAYER",
+        "progress_level": 5,
+        "license_level": 3,
+        "difference": 2,
+        "recommended_action": "sync_progress_to_license",
+        "issue_type": "mismatched",
+        "status": "suspected",
+    }
+    answer = await admin.get("/desync-issues", params={"specialization": "player"})
+    assert (answer.status_code, answer.json()) == (200, [player])
+    actions = {one["user_id"]: one["recommended_action"] for one in (await admin.get("/desync-issues")).json()}
+    assert actions == {3: "sync_progress_to_license", 4: "create_license_from_progress"}
+
+
+async def test_pages_follow_each_other_by_their_links(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    """Nothing twice, nothing left out, the filter kept, and no link at the end."""
+    await fill(engine, {(user, name): 1 for user in range(1, 8) for name in ("COACH", "PLAYER")}, {})
+    found, url = [], f"{PREFIX}/desync-issues?limit=3&specialization=COACH"
+    while url:
+        answer = await admin.get(f"{admin.base_url.copy_with(path='/')}".rstrip("/") + url)
+        found += [(one["user_id"], one["specialization"]) for one in answer.json()]
+        assert len(answer.json()) <= 3
+        url = answer.links.get("next", {}).get("url", "")
+    assert found == [(user, "COACH") for user in range(1, 8)]
+
+
+async def test_one_pair_is_synced_in_each_direction(client: Client, engine: AsyncEngine) -> None:
+    """With the keys of R29; the history names the user whose token it was."""
+    await fill(engine, {(3, "PLAYER"): 2}, {(3, "PLAYER"): 5})
+    instructor = client("instructor", "2")
+    answer = await instructor.post("/user/3", json={"specialization": "player"})
+    assert set(answer.json()) == RESULT_KEYS
+    assert (answer.status_code, answer.json()["action"], answer.json()["success"]) == (200, "updated", True)
+    assert (answer.json()["old_license_level"], answer.json()["new_license_level"]) == (5, 2)
+    assert await read(engine, "SELECT to_level, advanced_by FROM license_progressions") == [(2, 2)]
+    again = (await instructor.post("/user/3", json={"specialization": "PLAYER"})).json()
+    assert (again["message"], again["action"], again["synced"]) == ("Already in sync", "none", True)
+    await execute(engine, "UPDATE user_licenses SET current_level = 4")
+    await instructor.post("/user/3", json={"specialization": "PLAYER", "direction": "license_to_progress"})
+    assert await progress(engine) == {(3, "PLAYER"): 4}
+    await execute(engine, "UPDATE user_licenses SET current_level = 1")
+    await instructor.post("/user/3", json={"specialization": "PLAYER", "direction": "highest"})
+    assert await licenses(engine) == {(3, "PLAYER"): 4}
+
+
+async def test_a_user_without_a_row_is_an_answer_and_no_user_is_not(
+    admin: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    """200 with `action: none`, and 404 also for ids that no column can hold."""
+    await fill(engine, {}, {})
+    answer = await admin.post("/user/3", json={"specialization": "PLAYER"})
+    assert (answer.status_code, answer.json()["success"], answer.json()["action"]) == (200, False, "none")
+    for user in (201, 0, -1, 2**31, -(2**31) - 1, 10**30):
+        for path, body in ((f"/user/{user}", {"specialization": "PLAYER"}), (f"/user/{user}/all", {})):
+            answer = await admin.post(path, json=body)
+            assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json"), path
+    for written in ("x", "1.0", "1_0", "%201", "1e3", "٣"):
+        assert (await admin.post(f"/user/{written}", json={"specialization": "PLAYER"})).status_code == 422
+
+
+async def test_every_specialization_of_a_user_is_synced(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    """With the keys of R30; a body is not needed; one that nobody can repair fails the whole, not the others."""
+    await fill(engine, {(3, "PLAYER"): 2, (3, "INTERNSHIP"): 3}, {(3, "COACH"): 7})
+    answer = (await admin.post("/user/3/all")).json()
+    assert set(answer) == {"success", "user_id", "sync_direction", "results"}
+    assert (answer["success"], answer["user_id"], answer["sync_direction"]) == (True, 3, "progress_to_license")
+    assert {name: one["action"] for name, one in answer["results"].items()} == dict.fromkeys(
+        ("COACH", "INTERNSHIP", "PLAYER"), "created"
     )
+    assert all(set(one) == RESULT_KEYS for one in answer["results"].values())
+    await execute(engine, "UPDATE specialization_progress SET current_level = 9 WHERE specialization_id = 'PLAYER'")
+    answer = (await admin.post("/user/3/all", json={"direction": "highest"})).json()
+    assert (answer["success"], answer["results"]["PLAYER"]["success"]) == (False, False)
+    assert "9" in answer["results"]["PLAYER"]["message"]
+
+
+async def test_what_does_not_exist_is_named(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    """422, with what there is."""
+    await fill(engine, {}, {})
+    answer = await admin.post("/user/3", json={"specialization": "WIZARD"})
+    assert (answer.status_code, "COACH, INTERNSHIP, PLAYER" in answer.json()["detail"]) == (422, True)
+    assert (await admin.get("/desync-issues", params={"specialization": "WIZARD"})).status_code == 422
+    for cursor in ("x", "bnVsbA", "W10", "WzEsMl0", "WzEsIlx1MDAwMCJd", "%00", "WzFlOTk5LCJ4Il0"):
+        for path in ("/desync-issues", "/runs"):
+            assert (await admin.get(path, params={"cursor": cursor})).status_code == 422, cursor

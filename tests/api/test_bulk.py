@@ -1,0 +1,178 @@
+"""R31 over HTTP: a dry run unless the body says otherwise in so many words."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.api import bulk
+from service.settings import Settings
+from tests.api.conftest import PREFIX
+from tests.laws.tables import licenses
+from tests.reconcile.conductor import Conductor
+from tests.reconcile.test_scan import fill
+from tests.sync.tables import read
+
+PROGRESS = {(1, "PLAYER"): 5, (2, "PLAYER"): 3, (3, "COACH"): 2}
+LICENSES = {(1, "PLAYER"): 4, (2, "PLAYER"): 3}
+RUN_KEYS = {
+    "run_id",
+    "status",
+    "dry_run",
+    "direction",
+    "specialization",
+    "user_id",
+    "requested_by",
+    "requested_at",
+    "finished_at",
+    "progress",
+    "counts",
+    "would_stop",
+}
+BULK_KEYS = {"success", "dry_run", "total_issues", "message", "run_id"}
+
+
+@pytest.fixture
+async def drift(engine: AsyncEngine) -> None:
+    """Two pairs that differ."""
+    await fill(engine, PROGRESS, LICENSES)
+
+
+@pytest.fixture
+def conductor(engine: AsyncEngine, settings: Settings) -> Conductor:
+    """A worker, when it is asked to."""
+    return Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
+
+
+@pytest.fixture
+async def worker(conductor: Conductor) -> AsyncIterator[None]:
+    """A worker beside the API."""
+
+    async def work() -> None:
+        while True:
+            if not await conductor.step():
+                await asyncio.sleep(0.02)
+
+    task = asyncio.create_task(work())
+    yield
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.usefixtures("drift", "worker")
+async def test_it_writes_only_when_the_body_says_so(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    """No body, `{}` and `true` are dry runs, with the keys of one."""
+    for body in (b"", b"{}", b'{"dry_run": true}'):
+        answer = await admin.post("/all", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 200, answer.text
+        found = answer.json()
+        assert set(found) == BULK_KEYS | {"issues"}
+        assert (found["success"], found["dry_run"], found["total_issues"]) == (True, True, 2)
+        assert [one["user_id"] for one in found["issues"]] == [1, 3]
+    assert await licenses(engine) == LICENSES
+    found = (await admin.post("/all", json={"dry_run": False})).json()
+    assert set(found) == BULK_KEYS | {"synced_count", "failed_count", "results"}
+    assert (found["synced_count"], found["failed_count"], len(found["results"])) == (2, 0, 2)
+    assert await licenses(engine) == PROGRESS
+
+
+@pytest.mark.usefixtures("drift")
+async def test_nothing_else_is_read_as_a_write(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    """Refused, and not asked for."""
+    bodies = [
+        b'{"dry_run": null}',
+        b'{"dry_run": "false"}',
+        b'{"dry_run": 0}',
+        b'{"dry_run": 0.0}',
+        b'{"dry_run": []}',
+        b'{"dry_run": false, "force": true}',
+        b'{"dryRun": false}',
+        b'{"direction": "sideways"}',
+        b'{"direction": null}',
+        b"null",
+        b"false",
+        b"[]",
+        b'"x"',
+    ]
+    for body in bodies:
+        answer = await admin.post("/all", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 422, body
+    twice = b'{"dry_run": true, "dry_run": false}'
+    answer = await admin.post("/all", content=twice, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert await read(engine, "SELECT * FROM levelsync.outbox") == []
+
+
+@pytest.mark.usefixtures("drift")
+async def test_who_does_not_wait_watches_the_run(admin: httpx.AsyncClient, conductor: Conductor) -> None:
+    """202 with the run, the keys of its answer without a value, and where it is; there from the first moment."""
+    answer = await admin.post("/all", json={}, headers={"Prefer": "respond-async, wait=10"})
+    found = answer.json()
+    assert answer.status_code == 202
+    assert answer.headers["location"] == f"{PREFIX}/runs/{found['run_id']}"
+    assert answer.headers["preference-applied"] == "respond-async"
+    assert set(found) == RUN_KEYS | BULK_KEYS | {"issues", "synced_count", "failed_count", "results"}
+    assert {found[name] for name in ("success", "total_issues", "issues", "synced_count", "results")} == {None}
+    waiting = (await admin.get(f"/runs/{found['run_id']}")).json()
+    assert (waiting["status"], waiting["requested_by"], waiting["dry_run"]) == ("planning", "1", True)
+    await conductor.messages()
+    await conductor.finish(UUID(found["run_id"]))
+    done = (await admin.get(f"/runs/{found['run_id']}")).json()
+    assert set(done) == RUN_KEYS
+    assert (done["status"], done["counts"]["mismatched"], done["counts"]["missing_license"]) == ("completed", 1, 1)
+    issues = await admin.get(f"/runs/{found['run_id']}/issues", params={"limit": 1})
+    assert [one["user_id"] for one in issues.json()] == [1]
+    assert 'rel="next"' in issues.headers["link"]
+
+
+@pytest.mark.usefixtures("drift")
+async def test_a_run_that_takes_long_is_202_too(admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After 30 seconds; here after a moment."""
+    monkeypatch.setattr(bulk, "WAIT", 0.3)
+    answer = await admin.post("/all", json={})
+    assert (answer.status_code, answer.json()["status"]) == (202, "planning")
+    assert "preference-applied" not in answer.headers
+
+
+@pytest.mark.usefixtures("drift", "worker")
+async def test_a_key_is_the_run_s_id(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    """The same again is the same run, whoever asks at once; with another body it is refused."""
+    key = str(uuid4())
+    calls = (admin.post("/all", json={}, headers={"Idempotency-Key": key}) for _ in range(5))
+    answers = await asyncio.gather(*calls)
+    assert {one.json()["run_id"] for one in answers} == {key}
+    other = await admin.post("/all", json={"dry_run": False}, headers={"Idempotency-Key": key})
+    assert (other.status_code, "Idempotency-Key" in other.json()["detail"]) == (422, True)
+    words = await admin.post("/all", json={}, headers={"Idempotency-Key": '"monday morning"'.replace(" ", "-")})
+    assert UUID(words.json()["run_id"]).version == 5
+    assert len(await read(engine, "SELECT * FROM levelsync.reconcile_runs")) == 2
+    assert await licenses(engine) == LICENSES
+    for bad in ("", '""', "x" * 256, "two words"):
+        answer = await admin.post("/all", json={}, headers={"Idempotency-Key": bad})
+        assert answer.status_code == 422, bad
+
+
+async def test_runs_are_listed_newest_first_page_by_page(admin: httpx.AsyncClient, conductor: Conductor) -> None:
+    """And one can be cancelled, twice as well; what does not exist is 404."""
+    made = [str(await conductor.request(requested_by=f"{number}")) for number in range(5)]
+    found, path = [], "/runs?limit=2"
+    while path:
+        answer = await admin.get(path)
+        found += [run["run_id"] for run in answer.json()]
+        path = answer.links.get("next", {}).get("url", "").removeprefix(PREFIX)
+    assert found == made[::-1]
+    for _ in range(2):
+        answer = await admin.post(f"/runs/{made[0]}/cancel")
+        assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
+    for path in (f"/runs/{uuid4()}", f"/runs/{uuid4()}/issues"):
+        assert (await admin.get(path)).status_code == 404
+    assert (await admin.post(f"/runs/{uuid4()}/cancel")).status_code == 404
+    assert (await admin.get("/runs/monday")).status_code == 422

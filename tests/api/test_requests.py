@@ -1,0 +1,144 @@
+"""What holds for every request: bodies, ids, methods, headers, the form of an error, a line in the log."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx
+import pytest
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
+
+from service.admin import drift
+from tests.api.forging import signed
+
+JSON = {"Content-Type": "application/json"}
+
+
+async def test_bad_bodies_are_refused_in_milliseconds(admin: httpx.AsyncClient) -> None:
+    """Too large, too deep, in another encoding, in another form: a 4xx, and the next request is served."""
+    body = b'{"specialization": "PLAYER"}'
+    bad: list[tuple[int, Any, dict[str, str]]] = [
+        (413, b" " * 10_000_000, JSON),
+        (413, b"[" * 70_000, JSON),
+        (400, b"[" * 10_000 + b"]" * 10_000, JSON),
+        (400, b'{"a":' * 8_000 + b"1" + b"}" * 8_000, JSON),
+        (400, '{"specialization": "PLAYER"}'.encode("utf-16"), JSON),
+        (400, b'{"specialization": "PL\xff"}', JSON),
+        (400, b"\xef\xbb\xbf" + body, JSON),
+        (400, b"{", JSON),
+        (400, b"{'specialization': 'PLAYER'}", JSON),
+        (400, b'{"specialization": NaN}', JSON),
+        (400, b'{"specialization": ' + b"1" * 5_000 + b"}", JSON),
+        (415, body, {"Content-Type": "text/plain"}),
+        (415, body, {"Content-Type": "application/x-www-form-urlencoded"}),
+        (415, body, {}),
+        (415, body, JSON | {"Content-Encoding": "gzip"}),
+        (422, b"", JSON),
+        (422, b"null", JSON),
+        (422, b"{}", JSON),
+        (422, b'{"specialization": "PL\\u0000YER"}', JSON),
+        (422, b'{"specialization": "PLAYER", "more": 1}', JSON),
+        (422, b'{"specialization": 1}', JSON),
+        (422, b'{"specialization": "' + b"x" * 51 + b'"}', JSON),
+        (422, b'{"specialization": "\\ud800"}', JSON),
+    ]
+    for status, content, headers in bad:
+        began = time.monotonic()
+        answer = await admin.post("/user/3", content=content, headers=headers)
+        assert answer.status_code == status, (content[:40], answer.text)
+        assert time.monotonic() - began < 1
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert len(answer.content) < 2_000
+    assert (
+        await admin.post("/user/3", content=body, headers={"Content-Type": "application/json; charset=utf-8"})
+    ).is_success
+
+
+async def test_a_body_of_unknown_length_is_not_collected(admin: httpx.AsyncClient) -> None:
+    """Chunked, as large as one likes: answered when it was too large, and the rest is let go."""
+
+    async def long() -> Any:
+        for _ in range(500):
+            yield b" " * 65_536
+
+    with capture_logs() as lines:
+        answer = await admin.post("/all", content=long(), headers=JSON)
+    assert answer.status_code == 413
+    assert [line["seconds"] < 0.1 for line in lines if line["event"] == "request"] == [True]
+
+
+async def test_every_response_has_an_id_and_so_has_the_log(admin: httpx.AsyncClient) -> None:
+    """A sane id is taken, another one is replaced; the token is nowhere."""
+    with capture_logs(processors=[merge]) as lines:
+        assert (await admin.get("/runs", headers={"X-Request-ID": "abc-1.2:3"})).headers["x-request-id"] == "abc-1.2:3"
+        for insane in ("", "a b", "x" * 65, "<script>", "-x"):
+            made = (await admin.get("/nowhere", headers={"X-Request-ID": insane})).headers["x-request-id"]
+            assert (len(made), made.isalnum()) == (32, True)
+        refused = await admin.get("/runs", params={"cursor": "x", "token": "secret"})
+        assert refused.json()["request_id"] == refused.headers["x-request-id"]
+    requests = [line for line in lines if line["event"] == "request"]
+    assert {**requests[0], "seconds": 0} == {
+        "event": "request",
+        "log_level": "info",
+        "method": "GET",
+        "path": "/api/v1/licenses/admin/sync/runs",
+        "status": 200,
+        "seconds": 0,
+        "request_id": "abc-1.2:3",
+    }
+    assert all("request_id" in line for line in lines)
+    assert "eyJ" not in str(lines)
+    assert "secret" not in str(lines)
+
+
+def merge(_logger: Any, _name: str, line: Any) -> Any:
+    """structlog's own way to add what is bound to the context."""
+    return merge_contextvars(_logger, _name, line)
+
+
+async def test_unknown_paths_and_methods_are_problems_too(admin: httpx.AsyncClient, api_url: str) -> None:
+    """404, 405 with what is allowed; HEAD is GET without a body; a slash at the end changes nothing."""
+    for url in (f"{api_url}/nowhere", f"{api_url}/api", f"{api_url}/docs/../secret", f"{api_url}/docs/x.js"):
+        answer = await admin.get(url)
+        assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json"), url
+    answer = await admin.put("/all")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "OPTIONS, POST")
+    answer = await admin.options("/runs")
+    assert (answer.status_code, answer.headers["allow"]) == (204, "GET, HEAD, OPTIONS")
+    answer = await admin.head("/runs")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert (await admin.get("/runs/")).json() == []
+
+
+async def test_every_response_is_protected(admin: httpx.AsyncClient, api_url: str) -> None:
+    """Nothing is guessed, framed or kept; the documents run no script but their own."""
+    for url in ("/runs", "/nowhere"):
+        headers = (await admin.get(url)).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+        assert "default-src 'none'" in headers["content-security-policy"]
+    policy = (await admin.get(f"{api_url}/docs")).headers["content-security-policy"]
+    assert "script-src 'self';" in policy
+
+
+async def test_a_defect_is_a_500_that_tells_nothing(admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A problem with the request's id; what went wrong is in the log, and the service goes on."""
+
+    async def broken(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("with a secret in it")
+
+    monkeypatch.setattr(drift, "desync_issues", broken)
+    with capture_logs() as lines:
+        answer = await admin.get("/desync-issues")
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert "secret" not in answer.text
+    assert any(line["event"] == "request failed" for line in lines)
+    assert (await admin.get("/runs")).status_code == 200
+
+
+async def test_a_token_in_the_query_is_none(admin: httpx.AsyncClient) -> None:
+    """It would be in every log on the way."""
+    del admin.headers["Authorization"]
+    assert (await admin.get("/runs", params={"access_token": signed(), "token": signed()})).status_code == 401

@@ -1,0 +1,126 @@
+"""Who may do what: every endpoint with every role, with none, and with a bad token; and the audit log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import httpx
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.api.app import openapi_document
+from tests.api.conftest import PREFIX
+from tests.api.forging import signed
+from tests.reconcile.test_scan import fill
+from tests.sync.tables import read
+
+STAFF, ADMINS = {"admin", "instructor"}, {"admin"}
+ENDPOINTS: dict[tuple[str, str], tuple[set[str], Any]] = {
+    ("GET", "/desync-issues"): (STAFF, None),
+    ("POST", "/user/{user_id}"): (STAFF, {"specialization": "PLAYER"}),
+    ("POST", "/user/{user_id}/all"): (STAFF, {}),
+    ("POST", "/all"): (ADMINS, {}),
+    ("GET", "/runs"): (STAFF, None),
+    ("GET", "/runs/{run_id}"): (STAFF, None),
+    ("GET", "/runs/{run_id}/issues"): (STAFF, None),
+    ("POST", "/runs/{run_id}/cancel"): (ADMINS, None),
+    ("GET", "/dead-letters"): (STAFF, None),
+    ("GET", "/dead-letters/{letter_id}"): (STAFF, None),
+    ("POST", "/dead-letters/replay"): (ADMINS, {"ids": [1]}),
+    ("POST", "/dead-letters/discard"): (ADMINS, {"ids": [1]}),
+}
+ROLES = ("admin", "instructor", "student", "owner")
+
+
+def documented() -> set[tuple[str, str]]:
+    """What the API's own document says there is."""
+    paths = openapi_document()["paths"].items()
+    return {(method.upper(), path.removeprefix(PREFIX)) for path, methods in paths for method in methods}
+
+
+async def call(client: httpx.AsyncClient, endpoint: tuple[str, str], body: Any) -> httpx.Response:
+    """Call it, on user 3 and on things that do not exist."""
+    method, path = endpoint
+    url = path.format(user_id=3, run_id=uuid4(), letter_id=1)
+    return await client.request(method, url, json=body, headers={"Prefer": "respond-async"})
+
+
+def test_no_endpoint_is_left_out() -> None:
+    """The table above is the whole API."""
+    assert documented() - set(ENDPOINTS) == set()
+
+
+async def test_every_endpoint_lets_in_its_roles_and_no_other(
+    client: Callable[..., httpx.AsyncClient], engine: AsyncEngine
+) -> None:
+    """403 names the role that is needed and leaves a row in the audit log; 401 comes before everything else."""
+    await fill(engine, {(3, "PLAYER"): 1}, {})
+    for endpoint in sorted(documented()):
+        allowed, body = ENDPOINTS[endpoint]
+        for role in ROLES:
+            answer = await call(client(role), endpoint, body)
+            if role in allowed:
+                assert answer.status_code in {200, 202, 404}, (endpoint, role, answer.text)
+            else:
+                assert answer.status_code == 403, (endpoint, role, answer.text)
+                assert "admin" in answer.json()["detail"]
+                assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
+    refused = await read(
+        engine, "SELECT role, count(*) FROM levelsync.admin_actions WHERE outcome = 'refused' GROUP BY 1"
+    )
+    count = len(documented())
+    instructor = sum("instructor" not in ENDPOINTS[one][0] for one in documented())
+    found = dict(tuple(row) for row in refused)
+    assert (found["student"], found["none"]) == (count, count)
+    assert found["instructor"] == instructor
+
+
+async def test_without_a_good_token_nothing_is_read(client: Callable[..., httpx.AsyncClient]) -> None:
+    """Neither the body nor whether a path's user exists; the answer says how to sign in."""
+    nobody = client(None)
+    headers: list[dict[str, str]] = [
+        {},
+        {"Authorization": "Basic YTpi"},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer abc"},
+        {"Authorization": signed()},
+        {"Authorization": f"Bearer {signed(type='refresh')}"},
+        {"Cookie": f"token={signed()}"},
+    ]
+    for given in headers:
+        for method, path in sorted(documented()):
+            url = path.format(user_id=999, run_id="x", letter_id="x")
+            answer = await nobody.request(method, url, content=b"{" * 100_000, headers=given)
+            assert answer.status_code == 401, (method, path, given)
+            assert answer.headers["www-authenticate"].startswith('Bearer realm="levelsync"')
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert "eyJ" not in answer.text
+
+
+async def test_every_write_and_every_refusal_leaves_one_row(
+    client: Callable[..., httpx.AsyncClient], engine: AsyncEngine
+) -> None:
+    """Who, what, with which arguments, what came of it, and under which request id."""
+    await fill(engine, {(3, "PLAYER"): 1}, {})
+    admin = client("admin", "boss@example.org")
+    pair = {"specialization": "PLAYER", "direction": "highest"}
+    await admin.post("/user/3", json=pair, headers={"X-Request-ID": "one"})
+    await admin.post("/user/999", json=pair, headers={"X-Request-ID": "two"})
+    key = str(uuid4())
+    await admin.post(
+        "/all", json={}, headers={"X-Request-ID": "three", "Idempotency-Key": key, "Prefer": "respond-async"}
+    )
+    await client("instructor", "2").post("/all", json={"dry_run": False}, headers={"X-Request-ID": "four"})
+    rows = await read(engine, "SELECT * FROM levelsync.admin_actions ORDER BY id")
+    assert [(row.request_id, row.subject, row.role, row.action, row.outcome) for row in rows] == [
+        ("one", "boss@example.org", "admin", "sync_pair", "done"),
+        ("two", "boss@example.org", "admin", "sync_pair", "refused"),
+        ("three", "boss@example.org", "admin", "request_run", "done"),
+        ("four", "2", "instructor", "request_run", "refused"),
+    ]
+    assert rows[0].arguments == {"user_id": 3} | pair
+    assert rows[0].detail == "PLAYER: license row created at level 1"
+    assert (rows[2].arguments["run_id"], rows[2].arguments["dry_run"]) == (key, True)
+    assert "eyJ" not in json.dumps([list(map(str, row)) for row in rows])
