@@ -45,8 +45,8 @@ types: install  ## mypy --strict
 	$(BIN)/mypy
 
 .PHONY: bench
-bench: install  ## how fast the appliers drain a full topic: events/s and peak memory
-	$(BIN)/python bench/drain.py
+bench: install  ## everything beside its peers, about an hour; one part with ONLY=drain, sizes with OPTIONS='--events 60000'
+	$(BIN)/python -m bench $(ONLY) $(OPTIONS)
 
 .PHONY: wheel
 wheel: install  ## build the wheel and the sdist into dist/

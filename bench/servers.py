@@ -4,53 +4,110 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncpg
+import psutil
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from service.database.migrate import migrate
 from service.embedded import EmbeddedPostgres
 from service.settings import Settings
 from tests.infrastructure import apache_kafka
-from tests.infrastructure.servers import Postgres
+from tests.infrastructure.servers import Postgres, database_name
 from tests.infrastructure.topics import fresh_topics
 from tests.laws.load import PARTITIONS
 
 _USERS = """
     INSERT INTO public.users (id, name, email)
-    SELECT id, 'User ' || id, 'user' || id || '@example.org' FROM generate_series(1, $1::int) AS id
+    SELECT id, 'User ' || id, 'user' || id || '@example.org' FROM generate_series(1, {users}) AS id
 """
 
 
-@asynccontextmanager
-async def servers(folder: Path, users: int) -> AsyncIterator[tuple[Settings, EmbeddedPostgres]]:
-    """Both servers with empty topics and a migrated database of `users` users; gone afterwards."""
-    async with AsyncExitStack() as stack:
-        kafka = await stack.enter_async_context(apache_kafka.ApacheKafka(folder / "kafka"))
-        postgres = await stack.enter_async_context(EmbeddedPostgres(folder / "postgres"))
-        await fresh_topics(kafka.bootstrap_servers, PARTITIONS, remove_groups=False)
-        settings = Settings(
-            _env_file=None,
-            database_url=await Postgres(postgres.url).create_database(),
-            kafka_bootstrap_servers=kafka.bootstrap_servers,
-            kafka_group_id="levelsync-bench",
-            http_port=0,
-            log_format="json",
-        )
+@dataclass(frozen=True)
+class Arena:
+    """Both servers, and a folder for what the systems write. Every drain gets a database and a group of its own."""
+
+    bootstrap_servers: str
+    postgres: Postgres
+    postgres_process: psutil.Process
+    folder: Path
+
+    async def template(self, users: int, fill: str = "") -> str:
+        """Make a migrated database with `users` users and whatever `fill` puts there; returns its name."""
+        settings = self._settings(await self.postgres.create_database())
         await asyncio.to_thread(migrate, settings)
-        await _add_users(settings, users)
-        yield settings, postgres
+        await execute(settings, _USERS.format(users=users))
+        if fill:
+            await execute(settings, fill)
+        await execute(settings, "VACUUM ANALYZE")  # as autovacuum leaves a database that has lived for a while
+        return database_name(settings.database_url.get_secret_value())
+
+    async def new(self, template: str, **changes: object) -> Settings:
+        """Settings for a copy of `template` and a new consumer group; `changes` are settings too."""
+        settings = self._settings(await self.postgres.create_database(template), **changes)
+        await self.postgres.execute("CHECKPOINT")  # of the copy: no drain pays for it
+        return settings
+
+    async def drop(self, settings: Settings) -> None:
+        """Remove a database that is not needed any more."""
+        await self.postgres.drop_database(settings.database_url.get_secret_value())
+
+    async def make_topics(self, *names: str) -> None:
+        """Make topics beside the contract's own, for the systems that need their records in another form."""
+        client = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap_servers)
+        await client.start()
+        try:
+            await client.create_topics([NewTopic(name, PARTITIONS, replication_factor=1) for name in names])
+        finally:
+            await client.close()
+
+    async def empty_topics(self) -> None:
+        """Make the contract's topics anew."""
+        await fresh_topics(self.bootstrap_servers, PARTITIONS, remove_groups=False)
+
+    def _settings(self, url: str, **changes: object) -> Settings:
+        values: dict[str, Any] = {
+            "database_url": url,
+            "kafka_bootstrap_servers": self.bootstrap_servers,
+            "kafka_group_id": f"levelsync-{uuid.uuid4().hex}",
+            "http_port": 0,
+            "log_format": "json",
+            "reconcile_every": 0,
+        }
+        return Settings(_env_file=None, **(values | changes))
 
 
-async def _add_users(settings: Settings, users: int) -> None:
-    connection = await asyncpg.connect(settings.database_url.get_secret_value())
-    await connection.execute(_USERS, users)
-    await connection.execute("VACUUM ANALYZE")  # as autovacuum leaves a database that has lived for a while
-    await connection.close()
+@asynccontextmanager
+async def servers(postgres_settings: Mapping[str, str] | None = None) -> AsyncIterator[Arena]:
+    """Both servers with empty topics; gone afterwards, their data too."""
+    with tempfile.TemporaryDirectory(prefix="levelsync-bench-", ignore_cleanup_errors=True) as name:
+        async with AsyncExitStack() as stack:
+            folder = Path(name)
+            kafka = await stack.enter_async_context(apache_kafka.ApacheKafka(folder / "kafka"))
+            server = EmbeddedPostgres(folder / "postgres", server_settings=postgres_settings)
+            await stack.enter_async_context(server)
+            guard = server._process._guard  # type: ignore[union-attr]  # noqa: SLF001 - the test servers' own handle
+            process = psutil.Process(guard.pid).children()[0]  # type: ignore[union-attr]
+            arena = Arena(kafka.bootstrap_servers, Postgres(server.url), process, folder)
+            await arena.empty_topics()
+            yield arena
 
 
-def new_folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder for the servers' data, outside the repository."""
-    return tempfile.TemporaryDirectory(prefix="levelsync-bench-", ignore_cleanup_errors=True)
+async def execute(settings: Settings, statements: str) -> None:
+    """Run statements on the database of `settings`, in a connection of their own."""
+    connection = await connect(settings)
+    try:
+        await connection.execute(statements)
+    finally:
+        await connection.close()
+
+
+async def connect(settings: Settings) -> Any:
+    """Open a plain connection, beside the system that is measured."""
+    return await asyncpg.connect(settings.database_url.get_secret_value())

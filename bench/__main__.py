@@ -1,0 +1,57 @@
+"""`python -m bench [PART …]`: measure, print the table, keep it. All parts together also write BENCH.md.
+
+Exit codes: 0 measured (whatever the figures), 1 a system did not end in the right tables, 3 no Apache Kafka here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import logging
+import sys
+
+from bench import keep
+from bench.load import SEED
+from bench.sizes import Sizes, add_options, read_options
+from bench.table import as_markdown
+from tests.infrastructure import apache_kafka
+
+PARTS = ("drain", "locks", "backlog", "delay", "scan", "heal", "beside", "growth", "killed", "api", "start")
+
+
+def main() -> int:
+    """Run the parts in their order."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    add_options(parser)
+    given = parser.parse_args()
+    if unknown := set(given.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    if reason := apache_kafka.unavailable():
+        print(f"no Apache Kafka to measure with: {reason}", file=sys.stderr)
+        return 3
+    return _measure(given.parts or PARTS, read_options(given))
+
+
+def _measure(parts: tuple[str, ...] | list[str], sizes: Sizes) -> int:
+    print(f"seed {SEED}, {sizes}", file=sys.stderr)
+    for part in parts:
+        module = importlib.import_module(f"bench.parts.{part}")
+        rows = asyncio.run(module.run(sizes))
+        title = str(module.__doc__).splitlines()[0]
+        keep.part(part, title, sizes, rows)
+        print(f"\n## {title}\n\n{as_markdown(rows)}", flush=True)
+    if set(parts) == set(PARTS):
+        keep.document(PARTS)
+    return 0
+
+
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)
+    try:
+        sys.exit(main())
+    except AssertionError as wrong:
+        sys.exit(f"WRONG: {wrong}")
+    except KeyboardInterrupt:
+        sys.exit(130)

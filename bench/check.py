@@ -1,0 +1,51 @@
+"""Whether a drain ended in the tables of the model: a fast drain that is wrong has no speed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bench.load import Records
+from service.database.engine import make_engine
+from service.settings import Settings
+from tests.laws.model import Model
+from tests.laws.records import MAXIMUM
+from tests.laws.tables import history, licenses
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Levels that are not the model's, of how many; rows of the history, and whether every one is the model's."""
+
+    wrong_levels: int
+    pairs: int
+    history_rows: int
+    history_equal: bool
+
+    @property
+    def right(self) -> bool:
+        """Whether nothing differs."""
+        return self.wrong_levels == 0 and self.history_equal
+
+
+async def check(settings: Settings, model: Model) -> Verdict:
+    """Compare every level, and every history row with its levels, its time and its reason."""
+    engine = make_engine(settings)
+    found, rows = await licenses(engine), await history(engine)
+    await engine.dispose()
+    wrong = sum(found.get(pair) != model.licenses.get(pair) for pair in found.keys() | model.licenses.keys())
+    equal = sorted(rows, key=_by_pair) == sorted(model.history, key=_by_pair)
+    return Verdict(wrong, len(model.licenses), len(rows), equal)
+
+
+def model_of(records: Records) -> Model:
+    """The tables that the records must end in, each partition in its order."""
+    model = Model(MAXIMUM, set(range(1, records.users + 1)))
+    for meant in records.partitions.values():
+        for one in meant:
+            model.apply(one)
+    return model
+
+
+def _by_pair(row: Any) -> Any:
+    return row[0]

@@ -1,0 +1,118 @@
+"""Time, CPU and memory of a drain, the same for every system: from its first license to the last sentinel."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bench.load import Records
+from bench.servers import Arena, connect
+from bench.systems.system import System
+from service.settings import Settings
+
+_POLL_SECONDS = 0.02
+_LONGEST = 600
+_STEP = 100_000
+_MB = 1_000_000
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The clocks at one moment, in seconds."""
+
+    at: float
+    worker: float
+    postgres: float
+
+
+@dataclass(frozen=True)
+class Drained:
+    """What a drain took. CPU is in seconds for each 100,000 events, memory the worker's highest in MB."""
+
+    events: int
+    seconds: float
+    rate: float
+    worker_cpu: float
+    postgres_cpu: float
+    memory: float
+
+
+async def drain(arena: Arena, settings: Settings, system: System, records: Records) -> Drained:
+    """Run a system until it has written all of `records`, and say what it took.
+
+    What it wrote before it was seen to write does not count: its start, and its first batch.
+
+    Raises:
+        TimeoutError: not within ten minutes.
+    """
+    connection = await connect(settings)
+    try:
+        before = await connection.fetchval("SELECT coalesce(max(id), 0) FROM public.user_licenses")
+        async with asyncio.timeout(_LONGEST), system.run(arena, settings, records) as worker:
+            return await _measure(arena, connection, worker, records, before)
+    finally:
+        await connection.close()
+
+
+async def _measure(arena: Arena, connection: Any, worker: int, records: Records, before: int) -> Drained:
+    process = psutil.Process(worker)
+    await _until(connection, "SELECT EXISTS (SELECT FROM public.user_licenses WHERE id > $1)", before)
+    first = _read(process, arena.postgres_process)
+    holders = await connection.fetch("SELECT user_id FROM public.user_licenses WHERE id > $1", before)
+    ends = f"SELECT count(*) = {len(records.sentinels)} FROM public.user_licenses WHERE user_id = ANY($1) AND id > $2"
+    await _until(connection, ends, list(records.sentinels), before)
+    last = _read(process, arena.postgres_process)
+    reached = records.reached(row["user_id"] for row in holders)
+    return _figures(records.total - reached, first, last, peak_memory(worker))
+
+
+async def _until(connection: Any, question: str, *values: object) -> None:
+    while not await connection.fetchval(question, *values):
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+def _figures(events: int, first: Reading, last: Reading, memory: float) -> Drained:
+    seconds, steps = last.at - first.at, max(events, 1) / _STEP
+    return Drained(
+        events,
+        round(seconds, 3),
+        round(events / seconds, 1),
+        round((last.worker - first.worker) / steps, 3),
+        round((last.postgres - first.postgres) / steps, 3),
+        memory,
+    )
+
+
+def _read(worker: psutil.Process, postgres: psutil.Process) -> Reading:
+    return Reading(time.perf_counter(), _cpu(worker), _cpu_of_all(postgres))
+
+
+def peak_memory(worker: int) -> float:
+    """The kernel's own high-water mark where it keeps one, else what it is now; in MB."""
+    status = Path(f"/proc/{worker}/status")
+    if not status.exists():
+        return round(psutil.Process(worker).memory_info().rss / _MB, 1)
+    line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM"))
+    return round(int(line.split()[1]) * 1024 / _MB, 1)
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _cpu_of_all(server: psutil.Process) -> float:
+    """The server, its processes now, and those that have ended (counted by the system when their parent saw it)."""
+    times = server.cpu_times()
+    total = float(times.user + times.system + times.children_user + times.children_system)
+    for child in server.children():
+        try:
+            total += _cpu(child)
+        except psutil.NoSuchProcess:
+            continue
+    return total

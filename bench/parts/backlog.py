@@ -1,0 +1,25 @@
+"""Backlog: the memory of the process with a backlog ten times as long (the same records, published again and again)."""
+
+from __future__ import annotations
+
+from bench.load import Records, make_records
+from bench.meter import drain
+from bench.servers import servers
+from bench.sizes import Sizes
+from bench.systems.levelsync import LEVELSYNC
+from bench.table import Row
+
+_MOST = 130
+
+
+async def run(sizes: Sizes) -> list[Row]:
+    """One drain of the long backlog: its length is what matters, and its end is the last sentinel."""
+    records = make_records(sizes.events)
+    earlier = Records({number: ones[:-1] for number, ones in records.partitions.items()}, records.users, ())
+    async with servers() as arena:
+        settings = await arena.new(await arena.template(records.users))
+        for _ in range(max(0, sizes.backlog // sizes.events - 1)):
+            await LEVELSYNC.publish(arena, earlier)
+        await LEVELSYNC.publish(arena, records)
+        drained = await drain(arena, settings, LEVELSYNC, records)
+    return [Row("levelsync: peak memory", (drained.memory,), "MB", at_most=_MOST, note=f"{sizes.backlog:,} records")]

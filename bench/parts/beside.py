@@ -1,0 +1,56 @@
+"""Side by side: the drain while another process scans a million pairs, again and again, against the drain alone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from bench.load import Records, make_records
+from bench.meter import drain
+from bench.pairs import fill
+from bench.servers import Arena, servers
+from bench.sizes import Sizes
+from bench.systems.levelsync import LEVELSYNC
+from bench.systems.system import process
+from bench.table import Row, ratio
+from service.settings import Settings
+from tests.infrastructure.levelsync_process import serve_environment
+
+_PAIRS = 1_000_000
+_TARGET = 0.5
+
+
+async def run(sizes: Sizes) -> list[Row]:
+    """Alone, beside, alone, beside. A run would wait for the drain to end, so its scan's statement is run by itself."""
+    records = make_records(sizes.events)
+    alone: list[float] = []
+    beside: list[float] = []
+    async with servers() as arena:
+        users = records.users + _PAIRS // 2
+        template = await arena.template(users, fill(records.users + 1, users, 1000))
+        await LEVELSYNC.publish(arena, records)
+        for _ in range(sizes.rounds):
+            for rates, scanning in ((alone, False), (beside, True)):
+                settings = await arena.new(template)
+                rates.append(await _rate(arena, settings, records, scanning=scanning))
+                await arena.drop(settings)
+    return [
+        Row("drain alone", tuple(alone), "events/s"),
+        Row("drain beside a scan", tuple(beside), "events/s", note=f"scan of {_PAIRS:,} pairs, without a pause"),
+        ratio("beside : alone", beside, alone, at_least=_TARGET),
+    ]
+
+
+async def _rate(arena: Arena, settings: Settings, records: Records, *, scanning: bool) -> float:
+    if not scanning:
+        return (await drain(arena, settings, LEVELSYNC, records)).rate
+    async with _scans(arena, settings):
+        return (await drain(arena, settings, LEVELSYNC, records)).rate
+
+
+@asynccontextmanager
+async def _scans(arena: Arena, settings: Settings) -> AsyncIterator[None]:
+    command = [sys.executable, "-m", "bench.systems.scanning_process"]
+    async with process(command, arena.folder / settings.kafka_group_id, serve_environment(settings)):
+        yield

@@ -1,0 +1,101 @@
+"""Drain: every system empties the same full topic, in turn, and is compared with the model each time."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from bench.check import Verdict, check, model_of
+from bench.load import Records, first_of, make_records
+from bench.meter import Drained, drain
+from bench.servers import Arena, servers
+from bench.sizes import Sizes
+from bench.systems.debezium import AT_ITS_BEST, DEFAULT
+from bench.systems.floor import FLOOR
+from bench.systems.levelsync import LEVELSYNC
+from bench.systems.system import System
+from bench.systems.usual import USUAL
+from bench.table import Row, ratio
+from service.settings import Settings
+from tests.laws.model import Model
+
+SYSTEMS = (LEVELSYNC, AT_ITS_BEST, DEFAULT, USUAL, FLOOR)
+_TARGETS = {"Debezium, best": 1.3, "Debezium, default": 2.5, "usual handler": 130, "floor": 0.9}
+_MOST_MEMORY = 130
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one drain of one system took, and how its tables compare."""
+
+    drained: Drained
+    verdict: Verdict
+
+
+async def run(sizes: Sizes) -> list[Row]:
+    """Measure `rounds` rounds of A B C D E.
+
+    Raises:
+        AssertionError: a system that means to end in the model's tables did not.
+    """
+    records = make_records(sizes.events)
+    shares = {s.name: records if s.share == 1 else first_of(records, int(sizes.events * s.share)) for s in SYSTEMS}
+    models = {name: model_of(share) for name, share in shares.items()}
+    results: dict[str, list[Result]] = {system.name: [] for system in SYSTEMS}
+    async with servers() as arena:
+        template = await arena.template(records.users)
+        for system in SYSTEMS:
+            await system.publish(arena, shares[system.name])
+        for number in range(sizes.rounds):
+            for system in SYSTEMS:
+                settings = await arena.new(template)
+                result = await _once(arena, settings, system, shares[system.name], models[system.name])
+                await arena.drop(settings)
+                results[system.name].append(result)
+                _say(number, system, result)
+    return [*_rows(results)]
+
+
+async def _once(arena: Arena, settings: Settings, system: System, records: Records, model: Model) -> Result:
+    drained = await drain(arena, settings, system, records)
+    verdict = await check(settings, model)
+    assert verdict.right or not system.exact, f"{system.name} did not end in the model's tables: {verdict}"  # noqa: S101
+    return Result(drained, verdict)
+
+
+def _rows(results: dict[str, list[Result]]) -> Iterator[Row]:
+    rates = {name: [result.drained.rate for result in ones] for name, ones in results.items()}
+    for name, ones in results.items():
+        share = f"{ones[0].drained.events:,} events"
+        yield Row(f"{name}: rate", tuple(rates[name]), "events/s", note=share)
+    for name, target in _TARGETS.items():
+        yield ratio(f"levelsync : {name}", rates["levelsync"], rates[name], at_least=target)
+    for name, ones in results.items():
+        yield from _costs(name, ones)
+    for name, ones in results.items():
+        yield from _verdicts(name, ones)
+
+
+def _costs(name: str, ones: Sequence[Result]) -> Iterator[Row]:
+    def each(read: Callable[[Drained], float]) -> tuple[float, ...]:
+        return tuple(read(one.drained) for one in ones)
+
+    yield Row(f"{name}: CPU of the process", each(lambda d: d.worker_cpu), "s per 100,000")
+    yield Row(f"{name}: CPU of PostgreSQL", each(lambda d: d.postgres_cpu), "s per 100,000")
+    most = _MOST_MEMORY if name == "levelsync" else None
+    yield Row(f"{name}: peak memory", each(lambda d: d.memory), "MB", at_most=most)
+
+
+def _verdicts(name: str, ones: Sequence[Result]) -> Iterator[Row]:
+    wrong = tuple(float(one.verdict.wrong_levels) for one in ones)
+    yield Row(
+        f"{name}: wrong levels", wrong, f"of {ones[0].verdict.pairs:,}", at_most=0 if name == "levelsync" else None
+    )
+    every = "every rise" if all(one.verdict.history_equal for one in ones) else "not every rise"
+    yield Row(f"{name}: history", tuple(float(one.verdict.history_rows) for one in ones), "rows", note=every)
+
+
+def _say(number: int, system: System, result: Result) -> None:
+    drained, verdict = result.drained, result.verdict
+    print(f"round {number + 1}, {system.name}: {drained}, {verdict}", file=sys.stderr, flush=True)

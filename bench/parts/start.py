@@ -1,0 +1,26 @@
+"""Start: how long `levelsync --help` takes, from the shell's view."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from bench.sizes import Sizes
+from bench.table import Row
+
+_LEVELSYNC = Path(sys.executable).with_name("levelsync")
+_MOST = 0.3
+
+
+async def run(sizes: Sizes) -> list[Row]:
+    """As often as there are rounds, and once before, which fills the disk's cache."""
+    seconds = [_help() for _ in range(sizes.rounds + 1)][1:]
+    return [Row("`levelsync --help`", tuple(seconds), "s", at_most=_MOST)]
+
+
+def _help() -> float:
+    began = time.perf_counter()
+    subprocess.run([str(_LEVELSYNC), "--help"], check=True, stdout=subprocess.DEVNULL)
+    return round(time.perf_counter() - began, 3)

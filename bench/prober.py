@@ -1,0 +1,69 @@
+"""A steady publisher, and a prober that polls PostgreSQL until the effect of a probe is there."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+
+from aiokafka import AIOKafkaProducer
+
+from bench.servers import connect
+from events import ProgressLeveledUp
+from service.settings import Settings
+
+_POLL_SECONDS = 0.0005
+_WARM_UP = 200
+"""Events before the first that counts: connections open, statements are prepared."""
+_LATEST = 30
+_FOUND = "SELECT user_id FROM public.user_licenses WHERE user_id = ANY($1)"
+
+
+async def delays(settings: Settings, rate: int, events: int, every: int) -> list[float]:
+    """Publish one event for each of the users 1 to `events`; returns the milliseconds of every so-manieth.
+
+    Raises:
+        TimeoutError: a probe was not there half a minute after the last event.
+    """
+    waiting: dict[int, float] = {}
+    found: list[float] = []
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers, acks="all")
+    await producer.start()
+    published = asyncio.Event()
+    prober = asyncio.create_task(_probe(settings, waiting, found, published))
+    try:
+        await _publish(producer, rate, events, every, waiting)
+        published.set()
+        async with asyncio.timeout(_LATEST):
+            await prober
+    finally:
+        prober.cancel()
+        await producer.stop()
+    return found
+
+
+async def _publish(producer: AIOKafkaProducer, rate: int, events: int, every: int, waiting: dict[int, float]) -> None:
+    began, warm_up = time.perf_counter(), min(_WARM_UP, rate)
+    for number in range(events):
+        await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
+        user = number + 1
+        event = ProgressLeveledUp(
+            user_id=user, specialization="PLAYER", to_level=1, id=f"p{user}", source="/bench", time=datetime.now(UTC)
+        )
+        record = event.to_kafka()
+        if number >= warm_up and number % every == 0:
+            waiting[user] = time.perf_counter()
+        await producer.send(record.topic, key=record.key, value=record.value, headers=list(record.headers))
+
+
+async def _probe(settings: Settings, waiting: dict[int, float], found: list[float], published: asyncio.Event) -> None:
+    connection = await connect(settings)
+    try:
+        while waiting or not published.is_set():
+            if waiting:
+                rows = await connection.fetch(_FOUND, list(waiting))
+                now = time.perf_counter()
+                found += [(now - waiting.pop(row["user_id"])) * 1000 for row in rows]
+            await asyncio.sleep(_POLL_SECONDS)
+    finally:
+        await connection.close()

@@ -1,0 +1,12 @@
+"""Quantiles of what was measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+
+def quantile(values: Iterable[float], share: float) -> float:
+    """The smallest value that `share` of all values do not exceed (nearest rank: a value that was seen)."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

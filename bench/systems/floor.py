@@ -1,0 +1,32 @@
+"""The floor: the same writes by levelsync's own code, straight from memory on one connection. No Kafka, no decoding."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from bench.load import Records
+from bench.servers import Arena
+from bench.systems.system import System, process
+from service.settings import Settings
+from tests.infrastructure.levelsync_process import serve_environment
+
+
+async def _publish(_arena: Arena, _records: Records) -> None:
+    """Nothing: it has its records in memory."""
+
+
+@asynccontextmanager
+async def _run(arena: Arena, settings: Settings, records: Records) -> AsyncIterator[int]:
+    folder = arena.folder / f"floor-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    (folder / "records").write_bytes(pickle.dumps(list(records.partitions.values())))
+    command = [sys.executable, "-m", "bench.systems.floor_process", str(folder / "records")]
+    async with process(command, folder, serve_environment(settings)) as pid:
+        yield pid
+
+
+FLOOR = System("floor", _publish, _run)

@@ -1,0 +1,44 @@
+"""levelsync itself: `levelsync serve --roles apply`, one process."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from bench.load import LEVELS_TOPIC, Records, encode
+from bench.servers import Arena
+from bench.systems.system import System, process
+from service.settings import Settings
+from tests.infrastructure.bulk import fill
+from tests.infrastructure.levelsync_process import LevelsyncProcess, serve_environment
+
+
+async def publish(arena: Arena, records: Records) -> None:
+    """The records as publishers write them."""
+    await fill(arena.bootstrap_servers, records.encoded(LEVELS_TOPIC, encode))
+
+
+@asynccontextmanager
+async def _run(arena: Arena, settings: Settings, _records: Records) -> AsyncIterator[int]:
+    command = [sys.executable, "-m", "service", "serve", "--roles", "apply"]
+    folder = arena.folder / f"levelsync-{uuid.uuid4().hex[:8]}"
+    async with process(command, folder, serve_environment(settings)) as pid:
+        yield pid
+
+
+@asynccontextmanager
+async def running(arena: Arena, settings: Settings, roles: str = "apply") -> AsyncIterator[LevelsyncProcess]:
+    """levelsync once /readyz says that it is ready, for parts that need no cold start."""
+    folder = arena.folder / f"levelsync-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    process_ = LevelsyncProcess(settings, folder, ("serve", "--roles", roles))
+    try:
+        await process_.start()
+        yield process_
+    finally:
+        process_.stop()
+
+
+LEVELSYNC = System("levelsync", publish, _run)

@@ -1,0 +1,80 @@
+"""`levelsync serve --roles reconcile,relay`, one process, and a run from its request to its report."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from bench.servers import Arena, connect
+from bench.systems.system import process
+from events import RECONCILE_COMPLETED_TOPIC, ReconcileRequested
+from service.settings import Settings
+from tests.infrastructure.levelsync_process import serve_environment
+from tests.infrastructure.waiting import eventually
+
+_LONGEST = 300
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run's report, and the seconds from its request until the report was read from Kafka."""
+
+    seconds: float
+    counts: dict[str, int]
+
+
+@asynccontextmanager
+async def reconciler(arena: Arena, settings: Settings) -> AsyncIterator[int]:
+    """Run the process; yields its id once it has its partitions."""
+    command = [sys.executable, "-m", "service", "serve", "--roles", "reconcile,relay"]
+    folder = arena.folder / f"reconciler-{uuid.uuid4().hex[:8]}"
+    async with process(command, folder, serve_environment(settings)) as pid:
+        await eventually(lambda: _ready(settings), 60)
+        yield pid
+
+
+async def _ready(settings: Settings) -> bool:
+    """Whether the consumers of requests and of ranges have begun: every partition has its row."""
+    connection = await connect(settings)
+    try:
+        return bool(await connection.fetchval("SELECT count(*) = 8 FROM levelsync.applied_offsets"))
+    finally:
+        await connection.close()
+
+
+async def reconcile(settings: Settings, *, execute_it: bool = False) -> Report:
+    """Ask for a run as any service does, and wait for its report.
+
+    Raises:
+        TimeoutError: there is none within five minutes.
+    """
+    event = ReconcileRequested(id=str(uuid.uuid4()), direction="highest", dry_run=not execute_it, force=execute_it)
+    consumer = AIOKafkaConsumer(RECONCILE_COMPLETED_TOPIC, bootstrap_servers=settings.kafka_bootstrap_servers)
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await consumer.start()
+    await producer.start()
+    try:
+        await consumer.seek_to_end()
+        record, began = event.to_kafka(), time.perf_counter()
+        await producer.send_and_wait(record.topic, key=record.key, value=record.value, headers=list(record.headers))
+        report = await _report(consumer, event.id)
+        return Report(round(time.perf_counter() - began, 3), report["counts"])
+    finally:
+        await producer.stop()
+        await consumer.stop()
+
+
+async def _report(consumer: AIOKafkaConsumer, run_id: str) -> dict[str, Any]:
+    async for record in consumer:
+        data: dict[str, Any] = json.loads(record.value)
+        if data["run_id"] == run_id:
+            return data
+    raise TimeoutError("the consumer ended")

@@ -1,0 +1,22 @@
+"""Runs in reladiff's own venv: `python reladiff_process.py URL` prints how many rows differ, as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from reladiff import TableSegment, connect, diff_tables  # type: ignore[import-not-found]
+
+DATABASE = connect(sys.argv[1], thread_count=4)
+
+
+def segment(table: str, user: str, specialization: str) -> TableSegment:
+    """A table's pairs and levels."""
+    return TableSegment(
+        DATABASE, ("public", table), (user, specialization), extra_columns=("current_level",)
+    ).with_schema()
+
+
+LEFT = segment("specialization_progress", "student_id", "specialization_id")
+RIGHT = segment("user_licenses", "user_id", "specialization_type")
+print(json.dumps({"rows": sum(1 for _ in diff_tables(LEFT, RIGHT))}))

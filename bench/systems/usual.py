@@ -1,0 +1,34 @@
+"""The usual handler: FastStream as its documentation has it, one typed message at a time, one transaction each."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from bench.load import Records, encode
+from bench.servers import Arena
+from bench.systems.system import System, process
+from service.settings import Settings
+from tests.infrastructure.bulk import fill
+from tests.infrastructure.levelsync_process import serve_environment
+
+_TOPIC = "bench.usual"
+
+
+async def _publish(arena: Arena, records: Records) -> None:
+    """Its share of the records, in a topic of its own."""
+    await arena.make_topics(_TOPIC)
+    await fill(arena.bootstrap_servers, records.encoded(_TOPIC, encode))
+
+
+@asynccontextmanager
+async def _run(arena: Arena, settings: Settings, _records: Records) -> AsyncIterator[int]:
+    command = [sys.executable, "-m", "bench.systems.usual_app", _TOPIC]
+    folder = arena.folder / f"usual-{uuid.uuid4().hex[:8]}"
+    async with process(command, folder, serve_environment(settings)) as pid:
+        yield pid
+
+
+USUAL = System("usual handler", _publish, _run, share=0.01)
