@@ -5,23 +5,47 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from aiokafka import TopicPartition
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from events import Reason
 from service import metrics
 from service.database.positions import applied_positions
-from service.database.tables import dead_letters, outbox, reconcile_runs
+from service.database.tables import dead_letters, reconcile_runs
 from service.kafka.lag import lag
+
+_OUTBOX = text("""
+    SELECT count(*) AS pending, coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0) AS oldest
+      FROM levelsync.outbox
+""")
+_DRIFT_SCANS = text("""
+    WITH scans AS (
+        SELECT finished_at, jsonb_path_exists(
+                   counts, '$.left_by[*] ? (@[0] == "mismatched" || @[0] starts with "missing_")') AS drift
+          FROM levelsync.reconcile_runs
+         WHERE status = 'completed' AND specialization IS NULL AND user_id IS NULL
+           AND coalesce((counts ->> 'unconfirmed')::bigint, 0) = 0)
+    SELECT count(*) FROM scans
+     WHERE drift AND finished_at > coalesce((SELECT max(finished_at) FROM scans WHERE NOT drift), '-infinity')
+""")
+"""A scan that could not confirm what it saw says neither that there is drift nor that there is none."""
 
 
 async def set_gauges(conn: AsyncConnection, ends: Mapping[TopicPartition, int], cluster_id: str) -> None:
-    """Set lag, open dead letters, pending events and drift."""
+    """Set lag, open dead letters, drift and what waits in the outbox."""
     for partition, records in lag(ends, await applied_positions(conn, cluster_id)).items():
-        metrics.CONSUMER_LAG.labels(partition.topic, str(partition.partition)).set(records)
+        at = (partition.topic, str(partition.partition))
+        metrics.CONSUMER_LAG.labels(*at).set(records)
+        metrics.RECORDS_LOST.labels(*at)  # a loss that is not there is a 0, not an absence
     await _set_dead_letters(conn)
     await _set_reconcile(conn)
-    metrics.OUTBOX_PENDING.set((await conn.execute(select(func.count()).select_from(outbox))).scalar_one())
+    await _set_outbox(conn)
+
+
+async def _set_outbox(conn: AsyncConnection) -> None:
+    row = (await conn.execute(_OUTBOX)).one()
+    metrics.OUTBOX_PENDING.set(row.pending)
+    metrics.OUTBOX_OLDEST.set(float(row.oldest))
 
 
 async def _set_dead_letters(conn: AsyncConnection) -> None:
@@ -38,6 +62,7 @@ async def _set_reconcile(conn: AsyncConnection) -> None:
     complete = (runs.status == "completed") & runs.specialization.is_(None) & runs.user_id.is_(None)
     last = select(runs.finished_at, runs.counts).where(complete).order_by(runs.finished_at.desc()).limit(1)
     row = (await conn.execute(last)).one_or_none()
+    metrics.DRIFT_SCANS.set((await conn.execute(_DRIFT_SCANS)).scalar_one())
     metrics.DRIFT_PAIRS.clear()
     if row is not None:
         metrics.RECONCILE_LAST_SUCCESS.set(row.finished_at.timestamp())

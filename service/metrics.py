@@ -1,8 +1,17 @@
-"""Every metric, declared once with its meaning. Labels are bounded: never a user's id."""
+"""Every metric, declared once with its meaning. Labels are bounded: never a user's id.
+
+Counters begin at 0 with every label that is known beforehand: `increase()` sees no first step of a series that begins
+at 1, and a dashboard without data looks like one that is broken.
+"""
 
 from __future__ import annotations
 
+from itertools import product
+from typing import get_args
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from events import LICENSE_ADVANCED_TYPE, PROGRESS_LEVELED_UP_TYPE, Direction
 
 REGISTRY = CollectorRegistry()
 
@@ -36,6 +45,11 @@ CONSUMER_LAG = Gauge(
 )
 DEAD_LETTERS = Gauge("levelsync_dead_letters", "Open dead letters", ["reason"], registry=REGISTRY)
 OUTBOX_PENDING = Gauge("levelsync_outbox_pending", "Events in the outbox, not yet in Kafka", registry=REGISTRY)
+OUTBOX_OLDEST = Gauge(
+    "levelsync_outbox_oldest_seconds",
+    "Age of the oldest event in the outbox; 0 when it is empty",
+    registry=REGISTRY,
+)
 RETRIES = Counter("levelsync_retries", "Attempts repeated after a fault, by its cause", ["cause"], registry=REGISTRY)
 RECORDS_LOST = Counter(
     "levelsync_records_lost",
@@ -47,6 +61,14 @@ RECONCILE_RUNS = Counter("levelsync_reconcile_runs", "Reconcile runs that ended"
 RECONCILE_LAST_SUCCESS = Gauge(
     "levelsync_reconcile_last_success_timestamp_seconds", "When the last complete run ended", registry=REGISTRY
 )
+RECONCILE_PERIOD = Gauge(
+    "levelsync_reconcile_period_seconds", "RECONCILE_EVERY as it is set; 0 when it is off", registry=REGISTRY
+)
+DRIFT_SCANS = Gauge(
+    "levelsync_drift_scans",
+    "Complete scans in a row, up to the last one, that left drift which a write can repair",
+    registry=REGISTRY,
+)
 DRIFT_PAIRS = Gauge(
     "levelsync_drift_pairs",
     "Pairs in disagreement, by the last complete scan",
@@ -54,3 +76,25 @@ DRIFT_PAIRS = Gauge(
     registry=REGISTRY,
 )
 HEALS = Counter("levelsync_heals", "Pairs that a reconcile healed", ["direction", "kind"], registry=REGISTRY)
+
+TYPES = (PROGRESS_LEVELED_UP_TYPE, LICENSE_ADVANCED_TYPE)
+OUTCOMES = ("applied", "created", "equal", "ahead", "superseded", "dead_lettered")
+CAUSES = ("database_unavailable", "kafka_unavailable", "conflict", "installation")
+RESULTS = ("completed", "stopped_by_breaker", "cancelled", "failed")
+HEALED_KINDS = ("mismatched", "missing_license", "missing_progress")
+
+
+def _begin_at_zero() -> None:
+    for kind, outcome in product(TYPES, OUTCOMES):
+        EVENTS.labels(kind, outcome)
+    for histogram, kind in product((EVENT_DELAY, BATCH_SECONDS, BATCH_RECORDS), TYPES):
+        histogram.labels(kind)
+    for cause in CAUSES:
+        RETRIES.labels(cause)
+    for result in RESULTS:
+        RECONCILE_RUNS.labels(result)
+    for direction, kind in product(get_args(Direction), HEALED_KINDS):
+        HEALS.labels(direction, kind)
+
+
+_begin_at_zero()

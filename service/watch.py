@@ -13,7 +13,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.database.faults import read_fault
+from service import metrics
+from service.database.faults import Kind, read_fault
 from service.gauges import set_gauges
 from service.health import Health
 from service.kafka.lag import EndOffsets
@@ -70,6 +71,7 @@ async def watch(
         Stalled: a consumer stands still.
     """
     watchdog = Watchdog(STALL_SECONDS)
+    metrics.RECONCILE_PERIOD.set(settings.reconcile_every.total_seconds())
     while True:
         try:
             async with (
@@ -85,6 +87,7 @@ async def watch(
                     await asyncio.sleep(LOOK_EVERY)
         except (KafkaError, OSError) as error:
             watchdog.forget()
+            metrics.RETRIES.labels("kafka_unavailable").inc()
             health.report("kafka", watchdog, f"Kafka does not answer: {error}")
             await asyncio.sleep(LOOK_EVERY)
 
@@ -124,7 +127,9 @@ async def _read_database(
         async with engine.connect() as conn:
             await set_gauges(conn, ends, cluster_id)
     except Exception as error:  # noqa: BLE001 - a gauge never ends the service; the appliers report what they meet
-        health.report("postgresql", watchdog, read_fault(error).message)
+        fault = read_fault(error)
+        metrics.RETRIES.labels((fault.kind if fault.kind is not Kind.RECORD else Kind.INSTALLATION).value).inc()
+        health.report("postgresql", watchdog, fault.message)
         watchdog.forget()
     else:
         health.clear("postgresql", watchdog)
