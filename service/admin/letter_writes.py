@@ -67,16 +67,18 @@ async def _handle(engine: AsyncEngine, who: Identity, verb: Verb, selection: Sel
     if dry_run:
         await check(engine, who, action)
         with asked():
-            return await _would(engine, verb, selection)
+            async with engine.connect() as conn:
+                return await would(conn, verb, selection)
     async with audited(engine, who, action, **_arguments(selection)) as entry:
-        would = await _would(engine, verb, selection)
+        async with engine.connect() as conn:
+            found = await would(conn, verb, selection)
         batches = [len(ids) async for ids in _DO[verb](engine, selection, who.subject, _row_of(entry), MOST)]
-        return replace(would, dry_run=False, selected=sum(batches))
+        return replace(found, dry_run=False, selected=sum(batches))
 
 
-async def _would(engine: AsyncEngine, verb: Verb, selection: Selection) -> Handled:
-    async with engine.connect() as conn:
-        found = await census(conn, selection)
+async def would(conn: AsyncConnection, verb: Verb, selection: Selection) -> Handled:
+    """What a dry run says."""
+    found = await census(conn, selection)
     ready = _ready(found, verb)
     not_open = len(set(selection.ids)) - found.open if selection.ids is not None else 0
     unsendable = found.unsendable if verb == "replay" else 0

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.admin.audit import check
 from service.admin.database import asked
 from service.admin.errors import NoSuch
 from service.admin.identity import Identity
 from service.admin.letter_writes import Handled, discard_letters, replay_letters
-from service.dead_letters import MEANINGS, Letter, LetterLine, count_by_reason, find
+from service.dead_letters import MEANINGS, Letter, LetterLine, ReasonCount, count_by_reason, find
 from service.dead_letters.read import read_page
 from service.dead_letters.select import Selection
 from service.dead_letters.verdict import Applicable, Verdict, applicable, judge, judge_by_id
@@ -85,9 +84,7 @@ async def count_letters(engine: AsyncEngine, settings: Settings, who: Identity) 
     await check(engine, who)
     with asked():
         async with engine.connect() as conn:
-            counts = await count_by_reason(conn)
-            judged = [await applicable(conn, one.reason, settings.apply_since) for one in counts]
-    return [_counted(one, looked) for one, looked in zip(counts, judged, strict=True)]
+            return await read_counts(conn, settings)
 
 
 async def list_letters(  # noqa: PLR0913 - engine, settings and who, as everywhere here, and the page
@@ -107,9 +104,7 @@ async def list_letters(  # noqa: PLR0913 - engine, settings and who, as everywhe
     await check(engine, who)
     with asked():
         async with engine.connect() as conn:
-            page = await read_page(conn, selection, before, limit)
-            verdicts = await judge_by_id(conn, [line.id for line in page.letters], settings.apply_since)
-    return SeenPage([SeenLine(line, verdicts.get(line.id, _NOT_JUDGED)) for line in page.letters], page.next)
+            return await read_lines(conn, settings, selection, before, limit)
 
 
 async def find_letter(engine: AsyncEngine, settings: Settings, who: Identity, letter_id: int) -> SeenLetter:
@@ -122,13 +117,36 @@ async def find_letter(engine: AsyncEngine, settings: Settings, who: Identity, le
     await check(engine, who)
     with asked():
         async with engine.connect() as conn:
-            letter = await find(conn, letter_id)
-            if letter is None:
-                raise NoSuch(f"There is no dead letter {letter_id}.")
-            (verdict,) = await judge(conn, [letter], settings.apply_since)
+            seen = await read_letter(conn, settings, letter_id)
+    if seen is None:
+        raise NoSuch(f"There is no dead letter {letter_id}.")
+    return seen
+
+
+async def read_counts(conn: AsyncConnection, settings: Settings) -> list[CountedReason]:
+    """As `count_letters`, for who works on the database itself."""
+    counts = await count_by_reason(conn)
+    return [_counted(one, await applicable(conn, one.reason, settings.apply_since)) for one in counts]
+
+
+async def read_lines(
+    conn: AsyncConnection, settings: Settings, selection: Selection, before: int | None, limit: int
+) -> SeenPage:
+    """As `list_letters`, for who works on the database itself."""
+    page = await read_page(conn, selection, before, limit)
+    verdicts = await judge_by_id(conn, [line.id for line in page.letters], settings.apply_since)
+    return SeenPage([SeenLine(line, verdicts.get(line.id, _NOT_JUDGED)) for line in page.letters], page.next)
+
+
+async def read_letter(conn: AsyncConnection, settings: Settings, letter_id: int) -> SeenLetter | None:
+    """As `find_letter`, for who works on the database itself; None where there is none of this id."""
+    letter = await find(conn, letter_id)
+    if letter is None:
+        return None
+    (verdict,) = await judge(conn, [letter], settings.apply_since)
     return SeenLetter(letter, MEANINGS.get(letter.reason, letter.reason), verdict)
 
 
-def _counted(one: Any, looked: Applicable) -> CountedReason:
+def _counted(one: ReasonCount, looked: Applicable) -> CountedReason:
     meaning = MEANINGS.get(one.reason, one.reason)
     return CountedReason(one.reason, meaning, one.count, one.oldest, one.newest, looked.looked_at, looked.would_apply)

@@ -10,7 +10,7 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import Reason
-from service.cli.dead_letters import hex_dump
+from service.cli.letter_view import hex_dump
 from service.database.tables import dead_letters
 from service.dead_letters import MEANINGS
 from service.settings import Settings
@@ -112,3 +112,52 @@ def test_a_hex_dump_has_sixteen_bytes_a_line() -> None:
     assert [line.split()[0] for line in lines] == ["00000000", "00000010"]
     assert lines[0].endswith("0123456789abcdef")
     assert lines[1].endswith("..")
+
+
+def test_letters_are_narrowed_by_their_options(env: dict[str, str]) -> None:
+    """Each option leaves out what does not fit it."""
+
+    def found(*options: str) -> list[int]:
+        document = json.loads(levelsync("dead-letters", "list", *options, "--json", env=env).stdout)
+        return [letter["id"] for letter in document["dead_letters"]]
+
+    assert found("--user", "42") == [2, 1]
+    assert found("--state", "all") == [4, 3, 2, 1]
+    assert found("--state", "resolved", "--reason", "invalid") == [4]
+    assert found("--since", "1h", "--topic", "progress.leveled-up") == [3, 2, 1]
+    assert found("--until", "2026-01-01T00:00") == []
+
+
+def test_a_dry_run_says_how_many(env: dict[str, str]) -> None:
+    """Before anything is done; a replay and a discard alike."""
+    for verb in ("replay", "discard"):
+        run = levelsync("dead-letters", verb, "--reason", "invalid", "--dry-run", "--json", env=env)
+        assert (run.returncode, json.loads(run.stdout)["selected"]) == (0, 2)
+        assert "2 open dead letters" in run.stderr
+    assert json.loads(levelsync("dead-letters", "list", "--json", env=env).stdout)["total"] == 3
+
+
+def test_discarding_more_than_one_needs_a_word(env: dict[str, str]) -> None:
+    """Where nobody can be asked, --yes; one letter needs none."""
+    refused = levelsync("dead-letters", "discard", "--all", env=env)
+    assert (refused.returncode, "--yes" in refused.stderr) == (2, True)
+    assert levelsync("dead-letters", "discard", "1", env=env).stdout == "Discarded 1\n"
+    assert levelsync("dead-letters", "discard", "--all", "--yes", env=env).stdout == "Discarded 2\n"
+    assert "discarded at" in levelsync("dead-letters", "show", "1", env=env).stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["replay"],
+        ["discard"],
+        ["replay", "1", "--all"],
+        ["replay", "--reason", "bored"],
+        ["list", "--state", "lost"],
+        ["list", "--since", "yesterday"],
+    ],
+)
+def test_wrong_use_is_exit_2(options: list[str]) -> None:
+    """Nothing that may be meant as nothing is taken as everything."""
+    run = levelsync("dead-letters", *options)
+    assert (run.returncode, run.stdout) == (2, "")

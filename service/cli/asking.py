@@ -1,0 +1,24 @@
+"""Asking before something that cannot be taken back."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from service.cli.exits import SaidNo, WrongUse
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask somebody at a terminal.
+
+    Raises:
+        WrongUse: there is nobody to ask, and no --yes.
+        SaidNo: they did not want it.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise WrongUse(f"{question} Nobody can be asked here: add --yes")
+    if not typer.confirm(question, err=True):
+        raise SaidNo("nothing was done")

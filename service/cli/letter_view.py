@@ -1,0 +1,122 @@
+"""Dead letters on a terminal."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from service.cli import output
+
+if TYPE_CHECKING:
+    from service.admin.letters import CountedReason, SeenLetter, SeenPage
+
+_HEX_BYTES = 4096
+_WOULD = {True: "yes", False: "no", None: "?"}
+
+
+def show_counts(counts: list[CountedReason], *, as_json: bool) -> None:
+    """Print the open letters by reason, and how many of them would apply now."""
+    if as_json:
+        output.print_json({"reasons": counts, "total": sum(line.count for line in counts)})
+    elif not counts:
+        output.say("No open dead letters.")
+    else:
+        rows = [(c.reason, c.count, _would(c), when(c.oldest), when(c.newest), c.meaning) for c in counts]
+        columns = ("reason", "count", "would apply now", "oldest", "newest", "meaning")
+        output.print_table("Open dead letters", columns, rows)
+
+
+def show_page(page: SeenPage, *, as_json: bool) -> None:
+    """Print a page of letters, and how to get the next one."""
+    if as_json:
+        lines = [line_document(seen) for seen in page.lines]
+        output.print_json({"dead_letters": lines, "cursor": page.next})
+        return
+    columns = ("id", "first seen", "record", "bytes", "tries", "state", "would apply", "reason", "detail")
+    output.print_table("Dead letters, newest first", columns, map(_row, page.lines))
+    if page.next is not None:
+        output.remark(f"There may be more: --cursor {page.next}")
+
+
+def line_document(seen: Any) -> dict[str, Any]:
+    """A letter of a list as JSON has it."""
+    import dataclasses
+
+    said = {"would_apply_now": seen.verdict.would_apply, "would_apply_why": seen.verdict.why}
+    return dataclasses.asdict(seen.line) | said
+
+
+def show_letter(seen: SeenLetter) -> None:
+    """Print one letter, whole."""
+    letter = seen.letter
+    came = datetime.fromtimestamp(letter.record_timestamp / 1000, UTC)
+    output.say(f"Dead letter {letter.id}: {letter.reason} ({seen.meaning})")
+    output.say(f"  detail      {letter.detail or '-'}")
+    output.say(f"  record      {letter.topic}, partition {letter.partition}, offset {letter.offset}, {when(came)}")
+    output.say(f"  first seen  {when(letter.first_seen_at)}, attempts: {letter.attempts}")
+    output.say(f"  state       {_state(seen)}")
+    if letter.resolved_at is None:
+        output.say(f"  would apply {_WOULD[seen.verdict.would_apply]}: {seen.verdict.why}")
+    for header in letter.headers:
+        name, content = header.get("key", header.get("key_base64")), header.get("value", header.get("base64"))
+        output.say(f"  header      {name}: {content if content is not None else 'null'}")
+    _show_bytes("key", letter.key)
+    _show_bytes("value", letter.value)
+
+
+def _row(seen: Any) -> tuple[object, ...]:
+    line = seen.line
+    return (
+        line.id,
+        when(line.first_seen_at),
+        f"{line.topic}-{line.partition}@{line.offset}",
+        line.value_bytes,
+        line.attempts,
+        line.resolution or line.state,
+        _WOULD[seen.verdict.would_apply],
+        line.reason,
+        line.detail,
+    )
+
+
+def _would(counted: CountedReason) -> str:
+    of_all = counted.looked_at == counted.count
+    return str(counted.would_apply) if of_all else f"{counted.would_apply} of the newest {counted.looked_at}"
+
+
+def _state(seen: SeenLetter) -> str:
+    letter = seen.letter
+    by = f", asked for by {letter.resolved_by}" if letter.resolved_by else ""
+    if letter.resolved_at is not None:
+        return f"{letter.resolution} at {when(letter.resolved_at)}{by}"
+    return f"sent again at {when(letter.replayed_at)}{by}" if letter.replayed_at is not None else "open"
+
+
+def _show_bytes(name: str, content: bytes | None) -> None:
+    from service.dead_letters.document import as_text
+
+    text = as_text(content)
+    if content is None:
+        output.say(f"  {name:<11} null")
+    elif text is not None:
+        output.say(f"  {name:<11} {text}")
+    else:
+        output.say(f"  {name:<11} {len(content)} bytes, not text:")
+        output.say(hex_dump(content[:_HEX_BYTES]))
+        if len(content) > _HEX_BYTES:
+            output.say(f"  … the rest of {len(content)} bytes with --json")
+
+
+def hex_dump(content: bytes) -> str:
+    """Give bytes as offset, hexadecimal and ASCII, sixteen a line."""
+    lines = []
+    for start in range(0, len(content), 16):
+        part = content[start : start + 16]
+        shown = "".join(chr(b) if 0x20 <= b < 0x7F else "." for b in part)  # noqa: PLR2004 - printable ASCII
+        lines.append(f"  {start:08x}  {part.hex(' '):<47}  {shown}")
+    return "\n".join(lines)
+
+
+def when(moment: datetime | None) -> str:
+    """A time for a reader."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if moment else "-"

@@ -1,0 +1,133 @@
+"""The whole way: a letter, the outbox, Kafka, the appliers, and the letter again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from events import ReconcileRequested
+from service.runtime import Service
+from service.settings import Settings
+from tests.cli.command import environment, levelsync
+from tests.dead_letters.test_bytes import ODD
+from tests.infrastructure import groups
+from tests.infrastructure.publishing import Record, publish
+from tests.infrastructure.waiting import eventually
+from tests.laws.records import as_record
+from tests.laws.tables import empty_tables, licenses
+from tests.laws.test_apply_laws import one
+from tests.service import stage
+
+pytestmark = pytest.mark.real_broker
+ROLES = frozenset({"relay", "reconcile"})
+USER = 500
+
+
+@pytest.fixture
+async def database(engine: AsyncEngine, topics: list[str]) -> AsyncEngine:  # noqa: ARG001 - empty ones
+    """Empty topics and tables, 200 users."""
+    await empty_tables(engine)
+    return engine
+
+
+@pytest.fixture
+async def service(settings: Settings, database: AsyncEngine) -> AsyncIterator[Service]:  # noqa: ARG001 - first the topics
+    """What reads, and what sends again."""
+    async with Service(settings, ROLES) as started:
+        await asyncio.wait_for(started.ready(), 60)
+        yield started
+
+
+async def letters(engine: AsyncEngine) -> list[tuple[Any, ...]]:
+    query = "SELECT resolution, attempts, replayed_at IS NULL FROM levelsync.dead_letters ORDER BY id"
+    return await stage.rows(engine, query)
+
+
+async def there_are(engine: AsyncEngine, *expected: tuple[Any, ...]) -> None:
+    async def reached() -> bool:
+        assert await letters(engine) == list(expected)
+        return True
+
+    await eventually(reached)
+
+
+def records() -> list[Record]:
+    """One of a user who does not exist yet, with headers of any bytes, one that is never right, and a tombstone."""
+    record = as_record(one(user=USER), 0)
+    good = Record(record.topic, record.key, record.value, [*record.headers, *ODD])
+    return [good, good._replace(value=b"\xff\x00"), good._replace(value=None)]
+
+
+async def make_user(engine: AsyncEngine) -> None:
+    await stage.run(engine, f"INSERT INTO users (id, name, email) VALUES ({USER}, 'New', 'new@example.org')")
+
+
+async def run(settings: Settings, *arguments: str) -> tuple[int, Any]:
+    """The command's exit code and document."""
+    done = await asyncio.to_thread(levelsync, "dead-letters", *arguments, "--json", env=environment(settings))
+    return done.returncode, json.loads(done.stdout or "null")
+
+
+async def test_a_replay_applies_or_fails_again_and_a_reset_changes_nothing(
+    database: AsyncEngine, settings: Settings
+) -> None:
+    """The command waits for both, and says so by its exit code; then every record is read once more."""
+    await publish(settings.kafka_bootstrap_servers, records())
+    async with Service(settings, frozenset({"apply", "relay"})) as service:
+        await asyncio.wait_for(service.ready(), 60)
+        await there_are(database, *[(None, 1, True)] * 3)
+        await make_user(database)
+        code, report = await run(settings, "replay", "--all")
+        end = await stage.caught_up(settings, database)
+    assert (code, report["selected"], report["closed"], report["failed"]) == (1, 3, 1, 2)
+    assert await letters(database) == [("replayed", 1, True), (None, 2, True), (None, 2, True)]
+    assert await licenses(database) == {(USER, "PLAYER"): 3}
+    before = await stage.contents(database)
+    await groups.reset(settings.kafka_bootstrap_servers, settings.kafka_group_id, dict.fromkeys(end, 0))
+    async with stage.running(settings):
+        await stage.caught_up(settings, database)
+    assert await stage.contents(database) == before
+
+
+@pytest.mark.usefixtures("service")
+async def test_a_request_that_was_a_letter_becomes_a_run(database: AsyncEngine, settings: Settings) -> None:
+    """The letters of `sync.*` are replayed in the same way."""
+    request = ReconcileRequested(specialization="WIZARD").to_kafka()
+    await publish(settings.kafka_bootstrap_servers, [Record(*request)])
+    await there_are(database, (None, 1, True))
+    assert (await run(settings, "replay", "1"))[0] == 1
+    await there_are(database, (None, 2, True))
+    await stage.run(database, "INSERT INTO specializations (id, name, max_levels) VALUES ('WIZARD', 'Wizard', 8)")
+    code, report = await run(settings, "replay", "--reason", "unknown_specialization")
+    assert (code, report["closed"]) == (0, 1)
+    assert await stage.count(database, "levelsync.reconcile_runs") == 1
+
+
+async def test_a_replay_that_nothing_takes_is_exit_3(
+    database: AsyncEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a process that relays and applies; the letter stays open, and its record in the outbox."""
+    async with stage.running(settings):
+        await publish(settings.kafka_bootstrap_servers, records()[:1])
+        await there_are(database, (None, 1, True))
+    monkeypatch.setattr("service.cli.letter_progress.PATIENCE", 0.5)
+    code, report = await run_here(settings, "replay", "1")
+    assert (code, report["pending"]) == (3, 1)
+    assert await stage.count(database, "levelsync.outbox WHERE topic = 'progress.leveled-up'") == 1
+    assert (await run(settings, "replay", "1"))[1]["on_its_way"] == 1
+
+
+async def run_here(settings: Settings, *arguments: str) -> tuple[int, Any]:
+    """The same in this process, where its patience can be shortened."""
+    from typer.testing import CliRunner  # noqa: PLC0415 - for this one
+
+    from service.cli import app  # noqa: PLC0415
+
+    command = ["dead-letters", *arguments, "--json"]
+    done = await asyncio.to_thread(CliRunner().invoke, app, command, env=environment(settings))
+    return done.exit_code, json.loads(done.stdout)
