@@ -11,6 +11,7 @@ from service.cli import (
     demo,
     doctor,
     drift,
+    erase,
     migrate,
     publish,
     reconcile,
@@ -61,6 +62,7 @@ app.command()(sync.sync)
 app.command()(reconcile.reconcile)
 app.command()(runs.runs)
 app.add_typer(dead_letters.app, name="dead-letters")
+app.command()(erase.erase)
 app.command()(token.token)
 app.command()(doctor.doctor)
 app.command()(schema.schema)

@@ -1,4 +1,4 @@
-"""The role `schedule`: asks for a reconcile at the beginning of each time slot (R27)."""
+"""The role `schedule`: asks for a reconcile at the beginning of each time slot (R27), and removes what is old."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.background import Well, in_background
 from service.health import Health
+from service.retention import Retention
 from service.schedule.ask import ask, database_time
 from service.schedule.slots import seconds_to_next, slot_at
 from service.settings import Settings
@@ -23,12 +24,13 @@ LONGEST_SLEEP = 60.0
 
 @contextlib.asynccontextmanager
 async def schedule_role(engine: AsyncEngine, settings: Settings, health: Health) -> AsyncIterator[None]:
-    """Run the schedule beside the caller; its faults stand in `health` under "schedule" and are waited out."""
-    if settings.reconcile_every <= timedelta(0):
-        log.info("no periodic reconcile: it is switched off")
-        yield
-        return
-    async with in_background(Schedule(engine, settings).run, "schedule", health):
+    """Run both beside the caller; their faults stand in `health` under their names and are waited out."""
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(in_background(Retention(engine, settings).run, "retention", health))
+        if settings.reconcile_every > timedelta(0):
+            await stack.enter_async_context(in_background(Schedule(engine, settings).run, "schedule", health))
+        else:
+            log.info("no periodic reconcile: it is switched off")
         yield
 
 

@@ -1,0 +1,73 @@
+"""`levelsync erase`: remove what levelsync keeps of a user."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli import context, output
+from service.cli.asking import confirm
+from service.cli.context import AsJson
+from service.cli.exits import Exit, WrongUse
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+_NOT_REACHED = (
+    "Not reached: the application's own tables, records that Kafka still holds until the topics' retention, "
+    "logs, and backups"
+)
+
+
+def erase(
+    user: Annotated[int, typer.Argument(metavar="USER", help="The user's id.", min=1)],
+    address: Annotated[
+        str | None, typer.Option("--email", help="Their address, where the application has removed them already.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and do nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a user from dead letters, issues, fences, runs and the audit log; first remove them in the application."""
+    from events.fields import INT4_MAX
+
+    if user > INT4_MAX:
+        raise WrongUse(f"no user's id is above {INT4_MAX}")
+    report = asyncio.run(_erase(context.settings(), user, address, yes=yes, dry_run=dry_run))
+    if as_json:
+        output.print_json(report)
+    if report["unfinished_runs"]:
+        output.complain(f"{report['unfinished_runs']} runs of this user go on: erase again when they have ended")
+        raise typer.Exit(Exit.NO)
+
+
+async def _erase(settings: Settings, user: int, address: str | None, *, yes: bool, dry_run: bool) -> dict[str, Any]:
+    from service import erasure
+    from service.cli import reach
+
+    async with reach.database(settings) as conn:
+        known = await erasure.address_of(conn, user)
+        if known is not None:
+            output.remark(f"The application still has user {user}: what it publishes of them will be kept again")
+        names = address or known
+        counts = await erasure.erase(conn, user, names)
+        await conn.rollback()
+        _announce(user, counts)
+        if not dry_run:
+            confirm(f"Erase user {user} from what levelsync keeps?", yes=yes)
+            counts = await erasure.erase(conn, user, names)
+            await conn.commit()
+        left = await erasure.unfinished_runs(conn, user)
+    return {"user_id": user, "dry_run": dry_run, "erased": counts, "unfinished_runs": left}
+
+
+def _announce(user: int, counts: dict[str, int]) -> None:
+    output.remark(f"Of user {user} levelsync keeps:")
+    for what, number in counts.items():
+        if number:
+            output.remark(f"  {number:>8,} {what}")
+    if not any(counts.values()):
+        output.remark("  nothing")
+    output.remark(_NOT_REACHED)

@@ -1,0 +1,131 @@
+"""`levelsync erase`: nothing that levelsync keeps names the user afterwards, and nobody else is touched."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.database.tables import metadata
+from service.settings import Settings
+from tests.cli.command import Result, environment, levelsync
+
+ID, ADDRESS = 4242, "erased.person@example.org"
+RUN, OWN_RUN = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"
+_LETTER = """
+    INSERT INTO levelsync.dead_letters (topic, partition, "offset", record_timestamp, key, value, reason, resolved_by)
+    VALUES ('progress.leveled-up', 0, {offset}, 1, {key}, {value}, 'malformed', {by})
+"""
+_ROWS = (
+    _LETTER.format(offset=1, key=f"'{ID}'", value=r"'\xff'", by="NULL"),
+    _LETTER.format(offset=2, key="NULL", value=f"""'{{"user_id": {ID}, "x'""", by="NULL"),
+    _LETTER.format(offset=3, key="'7'", value="""'{"user_id": 7}'""", by=f"'{ADDRESS}'"),
+    f"INSERT INTO levelsync.outbox (topic, key, value) VALUES ('x', '{ID}', '{{}}'), ('x', '7', '{{}}')",
+    f"INSERT INTO levelsync.fences VALUES ({ID}, 'PLAYER', now(), 1, 'x')",
+    f"INSERT INTO levelsync.fences VALUES (7, 'PLAYER', now(), 1, 'level decided by {ID}')",
+    (
+        "INSERT INTO levelsync.removed_rows (table_name, row_id, row, revision)"
+        f""" VALUES ('user_licenses', 1, '{{"user_id": {ID}}}', 'x'), ('specialization_progress', 2,"""
+        f""" '{{"student_id": {ID}}}', 'x'), ('user_licenses', 3, '{{"user_id": 7}}', 'x')"""
+    ),
+    (
+        "INSERT INTO levelsync.reconcile_runs (id, status, direction, dry_run, force, finished_at, user_id,"
+        f" requested_by) VALUES ('{RUN}', 'completed', 'highest', true, false, now(), NULL, '{ADDRESS}'),"
+        f" ('{OWN_RUN}', 'completed', 'highest', true, false, now(), {ID}, 'x')"
+    ),
+    (
+        "INSERT INTO levelsync.reconcile_ranges (run_id, chunk, after_user, upto_user, suspects, suspect_count)"
+        f""" VALUES ('{RUN}', 0, 0, 9999, '[[7, "PLAYER", "mismatched", 1, 2], [{ID}, "COACH", "x", 1, 2]]', 2)"""
+    ),
+    (
+        "INSERT INTO levelsync.drift_issues (run_id, user_id, specialization, kind, status)"
+        f" SELECT '{RUN}', id, 'PLAYER', 'mismatched', 'confirmed' FROM unnest(ARRAY[7, {ID}]) id"
+    ),
+    (
+        "INSERT INTO levelsync.admin_actions (subject, role, action, arguments, outcome, detail)"
+        f""" VALUES ('{ID}', 'admin', 'sync_pair', '{{"user_id": 7}}', 'done', 'x'),"""
+        f""" ('7', 'admin', 'sync_pair', '{{"user_id": {ID}}}', 'done', 'about {ID}')"""
+    ),
+)
+
+
+@pytest.fixture
+async def database(engine: AsyncEngine) -> AsyncEngine:
+    """A row of the user, or in their name, in every table; and one of user 7 beside it."""
+    async with engine.begin() as conn:
+        for statement in _ROWS:
+            await conn.execute(text(statement.replace(":", r"\:")))
+    return engine
+
+
+async def everything(engine: AsyncEngine) -> dict[str, list[str]]:
+    """Every row of levelsync's own tables, as text that bytes can be read in."""
+    found: dict[str, list[str]] = {}
+    async with engine.connect() as conn:
+        for name in metadata.tables:
+            rows = (await conn.execute(text(f"SELECT * FROM {name}"))).all()
+            found[name] = sorted(repr(tuple(row)) for row in rows)
+    return found
+
+
+async def erase(settings: Settings, *options: str, user: int = ID) -> Result:
+    return await asyncio.to_thread(levelsync, "erase", str(user), *options, env=environment(settings))
+
+
+async def test_nothing_names_the_user_afterwards(database: AsyncEngine, settings: Settings) -> None:
+    """Neither by id nor by address, in any table; user 7's rows are all there."""
+    before = await everything(database)
+    run = await erase(settings, "--yes", "--json", "--email", ADDRESS)
+    assert run.returncode == 0, run.stderr
+    report: dict[str, Any] = json.loads(run.stdout)
+    assert {what for what, number in report["erased"].items() if not number} == set()
+    after = await everything(database)
+    rows = [row for rows in after.values() for row in rows]
+    assert [row for row in rows if str(ID) in row or ADDRESS in row] == []
+    removed = {name: len(before[name]) - len(after[name]) for name in before if len(before[name]) != len(after[name])}
+    assert removed == {
+        "levelsync.dead_letters": 2,
+        "levelsync.outbox": 1,
+        "levelsync.fences": 1,
+        "levelsync.removed_rows": 2,
+        "levelsync.reconcile_runs": 1,
+        "levelsync.drift_issues": 1,
+    }
+    async with database.connect() as conn:
+        suspects = await conn.execute(text("SELECT suspects, suspect_count FROM levelsync.reconcile_ranges"))
+        assert tuple(suspects.one()) == ([[7, "PLAYER", "mismatched", 1, 2]], 1)
+
+
+async def test_a_dry_run_changes_nothing(database: AsyncEngine, settings: Settings) -> None:
+    """It says what would go, and what it does not reach."""
+    before = await everything(database)
+    run = await erase(settings, "--dry-run")
+    assert (run.returncode, await everything(database)) == (0, before)
+    assert "2 dead letters" in run.stderr
+    assert "Not reached: the application's own tables" in run.stderr
+
+
+async def test_nobody_is_erased_without_a_word(database: AsyncEngine, settings: Settings) -> None:
+    """Where nobody can be asked, --yes."""
+    before = await everything(database)
+    assert ((await erase(settings)).returncode, await everything(database)) == (2, before)
+
+
+async def test_a_run_that_goes_on_is_left_and_said(database: AsyncEngine, settings: Settings) -> None:
+    """Its workers need its row; afterwards the user is erased again."""
+    async with database.begin() as conn:
+        await conn.execute(text(f"UPDATE levelsync.reconcile_runs SET finished_at = NULL WHERE id = '{OWN_RUN}'"))
+    run = await erase(settings, "--yes")
+    assert (run.returncode, "erase again" in run.stderr) == (1, True)
+
+
+async def test_a_user_whom_the_application_still_has_is_told(database: AsyncEngine, settings: Settings) -> None:
+    """Their events would be kept again; their address is known then."""
+    run = await erase(settings, "--yes", user=7)
+    assert "The application still has user 7" in run.stderr
+    async with database.connect() as conn:
+        assert (await conn.execute(text("SELECT count(*) FROM levelsync.fences WHERE user_id = 7"))).scalar_one() == 0
