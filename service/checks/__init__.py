@@ -2,7 +2,7 @@
 
 from service.checks.curriculum import CURRICULUM
 from service.checks.edge_cases import EDGE_CASES
-from service.checks.installation import INSTALLATION, application_columns
+from service.checks.installation import BEFORE_MIGRATION, INSTALLATION, application_columns
 from service.checks.result import Check, Checker
 
-__all__ = ["CURRICULUM", "EDGE_CASES", "INSTALLATION", "Check", "Checker", "application_columns"]
+__all__ = ["BEFORE_MIGRATION", "CURRICULUM", "EDGE_CASES", "INSTALLATION", "Check", "Checker", "application_columns"]

@@ -5,11 +5,24 @@ from __future__ import annotations
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.checks.edge_cases import duplicate_progress
 from service.checks.result import Checker, CheckFailed, check
-from service.database.application import LICENSES, configuration_faults, missing_parts
+from service.database.application import LICENSES, PROGRESS, configuration_faults, missing_parts
 from service.database.catalog import find_unique
 from service.database.migrate import HEAD, read_revision
 from service.settings import Settings
+
+PROGRESS_UNIQUE = "uq_specialization_progress_user_spec"
+"""The constraint that the migration adds; its revision has the name in the user's own file (R1, R3)."""
+
+_WHO_HAS_THE_NAME = text("""
+    SELECT 'the constraint ' || pg_get_constraintdef(oid) FROM pg_constraint
+     WHERE conrelid = to_regclass('public.specialization_progress') AND conname = :name
+     UNION ALL
+    SELECT 'a relation of the kind ' || relkind::text FROM pg_class
+     WHERE oid = to_regclass('public.' || :name)
+     LIMIT 1
+""")
 
 
 @check("Migrations", "Run: levelsync migrate")
@@ -27,6 +40,18 @@ async def users(conn: AsyncConnection) -> str:
     if not await conn.scalar(text("SELECT EXISTS (SELECT FROM public.users)")):
         raise CheckFailed("the table users is empty")
     return "there are users"
+
+
+@check("Constraint's name", f"Rename or drop what has the name {PROGRESS_UNIQUE}, then run: levelsync migrate")
+async def constraint_name(conn: AsyncConnection) -> str:
+    """The constraint that the migration adds is there already, which is fine, or its name is free (R3)."""
+    found = await conn.run_sync(find_unique, PROGRESS, ("student_id", "specialization_id"))
+    if found is not None and found.is_constraint:
+        return f"the constraint is there already, as {found.name}: migrate leaves it"
+    holder = await conn.scalar(_WHO_HAS_THE_NAME, {"name": PROGRESS_UNIQUE})
+    if holder is not None:
+        raise CheckFailed(f"{PROGRESS_UNIQUE} is {holder}, not UNIQUE (student_id, specialization_id)")
+    return f"{PROGRESS_UNIQUE} is free"
 
 
 @check("One license for each pair", "Run: levelsync migrate")
@@ -47,6 +72,9 @@ async def application_columns(conn: AsyncConnection, settings: Settings) -> str:
         raise CheckFailed("; ".join(wrong))
     return "all that are needed are there, and every other has a value"
 
+
+BEFORE_MIGRATION: tuple[Checker, ...] = (constraint_name, duplicate_progress)
+"""What can keep the application's database from being migrated, or is repaired by it."""
 
 INSTALLATION: tuple[Checker, ...] = (migrations, users, license_unique)
 """What `doctor` checks besides, with `application_columns`, which asks for the settings too."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.checks import CURRICULUM, EDGE_CASES, INSTALLATION, Check, application_columns
+from service.checks import BEFORE_MIGRATION, CURRICULUM, EDGE_CASES, INSTALLATION, Check, application_columns
 from service.cli import reach
 from service.cli.exits import Unreachable
 from service.cli.findings import Finding, Verdict, passed, skipped, unreachable
+from service.database.application import PROGRESS
+from service.database.catalog import table_exists
 from service.settings import Settings
 
 REACHABLE = "PostgreSQL reachable"
@@ -34,10 +36,18 @@ async def _schema_findings(conn: AsyncConnection, settings: Settings) -> list[Fi
     migrated, *installed = INSTALLATION
     head = _as_finding(await migrated(conn))
     if head.verdict is not Verdict.PASS:
-        return [head, skipped(_DATA, "needs the migrations")]
+        return [head, *await _before_migration(conn)]
     checks = [await check(conn) for check in (*installed, *CURRICULUM, *EDGE_CASES)]
     columns = await application_columns(conn, settings)
     return [head, *(_as_finding(check) for check in (columns, *checks))]
+
+
+async def _before_migration(conn: AsyncConnection) -> list[Finding]:
+    """What the migrations will meet in the application's database; there is nothing to look at in an empty one."""
+    rest = skipped(_DATA, "needs the migrations")
+    if not await conn.run_sync(table_exists, PROGRESS):
+        return [rest]
+    return [*[_as_finding(await check(conn)) for check in BEFORE_MIGRATION], rest]
 
 
 def _as_finding(check: Check) -> Finding:

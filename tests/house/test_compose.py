@@ -38,7 +38,7 @@ def test_images_are_pinned() -> None:
     """Everybody gets the same images, and an upgrade is a commit; ours is this release's."""
     images = {name: service["image"] for name, service in SERVICES.items()}
     for image in images.values():
-        assert re.fullmatch(r"[a-z/]+:\d+\.\d+(\.\d+)?", image), image
+        assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+(\.\d+)?", image), image
     assert images["serve"] == images["migrate"] == f"levelsync:{version('levelsync')}"
     bases = re.findall(r"^FROM (\S+)", (compose.ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(set(bases)) == 1

@@ -1,0 +1,55 @@
+"""docs/dashboards.md: what it says of the views is so, and its statements run."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+import asyncpg
+import pytest
+
+from tests.deploy import queries
+from tests.house.compose import ROOT
+from tests.migrations import live
+
+TEXT = (ROOT / "docs" / "dashboards.md").read_text(encoding="utf-8")
+STATEMENTS = re.findall(r"^```sql\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+EXAMPLES, ROLE = STATEMENTS[:-1], STATEMENTS[-1]
+VIEWS = ("pairs", "drift", "run_summary")
+
+
+async def test_a_reader_can_run_every_example_and_write_nothing(database_url: str) -> None:
+    """With exactly the rights that the document grants."""
+    name = f"reader_{uuid.uuid4().hex}"
+    await live.execute(database_url, *ROLE.replace("levelsync_reader", name).strip().split(";\n"))
+    try:
+        async with live.connected(database_url) as conn:
+            await conn.execute(f"SET SESSION AUTHORIZATION {name}")
+            assert [row["percent_in_sync"] for row in await conn.fetch(EXAMPLES[0])] == [100, 100, 100]
+            for example in EXAMPLES[1:]:
+                assert await conn.fetch(example) == []
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await conn.execute("UPDATE user_licenses SET current_level = 1")
+    finally:
+        await live.execute(database_url, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+
+
+@pytest.mark.parametrize("view", VIEWS)
+async def test_every_column_of_a_view_is_explained(database_url: str, view: str) -> None:
+    """And no other: a column that is gone is a query that breaks."""
+    async with live.connected(database_url) as conn:
+        statement = await conn.prepare(f"SELECT * FROM levelsync.{view}")
+        columns = {attribute.name for attribute in statement.get_attributes()}
+    assert _explained(view) == columns
+
+
+def test_every_alert_is_listed_with_its_severity() -> None:
+    """The list is what a team reads before it takes the rules over."""
+    listed = dict(re.findall(r"^\| \[(Levelsync\w+)\]\(.*\| (page|ticket) \|$", TEXT, re.MULTILINE))
+    assert listed == {name: rule["labels"]["severity"] for name, rule in queries.alerts().items()}
+
+
+def _explained(view: str) -> set[str]:
+    section = TEXT.partition(f"**`levelsync.{view}`**")[2].partition("\n**`")[0].partition("\n###")[0]
+    cells = re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}

@@ -1,0 +1,92 @@
+"""Gauges that alerts rely on: they say what the database says, so that a restart changes none of them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.gauges import set_gauges
+from service.metrics import REGISTRY
+from service.settings import Settings
+from tests.reconcile.conductor import Conductor
+from tests.reconcile.test_scan import fill
+
+PAIR = (7, "PLAYER")
+
+
+@pytest.fixture
+def at_once(settings: Settings) -> Settings:
+    """Without a grace time."""
+    return settings.model_copy(update={"reconcile_grace": timedelta(0)})
+
+
+async def read(engine: AsyncEngine, name: str) -> float | None:
+    """Set the gauges as every process does, and give one."""
+    async with engine.connect() as conn:
+        await set_gauges(conn, {}, "test")
+    return REGISTRY.get_sample_value(name)
+
+
+async def test_scans_that_leave_drift_are_counted_in_a_row(engine: AsyncEngine, at_once: Settings) -> None:
+    """None, one, two, healed; a run of one user is no complete scan."""
+    conductor = Conductor(engine, at_once)
+    await fill(engine, {PAIR: 5}, {PAIR: 5})
+
+    async def scans_after(**request: object) -> float | None:
+        await conductor.finish(await conductor.request(**request))
+        return await read(engine, "levelsync_drift_scans")
+
+    assert await scans_after() == 0
+    async with engine.begin() as conn:
+        await conn.execute(text("UPDATE user_licenses SET current_level = 4"))
+    assert [await scans_after(), await scans_after(user_id=7), await scans_after()] == [1, 1, 2]
+    assert await scans_after(direction="highest", dry_run=False, force=True) == 0
+
+
+async def test_a_scan_that_confirms_nothing_is_neither_drift_nor_agreement(
+    engine: AsyncEngine, at_once: Settings
+) -> None:
+    """While the appliers are away nobody knows, and what was known stays."""
+    conductor = Conductor(engine, at_once)
+    await fill(engine, {PAIR: 5}, {PAIR: 4})
+    await conductor.finish(await conductor.request())
+    async with engine.begin() as conn:
+        await conn.execute(
+            text("""
+                INSERT INTO levelsync.reconcile_runs (id, status, direction, dry_run, force, finished_at, counts)
+                VALUES (gen_random_uuid(), 'completed', 'highest', true, false, clock_timestamp(),
+                        '{"unconfirmed": 1, "left_by": []}')
+            """)
+        )
+    assert await read(engine, "levelsync_drift_scans") == 1
+
+
+async def test_what_only_a_person_can_decide_is_no_drift_that_wakes_somebody(
+    engine: AsyncEngine, at_once: Settings
+) -> None:
+    """It is counted apart (law 8), and would be there in every scan."""
+    await fill(engine, {PAIR: 9}, {PAIR: 9})
+    conductor = Conductor(engine, at_once)
+    await conductor.finish(await conductor.request())
+    assert await read(engine, "levelsync_drift_scans") == 0
+    labels = {"kind": "out_of_range", "specialization": "PLAYER"}
+    assert REGISTRY.get_sample_value("levelsync_drift_pairs", labels) == 1
+
+
+async def test_the_oldest_event_in_the_outbox_has_an_age(engine: AsyncEngine) -> None:
+    """By PostgreSQL's clock; nothing is 0 seconds old."""
+    async with engine.begin() as conn:
+        await conn.execute(text("TRUNCATE levelsync.outbox"))
+    assert await read(engine, "levelsync_outbox_oldest_seconds") == 0
+    async with engine.begin() as conn:
+        await conn.execute(
+            text("""
+                INSERT INTO levelsync.outbox (topic, created_at)
+                VALUES ('x', now() - interval '10 minutes'), ('x', now())
+            """)
+        )
+    assert 600 <= (await read(engine, "levelsync_outbox_oldest_seconds") or 0) < 660
+    assert REGISTRY.get_sample_value("levelsync_outbox_pending") == 2

@@ -1,0 +1,99 @@
+"""/metrics of a process that serves: what `README.md` names, what alerts and dashboard ask for, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import get_args
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from events import Direction
+from service import metrics
+from service.apply.outcomes import Outcome
+from service.database.faults import Kind
+from service.reconcile.values import HEALABLE
+from service.settings import Settings
+from tests.deploy import queries
+from tests.infrastructure.levelsync_process import LevelsyncProcess
+from tests.infrastructure.waiting import eventually
+
+INTERFACE = {
+    "levelsync_events_total": {"type", "outcome"},
+    "levelsync_event_delay_seconds": {"type"},
+    "levelsync_batch_seconds": {"type"},
+    "levelsync_batch_records": {"type"},
+    "levelsync_consumer_lag_records": {"topic", "partition"},
+    "levelsync_dead_letters": {"reason"},
+    "levelsync_outbox_pending": set(),
+    "levelsync_outbox_oldest_seconds": set(),
+    "levelsync_drift_pairs": {"kind", "specialization"},
+    "levelsync_drift_scans": set(),
+    "levelsync_reconcile_runs_total": {"result"},
+    "levelsync_reconcile_last_success_timestamp_seconds": set(),
+    "levelsync_reconcile_period_seconds": set(),
+    "levelsync_heals_total": {"direction", "kind"},
+    "levelsync_retries_total": {"cause"},
+    "levelsync_records_lost_total": {"topic", "partition"},
+}
+"""What users' own dashboards rely on: names and labels. A change here breaks them."""
+_OF_HISTOGRAMS = re.compile(r"(?<=_seconds|_records)_(?:bucket|sum|count)$")
+
+
+@pytest.mark.usefixtures("topics")
+async def test_a_process_that_has_just_started_shows_every_metric_and_no_other(
+    settings: Settings, engine: AsyncEngine, levelsync_process: Callable[..., LevelsyncProcess]
+) -> None:
+    """Also those that count what has not happened yet; drift is there as soon as the first scan found some."""
+    async with engine.begin() as conn:
+        await conn.execute(text("UPDATE user_licenses SET current_level = 8 WHERE user_id = 3"))
+    process = levelsync_process(
+        Settings(_env_file=None, **settings.model_dump(exclude_unset=True) | {"reconcile_grace": "0s"})
+    )
+    await process.start()
+    shown: dict[str, set[str]] = {}
+
+    async def the_first_scan_is_shown() -> bool:
+        nonlocal shown
+        shown = _samples((await process.get("/metrics"))[1])
+        return "levelsync_drift_pairs" in shown and "levelsync_consumer_lag_records" in shown
+
+    await eventually(the_first_scan_is_shown, 60)
+    assert shown == INTERFACE
+
+
+def test_alerts_and_dashboard_ask_only_for_what_is_shown() -> None:
+    """A query for a name that nobody shows is an alert that never fires, and an empty panel."""
+    asked = [rule["expr"] for rule in queries.rules()] + queries.dashboard_queries()
+    known = INTERFACE.keys() | queries.recorded() | {"up"}
+    for query in asked:
+        named = {_OF_HISTOGRAMS.sub("", name) for name in queries.names(query)}
+        assert named, query
+        assert named <= known, query
+
+
+def test_counters_begin_at_zero_with_every_label_that_the_code_can_give() -> None:
+    """A label that was forgotten would begin at 1, and `increase` would not see that first step."""
+    assert set(metrics.OUTCOMES) == {outcome.value for outcome in Outcome}
+    assert set(metrics.HEALED_KINDS) == HEALABLE
+    assert set(metrics.CAUSES) == {kind.value for kind in Kind if kind is not Kind.RECORD} | {"kafka_unavailable"}
+    healed = {(labels["direction"], labels["kind"]) for labels in _labels(metrics.HEALS)}
+    assert healed == {(direction, kind) for direction in get_args(Direction) for kind in HEALABLE}
+
+
+def _samples(page: str) -> dict[str, set[str]]:
+    """Give the names of a page of metrics with their labels; the parts of a histogram are one."""
+    found: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            if not sample.name.endswith("_created"):
+                name = _OF_HISTOGRAMS.sub("", sample.name)
+                found.setdefault(name, set()).update(label for label in sample.labels if label != "le")
+    return found
+
+
+def _labels(metric: object) -> list[dict[str, str]]:
+    return [sample.labels for family in metric.collect() for sample in family.samples]  # type: ignore[attr-defined]  # every metric has it

@@ -1,0 +1,48 @@
+"""Documents name the tests that show what they say: each of them exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+
+import pytest
+
+from tests.house.compose import ROOT
+
+_NODE = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+DOCUMENTS = ("docs/edge-cases.md", "docs/troubleshooting.md")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_test_that_a_document_names_exists(document: str) -> None:
+    """A test that was renamed takes its line along."""
+    named = _NODE.findall((ROOT / document).read_text(encoding="utf-8"))
+    assert len(named) >= 10
+    missing = [f"{path}::{name}" for path, name in named if name not in _tests_of(path)]
+    assert not missing
+
+
+def test_every_row_of_the_edge_cases_names_its_test() -> None:
+    """A case without a test is an opinion."""
+    text = (ROOT / "docs/edge-cases.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| case", "|---"))]
+    assert rows
+    assert [row for row in rows if not _NODE.search(row)] == []
+
+
+def test_every_entry_of_the_troubleshooting_names_its_test() -> None:
+    """R35: each is reproduced."""
+    text = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    _, *entries = re.split(r"^## ", text, flags=re.MULTILINE)
+    assert len(entries) >= 8
+    assert [entry.splitlines()[0] for entry in entries if not _NODE.search(entry)] == []
+
+
+@cache
+def _tests_of(path: str) -> set[str]:
+    file = ROOT / path
+    if not file.is_file():
+        return set()
+    nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    return {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}

@@ -1,0 +1,140 @@
+"""The user's own three troubles (R35): each is made, `doctor` finds it, and what the document says ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.database.engine import make_engine
+from service.levels import LicenseSystemHelper
+from service.settings import Settings
+from tests.cli.command import environment, levelsync
+from tests.migrations import live
+
+NAME = "uq_specialization_progress_user_spec"
+UNIQUE = f"ALTER TABLE specialization_progress ADD CONSTRAINT {NAME} UNIQUE (student_id, specialization_id)"
+TWICE = """
+    INSERT INTO specialization_progress (student_id, specialization_id, current_level, updated_at)
+    VALUES (5, 'COACH', 2, '2025-01-02'), (5, 'COACH', 4, '2025-01-01'), (5, 'COACH', NULL, '2025-01-03')
+"""
+Findings = dict[str, tuple[str, str, str]]
+
+
+async def doctor(url: str) -> Findings:
+    """Ask `levelsync doctor`; each check with its verdict, what it found and what to do."""
+    env = environment(Settings(_env_file=None, database_url=url), KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1", HTTP_PORT="1")
+    run = await asyncio.to_thread(lambda: levelsync("doctor", "--json", env=env))
+    found = json.loads(run.stdout)["checks"]
+    return {one["check"]: (one["verdict"], one["detail"], one["advice"]) for one in found}
+
+
+async def ask(url: str, name: str) -> int:
+    """Ask the helper as the application does, with a session."""
+    engine = make_engine(live.settings(url))
+    async with AsyncSession(engine) as session:
+        level = await session.run_sync(lambda sync: LicenseSystemHelper.get_specialization_max_level(name, sync))
+    await engine.dispose()
+    return level
+
+
+async def test_a_constraint_that_is_there_already_is_left(empty_database_url: str) -> None:
+    """Entry 1, as the user met it: the migration goes on, and says so."""
+    await live.make_application(empty_database_url, UNIQUE)
+    before = await doctor(empty_database_url)
+    assert before["Migrations"][0] == "FAIL"
+    assert before["Constraint's name"][:2] == ("PASS", f"the constraint is there already, as {NAME}: migrate leaves it")
+    done = await live.run(empty_database_url, "levelsync", "migrate")
+    assert done.returncode == 0, done.stderr
+    assert f"has {NAME} already: nothing to do" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "undo", "said"),
+    [
+        (
+            f"ALTER TABLE specialization_progress ADD CONSTRAINT {NAME} CHECK (id > 0)",
+            f"ALTER TABLE specialization_progress DROP CONSTRAINT {NAME}",
+            "the constraint CHECK ((id > 0))",
+        ),
+        (f"CREATE TABLE {NAME} (x int)", f"ALTER TABLE {NAME} RENAME TO something_else", "a relation of the kind r"),
+    ],
+    ids=["constraint", "table"],
+)
+async def test_a_name_that_something_else_has_is_found_and_given_free(
+    empty_database_url: str, change: str, undo: str, said: str
+) -> None:
+    """Entry 1, where it is really in the way: `already exists`, said in a sentence, and nothing is changed."""
+    await live.make_application(empty_database_url, change)
+    verdict, detail, advice = (await doctor(empty_database_url))["Constraint's name"]
+    assert (verdict, said in detail) == ("FAIL", True), detail
+    assert NAME in advice
+    done = await live.run(empty_database_url, "levelsync", "migrate")
+    assert (done.returncode, f"needs {NAME}" in done.stderr) == (1, True), done.stderr
+    await live.execute(empty_database_url, undo)
+    assert (await doctor(empty_database_url))["Constraint's name"][0] == "PASS"
+    assert (await live.run(empty_database_url, "levelsync", "migrate")).returncode == 0
+
+
+async def test_duplicate_records_are_found_and_cleaned(empty_database_url: str) -> None:
+    """Entry 2: the highest level stays, a missing one counts lowest, and what went is kept."""
+    await live.make_application(empty_database_url, TWICE)
+    verdict, detail, advice = (await doctor(empty_database_url))["Duplicate progress records"]
+    assert (verdict, detail) == ("FAIL", "user 5 has 3 in COACH")
+    assert "levelsync migrate" in advice
+    assert (await live.run(empty_database_url, "levelsync", "migrate")).returncode == 0
+    assert (await doctor(empty_database_url))["Duplicate progress records"][0] == "PASS"
+    left = await live.rows(empty_database_url, "SELECT current_level FROM specialization_progress WHERE student_id = 5")
+    kept = await live.value(empty_database_url, "SELECT count(*) FROM levelsync.removed_rows")
+    assert (left, kept) == ([(4,)], 2)
+
+
+async def test_a_fallback_that_differs_from_the_database_is_found(database_url: str) -> None:
+    """Entry 3: a call without a session gets the fallback, and it is not what the database says."""
+    await live.execute(
+        database_url,
+        "UPDATE specializations SET max_levels = 5 WHERE id = 'INTERNSHIP'",
+        "INSERT INTO internship_levels (id, name, required_xp, required_sessions)"
+        " VALUES (4, 'Lead', 40000, 26), (5, 'Principal', 50000, 30)",
+    )
+    assert LicenseSystemHelper.get_specialization_max_level("INTERNSHIP") == 3
+    assert await ask(database_url, "INTERNSHIP") == 5
+    found = await doctor(database_url)
+    assert found["Level rows"][0] == "PASS"
+    assert found["Max level sync"][:2] == ("FAIL", "INTERNSHIP is 5 in the DB and 3 in the Helper fallback")
+
+
+async def test_a_query_that_fails_is_found_and_logged(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Entry 3: the helper falls back and says why in the log; `doctor` shows PostgreSQL's words."""
+    await live.execute(
+        database_url,
+        "UPDATE specializations SET max_levels = 11 WHERE id = 'PLAYER'",
+        "ALTER TABLE specializations RENAME COLUMN max_levels TO gone",
+    )
+    with caplog.at_level(logging.WARNING, "service.levels"):
+        assert await ask(database_url, "PLAYER") == 8
+    assert 'column "max_levels" does not exist' in caplog.text
+    verdict, detail, advice = (await doctor(database_url))["Helper queries DB dynamically"]
+    assert (verdict, "max_levels" in detail) == ("FAIL", True), detail
+    assert advice
+
+
+async def test_a_session_whose_transaction_has_failed_gets_the_fallback(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Entry 3: the query is right and the session is not; the log has the cause, which is the caller's."""
+    engine = make_engine(live.settings(database_url))
+    async with AsyncSession(engine) as session:
+        with pytest.raises(Exception, match="does not exist"):
+            await session.execute(text("SELECT no_such_column FROM users"))
+        with caplog.at_level(logging.WARNING, "service.levels"):
+            level = await session.run_sync(
+                lambda sync: LicenseSystemHelper.get_specialization_max_level("INTERNSHIP", sync)
+            )
+    await engine.dispose()
+    assert level == 3
+    assert "max_levels of 'INTERNSHIP' cannot be read" in caplog.text
