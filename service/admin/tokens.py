@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import jwt
-from sqlalchemy import text
+from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.admin.database import asked
+from service.admin.database import ANSWERS_WITHIN, asked, within
 from service.admin.errors import NotSignedIn
 from service.admin.identity import ROLES, Identity, Role, user_id_of
 from service.admin.keys import decode, make_keys
@@ -82,11 +82,14 @@ class Authenticator:
         number = user_id_of(subject)
         query, value = (_BY_EMAIL, subject) if number is None else (_BY_ID, number)
         with asked():
-            async with self._engine.connect() as conn:
-                row = (await conn.execute(query, {"subject": value})).one_or_none()
+            row = await within(ANSWERS_WITHIN, self._row(query, value), "The database does not answer.")
         if row is None or not row.active:
             raise NotSignedIn("The token's user does not exist any more.")
         return row.id, _strongest(row.role)
+
+    async def _row(self, query: TextClause, subject: int | str) -> Row[Any] | None:
+        async with self._engine.connect() as conn:
+            return (await conn.execute(query, {"subject": subject})).one_or_none()
 
 
 def _subject(claims: dict[str, Any]) -> str:

@@ -69,7 +69,7 @@ async def list_dead_letters(
     return [dataclasses.asdict(seen.line) | _said(seen.verdict) for seen in found.lines]
 
 
-@router.get("/dead-letters/{letter_id}", response_model=DeadLetter, responses=documented(404))
+@router.get("/dead-letters/{letter_id:int}", response_model=DeadLetter, responses=documented(404))
 async def read_dead_letter(
     letter_id: Annotated[WholeNumber, Path(ge=1, le=INT8_MAX)], caller: Reader
 ) -> dict[str, Any]:

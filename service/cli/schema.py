@@ -1,4 +1,4 @@
-"""`levelsync schema`: the contract, for publishers in any language."""
+"""`levelsync schema`: the contract, for publishers and for clients of the admin API in any language."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def schema(
     out: Annotated[Path, typer.Option(help="The folder to write to; made if it is missing.")],
     as_json: AsJson = False,
 ) -> None:
-    """Write the AsyncAPI document and the JSON Schema of every event."""
+    """Write the AsyncAPI and OpenAPI documents and the JSON Schema of every event."""
     try:
         written = write_schemas(out)
     except OSError as error:
@@ -30,15 +30,17 @@ def schema(
 
 
 def write_schemas(folder: Path) -> list[Path]:
-    """Write `asyncapi.json` and `<type>.schema.json` for every event; return the files.
+    """Write `asyncapi.json`, `openapi.json` and `<type>.schema.json` for every event; return the files.
 
     Raises:
         OSError: when the folder cannot be made or written.
     """
     from events.schemas import asyncapi, json_schemas
+    from service.api.app import openapi_document
 
     folder.mkdir(parents=True, exist_ok=True)
-    documents = {"asyncapi.json": asyncapi()} | {f"{name}.schema.json": body for name, body in json_schemas().items()}
+    documents = {"asyncapi.json": asyncapi(), "openapi.json": openapi_document()}
+    documents |= {f"{name}.schema.json": body for name, body in json_schemas().items()}
     for name, document in documents.items():
         (folder / name).write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return [folder / name for name in documents]

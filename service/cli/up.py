@@ -91,6 +91,8 @@ def _print_addresses(settings: Settings, url: str) -> None:
     from service.cli import reach
 
     output.say("levelsync is up; Ctrl-C stops everything.\n")
+    output.say(f"  page        {url}/")
+    output.say(f"  admin API   {url}/docs  (/openapi.json /asyncapi.json)")
     output.say(f"  service     {url}  (/livez /readyz /metrics)")
     output.say(f"  PostgreSQL  {reach.database_address(settings)}")
     output.say(f"  Kafka       {settings.kafka_bootstrap_servers}")

@@ -18,7 +18,7 @@ _ACTIONS = {
     "unknown_specialization": "remove_by_hand",
 }
 _DECIDE = "decide_level"
-_FIRST_WINDOW, _LARGEST_WINDOW = 2_000, 50_000
+_FIRST_WINDOW, _LARGEST_WINDOW = 2_000, 100_000
 """Rows of a table that a page compares at once: few at first, because where much differs few are enough."""
 
 

@@ -14,10 +14,11 @@ def test_every_event_has_its_schema_and_all_are_in_one_asyncapi_document(tmp_pat
     assert run.returncode == 0, run.stderr
     written = sorted(folder.iterdir())
     assert sorted(map(str, written)) == sorted(run.stdout.split())
-    names = {f"{model.TYPE}.schema.json" for model in MODELS} | {"asyncapi.json"}
+    names = {f"{model.TYPE}.schema.json" for model in MODELS} | {"asyncapi.json", "openapi.json"}
     assert {path.name for path in written} == names
     documents = {path.name: json.loads(path.read_text()) for path in written}
     assert documents["asyncapi.json"]["asyncapi"].startswith("3.")
+    assert documents["openapi.json"]["openapi"].startswith("3.1")
 
 
 def test_a_folder_that_cannot_be_made_is_wrong_use(tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""The seed's three curl commands, word for word, against `levelsync up` with a token of `levelsync token`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.cli.command import clean, levelsync
+from tests.cli.running_up import up
+
+LIST = """
+curl -X GET "http://localhost:8000/api/v1/licenses/admin/sync/desync-issues" \\
+  -H "Authorization: Bearer $ADMIN_TOKEN"
+"""
+ONE_USER = """
+curl -X POST "http://localhost:8000/api/v1/licenses/admin/sync/user/123" \\
+  -H "Authorization: Bearer $ADMIN_TOKEN" \\
+  -H "Content-Type: application/json" \\
+  -d '{"specialization": "PLAYER", "direction": "progress_to_license"}'
+"""
+EVERYTHING = """
+curl -X POST "http://localhost:8000/api/v1/licenses/admin/sync/all" \\
+  -H "Authorization: Bearer $ADMIN_TOKEN" \\
+  -H "Content-Type: application/json" \\
+  -d '{"direction": "progress_to_license", "dry_run": true}'
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Not pytest's own, which another account may not enter; with a short grace time."""
+    with tempfile.TemporaryDirectory(prefix="levelsync-test-curl-") as made:
+        here = Path(made) / "here"
+        here.mkdir()
+        (here / ".env").write_text("LEVELSYNC_RECONCILE_GRACE=200ms\n")
+        yield here
+
+
+def settings_of(folder: Path) -> dict[str, str]:
+    """What `up` wrote for other commands."""
+    lines = (folder / ".levelsync" / "up.env").read_text().splitlines()
+    return dict(line.removeprefix("LEVELSYNC_").split("=", 1) for line in lines)
+
+
+def shell(command: str, folder: Path, token: str) -> Any:
+    """Run a command as somebody types it; only what localhost:8000 is stands in curl's own file of settings."""
+    rules = f'connect-to = "localhost:8000:127.0.0.1:{settings_of(folder)["HTTP_PORT"]}"\nmax-time = 60\nfail\n'
+    (folder / ".curlrc").write_text(rules)
+    environment = clean({"ADMIN_TOKEN": token, "CURL_HOME": str(folder)})
+    run = subprocess.run(  # noqa: S602 - the very text of the seed
+        command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+async def damage(folder: Path) -> None:
+    """Two licenses are wrong."""
+    connection = await asyncpg.connect(settings_of(folder)["DATABASE_URL"])
+    try:
+        await connection.execute("""
+            UPDATE user_licenses SET current_level = 1 WHERE user_id IN (123, 132) AND specialization_type = 'PLAYER'
+        """)
+    finally:
+        await connection.close()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine")
+async def test_the_three_commands_work_word_for_word(folder: Path) -> None:
+    """What differs, one user of the sample repaired, and what is left to do."""
+    with up(folder, "--port", "0") as running:
+        await running.ready()
+        port = settings_of(folder)["HTTP_PORT"]
+        assert f"http://127.0.0.1:{port}/docs" in running.stdout
+        assert f"http://127.0.0.1:{port}/\n" in running.stdout
+        token = levelsync("token", "--role", "admin", cwd=folder).stdout.strip()
+        await damage(folder)
+        before = {issue["user_id"] for issue in shell(LIST, folder, token)}
+        assert before == {123, 132}
+        repaired = shell(ONE_USER, folder, token)
+        assert (repaired["success"], repaired["action"]) == (True, "updated")
+        left = shell(EVERYTHING, folder, token)
+        assert (left["success"], left["dry_run"]) == (True, True)
+        assert {issue["user_id"] for issue in left["issues"]} == {132}
+        assert {issue["user_id"] for issue in shell(LIST, folder, token)} == {132}

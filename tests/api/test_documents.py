@@ -1,0 +1,79 @@
+"""/docs, /openapi.json, /asyncapi.json: complete, and without anything from elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+from typing import Any
+
+import httpx
+import pytest
+from playwright.async_api import async_playwright
+
+from events.schemas import asyncapi
+from service.api.app import openapi_document
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def operations() -> list[tuple[str, dict[str, Any]]]:
+    """Every endpoint of the document, by method and path."""
+    paths = openapi_document()["paths"].items()
+    return [(f"{method} {path}", one) for path, methods in paths for method, one in methods.items()]
+
+
+def test_every_error_of_every_endpoint_is_documented_as_a_problem() -> None:
+    """With an example; those that read a body also say what becomes of a bad one."""
+    for name, operation in operations():
+        statuses = {"400", "401", "403", "422", "500", "503"} | (
+            {"413", "415"} if "requestBody" in operation else set()
+        )
+        assert statuses <= set(operation["responses"]), name
+        for status in statuses:
+            content = operation["responses"][status]["content"]
+            assert set(content) == {"application/problem+json"}, (name, status)
+            assert content["application/problem+json"]["example"]["status"] == int(status)
+        assert operation["security"] == [{"HTTPBearer": []}], name
+        assert operation["summary"]
+        assert operation["description"], name
+
+
+def test_every_body_has_an_example() -> None:
+    """For whoever tries it out."""
+    document = openapi_document()
+    bodies = [
+        one["requestBody"]["content"]["application/json"]["schema"] for _, one in operations() if "requestBody" in one
+    ]
+    assert bodies
+    for schema in bodies:
+        name = re.search(r"schemas/(\w+)", str(schema))
+        assert name is not None, schema
+        assert document["components"]["schemas"][name[1]]["examples"], name[1]
+
+
+async def test_the_documents_are_those_of_the_command(admin: httpx.AsyncClient, api_url: str) -> None:
+    """The same generator, so that nobody keeps two."""
+    assert (await admin.get(f"{api_url}/openapi.json")).json() == openapi_document()
+    assert (await admin.get(f"{api_url}/asyncapi.json")).json() == asyncapi()
+    assert openapi_document()["openapi"].startswith("3.1")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium")
+async def test_the_page_of_the_documents_works_without_the_internet(api_url: str) -> None:
+    """In a browser: every endpoint is listed, nothing is asked of anybody else, and the policy is not violated."""
+    said: list[str] = []
+    asked: list[str] = []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        try:
+            page = await browser.new_page()
+            page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+            page.on("request", lambda request: asked.append(request.url))
+            await page.goto(f"{api_url}/docs")
+            await page.wait_for_selector(".opblock", timeout=20_000)
+            assert await page.locator(".opblock").count() == len(operations())
+        finally:
+            await asyncio.wait_for(browser.close(), 20)
+    assert {url for url in asked if not url.startswith((f"{api_url}/", "data:", "blob:"))} == set()
+    assert said == []

@@ -1,0 +1,67 @@
+"""The role `api` as a process: what it needs, and what it does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from service.settings import Settings
+from tests.api.conftest import PREFIX
+from tests.api.people import token
+from tests.infrastructure.levelsync_process import LevelsyncProcess
+
+Make = Callable[..., LevelsyncProcess]
+
+
+@pytest.mark.parametrize("roles", [(), ("--roles", "api")])
+async def test_without_a_key_it_ends_before_anything_starts(
+    settings: Settings, levelsync_process: Make, roles: tuple[str, ...]
+) -> None:
+    """Exit 2, and the variables by their names."""
+    process = levelsync_process(settings.model_copy(update={"jwt_secret": None}), ("serve", *roles))
+    await process.start(ready=False)
+    assert await process.wait(20) == 2
+    assert "LEVELSYNC_JWT_SECRET" in process.output
+    assert "LEVELSYNC_JWT_JWKS_URL" in process.output
+    assert "serving" not in process.output
+
+
+async def test_another_role_needs_no_key(settings: Settings, levelsync_process: Make) -> None:
+    """And serves no API."""
+    process = levelsync_process(settings.model_copy(update={"jwt_secret": None}), ("serve", "--roles", "relay"))
+    await process.start()
+    assert (await process.get(f"{PREFIX}/runs"))[0] == 404
+    assert await process.terminate() == 0
+
+
+async def test_without_kafka_it_answers_all_the_same(
+    settings: Settings, levelsync_process: Make, eventually: Callable[..., Any]
+) -> None:
+    """Only /readyz tells of Kafka; runs go through the outbox. The log has no token and every request's id."""
+    away = settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1", "log_format": "json"})
+    secret = token(settings, "admin")
+    process = levelsync_process(away, ("serve", "--roles", "api"))
+    await process.start(ready=False)
+
+    async def names_kafka() -> bool:
+        status, body = await process.get("/readyz") if process.url else (0, "{}")
+        return status == 503 and "kafka" in json.loads(body)["problems"]
+
+    await eventually(names_kafka)
+    headers = {"Authorization": f"Bearer {secret}", "X-Request-ID": "find-me"}
+    async with httpx.AsyncClient(base_url=f"{process.url}{PREFIX}", headers=headers) as client:
+        assert (await client.get("/desync-issues")).status_code == 200
+        assert (await client.post("/user/3", json={"specialization": "PLAYER"})).json()["success"]
+        asked = await client.post("/all", json={}, headers={"Prefer": "respond-async"})
+        assert asked.status_code == 202
+        assert (await client.get(asked.headers["location"].removeprefix(PREFIX))).json()["status"] == "planning"
+    assert await process.terminate() == 0
+    lines = [json.loads(line) for line in process.output.splitlines() if line.startswith("{")]
+    told = [line["event"] for line in lines if line.get("request_id") == "find-me"]
+    assert told.count("request") == 4
+    assert {"pair synced", "admin action"} <= set(told)
+    assert secret not in process.output
