@@ -10,12 +10,12 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service import http
-from service.api.role import Api
 from service.apply.role import apply_role
 from service.background import interruptible
 from service.database.engine import make_engine
@@ -27,6 +27,9 @@ from service.schedule.role import schedule_role
 from service.settings import Settings, SettingsError
 from service.startup import wait_until_ready
 from service.watch import watch
+
+if TYPE_CHECKING:
+    from service.api.role import Api
 
 log = structlog.get_logger(__name__)
 ROLES = frozenset({"apply", "reconcile", "relay", "schedule", "api"})
@@ -42,7 +45,7 @@ class Service:
         self.roles = roles
         self.health = Health()
         self.http_url = ""
-        self._api = Api(settings) if "api" in roles else None  # first: without a key nothing else begins
+        self._api = _api(settings) if "api" in roles else None  # first: without a key nothing else begins
         self._engine: AsyncEngine = make_engine(settings)
         self._listener: socket.socket = http.bind(settings)
         self._stack = contextlib.AsyncExitStack()
@@ -109,6 +112,12 @@ class Service:
             self._up.set()
             log.info("ready", url=self.http_url)
             await interruptible(watch(self._engine, self.settings, self.health, consumers, cluster_id))
+
+
+def _api(settings: Settings) -> Api:
+    from service.api.role import Api  # noqa: PLC0415 - FastAPI costs 15 MB, which the other roles do without
+
+    return Api(settings)
 
 
 def run(settings: Settings, roles: frozenset[str] | set[str] = ROLES) -> int:
