@@ -18,7 +18,6 @@ class Sizes:
     pairs: tuple[int, ...]
     healed: int
     rows: int
-    calls: int
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +31,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--pairs", type=_numbers, default=(1_000_000, 5_000_000), help="pairs of the scans, with commas between")
     add("--healed", type=int, default=100_000, help="drifted pairs to heal, of ten times as many")
     add("--rows", type=int, default=10_000_000, help="license rows in the large table")
-    add("--calls", type=int, default=1_000, help="calls of the API beside a drain, fifty a second")
 
 
 def read_options(given: argparse.Namespace) -> Sizes:
