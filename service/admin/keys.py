@@ -18,6 +18,8 @@ from service.settings import PREFIX, Settings, SettingsError
 log = structlog.get_logger(__name__)
 SYMMETRIC = ("HS256", "HS384", "HS512")
 ASYMMETRIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+SAFE_SECRET_BYTES = 32
+"""RFC 7518, 3.2: an HS256 key has at least the size of the hash. The application's own may be shorter."""
 FETCH_TIMEOUT = 3.0
 """Seconds that a JWKS URL may take."""
 FRESH_FOR = 300.0
@@ -104,6 +106,8 @@ def make_keys(settings: Settings) -> Keys:
         fault = "is needed by the role api" if secret is None else "excludes the other"
         raise SettingsError(f"{PREFIX}JWT_SECRET or {PREFIX}JWT_JWKS_URL {fault}: set one of them")
     if secret is not None:
+        if len(secret.get_secret_value().encode()) < SAFE_SECRET_BYTES:
+            log.warning("the secret of tokens is short", variable=f"{PREFIX}JWT_SECRET", at_least=SAFE_SECRET_BYTES)
         return SharedSecret(secret.get_secret_value())
     lacking = [name for name in ("jwt_issuer", "jwt_audience") if not getattr(settings, name)]
     if lacking:

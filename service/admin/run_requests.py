@@ -17,6 +17,7 @@ from service.admin.identity import Identity
 from service.admin.specializations import canonical
 from service.outbox.put import put
 from service.reconcile.read import read_run
+from service.reconcile.sql import ADD_RUN
 from service.reconcile.values import COUNTS, run_id_of
 
 _SOURCE = "levelsync/api"
@@ -65,6 +66,13 @@ async def request_run(engine: AsyncEngine, who: Identity, wanted: RunRequest, ke
             raise Refused("This Idempotency-Key has asked for another run before.")
         await entry.done(conn, "asked for before" if before else "")
     return run_id
+
+
+async def take(conn: AsyncConnection, run_id: UUID) -> None:
+    """Make the run of a request that is on its way, before a worker does: its message then finds it made."""
+    row = (await conn.execute(_ASKED_FOR, {"id": str(run_id)})).one_or_none()
+    if row is not None:
+        await conn.execute(ADD_RUN, _request_in(row).as_arguments() | {"id": run_id, "requested_by": row.subject})
 
 
 async def on_its_way(conn: AsyncConnection, run_id: UUID) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from service.admin.audit import audited, check
 from service.admin.database import asked
 from service.admin.errors import NoSuch
 from service.admin.identity import Identity
-from service.admin.run_requests import on_its_way
+from service.admin.run_requests import on_its_way, take
 from service.reconcile.finish import cancel_run as finish_cancelled
 from service.reconcile.read import read_issues, read_run, report_of
 from service.reconcile.values import run_of
@@ -88,19 +88,19 @@ async def read_run_issues(
 
 
 async def cancel_run(engine: AsyncEngine, who: Identity, run_id: UUID) -> Report:
-    """End a run at once; what it has healed stays healed, and one that has ended is left as it is.
+    """End a run at once, also one whose request is still on its way; what it has healed stays healed.
+
+    One that has ended is left as it is.
 
     Raises:
-        Forbidden, Busy.
-        NoSuch: there is no such run, or it is still on its way to a worker.
+        Forbidden, NoSuch, Busy.
     """
     async with audited(engine, who, "cancel_run", run_id=str(run_id)) as entry, engine.begin() as conn:
-        run = await read_run(conn, run_id)
-        if run is None:
-            raise NoSuch(f"There is no run {run_id}, or no worker has taken it yet.")
+        await take(conn, run_id)
         cancelled = await finish_cancelled(conn, run_id)
-        await entry.done(conn, "" if cancelled else f"it had ended before: {run.status}")
-        return await _report(conn, run_id)
+        report = await _report(conn, run_id)
+        await entry.done(conn, "" if cancelled else f"it had ended before: {report['status']}")
+        return report
 
 
 async def _report(conn: AsyncConnection, run_id: UUID) -> Report:

@@ -15,8 +15,6 @@ from service.cli.exits import WrongUse
 if TYPE_CHECKING:
     from service.settings import Settings
 
-_SAFE_SECRET_BYTES = 32  # RFC 7518, 3.2: an HS256 key has at least the size of the hash
-
 
 class Role(StrEnum):
     """The application's roles, the strongest first."""
@@ -43,11 +41,13 @@ def sign(settings: Settings, role: str, subject: str, ttl: timedelta) -> str:
     """
     import jwt
 
+    from service.admin.keys import SAFE_SECRET_BYTES
+
     if settings.jwt_secret is None:
         raise WrongUse("a token needs a secret to be signed with: set LEVELSYNC_JWT_SECRET")
     secret = settings.jwt_secret.get_secret_value()
-    if len(secret.encode()) < _SAFE_SECRET_BYTES:
-        output.remark(f"levelsync: warning: LEVELSYNC_JWT_SECRET is shorter than {_SAFE_SECRET_BYTES} bytes")
+    if len(secret.encode()) < SAFE_SECRET_BYTES:
+        output.remark(f"levelsync: warning: LEVELSYNC_JWT_SECRET is shorter than {SAFE_SECRET_BYTES} bytes")
     with warnings.catch_warnings(action="ignore"):  # PyJWT's own words about what the line above says
         return jwt.encode(_claims(settings, role, subject, ttl), secret, algorithm="HS256")
 

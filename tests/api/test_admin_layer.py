@@ -92,6 +92,18 @@ async def test_a_key_asks_for_one_run_and_for_no_other(engine: AsyncEngine, sett
     assert len(await runs.read_reports(engine, ADMIN)) == 1
 
 
+async def test_a_request_on_its_way_can_be_cancelled(engine: AsyncEngine, settings: Settings) -> None:
+    """Its message comes later, and finds the run over."""
+    await fill(engine, {(1, "PLAYER"): 5}, {})
+    run_id = await run_requests.request_run(engine, ADMIN, RunRequest(dry_run=False))
+    assert (await runs.cancel_run(engine, ADMIN, run_id))["status"] == "cancelled"
+    conductor = Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
+    while await conductor.step():
+        pass
+    assert (await runs.read_report(engine, ADMIN, run_id))["status"] == "cancelled"
+    assert await licenses(engine) == {}
+
+
 async def test_what_is_refused_leaves_a_row(engine: AsyncEngine, settings: Settings) -> None:
     """Who tried what, and that nothing came of it."""
     with pytest.raises(Forbidden):

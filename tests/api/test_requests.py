@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -11,6 +12,7 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from service.admin import drift
+from service.api import middleware
 from tests.api.forging import signed
 
 JSON = {"Content-Type": "application/json"}
@@ -142,3 +144,20 @@ async def test_a_token_in_the_query_is_none(admin: httpx.AsyncClient) -> None:
     """It would be in every log on the way."""
     del admin.headers["Authorization"]
     assert (await admin.get("/runs", params={"access_token": signed(), "token": signed()})).status_code == 401
+
+
+async def test_a_request_has_its_time(admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes longer is 503 and given up."""
+    given_up = asyncio.Event()
+
+    async def endless(*_: Any, **__: Any) -> Any:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_up.set()
+
+    monkeypatch.setattr(drift, "desync_issues", endless)
+    monkeypatch.setattr(middleware, "LONGEST", 0.3)
+    answer = await admin.get("/desync-issues")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    await asyncio.wait_for(given_up.wait(), 5)
