@@ -10,10 +10,11 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service import metrics
+from service.admin import measured
 from service.admin.audit import check
 from service.admin.database import asked
 from service.admin.identity import Identity
+from service.admin.measured import Events, Partition, Waits
 from service.dead_letters import ReasonCount, count_by_reason
 from service.reconcile.read import report_of
 from service.reconcile.values import run_of
@@ -43,18 +44,6 @@ _PENDING = text("""
 
 
 @dataclass(frozen=True, slots=True)
-class Partition:
-    """How far one partition of events is from being applied."""
-
-    topic: str
-    number: int
-    lag: int
-    """Records, as this process measured it seconds ago."""
-    moved_at: datetime | None
-    """When its position was stored last."""
-
-
-@dataclass(frozen=True, slots=True)
 class Scan:
     """The last complete scan of everything, and what it left in disagreement."""
 
@@ -78,16 +67,6 @@ class Outbox:
 
 
 @dataclass(frozen=True, slots=True)
-class Events:
-    """What the appliers of this process have decided since it started."""
-
-    outcomes: dict[str, dict[str, int]]
-    """By event type: how many of each outcome."""
-    mean_delay: dict[str, float]
-    """By event type: seconds from when an event occurred to when its effect was committed."""
-
-
-@dataclass(frozen=True, slots=True)
 class Overview:
     """Everything of one moment. The lag is None until this process has measured it."""
 
@@ -104,7 +83,9 @@ class Overview:
     lost: int
 
 
-async def read_overview(engine: AsyncEngine, who: Identity, problems: Mapping[str, list[str]]) -> Overview:
+async def read_overview(
+    engine: AsyncEngine, who: Identity, problems: Mapping[str, list[str]], waits: Waits
+) -> Overview:
     """Read it: a handful of short questions to the database, the rest from this process's gauges.
 
     `problems` are those of this process, by component (`Health.by_component`).
@@ -116,17 +97,18 @@ async def read_overview(engine: AsyncEngine, who: Identity, problems: Mapping[st
     with asked():
         async with engine.connect() as conn:
             moved = {(row.topic, row.partition): row.at for row in await conn.execute(_MOVED)}
+            now: datetime = (await conn.execute(_NOW)).scalar_one()
             return Overview(
-                now=(await conn.execute(_NOW)).scalar_one(),
+                now=now,
                 problems=problems,
-                partitions=_partitions(moved),
+                partitions=waits.see(measured.lag(), moved, now) or None,
                 outbox=Outbox(*(await conn.execute(_PENDING, {"limit": MOST_PENDING})).one()),
                 scan=await _last_scan(conn),
                 last_end=await _last_end(conn),
                 running=await _running(conn),
                 letters=await count_by_reason(conn),
-                events=_events(),
-                lost=int(sum(value for _, value in _samples(metrics.RECORDS_LOST, "_total"))),
+                events=measured.events(),
+                lost=measured.lost(),
             )
 
 
@@ -145,32 +127,3 @@ async def _last_end(conn: AsyncConnection) -> dict[str, Any] | None:
 async def _running(conn: AsyncConnection) -> list[dict[str, Any]]:
     rows = (await conn.execute(_RUNNING, {"limit": _SHOWN_RUNS})).all()
     return [await report_of(conn, run_of(row)) for row in rows]
-
-
-def _partitions(moved: Mapping[tuple[str, int], datetime]) -> list[Partition] | None:
-    found = [
-        Partition(topic, int(number), int(value), moved.get((topic, int(number))))
-        for (topic, number), value in (((at["topic"], at["partition"]), v) for at, v in _samples(metrics.CONSUMER_LAG))
-    ]
-    return sorted(found, key=lambda one: (one.topic, one.number)) or None
-
-
-def _events() -> Events:
-    outcomes: dict[str, dict[str, int]] = {}
-    for labels, value in _samples(metrics.EVENTS, "_total"):
-        outcomes.setdefault(labels["type"], {})[labels["outcome"]] = int(value)
-    sums, counts = (
-        {labels["type"]: value for labels, value in _samples(metrics.EVENT_DELAY, suffix)}
-        for suffix in ("_sum", "_count")
-    )
-    return Events(outcomes, {kind: sums[kind] / count for kind, count in counts.items() if count})
-
-
-def _samples(metric: Any, suffix: str = "") -> list[tuple[dict[str, str], float]]:
-    """The metric's samples of this process: labels and value."""
-    return [
-        (sample.labels, sample.value)
-        for family in metric.collect()
-        for sample in family.samples
-        if sample.name == family.name + suffix
-    ]

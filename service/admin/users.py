@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, get_args
 
 from sqlalchemy import text
@@ -15,8 +14,8 @@ from service.admin.audit import check
 from service.admin.database import asked
 from service.admin.errors import NoSuch
 from service.admin.identity import Identity, user_id_of
+from service.admin.pairs import Pair, Row
 from service.levels import Curriculum, read_curriculum
-from service.sync.pair import PairDecision, Sides, Why, decide_pair, nothing
 
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 MOST_HISTORY = 50
@@ -50,50 +49,6 @@ class User:
     name: str | None
     email: str | None
     role: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One side of a pair. `more` is its XP, or the highest level that a license has reached."""
-
-    specialization: str
-    level: int | None
-    more: int | None
-    updated_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Both rows of a specialization, as they are now."""
-
-    specialization: str
-    maximum: int | None
-    """The specialization's highest level; None where there is no such specialization."""
-    progress: Row | None
-    license: Row | None
-    others: Sequence[Row] = ()
-    """Further licenses of the same pair, which differ in case only."""
-
-    @property
-    def sides(self) -> Sides:
-        """As the rules of a sync have them."""
-        return Sides(
-            self.progress.level if self.progress else None,
-            self.license.level if self.license else None,
-            progress_exists=self.progress is not None,
-            license_exists=self.license is not None,
-        )
-
-    def decide(self, direction: Direction) -> PairDecision:
-        """What a sync in this direction would write now."""
-        if self.maximum is None:
-            return nothing(Why.UNKNOWN_SPECIALIZATION, f"there is no specialization {self.specialization}")
-        return decide_pair(self.sides, direction, self.maximum)
-
-    @property
-    def state(self) -> str:
-        """In the words of the reconciler; `in_sync` where all is well, `absent` where there is no row."""
-        return _state(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +86,8 @@ async def read_user(engine: AsyncEngine, who: Identity, user_id: int) -> UserVie
         Forbidden, NoSuch, Busy.
     """
     await check(engine, who)
+    if user_id_of(str(user_id)) is None:
+        raise NoSuch("A user's id is not as large as that.")
     with asked():
         async with engine.connect() as conn:
             found = await _users(conn, _BY_ID, id=user_id)
@@ -171,24 +128,3 @@ def _pair(name: str, curriculum: Curriculum, progress: Mapping[str, Row], licens
     found = sorted(licenses, key=lambda row: row.specialization != name)  # the one that is written rightly first
     own = found[0] if found else None
     return Pair(name, curriculum.levels.get(name), progress.get(name), own, tuple(found[1:]))
-
-
-def _state(pair: Pair) -> str:
-    if pair.progress is None and pair.license is None:
-        return "absent"
-    if fault := _fault(pair):
-        return fault
-    if pair.decide("highest").why is Why.IN_SYNC:
-        return "in_sync"
-    return "missing_license" if pair.license is None else "missing_progress" if pair.progress is None else "mismatched"
-
-
-def _fault(pair: Pair) -> str:
-    """Why no direction can repair it; '' where one can."""
-    if pair.maximum is None:
-        return "unknown_specialization"
-    if pair.others:
-        return "duplicate"
-    if pair.license is not None and pair.license.specialization != pair.specialization:
-        return "wrong_case"
-    return "needs_decision" if pair.decide("highest").why is Why.NEEDS_DECISION else ""

@@ -7,11 +7,14 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Literal
 
-from service.admin.overview import MOST_PENDING, Overview, Partition
+from service.admin.measured import Partition
+from service.admin.overview import MOST_PENDING, Overview
 
 STUCK_AFTER = timedelta(minutes=1)
 """Longer than a batch, a rebalance and a relay's turn take."""
 _BAD_ENDS = {"failed": "failed", "stopped_by_breaker": "was stopped by the breaker"}
+SURE_AFTER = timedelta(seconds=15)
+"""Three measurements: until then, records that wait may be on their way."""
 Question = Literal["working", "drift", "stuck"]
 Topic = Literal["health", "runs", "dead_letters", "consumers", "outbox"]
 
@@ -75,8 +78,7 @@ def _working(seen: Overview) -> list[Reason]:
 def _drift(seen: Overview) -> list[Reason]:
     if seen.scan is None or not seen.scan.pairs:
         return []
-    number = seen.scan.pairs
-    said = "1 pair disagrees" if number == 1 else f"{number:,} pairs disagree"
+    said = _counted(seen.scan.pairs, "pair disagrees", "pairs disagree")
     return [Reason("drift", Level.LOOK, f"{said}, by the last complete scan", "runs")]
 
 
@@ -99,10 +101,11 @@ def _stuck(seen: Overview) -> list[Reason]:
     oldest = seen.outbox.oldest
     if oldest is not None and seen.now - oldest > STUCK_AFTER:
         at_least = "at least " if seen.outbox.pending >= MOST_PENDING else ""
-        said = f"{at_least}{seen.outbox.pending:,} events wait in the outbox, the oldest for {_long(seen.now - oldest)}"
+        waiting = _counted(seen.outbox.pending, "event waits", "events wait")
+        said = f"{at_least}{waiting} in the outbox, the oldest for {_long(seen.now - oldest)}"
         found.append(Reason("stuck", Level.BAD, said, "outbox"))
     if letters := sum(reason.count for reason in seen.letters):
-        said = "1 dead letter is open" if letters == 1 else f"{letters:,} dead letters are open"
+        said = _counted(letters, "dead letter is open", "dead letters are open")
         found.append(Reason("stuck", Level.LOOK, said, "dead_letters"))
     return found
 
@@ -112,8 +115,16 @@ def _stands(one: Partition, now: datetime) -> bool:
 
 
 def _standing(one: Partition, now: datetime) -> Reason:
-    since = "none has been applied yet" if one.moved_at is None else f"none was applied for {_long(now - one.moved_at)}"
-    return Reason("stuck", Level.BAD, f"{one.topic}-{one.number}: {one.lag:,} records wait, {since}", "consumers")
+    waiting = f"{one.topic}-{one.number}: {_counted(one.lag, 'record waits', 'records wait')}"
+    if one.waits_since is None or now - one.waits_since < SURE_AFTER:
+        said = f"{waiting}; in {int(SURE_AFTER.total_seconds())} seconds it is clear whether it moves"
+        return Reason("stuck", Level.LOOK, said, "consumers")
+    since = "has been applied yet" if one.moved_at is None else f"was applied for {_long(now - one.moved_at)}"
+    return Reason("stuck", Level.BAD, f"{waiting}, none {since}", "consumers")
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"1 {one}" if number == 1 else f"{number:,} {many}"
 
 
 def _long(time: timedelta) -> str:

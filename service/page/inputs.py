@@ -12,6 +12,19 @@ from service.admin.identity import user_id_of
 from service.admin.runs import FIRST, NEWEST
 from service.admin.users import DIRECTIONS
 
+LARGEST = 2**63 - 1
+"""A bigint's; also of the numbers in a path."""
+
+
+def check_text(given: Mapping[str, str]) -> None:
+    """PostgreSQL has no text with a NUL in it.
+
+    Raises:
+        Refused: there is one.
+    """
+    if any("\0" in value for value in given.values()):
+        raise Refused("There is no such text.")
+
 
 def direction_in(given: Mapping[str, str]) -> Direction:
     """The direction; the default where none is named.
@@ -47,7 +60,7 @@ def number_in(given: Mapping[str, str], name: str) -> int | None:
     said = given.get(name, "").strip()
     if not said:
         return None
-    if not (said.isascii() and said.isdigit() and len(said) <= len(str(2**62))):
+    if not (said.isascii() and said.isdigit() and len(said) <= len(str(LARGEST))) or int(said) > LARGEST:
         raise Refused(f"{name} is a whole number.")
     return int(said)
 

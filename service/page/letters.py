@@ -13,7 +13,7 @@ from service.admin import letters
 from service.admin.errors import NoSuch, Refused
 from service.admin.letters import Handled
 from service.dead_letters.select import Selection
-from service.page.inputs import number_in, user_in
+from service.page.inputs import LARGEST, number_in, user_in
 from service.page.visit import Visit
 
 PAGE = 50
@@ -36,6 +36,8 @@ async def list_letters(visit: Visit) -> Response:
 async def show_letter(visit: Visit) -> Response:
     """One letter, whole."""
     letter_id: int = visit.request.path_params["letter_id"]
+    if letter_id > LARGEST:
+        raise NoSuch("There is no such dead letter.")
     seen = await letters.find_letter(visit.engine, visit.parts.settings, visit.who, letter_id)
     sent = datetime.fromtimestamp(seen.letter.record_timestamp / 1000, UTC)
     return visit.show("letter.html", seen=seen, letter=seen.letter, record_time=sent, most=MOST_SHOWN)

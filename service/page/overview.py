@@ -9,10 +9,13 @@ from typing import Any
 
 from starlette.responses import Response
 
-from service.admin.overview import Overview, Partition, read_overview
+from service.admin.measured import Partition
+from service.admin.overview import Overview, read_overview
 from service.admin.verdict import Level, Verdict, judge
 from service.page.visit import Visit
 
+REFRESH = 5
+"""Seconds after which the overview is fetched again: as often as the gauges are measured."""
 _QUESTIONS = (
     ("working", "Is it working?", ("Yes.", "Yes, but look at this:", "Not all of it:")),
     ("drift", "Is there drift?", ("No.", "Look at this:", "This needs somebody:")),
@@ -37,8 +40,9 @@ class Drift:
 
 async def overview(visit: Visit) -> Response:
     """Everything that somebody who was woken looks at first."""
-    seen = await read_overview(visit.engine, visit.who, visit.parts.health.by_component())
-    every = visit.parts.settings.reconcile_every
+    parts = visit.parts
+    seen = await read_overview(visit.engine, visit.who, parts.health.by_component(), parts.waits)
+    every = parts.settings.reconcile_every
     verdict = judge(seen, every)
     return visit.show(
         "overview.html",
@@ -51,6 +55,7 @@ async def overview(visit: Visit) -> Response:
         consumers=None if seen.partitions is None else _by_topic(seen.partitions),
         events=_events(seen),
         every=every.total_seconds(),
+        refresh=REFRESH,
     )
 
 

@@ -9,7 +9,8 @@ from starlette.responses import Response
 from events import Direction
 from service.admin import letters, syncs
 from service.admin.errors import NoSuch
-from service.admin.users import DIRECTIONS, Pair, UserView, find_users, read_user
+from service.admin.pairs import Pair
+from service.admin.users import DIRECTIONS, UserView, find_users, read_user
 from service.dead_letters.select import Selection
 from service.page.inputs import direction_in
 from service.page.visit import Visit

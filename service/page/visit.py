@@ -13,10 +13,12 @@ from starlette.responses import RedirectResponse, Response
 from service.admin.audit import check
 from service.admin.database import check_alive, within
 from service.admin.identity import Identity
+from service.admin.measured import Waits
 from service.admin.permissions import Action, may
 from service.admin.tokens import Authenticator
 from service.health import Health
 from service.page import session
+from service.page.inputs import check_text
 from service.page.render import HEADERS, render
 from service.settings import Settings
 
@@ -32,6 +34,7 @@ class Parts:
     settings: Settings
     authenticator: Authenticator
     health: Health
+    waits: Waits = field(default_factory=Waits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,8 @@ async def _serve(request: Request, endpoint: Endpoint) -> Response:
     token = session.token_of(request)
     who = await parts.authenticator.identify(token)
     form = await session.read_form(request, token) if request.method == "POST" else {}
+    check_text(request.query_params)
+    check_text(form)
     await check_alive(parts.engine)
     await check(parts.engine, who)
     return await endpoint(Visit(request, parts, who, session.csrf_of(token), form))

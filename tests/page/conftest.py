@@ -1,0 +1,94 @@
+"""A real service with every role, in this process, and a real Chromium that looks at it; both once a module."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
+from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service import watch
+from service.database.engine import make_engine
+from service.page import overview
+from service.runtime import Service
+from service.settings import Settings
+from tests.infrastructure.servers import Kafka, Postgres
+from tests.page.browser import browser_path, launched
+from tests.page.desk import Desk
+
+KEY = "the page's tests sign with this, and nobody else does"
+
+
+@pytest.fixture(scope="module")
+def often() -> Iterator[None]:
+    """Gauges are measured in a fraction of a second, and the overview is fetched every second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watch, "LOOK_EVERY", 0.2)
+        patch.setattr(overview, "REFRESH", 1)
+        yield
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def page_settings(postgres: Postgres, kafka: Kafka, template_database: str) -> AsyncIterator[Settings]:
+    """Settings for a module's own database; no schedule, so that a test's runs are its own."""
+    url = await postgres.create_database(template_database)
+    yield Settings(
+        _env_file=None,
+        database_url=SecretStr(url),
+        kafka_bootstrap_servers=kafka.bootstrap_servers,
+        kafka_group_id=f"levelsync-test-{uuid.uuid4().hex}",
+        http_port=0,
+        jwt_secret=SecretStr(KEY),
+        reconcile_every=timedelta(0),
+        reconcile_grace=timedelta(milliseconds=200),
+    )
+    await postgres.drop_database(url)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(page_settings: Settings, kafka: Kafka, often: None) -> AsyncIterator[Service]:  # noqa: ARG001 - quick
+    """Every role, on empty topics."""
+    await kafka.fresh_topics()
+    async with Service(page_settings) as started:
+        await asyncio.wait_for(started.ready(), 60)
+        yield started
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def page_engine(page_settings: Settings) -> AsyncIterator[AsyncEngine]:
+    """The module's database, for what a test arranges and what it looks up."""
+    made = make_engine(page_settings)
+    yield made
+    await made.dispose()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def chromium() -> AsyncIterator[Browser]:
+    """Debian's own Chromium."""
+    if browser_path() is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    async with launched() as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def desk(chromium: Browser, service: Service, page_engine: AsyncEngine) -> AsyncIterator[Desk]:
+    """Somebody at the page of the running service."""
+    async with Desk(chromium, service.http_url, service.settings, page_engine) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _nothing_to_complain_about(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No error in the console, no violated policy, no request to anywhere else: at the end of every test."""
+    yield
+    if "desk" in request.fixturenames:
+        desk: Desk = request.getfixturevalue("desk")
+        complaints, desk.complaints[:] = list(desk.complaints), []
+        assert complaints == []

@@ -1,0 +1,322 @@
+"""Who gets in, what they may do, and what keeps others from doing it in their name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
+
+from service import http
+from service.api.role import Api
+from service.cli.token import sign
+from service.health import Health
+from service.page.session import SESSION, csrf_of
+from service.settings import Settings
+from tests.page.conftest import KEY
+from tests.sync.tables import PLAYER, put_rows, read
+
+Somebody = Callable[[str], httpx.AsyncClient]
+RUN = "00000000-0000-4000-8000-000000000001"
+READ = ("/", "/page/runs", "/page/users?q=5", "/page/users/5", "/page/dead-letters")
+ADMIN_ONLY: tuple[tuple[str, dict[str, str]], ...] = (
+    ("/page/runs", {"direction": "highest"}),
+    (f"/page/runs/{RUN}/execute", {}),
+    (f"/page/runs/{RUN}/cancel", {}),
+    ("/page/dead-letters/replay", {"reason": "malformed"}),
+    ("/page/dead-letters/discard", {"reason": "malformed"}),
+)
+WRITES: tuple[tuple[str, dict[str, str]], ...] = (
+    *ADMIN_ONLY,
+    ("/page/users/5/sync", {"direction": "highest"}),
+    ("/page/sign-out", {}),
+)
+AUDIT = "SELECT role, action, outcome FROM levelsync.admin_actions ORDER BY id"
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """With a key for tokens."""
+    return settings.model_copy(update={"jwt_secret": SecretStr(KEY)})
+
+
+@pytest.fixture
+async def url(settings: Settings) -> AsyncIterator[str]:
+    """Where the role `api` serves, without Kafka."""
+    async with Api(settings).app(Health()) as app, http.served(app, http.bind(settings)) as served:
+        yield served
+
+
+@pytest.fixture
+async def visitor(url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """Somebody who has not signed in."""
+    async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+        yield client
+
+
+def token(settings: Settings, role: str, ttl: timedelta = timedelta(hours=1)) -> str:
+    return sign(settings, role, "1", ttl)
+
+
+def mark_in(answer: httpx.Response) -> str:
+    """The mark against forgery in a page's form."""
+    found = re.search(r'name="csrf" value="(\w+)"', answer.text)
+    assert found, answer.text
+    return found[1]
+
+
+async def sign_in(client: httpx.AsyncClient, pasted: str, **fields: str) -> httpx.Response:
+    mark = mark_in(await client.get("/page/sign-in"))
+    return await client.post("/page/sign-in", data={"csrf": mark, "token": pasted, **fields})
+
+
+async def signed_in(client: httpx.AsyncClient, settings: Settings, role: str) -> dict[str, str]:
+    """Sign in; the field that a form of this session needs."""
+    assert (await sign_in(client, token(settings, role))).status_code == 303
+    return {"csrf": csrf_of(client.cookies[SESSION])}
+
+
+@pytest.mark.parametrize("path", READ)
+async def test_without_a_session_every_page_asks_to_sign_in_and_comes_back(
+    visitor: httpx.AsyncClient, path: str
+) -> None:
+    """Nothing is shown to a stranger."""
+    answer = await visitor.get(path)
+    assert answer.status_code == 303
+    form = await visitor.get(answer.headers["location"])
+    assert f'name="next" value="{path}"' in form.text
+
+
+async def test_a_token_signs_in_and_the_cookie_is_guarded(visitor: httpx.AsyncClient, settings: Settings) -> None:
+    """No script reads it, no other site's form sends it, and it ends with the token."""
+    answer = await sign_in(visitor, token(settings, "admin"), next="/page/runs?before=x")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/page/runs?before=x")
+    cookie = next(c for c in answer.headers.get_list("set-cookie") if c.startswith(SESSION))
+    assert {"HttpOnly", "Path=/", "SameSite=lax"} <= set(cookie.split("; "))
+    assert "Secure" not in cookie  # plain http, on loopback
+    lasts = re.search(r"Max-Age=(\d+)", cookie)
+    assert lasts
+    assert 3500 <= int(lasts[1]) <= 3600
+    assert (await visitor.get("/")).status_code == 200
+
+
+async def test_the_cookie_is_secure_behind_https(visitor: httpx.AsyncClient, settings: Settings) -> None:
+    """Also where a proxy ends the encryption."""
+    visitor.headers["X-Forwarded-Proto"] = "https"
+    mark = mark_in(first := await visitor.get("/page/sign-in"))
+    sent = {"Cookie": first.headers["set-cookie"].partition(";")[0]}  # httpx keeps a secure cookie from plain http
+    fields = {"csrf": mark, "token": token(settings, "admin")}
+    answer = await visitor.post("/page/sign-in", data=fields, headers=sent)
+    assert "Secure" in next(c for c in answer.headers.get_list("set-cookie") if c.startswith(SESSION))
+
+
+@pytest.mark.parametrize(
+    ("pasted", "status", "said"),
+    [
+        ("", 401, "Paste a token first."),
+        ("nonsense", 401, "The token cannot be read."),
+        ("expired", 401, "The token has expired."),
+        ("student", 403, "This needs the role admin or instructor; yours is student."),
+        ("x" * 4000, 401, "longer than the 3900 characters"),
+    ],
+)
+async def test_who_may_not_is_told_why(
+    visitor: httpx.AsyncClient, settings: Settings, pasted: str, status: int, said: str
+) -> None:
+    """And gets no session."""
+    made = {"expired": token(settings, "admin", timedelta(minutes=-5)), "student": token(settings, "student")}
+    answer = await sign_in(visitor, made.get(pasted, pasted))
+    assert answer.status_code == status
+    assert said in answer.text
+    assert SESSION not in visitor.cookies
+
+
+async def test_a_session_that_has_expired_asks_to_sign_in_again(visitor: httpx.AsyncClient, settings: Settings) -> None:
+    """A browser whose clock is wrong may still send its cookie."""
+    visitor.cookies.set(SESSION, token(settings, "admin", timedelta(minutes=-5)))
+    answer = await visitor.get("/page/runs")
+    assert answer.headers["location"] == "/page/sign-in?next=%2Fpage%2Fruns&ended=yes"
+    assert "Your session has ended" in (await visitor.get(answer.headers["location"])).text
+
+
+@pytest.mark.parametrize(
+    "wanted", ["https://evil.example/", "//evil.example", "/\\evil.example", "/docs", "javascript:alert(1)"]
+)
+async def test_signing_in_leads_to_no_other_site(visitor: httpx.AsyncClient, settings: Settings, wanted: str) -> None:
+    """A link to the form must not be a link to somewhere else."""
+    assert (await sign_in(visitor, token(settings, "admin"), next=wanted)).headers["location"] == "/"
+
+
+@pytest.mark.parametrize(("path", "fields"), WRITES)
+async def test_no_form_is_taken_without_its_mark_or_from_another_site(
+    visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine, path: str, fields: dict[str, str]
+) -> None:
+    """Whoever lures an admin to their own page gets nothing done."""
+    await put_rows(engine, progress={PLAYER: 3})
+    mark = await signed_in(visitor, settings, "admin")
+    foreign = {"Origin": "https://evil.example"}
+    other = {"csrf": csrf_of(token(settings, "instructor"))}
+    for sent, headers in ((fields, {}), (fields | other, {}), (fields | mark, foreign)):
+        assert (await visitor.post(path, data=sent, headers=headers)).status_code == 403
+    assert await read(engine, AUDIT) == []
+    assert (await visitor.get("/")).status_code == 200  # not signed out either
+
+
+async def test_the_form_to_sign_in_has_its_mark_too(visitor: httpx.AsyncClient, settings: Settings) -> None:
+    """Nobody is signed in as somebody else by another site."""
+    answer = await visitor.post("/page/sign-in", data={"token": token(settings, "admin")})
+    assert answer.status_code == 403
+    assert SESSION not in visitor.cookies
+
+
+@pytest.mark.parametrize(("path", "fields"), ADMIN_ONLY)
+async def test_an_instructor_cannot_do_what_the_page_does_not_offer(
+    visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine, path: str, fields: dict[str, str]
+) -> None:
+    """A form that they make themselves is refused, and the audit log has it."""
+    mark = await signed_in(visitor, settings, "instructor")
+    answer = await visitor.post(path, data=fields | mark)
+    assert answer.status_code == 403
+    assert "yours is instructor" in answer.text
+    assert [row[2] for row in await read(engine, AUDIT)] == ["refused"]
+
+
+async def test_an_instructor_sees_no_button_that_is_not_theirs(
+    visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
+) -> None:
+    """Reading is theirs, and syncing a user; runs and dead letters are an admin's."""
+    await put_rows(engine, progress={(5, "PLAYER"): 3})
+    await signed_in(visitor, settings, "instructor")
+    shown = {path: (await visitor.get(path)).text for path in READ if "q=" not in path}
+    assert "Start the dry run" not in shown["/page/runs"]
+    assert "Replay" not in shown["/page/dead-letters"]
+    assert "Discard" not in shown["/page/dead-letters"]
+    assert "Sync PLAYER, progress to license" in shown["/page/users/5"]
+
+
+async def test_signing_out_forgets_the_session(visitor: httpx.AsyncClient, settings: Settings) -> None:
+    """The next page asks for a token again."""
+    mark = await signed_in(visitor, settings, "admin")
+    assert (await visitor.post("/page/sign-out", data=mark)).headers["location"] == "/page/sign-in"
+    assert (await visitor.get("/")).status_code == 303
+
+
+async def test_every_answer_binds_the_browser(visitor: httpx.AsyncClient, settings: Settings) -> None:
+    """No inline script or style, no eval, no frame, nothing from elsewhere, nothing kept."""
+    await signed_in(visitor, settings, "admin")
+    for path in (*READ, "/page/sign-in", "/page/nothing", "/page/users/99999999", "/page/runs?before=x"):
+        answer = await visitor.get(path)
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "script-src 'self';" in policy
+        assert "style-src 'self';" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert answer.headers["cache-control"] == "no-store"
+        assert not re.search(r"<script(?! src=\"/page/assets/)|<style|\sstyle=|\son\w+=|javascript:", answer.text)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/page/nothing", 404),
+        ("/page/users/99999999999999999999", 404),
+        ("/page/users/0", 404),
+        (f"/page/runs/{RUN}", 404),
+        ("/page/runs?before=x", 422),
+        (f"/page/runs/{RUN}?after=x", 404),
+        ("/page/dead-letters/1", 404),
+        ("/page/dead-letters/99999999999999999999999", 404),
+        ("/page/dead-letters?before=99999999999999999999999", 422),
+        ("/page/dead-letters?reason=none", 422),
+        ("/page/dead-letters?user_id=x", 422),
+        ("/page/dead-letters/replay", 422),
+        ("/page/dead-letters/burn?id=1", 404),
+        ("/page/users/5/sync?direction=up", 422),
+        ("/page/users/5/sync?specialization=GOALKEEPER", 404),
+        ("/page/users?q=%00", 422),
+    ],
+)
+async def test_nonsense_is_answered_in_a_sentence(
+    visitor: httpx.AsyncClient, settings: Settings, path: str, status: int
+) -> None:
+    """Never a defect, never a stack trace."""
+    await signed_in(visitor, settings, "admin")
+    answer = await visitor.get(path)
+    assert (answer.status_code, "Traceback" in answer.text) == (status, False)
+    assert "<h1" in answer.text
+
+
+async def test_a_form_that_is_too_large_is_refused(visitor: httpx.AsyncClient, settings: Settings) -> None:
+    """Before it fills the memory."""
+    mark = await signed_in(visitor, settings, "admin")
+    answer = await visitor.post("/page/runs", data=mark | {"direction": "x" * 1_000_000})
+    assert answer.status_code == 422
+
+
+async def test_two_processes_with_the_same_key_share_sessions(
+    visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
+) -> None:
+    """Behind a load balancer each request may meet another process."""
+    await put_rows(engine, progress={(5, "PLAYER"): 3})
+    mark = await signed_in(visitor, settings, "admin")
+    async with Api(settings).app(Health()) as app, http.served(app, http.bind(settings)) as other:
+        client = httpx.AsyncClient(base_url=other, cookies=visitor.cookies, timeout=20)
+        async with client:
+            fields = mark | {"direction": "highest"}
+            assert (await client.post("/page/users/5/sync", data=fields)).status_code == 200
+
+
+async def test_without_the_extra_the_page_says_what_to_install(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the API goes on."""
+    monkeypatch.setattr("service.page.find_spec", lambda _name: None)
+    async with (
+        Api(settings).app(Health()) as app,
+        http.served(app, http.bind(settings)) as served,
+        httpx.AsyncClient(base_url=served) as client,
+    ):
+        answer = await client.get("/")
+        assert (answer.status_code, "pip install 'levelsync[service,page]'" in answer.text) == (501, True)
+        assert (await client.get("/livez")).status_code == 200
+        assert (await client.get("/openapi.json")).status_code == 200
+
+
+async def test_a_database_that_is_away_is_a_page_that_says_so(settings: Settings) -> None:
+    """503, and it tries again by itself."""
+    away = settings.model_copy(update={"database_url": SecretStr("postgresql://postgres@127.0.0.1:1/postgres")})
+    async with (
+        Api(away).app(Health()) as app,
+        http.served(app, http.bind(away)) as served,
+        httpx.AsyncClient(base_url=served, timeout=20, cookies={SESSION: token(away, "admin")}) as client,
+    ):
+        for path in READ:
+            answer = await client.get(path)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+            assert "The database cannot answer now" in answer.text
+            assert 'hx-trigger="every 5s"' in answer.text
+
+
+async def test_a_defect_is_a_page_without_its_insides(
+    visitor: httpx.AsyncClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log has them."""
+
+    async def broken(*_: Any, **__: Any) -> Any:
+        raise ValueError("the insides")
+
+    monkeypatch.setattr("service.page.overview.read_overview", broken)
+    await signed_in(visitor, settings, "admin")
+    with capture_logs() as log:
+        answer = await visitor.get("/")
+    assert "request failed" in [line["event"] for line in log]
+    assert (answer.status_code, "the insides" in answer.text) == (500, False)
+    assert "A defect of levelsync" in answer.text

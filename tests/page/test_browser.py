@@ -1,0 +1,196 @@
+"""What a browser and its user see: accessibility, both modes, a phone, the keyboard, hostile text, an outage."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Page, expect
+
+from tests.page.desk import Desk
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+RUN = "00000000-0000-4000-8000-000000000001"
+HOSTILE = "<script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
+PAGES = {
+    "overview": "/",
+    "runs": "/page/runs",
+    "run": f"/page/runs/{RUN}",
+    "execute": f"/page/runs/{RUN}/execute",
+    "users": "/page/users?q=student",
+    "no user": "/page/users?q=nobody",
+    "user": "/page/users/5",
+    "sync": "/page/users/5/sync?direction=progress_to_license",
+    "dead letters": "/page/dead-letters?reason=malformed",
+    "dead letter": "/page/dead-letters/1",
+    "discard": "/page/dead-letters/discard?reason=malformed",
+}
+PHONE = {"width": 360, "height": 740}
+_LETTER = """
+    INSERT INTO levelsync.dead_letters
+           (topic, partition, "offset", record_timestamp, key, value, headers, reason, detail)
+    VALUES ('progress.leveled-up', 0, :offset, 1700000000000, '5', :value, '[{"key": "ce_id", "value": "<b>"}]',
+            'malformed', :detail)
+"""
+_RUN = """
+    INSERT INTO levelsync.reconcile_runs
+           (id, status, step, direction, dry_run, force, finished_at, counts, requested_by)
+    VALUES (:id, 'completed', 'done', 'highest', true, false, now(),
+            '{"scanned": 1000, "mismatched": 1, "left_by": [["mismatched", "PLAYER", 1]]}', :by)
+"""
+_ISSUE = """
+    INSERT INTO levelsync.drift_issues (run_id, user_id, specialization, kind, progress_level, license_level, status)
+    VALUES (:id, 5, 'PLAYER', 'mismatched', 4, 2, 'confirmed')
+"""
+
+_ERROR = """<div id="live" hx-get="/" hx-trigger="every 1s" hx-select="#live" hx-target="this" hx-swap="outerHTML">
+The database is away for now.</div>"""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def full(desk: Desk) -> AsyncIterator[Desk]:
+    """Something of everything: drift, a run and its issues, a history, a fence, dead letters; some of it hostile."""
+    await desk.levels({(5, "PLAYER"): 4, (5, "COACH"): 3}, {(5, "PLAYER"): 2, (5, "GOALKEEPER"): 1})
+    await desk.execute("UPDATE users SET name = :name WHERE id = 5", name=HOSTILE)
+    await desk.execute(_RUN, id=RUN, by=HOSTILE)
+    await desk.execute(_ISSUE, id=RUN)
+    await desk.execute(_LETTER, offset=1, value=HOSTILE.encode(), detail=HOSTILE)
+    await desk.execute(_LETTER, offset=2, value=b"x" * 3000, detail="y" * 300)
+    await desk.execute("INSERT INTO levelsync.fences VALUES (5, 'PLAYER', now(), 2, 'sync by 1')")
+    await desk.execute(
+        "INSERT INTO license_progressions (user_license_id, from_level, to_level, advancement_reason) "
+        "SELECT id, 1, 2, :why FROM user_licenses WHERE user_id = 5 AND specialization_type = 'PLAYER'",
+        why=HOSTILE,
+    )
+    yield desk
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["light", "dark"])
+async def window(request: pytest.FixtureRequest, full: Desk) -> Page:
+    """An admin's window, light and dark."""
+    return await full.signed_in(color_scheme=request.param)
+
+
+@pytest.mark.parametrize("name", PAGES)
+async def test_no_page_has_a_barrier(window: Page, name: str) -> None:
+    """By axe: landmarks, headings, labels, names, contrast (WCAG 2.2 AA and best practice), in light and dark."""
+    await window.goto(PAGES[name])
+    found = await Axe().run(window)
+    assert found.response["passes"]  # it has looked
+    assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in found.response["violations"]] == []
+
+
+async def test_signing_in_has_no_barrier(desk: Desk) -> None:
+    """The first page of all."""
+    for scheme in ("light", "dark"):
+        page = await desk.visitor(color_scheme=scheme)
+        await page.goto("/")
+        found = await Axe().run(page)
+        assert [one["id"] for one in found.response["violations"]] == []
+
+
+async def test_light_and_dark_follow_the_browser(full: Desk) -> None:
+    """Without a script: the page's own background says it."""
+    shades = {}
+    for scheme in ("light", "dark"):
+        page = await full.signed_in(color_scheme=scheme)
+        shades[scheme] = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert shades == {"light": "rgb(249, 250, 251)", "dark": "rgb(17, 24, 39)"}
+
+
+async def test_no_page_is_wider_than_a_phone(full: Desk) -> None:
+    """At 360 pixels only tables scroll sideways, each in its own box."""
+    page = await full.signed_in(viewport=PHONE)
+    widths = {}
+    for name, path in PAGES.items():
+        await page.goto(path)
+        widths[name] = await page.evaluate("document.documentElement.scrollWidth")
+    assert widths == dict.fromkeys(widths, 360)
+
+
+async def test_hostile_text_is_shown_as_text(full: Desk) -> None:
+    """A user's name, a letter's bytes, a reason, whoever asked: none of it is markup."""
+    page = await full.signed_in()
+    for name in ("user", "run", "runs", "dead letter", "dead letters"):
+        await page.goto(PAGES[name])
+        await expect(page.get_by_role("main")).to_contain_text("<script>")
+        assert "taken" not in await page.title()
+        assert await page.locator("main script, main img").count() == 0
+
+
+async def test_everything_is_reached_by_the_keyboard(full: Desk) -> None:
+    """From the address bar to a synced pair, without a mouse; what has the focus is seen."""
+    await full.execute(
+        "UPDATE user_licenses SET current_level = 2 WHERE user_id = 5 AND specialization_type = 'PLAYER'"
+    )
+    page = await full.visitor()
+    await page.goto("/")
+    await _tab_to(page, "Token")
+    await page.keyboard.insert_text(full.token("instructor"))
+    await _tab_to(page, "Sign in")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", level=1)).to_be_visible()
+    await _tab_to(page, "Users")
+    await page.keyboard.press("Enter")
+    await _tab_to(page, "Id or e-mail address")
+    await page.keyboard.type("5")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("User 5")
+    await _tab_to(page, "Sync PLAYER, highest")
+    await page.keyboard.press("Enter")
+    await _tab_to(page, "Write 1 level")
+    outline = "getComputedStyle(document.activeElement).outlineStyle"
+    assert await page.evaluate(outline) == "solid"
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Done")
+
+
+async def test_the_first_tab_skips_to_the_content(full: Desk) -> None:
+    """Nobody has to pass the navigation on every page."""
+    page = await full.signed_in()
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(page).to_have_url(re.compile("#main$"))
+
+
+async def test_the_overview_refreshes_itself_and_keeps_the_focus(full: Desk) -> None:
+    """What comes new is shown, and whoever reads by keyboard stays where they are."""
+    page = await full.signed_in()
+    link = page.locator("#letters-malformed")
+    await link.focus()
+    before = await page.locator("#verdict + p time").get_attribute("datetime")
+    await expect(page.locator("#verdict + p time")).not_to_have_attribute("datetime", str(before))
+    await expect(link).to_be_focused()
+
+
+async def test_what_refreshes_itself_says_when_it_cannot(full: Desk) -> None:
+    """A database that goes away replaces the overview by a sentence, never leaves old numbers; it ends by itself."""
+    page = await full.signed_in()
+    away = {"status": 503, "content_type": "text/html", "body": _ERROR}
+    await page.route(f"{full.url}/", lambda route: route.fulfill(**away))
+    await expect(page.locator("#live")).to_contain_text("away for now")
+    await page.unroute(f"{full.url}/")
+    await expect(page.locator("#verdict")).to_be_visible(timeout=15_000)
+    full.complaints[:] = [said for said in full.complaints if "503" not in said]
+
+
+async def _tab_to(page: Page, name: str) -> None:
+    """Press Tab until the focus is on what has this name.
+
+    Raises:
+        AssertionError: it is not reached.
+    """
+    wanted = (
+        page.get_by_role("link", name=name, exact=True)
+        .or_(page.get_by_role("button", name=name, exact=True))
+        .or_(page.get_by_role("textbox", name=name, exact=True))
+    )
+    for _ in range(60):
+        await page.keyboard.press("Tab")
+        if await wanted.evaluate("element => element === document.activeElement"):
+            return
+    raise AssertionError(f"{name} is not reached by the keyboard")

@@ -1,0 +1,215 @@
+"""The whole story by clicks, in a real browser, on a real service with all its roles."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from playwright.async_api import Page, expect
+
+from events import PROGRESS_LEVELED_UP_TOPIC, ProgressLeveledUp
+from tests.infrastructure.publishing import Record
+from tests.page.desk import Desk
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+Publish = Callable[..., Awaitable[list[int]]]
+LEVELS = "SELECT user_id, specialization_type, current_level FROM user_licenses ORDER BY 1, 2"
+AUDIT = "SELECT action, outcome FROM levelsync.admin_actions WHERE action <> 'read' ORDER BY id DESC LIMIT 1"
+
+
+async def press(page: Page, name: str | re.Pattern[str]) -> None:
+    """Follow the link, or press the button, of this name."""
+    await page.get_by_role("link", name=name).or_(page.get_by_role("button", name=name)).first.click()
+
+
+async def dry_run(page: Page) -> None:
+    """Ask for a dry run of everything, and wait until it has ended."""
+    await page.get_by_role("navigation").get_by_role("link", name="Runs").click()
+    await press(page, "Start the dry run")
+    await expect(page.locator("#result")).to_be_visible()
+
+
+async def test_drift_is_found_read_healed_and_gone(desk: Desk) -> None:
+    """A dry run finds it, its issues say where, executing it heals it, and another dry run finds nothing."""
+    await desk.levels({(5, "PLAYER"): 4, (6, "COACH"): 3, (7, "PLAYER"): 2}, {(5, "PLAYER"): 2, (7, "PLAYER"): 2})
+    page = await desk.signed_in()
+    await dry_run(page)
+    await expect(page.locator("#result")).to_contain_text("would change 2 pairs")
+    issues = page.get_by_role("region", name="Issues").get_by_role("row")
+    await expect(issues).to_have_text(
+        [
+            re.compile("User"),
+            re.compile(r"5.*PLAYER.*mismatched.*4.*2.*confirmed", re.DOTALL),
+            re.compile(r"6.*COACH.*missing license.*3.*-.*confirmed", re.DOTALL),
+        ]
+    )
+    await press(page, "Execute for real…")
+    await expect(page.get_by_role("main")).to_contain_text("It will change 2 pairs")
+    assert await desk.rows(LEVELS) == [(5, "PLAYER", 2), (7, "PLAYER", 2)]  # asking has changed nothing
+    await press(page, "Change 2 pairs")
+    await expect(page.locator("#result")).to_contain_text("It healed 2 pairs.")
+    assert await desk.rows(LEVELS) == [(5, "PLAYER", 4), (6, "COACH", 3), (7, "PLAYER", 2)]
+    await dry_run(page)
+    await expect(page.locator("#result")).to_have_text("Nothing differs that a run would change.")
+    await page.get_by_role("link", name="Overview").click()
+    await expect(page.locator("#answer-drift")).to_contain_text("No.")
+
+
+async def test_the_overview_tells_of_drift_by_kind_and_specialization(desk: Desk) -> None:
+    """As the last complete scan has counted it, with the way to its issues."""
+    await desk.levels({(5, "PLAYER"): 4, (6, "PLAYER"): 4, (6, "COACH"): 3}, {(5, "PLAYER"): 2, (6, "PLAYER"): 1})
+    page = await desk.signed_in()
+    await dry_run(page)
+    await page.get_by_role("link", name="Overview").click()
+    await expect(page.get_by_role("heading", level=1)).to_contain_text("It works")
+    await expect(page.locator("#answer-drift")).to_contain_text("3 pairs disagree")
+    await expect(page.locator("#drift-table").get_by_role("row")).to_have_text(
+        [
+            re.compile(r"Kind\s*COACH\s*PLAYER"),
+            re.compile(r"mismatched\s*0\s*2"),
+            re.compile(r"missing license\s*1\s*0"),
+        ]
+    )
+    await press(page, "Its issues")
+    await expect(page.locator("#count-mismatched")).to_have_text("2")
+
+
+async def test_a_dead_letter_is_opened_replayed_and_closed(desk: Desk, publish: Publish) -> None:
+    """Its user has appeared since: the letter says so, and the replay applies."""
+    await desk.levels({}, {})
+    await publish([Record(*ProgressLeveledUp(user_id=901, specialization="PLAYER", to_level=3).to_kafka())])
+    page = await desk.signed_in()
+    await expect(page.locator("#answer-stuck")).to_contain_text("1 dead letter is open")  # by itself
+    await press(page, "1 dead letter is open")
+    await page.get_by_role("region", name="Newest first").get_by_role("rowheader").get_by_role("link").click()
+    await expect(page.get_by_role("group", name="Value")).to_contain_text('"user_id": 901')
+    await expect(page.locator("#now")).to_contain_text("no")
+    await desk.execute("INSERT INTO users (id, name, email) VALUES (901, 'Late', 'late@example.org')")
+    await page.reload()
+    await expect(page.locator("#now")).to_contain_text("yes its user exists now")
+    await press(page, "Replay…")
+    await expect(page.get_by_role("main")).to_contain_text("This sends 1 record again to its topic")
+    await press(page, "Replay 1 letter")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("1 record sent again")
+    await desk.until("SELECT 1 FROM user_licenses WHERE user_id = 901 AND current_level = 3")
+    await press(page, "To the letter")
+    await expect(page.get_by_role("heading", level=1)).to_contain_text("replayed")
+
+
+async def test_all_letters_of_a_reason_are_discarded_and_no_other(desk: Desk, publish: Publish) -> None:
+    """It says how many before, and closes those."""
+    await desk.levels({}, {})
+    broken = [Record(PROGRESS_LEVELED_UP_TOPIC, b"5", b"{broken", ()) for _ in range(3)]
+    unknown = Record(*ProgressLeveledUp(user_id=77_777, specialization="PLAYER", to_level=2).to_kafka())
+    await publish([*broken, unknown])
+    await desk.until("SELECT 1 FROM levelsync.dead_letters HAVING count(*) = 4")
+    page = await desk.signed_in()
+    await page.get_by_role("link", name="Dead letters", exact=True).click()
+    await press(page, re.compile("Discard all: malformed"))
+    await expect(page.get_by_role("main")).to_contain_text("This closes 3 letters without applying them")
+    await press(page, "Discard 3 letters")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("3 letters discarded")
+    open_ones = "SELECT reason FROM levelsync.dead_letters WHERE resolved_at IS NULL"
+    assert await desk.rows(open_ones) == [("unknown_user",)]
+    assert await desk.rows(AUDIT) == [("discard_letters", "done")]
+
+
+async def test_a_user_is_found_and_synced(desk: Desk) -> None:
+    """By address; the confirmation shows the levels before and after, and that is what is written."""
+    await desk.levels({(5, "PLAYER"): 2, (5, "COACH"): 1}, {(5, "PLAYER"): 4, (5, "COACH"): 1})
+    page = await desk.signed_in("instructor")
+    await page.get_by_role("link", name="Users").click()
+    await page.get_by_label("Id or e-mail address").fill("student5@example.org")
+    await press(page, "Find")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("User 5")
+    await expect(page.locator("#card-PLAYER")).to_contain_text("mismatched")
+    await expect(page.locator("#card-COACH")).to_contain_text("in agreement")
+    await press(page, "Sync PLAYER, progress to license")
+    await expect(page.get_by_role("main")).to_contain_text("it is lowered, and a fence keeps older events")
+    await expect(page.get_by_role("row", name="PLAYER")).to_contain_text("4 → 2")
+    await press(page, "Write 1 level")
+    await expect(page.get_by_role("row", name="PLAYER")).to_contain_text("license level changed from 4 to 2")
+    assert await desk.rows(LEVELS) == [(5, "COACH", 1), (5, "PLAYER", 2)]
+    await press(page, "To user 5")
+    await expect(page.get_by_role("region", name="Fences")).to_contain_text("sync progress_to_license by 1")
+    await expect(page.get_by_role("region", name="History of the licenses")).to_contain_text("4 → 2")
+
+
+async def test_all_pairs_of_a_user_are_synced_at_once(desk: Desk) -> None:
+    """In one direction, a line each."""
+    await desk.levels({(5, "PLAYER"): 2}, {(5, "PLAYER"): 4, (5, "COACH"): 3})
+    page = await desk.signed_in()
+    await page.goto("/page/users?q=5")
+    await page.get_by_label("Direction").select_option("highest")
+    await press(page, "Show what it would write…")
+    await press(page, "Write 2 levels")
+    await expect(page.get_by_role("row", name="PLAYER")).to_contain_text("2 → 4")
+    await expect(page.get_by_role("row", name="COACH")).to_contain_text("- → 3")
+
+
+async def test_a_run_that_goes_on_shows_how_far_it_is_and_is_cancelled(desk: Desk) -> None:
+    """It moves by itself on the page, the focus stays where it was, and ends at the press of a button."""
+    await desk.levels({}, {})
+    run_id = uuid4()
+    await desk.execute(
+        "INSERT INTO levelsync.reconcile_runs (id, status, step, direction, dry_run, force) "
+        "VALUES (:id, 'running', 'scan', 'highest', false, false)",
+        id=run_id,
+    )
+    await desk.execute(
+        "INSERT INTO levelsync.reconcile_ranges (run_id, chunk, after_user, upto_user) "
+        "SELECT :id, n, n, n + 1 FROM generate_series(0, 3) AS n",
+        id=run_id,
+    )
+    page = await desk.signed_in()
+    await press(page, "Run, highest")
+    await expect(page.locator("#pace")).to_contain_text("0 of 12 steps over ranges are done")
+    await page.locator("#cancel").focus()
+    done = json.dumps({"scanned": 1234, "healed": 5})
+    await desk.execute(
+        "UPDATE levelsync.reconcile_ranges SET done_phase = 3, counts = CAST(:c AS jsonb) WHERE chunk = 0", c=done
+    )
+    await expect(page.locator("#pace")).to_contain_text("3 of 12 steps over ranges are done")
+    await expect(page.locator("#pace")).to_contain_text("left")
+    await expect(page.locator("#count-scanned")).to_have_text("1,234")
+    await expect(page.locator("#cancel")).to_be_focused()
+    await press(page, "Cancel…")
+    await expect(page.get_by_role("main")).to_contain_text("It has healed 5 pairs so far, which stay healed.")
+    await press(page, "Cancel the run")
+    await expect(page.get_by_role("heading", level=1)).to_contain_text("cancelled")
+    assert await desk.rows("SELECT status FROM levelsync.reconcile_runs WHERE id = :id", id=run_id) == [("cancelled",)]
+
+
+async def test_the_breaker_is_told_of_before_anybody_can_force_it(desk: Desk) -> None:
+    """One table is empty: the dry run says it would be stopped, and executing asks to be sure."""
+    await desk.levels({(5, "PLAYER"): 2}, {})
+    page = await desk.signed_in()
+    await dry_run(page)
+    await expect(page.locator("#result")).to_contain_text("the breaker would stop it")
+    await press(page, "Execute for real…")
+    await press(page, "Change 1 pair")
+    await expect(page.locator("#result")).to_contain_text("The breaker stopped it")
+    await page.go_back()
+    await page.get_by_label("Change them all the same").check()
+    await press(page, "Change 1 pair")
+    await expect(page.locator("#result")).to_contain_text("It healed 1 pair.")
+
+
+async def test_the_button_pressed_twice_runs_once(desk: Desk) -> None:
+    """Whoever goes back and presses again sees the run that there is."""
+    await desk.levels({(5, "PLAYER"): 4, (6, "PLAYER"): 1}, {(5, "PLAYER"): 2, (6, "PLAYER"): 1})
+    page = await desk.signed_in()
+    await dry_run(page)
+    await press(page, "Execute for real…")
+    await press(page, "Change 1 pair")
+    await expect(page.locator("#result")).to_be_visible()
+    first: Any = page.url
+    await page.go_back()
+    await press(page, "Change 1 pair")
+    await expect(page.locator("#result")).to_be_visible()
+    assert page.url == first
+    assert await desk.rows("SELECT count(*) FROM levelsync.reconcile_runs WHERE NOT dry_run") == [(1,)]

@@ -1,0 +1,115 @@
+"""What an overview says of what it has seen: pure, so every case is tried."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from service.admin.measured import Events, Partition, Waits
+from service.admin.overview import Outbox, Overview, Scan
+from service.admin.verdict import judge
+from service.dead_letters import ReasonCount
+
+NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
+EVERY = timedelta(hours=6)
+WELL: dict[str, Any] = {
+    "now": NOW,
+    "problems": {},
+    "partitions": [Partition("progress.leveled-up", 0, 0, NOW - timedelta(days=3), None)],
+    "outbox": Outbox(0, None),
+    "scan": Scan("run", NOW - timedelta(hours=11), []),
+    "last_end": {"run_id": "run", "status": "completed", "detail": ""},
+    "running": [],
+    "letters": [],
+    "events": Events({}, {}),
+    "lost": 0,
+}
+
+
+def ago(**length: float) -> datetime:
+    return NOW - timedelta(**length)
+
+
+def waiting(records: int, moved: datetime | None, since: datetime | None) -> dict[str, Any]:
+    return {"partitions": [Partition("progress.leveled-up", 2, records, moved, since)]}
+
+
+@pytest.mark.parametrize(
+    ("seen", "reasons"),
+    [
+        ({}, []),
+        ({"problems": {"kafka": ["no answer"]}}, [("working", "BAD", "kafka: no answer")]),
+        (
+            {"lost": 2},
+            [("working", "BAD", "2 records were removed by Kafka's retention before this process had read them")],
+        ),
+        (
+            {"scan": Scan("run", ago(hours=1), [("mismatched", "PLAYER", 2), ("missing_license", "COACH", 1)])},
+            [("drift", "LOOK", "3 pairs disagree, by the last complete scan")],
+        ),
+        ({"scan": None}, [("drift", "LOOK", "No complete scan has ended yet: whether there is drift is not known")]),
+        (
+            {"scan": Scan("run", ago(hours=13), [])},
+            [("drift", "BAD", "The last complete scan ended 13 hours ago; one is due every 6 hours")],
+        ),
+        (
+            {"last_end": {"run_id": "run", "status": "stopped_by_breaker", "detail": ""}},
+            [("drift", "BAD", "The last run over everything was stopped by the breaker")],
+        ),
+        (waiting(5, ago(seconds=30), ago(seconds=30)), []),
+        (
+            waiting(5, ago(hours=3), ago(seconds=5)),
+            [("stuck", "LOOK", "progress.leveled-up-2: 5 records wait; in 15 seconds it is clear whether it moves")],
+        ),
+        (
+            waiting(1, ago(hours=3), ago(seconds=15)),
+            [("stuck", "BAD", "progress.leveled-up-2: 1 record waits, none was applied for 3 hours")],
+        ),
+        (
+            waiting(7, None, ago(minutes=1)),
+            [("stuck", "BAD", "progress.leveled-up-2: 7 records wait, none has been applied yet")],
+        ),
+        ({"partitions": None}, []),
+        ({"outbox": Outbox(3, ago(seconds=59))}, []),
+        (
+            {"outbox": Outbox(1, ago(minutes=2))},
+            [("stuck", "BAD", "1 event waits in the outbox, the oldest for 2 minutes")],
+        ),
+        (
+            {"outbox": Outbox(100_000, ago(days=2))},
+            [("stuck", "BAD", "at least 100,000 events wait in the outbox, the oldest for 2 days")],
+        ),
+        ({"letters": [ReasonCount("malformed", 1, NOW, NOW)]}, [("stuck", "LOOK", "1 dead letter is open")]),
+    ],
+)
+def test_each_thing_that_is_wrong_is_named_once(seen: dict[str, Any], reasons: list[tuple[str, str, str]]) -> None:
+    """With its question, how bad it is, and the numbers."""
+    verdict = judge(Overview(**(WELL | seen)), EVERY)
+    assert [(reason.question, reason.level.name, reason.text) for reason in verdict.reasons] == reasons
+
+
+def test_without_a_schedule_no_scan_is_due() -> None:
+    """Whoever asks for runs themselves is not nagged."""
+    seen = Overview(**(WELL | {"scan": Scan("run", ago(days=90), [])}))
+    assert judge(seen, timedelta(0)).reasons == []
+
+
+def test_the_worst_comes_first() -> None:
+    """And gives the whole its level."""
+    seen = {"letters": [ReasonCount("malformed", 2, NOW, NOW)], "problems": {"kafka": ["no answer"]}}
+    verdict = judge(Overview(**(WELL | seen)), EVERY)
+    assert [reason.level.name for reason in verdict.reasons] == ["BAD", "LOOK"]
+    assert (verdict.level.name, verdict.level_of("drift").name) == ("BAD", "GOOD")
+
+
+def test_waiting_begins_anew_with_every_move() -> None:
+    """Records that are applied one after the other are not stuck, however long the queue."""
+    waits, first, moved = Waits(), ("progress.leveled-up", 0), ago(hours=1)
+    assert waits.see({first: 5}, {first: moved}, NOW)[0].waits_since == NOW
+    later = NOW + timedelta(seconds=20)
+    assert waits.see({first: 6}, {first: moved}, later)[0].waits_since == NOW
+    assert waits.see({first: 6}, {first: later}, later)[0].waits_since == later
+    assert waits.see({first: 0}, {first: later}, later)[0].waits_since is None
+    assert waits.see({first: 1}, {first: later}, later)[0].waits_since == later
