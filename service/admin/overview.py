@@ -16,7 +16,7 @@ from service.admin.database import asked
 from service.admin.identity import Identity
 from service.admin.measured import Events, Partition, Waits
 from service.dead_letters import ReasonCount, count_by_reason
-from service.reconcile.read import report_of
+from service.reconcile.read import reports_of
 from service.reconcile.values import run_of
 
 MOST_PENDING = 100_000
@@ -126,4 +126,4 @@ async def _last_end(conn: AsyncConnection) -> dict[str, Any] | None:
 
 async def _running(conn: AsyncConnection) -> list[dict[str, Any]]:
     rows = (await conn.execute(_RUNNING, {"limit": _SHOWN_RUNS})).all()
-    return [await report_of(conn, run_of(row)) for row in rows]
+    return await reports_of(conn, [run_of(row) for row in rows])

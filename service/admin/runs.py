@@ -15,7 +15,7 @@ from service.admin.errors import NoSuch
 from service.admin.identity import Identity
 from service.admin.run_requests import on_its_way, take
 from service.reconcile.finish import cancel_run as finish_cancelled
-from service.reconcile.read import read_issues, read_run, report_of
+from service.reconcile.read import read_issues, read_run, report_of, reports_of
 from service.reconcile.values import run_of
 from service.sync import BulkSyncResult
 from service.sync.everything import result_of
@@ -69,7 +69,7 @@ async def read_reports(
     with asked():
         async with engine.connect() as conn:
             rows = (await conn.execute(_NEWEST, {"at": before[0], "id": before[1], "limit": limit})).all()
-            return [await report_of(conn, run_of(row)) for row in rows]
+            return await reports_of(conn, [run_of(row) for row in rows])
 
 
 async def read_run_issues(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -24,10 +25,32 @@ async def read_runs(conn: AsyncConnection, limit: int = 20) -> list[Run]:
 
 async def report_of(conn: AsyncConnection, run: Run) -> dict[str, Any]:
     """A run in the fixed shape; while it goes on, with the counts so far."""
-    progress = (await conn.execute(sql.PROGRESS, {"id": run.id, "most": CONFIRMED if run.dry_run else HEALED})).one()
-    counts = run.counts
-    if run.finished_at is None:
-        counts = add_up((await conn.execute(sql.RANGE_COUNTS, {"id": run.id})).scalars())
+    (report,) = await reports_of(conn, [run])
+    return report
+
+
+async def reports_of(conn: AsyncConnection, runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The same for any number of runs, in two queries."""
+    progress = await _progress(conn, runs)
+    so_far = await _counts_so_far(conn, [run.id for run in runs if run.finished_at is None])
+    return [_report(run, progress.get(run.id, (0, 0)), so_far.get(run.id, run.counts)) for run in runs]
+
+
+async def _progress(conn: AsyncConnection, runs: Sequence[Run]) -> dict[UUID, tuple[int, int]]:
+    """Passes over ranges that are done, and all of them, by run."""
+    values = {"ids": [run.id for run in runs], "most": [CONFIRMED if run.dry_run else HEALED for run in runs]}
+    return {row.run_id: (row.done, row.total) for row in await conn.execute(sql.PROGRESS, values)}
+
+
+async def _counts_so_far(conn: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, dict[str, int]]:
+    ranges: dict[UUID, list[Mapping[str, int]]] = {run_id: [] for run_id in ids}
+    if ids:
+        for row in await conn.execute(sql.COUNTS_OF_RUNS, {"ids": ids}):
+            ranges[row.run_id].append(row.counts)
+    return {run_id: add_up(counts) for run_id, counts in ranges.items()}
+
+
+def _report(run: Run, progress: tuple[int, int], counts: Mapping[str, int]) -> dict[str, Any]:
     return {
         "run_id": str(run.id),
         "status": run.status,
@@ -38,7 +61,7 @@ async def report_of(conn: AsyncConnection, run: Run) -> dict[str, Any]:
         "requested_by": run.requested_by,
         "requested_at": run.requested_at.isoformat(),
         "finished_at": run.finished_at.isoformat() if run.finished_at else None,
-        "progress": {"ranges_done": progress.done, "ranges_total": progress.total},
+        "progress": {"ranges_done": progress[0], "ranges_total": progress[1]},
         "counts": {name: counts.get(name, 0) for name in COUNTS},
         "would_stop": run.would_stop,
     }

@@ -143,10 +143,16 @@ ALL_SUSPECTS = text("""
 """)
 
 PROGRESS = text("""
-    SELECT coalesce(sum(least(done_phase, :most)), 0) AS done, count(*) * :most AS total
-      FROM levelsync.reconcile_ranges WHERE run_id = :id
+    SELECT g.run_id, sum(least(g.done_phase, m.most)) AS done, sum(m.most) AS total
+      FROM levelsync.reconcile_ranges g
+      JOIN unnest(CAST(:ids AS uuid[]), CAST(:most AS int[])) AS m (run_id, most) ON m.run_id = g.run_id
+     GROUP BY g.run_id
 """)
 """Passes done over ranges: each is scanned, confirmed and, unless in a dry run, healed; or done with earlier."""
+
+COUNTS_OF_RUNS = text("""
+    SELECT run_id, counts FROM levelsync.reconcile_ranges WHERE run_id = ANY(CAST(:ids AS uuid[]))
+""")
 
 READ_RUNS = text("SELECT * FROM levelsync.reconcile_runs ORDER BY requested_at DESC, id LIMIT :limit")
 
