@@ -89,9 +89,8 @@ def _samples(page: str) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
-            if not sample.name.endswith("_created"):
-                name = _OF_HISTOGRAMS.sub("", sample.name)
-                found.setdefault(name, set()).update(label for label in sample.labels if label != "le")
+            name = _OF_HISTOGRAMS.sub("", sample.name)
+            found.setdefault(name, set()).update(label for label in sample.labels if label != "le")
     return found
 
 
