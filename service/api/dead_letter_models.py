@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from service.api.models import Body
 
@@ -22,8 +23,19 @@ ReasonName = Literal[
 ]
 TopicName = Literal["progress.leveled-up", "license.advanced", "sync.reconcile-requested", "sync.reconcile-chunks"]
 """The topics that levelsync reads."""
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _only_rfc3339(value: Any) -> Any:
+    """A number is a time to pydantic, and so is much other text."""
+    if not isinstance(value, str) or not _RFC3339.fullmatch(value):
+        raise ValueError("a time is written as 2026-11-23T09:00:00Z")
+    return value
+
+
 Moment = Annotated[
     AwareDatetime,
+    BeforeValidator(_only_rfc3339),
     Field(
         strict=False,
         ge=datetime(2000, 1, 1, tzinfo=UTC),

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Path, Query
+from pydantic import Field
 
 from service.admin import letters
 from service.admin.errors import Refused
@@ -21,7 +22,6 @@ from service.api.dead_letter_models import (
     Moment,
     ReasonName,
     TopicName,
-    UserId,
 )
 from service.api.models import WholeNumber
 from service.api.pages import Page, decode, not_a_cursor
@@ -32,6 +32,7 @@ from service.dead_letters.select import State
 from service.dead_letters.verdict import Verdict
 
 router = make_router("dead letters")
+_UserId = Annotated[WholeNumber, Field(ge=0, le=INT8_MAX)]
 
 
 def _selection(  # noqa: PLR0913, PLR0917 - each is a parameter of the query
@@ -39,7 +40,7 @@ def _selection(  # noqa: PLR0913, PLR0917 - each is a parameter of the query
     topic: Annotated[TopicName | None, Query()] = None,
     since: Annotated[Moment | None, Query(description="First seen at this time or later.")] = None,
     until: Annotated[Moment | None, Query(description="First seen before this time.")] = None,
-    user_id: Annotated[UserId | None, Query(description="In the record's key, or in its JSON.")] = None,
+    user_id: Annotated[_UserId | None, Query(description="In the record's key, or in its JSON.")] = None,
     state: Annotated[
         State, Query(description="`replaying` are those of the open ones that are on their way.")
     ] = "open",

@@ -101,6 +101,7 @@ async def test_nothing_is_written_unless_dry_run_is_false_in_so_many_words(
         {"filter": {"reason": "bored"}},
         {"filter": {"topic": "a\0b"}},
         {"filter": {"since": "yesterday"}},
+        {"filter": {"since": 1_700_000_000}},
         {"filter": {"since": "0001-01-01T00:00:00+14:00"}},
         {"filter": {"since": "2026-01-01T00:00:00"}},
         {"filter": {"user_id": "1"}},
@@ -123,7 +124,18 @@ async def test_a_body_that_is_not_exact_is_refused(admin: httpx.AsyncClient, sce
 
 @pytest.mark.parametrize(
     "query",
-    ["user_id=x", "user_id=-1", "state=lost", "reason=x", "topic=x", "cursor=x", "cursor=WyJ4Il0", "since=2026-01-01"],
+    [
+        "user_id=x",
+        "user_id=-1",
+        "user_id=1_0",
+        "state=lost",
+        "reason=x",
+        "topic=x",
+        "cursor=x",
+        "cursor=WyJ4Il0",
+        "since=2026-01-01",
+        "since=1700000000",
+    ],
 )
 async def test_a_query_that_is_not_exact_is_refused(admin: httpx.AsyncClient, query: str) -> None:
     """It is not taken for no condition."""
