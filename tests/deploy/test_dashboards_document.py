@@ -34,6 +34,21 @@ async def test_a_reader_can_run_every_example_and_write_nothing(database_url: st
         await live.execute(database_url, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
 
 
+async def test_pairs_are_compared_with_the_rights_of_whoever_asks(database_url: str) -> None:
+    """The view lends nobody the application's tables: without a right on them there is no answer."""
+    name = f"reader_{uuid.uuid4().hex}"
+    grants = [one for one in ROLE.replace("levelsync_reader", name).strip().split(";\n") if "public." not in one]
+    await live.execute(database_url, *grants)
+    try:
+        async with live.connected(database_url) as conn:
+            await conn.execute(f"SET SESSION AUTHORIZATION {name}")
+            assert await conn.fetch("SELECT * FROM levelsync.drift") == []
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await conn.fetch("SELECT * FROM levelsync.pairs")
+    finally:
+        await live.execute(database_url, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+
+
 @pytest.mark.parametrize("view", VIEWS)
 async def test_every_column_of_a_view_is_explained(database_url: str, view: str) -> None:
     """And no other: a column that is gone is a query that breaks."""
