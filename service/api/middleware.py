@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 import uuid
@@ -53,6 +54,8 @@ class Requests:
                 await within(limit, _run(self._app, scope, receive, exchange.send), late)
             else:
                 await self._app(scope, receive, exchange.send)
+        except asyncio.CancelledError:  # the server's stop: it waits no longer for what is under way
+            await exchange.answer(503, "This process is stopping; try again.", {"Retry-After": "1"}, receive)
         except Busy as busy:
             await exchange.answer(503, str(busy), {"Retry-After": str(busy.retry_after)}, receive)
         except Exception:

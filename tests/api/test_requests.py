@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -15,6 +17,19 @@ from service.admin import drift
 from service.api import middleware
 from tests.api.forging import signed
 
+FAILS = """
+import structlog
+from service.logs import configure_logs
+from service.settings import Settings
+configure_logs(Settings(_env_file=None))
+def fail():
+    password = "ses" + "ame"
+    1 / 0
+try:
+    fail()
+except ZeroDivisionError:
+    structlog.get_logger().exception("failed")
+"""
 JSON = {"Content-Type": "application/json"}
 
 
@@ -138,6 +153,13 @@ async def test_a_defect_is_a_500_that_tells_nothing(admin: httpx.AsyncClient, mo
     assert "secret" not in answer.text
     assert any(line["event"] == "request failed" for line in lines)
     assert (await admin.get("/runs")).status_code == 200
+
+
+def test_a_traceback_on_the_console_shows_no_variable() -> None:
+    """A token or a password may be in one."""
+    run = subprocess.run([sys.executable, "-c", FAILS], capture_output=True, text=True, timeout=60, check=True)  # noqa: S603 - our own code
+    assert "ZeroDivisionError" in run.stderr
+    assert "sesame" not in run.stderr
 
 
 async def test_a_token_in_the_query_is_none(admin: httpx.AsyncClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -65,3 +66,19 @@ async def test_without_kafka_it_answers_all_the_same(
     assert told.count("request") == 4
     assert {"pair synced", "admin action"} <= set(told)
     assert secret not in process.output
+
+
+async def test_a_stop_answers_who_still_waits(settings: Settings, levelsync_process: Make) -> None:
+    """503 and exit 0, without a word of a defect; no run is waited for to its end."""
+    process = levelsync_process(settings, ("serve", "--roles", "api"))
+    await process.start()
+    headers = {"Authorization": f"Bearer {token(settings, 'admin')}"}
+    async with httpx.AsyncClient(base_url=f"{process.url}{PREFIX}", headers=headers, timeout=40) as client:
+        waiting = asyncio.create_task(client.post("/all", json={}, headers={"Idempotency-Key": "stop"}))
+        other = await client.post("/all", json={}, headers={"Idempotency-Key": "stop", "Prefer": "respond-async"})
+        assert other.status_code == 202
+        assert await process.terminate() == 0
+        answer = await waiting
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert "Traceback" not in process.output
+    assert "failed" not in process.output
