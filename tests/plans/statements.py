@@ -38,16 +38,23 @@ def _declared(part: str, module: object) -> Iterator[tuple[str, TextClause]]:
 
 
 def values_for(statement: TextClause) -> dict[str, Any]:
-    """A value for every parameter: by its name, or `_BATCH` of its type where it is an array."""
-    arrays = {name: [_OF_TYPE[kind]] * _BATCH for name, kind in _ARRAY.findall(statement.text)}
-    return {name: _BY_NAME[name] if name in _BY_NAME else arrays[name] for name in statement.compile().params}
+    """A value for every parameter: `_BATCH` of its type where it is an array, else by its name (NULL by any other)."""
+    arrays = {name: _OF_TYPE[kind] for name, kind in _ARRAY.findall(statement.text)}
+    return {name: arrays[name] if name in arrays else _BY_NAME.get(name) for name in statement.compile().params}
 
 
 _ARRAY = re.compile(r"CAST\(:(\w+) AS (\w+)\[\]\)")
-_OF_TYPE = {"int": 1, "bigint": 1, "text": "PLAYER", "timestamptz": _NOW, "bytea": b"{}", "jsonb": "[]"}
+_NUMBERS = list(range(1, ROWS, ROWS // _BATCH))
+_OF_TYPE: dict[str, list[Any]] = {
+    "int": _NUMBERS,
+    "bigint": _NUMBERS,
+    "text": ["PLAYER"] * _BATCH,
+    "timestamptz": [_NOW] * _BATCH,
+    "bytea": [b"{}"] * _BATCH,
+    "jsonb": ["[]"] * _BATCH,
+    "uuid": [uuid.UUID(int=1)] * _BATCH,
+}
 _BY_NAME: dict[str, Any] = {
-    "users": list(range(1, ROWS, ROWS // _BATCH)),
-    "ids": list(range(1, ROWS, ROWS // _BATCH)),
     "id": uuid.UUID(int=1),
     "user": 1,
     "user_id": 1,
@@ -81,5 +88,4 @@ _BY_NAME: dict[str, Any] = {
     "direction": "highest",
     "dry_run": True,
     "force": False,
-    "requested_by": None,
 }

@@ -18,19 +18,21 @@ BIG = {
 """The tables that grow with the users, and what a row of each holds."""
 _SPARSE = 10
 """How full a page is, in percent; less is not possible."""
-_ONE_IN = 20
+ONE_IN = 20
 """Rows of five million for one that is made: half of the pages are then there, which makes a sequential scan seem
 cheaper than it is, never dearer."""
 
 
-async def make_big(engine: AsyncEngine) -> None:
-    """Fill the tables, and tell PostgreSQL that each holds `ROWS` rows."""
+async def make_big(engine: AsyncEngine, one_in: int) -> None:
+    """Fill the tables with every so-manieth row of `ROWS`, sparsely where they are not all there."""
+    full = 100 if one_in == 1 else _SPARSE
     async with engine.begin() as conn:
         await conn.execute(text("SET LOCAL session_replication_role = replica"))
+        await conn.execute(text("SET LOCAL statement_timeout = 0"))
         for table, columns in BIG.items():
             await conn.execute(text(f"TRUNCATE {table} CASCADE"))
-            await conn.execute(text(f"ALTER TABLE {table} SET (fillfactor = {_SPARSE}, autovacuum_enabled = false)"))
-            made = f"generate_series(1, {ROWS}, {_ONE_IN}) g"
+            await conn.execute(text(f"ALTER TABLE {table} SET (fillfactor = {full}, autovacuum_enabled = false)"))
+            made = f"generate_series(1, {ROWS}, {one_in}) g"
             await conn.execute(text(f"INSERT INTO {table} ({columns} FROM {made}"))
             await conn.execute(text(f"ALTER TABLE {table} RESET (fillfactor)"))
 
