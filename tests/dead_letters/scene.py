@@ -23,7 +23,7 @@ from tests.laws.test_apply_laws import Partitions, fresh, one
 NOBODY = 500
 """No user has this id, until a test makes one."""
 ALL = Selection()
-_LATER = itertools.count(int(START.timestamp() * 1000) + 3_600_000, 1000)
+_LATER = itertools.count(int(START.timestamp() * 1000) + 86_400_000, 1000)
 _LETTERS = """
     SELECT id, CASE WHEN resolved_at IS NULL THEN 'open' ELSE 'resolved' END AS state, resolution, attempts, reason
       FROM levelsync.dead_letters ORDER BY id
