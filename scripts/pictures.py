@@ -1,0 +1,149 @@
+"""Makes docs/pictures/*.png: a `levelsync up` with some drift and dead letters, looked at by Chromium.
+
+Run it after a change of the page, from the folder of the checkout: .venv/bin/python scripts/pictures.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from playwright.async_api import Browser, Page, async_playwright
+
+PICTURES = Path(__file__).resolve().parent.parent / "docs" / "pictures"
+LEVELSYNC = str(Path(sys.executable).with_name("levelsync"))
+DESK, PHONE = {"width": 1120, "height": 800}, {"width": 360, "height": 740}
+PATIENCE = 60.0
+"""Seconds for `levelsync up` to be there."""
+DAMAGE = (
+    "UPDATE user_licenses SET current_level = 1 WHERE user_id % 17 = 3 AND current_level > 1",
+    "DELETE FROM user_licenses WHERE user_id IN (24, 48, 72)",
+    "DELETE FROM specialization_progress WHERE student_id IN (31, 62)",
+    "UPDATE specialization_progress SET current_level = 9 WHERE student_id = 90 AND specialization_id = 'PLAYER'",
+)
+EVENTS = (
+    ("42", "PLAYER", "6"),
+    ("43", "COACH", "7"),
+    ("901", "PLAYER", "3"),
+    ("902", "COACH", "2"),
+    ("903", "PLAYER", "5"),
+    ("44", "GOALKEEPER", "2"),
+    ("45", "INTERNSHIP", "5"),
+)
+APPEARED = "INSERT INTO users (id, name, email) VALUES (901, 'Ada', 'ada@example.org')"
+
+
+def main() -> None:
+    """Start, arrange, look, stop."""
+    PICTURES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="levelsync-pictures-") as name, up(Path(name)) as (url, token):
+        for user, specialization, level in EVENTS:
+            run(
+                "publish",
+                "leveled-up",
+                "--user",
+                user,
+                "--specialization",
+                specialization,
+                "--to-level",
+                level,
+                at=name,
+            )
+        asyncio.run(damage(Path(name)))
+        asyncio.run(look(url, token))
+
+
+@contextmanager
+def up(folder: Path) -> Iterator[tuple[str, str]]:
+    """`levelsync up` in a folder of its own; yields the service's URL and an admin's token."""
+    log = folder / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen([LEVELSYNC, "up", "--port", "0"], cwd=folder, stdout=output, stderr=output)  # noqa: S603 - our own command
+    try:
+        yield said(log, r"service +(http\S+)"), said(log, r"(eyJ\S+)")
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+def said(log: Path, pattern: str) -> str:
+    """What the log says, as soon as it does."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if found := re.search(pattern, log.read_text()):
+            return found[1]
+        time.sleep(0.2)
+    raise SystemExit(f"levelsync up did not say {pattern}:\n{log.read_text()}")
+
+
+def run(*arguments: str, at: str) -> None:
+    """A command of levelsync, beside the running service."""
+    subprocess.run([LEVELSYNC, *arguments], cwd=at, check=True, capture_output=True)  # noqa: S603 - our own command
+
+
+async def damage(folder: Path) -> None:
+    """Make drift, and let one dead letter's user appear."""
+    settings = (folder / ".levelsync" / "up.env").read_text()
+    found = re.search(r"DATABASE_URL=(\S+)", settings)
+    connection = await asyncpg.connect(found[1] if found else None)
+    for statement in (*DAMAGE, APPEARED):
+        await connection.execute(statement)
+    await connection.close()
+
+
+async def look(url: str, token: str) -> None:
+    """Every picture."""
+    async with async_playwright() as playwright:
+        path = shutil.which("chromium") or shutil.which("google-chrome")
+        browser = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        page = await signed_in(browser, url, token, color_scheme="light", viewport=DESK)
+        await page.get_by_role("link", name="Runs", exact=True).click()
+        await page.get_by_role("button", name="Start the dry run").click()
+        await page.locator("#result").wait_for(timeout=PATIENCE * 1000)
+        await shoot(page, "run-light")
+        await page.goto(f"{url}/")
+        await shoot(page, "overview-light")
+        await page.goto(f"{url}/page/users/20")
+        await shoot(page, "user-light")
+        dark = await signed_in(browser, url, token, color_scheme="dark", viewport=DESK)
+        await shoot(dark, "overview-dark")
+        await dark.goto(f"{url}/page/dead-letters")
+        await shoot(dark, "dead-letters-dark")
+        await dark.get_by_role("link", name="unknown user", exact=True).click()
+        await dark.get_by_role("row", name="would apply").get_by_role("rowheader").get_by_role("link").click()
+        await shoot(dark, "dead-letter-dark")
+        phone = await signed_in(browser, url, token, color_scheme="light", viewport=PHONE)
+        await shoot(phone, "overview-phone")
+        await browser.close()
+
+
+async def signed_in(browser: Browser, url: str, token: str, **options: Any) -> Page:
+    """A window, signed in, on the overview."""
+    page = await browser.new_page(**options)
+    await page.goto(url)
+    await page.get_by_label("Token").fill(token)
+    await page.get_by_role("button", name="Sign in").click()
+    await page.get_by_role("navigation").wait_for()
+    return page
+
+
+async def shoot(page: Page, name: str) -> None:
+    """What the window shows."""
+    await page.wait_for_load_state("networkidle")
+    path = PICTURES / f"{name}.png"
+    await page.screenshot(path=path)
+    print(f"{path.name}: {path.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
