@@ -6,7 +6,7 @@ import base64
 import dataclasses
 from typing import Any
 
-from service.dead_letters.read import MEANINGS, Letter
+from service.dead_letters.values import MEANINGS, Letter
 
 
 def as_document(letter: Letter) -> dict[str, Any]:

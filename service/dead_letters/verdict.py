@@ -25,8 +25,9 @@ from service.apply.decode import decode, first_timestamp
 from service.apply.outcomes import DeadLetter, LevelEvent
 from service.apply.screen import screen
 from service.database.tables import dead_letters as table
-from service.dead_letters.read import Letter, read_whole
+from service.dead_letters.read import read_whole
 from service.dead_letters.select import Selection, conditions, is_open
+from service.dead_letters.values import Letter
 from service.kafka.headers import Header, header_from_json
 from service.levels import Curriculum, read_curriculum
 
