@@ -14,9 +14,10 @@ from service.admin import run_requests, runs
 from service.admin.run_requests import RunRequest
 from service.api.backend import Caller, allowed
 from service.api.middleware import PREFIX
-from service.api.models import BulkAnswer, BulkSync, DryRunAnswer, RunGoesOn
+from service.api.models import BulkSync
 from service.api.problems import documented
 from service.api.routers import make_router
+from service.api.run_models import BulkAnswer, DryRunAnswer, RunGoesOn
 from service.sync import BulkSyncResult
 
 router = make_router("sync")

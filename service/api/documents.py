@@ -8,8 +8,10 @@ from typing import Any
 from fastapi import FastAPI, HTTPException
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse, Response
+from pydantic import BaseModel
 
 from events.schemas import asyncapi
+from service.api import dead_letter_models, models, run_models
 from service.api.problems import Problem
 
 TITLE = "levelsync: the admin API"
@@ -81,4 +83,17 @@ def describe(app: FastAPI) -> dict[str, Any]:
     schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     parts = schema.pop("$defs", {})
     document.setdefault("components", {}).setdefault("schemas", {}).update(parts | {"Problem": schema})
+    for name, shown in _examples().items():
+        if name in document["components"]["schemas"]:
+            document["components"]["schemas"][name]["examples"] = shown
     return document
+
+
+def _examples() -> dict[str, Any]:
+    """The models' examples as they are: FastAPI leaves out of them what is null."""
+    found = [model for module in (models, run_models, dead_letter_models) for model in vars(module).values()]
+    kinds = [model for model in found if isinstance(model, type) and issubclass(model, BaseModel)]
+    extras = {model.__name__: model.model_config.get("json_schema_extra") for model in kinds}
+    return {
+        name: extra["examples"] for name, extra in extras.items() if isinstance(extra, dict) and "examples" in extra
+    }

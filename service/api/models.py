@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from events import Direction
+from service.api.examples import ISSUE, SYNCED, example
 
 SpecializationName = Annotated[
     str,
@@ -18,7 +17,7 @@ SpecializationName = Annotated[
 DirectionField = Annotated[
     Direction, Field(description="Which row is believed; `highest` never lowers a level.", examples=["highest"])
 ]
-_KIND = Literal[
+KIND = Literal[
     "mismatched",
     "missing_license",
     "missing_progress",
@@ -81,11 +80,13 @@ class Issue(BaseModel):
         "decide_level",
         "remove_by_hand",
     ]
-    issue_type: _KIND
+    issue_type: KIND
 
 
 class SeenIssue(Issue):
     """With `confirmed` where the last complete scan found the very same levels, and no event explained them."""
+
+    model_config = example(ISSUE | {"status": "confirmed"})
 
     status: Literal["suspected", "confirmed"]
 
@@ -93,25 +94,15 @@ class SeenIssue(Issue):
 class HandledIssue(Issue):
     """With what a run made of it."""
 
+    model_config = example(ISSUE | {"status": "healed"})
+
     status: str = Field(examples=["healed"])
-
-
-class RunIssue(BaseModel):
-    """What a run found, and what became of it."""
-
-    user_id: int
-    user_email: str | None
-    specialization: str
-    issue_type: _KIND
-    progress_level: int | None
-    license_level: int | None
-    status: str = Field(examples=["confirmed"])
-    detail: str
-    seen_at: datetime
 
 
 class SyncAnswer(BaseModel):
     """A pair, synced or not: `success` is whether its rows agree now."""
+
+    model_config = example(SYNCED)
 
     success: bool
     message: str
@@ -128,85 +119,14 @@ class SyncAnswer(BaseModel):
 class UserSyncAnswer(BaseModel):
     """A result for each specialization of the database."""
 
+    model_config = example(
+        {"success": True, "user_id": 123, "sync_direction": "highest", "results": {"PLAYER": SYNCED}}
+    )
+
     success: bool
     user_id: int
     sync_direction: Direction
     results: dict[str, SyncAnswer]
-
-
-class Progress(BaseModel):
-    """How far a run is."""
-
-    ranges_done: int
-    ranges_total: int
-
-
-class Counts(BaseModel):
-    """Pairs, by what a run found and did."""
-
-    scanned: int
-    matching: int
-    mismatched: int
-    missing_license: int
-    missing_progress: int
-    needs_decision: int
-    unconfirmed: int
-    healed: int
-    changed_meanwhile: int
-    failed: int
-
-
-class Run(BaseModel):
-    """A reconcile run."""
-
-    run_id: UUID
-    status: Literal["planning", "running", "completed", "stopped_by_breaker", "cancelled", "failed"]
-    dry_run: bool
-    direction: Direction
-    specialization: str | None
-    user_id: int | None
-    requested_by: str | None
-    requested_at: datetime
-    finished_at: datetime | None
-    progress: Progress
-    counts: Counts
-    would_stop: bool
-
-
-class DryRunAnswer(BaseModel):
-    """What a bulk sync would do; the first 100 issues, all of them are at `runs/{run_id}/issues`."""
-
-    success: bool
-    dry_run: Literal[True]
-    total_issues: int
-    issues: list[HandledIssue]
-    message: str
-    run_id: UUID
-
-
-class BulkAnswer(BaseModel):
-    """What a bulk sync did; the first 100 pairs, all of them are at `runs/{run_id}/issues`."""
-
-    success: bool
-    dry_run: Literal[False]
-    total_issues: int
-    synced_count: int
-    failed_count: int
-    results: list[HandledIssue]
-    message: str
-    run_id: UUID
-
-
-class RunGoesOn(Run):
-    """A run that has not ended yet: its report so far, and the keys of its answer without a value."""
-
-    success: None
-    total_issues: None
-    issues: None
-    synced_count: None
-    failed_count: None
-    results: None
-    message: str
 
 
 def _only_digits(value: Any) -> Any:

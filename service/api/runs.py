@@ -9,10 +9,10 @@ from fastapi import Depends
 
 from service.admin import runs
 from service.api.backend import Caller, Reader, allowed
-from service.api.models import Run, RunIssue
 from service.api.pages import Page, ShortPage, pair_of, run_of
 from service.api.problems import documented
 from service.api.routers import make_router
+from service.api.run_models import Run, RunIssue
 
 router = make_router("runs")
 

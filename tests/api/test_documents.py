@@ -12,6 +12,7 @@ import pytest
 from playwright.async_api import async_playwright
 
 from events.schemas import asyncapi
+from service.api import models, run_models
 from service.api.app import openapi_document
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -50,6 +51,21 @@ def test_every_body_has_an_example() -> None:
         name = re.search(r"schemas/(\w+)", str(schema))
         assert name is not None, schema
         assert document["components"]["schemas"][name[1]]["examples"], name[1]
+
+
+def test_every_answer_has_an_example_that_keeps_its_form() -> None:
+    """Also those that are one of several."""
+    parts = openapi_document()["components"]["schemas"]
+    named: set[str] = set()
+    for _, operation in operations():
+        for status, answer in operation["responses"].items():
+            if status.startswith("2"):
+                named |= set(re.findall(r"schemas/(\w+)", str(answer["content"]["application/json"]["schema"])))
+    assert {"SeenIssue", "SyncAnswer", "UserSyncAnswer", "DryRunAnswer", "BulkAnswer", "RunGoesOn", "Run"} <= named
+    known = vars(models) | vars(run_models)
+    for name in named & set(known):
+        for example in parts[name]["examples"]:
+            known[name].model_validate(example)
 
 
 async def test_the_documents_are_those_of_the_command(admin: httpx.AsyncClient, api_url: str) -> None:

@@ -91,7 +91,7 @@ async def test_without_a_good_token_nothing_is_read(client: Callable[..., httpx.
     ]
     for given in headers:
         for method, path in sorted(documented()):
-            url = path.format(user_id=999, run_id="x", letter_id="x")
+            url = path.format(user_id=999, run_id="x", letter_id=999)
             answer = await nobody.request(method, url, content=b"{" * 100_000, headers=given)
             assert answer.status_code == 401, (method, path, given)
             assert answer.headers["www-authenticate"].startswith('Bearer realm="levelsync"')
