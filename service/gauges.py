@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from events import Reason
 from service import metrics
 from service.database.positions import applied_positions
-from service.database.tables import dead_letters, reconcile_runs
+from service.database.tables import dead_letters
 from service.kafka.lag import lag
 
 _OUTBOX = text("""
@@ -22,13 +22,11 @@ _DRIFT_SCANS = text("""
     WITH scans AS (
         SELECT finished_at, jsonb_path_exists(
                    counts, '$.left_by[*] ? (@[0] == "mismatched" || @[0] starts with "missing_")') AS drift
-          FROM levelsync.reconcile_runs
-         WHERE status = 'completed' AND specialization IS NULL AND user_id IS NULL
-           AND coalesce((counts ->> 'unconfirmed')::bigint, 0) = 0)
+          FROM levelsync.complete_scans)
     SELECT count(*) FROM scans
      WHERE drift AND finished_at > coalesce((SELECT max(finished_at) FROM scans WHERE NOT drift), '-infinity')
 """)
-"""A scan that could not confirm what it saw says neither that there is drift nor that there is none."""
+_LAST_SCAN = text("SELECT finished_at, counts FROM levelsync.complete_scans ORDER BY finished_at DESC LIMIT 1")
 
 
 async def set_gauges(conn: AsyncConnection, ends: Mapping[TopicPartition, int], cluster_id: str) -> None:
@@ -58,10 +56,7 @@ async def _set_dead_letters(conn: AsyncConnection) -> None:
 
 async def _set_reconcile(conn: AsyncConnection) -> None:
     """What the last complete scan of everything left in disagreement, and when it ended."""
-    runs = reconcile_runs.c
-    complete = (runs.status == "completed") & runs.specialization.is_(None) & runs.user_id.is_(None)
-    last = select(runs.finished_at, runs.counts).where(complete).order_by(runs.finished_at.desc()).limit(1)
-    row = (await conn.execute(last)).one_or_none()
+    row = (await conn.execute(_LAST_SCAN)).one_or_none()
     metrics.DRIFT_SCANS.set((await conn.execute(_DRIFT_SCANS)).scalar_one())
     metrics.DRIFT_PAIRS.clear()
     if row is not None:

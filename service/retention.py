@@ -39,10 +39,8 @@ _RUNS = text("""
     DELETE FROM levelsync.reconcile_runs
      WHERE id IN (SELECT r.id FROM levelsync.reconcile_runs r
                    WHERE r.finished_at < clock_timestamp() - CAST(:age AS interval)
-                     AND r.id IS DISTINCT FROM (SELECT l.id FROM levelsync.reconcile_runs l
-                                                 WHERE l.status = 'completed' AND l.specialization IS NULL
-                                                   AND l.user_id IS NULL
-                                                 ORDER BY l.finished_at DESC LIMIT 1)
+                     AND r.id IS DISTINCT FROM (SELECT c.run_id FROM levelsync.complete_scans c
+                                                 ORDER BY c.finished_at DESC LIMIT 1)
                    ORDER BY r.finished_at LIMIT :limit FOR UPDATE SKIP LOCKED)
  RETURNING id
 """)

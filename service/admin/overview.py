@@ -25,9 +25,7 @@ _SHOWN_RUNS = 3
 _NOW = text("SELECT clock_timestamp()")
 _MOVED = text("SELECT topic, partition, max(updated_at) AS at FROM levelsync.applied_offsets GROUP BY 1, 2")
 _LAST_SCAN = text("""
-    SELECT id, finished_at, counts FROM levelsync.reconcile_runs
-     WHERE status = 'completed' AND specialization IS NULL AND user_id IS NULL
-     ORDER BY finished_at DESC LIMIT 1
+    SELECT run_id AS id, finished_at, counts FROM levelsync.complete_scans ORDER BY finished_at DESC LIMIT 1
 """)
 _LAST_END = text("""
     SELECT * FROM levelsync.reconcile_runs

@@ -48,10 +48,11 @@ def reconcile(
 
 
 def is_no(report: dict[str, Any]) -> bool:
-    """Whether a run's answer is "no": it did not complete, or its dry run found something, as `diff` has it."""
+    """Whether a run's answer is "no": it did not complete or could not tell, or its dry run found something."""
     counts = report["counts"]
     differs = sum(counts[kind] for kind in ("mismatched", "missing_license", "missing_progress"))
-    return report["status"] != "completed" or bool(report["dry_run"] and differs) or bool(counts["failed"])
+    left = counts["failed"] or counts["unconfirmed"] or (report["dry_run"] and differs)
+    return report["status"] != "completed" or bool(left)
 
 
 def show_report(report: dict[str, Any]) -> None:
@@ -61,6 +62,8 @@ def show_report(report: dict[str, Any]) -> None:
     output.say(f"Run {report['run_id']}: {report['status'].replace('_', ' ')} ({kind}, {report['direction']}{only})")
     for name, number in report["counts"].items():
         output.say(f"  {name.replace('_', ' '):<17} {number:>12,}")
+    if report["counts"]["unconfirmed"]:
+        output.say("  The appliers did not catch up in time: what differs may be on its way. Ask again without lag.")
     if report["would_stop"]:
         output.say("  The breaker stops such a run before its first write; --force overrides it.")
 

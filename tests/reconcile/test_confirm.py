@@ -79,6 +79,18 @@ async def test_appliers_that_do_not_catch_up_leave_everything_unconfirmed(
     assert report["status"] == "completed"
 
 
+async def test_a_scan_that_could_confirm_nothing_is_no_all_clear(
+    engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The drift that the scan before it confirmed stays in the view."""
+    await fill(engine, {PAIR: 4}, {PAIR: 3})
+    await Conductor(engine, at_once).run()
+    monkeypatch.setattr(steps, "PATIENCE_SECONDS", 0.3)
+    await Conductor(engine, at_once, NoTopics({"progress.leveled-up-0": 9})).run()
+    async with engine.connect() as conn:
+        assert (await conn.execute(text("SELECT count(*) FROM levelsync.drift"))).scalar_one() == 1
+
+
 async def test_a_position_beyond_the_end_of_a_new_topic_is_not_caught_up(
     engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
