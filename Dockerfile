@@ -4,7 +4,7 @@ WORKDIR /src
 COPY . .
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
     && python -m venv /opt/levelsync \
-    && /opt/levelsync/bin/pip install --no-cache-dir "$(ls /wheels/levelsync-*.whl)[service]"
+    && /opt/levelsync/bin/pip install --no-cache-dir "$(ls /wheels/levelsync-*.whl)[service,page]"
 
 FROM python:3.13.7-slim-trixie
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin levelsync

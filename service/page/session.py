@@ -9,7 +9,7 @@ import hmac
 import secrets
 from datetime import UTC, datetime
 from hashlib import sha256
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -68,7 +68,7 @@ async def read_form(request: Request, secret: str) -> dict[str, str]:
         Forbidden: another site sent it, or it lacks the session's mark.
         Refused: it is too large, or no form.
     """
-    _check_origin(request)
+    _check_site(request)
     body = bytearray()
     async for part in request.stream():
         body += part
@@ -83,14 +83,14 @@ async def read_form(request: Request, secret: str) -> dict[str, str]:
     return form
 
 
-def _check_origin(request: Request) -> None:
-    """A browser says which site a form is on."""
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+def _check_site(request: Request) -> None:
+    """A browser says over HTTPS which site a form is on; the form's mark counts in any case."""
+    if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
         raise Forbidden("This form was sent by another site.")
 
 
 def _set(request: Request, response: Response, name: str, value: str, seconds: int) -> None:
-    encrypted = "https" in {request.url.scheme, request.headers.get("x-forwarded-proto")}
+    forwarded = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip()
+    encrypted = "https" in {request.url.scheme, forwarded}
     # Lax, not strict: a link in an alert has to open the page signed in. Nothing is written by a link.
     response.set_cookie(name, value, max_age=seconds, secure=encrypted, httponly=True, samesite="lax")

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service import watch
 from service.database.engine import make_engine
 from service.page import overview
+from service.reconcile import due, steps
 from service.runtime import Service
 from service.settings import Settings
 from tests.infrastructure.servers import Kafka, Postgres
@@ -27,9 +28,11 @@ KEY = "the page's tests sign with this, and nobody else does"
 
 @pytest.fixture(scope="module")
 def often() -> Iterator[None]:
-    """Gauges are measured in a fraction of a second, and the overview is fetched every second."""
+    """Gauges are measured and runs go on in a fraction of a second, and the overview is fetched every second."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(watch, "LOOK_EVERY", 0.2)
+        patch.setattr(due, "LOOK_EVERY", 0.05)
+        patch.setattr(steps, "POLL_SECONDS", 0.1)
         patch.setattr(overview, "REFRESH", 1)
         yield
 

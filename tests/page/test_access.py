@@ -160,7 +160,7 @@ async def test_no_form_is_taken_without_its_mark_or_from_another_site(
     """Whoever lures an admin to their own page gets nothing done."""
     await put_rows(engine, progress={PLAYER: 3})
     mark = await signed_in(visitor, settings, "admin")
-    foreign = {"Origin": "https://evil.example"}
+    foreign = {"Sec-Fetch-Site": "cross-site"}
     other = {"csrf": csrf_of(token(settings, "instructor"))}
     for sent, headers in ((fields, {}), (fields | other, {}), (fields | mark, foreign)):
         assert (await visitor.post(path, data=sent, headers=headers)).status_code == 403
