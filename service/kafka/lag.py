@@ -60,6 +60,14 @@ class EndOffsets:
         ends = await self._client.end_offsets(partitions) if partitions else {}
         return await ends_by_fetching(self._client, ends) if cluster.is_embedded else ends
 
+    async def read_cluster_id(self) -> str:
+        """The id of the cluster that answers now.
+
+        Raises:
+            KafkaError: Kafka does not answer.
+        """
+        return (await read_cluster(self._admin)).id
+
     async def read_starts(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         """The first offset that each partition still holds.
 

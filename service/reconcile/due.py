@@ -14,7 +14,7 @@ from service.reconcile.steps import Steps
 from service.reconcile.values import run_of
 
 log = structlog.get_logger(__name__)
-LOOK_EVERY = 0.25
+LOOK_EVERY = 0.1
 """Seconds between looks while nothing is due."""
 BACKOFF = 2.0
 """Seconds after a fault."""

@@ -32,7 +32,8 @@ async def reconcile_role(
     engine: AsyncEngine, settings: Settings, health: Health, cluster_id: str
 ) -> AsyncIterator[Callable[[], list[Any]]]:
     """Run the reconciler; yields a function that returns its consumers, for the watchdog."""
-    steps = Steps(settings, KafkaTopics(settings))
+    topics = KafkaTopics(settings)
+    steps = Steps(settings, topics)
     broker = make_broker(settings, DatabaseKeeper(engine, cluster_id))
     chunk_settings = settings.model_copy(update={"batch_max_records": RANGES_A_BATCH})
     work = ChunkWork(engine, Chunks(engine, settings, steps))
@@ -41,7 +42,7 @@ async def reconcile_role(
         subscribe(broker, RECONCILE_REQUESTED_TOPIC, RequestWork(engine), settings, health, group_id=group_id),
         subscribe(broker, RECONCILE_CHUNKS_TOPIC, work, chunk_settings, health, group_id=group_id),
     ]
-    async with running_broker(broker, subscribers, health) as consumers:
+    async with topics, running_broker(broker, subscribers, health) as consumers:
         due = asyncio.create_task(take_due_steps(engine, steps, health))
         try:
             yield consumers

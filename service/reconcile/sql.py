@@ -167,12 +167,13 @@ READ_ISSUES = text("""
 KEPT_ISSUES = text("SELECT count(*) FROM levelsync.drift_issues WHERE run_id = :id")
 
 COMPARE_RANGE = """
-    WITH compared AS MATERIALIZED (
+    WITH compared AS (
         SELECT coalesce(p.student_id, l.user_id) AS user_id,
                coalesce(p.specialization_id, l.specialization_type) AS specialization,
                p.current_level AS progress_level,
                l.current_level AS license_level,
                CASE
+               WHEN p.current_level = l.current_level AND l.current_level BETWEEN 1 AND own.max_levels THEN NULL
                WHEN l.id IS NOT NULL AND own.id IS NULL THEN
                    CASE WHEN NOT EXISTS (SELECT FROM public.specializations s
                                           WHERE upper(s.id) = upper(l.specialization_type))
@@ -206,7 +207,7 @@ COMPARE_RANGE = """
       FROM compared
 """
 """Compare one range inside PostgreSQL: only what differs leaves it. A license written in another case tells for its
-pair, whose progress then counts with it."""
+pair, whose progress then counts with it. What agrees is told first, and what it costs is what a scan costs."""
 
 ADD_ISSUES = text("""
     INSERT INTO levelsync.drift_issues

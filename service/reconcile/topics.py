@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from service.kafka.cluster import admin_client, read_cluster
+from types import TracebackType
+
 from service.kafka.lag import EndOffsets
 from service.reconcile.caught_up import Ends
 from service.settings import Settings
 
 
 class KafkaTopics:
-    """`service.reconcile.caught_up.Topics` over clients that live for one question: it is asked a few times a run."""
+    """`service.reconcile.caught_up.Topics`: its clients are kept from question to question, made anew on a fault."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._offsets: EndOffsets | None = None
+
+    async def __aenter__(self) -> KafkaTopics:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        offsets, self._offsets = self._offsets, None
+        if offsets is not None:
+            await offsets.__aexit__(kind, error, trace)
 
     async def read(self) -> Ends:
         """The high watermarks and the first offsets, on fresh metadata.
@@ -20,13 +32,20 @@ class KafkaTopics:
         Raises:
             KafkaError: Kafka does not answer.
         """
-        async with admin_client(self._settings) as admin:
-            cluster_id = (await read_cluster(admin)).id
-        async with EndOffsets(self._settings) as offsets:
-            ends = await offsets.read()
-            starts = await offsets.read_starts(list(ends))
-        return Ends(
-            cluster_id,
-            {f"{tp.topic}-{tp.partition}": at for tp, at in starts.items()},
-            {f"{tp.topic}-{tp.partition}": at for tp, at in ends.items()},
-        )
+        try:
+            if self._offsets is None:
+                self._offsets = await EndOffsets(self._settings).__aenter__()
+            return await _read(self._offsets)
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+
+
+async def _read(offsets: EndOffsets) -> Ends:
+    cluster_id, ends = await offsets.read_cluster_id(), await offsets.read()
+    starts = await offsets.read_starts(list(ends))
+    return Ends(
+        cluster_id,
+        {f"{tp.topic}-{tp.partition}": at for tp, at in starts.items()},
+        {f"{tp.topic}-{tp.partition}": at for tp, at in ends.items()},
+    )
