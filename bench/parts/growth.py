@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
-from bench.load import Records, make_records
+from bench.load import EVENTS_A_USER, make_records
 from bench.meter import drain
 from bench.servers import servers
 from bench.sizes import Sizes
@@ -22,26 +23,43 @@ _FILL = """
 
 
 async def run(sizes: Sizes) -> list[Row]:
-    """Few, many, few, many. The events' users are spread over all users, so that no cache holds their rows alone."""
+    """Few, many, few, many; in the large table also with the events' users spread over all of its users."""
     few: list[float] = []
     many: list[float] = []
+    spread: list[float] = []
     for _ in range(sizes.rounds):
-        for rates, rows in ((few, _FEW), (many, sizes.rows)):
-            rates.append(await _rate(make_records(sizes.events, stride=_stride(rows, sizes.events)), rows))
-            print(rows, rates, file=sys.stderr, flush=True)
+        few += await _rates(sizes.events, _FEW, [1])
+        for rates, rate in zip(
+            (many, spread), await _rates(sizes.events, sizes.rows, [1, _stride(sizes)]), strict=True
+        ):
+            rates.append(rate)
+        print(few, many, spread, file=sys.stderr, flush=True)
+    of = f"{sizes.rows:,} licenses"
     return [
         Row(f"drain with {_FEW:,} licenses", tuple(few), "events/s"),
-        Row(f"drain with {sizes.rows:,} licenses", tuple(many), "events/s"),
+        Row(f"drain with {of}", tuple(many), "events/s", note="the events' users side by side, as new users are"),
         ratio("many : few", many, few, at_least=_TARGET),
+        Row(f"drain with {of}, spread", tuple(spread), "events/s", note="the events' users over all users: every page"),
+        ratio("many, spread : few", spread, few),
     ]
 
 
-def _stride(rows: int, events: int) -> int:
-    return max(1, rows // max(1, events // 6))
+def _stride(sizes: Sizes) -> int:
+    """How far apart the events' users are, so that they reach over all users."""
+    return max(1, sizes.rows // max(1, sizes.events // EVENTS_A_USER))
 
 
-async def _rate(records: Records, rows: int) -> float:
+async def _rates(events: int, rows: int, strides: Sequence[int]) -> list[float]:
+    """One drain for each stride, each into a new copy of the same tables."""
+    loads = [make_records(events, stride) for stride in strides]
+    users = max(rows, *(records.users for records in loads))
+    rates: list[float] = []
     async with servers() as arena:
-        template = await arena.template(max(records.users, rows), _FILL.format(users=rows))
-        await LEVELSYNC.publish(arena, records)
-        return (await drain(arena, await arena.new(template), LEVELSYNC, records)).rate
+        template = await arena.template(users, _FILL.format(users=rows))
+        for records in loads:
+            await LEVELSYNC.publish(arena, records)
+            settings = await arena.new(template)
+            rates.append((await drain(arena, settings, LEVELSYNC, records)).rate)
+            await arena.drop(settings)
+            await arena.empty_topics()
+    return rates
