@@ -119,7 +119,10 @@ async def _last_scan(conn: AsyncConnection) -> Scan | None:
 
 async def _last_end(conn: AsyncConnection) -> dict[str, Any] | None:
     row = (await conn.execute(_LAST_END)).one_or_none()
-    return None if row is None else {"run_id": str(row.id), "status": row.status, "detail": row.detail}
+    if row is None:
+        return None
+    unconfirmed = int(row.counts.get("unconfirmed") or 0)
+    return {"run_id": str(row.id), "status": row.status, "unconfirmed": unconfirmed}
 
 
 async def _running(conn: AsyncConnection) -> list[dict[str, Any]]:

@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 
 from playwright.async_api import Browser, ConsoleMessage, Page, Request
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
 from service.cli.token import sign
 from service.page.session import SESSION
@@ -77,11 +79,10 @@ class Desk:
 
     async def levels(self, progress: Levels, licenses: Levels) -> None:
         """Make the application's tables hold exactly this, and levelsync's own nothing."""
-        async with self.engine.begin() as conn:
-            await conn.execute(text(_EMPTY))
-            for statement, rows in ((_PROGRESS, progress), (_LICENSE, licenses)):
-                for (user, name), level in rows.items():
-                    await conn.execute(text(statement), {"user": user, "name": name, "level": level})
+        # The service goes on meanwhile, with locks in an order of its own.
+        async for attempt in AsyncRetrying(stop=stop_after_attempt(9), retry=retry_if_exception_type(DBAPIError)):
+            with attempt:
+                await self._fill(progress, licenses)
 
     async def execute(self, statement: str, **values: object) -> None:
         """Arrange something else."""
@@ -96,6 +97,13 @@ class Desk:
     async def until(self, query: str) -> None:
         """Wait until a query has a row."""
         await eventually(lambda: self.rows(query))
+
+    async def _fill(self, progress: Levels, licenses: Levels) -> None:
+        async with self.engine.begin() as conn:
+            await conn.execute(text(_EMPTY))
+            for statement, rows in ((_PROGRESS, progress), (_LICENSE, licenses)):
+                for (user, name), level in rows.items():
+                    await conn.execute(text(statement), {"user": user, "name": name, "level": level})
 
     def _heard(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
@@ -19,10 +20,9 @@ from service.cli.token import sign
 from service.health import Health
 from service.page.session import SESSION, csrf_of
 from service.settings import Settings
-from tests.page.conftest import KEY
-from tests.sync.tables import PLAYER, put_rows, read
+from tests.sync.tables import PLAYER, execute, put_rows, read
 
-Somebody = Callable[[str], httpx.AsyncClient]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 RUN = "00000000-0000-4000-8000-000000000001"
 READ = ("/", "/page/runs", "/page/users?q=5", "/page/users/5", "/page/dead-letters")
 ADMIN_ONLY: tuple[tuple[str, dict[str, str]], ...] = (
@@ -40,20 +40,32 @@ WRITES: tuple[tuple[str, dict[str, str]], ...] = (
 AUDIT = "SELECT role, action, outcome FROM levelsync.admin_actions ORDER BY id"
 
 
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    """With a key for tokens."""
-    return settings.model_copy(update={"jwt_secret": SecretStr(KEY)})
-
-
-@pytest.fixture
-async def url(settings: Settings) -> AsyncIterator[str]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def url(page_settings: Settings) -> AsyncIterator[str]:
     """Where the role `api` serves, without Kafka."""
-    async with Api(settings).app(Health()) as app, http.served(app, http.bind(settings)) as served:
+    async with Api(page_settings).app(Health()) as app, http.served(app, http.bind(page_settings)) as served:
         yield served
 
 
 @pytest.fixture
+def settings(page_settings: Settings) -> Settings:
+    """The module's."""
+    return page_settings
+
+
+@pytest.fixture
+def engine(page_engine: AsyncEngine) -> AsyncEngine:
+    """The module's."""
+    return page_engine
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def _nothing_on_record(page_engine: AsyncEngine) -> None:
+    """Each test begins with an empty audit log."""
+    await execute(page_engine, "TRUNCATE levelsync.admin_actions")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def visitor(url: str) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody who has not signed in."""
     async with httpx.AsyncClient(base_url=url, timeout=20) as client:

@@ -20,7 +20,7 @@ WELL: dict[str, Any] = {
     "partitions": [Partition("progress.leveled-up", 0, 0, NOW - timedelta(days=3), None)],
     "outbox": Outbox(0, None),
     "scan": Scan("run", NOW - timedelta(hours=11), []),
-    "last_end": {"run_id": "run", "status": "completed", "detail": ""},
+    "last_end": {"run_id": "run", "status": "completed", "unconfirmed": 0},
     "running": [],
     "letters": [],
     "events": Events({}, {}),
@@ -55,8 +55,18 @@ def waiting(records: int, moved: datetime | None, since: datetime | None) -> dic
             [("drift", "BAD", "The last complete scan ended 13 hours ago; one is due every 6 hours")],
         ),
         (
-            {"last_end": {"run_id": "run", "status": "stopped_by_breaker", "detail": ""}},
+            {"last_end": {"run_id": "run", "status": "stopped_by_breaker", "unconfirmed": 0}},
             [("drift", "BAD", "The last run over everything was stopped by the breaker")],
+        ),
+        (
+            {"last_end": {"run_id": "run", "status": "completed", "unconfirmed": 2}},
+            [
+                (
+                    "drift",
+                    "LOOK",
+                    "The last run over everything could not confirm 2 pairs: the appliers did not catch up in time",
+                )
+            ],
         ),
         (waiting(5, ago(seconds=30), ago(seconds=30)), []),
         (
