@@ -167,6 +167,17 @@ async def test_the_overview_refreshes_itself_and_keeps_the_focus(full: Desk) -> 
     await expect(link).to_be_focused()
 
 
+async def test_without_scripts_everything_but_the_refresh_works(full: Desk) -> None:
+    """Forms are forms: a browser that runs no script signs in and syncs."""
+    await full.execute("UPDATE user_licenses SET current_level = 2 WHERE specialization_type = 'PLAYER'")
+    page = await full.visitor(java_script_enabled=False)
+    await page.goto("/page/users/5/sync?specialization=PLAYER&direction=highest")
+    await page.get_by_label("Token").fill(full.token("instructor"))
+    await page.get_by_role("button", name="Sign in").click()
+    await page.get_by_role("button", name="Write 1 level").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Done")
+
+
 async def test_what_refreshes_itself_says_when_it_cannot(full: Desk) -> None:
     """A database that goes away replaces the overview by a sentence, never leaves old numbers; it ends by itself."""
     page = await full.signed_in()
