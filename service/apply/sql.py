@@ -12,15 +12,17 @@ from collections.abc import Iterable
 from sqlalchemy import TextClause, text
 
 LOCK_LICENSES = text("""
-    SELECT l.id, k.user_id, k.specialization, l.current_level AS level,
-           l.specialization_type = k.specialization AS exact
+    SELECT l.id, k.user_id, k.specialization, l.level, l.exact
       FROM unnest(CAST(:users AS int[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
-      JOIN public.user_licenses l
-        ON l.user_id = k.user_id AND upper(l.specialization_type) = upper(k.specialization)
-     ORDER BY l.user_id, l.specialization_type, l.id
-       FOR NO KEY UPDATE OF l
+     CROSS JOIN LATERAL (
+           SELECT f.id, f.current_level AS level, f.specialization_type = k.specialization AS exact
+             FROM public.user_licenses f
+            WHERE f.user_id = k.user_id AND upper(f.specialization_type) = upper(k.specialization)
+            ORDER BY f.specialization_type, f.id
+              FOR NO KEY UPDATE) l
 """)
-"""Lock the licenses of pairs in key order. Matched without case: a license written in another case is the pair's."""
+"""Lock the licenses of pairs, in the order of the arrays, which are sorted. Matched without case: a license written in
+another case is the pair's. One look-up a pair, because without statistics a join reads the whole table."""
 
 LOCK_PROGRESS = text("""
     SELECT p.id, k.user_id, k.specialization, p.current_level AS level, true AS exact

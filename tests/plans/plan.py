@@ -53,9 +53,14 @@ def _fault(node: Plan, above: tuple[Plan, ...]) -> str:
     if kind in {"Index Scan", "Index Only Scan"} and table in _BIG and "Index Cond" not in node and not _limited(above):
         return f"scan of a whole index of {table}"
     if kind == "Nested Loop" and node["Plans"][1]["Node Type"] != "Memoize":  # which remembers what it looked up
-        over = {str(n.get("Relation Name")) for n, _ in _nodes(node["Plans"][0], ())} & _BIG
-        return f"nested loop over {', '.join(sorted(over))}" if over else ""
+        outer, inner = (_big_tables(side) for side in node["Plans"])
+        return f"nested loop over {', '.join(sorted(outer))}" if outer and inner else ""
     return ""
+
+
+def _big_tables(plan: Plan) -> set[str]:
+    """A look-up in a table of a few rows, such as `specializations`, is as good as any join."""
+    return {str(node.get("Relation Name")) for node, _ in _nodes(plan, ())} & _BIG
 
 
 def _limited(above: tuple[Plan, ...]) -> bool:

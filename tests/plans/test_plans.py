@@ -21,11 +21,6 @@ from tests.plans.tables import ONE_IN, make_big, with_statistics, without_statis
 
 _STOPS_AT_THE_FIRST_ROW = {"reconcile.ONE_TABLE_IS_EMPTY"}
 _ALL = {name: statement for name, statement in statements() if name not in _STOPS_AT_THE_FIRST_ROW}
-_KNOWN = {(without_statistics, "apply.LOCK_LICENSES")}
-"""`upper(specialization_type)` leaves PostgreSQL the user alone to look up, and without statistics it takes a user for
-one of 200. Until the first ANALYZE a batch then reads all licenses."""
-
-
 _STATES = [
     pytest.param((ONE_IN, with_statistics), id="analysed"),
     pytest.param((ONE_IN, without_statistics), id="never_analysed"),
@@ -63,19 +58,15 @@ async def big(big_settings: Settings) -> Any:
 
 
 @pytest.mark.parametrize("name", _ALL)
-async def test_a_batch_reads_its_own_rows_only(big: AsyncEngine, name: str, request: pytest.FixtureRequest) -> None:
+async def test_a_batch_reads_its_own_rows_only(big: AsyncEngine, name: str) -> None:
     """The plan for the values of one batch or one range has no sequential scan and no loop over a big table."""
-    _expect(name, request)
     async with big.connect() as conn:
         assert faults(await plan_for(conn, _ALL[name], values_for(_ALL[name]))) == []
 
 
 @pytest.mark.parametrize("name", _ALL)
-async def test_a_prepared_statement_reads_its_own_rows_only(
-    big: AsyncEngine, name: str, request: pytest.FixtureRequest
-) -> None:
+async def test_a_prepared_statement_reads_its_own_rows_only(big: AsyncEngine, name: str) -> None:
     """So has the generic plan that PostgreSQL may change to from the sixth execution on."""
-    _expect(name, request)
     async with big.connect() as conn:
         assert faults(await generic_plan(conn, _ALL[name])) == []
 
@@ -92,9 +83,3 @@ async def test_a_bad_plan_is_found(big: AsyncEngine, statement: str) -> None:
     """The look at a plan finds what it is there for."""
     async with big.connect() as conn:
         assert faults(await plan_for(conn, text(statement), {})) != []
-
-
-def _expect(name: str, request: pytest.FixtureRequest) -> None:
-    """What is known to be wrong fails here on the day that it is put right."""
-    if (request.node.callspec.params["big_settings"][1], name) in _KNOWN:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="see _KNOWN"))
