@@ -19,7 +19,7 @@ from service.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-FETCH_BYTES = 1024 * 1024
+FETCH_BYTES = 512 * 1024
 """Bytes fetched ahead for one partition: bounds memory whatever the backlog."""
 
 

@@ -157,7 +157,10 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         timeout_ms: int = 0,
         max_records: int | None = None,
     ) -> dict[TopicPartition, list[ConsumerRecord]]:
-        """Wait for the next records, however long it takes; never empty."""
+        """Wait for the next records, however long it takes; never empty: `batch` has them, and the first is returned.
+
+        FastStream keeps what it gets until the next poll has come back: that would be a second batch in memory.
+        """
         while True:
             try:
                 records = await self._poll(timeout_ms, max_records)
@@ -168,7 +171,8 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
             else:
                 self.retrying, self.problem, self._failures = False, "", 0
                 if records:
-                    return records
+                    partition, found = next(iter(records.items()))
+                    return {partition: found[:1]}
 
     async def _poll(self, timeout_ms: int, max_records: int | None) -> dict[TopicPartition, list[ConsumerRecord]]:
         if self._batch is not None:

@@ -18,7 +18,6 @@ from tests.laws.tables import licenses
 from tests.service import stage
 
 TOPIC = ProgressLeveledUp.TOPIC
-NOW = int(time.time() * 1000)
 
 
 class Latin1(str):
@@ -39,9 +38,9 @@ async def publish_as_is(
     try:
         with patch.context() as patched:
             patched.setattr(message_accumulator, "DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy)
-            batch = producer.create_batch()
+            batch, now = producer.create_batch(), int(time.time() * 1000)
             for one in records:
-                assert batch.append(key=one.key, value=one.value, timestamp=NOW, headers=list(one.headers))
+                assert batch.append(key=one.key, value=one.value, timestamp=now, headers=list(one.headers))
             batch.close()
             await (await producer.send_batch(batch, TOPIC, partition=0))
     finally:
