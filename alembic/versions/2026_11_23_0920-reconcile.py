@@ -94,20 +94,14 @@ DDL = (
            r.counts
       FROM levelsync.reconcile_runs r
     """,
-    # A scan that could not confirm what it saw says neither that there is drift nor that there is none.
-    """
-    CREATE OR REPLACE VIEW levelsync.complete_scans AS
-    SELECT r.id AS run_id, r.finished_at, r.counts
-      FROM levelsync.reconcile_runs r
-     WHERE r.status = 'completed' AND r.specialization IS NULL AND r.user_id IS NULL
-       AND coalesce((r.counts ->> 'unconfirmed')::bigint, 0) = 0
-    """,
     """
     CREATE OR REPLACE VIEW levelsync.drift AS
     SELECT i.user_id, i.specialization, i.kind, i.progress_level, i.license_level, i.seen_at, i.run_id
       FROM levelsync.drift_issues i
      WHERE i.status = 'confirmed'
-       AND i.run_id = (SELECT c.run_id FROM levelsync.complete_scans c ORDER BY c.finished_at DESC LIMIT 1)
+       AND i.run_id = (SELECT r.id FROM levelsync.reconcile_runs r
+                        WHERE r.status = 'completed' AND r.specialization IS NULL AND r.user_id IS NULL
+                        ORDER BY r.finished_at DESC LIMIT 1)
     """,
 )
 
@@ -122,7 +116,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop them: runs and issues are levelsync's own."""
-    for view in ("drift", "complete_scans", "run_summary", "pairs"):
+    for view in ("drift", "run_summary", "pairs"):
         op.get_bind().execute(text(f"DROP VIEW IF EXISTS levelsync.{view}"))
     op.get_bind().execute(text("DROP FUNCTION IF EXISTS levelsync.read_pairs()"))
     for table in ("drift_issues", "reconcile_ranges", "reconcile_runs"):

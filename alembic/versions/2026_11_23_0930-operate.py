@@ -1,6 +1,6 @@
-"""Audit log, and what a replayed dead letter needs
+"""Audit log, what a replayed dead letter needs, and which scans are complete
 
-Exactly what `service/database/tables.py` declares.
+The tables are exactly what `service/database/tables.py` declares.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op
@@ -12,6 +12,19 @@ revision = "operate"
 down_revision = "reconcile"
 branch_labels = None
 depends_on = None
+
+_DRIFT = """
+    CREATE OR REPLACE VIEW levelsync.drift AS
+    SELECT i.user_id, i.specialization, i.kind, i.progress_level, i.license_level, i.seen_at, i.run_id
+      FROM levelsync.drift_issues i
+     WHERE i.status = 'confirmed' AND i.run_id = ({last_scan})
+"""
+_LAST_SCAN = "SELECT c.run_id FROM levelsync.complete_scans c ORDER BY c.finished_at DESC LIMIT 1"
+_LAST_SCAN_BEFORE = """
+    SELECT r.id FROM levelsync.reconcile_runs r
+     WHERE r.status = 'completed' AND r.specialization IS NULL AND r.user_id IS NULL
+     ORDER BY r.finished_at DESC LIMIT 1
+"""
 
 DDL = (
     """
@@ -37,6 +50,15 @@ DDL = (
     """,
     # A tombstone that became a dead letter is replayed as what it was.
     "ALTER TABLE levelsync.outbox ALTER COLUMN value DROP NOT NULL",
+    # A scan that could not confirm what it saw says neither that there is drift nor that there is none.
+    """
+    CREATE OR REPLACE VIEW levelsync.complete_scans AS
+    SELECT r.id AS run_id, r.finished_at, r.counts
+      FROM levelsync.reconcile_runs r
+     WHERE r.status = 'completed' AND r.specialization IS NULL AND r.user_id IS NULL
+       AND coalesce((r.counts ->> 'unconfirmed')::bigint, 0) = 0
+    """,
+    _DRIFT.format(last_scan=_LAST_SCAN),
 )
 
 
@@ -51,6 +73,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Take it away again; a tombstone that still waits in the outbox goes with it."""
     conn = op.get_bind()
+    conn.execute(text(_DRIFT.format(last_scan=_LAST_SCAN_BEFORE)))
+    conn.execute(text("DROP VIEW IF EXISTS levelsync.complete_scans"))
     conn.execute(text("DELETE FROM levelsync.outbox WHERE value IS NULL"))
     conn.execute(text("ALTER TABLE levelsync.outbox ALTER COLUMN value SET NOT NULL"))
     conn.execute(text("DROP INDEX IF EXISTS levelsync.ix_dead_letters_resolved"))
