@@ -37,7 +37,6 @@ def batch(
 
 
 def _observe_delays(kind: str, decoded: Sequence[LevelEvent | DeadLetter], applied: Applied) -> None:
-    observe, now = metrics.EVENT_DELAY.labels(kind).observe, datetime.now(UTC).timestamp()
-    for item in decoded:
-        if isinstance(item, LevelEvent) and applied.outcomes.get(item.index) in _WRITTEN:
-            observe(max(0.0, now - item.occurred_at.timestamp()))
+    now, outcomes = datetime.now(UTC).timestamp(), applied.outcomes
+    written = (item for item in decoded if isinstance(item, LevelEvent) and outcomes.get(item.index) in _WRITTEN)
+    metrics.EVENT_DELAY.observe_all(kind, (max(0.0, now - event.occurred_at.timestamp()) for event in written))
