@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Path, Query
 from pydantic import Field
 
+import service.paths  # noqa: F401 - for {…:id}
 from service.admin import letters
 from service.admin.errors import Refused
 from service.admin.letters import Selection
@@ -70,7 +71,7 @@ async def list_dead_letters(
     return [dataclasses.asdict(seen.line) | _said(seen.verdict) for seen in found.lines]
 
 
-@router.get("/dead-letters/{letter_id:int}", response_model=DeadLetter, responses=documented(404))
+@router.get("/dead-letters/{letter_id:id}", response_model=DeadLetter, responses=documented(404))
 async def read_dead_letter(
     letter_id: Annotated[WholeNumber, Path(ge=1, le=INT8_MAX)], caller: Reader
 ) -> dict[str, Any]:

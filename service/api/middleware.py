@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.admin.database import within
@@ -58,6 +59,8 @@ class Requests:
             await exchange.answer(503, "This process is stopping; try again.", {"Retry-After": "1"}, receive)
         except Busy as busy:
             await exchange.answer(503, str(busy), {"Retry-After": str(busy.retry_after)}, receive)
+        except ClientDisconnect:  # in the middle of what they sent: nobody waits for an answer
+            log.info("the client went away", method=scope["method"], path=scope["path"])
         except Exception:
             log.exception("request failed", method=scope["method"], path=scope["path"])
             await exchange.answer(500, "A defect of levelsync; the log has it under this request's id.", {}, receive)

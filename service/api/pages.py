@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -34,9 +34,10 @@ def decode(cursor: str) -> list[Any]:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         position = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        json.dumps(position, ensure_ascii=False).encode()  # PostgreSQL's text is UTF-8: no lone surrogate
     except (binascii.Error, ValueError, RecursionError):
         raise not_a_cursor() from None
-    if not isinstance(position, list):
+    if not isinstance(position, list) or any(isinstance(part, bool) for part in position):  # a bool is an int, too
         raise not_a_cursor()
     return position
 
@@ -62,12 +63,9 @@ def run_of(cursor: str) -> tuple[datetime, UUID]:
     """
     try:
         at, run_id = decode(cursor)
-        position = datetime.fromisoformat(at), UUID(run_id)
-    except (ValueError, TypeError, AttributeError):
+        return datetime.fromisoformat(at).astimezone(UTC), UUID(run_id)
+    except (ValueError, TypeError, AttributeError, OverflowError):
         raise not_a_cursor() from None
-    if position[0].tzinfo is None:
-        raise not_a_cursor()
-    return position
 
 
 def not_a_cursor() -> Refused:

@@ -11,12 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+import service.paths  # noqa: F401 - for {…:id}
 from service.admin.errors import AdminError, Busy, Forbidden, NoSuch, NotSignedIn, Refused
 from service.admin.tokens import Authenticator
 from service.health import Health
 from service.page import assets, letters, overview, runs, sign_in, users
 from service.page.render import render
-from service.page.visit import Endpoint, Parts, signed_in
+from service.page.visit import Endpoint, Parts, bounded, signed_in
 from service.settings import Settings
 
 _STATUS = {Forbidden: 403, NoSuch: 404, Refused: 422}
@@ -41,8 +42,8 @@ def make_page(engine: AsyncEngine, settings: Settings, authenticator: Authentica
 def _routes() -> list[BaseRoute]:
     return [
         Route("/assets/{name}", assets.asset),
-        Route("/sign-in", sign_in.sign_in, methods=["GET", "POST"]),
-        Route("/sign-out", sign_in.sign_out, methods=["POST"]),
+        Route("/sign-in", bounded(sign_in.sign_in), methods=["GET", "POST"]),
+        Route("/sign-out", bounded(sign_in.sign_out), methods=["POST"]),
         _get("/", overview.overview),
         _get("/runs", runs.list_runs),
         _post("/runs", runs.start),
@@ -52,11 +53,11 @@ def _routes() -> list[BaseRoute]:
         _get("/runs/{run_id:uuid}/cancel", runs.ask_cancel),
         _post("/runs/{run_id:uuid}/cancel", runs.cancel),
         _get("/users", users.find),
-        _get("/users/{user_id:int}", users.show_user),
-        _get("/users/{user_id:int}/sync", users.ask_sync),
-        _post("/users/{user_id:int}/sync", users.sync),
+        _get("/users/{user_id:id}", users.show_user),
+        _get("/users/{user_id:id}/sync", users.ask_sync),
+        _post("/users/{user_id:id}/sync", users.sync),
         _get("/dead-letters", letters.list_letters),
-        _get("/dead-letters/{letter_id:int}", letters.show_letter),
+        _get("/dead-letters/{letter_id:id}", letters.show_letter),
         _get("/dead-letters/{verb:str}", letters.ask),
         _post("/dead-letters/{verb:str}", letters.act),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from events import Direction
@@ -75,8 +75,8 @@ def run_cursor_in(given: Mapping[str, str]) -> tuple[datetime, UUID]:
         return NEWEST
     at, _, run_id = given["before"].partition("~")
     try:
-        return datetime.fromisoformat(at), UUID(run_id)
-    except ValueError:
+        return datetime.fromisoformat(at).astimezone(UTC), UUID(run_id)
+    except (ValueError, OverflowError):
         raise Refused("There is no such page of runs.") from None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,9 +79,10 @@ class Visit:
 
 
 Endpoint = Callable[[Visit], Awaitable[Response]]
+Serve = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-def signed_in(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+def signed_in(endpoint: Endpoint) -> Serve:
     """Serve an endpoint to whoever may read, within a bound.
 
     Raises:
@@ -89,9 +90,22 @@ def signed_in(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     """
 
     async def serve(request: Request) -> Response:
-        return await within(LONGEST, _serve(request, endpoint), "This took too long; try again in a few seconds.")
+        return await _serve(request, endpoint)
 
-    return serve
+    return bounded(serve)
+
+
+def bounded(serve: Serve) -> Serve:
+    """Serve within a bound: also somebody who sends a form byte by byte.
+
+    Raises:
+        Busy: it took too long.
+    """
+
+    async def serve_within(request: Request) -> Response:
+        return await within(LONGEST, serve(request), "This took too long; try again in a few seconds.")
+
+    return serve_within
 
 
 async def _serve(request: Request, endpoint: Endpoint) -> Response:

@@ -6,6 +6,8 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+_MOST_INDENTED = 4096
+"""Bytes of JSON. Nested deeply, 64 KB become 30 MB of spaces; no event of the contract comes near."""
 _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
@@ -64,6 +66,8 @@ def decoded(raw: bytes | None) -> str:
     if raw is None:
         return "(none: a tombstone)"
     shown = raw.decode("utf-8", "backslashreplace")
+    if len(raw) > _MOST_INDENTED:
+        return shown
     try:
         return json.dumps(json.loads(shown), indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):

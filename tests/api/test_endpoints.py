@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import httpx
+import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service.api.pages import encode
 from tests.api.conftest import PREFIX
 from tests.laws.tables import licenses, progress
 from tests.reconcile.test_scan import fill
@@ -118,3 +121,20 @@ async def test_what_does_not_exist_is_named(admin: httpx.AsyncClient, engine: As
     for cursor in ("x", "bnVsbA", "W10", "WzEsMl0", "WzEsIlx1MDAwMCJd", "%00", "WzFlOTk5LCJ4Il0"):
         for path in ("/desync-issues", "/runs"):
             assert (await admin.get(path, params={"cursor": cursor})).status_code == 422, cursor
+
+
+@pytest.mark.parametrize(
+    ("path", "position"),
+    [
+        ("/desync-issues", [1, "\ud800"]),
+        ("/desync-issues", [True, "A"]),
+        ("/dead-letters", [True]),
+        ("/runs", ["0001-01-01T00:00:00+23:59", "0" * 32]),
+        ("/runs", ["9999-12-31T23:59:59-23:59", "0" * 32]),
+    ],
+)
+async def test_a_cursor_that_no_database_takes_is_no_defect(
+    admin: httpx.AsyncClient, path: str, position: list[Any]
+) -> None:
+    """Text that is no text, a bool for a number, times out of all bounds."""
+    assert (await admin.get(path, params={"cursor": encode(position)})).status_code == 422

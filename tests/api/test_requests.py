@@ -15,7 +15,9 @@ from structlog.testing import capture_logs
 
 from service.admin import drift
 from service.api import middleware
+from tests.api.conftest import PREFIX
 from tests.api.forging import signed
+from tests.infrastructure.waiting import eventually
 
 FAILS = """
 import structlog
@@ -84,6 +86,27 @@ async def test_a_body_of_unknown_length_is_not_collected(admin: httpx.AsyncClien
         answer = await admin.post("/all", content=long(), headers=JSON)
     assert answer.status_code == 413
     assert [line["seconds"] < 0.1 for line in lines if line["event"] == "request"] == [True]
+
+
+@pytest.mark.parametrize("path", ["/page/dead-letters/", "/page/users/", f"{PREFIX}/dead-letters/"])
+async def test_a_number_of_any_length_is_no_defect(api_url: str, path: str) -> None:
+    """Nobody has to sign in for that one, and each left two thousand lines in the log."""
+    async with httpx.AsyncClient(base_url=api_url) as anybody:
+        answer = await anybody.get(path + "9" * 5000)
+    assert answer.status_code in {303, 404}
+
+
+async def test_a_client_that_goes_away_is_no_defect(api_url: str) -> None:
+    """In the middle of a form that needs no session."""
+    host, _, port = api_url.removeprefix("http://").partition(":")
+    with capture_logs() as log:
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /page/sign-in HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\na")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        await eventually(lambda: "the client went away" in [line["event"] for line in log])
+    assert "error" not in [line["log_level"] for line in log]
 
 
 async def test_every_response_has_an_id_and_so_has_the_log(admin: httpx.AsyncClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -18,6 +19,7 @@ from service import http
 from service.api.role import Api
 from service.cli.token import sign
 from service.health import Health
+from service.page import visit
 from service.page.session import SESSION, csrf_of
 from service.settings import Settings
 from tests.sync.tables import PLAYER, execute, put_rows, read
@@ -315,6 +317,26 @@ async def test_a_database_that_is_away_is_a_page_that_says_so(settings: Settings
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
             assert "The database cannot answer now" in answer.text
             assert 'hx-trigger="every 5s"' in answer.text
+
+
+async def test_a_form_that_never_ends_is_given_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where nobody has signed in: each would hold a connection for ever."""
+    monkeypatch.setattr(visit, "LONGEST", 0.2)
+    host, _, port = url.removeprefix("http://").partition(":")
+    for path in ("/page/sign-in", "/page/sign-out"):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nCookie: {SESSION}=x\r\nContent-Length: 10\r\n\r\na"
+        writer.write(head.encode())
+        assert await asyncio.wait_for(reader.readline(), 10) == b"HTTP/1.1 503 Service Unavailable\r\n"
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_page_of_runs_at_no_time_is_no_defect(visitor: httpx.AsyncClient, settings: Settings) -> None:
+    """A time that PostgreSQL does not know."""
+    await signed_in(visitor, settings, "admin")
+    answer = await visitor.get("/page/runs", params={"before": f"9999-12-31T23:59:59-23:59~{RUN}"})
+    assert answer.status_code == 422
 
 
 async def test_a_defect_is_a_page_without_its_insides(

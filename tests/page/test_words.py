@@ -46,3 +46,9 @@ def test_ages_are_in_their_largest_unit(seconds: float, said: str) -> None:
 def test_any_bytes_can_be_shown(raw: bytes | None, shown: str) -> None:
     """JSON indented, everything else as it is."""
     assert words.decoded(raw) == shown
+
+
+def test_what_is_nested_deeply_is_not_blown_up() -> None:
+    """64 KB of JSON indented are 30 MB, and the process does nothing else for as long."""
+    raw = b"[" * 400 + b"0," * 30_000 + b"0" + b"]" * 400
+    assert words.decoded(raw) == raw.decode()
