@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from events import Reason
 from service.apply import dead_letters, positions, targets
-from service.apply.decide import decide
+from service.apply.decide import Decision, decide
 from service.apply.outcomes import DeadLetter, LevelEvent, Outcome
 from service.apply.positions import Positions
 from service.apply.refusals import Refusals, RefusedAll
@@ -60,33 +60,40 @@ class Applier:
             Exception: whatever the database raised; the caller decides by `read_fault` and tries again.
         """
         try:
-            return await self._transaction(batch, decoded, deferred=True)
-        except DBAPIError as error:
-            # A deferred constraint speaks at the commit, where no record can be told from another: check at once.
-            if read_fault(error).kind is not Kind.RECORD:
+            return await self._transaction(batch, decoded, careful=False)
+        except (DBAPIError, DecideAgain) as error:
+            if read_fault(error).kind not in {Kind.RECORD, Kind.CONFLICT}:
                 raise
-            return await self._transaction(batch, decoded, deferred=False)
+            return await self._transaction(batch, decoded, careful=True)
 
-    async def _transaction(
-        self, batch: Batch, decoded: Sequence[LevelEvent | DeadLetter], *, deferred: bool
-    ) -> Applied:
+    async def _transaction(self, batch: Batch, decoded: Sequence[LevelEvent | DeadLetter], *, careful: bool) -> Applied:
+        """`careful`: with savepoints, and with every constraint checked at once. A good batch does without both.
+
+        A deferred constraint would speak at the commit, where no record can be told from another.
+        """
         refusals = self.refusals.copy()
         async with self.engine.begin() as conn:
-            if not deferred:
+            if careful:
                 await conn.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
             await positions.lock_and_check(conn, batch.expected)
-            applied = await self._effects_or_fault(conn, batch, decoded, refusals)
+            applied = await self._effects_or_fault(conn, batch, decoded, refusals, careful=careful)
             await dead_letters.keep(conn, batch.records, applied.letters)
             await positions.store(conn, batch.positions)
         self.refusals, self.refused_all = refusals, False
         return applied
 
     async def _effects_or_fault(
-        self, conn: AsyncConnection, batch: Batch, decoded: Sequence[LevelEvent | DeadLetter], refusals: Refusals
+        self,
+        conn: AsyncConnection,
+        batch: Batch,
+        decoded: Sequence[LevelEvent | DeadLetter],
+        refusals: Refusals,
+        *,
+        careful: bool,
     ) -> Applied:
         """As `_effects`; where a fault is repaired in the middle of an attempt, its first refusals do not count."""
         try:
-            applied = await self._effects(conn, batch, decoded, refusals)
+            applied = await self._effects(conn, batch, decoded, refusals, careful=careful)
         except RefusedAll:
             self.refused_all = True
             raise
@@ -96,14 +103,23 @@ class Applier:
         return applied
 
     async def _effects(
-        self, conn: AsyncConnection, batch: Batch, decoded: Sequence[LevelEvent | DeadLetter], refusals: Refusals
+        self,
+        conn: AsyncConnection,
+        batch: Batch,
+        decoded: Sequence[LevelEvent | DeadLetter],
+        refusals: Refusals,
+        *,
+        careful: bool,
     ) -> Applied:
         curriculum = await read_curriculum(conn)
         if curriculum.empty:
             raise InstallationFault("the table specializations is empty: no level can be checked against a maximum")
         screened = screen(decoded, curriculum, self.apply_since)
         applied = Applied(dict.fromkeys(screened.superseded, Outcome.SUPERSEDED), screened.letters)
-        await self._split(conn, batch, screened.events, refusals, applied)
+        if careful:
+            await self._split(conn, batch, screened.events, refusals, applied)
+        elif screened.events:
+            _add(await self._decide_and_write(conn, screened.events), refusals, applied)
         applied.outcomes |= {letter.index: Outcome.DEAD_LETTERED for letter in applied.letters}
         return applied
 
@@ -132,19 +148,28 @@ class Applier:
     async def _segment(
         self, conn: AsyncConnection, events: Sequence[LevelEvent], refusals: Refusals, applied: Applied
     ) -> None:
-        """Lock, find, decide and write in a savepoint; a conflict means: decide again, on what is there now."""
+        """Decide and write in a savepoint; a conflict means: decide again, on what is there now."""
         for tries_left in reversed(range(_CONFLICTS_IN_A_ROW)):
             try:
                 async with conn.begin_nested():
-                    found = await targets.lock_and_find(conn, self.target, events)
-                    decision = decide(events, found)
-                    await targets.write(conn, self.target, decision)
+                    decision = await self._decide_and_write(conn, events)
             except DecideAgain:
                 if not tries_left:
                     raise
             else:
                 break
-        if decision.changes:
-            refusals.accepted()
-        applied.outcomes |= decision.outcomes
-        applied.letters += decision.letters
+        _add(decision, refusals, applied)
+
+    async def _decide_and_write(self, conn: AsyncConnection, events: Sequence[LevelEvent]) -> Decision:
+        """Lock, find, decide, write."""
+        found = await targets.lock_and_find(conn, self.target, events)
+        decision = decide(events, found)
+        await targets.write(conn, self.target, decision)
+        return decision
+
+
+def _add(decision: Decision, refusals: Refusals, applied: Applied) -> None:
+    if decision.changes:
+        refusals.accepted()
+    applied.outcomes |= decision.outcomes
+    applied.letters += decision.letters
