@@ -25,8 +25,8 @@ async def finish(conn: AsyncConnection, run: Run, status: str, detail: str = "",
     """Close the run whose row the caller holds; the report leaves through the outbox."""
     ranges = list((await conn.execute(sql.RANGE_COUNTS, {"id": run.id})).scalars())
     counts: dict[str, Any] = add_up(ranges) | more
-    found, healed = ([one.get(name, ()) for one in ranges] for name in ("found_by", "healed_by"))
-    counts["left_by"] = add_labels(found, less=healed)
+    found, gone = ([one.get(name, ()) for one in ranges] for name in ("found_by", "gone_by"))
+    counts["left_by"] = add_labels(found, less=gone)
     values = {"id": run.id, "status": status, "detail": detail, "counts": json.dumps(counts)}
     row = (await conn.execute(sql.FINISH_RUN, values)).one_or_none()
     if row is None:

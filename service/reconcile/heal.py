@@ -43,11 +43,14 @@ async def heal_some(conn: AsyncConnection, part: Range, tables: Tables) -> Count
 
 
 def _counts(part: Range, issues: Sequence[Issue]) -> dict[str, Any]:
-    """The range's counts so far and this batch's: set, not added, under the range's row."""
+    """The range's counts so far and this batch's: set, not added, under the range's row.
+
+    What moved meanwhile is gone as what is healed: no drift of this run (law 5).
+    """
     done = Counter(issue.status for issue in issues)
     counts: dict[str, Any] = {name: part.counts.get(name, 0) + number for name, number in done.items()}
-    healed = by_label(issue.suspect for issue in issues if issue.status == "healed")
-    return counts | {"healed_by": add_labels([part.counts.get("healed_by", ()), healed])}
+    gone = by_label(issue.suspect for issue in issues if issue.status != "failed")
+    return counts | {"gone_by": add_labels([part.counts.get("gone_by", ()), gone])}
 
 
 def count(run: Run, done: Counter[tuple[str, str]]) -> None:

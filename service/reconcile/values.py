@@ -125,7 +125,7 @@ def by_label(suspects: Iterable[Suspect]) -> list[list[Any]]:
 def add_labels(
     lists: Iterable[Iterable[Sequence[Any]]], less: Iterable[Iterable[Sequence[Any]]] = ()
 ) -> list[list[Any]]:
-    """Add up what `by_label` gave, less what was healed."""
+    """Add up what `by_label` gave, less what is gone."""
     total: Counter[tuple[str, str]] = Counter()
     for sign, group in ((1, lists), (-1, less)):
         for entries in group:

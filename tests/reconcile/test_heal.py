@@ -74,6 +74,8 @@ async def test_a_pair_that_moves_before_its_heal_is_left(engine: AsyncEngine, at
     report = await conductor.finish(run_id)
     assert report["counts"]["healed"] == report["counts"]["changed_meanwhile"] == 1
     assert await licenses(engine) == {(1, "PLAYER"): 6, (2, "PLAYER"): 4}
+    async with engine.connect() as conn:  # nor do the gauges and the page call it drift
+        assert (await conn.execute(text("SELECT counts -> 'left_by' FROM levelsync.complete_scans"))).scalar_one() == []
 
 
 async def test_one_pair_that_the_database_refuses_stops_no_other(engine: AsyncEngine, at_once: Settings) -> None:
