@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from events import Reason
-from service.apply import dead_letters, positions, targets
+from service.apply import dead_letters, positions, replayed, targets
 from service.apply.decide import Decision, decide
 from service.apply.outcomes import DeadLetter, LevelEvent, Outcome
 from service.apply.positions import Positions
@@ -114,8 +114,10 @@ class Applier:
         curriculum = await read_curriculum(conn)
         if curriculum.empty:
             raise InstallationFault("the table specializations is empty: no level can be checked against a maximum")
-        screened = screen(decoded, curriculum, self.apply_since)
-        applied = Applied(dict.fromkeys(screened.superseded, Outcome.SUPERSEDED), screened.letters)
+        discarded = await replayed.discarded(conn, batch.records)
+        wanted = [item for item in decoded if item.index not in discarded] if discarded else decoded
+        screened = screen(wanted, curriculum, self.apply_since)
+        applied = Applied(dict.fromkeys([*screened.superseded, *discarded], Outcome.SUPERSEDED), screened.letters)
         if careful:
             await self._split(conn, batch, screened.events, refusals, applied)
         elif screened.events:

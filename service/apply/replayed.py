@@ -75,6 +75,16 @@ async def genuine(
     }
 
 
+async def discarded(conn: AsyncConnection, records: Sequence[ConsumerRecord]) -> set[int]:
+    """Which records, by index, are replays of letters that were discarded while these were on their way.
+
+    Nobody wants them applied any more. The letters stay locked, so that a discard that comes now comes too late.
+    """
+    claimed = claims(records)
+    found = await genuine(conn, records, claimed) if claimed else {}
+    return {index for index, row in found.items() if row.resolution == "discarded"}
+
+
 async def settle(
     conn: AsyncConnection,
     records: Sequence[ConsumerRecord],

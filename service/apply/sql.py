@@ -151,7 +151,7 @@ FIND_DEAD_LETTER = text("""
 """Whether a record is a dead letter already."""
 
 LOCK_REPLAYED = text("""
-    SELECT v.number, d.id, d.headers, d.resolved_at IS NULL AS is_open, d.last_attempt_timestamp
+    SELECT v.number, d.id, d.headers, d.resolved_at IS NULL AS is_open, d.resolution, d.last_attempt_timestamp
       FROM unnest(CAST(:numbers AS int[]), CAST(:ids AS bigint[]), CAST(:topics AS text[]), CAST(:keys AS bytea[]),
                   CAST(:digests AS text[])) AS v (number, id, topic, key, digest)
       JOIN levelsync.dead_letters d ON d.id = v.id

@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import ContractViolation, Received, ReconcileChunk, read
-from service.apply import dead_letters, positions
+from service.apply import dead_letters, positions, replayed
 from service.apply.batch import Batch
 from service.apply.decode import Record, first_timestamp
 from service.apply.outcomes import DeadLetter
@@ -53,7 +53,9 @@ class RequestWork:
         """Runs, dead letters and positions in one transaction (law 3); returns the letters."""
         async with self.engine.begin() as conn:
             await positions.lock_and_check(conn, batch.expected)
-            letters = decoded.letters + await open_runs(conn, decoded.received)
+            unwanted = await replayed.discarded(conn, batch.records)
+            wanted = [(index, received) for index, received in decoded.received if index not in unwanted]
+            letters = decoded.letters + await open_runs(conn, wanted)
             await dead_letters.keep(conn, batch.records, letters)
             await positions.store(conn, batch.positions)
         return letters

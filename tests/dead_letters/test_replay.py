@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from service.dead_letters import batches
+from service.dead_letters.discard import discard
 from service.dead_letters.select import Selection, census
 from tests.dead_letters.scene import ALL, NOBODY, Scene, changed
 from tests.laws.model import LEVELED_UP
@@ -136,6 +137,19 @@ async def test_replays_of_refused_records_are_no_fault_of_the_installation(scene
     await scene.send()
     await scene.come_back()
     assert {row[1:4] for row in await scene.letters()} == {("open", None, 2)}
+
+
+async def test_a_discard_stands_against_a_replay_that_comes_late(scene: Scene) -> None:
+    """Kafka was away for longer than a minute, and somebody decided against the letter: nothing is written."""
+    await scene.letters_of(NOBODY, NOBODY + 1)
+    await scene.send()
+    await scene.a_minute_later()
+    assert [ids async for ids in discard(scene.engine, Selection(ids=(1,)), "me")] == [[1]]
+    await scene.make_user()
+    await scene.make_user(NOBODY + 1)
+    await scene.come_back()
+    assert [row[1:3] for row in await scene.letters()] == [("resolved", "discarded"), ("resolved", "replayed")]
+    assert await licenses(scene.engine) == {(NOBODY + 1, "PLAYER"): 3}
 
 
 async def test_a_selection_is_sent_in_bounded_transactions(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
