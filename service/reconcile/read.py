@@ -30,9 +30,13 @@ async def report_of(conn: AsyncConnection, run: Run) -> dict[str, Any]:
 
 
 async def reports_of(conn: AsyncConnection, runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """The same for any number of runs, in two queries."""
+    """The same for any number of runs, in two queries.
+
+    A worker that was healing when its run was cancelled has its batch's effect all the same: the ranges tell of it.
+    """
     progress = await _progress(conn, runs)
-    so_far = await _counts_so_far(conn, [run.id for run in runs if run.finished_at is None])
+    living = [run.id for run in runs if run.finished_at is None or run.status == "cancelled"]
+    so_far = await _counts_so_far(conn, living)
     return [_report(run, progress.get(run.id, (0, 0)), so_far.get(run.id, run.counts)) for run in runs]
 
 

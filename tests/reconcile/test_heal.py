@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import get_args
 
@@ -12,7 +13,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import Direction
+from service.reconcile.finish import cancel_run
 from service.settings import Settings
+from tests.infrastructure.waiting import eventually
 from tests.laws.tables import history, licenses, progress
 from tests.reconcile.conductor import Conductor
 from tests.reconcile.test_confirm import until_step
@@ -76,6 +79,32 @@ async def test_a_pair_that_moves_before_its_heal_is_left(engine: AsyncEngine, at
     assert await licenses(engine) == {(1, "PLAYER"): 6, (2, "PLAYER"): 4}
     async with engine.connect() as conn:  # nor do the gauges and the page call it drift
         assert (await conn.execute(text("SELECT counts -> 'left_by' FROM levelsync.complete_scans"))).scalar_one() == []
+
+
+async def test_what_is_healed_while_the_run_is_cancelled_is_reported(engine: AsyncEngine, at_once: Settings) -> None:
+    """Its batch was in hand: it stays healed, so the run says that it is."""
+    await fill(engine, {(1, "PLAYER"): 4}, {(1, "PLAYER"): 3})
+    conductor = Conductor(engine, at_once)
+    run_id = await conductor.request(dry_run=False)
+    await until_step(conductor, run_id, "heal")
+    (message,) = await conductor.messages()
+    async with engine.begin() as application:
+        await application.execute(text("SELECT FROM user_licenses FOR UPDATE"))
+        worker = asyncio.create_task(conductor.chunks.work(message))
+        await eventually(lambda: waiting(engine))
+        async with engine.begin() as conn:
+            assert await cancel_run(conn, run_id)
+    await worker
+    assert await licenses(engine) == {(1, "PLAYER"): 4}
+    report = await conductor.report(run_id)
+    assert (report["status"], report["counts"]["healed"]) == ("cancelled", 1)
+
+
+async def waiting(engine: AsyncEngine) -> bool:
+    """Whether somebody waits for a lock in this database."""
+    query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with engine.connect() as conn:
+        return (await conn.execute(text(query))).first() is not None
 
 
 async def test_one_pair_that_the_database_refuses_stops_no_other(engine: AsyncEngine, at_once: Settings) -> None:
