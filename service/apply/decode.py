@@ -64,10 +64,13 @@ def first_timestamp(record: Record) -> int:
 
 
 def _smaller(timestamp: int, header: bytes | None) -> int:
-    """A header that is no number is ignored, as all foreign headers are (law 4)."""
+    """A header that is no time is ignored, as all foreign headers are (law 4).
+
+    Zero is none: it would switch off what holds an event's own time against the record's, and so pass every fence.
+    """
     if header is None or len(header) > _TIMESTAMP_DIGITS or not header.isdigit():
         return timestamp
-    return min(timestamp, int(header))
+    return min(timestamp, int(header) or timestamp)
 
 
 def _not_after(occurred_at: datetime, timestamp_ms: int) -> datetime:

@@ -19,7 +19,7 @@ SEND_AGAIN = text(f"""
                 jsonb_build_object('key', '{LETTER_HEADER}', 'value', d.id::text))
       FROM levelsync.dead_letters d
       LEFT JOIN LATERAL (
-           SELECT CASE WHEN h.header ->> 'value' ~ '^[0-9]{{1,15}}$' THEN (h.header ->> 'value')::bigint END
+           SELECT CASE WHEN h.header ->> 'value' ~ '^[0-9]{{1,15}}$' THEN nullif((h.header ->> 'value')::bigint, 0) END
              FROM jsonb_array_elements(d.headers) WITH ORDINALITY AS h (header, number)
             WHERE h.header ->> 'key' = '{FIRST_TIMESTAMP_HEADER}'
             ORDER BY h.number LIMIT 1) AS earlier (timestamp) ON true

@@ -9,6 +9,7 @@ import pytest
 from service.dead_letters.select import census
 from tests.dead_letters.scene import ALL, NOBODY, Scene, changed
 from tests.laws.model import LEVELED_UP
+from tests.laws.tables import licenses
 from tests.laws.test_apply_laws import one
 
 ODD = [("a", None), ("a", b"\xff\x00"), ("", b""), ("no\0text", b"\0"), ("é", "é".encode()), ("a", b"twice")]
@@ -75,7 +76,7 @@ async def test_headers_of_an_earlier_replay_are_replaced_and_its_older_time_stay
     ]
 
 
-@pytest.mark.parametrize("time", [b"later", b"", None, b"9" * 15, b"9" * 16])
+@pytest.mark.parametrize("time", [b"later", b"", None, b"0", b"000", b"9" * 15, b"9" * 16])
 async def test_a_first_time_that_is_none_or_later_counts_as_the_record_s(scene: Scene, time: bytes | None) -> None:
     """As the appliers read it."""
     (record,) = scene.partitions.records([one(user=NOBODY)])
@@ -83,6 +84,17 @@ async def test_a_first_time_that_is_none_or_later_counts_as_the_record_s(scene: 
     await scene.send()
     (again,) = await scene.on_their_way()
     assert again.headers[-2] == ("levelsync-first-timestamp", str(record.timestamp).encode())
+
+
+@pytest.mark.parametrize("time", [b"0", b"000"])
+async def test_a_first_time_of_zero_opens_no_fence(scene: Scene, time: bytes) -> None:
+    """Law 2: the record's own timestamp holds, whatever its publisher says of the event's time."""
+    await scene.run("INSERT INTO levelsync.fences VALUES (1, 'PLAYER', '2100-01-01', 1, 'test')")
+    (record,) = scene.partitions.records([one(user=1)])
+    said = [(name, b"2150-01-01T00:00:00Z" if name == "ce_time" else value) for name, value in record.headers]
+    await scene.read([replace(record, headers=(("levelsync-first-timestamp", time), *said))])
+    assert await licenses(scene.engine) == {}
+    assert [letter[4] for letter in await scene.letters()] == ["bad_time"]
 
 
 async def test_what_kafka_does_not_take_is_counted_and_not_sent(scene: Scene) -> None:
