@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from aiokafka import ConsumerRecord
 
+from events import ReconcileRequested
+from service.apply.batch import Batch
 from service.dead_letters import batches
 from service.dead_letters.discard import discard
 from service.dead_letters.select import Selection, census
+from service.reconcile.work import RequestWork
 from tests.dead_letters.scene import ALL, NOBODY, Scene, changed
 from tests.laws.model import LEVELED_UP
+from tests.laws.records import START
 from tests.laws.tables import licenses
 
 
@@ -150,6 +156,31 @@ async def test_a_discard_stands_against_a_replay_that_comes_late(scene: Scene) -
     await scene.come_back()
     assert [row[1:3] for row in await scene.letters()] == [("resolved", "discarded"), ("resolved", "replayed")]
     assert await licenses(scene.engine) == {(NOBODY + 1, "PLAYER"): 3}
+
+
+async def test_a_discard_stands_against_a_request_that_comes_late(scene: Scene) -> None:
+    """The same for a run that nobody wants any more."""
+    work, record = RequestWork(scene.engine), requested(specialization="WIZARD", dry_run=False)
+
+    async def read(records: list[ConsumerRecord]) -> None:
+        await work.apply(Batch(records, {}, {}), work.decode(records))
+
+    await read([record, replace(record, offset=1)])
+    await scene.send()
+    await scene.a_minute_later()
+    assert [ids async for ids in discard(scene.engine, ALL, "me")] == [[1, 2]]
+    await scene.run("INSERT INTO specializations (id, name, max_levels) VALUES ('WIZARD', 'Wizard', 8)")
+    await read(await scene.on_their_way())
+    assert await scene.rows("SELECT id FROM levelsync.reconcile_runs") == []
+    await read([replace(record, offset=2)])
+    assert len(await scene.rows("SELECT id FROM levelsync.reconcile_runs")) == 1
+
+
+def requested(**data: Any) -> ConsumerRecord:
+    """A request as Kafka delivers it."""
+    sent = ReconcileRequested(**data).to_kafka()
+    at = int(START.timestamp() * 1000) + 10**12
+    return ConsumerRecord(sent.topic, 0, 0, at, 0, sent.key, sent.value, None, 0, 0, tuple(sent.headers))
 
 
 async def test_a_selection_is_sent_in_bounded_transactions(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
