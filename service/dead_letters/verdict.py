@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, func, text
+from sqlalchemy import ColumnElement, Text, cast, func, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from events import (
@@ -34,7 +34,7 @@ from service.levels import Curriculum, read_curriculum
 LOOKED_AT = 1000
 """Of each reason so many letters are judged for the counts, the newest first."""
 _LARGEST = 16_384
-"""Bytes: larger values are not read for the counts; no event of the contract comes near."""
+"""Bytes: larger letters are not read for the counts; no event of the contract comes near."""
 _LEVEL_TOPICS = (PROGRESS_LEVELED_UP_TOPIC, LICENSE_ADVANCED_TOPIC)
 _EXISTING = text("SELECT id FROM public.users WHERE id = ANY(CAST(:users AS int[]))")
 _SINCE = {
@@ -99,7 +99,9 @@ async def judge_by_id(
 
 
 def _small() -> ColumnElement[bool]:
-    return func.coalesce(func.octet_length(table.c.value), 0) <= _LARGEST
+    """Of key and headers, too: a thousand of them at once must fit into memory."""
+    key, value = (func.coalesce(func.octet_length(column), 0) for column in (table.c.key, table.c.value))
+    return key + value + func.octet_length(cast(table.c.headers, Text)) <= _LARGEST
 
 
 async def _judge_levels(

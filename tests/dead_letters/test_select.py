@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.dead_letters import read
+from service.dead_letters import count_by_reason, read
 from service.dead_letters.discard import discard
 from service.dead_letters.select import Selection
 from service.dead_letters.verdict import Verdict, applicable, judge
@@ -137,6 +137,16 @@ async def test_letters_that_would_apply_now_are_told(scene: Scene) -> None:
     async with scene.engine.connect() as conn:
         counted = await applicable(conn, "unknown_user")
     assert (counted.looked_at, counted.would_apply) == (2, 1)
+
+
+@pytest.mark.parametrize("large", [{"key": b"5" * 20_000}, {"headers": (("odd", b"x" * 20_000),)}])
+async def test_what_is_large_is_not_judged_in_a_list(scene: Scene, large: dict[str, Any]) -> None:
+    """Whichever part of it: a thousand letters are read at once."""
+    (record,) = scene.partitions.records([one(user=NOBODY)])
+    await scene.read([replace(record, **large)])
+    async with scene.engine.connect() as conn:
+        (counted,) = await count_by_reason(conn)
+        assert (await applicable(conn, counted.reason)).looked_at == 0
 
 
 async def test_what_a_later_decision_supersedes_says_so(scene: Scene) -> None:
