@@ -28,7 +28,10 @@ _STATEMENTS = {
          WHERE g.after_user < :user AND g.upto_user >= :user
            AND EXISTS (SELECT FROM jsonb_array_elements(g.suspects) AS e (suspect) WHERE e.suspect ->> 0 = :id)
     """,
-    "fences": "DELETE FROM levelsync.fences WHERE user_id = :user",
+    "fences": """
+        DELETE FROM levelsync.fences
+         WHERE user_id = :user AND NOT EXISTS (SELECT FROM public.users WHERE id = :user)
+    """,
     "decisions in their name": """
         UPDATE levelsync.fences AS f SET decided_by = 'erased' FROM unnest(CAST(:names AS text[])) AS n (name)
          WHERE f.decided_by = n.name OR right(f.decided_by, length(n.name) + 4) = ' by ' || n.name
@@ -46,7 +49,11 @@ _STATEMENTS = {
         UPDATE levelsync.admin_actions SET arguments = '{}', detail = '' WHERE arguments ->> 'user_id' = :id
     """,
 }
-"""By what it removes or changes, in words. Fences of a user go too: who comes back under this id begins anew."""
+"""By what it removes or changes, in words.
+
+Fences go with the application's user, not before: a decision stands for as long as there is something to raise (law 2).
+Who comes back under this id begins anew.
+"""
 _ADDRESS = text("SELECT email FROM public.users WHERE id = :user")
 _UNFINISHED = text("SELECT count(*) FROM levelsync.reconcile_runs WHERE user_id = :user AND finished_at IS NULL")
 

@@ -124,8 +124,8 @@ async def test_a_run_that_goes_on_is_left_and_said(database: AsyncEngine, settin
 
 
 async def test_a_user_whom_the_application_still_has_is_told(database: AsyncEngine, settings: Settings) -> None:
-    """Their events would be kept again; their address is known then."""
+    """Their events would be kept again, and without their fences raise what a decision lowered (law 2)."""
     run = await erase(settings, "--yes", user=7)
     assert "The application still has user 7" in run.stderr
     async with database.connect() as conn:
-        assert (await conn.execute(text("SELECT count(*) FROM levelsync.fences WHERE user_id = 7"))).scalar_one() == 0
+        assert (await conn.execute(text("SELECT count(*) FROM levelsync.fences WHERE user_id = 7"))).scalar_one() == 1
