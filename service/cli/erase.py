@@ -50,9 +50,7 @@ async def _erase(settings: Settings, user: int, address: str | None, *, yes: boo
     async with reach.database(settings) as conn:
         known = await erasure.address_of(conn, user)
         if known is not None:
-            output.remark(
-                f"The application still has user {user}: their fences stay, and its events are kept again"
-            )
+            output.remark(f"The application still has user {user}: their fences stay, and its events are kept again")
         names = address or known
         counts = await erasure.erase(conn, user, names)
         await conn.rollback()
