@@ -40,9 +40,13 @@ class BatchHistogram(Collector):
             counts[index] += bisect_right(ordered, bound)
         self._sums[value] += math.fsum(ordered)
 
+    def describe(self) -> Iterable[HistogramMetricFamily]:
+        """What is counted here, without its counts."""
+        yield HistogramMetricFamily(self._name, self._documentation, labels=[self._label])
+
     def collect(self) -> Iterable[HistogramMetricFamily]:
         """What the registry asks for: cumulative counts by bucket, and the sum."""
-        family = HistogramMetricFamily(self._name, self._documentation, labels=[self._label])
+        (family,) = self.describe()
         for value, counts in self._counts.items():
             family.add_metric([value], list(zip(self._names, counts, strict=True)), self._sums[value])
         yield family

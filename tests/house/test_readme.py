@@ -77,7 +77,8 @@ async def _run(lines: str, names: dict[str, Any]) -> None:
 def _declared_metrics() -> dict[str, tuple[str, str]]:
     declared = {}
     for collector in set(REGISTRY._collector_to_names):
-        metric = collector.describe()[0]  # type: ignore[attr-defined]  # every collector of ours has it
+        (metric,) = collector.describe()  # type: ignore[attr-defined]  # every collector of ours has it
+        labels = getattr(metric if hasattr(metric, "_labelnames") else collector, "_labelnames")  # noqa: B009 - private
         name = metric.name + ("_total" if metric.type == "counter" else "")
-        declared[name] = (metric.type, ", ".join(collector._labelnames))  # type: ignore[attr-defined]
+        declared[name] = (metric.type, ", ".join(labels))
     return declared
