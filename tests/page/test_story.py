@@ -142,6 +142,29 @@ async def test_a_user_is_found_and_synced(desk: Desk) -> None:
     await expect(page.get_by_role("region", name="History of the licenses")).to_contain_text("4 → 2")
 
 
+async def test_a_missing_row_is_made_in_one_way(desk: Desk) -> None:
+    """Every direction would write the same, so one button does."""
+    await desk.levels({(5, "COACH"): 3}, {(5, "PLAYER"): 4})
+    page = await desk.signed_in()
+    await page.goto("/page/users/5")
+    assert await page.locator("#card-COACH .choices").all_inner_texts() == ["Make the missing row… both at 3"]
+    await press(page, "Make the missing row of PLAYER")
+    await press(page, "Write 1 level")
+    await expect(page.get_by_role("row", name="PLAYER")).to_contain_text("progress")
+    assert (5, "COACH") not in {(user, name) for user, name, _ in await desk.rows(LEVELS)}
+
+
+async def test_a_run_tells_of_what_needs_a_decision(desk: Desk) -> None:
+    """Nothing that a run would change, and yet something to do."""
+    await desk.levels({(5, "PLAYER"): 9}, {(5, "PLAYER"): 3})
+    page = await desk.signed_in()
+    await dry_run(page)
+    await expect(page.locator("#result")).to_have_text("Nothing differs that a run would change.")
+    await expect(page.locator("#needs-decision")).to_contain_text("1 pair can be repaired in no direction and needs")
+    await page.locator("#issues-table").get_by_role("link", name="5").click()
+    await expect(page.locator("#card-PLAYER")).to_contain_text("levelsync sync 5 --specialization PLAYER --level N")
+
+
 async def test_all_pairs_of_a_user_are_synced_at_once(desk: Desk) -> None:
     """In one direction, a line each."""
     await desk.levels({(5, "PLAYER"): 2}, {(5, "PLAYER"): 4, (5, "COACH"): 3})
