@@ -44,6 +44,12 @@ async def interruptible(work: Coroutine[Any, Any, T]) -> T:
         await stop(task)
 
 
+async def wait_for(event: asyncio.Event, seconds: float) -> None:
+    """Wait until `event` is set, for so many seconds at most."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+
+
 @contextlib.asynccontextmanager
 async def in_background(work: Callable[[Well], Awaitable[None]], component: str, health: Health) -> AsyncIterator[None]:
     """Run `work` beside the caller and cancel it at the end; begin it again when it fails, whatever the reason.

@@ -26,7 +26,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.background import Well
+from service.background import Well, wait_for
 from service.health import Health
 from service.kafka.producer import running_producer
 from service.outbox import sql
@@ -77,7 +77,7 @@ class Relay:
                 self._report_topics()
                 well()
                 if not rows:
-                    await _wait(woken, self._poll_every)
+                    await wait_for(woken, self._poll_every)
 
     async def _relay(self, conn: AsyncConnection, producer: AIOKafkaProducer, rows: Sequence[Row]) -> None:
         delivery = await publish(producer, rows)
@@ -107,11 +107,6 @@ def _raise_first(delivery: Delivery) -> None:
     """A producer that met a refusal is not used again: its sequence numbers have a gap that the broker objects to."""
     for error in delivery.failed.values():
         raise error
-
-
-async def _wait(woken: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(woken.wait(), seconds)
 
 
 async def _finished_even_if_cancelled(work: Coroutine[Any, Any, None]) -> None:

@@ -1,20 +1,19 @@
-"""One message, one range: whoever gets it does it, under the range's row, once (law 7)."""
+"""A message is a range: whoever gets it does it, under the range's row, once (law 7)."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import ReconcileChunk
 from service.reconcile import sql
 from service.reconcile.confirm import confirm_range
 from service.reconcile.heal import count, heal_some
 from service.reconcile.issues import room_for_issues
-from service.reconcile.read import read_run
 from service.reconcile.scan import scan_range
 from service.reconcile.steps import Steps
-from service.reconcile.values import Phase, Range, Run, Suspect, add_up
+from service.reconcile.values import Phase, Range, Suspect, run_of
 from service.settings import Settings
 from service.sync.rows import tables_of
 
@@ -28,32 +27,31 @@ class Chunks:
         self._steps = steps
         self._tables = tables_of(settings)
 
-    async def work(self, chunk: ReconcileChunk) -> None:
-        """Do what is left of one range's pass, and close the pass if it was the last."""
-        run_id, phase = UUID(str(chunk.run_id)), Phase[chunk.phase.upper()]
-        while await self._do_some(run_id, phase, chunk.chunk):
-            pass
-        async with self._engine.begin() as conn:
-            await self._steps.close_phase(conn, run_id, phase)
+    async def work(self, *chunks: ReconcileChunk) -> None:
+        """Do what is left of each range's pass, then close the passes whose last ranges these were."""
+        passes = {(UUID(str(chunk.run_id)), Phase[chunk.phase.upper()]): None for chunk in chunks}
+        for chunk in chunks:
+            while await self._do_some(UUID(str(chunk.run_id)), Phase[chunk.phase.upper()], chunk.chunk):
+                pass
+        for run_id, phase in passes:
+            async with self._engine.begin() as conn:
+                await self._steps.close_phase(conn, run_id, phase)
+        self._steps.woken.set()
 
     async def _do_some(self, run_id: UUID, phase: Phase, chunk: int) -> bool:
         """One transaction of a range; True while some of it is left."""
         async with self._engine.begin() as conn:
-            run = await read_run(conn, run_id)
             found = (await conn.execute(sql.LOCK_RANGE, {"id": run_id, "chunk": chunk})).one_or_none()
-            if run is None or found is None or found.run_is_over or run.phase != phase or found.done_phase >= phase:
+            if found is None or found.finished_at or found.phase != phase or found.done_phase >= phase:
                 return False
+            run = run_of(found)
             if phase is Phase.SCAN:
                 await scan_range(conn, run, chunk, found.after_user, found.upto_user)
                 return False
-            part = Range(run, chunk, [Suspect(*array) for array in found.suspects], found.counts)
+            part = Range(run, chunk, [Suspect(*array) for array in found.suspects], found.range_counts)
             if phase is Phase.CONFIRM:
-                await confirm_range(conn, part, await self._room(conn, run))
+                await confirm_range(conn, part, await room_for_issues(conn, run_id, self._settings))
                 return False
             done = await heal_some(conn, part, self._tables)
         count(run, done)
         return True
-
-    async def _room(self, conn: AsyncConnection, run: Run) -> int:
-        counts = add_up((await conn.execute(sql.RANGE_COUNTS, {"id": run.id})).scalars())
-        return await room_for_issues(conn, run, self._settings, counts["scanned"])

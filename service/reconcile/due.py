@@ -7,6 +7,7 @@ import asyncio
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service.background import wait_for
 from service.database.faults import read_fault
 from service.health import Health
 from service.reconcile import sql
@@ -23,6 +24,7 @@ BACKOFF = 2.0
 async def take_due_steps(engine: AsyncEngine, steps: Steps, health: Health) -> None:
     """Take due steps for as long as the service runs; a fault is reported, and its step stays due."""
     while True:
+        steps.woken.clear()  # before the look: what becomes due during it wakes again
         try:
             taken = await take_one(engine, steps)
         except Exception as error:  # noqa: BLE001 - whatever it is, the step stays due and is tried again
@@ -33,7 +35,7 @@ async def take_due_steps(engine: AsyncEngine, steps: Steps, health: Health) -> N
         else:
             health.clear("reconcile", steps)
             if not taken:
-                await asyncio.sleep(LOOK_EVERY)
+                await wait_for(steps.woken, LOOK_EVERY)
 
 
 async def take_one(engine: AsyncEngine, steps: Steps) -> bool:

@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.reconcile import sql
-from service.reconcile.values import Run, Suspect
+from service.reconcile.values import Suspect
 from service.settings import Settings
 
 SAMPLES = 1000
@@ -31,10 +31,10 @@ def breaker_limit(settings: Settings, pairs: int) -> int:
     return max(int(pairs * settings.reconcile_breaker_share), settings.reconcile_breaker_pairs)
 
 
-async def room_for_issues(conn: AsyncConnection, run: Run, settings: Settings, pairs: int) -> int:
-    """How many more issues this run keeps. Workers that ask at once may each fill it: never less than promised."""
-    kept: int = (await conn.execute(sql.KEPT_ISSUES, {"id": run.id})).scalar_one()
-    return max(0, breaker_limit(settings, pairs) + SAMPLES - kept)
+async def room_for_issues(conn: AsyncConnection, run_id: UUID, settings: Settings) -> int:
+    """How many more issues a run keeps. Workers that ask at once may each fill it: never less than promised."""
+    run = (await conn.execute(sql.SCANNED_AND_KEPT, {"id": run_id})).one()
+    return max(0, breaker_limit(settings, int(run.scanned)) + SAMPLES - int(run.kept))
 
 
 async def keep(conn: AsyncConnection, run_id: UUID, issues: Sequence[Issue]) -> None:

@@ -25,6 +25,8 @@ from service.settings import Settings
 
 RANGES_A_BATCH = 8
 """Ranges that one worker takes at a time: few, so that a run spreads over all of them."""
+WORKERS = 2
+"""Workers in one process: one compares in PostgreSQL while the other stores what it found."""
 
 
 @contextlib.asynccontextmanager
@@ -38,9 +40,13 @@ async def reconcile_role(
     chunk_settings = settings.model_copy(update={"batch_max_records": RANGES_A_BATCH})
     work = ChunkWork(engine, Chunks(engine, settings, steps))
     group_id = f"{settings.kafka_group_id}-reconcile"
+    requests = RequestWork(engine, steps.woken)
     subscribers = [
-        subscribe(broker, RECONCILE_REQUESTED_TOPIC, RequestWork(engine), settings, health, group_id=group_id),
-        subscribe(broker, RECONCILE_CHUNKS_TOPIC, work, chunk_settings, health, group_id=group_id),
+        subscribe(broker, RECONCILE_REQUESTED_TOPIC, requests, settings, health, group_id=group_id),
+        *(
+            subscribe(broker, RECONCILE_CHUNKS_TOPIC, work, chunk_settings, health, group_id=group_id)
+            for _ in range(WORKERS)
+        ),
     ]
     async with topics, running_broker(broker, subscribers, health) as consumers:
         due = asyncio.create_task(take_due_steps(engine, steps, health))

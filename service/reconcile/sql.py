@@ -71,11 +71,11 @@ ADD_RANGES = text("""
 """)
 
 LOCK_RANGE = text("""
-    SELECT g.*, r.finished_at IS NOT NULL AS run_is_over
+    SELECT r.*, g.after_user, g.upto_user, g.done_phase, g.suspects, g.counts AS range_counts
       FROM levelsync.reconcile_ranges g JOIN levelsync.reconcile_runs r ON r.id = g.run_id
      WHERE g.run_id = :id AND g.chunk = :chunk FOR UPDATE OF g
 """)
-"""A range is done by the one that holds its row; a message delivered twice finds it done."""
+"""A range with its run. It is done by the one that holds its row; a message delivered twice finds it done."""
 
 OPEN_RANGES = text("""
     SELECT chunk FROM levelsync.reconcile_ranges WHERE run_id = :id AND done_phase < :phase ORDER BY chunk
@@ -164,7 +164,12 @@ READ_ISSUES = text("""
      ORDER BY i.user_id, i.specialization LIMIT :limit
 """)
 
-KEPT_ISSUES = text("SELECT count(*) FROM levelsync.drift_issues WHERE run_id = :id")
+SCANNED_AND_KEPT = text("""
+    SELECT (SELECT coalesce(sum(CAST(counts ->> 'scanned' AS bigint)), 0)
+              FROM levelsync.reconcile_ranges WHERE run_id = :id) AS scanned,
+           (SELECT count(*) FROM levelsync.drift_issues WHERE run_id = :id) AS kept
+""")
+"""The pairs that a run has scanned, and the issues that it has kept."""
 
 COMPARE_RANGE = """
     WITH compared AS (

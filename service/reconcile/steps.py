@@ -6,6 +6,7 @@ end when the last range is done; the others wait for nothing but their time.
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -36,6 +37,8 @@ class Steps:
     def __init__(self, settings: Settings, topics: Topics) -> None:
         self._settings = settings
         self._topics = topics
+        self.woken = asyncio.Event()
+        """Set when a step may have become due before it is looked for."""
 
     async def take(self, conn: AsyncConnection, run: Run) -> None:
         """Take the step that is due. The caller holds the run's row."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import TracebackType
+
+from aiokafka.errors import KafkaError
 
 from service.kafka.lag import EndOffsets
 from service.reconcile.caught_up import Ends
@@ -17,6 +20,9 @@ class KafkaTopics:
         self._offsets: EndOffsets | None = None
 
     async def __aenter__(self) -> KafkaTopics:
+        """Connect already, so that no run waits for it; where Kafka is away, the first question connects."""
+        with contextlib.suppress(KafkaError, OSError):
+            await self.read()
         return self
 
     async def __aexit__(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import cast
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -44,6 +46,8 @@ class RequestWork:
     """`sync.reconcile-requested`: a run's row for each request (`service.apply.subscriber.Work`)."""
 
     engine: AsyncEngine
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a run was opened: its first step is due."""
 
     def decode(self, records: Sequence[Record]) -> Decoded:
         """Requests and dead letters."""
@@ -58,6 +62,7 @@ class RequestWork:
             letters = decoded.letters + await open_runs(conn, wanted)
             await dead_letters.keep(conn, batch.records, letters)
             await positions.store(conn, batch.positions)
+        self.woken.set()
         return letters
 
     def report(self, batch: Batch, _decoded: Decoded, applied: list[DeadLetter], seconds: float) -> None:
@@ -81,9 +86,7 @@ class ChunkWork:
 
         A batch that is repeated finds its ranges done.
         """
-        for _, received in decoded.received:
-            assert isinstance(received.event, ReconcileChunk)  # noqa: S101 - the topic has one type
-            await self.chunks.work(received.event)
+        await self.chunks.work(*(cast("ReconcileChunk", received.event) for _, received in decoded.received))
         async with self.engine.begin() as conn:
             await positions.lock_and_check(conn, batch.expected)
             await dead_letters.keep(conn, batch.records, decoded.letters)
