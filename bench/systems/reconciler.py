@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -14,10 +13,9 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from bench.servers import Arena, connect
-from bench.systems.system import process
+from bench.systems.levelsync import running
 from events import RECONCILE_COMPLETED_TOPIC, ReconcileRequested
 from service.settings import Settings
-from tests.infrastructure.levelsync_process import serve_environment
 from tests.infrastructure.waiting import eventually
 
 _LONGEST = 300
@@ -33,12 +31,10 @@ class Report:
 
 @asynccontextmanager
 async def reconciler(arena: Arena, settings: Settings) -> AsyncIterator[int]:
-    """Run the process; yields its id once it has its partitions."""
-    command = [sys.executable, "-m", "service", "serve", "--roles", "reconcile,relay"]
-    folder = arena.folder / f"reconciler-{uuid.uuid4().hex[:8]}"
-    async with process(command, folder, serve_environment(settings)) as pid:
+    """Run the process; yields its id once it is ready and has its partitions."""
+    async with running(arena, settings, "reconcile,relay") as process:
         await eventually(lambda: _ready(settings), 60)
-        yield pid
+        yield process.pid
 
 
 async def _ready(settings: Settings) -> bool:
