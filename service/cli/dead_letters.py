@@ -54,7 +54,7 @@ def show(
 
     seen = asyncio.run(_find(context.settings(), letter_id))
     if seen is None:
-        raise SaidNo(f"there is no dead letter {letter_id}")
+        raise SaidNo(f"there is no dead letter {letter_id}: levelsync dead-letters list --state all lists them")
     if as_json:
         said = {"would_apply_now": seen.verdict.would_apply, "would_apply_why": seen.verdict.why}
         output.print_json(as_document(seen.letter) | said)

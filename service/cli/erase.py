@@ -38,6 +38,8 @@ def erase(
     report = asyncio.run(_erase(context.settings(), user, address, yes=yes, dry_run=dry_run))
     if as_json:
         output.print_json(report)
+    elif not dry_run:
+        output.say(f"Erased {sum(report['erased'].values()):,}")
     if report["unfinished_runs"]:
         output.complain(f"{report['unfinished_runs']} runs of this user go on: erase again when they have ended")
         raise typer.Exit(Exit.NO)

@@ -59,4 +59,5 @@ def _bar() -> Any:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, console=output.remarks(), transient=True)
+    console = output.remarks()
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -24,6 +24,9 @@ def show_counts(counts: list[CountedReason], *, as_json: bool) -> None:
         rows = [(c.reason, c.count, _would(c), when(c.oldest), when(c.newest), c.meaning) for c in counts]
         columns = ("reason", "count", "would apply now", "oldest", "newest", "meaning")
         output.print_table("Open dead letters", columns, rows)
+        output.remark(
+            "Each by id: levelsync dead-letters list --reason REASON. Again to Kafka: replay. Closed: discard."
+        )
 
 
 def show_page(page: SeenPage, *, as_json: bool) -> None:

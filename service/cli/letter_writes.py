@@ -46,6 +46,8 @@ def replay(
         output.print_json(report)
     elif "closed" in report:
         output.say(f"Applied {report['closed']}, failed again {report['failed']}, not yet {report['pending']}")
+        if report["failed"]:
+            output.remark("Why: levelsync dead-letters show ID, or list with --reason")
     if report.get("pending") and not (report["closed"] or report["failed"]):
         output.complain(
             f"Nothing took them within {PATIENCE:.0f} s: is a process with the roles `relay` and `apply` running "
@@ -119,11 +121,12 @@ async def _announce(conn: AsyncConnection, verb: Verb, wanted: Selection) -> Han
     found = await would(conn, verb, wanted)
     await conn.rollback()
     done = {"replay": "sent again", "discard": "discarded"}[verb]
-    output.remark(f"{found.selected + found.left} open dead letters to be {done}")
+    number = found.selected + found.left
+    output.remark(f"{number} open dead {'letter' if number == 1 else 'letters'} to be {done}")
     left_out = {
         "are already on their way: sent within the last minute": found.on_its_way,
         "cannot be sent: too large for Kafka, or without both key and value": found.unsendable,
-        "ids are of no open letter": found.not_open,
+        "of the ids are of no open letter": found.not_open,
     }
     for words, number in left_out.items():
         if number:

@@ -78,7 +78,10 @@ async def _send_lines(producer: AIOKafkaProducer, lines: list[bytes], tally: _Ta
             f"it and those after it are not known to be"
         ) from error
     if trouble:
-        raise WrongUse(f"line {tally.line}: {trouble}. The {tally.sent} events before it are sent, nothing after it is")
+        raise WrongUse(
+            f"line {tally.line}: {trouble}. The {tally.sent} events before it are sent, nothing after it is. "
+            "A line is one CloudEvent in structured mode: levelsync schema --out DIR writes what it must look like"
+        )
 
 
 def _read(lines: list[bytes], tally: _Tally) -> tuple[list[Message], str]:

@@ -11,6 +11,7 @@ import typer
 from service.cli import context, output
 from service.cli.context import AsJson
 from service.cli.exits import Exit, Unreachable, WrongUse
+from service.cli.next_steps import say_next
 
 if TYPE_CHECKING:
     from events import Direction, ReconcileRequested
@@ -43,6 +44,7 @@ def reconcile(
         output.print_json(report)
     else:
         show_report(report)
+        say_next(report)
     if wait and is_no(report):
         raise typer.Exit(Exit.NO)
 
@@ -112,7 +114,7 @@ async def _check_specialization(conn: Any, name: str | None) -> None:
     from service.levels import read_curriculum
 
     if name is not None and (await read_curriculum(conn)).canonical(name) is None:
-        raise WrongUse(f"there is no specialization {name}")
+        raise WrongUse(f"there is no specialization {name}: levelsync doctor lists them")
 
 
 async def _publish(settings: Settings, request: ReconcileRequested) -> None:
@@ -158,7 +160,8 @@ async def _follow(conn: Any, run_id: UUID) -> dict[str, Any]:
         TimeRemainingColumn(),
     )
     began = asyncio.get_running_loop().time()
-    with Progress(*columns, console=output.remarks(), transient=True) as bar:
+    console = output.remarks()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("planning", total=None, rate="", found="")
         while True:
             report = await _read(conn, run_id)

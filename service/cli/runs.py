@@ -11,6 +11,7 @@ import typer
 from service.cli import context, output
 from service.cli.context import AsJson
 from service.cli.exits import SaidNo, WrongUse
+from service.cli.next_steps import say_next
 from service.cli.reconcile import show_report
 
 if TYPE_CHECKING:
@@ -36,7 +37,11 @@ def runs(
         show_issues(asyncio.run(issues_of(settings, _parse(run_id))), as_json=as_json)
     else:
         report = asyncio.run(_one(settings, _parse(run_id), cancel=cancel))
-        output.print_json(report) if as_json else show_report(report)
+        if as_json:
+            output.print_json(report)
+        else:
+            show_report(report)
+            say_next(report)
 
 
 def _parse(run_id: str) -> UUID:
@@ -60,12 +65,13 @@ async def _one(settings: Settings, run_id: UUID, *, cancel: bool) -> dict[str, A
     from service.reconcile.read import read_run, report_of
 
     async with reach.database(settings) as conn:
-        if cancel:
-            await cancel_run(conn, run_id)
-            await conn.commit()
+        ended = cancel and not await cancel_run(conn, run_id)
+        await conn.commit()
         run = await read_run(conn, run_id)
         if run is None:
-            raise SaidNo(f"there is no run {run_id}")
+            raise SaidNo(f"there is no run {run_id}: levelsync runs lists them")
+        if ended:
+            output.remark("It had ended already: nothing was cancelled.")
         return await report_of(conn, run)
 
 
@@ -81,7 +87,7 @@ async def issues_of(settings: Settings, run_id: UUID) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     async with reach.database(settings) as conn:
         if await read_run(conn, run_id) is None:
-            raise SaidNo(f"there is no run {run_id}")
+            raise SaidNo(f"there is no run {run_id}: levelsync runs lists them")
         while page := await read_issues(conn, run_id, _PAGE, _behind(found)):
             found += page
     return found

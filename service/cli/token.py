@@ -44,7 +44,9 @@ def sign(settings: Settings, role: str, subject: str, ttl: timedelta) -> str:
     from service.admin.keys import SAFE_SECRET_BYTES
 
     if settings.jwt_secret is None:
-        raise WrongUse("a token needs a secret to be signed with: set LEVELSYNC_JWT_SECRET")
+        raise WrongUse(
+            "a token needs a secret to be signed with: set LEVELSYNC_JWT_SECRET, or stand where `levelsync up` runs"
+        )
     secret = settings.jwt_secret.get_secret_value()
     if len(secret.encode()) < SAFE_SECRET_BYTES:
         output.remark(f"levelsync: warning: LEVELSYNC_JWT_SECRET is shorter than {SAFE_SECRET_BYTES} bytes")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -100,6 +102,15 @@ def _print_addresses(settings: Settings, url: str) -> None:
         from service.cli.token import sign
 
         output.say(f"\n  Admin token, for a day:\n  {sign(settings, 'admin', '1', _TOKEN_TTL)}")
+    command = _as_called()
     output.say("\nIn another terminal, in this folder:")
-    output.say("  levelsync publish leveled-up --user 42 --specialization PLAYER --to-level 5")
-    output.say("  levelsync doctor")
+    output.say(f"  {command} publish leveled-up --user 42 --specialization PLAYER --to-level 5")
+    output.say(f"  {command} doctor")
+
+
+def _as_called() -> str:
+    """The command as it was typed, so that the lines work as they stand where `.venv/bin` is not in the path."""
+    called = sys.argv[0]
+    if called.endswith("__main__.py"):
+        return "python -m service"
+    return "levelsync" if shutil.which("levelsync") == called else called

@@ -37,7 +37,9 @@ def owned(*, reset: bool) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise WrongUse(f"levelsync up is running in {Path.cwd()} already") from None
+            raise WrongUse(
+                f"levelsync up is running in {Path.cwd()} already: Ctrl-C in its terminal stops it"
+            ) from None
         UP_ENV_FILE.unlink(missing_ok=True)  # left behind by an `up` that was killed
         if reset:
             shutil.rmtree(_POSTGRES, ignore_errors=True)
