@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 async def heal_some(conn: AsyncConnection, part: Range, tables: Tables) -> Counter[tuple[str, str]]:
     """Heal the next confirmed pairs of a range whose row the caller holds; returns what became of them, by kind."""
     batch, rest = part.suspects[:MOST_PAIRS], part.suspects[MOST_PAIRS:]
+    await conn.execute(sql.SPEAK_AT_ONCE)
     issues = await _heal(conn, part.run, batch, tables)
     await set_statuses(conn, part.run.id, issues)
     await conn.execute(

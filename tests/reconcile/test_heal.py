@@ -123,6 +123,28 @@ async def test_one_pair_that_the_database_refuses_stops_no_other(engine: AsyncEn
     assert "violates check constraint" in rows[0].detail
 
 
+async def test_a_refusal_that_the_application_puts_off_until_the_commit_stops_no_other(
+    engine: AsyncEngine, at_once: Settings
+) -> None:
+    """A deferred trigger too: at the commit no pair can be told from another, and the range would be tried for ever."""
+    await drifted(engine, 20)
+    async with engine.begin() as conn:
+        await conn.execute(text(_DEFERRED_REFUSAL))
+        await conn.execute(
+            text(
+                "CREATE CONSTRAINT TRIGGER not_seven AFTER UPDATE ON user_licenses DEFERRABLE INITIALLY DEFERRED"
+                " FOR EACH ROW WHEN (new.user_id = 7) EXECUTE FUNCTION refuse()"
+            )
+        )
+    report = await Conductor(engine, at_once).run(dry_run=False)
+    assert (report["counts"]["healed"], report["counts"]["failed"]) == (19, 1)
+
+
+_DEFERRED_REFUSAL = """
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not seven'; END $$
+"""
+
+
 async def test_past_the_limit_a_forced_run_heals_everything_and_keeps_samples(
     engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
