@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import ConfigDict, Field
 
 from events.base import Event
-from events.fields import Count
+from events.fields import INT4_MAX
 from events.topics import RECONCILE_CHUNK_TYPE, RECONCILE_CHUNKS_TOPIC
 
 
@@ -26,7 +26,7 @@ class ReconcileChunk(Event):
 
     run_id: UUID
     phase: Literal["scan", "confirm", "heal"] = Field(description="Each is a pass of its own over the ranges.")
-    chunk: Count = Field(description="The range's number within its run, from 0.")
+    chunk: int = Field(ge=0, le=INT4_MAX, description="The range's number within its run, from 0.")
 
     @property
     def key(self) -> bytes:

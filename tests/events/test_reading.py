@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from events import Reason, Received
+from events import Reason, Received, ReconcileChunk
 from tests.events.records import GOOD, STRUCTURED, WHEN, outcome_of, with_header
 
 
@@ -42,6 +43,13 @@ def test_ten_megabytes_in_a_bounded_text_are_invalid() -> None:
     """The detail stays short."""
     data = json.loads(GOOD.value) | {"specialization": "x" * 10_000_000}
     assert outcome_of(json.dumps(data).encode()) is Reason.INVALID
+
+
+def test_a_range_beyond_all_ranges_is_invalid() -> None:
+    """The database counts them in four bytes: a larger number could only be tried again for ever."""
+    headers = [(name, ReconcileChunk.TYPE.encode() if name == "ce_type" else value) for name, value in GOOD.headers]
+    data = json.dumps({"run_id": str(UUID(int=1)), "phase": "scan", "chunk": 2**31}).encode()
+    assert outcome_of(data, headers, topic=ReconcileChunk.TOPIC) is Reason.INVALID
 
 
 def test_the_word_nan_in_a_text_is_no_number() -> None:
