@@ -2,8 +2,11 @@
 
 import sys
 
-from service.checks import CURRICULUM
-from service.checks.script import run
+try:
+    from service.checks import CURRICULUM
+    from service.checks.script import run
+except ModuleNotFoundError as error:
+    sys.exit(f"{error}: run it in levelsync's environment (make install, then . .venv/bin/activate)")
 
 if __name__ == "__main__":
     sys.exit(run(CURRICULUM))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import typer
@@ -20,5 +21,9 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise WrongUse(f"{question} Nobody can be asked here: add --yes")
-    if not typer.confirm(question, err=True):
-        raise SaidNo("nothing was done")
+    asyncios = signal.signal(signal.SIGINT, signal.default_int_handler)  # its own waits for its loop, which waits here
+    try:
+        if not typer.confirm(question, err=True):
+            raise SaidNo("nothing was done")
+    finally:
+        signal.signal(signal.SIGINT, asyncios)

@@ -31,9 +31,10 @@ def drift(
     elif not total:
         output.say("The two tables agree.")
     else:
-        output.print_table(f"{total} pairs differ", _COLUMNS, map(_line, found))
+        output.print_table(f"{total} {'pair differs' if total == 1 else 'pairs differ'}", _COLUMNS, map(_line, found))
         if total > len(found):
             output.remark(f"The first {len(found)} of {total}: --limit shows more")
+        output.remark("What no event on its way explains: levelsync reconcile. One user: levelsync sync USER --all")
     if total:
         raise typer.Exit(Exit.NO)
 
@@ -46,14 +47,14 @@ def _line(issue: DesyncIssue) -> tuple[Any, ...]:
 
 async def _compare(settings: Settings, specialization: str | None, limit: int) -> tuple[list[DesyncIssue], int]:
     """The first issues, and how many there are."""
+    from sqlalchemy.exc import SQLAlchemyError
+
     from service.cli import reach
     from service.database.engine import make_engine
     from service.sync import ProgressLicenseSyncService, UnknownSpecialization
 
     found: list[DesyncIssue] = []
     total = 0
-    async with reach.database(settings):  # says what is wrong where nothing can be compared
-        pass
     engine = make_engine(settings, pool_size=1)
     try:
         async with aclosing(ProgressLicenseSyncService(engine, settings).find_desync_issues(specialization)) as issues:
@@ -63,6 +64,8 @@ async def _compare(settings: Settings, specialization: str | None, limit: int) -
                     found.append(issue)
     except UnknownSpecialization as error:
         raise WrongUse(str(error)) from error
+    except (SQLAlchemyError, OSError) as error:
+        raise reach.database_trouble(settings, error) from error
     finally:
         await engine.dispose()
     return found, total

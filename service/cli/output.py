@@ -53,7 +53,10 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     from rich.text import Text
 
     console = answers()
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD if console.is_terminal else None)
+    lines = box.SIMPLE_HEAD if console.is_terminal else None
+    table = Table(
+        title=title, title_justify="left", box=lines, collapse_padding=lines is not None, pad_edge=lines is None
+    )
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ def publish_file(settings: Settings, file: Path) -> int:
     except OSError as error:
         raise WrongUse(f"cannot read {file}: {error.strerror}") from error
     tally = _Tally()
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         with stream:
             asyncio.run(_publish(settings, stream, tally))
@@ -51,6 +53,11 @@ def publish_file(settings: Settings, file: Path) -> int:
         output.remark(f"levelsync: stopped; {tally.sent} events are sent, the rest is not claimed")
         raise
     return tally.sent
+
+
+def _interrupt(*_: object) -> None:
+    """End at once. asyncio's own handler waits for its loop, which waits for the next line of a slow pipe."""
+    raise KeyboardInterrupt
 
 
 async def _publish(settings: Settings, stream: BinaryIO, tally: _Tally) -> None:

@@ -39,7 +39,13 @@ def reconcile(
         raise WrongUse(f"there is no direction {direction}; the directions are {', '.join(DIRECTIONS)}")
     settings = context.settings()
     request = _request(direction, specialization, user, execute=execute, force=force)
-    report = asyncio.run(ask(settings, request, wait=wait))
+    try:
+        report = asyncio.run(ask(settings, request, wait=wait))
+    except KeyboardInterrupt:
+        output.remark(
+            f"levelsync: a run goes on without its asker: levelsync runs {request.id}, with --cancel to end it"
+        )
+        raise
     if as_json:
         output.print_json(report)
     else:

@@ -37,6 +37,16 @@ def test_help_imports_nothing_slow() -> None:
     assert [name for name in SLOW if name in loaded] == []
 
 
+@pytest.mark.parametrize(
+    "command", ["drift", "sync 42 --all", "reconcile", "runs", "dead-letters list", "erase 42 --yes"]
+)
+def test_an_unmigrated_database_says_what_to_run(empty_database_url: str, command: str) -> None:
+    """One line, no traceback about a missing table."""
+    run = levelsync(*command.split(), env={"LEVELSYNC_DATABASE_URL": empty_database_url})
+    assert (run.returncode, run.stderr.count("\n")) == (3, 1)
+    assert run.stderr.endswith("Run: levelsync migrate\n")
+
+
 def test_version_names_the_distribution() -> None:
     """`--version` prints one line on stdout."""
     run = levelsync("--version")

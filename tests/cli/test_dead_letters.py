@@ -94,13 +94,6 @@ def test_no_such_letter_is_exit_1(env: dict[str, str]) -> None:
     assert (run.returncode, run.stdout) == (1, "")
 
 
-def test_an_unmigrated_database_says_what_to_run(empty_database_url: str) -> None:
-    """No traceback about a missing table."""
-    run = levelsync("dead-letters", "list", env={"LEVELSYNC_DATABASE_URL": empty_database_url})
-    assert run.returncode == 3
-    assert "levelsync migrate" in run.stderr
-
-
 def test_every_reason_has_its_words() -> None:
     """A reason of the contract without a meaning would be shown without one."""
     assert set(MEANINGS) == set(Reason)
