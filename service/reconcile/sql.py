@@ -108,9 +108,6 @@ RANGE_CONFIRMED = text("""
 """)
 """What is left to heal, and the counts of what was told apart."""
 
-SPEAK_AT_ONCE = text("SET CONSTRAINTS ALL IMMEDIATE")
-"""Let deferred constraints and triggers speak at each write: at the commit no pair can be told from another."""
-
 RANGE_HEALED = RANGE_CONFIRMED
 """What is still left to heal, and the counts so far."""
 
