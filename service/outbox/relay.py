@@ -39,7 +39,7 @@ from service.settings import Settings
 log = structlog.get_logger(__name__)
 BATCH_ROWS = 500
 BATCH_BYTES = 4_000_000
-"""A batch's values reach this with their last event at most: one is 1 MB at most."""
+"""A batch's events reach this with the last of them at most: one is 1 MB at most."""
 POLL_EVERY = 1.0
 """Seconds without a notification after which the relay looks anyway."""
 FINISH_SECONDS = 1.0

@@ -29,15 +29,17 @@ NOTICE_A_VANISHED_CLIENT = text("""
 
 READ = text("""
     SELECT b.id, b.topic, b.key, b.value, b.headers
-      FROM (SELECT o.*, coalesce(sum(octet_length(o.value)) OVER (ORDER BY o.id), 0)
-                        - coalesce(octet_length(o.value), 0) AS bytes_before
-              FROM (SELECT * FROM levelsync.outbox
-                     WHERE id <> ALL(CAST(:without_rows AS bigint[])) AND topic <> ALL(CAST(:without_topics AS text[]))
-                     ORDER BY id LIMIT :rows) o) b
+      FROM (SELECT s.*, sum(s.bytes) OVER (ORDER BY s.id) - s.bytes AS bytes_before
+              FROM (SELECT o.*, coalesce(octet_length(o.key), 0) + coalesce(octet_length(o.value), 0)
+                                + octet_length(CAST(o.headers AS text)) AS bytes
+                      FROM levelsync.outbox o
+                     WHERE o.id <> ALL(CAST(:without_rows AS bigint[]))
+                       AND o.topic <> ALL(CAST(:without_topics AS text[]))
+                     ORDER BY o.id LIMIT :rows) s) b
      WHERE b.bytes_before < :bytes
      ORDER BY b.id
 """)
-"""The oldest events: at most so many, and no more once their values have reached `bytes`."""
+"""The oldest events: at most so many, and no more once they have reached `bytes`."""
 
 DELETE = text("DELETE FROM levelsync.outbox WHERE id = ANY(CAST(:ids AS bigint[]))")
 """Remove exactly these: a lower id may have been committed since they were read."""

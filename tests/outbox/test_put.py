@@ -1,7 +1,9 @@
 """Putting events into the outbox: with the transaction, in their order, whole."""
 
+from typing import Any
+
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Text, cast, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import read
@@ -10,6 +12,9 @@ from service.outbox.held import HeldBack
 from service.outbox.put import put
 from service.outbox.relay import read_batch
 from tests.outbox.events import event, pending, put_numbered
+
+whole = func.octet_length(outbox.c.key) + func.octet_length(outbox.c.value)
+whole += func.octet_length(cast(outbox.c.headers, Text))
 
 
 async def test_events_are_read_as_they_were_put(engine: AsyncEngine) -> None:
@@ -45,7 +50,21 @@ async def test_a_batch_is_bounded_in_bytes_and_never_empty(
     """It ends with the event that reaches the bound, also where that is the first."""
     await put_numbered(engine, [(1, number) for number in range(1, 6)])
     async with engine.connect() as conn:
-        size = len((await conn.execute(select(outbox.c.value))).scalars().first() or b"")
+        size = (await conn.execute(select(whole).limit(1))).scalar_one()
         for most, expected in ((1, 1), (size, 1), (size + 1, 2), (size * 5, 5)):
             monkeypatch.setattr("service.outbox.relay.BATCH_BYTES", most)
             assert len(await read_batch(conn, HeldBack())) == expected
+
+
+@pytest.mark.parametrize("large", ["key", "value", "headers"])
+async def test_keys_and_headers_count_as_values_do(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, large: str
+) -> None:
+    """A replayed dead letter may be a megabyte of headers, and five hundred of them were read at once."""
+    row: dict[str, Any] = {"topic": "a", "key": b"1", "value": b"x", "headers": []}
+    row[large] = [["name", "x" * 2000]] if large == "headers" else b"x" * 2000
+    async with engine.begin() as conn:
+        await conn.execute(insert(outbox), [row] * 5)
+    monkeypatch.setattr("service.outbox.relay.BATCH_BYTES", 4001)
+    async with engine.connect() as conn:
+        assert len(await read_batch(conn, HeldBack())) == 2
