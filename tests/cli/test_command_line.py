@@ -37,9 +37,7 @@ def test_help_imports_nothing_slow() -> None:
     assert [name for name in SLOW if name in loaded] == []
 
 
-@pytest.mark.parametrize(
-    "command", ["drift", "sync 42 --all", "reconcile", "runs", "dead-letters list", "erase 42 --yes"]
-)
+@pytest.mark.parametrize("command", ["drift", "sync 42 --all", "runs", "dead-letters list", "erase 42 --yes"])
 def test_an_unmigrated_database_says_what_to_run(empty_database_url: str, command: str) -> None:
     """One line, no traceback about a missing table."""
     run = levelsync(*command.split(), env={"LEVELSYNC_DATABASE_URL": empty_database_url})
