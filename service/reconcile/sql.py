@@ -191,9 +191,10 @@ COMPARE_RANGE = """
                                               WHERE o.user_id = p.student_id
                                                 AND upper(o.specialization_type) = upper(p.specialization_id))
                THEN 'told_by_its_license'
-               WHEN p.id IS NOT NULL AND p.current_level IS NULL THEN 'null_level'
-               WHEN p.current_level NOT BETWEEN 1 AND own.max_levels
-                 OR l.current_level NOT BETWEEN 1 AND own.max_levels THEN 'out_of_range'
+               WHEN p.id IS NOT NULL AND p.current_level IS NULL
+                 OR l.id IS NOT NULL AND l.current_level IS NULL THEN 'null_level'
+               WHEN p.current_level NOT BETWEEN 1 AND coalesce(own.max_levels, 0)
+                 OR l.current_level NOT BETWEEN 1 AND coalesce(own.max_levels, 0) THEN 'out_of_range'
                WHEN l.id IS NULL THEN 'missing_license'
                WHEN p.id IS NULL THEN 'missing_progress'
                WHEN p.current_level <> l.current_level THEN 'mismatched'
