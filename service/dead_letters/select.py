@@ -63,9 +63,13 @@ def on_its_way() -> ColumnElement[bool]:
 
 def unsendable() -> ColumnElement[bool]:
     """Kafka would not take it, or no producer can write it."""
-    size = func.coalesce(func.octet_length(table.c.key), 0) + func.coalesce(func.octet_length(table.c.value), 0)
-    whole = size + func.octet_length(cast(table.c.headers, Text))
-    return or_(whole > MAX_REQUEST_BYTES - _ROOM, and_(table.c.key.is_(None), table.c.value.is_(None)))
+    return or_(size() > MAX_REQUEST_BYTES - _ROOM, and_(table.c.key.is_(None), table.c.value.is_(None)))
+
+
+def size() -> ColumnElement[int]:
+    """Bytes of a letter's key, value and headers."""
+    key, value = (func.coalesce(func.octet_length(column), 0) for column in (table.c.key, table.c.value))
+    return key + value + func.octet_length(cast(table.c.headers, Text))
 
 
 def conditions(selection: Selection) -> list[ColumnElement[bool]]:
@@ -112,7 +116,7 @@ async def lock_some(
     Whoever waited for the lock sees what the one before has done, and passes those letters by.
     """
     query = (
-        select(table.c.id, func.coalesce(func.octet_length(table.c.value), 0).label("bytes"))
+        select(table.c.id, size().label("bytes"))
         .where(*conditions(selection), is_open(), ~or_(*but), table.c.id > between[0], table.c.id <= between[1])
         .order_by(table.c.id)
         .limit(limit)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Text, cast, func, text
+from sqlalchemy import ColumnElement, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from events import (
@@ -26,7 +26,7 @@ from service.apply.outcomes import DeadLetter, LevelEvent
 from service.apply.screen import screen
 from service.database.tables import dead_letters as table
 from service.dead_letters.read import read_whole
-from service.dead_letters.select import Selection, conditions, is_open
+from service.dead_letters.select import Selection, conditions, is_open, size
 from service.dead_letters.values import Letter
 from service.kafka.headers import Header, header_from_json
 from service.levels import Curriculum, read_curriculum
@@ -99,9 +99,8 @@ async def judge_by_id(
 
 
 def _small() -> ColumnElement[bool]:
-    """Of key and headers, too: a thousand of them at once must fit into memory."""
-    key, value = (func.coalesce(func.octet_length(column), 0) for column in (table.c.key, table.c.value))
-    return key + value + func.octet_length(cast(table.c.headers, Text)) <= _LARGEST
+    """A thousand of them at once must fit into memory."""
+    return size() <= _LARGEST
 
 
 async def _judge_levels(

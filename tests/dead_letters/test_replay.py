@@ -13,12 +13,14 @@ from events import ReconcileRequested
 from service.apply.batch import Batch
 from service.dead_letters import batches
 from service.dead_letters.discard import discard
+from service.dead_letters.replay import replay
 from service.dead_letters.select import Selection, census
 from service.reconcile.work import RequestWork
 from tests.dead_letters.scene import ALL, NOBODY, Scene, changed
 from tests.laws.model import LEVELED_UP
 from tests.laws.records import START
 from tests.laws.tables import licenses
+from tests.laws.test_apply_laws import one
 
 
 async def test_a_replay_that_applies_closes_its_letter(scene: Scene) -> None:
@@ -190,3 +192,17 @@ async def test_a_selection_is_sent_in_bounded_transactions(scene: Scene, monkeyp
     assert await scene.send(Selection(reason="unknown_user")) == list(range(1, 11))
     assert [int(record.key) for record in await scene.on_their_way()] == list(range(NOBODY, NOBODY + 10))
     assert scene.partitions.ends[LEVELED_UP] == 20
+
+
+@pytest.mark.parametrize("large", [{"key": b"x" * 2000}, {"headers": (("name", b"x" * 2000),)}, {"value": b"x" * 2000}])
+async def test_a_transaction_is_bounded_by_whole_letters(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, large: dict[str, Any]
+) -> None:
+    """A thousand letters of a megabyte of headers are no work for one transaction."""
+    monkeypatch.setattr(batches, "BATCH_BYTES", 4001)
+    records = scene.partitions.records(
+        [one(user=NOBODY, minutes=number, specialization="WIZARD") for number in range(5)]
+    )
+    await scene.read([replace(record, **large) for record in records])
+    sent = [ids async for ids in replay(scene.engine, ALL, "somebody")]
+    assert [len(ids) for ids in sent] in ([2, 2, 1], [3, 2])
