@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service import metrics
-from service.database.faults import Kind, read_fault
+from service.database.faults import DecideAgain, Kind, read_fault
 from service.reconcile import sql
 from service.reconcile.issues import Issue, set_statuses
 from service.reconcile.values import HEALED, Range, Run, Suspect, add_labels, by_label
@@ -65,12 +65,18 @@ def count(run: Run, done: Counter[tuple[str, str]]) -> None:
 
 
 async def _heal(conn: AsyncConnection, run: Run, suspects: Sequence[Suspect], tables: Tables) -> list[Issue]:
-    """Heal together; where the database refuses, halve until the pair that it refuses stands alone and has failed."""
+    """Heal together; where the database refuses, halve until the pair that it refuses stands alone and has failed.
+
+    A pair whose missing row somebody makes at the same moment is left to the next run (law 6).
+    """
     if not suspects:
         return []
     try:
         async with conn.begin_nested():
             return await _write(conn, run, suspects, tables)
+    except DecideAgain as error:
+        if len(suspects) == 1:
+            return [Issue(suspects[0], "changed_meanwhile", str(error))]
     except DBAPIError as error:
         fault = read_fault(error)
         if fault.kind is not Kind.RECORD:

@@ -15,7 +15,7 @@ from events import Direction
 from events.fields import INT4_MAX
 from service import metrics
 from service.apply.outcomes import Pair
-from service.database.faults import InstallationFault, Kind, read_fault
+from service.database.faults import DecideAgain, InstallationFault, Kind, read_fault
 from service.levels import Curriculum, read_curriculum
 from service.settings import Settings
 from service.sync import results, sql
@@ -161,7 +161,7 @@ class ProgressLicenseSyncService:
 
         try:
             return await _with_retries(attempt)
-        except DBAPIError as error:
+        except (DBAPIError, DecideAgain) as error:
             fault = read_fault(error)
             if fault.kind not in {Kind.RECORD, Kind.CONFLICT}:
                 raise

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from events import Direction
 from service.reconcile.finish import cancel_run
 from service.settings import Settings
+from service.sync import ProgressLicenseSyncService
 from tests.infrastructure.waiting import eventually
 from tests.laws.tables import history, licenses, progress
 from tests.reconcile.conductor import Conductor
@@ -138,6 +139,27 @@ async def test_a_refusal_that_the_application_puts_off_until_the_commit_stops_no
         )
     report = await Conductor(engine, at_once).run(dry_run=False)
     assert (report["counts"]["healed"], report["counts"]["failed"]) == (19, 1)
+
+
+async def test_a_row_that_cannot_be_made_stops_no_other(engine: AsyncEngine, at_once: Settings) -> None:
+    """A trigger that swallows an insert looks like somebody else's row: the pair is left to the next run."""
+    await fill(engine, {(user, "PLAYER"): 5 for user in range(1, 21)}, {})
+    async with engine.begin() as conn:
+        await conn.execute(
+            text("CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$")
+        )
+        await conn.execute(
+            text(
+                "CREATE TRIGGER not_seven BEFORE INSERT ON user_licenses"
+                " FOR EACH ROW WHEN (new.user_id = 7) EXECUTE FUNCTION swallow()"
+            )
+        )
+    report = await Conductor(engine, at_once).run(dry_run=False, force=True)
+    assert (report["counts"]["healed"], report["counts"]["changed_meanwhile"]) == (19, 1)
+    service = ProgressLicenseSyncService(engine)
+    result = await service.sync_progress_to_license(7, "PLAYER")
+    assert result.failed
+    assert not result.success
 
 
 _DEFERRED_REFUSAL = """
