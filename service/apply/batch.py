@@ -1,4 +1,4 @@
-"""One batch, one transaction: positions checked, effects, history, dead letters, positions stored (law 3)."""
+"""One batch, one transaction: positions checked and moved, effects, history, dead letters (law 3)."""
 
 from __future__ import annotations
 
@@ -75,10 +75,9 @@ class Applier:
         async with self.engine.begin() as conn:
             if careful:
                 await conn.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
-            await positions.lock_and_check(conn, batch.expected)
+            await positions.check_and_move(conn, batch.expected, batch.positions)
             applied = await self._effects_or_fault(conn, batch, decoded, refusals, careful=careful)
             await dead_letters.keep(conn, batch.records, applied.letters)
-            await positions.store(conn, batch.positions)
         self.refusals, self.refused_all = refusals, False
         return applied
 

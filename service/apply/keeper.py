@@ -51,9 +51,7 @@ class DatabaseKeeper:
     async def store_idle(self, expected: Mapping[TopicPartition, int], moved: Mapping[TopicPartition, int]) -> None:
         """Check the rows like a batch's; store positions that moved without delivering a record."""
         async with self.engine.begin() as conn:
-            await positions.lock_and_check(conn, expected)
-            if moved:
-                await positions.store(conn, moved)
+            await positions.check_and_move(conn, expected, moved)
 
     def _report_lost(self, starts: Mapping[TopicPartition, Start]) -> None:
         for at, start in starts.items():

@@ -76,28 +76,24 @@ async def set_position(conn: AsyncConnection, partition: TopicPartition, offset:
     await conn.execute(sql.SET_POSITION, values | {"next_offset": offset, "cluster_id": cluster_id})
 
 
-async def lock_and_check(conn: AsyncConnection, expected: Positions) -> None:
-    """Lock the position rows and compare them with what this consumer found or stored there last.
+async def check_and_move(conn: AsyncConnection, expected: Positions, positions: Positions) -> None:
+    """Lock the rows of `expected`, move them to where this consumer gets with this transaction; a replay leaves them.
+
+    They must be where this consumer found or stored them last.
 
     Raises:
         Evicted: a row is higher.
         DatabaseWentBack: a row is lower, or not there any more.
     """
     partitions = sorted(expected)
-    rows = await conn.execute(sql.LOCK_POSITIONS, _keys(partitions))
+    values = _keys(partitions) | {"offsets": [positions.get(partition) for partition in partitions]}
+    rows = await conn.execute(sql.MOVE_POSITIONS, values)
     found = {TopicPartition(r.topic, r.partition): r.next_offset for r in rows}
     for partition in partitions:
         row, left = found.get(partition, -1), expected[partition]
         if row != left:
             name = f"{partition.topic}-{partition.partition}"
             raise (Evicted if row > left else DatabaseWentBack)(f"{name}: row at {row}, left at {left}")
-
-
-async def store(conn: AsyncConnection, positions: Positions) -> None:
-    """Move the rows to where this consumer has got to; a replay leaves them."""
-    partitions = sorted(positions)
-    values = _keys(partitions) | {"offsets": [positions[partition] for partition in partitions]}
-    await conn.execute(sql.STORE_POSITIONS, values)
 
 
 def after(expected: Positions, positions: Positions) -> dict[TopicPartition, int]:

@@ -178,23 +178,24 @@ RAISE_REPLAYED = text("""
 """)
 """Count replays that failed again, with the newest reason."""
 
-LOCK_POSITIONS = text("""
-    SELECT a.topic, a.partition, a.next_offset
-      FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[])) AS k (topic, partition)
-      JOIN levelsync.applied_offsets a ON a.topic = k.topic AND a.partition = k.partition
-     ORDER BY a.topic, a.partition
-       FOR NO KEY UPDATE OF a
+MOVE_POSITIONS = text("""
+    WITH locked AS MATERIALIZED (
+        SELECT a.topic, a.partition, a.next_offset, k.next_offset AS moved_to
+          FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[]), CAST(:offsets AS bigint[]))
+               AS k (topic, partition, next_offset)
+          JOIN levelsync.applied_offsets a ON a.topic = k.topic AND a.partition = k.partition
+         ORDER BY a.topic, a.partition
+           FOR NO KEY UPDATE OF a
+    ), moved AS (
+        UPDATE levelsync.applied_offsets AS a
+           SET next_offset = greatest(a.next_offset, l.moved_to), updated_at = clock_timestamp()
+          FROM locked l
+         WHERE a.topic = l.topic AND a.partition = l.partition AND l.moved_to IS NOT NULL
+    )
+    SELECT topic, partition, next_offset FROM locked
 """)
-"""Lock the position rows of a batch, to compare them with what this consumer found or stored last (law 3)."""
-
-STORE_POSITIONS = text("""
-    UPDATE levelsync.applied_offsets AS a
-       SET next_offset = greatest(a.next_offset, v.next_offset), updated_at = clock_timestamp()
-      FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[]), CAST(:offsets AS bigint[]))
-           AS v (topic, partition, next_offset)
-     WHERE a.topic = v.topic AND a.partition = v.partition
-""")
-"""Move positions forward; a replay leaves them (law 3)."""
+"""Lock the position rows of a batch, move those that got further (a replay leaves them), and tell where they were: the
+consumer compares that with what it found or stored last (law 3)."""
 
 READ_POSITIONS = text("""
     SELECT a.topic, a.partition, a.next_offset, a.cluster_id

@@ -56,12 +56,11 @@ class RequestWork:
     async def apply(self, batch: Batch, decoded: Decoded) -> list[DeadLetter]:
         """Runs, dead letters and positions in one transaction (law 3); returns the letters."""
         async with self.engine.begin() as conn:
-            await positions.lock_and_check(conn, batch.expected)
+            await positions.check_and_move(conn, batch.expected, batch.positions)
             unwanted = await replayed.discarded(conn, batch.records)
             wanted = [(index, received) for index, received in decoded.received if index not in unwanted]
             letters = decoded.letters + await open_runs(conn, wanted)
             await dead_letters.keep(conn, batch.records, letters)
-            await positions.store(conn, batch.positions)
         self.woken.set()
         return letters
 
@@ -88,9 +87,8 @@ class ChunkWork:
         """
         await self.chunks.work(*(cast("ReconcileChunk", received.event) for _, received in decoded.received))
         async with self.engine.begin() as conn:
-            await positions.lock_and_check(conn, batch.expected)
+            await positions.check_and_move(conn, batch.expected, batch.positions)
             await dead_letters.keep(conn, batch.records, decoded.letters)
-            await positions.store(conn, batch.positions)
         return len(decoded.received)
 
     def report(self, batch: Batch, _decoded: Decoded, applied: int, seconds: float) -> None:
