@@ -39,6 +39,9 @@ log = structlog.get_logger(__name__)
 
 COMMIT_TIMEOUT = 5.0
 """Seconds to wait for a commit: it is repeated with the next one, so waiting longer only delays the next batch."""
+COMMIT_EVERY = 0.2
+"""Seconds between commits while batch follows batch: positions are in the database already, and a commit takes as long
+as a small batch. An idle consumer, a rebalance and a stop commit at once."""
 COMMIT_BACKOFF = 2.0
 """Seconds before an idle consumer tries a commit that failed again; a batch brings its own commit at once."""
 DRAIN_TIMEOUT = 20.0
@@ -91,6 +94,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         self._uncommitted: dict[TopicPartition, int] = {}
         self._evicted_at: float | None = None
         self._checked_at = 0.0
+        self._committed_at = -COMMIT_EVERY
         self._commit_failed_at = -COMMIT_BACKOFF
         self._failures = 0
         self._batch: Batch | None = None
@@ -133,15 +137,16 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         return waiting
 
     async def finish(self, expected: Mapping[TopicPartition, int]) -> None:
-        """The batch in hand is in the database: `expected` is what its position rows say now. Commit it to Kafka."""
+        """The batch in hand is in the database: `expected` is what its position rows say now. Kafka is told soon."""
         positions = self.batch.positions
         self._expected |= expected
         self._applied |= positions
         self._uncommitted |= positions
         try:
-            await self._commit()
+            if time.monotonic() - self._committed_at >= COMMIT_EVERY:
+                await self._commit()
         finally:
-            self._let_go()  # after the commit: a rebalance that waits for this batch waits for its commit too
+            self._let_go()
 
     def abandon(self, *, wait_for_rebalance: bool) -> None:
         """Give the batch in hand up; its partitions start again from the database and the group's commit."""
@@ -150,6 +155,11 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         self._evicted_at = time.monotonic() if wait_for_rebalance else None
 
     # --- what FastStream calls
+
+    async def stop(self) -> None:
+        """Commit what is applied, and leave the group."""
+        await self._commit()
+        await super().stop()
 
     async def getmany(
         self,
@@ -288,6 +298,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
             self._commit_failed_at = time.monotonic()
             log.warning("commit failed, repeated with the next", error=f"{type(error).__name__}: {error}")
         else:
+            self._committed_at = time.monotonic()
             self._uncommitted = {tp: at for tp, at in self._uncommitted.items() if offsets[tp].offset != at}
 
     def _let_go(self) -> None:
@@ -308,6 +319,7 @@ class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # as above
                 await self._consumer._idle.wait()  # noqa: SLF001 - the other half of one class
         except TimeoutError:
             log.warning("partitions given away with a batch in hand", partitions=len(revoked))
+        await self._consumer._commit()  # noqa: SLF001 - as above
         self._consumer._epoch += 1  # noqa: SLF001 - as above
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
