@@ -44,6 +44,11 @@ READ_FENCES = text("""
 LOCK_USERS = text("SELECT id FROM public.users WHERE id = ANY(CAST(:users AS int[])) ORDER BY id FOR KEY SHARE")
 """Which users exist; the lock is the one their new rows' foreign keys take anyway."""
 
+KEEP_PLANS = text("SELECT set_config('plan_cache_mode', 'auto', true), set_config('enable_seqscan', 'off', true)")
+"""Until the transaction ends: one plan for all rows of a write. As our connections are set (`service.database.engine`),
+PostgreSQL plans the look-up of a foreign key anew for every row. The plan outlives the transaction, and the table may
+grow: it must be one with an index."""
+
 RAISE_LICENSES = text("""
     UPDATE public.user_licenses AS l
        SET current_level = v.level, max_achieved_level = greatest(l.max_achieved_level, v.level),

@@ -19,6 +19,10 @@ from service.apply.outcomes import LevelEvent, Pair
 from service.database.faults import DecideAgain
 
 
+MANY_ROWS = 100
+"""Rows from which planning the look-ups of their foreign keys takes longer than asking for one plan."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """One of the two tables: its statements, the application's own defaults, and whether it has a history."""
@@ -70,6 +74,8 @@ async def write(conn: AsyncConnection, target: Target, decision: Decision, advan
     Raises:
         DecideAgain: another transaction made one of the missing rows first.
     """
+    if len(decision.changes) + len(decision.rises) > MANY_ROWS:
+        await conn.execute(sql.KEEP_PLANS)
     changes = sorted(decision.changes.values(), key=lambda change: change.pair)
     ids = {change.pair: change.row_id for change in changes if change.row_id is not None}
     await _raise_existing(conn, target, [change for change in changes if change.row_id is not None])
