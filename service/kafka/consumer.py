@@ -39,6 +39,10 @@ log = structlog.get_logger(__name__)
 
 COMMIT_TIMEOUT = 5.0
 """Seconds to wait for a commit: it is repeated with the next one, so waiting longer only delays the next batch."""
+REFRESH_MS = 3
+"""Milliseconds that a poll which found records waits for those that came after them."""
+FETCHED_AHEAD = 0.001
+"""A poll that takes less seconds has waited for nothing: its records were fetched during the batch before."""
 COMMIT_EVERY = 0.2
 """Seconds between commits while batch follows batch: positions are in the database already, and a commit takes as long
 as a small batch. An idle consumer, a rebalance and a stop commit at once."""
@@ -191,7 +195,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         if self._started_epoch != self._epoch:
             await self._start_partitions()
         epoch = self._epoch
-        records = await super().getmany(timeout_ms=timeout_ms, max_records=max_records)
+        records = await self._read(timeout_ms, max_records)
         if epoch != self._epoch or not self._expected.keys() >= records.keys():
             return {}  # of an assignment that has not started yet: it seeks, so nothing is passed
         records = self._bounded(records)
@@ -203,6 +207,17 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         return records
 
     # --- the steps of a poll
+
+    async def _read(self, timeout_ms: int, max_records: int | None) -> dict[TopicPartition, list[ConsumerRecord]]:
+        """What was fetched ahead during the batch before, and what has come since: it would wait for a batch more."""
+        began = time.monotonic()
+        records: dict[TopicPartition, list[ConsumerRecord]]
+        records = await super().getmany(timeout_ms=timeout_ms, max_records=max_records)
+        room = (max_records or 0) - sum(map(len, records.values()))
+        if records and room > 0 and time.monotonic() - began < FETCHED_AHEAD:
+            for partition, more in (await super().getmany(timeout_ms=REFRESH_MS, max_records=room)).items():
+                records.setdefault(partition, []).extend(more)
+        return records
 
     async def _start_partitions(self) -> None:
         """Seek every partition of a new assignment to where it is to begin, and learn its position row."""
