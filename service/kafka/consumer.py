@@ -40,7 +40,9 @@ log = structlog.get_logger(__name__)
 COMMIT_TIMEOUT = 5.0
 """Seconds to wait for a commit: it is repeated with the next one, so waiting longer only delays the next batch."""
 REFRESH_MS = 3
-"""Milliseconds that a poll which found records waits for those that came after them."""
+"""Milliseconds that a poll which found a few records waits for those that came after them."""
+FEW = 500
+"""Records that are few: a longer batch does not wait, it is a backlog's."""
 FETCHED_AHEAD = 0.001
 """A poll that takes less seconds has waited for nothing: its records were fetched during the batch before."""
 COMMIT_EVERY = 0.2
@@ -213,9 +215,9 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         began = time.monotonic()
         records: dict[TopicPartition, list[ConsumerRecord]]
         records = await super().getmany(timeout_ms=timeout_ms, max_records=max_records)
-        room = (max_records or 0) - sum(map(len, records.values()))
-        if records and room > 0 and time.monotonic() - began < FETCHED_AHEAD:
-            for partition, more in (await super().getmany(timeout_ms=REFRESH_MS, max_records=room)).items():
+        found, most = sum(map(len, records.values())), min(max_records or FEW, FEW)
+        if 0 < found < most and time.monotonic() - began < FETCHED_AHEAD:
+            for partition, more in (await super().getmany(timeout_ms=REFRESH_MS, max_records=most - found)).items():
                 records.setdefault(partition, []).extend(more)
         return records
 
