@@ -86,7 +86,7 @@ class PublishedKeys:
         self._tried = now
         try:
             published = await asyncio.wait_for(asyncio.to_thread(self._client.get_jwk_set), FETCH_TIMEOUT + 1)
-        except (jwt.PyJWTError, OSError, ValueError) as error:
+        except (jwt.PyJWTError, OSError, ValueError, RecursionError) as error:
             self._away = True
             log.warning("the keys of tokens cannot be fetched", error=f"{type(error).__name__}: {error}")
             return

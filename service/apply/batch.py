@@ -18,10 +18,17 @@ from service.apply.positions import Positions
 from service.apply.refusals import Refusals, RefusedAll
 from service.apply.screen import screen
 from service.apply.targets import Target
-from service.database.faults import DecideAgain, InstallationFault, Kind, read_fault
+from service.database.faults import DecideAgain, Fault, InstallationFault, Kind, read_fault
 from service.levels import read_curriculum
 
 _CONFLICTS_IN_A_ROW = 10
+_KEPT_OUT = Fault(
+    Kind.RECORD,
+    "",
+    "",
+    "the table takes no such row and gives no reason: a trigger or rule of the application keeps it out",
+)
+"""A row that nobody else has made and that cannot be made: with every try, a conflict finds what it met."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +139,8 @@ class Applier:
             return
         try:
             await self._segment(conn, events, refusals, applied)
-        except DBAPIError as error:
-            fault = read_fault(error)
+        except (DBAPIError, DecideAgain) as error:
+            fault = _KEPT_OUT if isinstance(error, DecideAgain) else read_fault(error)
             if fault.kind is not Kind.RECORD:
                 raise
             if len(events) == 1:
@@ -149,7 +156,11 @@ class Applier:
     async def _segment(
         self, conn: AsyncConnection, events: Sequence[LevelEvent], refusals: Refusals, applied: Applied
     ) -> None:
-        """Decide and write in a savepoint; a conflict means: decide again, on what is there now."""
+        """Decide and write in a savepoint; a conflict means: decide again, on what is there now.
+
+        Raises:
+            DecideAgain: ten conflicts in a row: there is nothing to find.
+        """
         for tries_left in reversed(range(_CONFLICTS_IN_A_ROW)):
             try:
                 async with conn.begin_nested():

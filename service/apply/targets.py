@@ -18,7 +18,6 @@ from service.apply.decide import Change, Decision, Found, Rise, TargetRow
 from service.apply.outcomes import LevelEvent, Pair
 from service.database.faults import DecideAgain
 
-
 MANY_ROWS = 100
 """Rows from which planning the look-ups of their foreign keys takes longer than asking for one plan."""
 

@@ -194,6 +194,26 @@ async def test_a_deferred_constraint_is_found_as_well(engine: AsyncEngine) -> No
     assert await licenses(engine) == {(1, "PLAYER"): 3, (3, "PLAYER"): 4}
 
 
+async def test_a_row_that_a_trigger_swallows_stands_alone_and_its_neighbours_apply(engine: AsyncEngine) -> None:
+    """An insert that makes no row looks like somebody else's row; tried for ever, it would block its partition."""
+    partitions = await fresh(engine)
+    async with engine.begin() as conn:
+        await conn.execute(
+            text("CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$")
+        )
+        await conn.execute(
+            text("""
+            CREATE TRIGGER not_seven BEFORE INSERT ON user_licenses
+            FOR EACH ROW WHEN (new.user_id = 7) EXECUTE FUNCTION swallow()
+            """)
+        )
+    meant = [one(user=user, to_level=3, minutes=user) for user in range(1, 21)]
+    applied = await partitions.apply(LEVELED_UP, partitions.records(meant))
+    assert [(letter.index, letter.reason) for letter in applied.letters] == [(6, "refused_by_database")]
+    assert "trigger" in applied.letters[0].detail
+    assert await licenses(engine) == {(user, "PLAYER"): 3 for user in range(1, 21) if user != 7}
+
+
 async def test_refusals_of_twenty_users_are_no_dead_letters(engine: AsyncEngine) -> None:
     """Law 4: a constraint that refuses everybody is a fault of the installation: nothing of the batch stands."""
     partitions = await fresh(engine)
