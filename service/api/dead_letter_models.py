@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from service.api.models import Body
+from service.paths import INT8_MAX
 
-INT8_MAX = 2**63 - 1
 ReasonName = Literal[
     "malformed",
     "invalid",

@@ -8,13 +8,11 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Path, Query
 from pydantic import Field
 
-import service.paths  # noqa: F401 - for {…:id}
 from service.admin import letters
 from service.admin.errors import Refused
 from service.admin.letters import Selection
 from service.api.backend import Caller, Reader, allowed
 from service.api.dead_letter_models import (
-    INT8_MAX,
     DeadLetter,
     DeadLetterCount,
     DeadLetterLine,
@@ -31,6 +29,7 @@ from service.api.routers import make_router
 from service.dead_letters.document import as_document
 from service.dead_letters.select import State
 from service.dead_letters.verdict import Verdict
+from service.paths import INT8_MAX
 
 router = make_router("dead letters")
 _UserId = Annotated[WholeNumber, Field(ge=0, le=INT8_MAX)]

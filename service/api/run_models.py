@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from events import Direction
+from events.reconcile_completed import RunCounts, RunProgress, RunStatus
 from service.api.examples import BULK, FOUND, ISSUE, NOT_YET, RUN, example
 from service.api.models import KIND, HandledIssue
 
@@ -29,35 +30,13 @@ class RunIssue(BaseModel):
     seen_at: datetime
 
 
-class Progress(BaseModel):
-    """How far a run is."""
-
-    ranges_done: int
-    ranges_total: int
-
-
-class Counts(BaseModel):
-    """Pairs, by what a run found and did."""
-
-    scanned: int
-    matching: int
-    mismatched: int
-    missing_license: int
-    missing_progress: int
-    needs_decision: int
-    unconfirmed: int
-    healed: int
-    changed_meanwhile: int
-    failed: int
-
-
 class Run(BaseModel):
     """A reconcile run."""
 
     model_config = example(RUN)
 
     run_id: UUID
-    status: Literal["planning", "running", "completed", "stopped_by_breaker", "cancelled", "failed"]
+    status: RunStatus
     dry_run: bool
     direction: Direction
     specialization: str | None
@@ -65,8 +44,8 @@ class Run(BaseModel):
     requested_by: str | None
     requested_at: datetime
     finished_at: datetime | None
-    progress: Progress
-    counts: Counts
+    progress: RunProgress
+    counts: RunCounts
     would_stop: bool
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -71,42 +70,30 @@ class Applier:
         except (DBAPIError, DecideAgain) as error:
             if read_fault(error).kind not in {Kind.RECORD, Kind.CONFLICT}:
                 raise
+        try:
             return await self._transaction(batch, decoded, careful=True)
+        except RefusedAll:
+            self.refused_all = True
+            raise
 
     async def _transaction(self, batch: Batch, decoded: Sequence[LevelEvent | DeadLetter], *, careful: bool) -> Applied:
-        """`careful`: with savepoints, and with every constraint checked at once. A good batch does without both.
-
-        A deferred constraint would speak at the commit, where no record can be told from another.
-        """
+        """`careful`: with savepoints, and with every constraint checked at once. A good batch does without both."""
         refusals = self.refusals.copy()
         async with self.engine.begin() as conn:
             if careful:
-                await conn.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+                await targets.check_at_once(conn)
             await positions.check_and_move(conn, batch.expected, batch.positions)
-            applied = await self._effects_or_fault(conn, batch, decoded, refusals, careful=careful)
+            applied = await self._effects(conn, batch, decoded, refusals, careful=careful)
+            self._check_repaired(applied)
             await dead_letters.keep(conn, batch.records, applied.letters)
         self.refusals, self.refused_all = refusals, False
         return applied
 
-    async def _effects_or_fault(
-        self,
-        conn: AsyncConnection,
-        batch: Batch,
-        decoded: Sequence[LevelEvent | DeadLetter],
-        refusals: Refusals,
-        *,
-        careful: bool,
-    ) -> Applied:
-        """As `_effects`; where a fault is repaired in the middle of an attempt, its first refusals do not count."""
-        try:
-            applied = await self._effects(conn, batch, decoded, refusals, careful=careful)
-        except RefusedAll:
-            self.refused_all = True
-            raise
+    def _check_repaired(self, applied: Applied) -> None:
+        """Where a fault is repaired in the middle of an attempt, its first refusals do not count."""
         if self.refused_all and any(letter.reason is Reason.REFUSED_BY_DATABASE for letter in applied.letters):
             self.refused_all = False
             raise InstallationFault("the database refuses less than a moment ago: decided again")
-        return applied
 
     async def _effects(
         self,

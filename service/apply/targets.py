@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import TextClause
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.apply import sql
@@ -44,6 +44,11 @@ def progress_target(defaults: Mapping[str, Any]) -> Target:
     """`specialization_progress`, which has no history."""
     create = sql.create_progress(defaults)
     return Target(sql.LOCK_PROGRESS, sql.RAISE_PROGRESS, create, json.dumps(defaults), keeps_history=False)
+
+
+async def check_at_once(conn: AsyncConnection) -> None:
+    """Have deferred constraints and triggers speak at each write: at the commit no row can be told from another."""
+    await conn.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
 
 
 async def lock_and_find(conn: AsyncConnection, target: Target, events: Sequence[LevelEvent]) -> Found:

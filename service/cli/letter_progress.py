@@ -56,8 +56,6 @@ async def _look(conn: AsyncConnection, pending: list[int]) -> tuple[list[int], i
 
 
 def _bar() -> Any:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    console = output.remarks()
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    return output.progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())

@@ -15,8 +15,10 @@ def say_next(report: dict[str, Any]) -> None:
 
 def next_steps(report: dict[str, Any]) -> list[str]:
     """Give one sentence for each thing that is left to do; none where all is well."""
+    from service.reconcile.values import healable
+
     counts, look = report["counts"], f"levelsync runs {report['run_id']}"
-    differs = sum(counts[kind] for kind in ("mismatched", "missing_license", "missing_progress"))
+    differs = healable(counts)
     return [
         sentence
         for sentence, holds in (

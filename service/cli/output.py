@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
 
 _PIPE_WIDTH = 200
 
@@ -62,6 +63,14 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     for row in rows:
         table.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
     console.print(table)
+
+
+def progress(*columns: ProgressColumn, transient: bool = True) -> Progress:
+    """Give a progress bar beside the answer; on a terminal only."""
+    from rich.progress import Progress
+
+    console = remarks()
+    return Progress(*columns, console=console, transient=transient, disable=not console.is_terminal)
 
 
 def _console(*, stderr: bool) -> Console:

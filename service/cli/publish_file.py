@@ -45,7 +45,8 @@ def publish_file(settings: Settings, file: Path) -> int:
     except OSError as error:
         raise WrongUse(f"cannot read {file}: {error.strerror}") from error
     tally = _Tally()
-    signal.signal(signal.SIGINT, _interrupt)
+    # asyncio's own handler waits for its loop, which waits for the next line of a slow pipe.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with stream:
             asyncio.run(_publish(settings, stream, tally))
@@ -53,11 +54,6 @@ def publish_file(settings: Settings, file: Path) -> int:
         output.remark(f"levelsync: stopped; {tally.sent} events are sent, the rest is not claimed")
         raise
     return tally.sent
-
-
-def _interrupt(*_: object) -> None:
-    """End at once. asyncio's own handler waits for its loop, which waits for the next line of a slow pipe."""
-    raise KeyboardInterrupt
 
 
 async def _publish(settings: Settings, stream: BinaryIO, tally: _Tally) -> None:
@@ -124,11 +120,10 @@ def read_pieces(stream: BinaryIO) -> Iterator[list[bytes]]:
 
 def _progress(stream: BinaryIO) -> Progress:
     """Give a bar over the file's bytes; a pipe has no end to measure against, so it gets a count."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
     size = os.fstat(stream.fileno()).st_size if stream.seekable() else None
     columns = (TextColumn("{task.fields[sent]} events"), BarColumn(), TimeRemainingColumn())
-    console = output.remarks()
-    bar = Progress(*columns, console=console, disable=not console.is_terminal)
+    bar = output.progress(*columns, transient=False)
     bar.add_task("sent", total=size, sent=0)
     return bar

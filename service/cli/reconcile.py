@@ -57,8 +57,10 @@ def reconcile(
 
 def is_no(report: dict[str, Any]) -> bool:
     """Whether a run's answer is "no": it did not complete or could not tell, or its dry run found something."""
+    from service.reconcile.values import healable
+
     counts = report["counts"]
-    differs = sum(counts[kind] for kind in ("mismatched", "missing_license", "missing_progress"))
+    differs = healable(counts)
     left = counts["failed"] or counts["unconfirmed"] or (report["dry_run"] and differs)
     return report["status"] != "completed" or bool(left)
 
@@ -156,7 +158,7 @@ async def _taken(conn: Any, run_id: UUID) -> dict[str, Any]:
 
 async def _follow(conn: Any, run_id: UUID) -> dict[str, Any]:
     """Show the run's progress on stderr until it ends: done, total, rate, time left, found so far."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}"),
@@ -166,8 +168,7 @@ async def _follow(conn: Any, run_id: UUID) -> dict[str, Any]:
         TimeRemainingColumn(),
     )
     began = asyncio.get_running_loop().time()
-    console = output.remarks()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with output.progress(*columns) as bar:
         task = bar.add_task("planning", total=None, rate="", found="")
         while True:
             report = await _read(conn, run_id)

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from events import LICENSE_ADVANCED_TOPIC, PROGRESS_LEVELED_UP_TOPIC
-from service.kafka.cluster import admin_client, read_cluster
+from service.kafka.cluster import Cluster, admin_client, read_cluster
 from service.kafka.connection import connection_options
 from service.kafka.embedded_ends import ends_by_fetching
 from service.settings import Settings
@@ -51,7 +51,10 @@ class EndOffsets:
         Raises:
             KafkaError: Kafka does not answer.
         """
-        cluster = await read_cluster(self._admin)
+        return await self.read_of(await self.read_cluster())
+
+    async def read_of(self, cluster: Cluster) -> dict[TopicPartition, int]:
+        """The same of a cluster that was described a moment ago."""
         partitions = [
             TopicPartition(topic, number)
             for topic in EVENT_TOPICS
@@ -60,13 +63,13 @@ class EndOffsets:
         ends = await self._client.end_offsets(partitions) if partitions else {}
         return await ends_by_fetching(self._client, ends) if cluster.is_embedded else ends
 
-    async def read_cluster_id(self) -> str:
-        """The id of the cluster that answers now.
+    async def read_cluster(self) -> Cluster:
+        """The cluster that answers now.
 
         Raises:
             KafkaError: Kafka does not answer.
         """
-        return (await read_cluster(self._admin)).id
+        return await read_cluster(self._admin)
 
     async def read_starts(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         """The first offset that each partition still holds.

@@ -11,9 +11,7 @@ from service.admin.errors import Refused
 from service.admin.identity import user_id_of
 from service.admin.runs import FIRST, NEWEST
 from service.admin.users import DIRECTIONS
-
-LARGEST = 2**63 - 1
-"""A bigint's; also of the numbers in a path."""
+from service.paths import INT8_MAX
 
 
 def check_text(given: Mapping[str, str]) -> None:
@@ -60,7 +58,7 @@ def number_in(given: Mapping[str, str], name: str) -> int | None:
     said = given.get(name, "").strip()
     if not said:
         return None
-    if not (said.isascii() and said.isdigit() and len(said) <= len(str(LARGEST))) or int(said) > LARGEST:
+    if not (said.isascii() and said.isdigit() and len(said) <= len(str(INT8_MAX))) or int(said) > INT8_MAX:
         raise Refused(f"{name} is a whole number.")
     return int(said)
 

@@ -13,8 +13,9 @@ from service.admin import letters
 from service.admin.errors import NoSuch, Refused
 from service.admin.letters import Handled
 from service.dead_letters.select import Selection
-from service.page.inputs import LARGEST, number_in, user_in
+from service.page.inputs import number_in, user_in
 from service.page.visit import Visit
+from service.paths import INT8_MAX
 
 PAGE = 50
 MOST_SHOWN = 64 * 1024
@@ -36,7 +37,7 @@ async def list_letters(visit: Visit) -> Response:
 async def show_letter(visit: Visit) -> Response:
     """One letter, whole."""
     letter_id: int = visit.request.path_params["letter_id"]
-    if letter_id > LARGEST:
+    if letter_id > INT8_MAX:
         raise NoSuch("There is no such dead letter.")
     seen = await letters.find_letter(visit.engine, visit.parts.settings, visit.who, letter_id)
     sent = datetime.fromtimestamp(seen.letter.record_timestamp / 1000, UTC)

@@ -16,12 +16,11 @@ from service.admin.run_requests import RunRequest
 from service.admin.users import DIRECTIONS, read_specializations
 from service.page.inputs import direction_in, issue_cursor_in, run_cursor_in, user_in
 from service.page.visit import Visit
+from service.reconcile.values import healable
 
 Report = Mapping[str, Any]
 PAGE = 20
 ISSUES = 50
-WOULD_CHANGE = ("mismatched", "missing_license", "missing_progress")
-"""The kinds that a run heals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ async def cancel(visit: Visit) -> Response:
 
 def would_change(run: Report) -> int:
     """How many pairs the run of a dry run would write."""
-    return sum(run["counts"][kind] for kind in WOULD_CHANGE)
+    return healable(run["counts"])
 
 
 async def _read(visit: Visit) -> Report:

@@ -29,11 +29,11 @@ class Chunks:
 
     async def work(self, *chunks: ReconcileChunk) -> None:
         """Do what is left of each range's pass, then close the passes whose last ranges these were."""
-        passes = {(UUID(str(chunk.run_id)), Phase[chunk.phase.upper()]): None for chunk in chunks}
-        for chunk in chunks:
-            while await self._do_some(UUID(str(chunk.run_id)), Phase[chunk.phase.upper()], chunk.chunk):
+        ranges = [(chunk.run_id, Phase[chunk.phase.upper()], chunk.chunk) for chunk in chunks]
+        for run_id, phase, number in ranges:
+            while await self._do_some(run_id, phase, number):
                 pass
-        for run_id, phase in passes:
+        for run_id, phase in sorted({(run_id, phase) for run_id, phase, _ in ranges}):
             async with self._engine.begin() as conn:
                 await self._steps.close_phase(conn, run_id, phase)
         self._steps.woken.set()

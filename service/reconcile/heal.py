@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service import metrics
+from service.apply.targets import check_at_once
 from service.database.faults import DecideAgain, Kind, read_fault
 from service.reconcile import sql
 from service.reconcile.issues import Issue, set_statuses
@@ -22,14 +22,12 @@ from service.sync.rows import Tables
 from service.sync.write import MOST_PAIRS, PairResult, sync_pairs
 
 log = structlog.get_logger(__name__)
-# Deferred constraints and triggers, too: at the commit no pair can be told from another.
-_SPEAK_AT_ONCE = text("SET CONSTRAINTS ALL IMMEDIATE")
 
 
 async def heal_some(conn: AsyncConnection, part: Range, tables: Tables) -> Counter[tuple[str, str]]:
     """Heal the next confirmed pairs of a range whose row the caller holds; returns what became of them, by kind."""
     batch, rest = part.suspects[:MOST_PAIRS], part.suspects[MOST_PAIRS:]
-    await conn.execute(_SPEAK_AT_ONCE)
+    await check_at_once(conn)
     issues = await _heal(conn, part.run, batch, tables)
     await set_statuses(conn, part.run.id, issues)
     await conn.execute(

@@ -18,7 +18,7 @@ from service.reconcile.caught_up import Topics, reached, read_applied
 from service.reconcile.finish import finish, unconfirmed_is_all
 from service.reconcile.issues import breaker_limit
 from service.reconcile.plan import plan_some
-from service.reconcile.values import HEALABLE, Phase, Run, add_up, run_of
+from service.reconcile.values import Phase, Run, add_up, healable, run_of
 from service.settings import Settings
 
 POLL_SECONDS = 0.5
@@ -142,7 +142,7 @@ class Steps:
     async def _breaker(self, conn: AsyncConnection, run: Run) -> bool:
         """Whether a real run would be stopped: too many pairs, or one table empty and the other not."""
         counts = add_up((await conn.execute(sql.RANGE_COUNTS, {"id": run.id})).scalars())
-        changes = sum(counts[kind] for kind in HEALABLE)
+        changes = healable(counts)
         one_is_empty = (await conn.execute(sql.ONE_TABLE_IS_EMPTY)).scalar_one()
         return bool(changes > breaker_limit(self._settings, counts["scanned"]) or (changes and one_is_empty))
 

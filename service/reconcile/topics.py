@@ -48,10 +48,11 @@ class KafkaTopics:
 
 
 async def _read(offsets: EndOffsets) -> Ends:
-    cluster_id, ends = await offsets.read_cluster_id(), await offsets.read()
+    cluster = await offsets.read_cluster()
+    ends = await offsets.read_of(cluster)
     starts = await offsets.read_starts(list(ends))
     return Ends(
-        cluster_id,
+        cluster.id,
         {f"{tp.topic}-{tp.partition}": at for tp, at in starts.items()},
         {f"{tp.topic}-{tp.partition}": at for tp, at in ends.items()},
     )

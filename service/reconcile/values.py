@@ -141,6 +141,11 @@ def _label(suspect: Suspect) -> str:
     return suspect.specialization.upper() if suspect.kind in {"wrong_case", "duplicate"} else suspect.specialization
 
 
+def healable(counts: Mapping[str, int]) -> int:
+    """How many pairs of a report or of a range a write can repair."""
+    return sum(counts[kind] for kind in HEALABLE)
+
+
 def add_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     """The counts of a run from those of its ranges; names that no range has are 0."""
     total: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))

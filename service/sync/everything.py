@@ -13,13 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from events import Direction, ReconcileRequested
 from service.outbox.put import put
 from service.reconcile.read import read_issues, read_run, report_of
-from service.reconcile.values import Run
+from service.reconcile.values import Run, healable
 from service.sync.issues import issue_of
 
 FIRST_ISSUES = 100
 """Issues that a result carries; the rest is read from the run, page by page."""
 _LOOK_EVERY = 0.2
-_KINDS = ("mismatched", "missing_license", "missing_progress")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class BulkSyncResult:
         return shared | done | named
 
     def _total(self) -> int:
-        return sum(self.report["counts"][kind] for kind in _KINDS)
+        return healable(self.report["counts"])
 
 
 async def sync_all(engine: AsyncEngine, direction: Direction, *, dry_run: bool) -> BulkSyncResult:
