@@ -30,7 +30,7 @@ _STATEMENTS = {
     """,
     "fences": """
         DELETE FROM levelsync.fences
-         WHERE user_id = :user AND NOT EXISTS (SELECT FROM public.users WHERE id = :user)
+         WHERE user_id = :user AND NOT EXISTS (SELECT FROM users WHERE id = :user)
     """,
     "decisions in their name": """
         UPDATE levelsync.fences AS f SET decided_by = 'erased' FROM unnest(CAST(:names AS text[])) AS n (name)
@@ -54,7 +54,7 @@ _STATEMENTS = {
 Fences go with the application's user, not before: a decision stands for as long as there is something to raise (law 2).
 Who comes back under this id begins anew.
 """
-_ADDRESS = text("SELECT email FROM public.users WHERE id = :user")
+_ADDRESS = text("SELECT email FROM users WHERE id = :user")
 _UNFINISHED = text("SELECT count(*) FROM levelsync.reconcile_runs WHERE user_id = :user AND finished_at IS NULL")
 
 

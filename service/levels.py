@@ -18,9 +18,9 @@ FALLBACK: Mapping[str, int] = {"COACH": 8, "PLAYER": 8, "INTERNSHIP": 3}
 """What `LicenseSystemHelper` answers where the database does not (R12). `doctor` compares it with the database."""
 
 _UNKNOWN = 1
-_ALL = text("SELECT id, coalesce(max_levels, 0) AS max_levels FROM public.specializations")
+_ALL = text("SELECT id, coalesce(max_levels, 0) AS max_levels FROM specializations")
 _ONE = text("""
-    SELECT max_levels FROM public.specializations
+    SELECT max_levels FROM specializations
      WHERE upper(id) = upper(:name) ORDER BY id = :name DESC, id LIMIT 1
 """)
 

@@ -21,7 +21,7 @@ START: Cursor = (-(2**31), "")
 _CONFIRMED = text("""
     SELECT d.user_id, d.specialization, d.progress_level, d.license_level
       FROM levelsync.drift d
-      JOIN unnest(CAST(:users AS int[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
+      JOIN unnest(CAST(:users AS bigint[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
         ON d.user_id = k.user_id AND d.specialization = k.specialization
 """)
 

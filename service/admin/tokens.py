@@ -21,7 +21,7 @@ _LONGEST_TOKEN, _LONGEST_SUBJECT = 8192, 320
 _ABSENT = object()
 _FIND_USER = """
     SELECT u.id, u.role::text AS role, coalesce(to_jsonb(u) ->> 'is_active', 'true') = 'true' AS active
-      FROM public.users u WHERE {condition}
+      FROM users u WHERE {condition}
 """
 # A subject of digits is an id and nothing else, so that nobody becomes another user by an unusual address.
 _BY_ID, _BY_EMAIL = (text(_FIND_USER.format(condition=f"u.{column} = :subject")) for column in ("id", "email"))

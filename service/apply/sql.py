@@ -13,10 +13,10 @@ from sqlalchemy import TextClause, text
 
 LOCK_LICENSES = text("""
     SELECT l.id, k.user_id, k.specialization, l.level, l.exact
-      FROM unnest(CAST(:users AS int[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
+      FROM unnest(CAST(:users AS bigint[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
      CROSS JOIN LATERAL (
            SELECT f.id, f.current_level AS level, f.specialization_type = k.specialization AS exact
-             FROM public.user_licenses f
+             FROM user_licenses f
             WHERE f.user_id = k.user_id AND upper(f.specialization_type) = upper(k.specialization)
             ORDER BY f.specialization_type, f.id
               FOR NO KEY UPDATE) l
@@ -26,8 +26,8 @@ another case is the pair's. One look-up a pair, because without statistics a joi
 
 LOCK_PROGRESS = text("""
     SELECT p.id, k.user_id, k.specialization, p.current_level AS level, true AS exact
-      FROM unnest(CAST(:users AS int[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
-      JOIN public.specialization_progress p
+      FROM unnest(CAST(:users AS bigint[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
+      JOIN specialization_progress p
         ON p.student_id = k.user_id AND p.specialization_id = k.specialization
      ORDER BY p.student_id, p.specialization_id
        FOR NO KEY UPDATE OF p
@@ -36,12 +36,12 @@ LOCK_PROGRESS = text("""
 
 READ_FENCES = text("""
     SELECT f.user_id, f.specialization, f.decided_at
-      FROM unnest(CAST(:users AS int[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
+      FROM unnest(CAST(:users AS bigint[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
       JOIN levelsync.fences f ON f.user_id = k.user_id AND f.specialization = k.specialization
 """)
 """Read the fences of pairs: always in a later statement than the one that locks (law 6)."""
 
-LOCK_USERS = text("SELECT id FROM public.users WHERE id = ANY(CAST(:users AS int[])) ORDER BY id FOR KEY SHARE")
+LOCK_USERS = text("SELECT id FROM users WHERE id = ANY(CAST(:users AS bigint[])) ORDER BY id FOR KEY SHARE")
 """Which users exist; the lock is the one their new rows' foreign keys take anyway."""
 
 KEEP_PLANS = text("SELECT set_config('plan_cache_mode', 'auto', true), set_config('enable_seqscan', 'off', true)")
@@ -50,7 +50,7 @@ PostgreSQL plans the look-up of a foreign key anew for every row. The plan outli
 grow: it must be one with an index."""
 
 RAISE_LICENSES = text("""
-    UPDATE public.user_licenses AS l
+    UPDATE user_licenses AS l
        SET current_level = v.level, max_achieved_level = greatest(l.max_achieved_level, v.level),
            last_advanced_at = v.advanced_at, updated_at = clock_timestamp()
       FROM unnest(CAST(:ids AS bigint[]), CAST(:levels AS int[]), CAST(:times AS timestamptz[]))
@@ -60,7 +60,7 @@ RAISE_LICENSES = text("""
 """Write the levels of licenses that are locked already."""
 
 RAISE_PROGRESS = text("""
-    UPDATE public.specialization_progress AS p
+    UPDATE specialization_progress AS p
        SET current_level = v.level, last_activity = v.advanced_at, updated_at = clock_timestamp()
       FROM unnest(CAST(:ids AS bigint[]), CAST(:levels AS int[]), CAST(:times AS timestamptz[]))
            AS v (id, level, advanced_at)
@@ -69,14 +69,14 @@ RAISE_PROGRESS = text("""
 """Write the levels of progress rows that are locked already; XP and the counts stay."""
 
 ADD_HISTORY = text("""
-    INSERT INTO public.license_progressions (user_license_id, from_level, to_level, advancement_reason, advanced_at)
+    INSERT INTO license_progressions (user_license_id, from_level, to_level, advancement_reason, advanced_at)
     SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:froms AS int[]), CAST(:tos AS int[]),
                          CAST(:reasons AS text[]), CAST(:times AS timestamptz[]))
 """)
 """One row for every rise of a license (law 1)."""
 
 ADD_HISTORY_BY = text("""
-    INSERT INTO public.license_progressions
+    INSERT INTO license_progressions
            (user_license_id, from_level, to_level, advancement_reason, advanced_at, advanced_by)
     SELECT v.*, CAST(:advanced_by AS int)
       FROM unnest(CAST(:ids AS bigint[]), CAST(:froms AS int[]), CAST(:tos AS int[]),
@@ -85,7 +85,7 @@ ADD_HISTORY_BY = text("""
 """The same, with the user who decided it (R15)."""
 
 _NEW_ROWS = """
-    FROM unnest(CAST(:users AS int[]), CAST(:specializations AS text[]), CAST(:levels AS int[]),
+    FROM unnest(CAST(:users AS bigint[]), CAST(:specializations AS text[]), CAST(:levels AS int[]),
                 CAST(:created AS timestamptz[]), CAST(:advanced AS timestamptz[]))
          AS v (user_id, specialization, level, created_at, advanced_at)
 """
@@ -107,9 +107,9 @@ def _extra(table: str, columns: Iterable[str]) -> tuple[str, str, str]:
 
 def create_licenses(extra_columns: Iterable[str]) -> TextClause:
     """Insert missing licenses, returning those made; a conflict makes none and means: decide again (law 1)."""
-    names, values, source = _extra("public.user_licenses", extra_columns)
+    names, values, source = _extra("user_licenses", extra_columns)
     return text(f"""
-        INSERT INTO public.user_licenses (user_id, specialization_type, current_level, max_achieved_level,
+        INSERT INTO user_licenses (user_id, specialization_type, current_level, max_achieved_level,
                                           started_at, last_advanced_at, created_at, updated_at{names})
         SELECT v.user_id, v.specialization, v.level, v.level,
                v.created_at, v.advanced_at, clock_timestamp(), clock_timestamp(){values}
@@ -121,9 +121,9 @@ def create_licenses(extra_columns: Iterable[str]) -> TextClause:
 
 def create_progress(extra_columns: Iterable[str]) -> TextClause:
     """Insert missing progress rows with the application's own beginnings (no XP, nothing completed)."""
-    names, values, source = _extra("public.specialization_progress", extra_columns)
+    names, values, source = _extra("specialization_progress", extra_columns)
     return text(f"""
-        INSERT INTO public.specialization_progress (student_id, specialization_id, current_level, total_xp,
+        INSERT INTO specialization_progress (student_id, specialization_id, current_level, total_xp,
             completed_sessions, completed_projects, theory_hours_completed, practice_hours_completed,
             last_activity, created_at, updated_at{names})
         SELECT v.user_id, v.specialization, v.level, 0, 0, 0, 0, 0,

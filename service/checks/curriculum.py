@@ -13,7 +13,7 @@ from service.levels import FALLBACK, max_levels
 
 _LEVEL_TABLES = text("""
     SELECT s.id, quote_ident(c.relname) AS table_name
-      FROM public.specializations s
+      FROM specializations s
       JOIN pg_class c ON c.relname = lower(s.id) || '_levels' AND c.relkind IN ('r', 'p', 'v')
                      AND c.relnamespace = to_regnamespace('public')
      ORDER BY s.id

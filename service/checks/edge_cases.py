@@ -13,7 +13,7 @@ from service.database.catalog import find_unique
 from service.levels import FALLBACK, LicenseSystemHelper, max_levels
 
 _DUPLICATES = text("""
-    SELECT student_id, specialization_id, count(*) AS rows FROM public.specialization_progress
+    SELECT student_id, specialization_id, count(*) AS rows FROM specialization_progress
      WHERE student_id IS NOT NULL AND specialization_id IS NOT NULL
      GROUP BY 1, 2 HAVING count(*) > 1 ORDER BY 1, 2 LIMIT 10
 """)
@@ -54,12 +54,12 @@ async def helper_is_dynamic(conn: AsyncConnection) -> str:
 
 
 def _change_and_ask(conn: Connection) -> str:
-    name = conn.scalar(text("SELECT id FROM public.specializations ORDER BY id LIMIT 1"))
+    name = conn.scalar(text("SELECT id FROM specializations ORDER BY id LIMIT 1"))
     if name is None:
         raise CheckFailed("there is no specialization to ask for")
     with Session(bind=conn) as session:
         before = LicenseSystemHelper.get_specialization_max_level(name, session)
-        change = text("UPDATE public.specializations SET max_levels = :level WHERE id = :name")
+        change = text("UPDATE specializations SET max_levels = :level WHERE id = :name")
         session.execute(change, {"level": before + 1, "name": name})
         after = LicenseSystemHelper.get_specialization_max_level(name, session)
     if after != before + 1:

@@ -17,7 +17,7 @@ PROGRESS_UNIQUE = "uq_specialization_progress_user_spec"
 
 _WHO_HAS_THE_NAME = text("""
     SELECT 'the constraint ' || pg_get_constraintdef(oid) FROM pg_constraint
-     WHERE conrelid = to_regclass('public.specialization_progress') AND conname = :name
+     WHERE conrelid = to_regclass('specialization_progress') AND conname = :name
      UNION ALL
     SELECT 'a relation of the kind ' || relkind::text FROM pg_class
      WHERE oid = to_regclass('public.' || :name)
@@ -37,7 +37,7 @@ async def migrations(conn: AsyncConnection) -> str:
 @check("Users", "LEVELSYNC_DATABASE_URL may name another database than the application's.")
 async def users(conn: AsyncConnection) -> str:
     """There are users: without any, this is hardly the application's database (R10)."""
-    if not await conn.scalar(text("SELECT EXISTS (SELECT FROM public.users)")):
+    if not await conn.scalar(text("SELECT EXISTS (SELECT FROM users)")):
         raise CheckFailed("the table users is empty")
     return "there are users"
 

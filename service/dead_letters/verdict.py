@@ -36,7 +36,7 @@ LOOKED_AT = 1000
 _LARGEST = 16_384
 """Bytes: larger letters are not read for the counts; no event of the contract comes near."""
 _LEVEL_TOPICS = (PROGRESS_LEVELED_UP_TOPIC, LICENSE_ADVANCED_TOPIC)
-_EXISTING = text("SELECT id FROM public.users WHERE id = ANY(CAST(:users AS int[]))")
+_EXISTING = text("SELECT id FROM users WHERE id = ANY(CAST(:users AS bigint[]))")
 _SINCE = {
     "unknown_user": "its user exists now",
     "unknown_specialization": "its specialization exists now",

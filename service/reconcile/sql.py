@@ -52,15 +52,15 @@ FINISH_RUN = text("""
 
 NEXT_BOUNDARY = text("""
     SELECT least(
-        (SELECT student_id FROM public.specialization_progress WHERE student_id > :after
+        (SELECT student_id FROM specialization_progress WHERE student_id > :after
           ORDER BY student_id OFFSET :rows LIMIT 1),
-        (SELECT user_id FROM public.user_licenses WHERE user_id > :after ORDER BY user_id OFFSET :rows LIMIT 1))
+        (SELECT user_id FROM user_licenses WHERE user_id > :after ORDER BY user_id OFFSET :rows LIMIT 1))
 """)
 """The user at which the next range ends: none of the two tables has more rows in it than asked for."""
 
 LAST_USER = text("""
-    SELECT greatest((SELECT max(student_id) FROM public.specialization_progress),
-                    (SELECT max(user_id) FROM public.user_licenses))
+    SELECT greatest((SELECT max(student_id) FROM specialization_progress),
+                    (SELECT max(user_id) FROM user_licenses))
 """)
 
 PLANNED_UPTO = text("SELECT max(chunk), max(upto_user) FROM levelsync.reconcile_ranges WHERE run_id = :id")
@@ -113,8 +113,8 @@ RANGE_HEALED = RANGE_CONFIRMED
 
 SHARE_PROGRESS = text("""
     SELECT p.student_id AS user_id, p.specialization_id AS specialization, p.current_level AS level
-      FROM unnest(CAST(:users AS int[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
-      JOIN public.specialization_progress p
+      FROM unnest(CAST(:users AS bigint[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
+      JOIN specialization_progress p
         ON p.student_id = k.user_id AND p.specialization_id = k.specialization
      ORDER BY p.student_id, p.specialization_id
        FOR SHARE OF p
@@ -122,8 +122,8 @@ SHARE_PROGRESS = text("""
 
 SHARE_LICENSES = text("""
     SELECT l.user_id, l.specialization_type AS specialization, l.current_level AS level
-      FROM unnest(CAST(:users AS int[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
-      JOIN public.user_licenses l ON l.user_id = k.user_id AND l.specialization_type = k.specialization
+      FROM unnest(CAST(:users AS bigint[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
+      JOIN user_licenses l ON l.user_id = k.user_id AND l.specialization_type = k.specialization
      ORDER BY l.user_id, l.specialization_type
        FOR SHARE OF l
 """)
@@ -134,7 +134,7 @@ RANGE_COUNTS = text("SELECT counts FROM levelsync.reconcile_ranges WHERE run_id 
 SUSPECTS = text("SELECT coalesce(sum(suspect_count), 0) FROM levelsync.reconcile_ranges WHERE run_id = :id")
 
 ONE_TABLE_IS_EMPTY = text("""
-    SELECT EXISTS (SELECT FROM public.specialization_progress) <> EXISTS (SELECT FROM public.user_licenses)
+    SELECT EXISTS (SELECT FROM specialization_progress) <> EXISTS (SELECT FROM user_licenses)
 """)
 
 ALL_SUSPECTS = text("""
@@ -159,7 +159,7 @@ READ_RUNS = text("SELECT * FROM levelsync.reconcile_runs ORDER BY requested_at D
 READ_ISSUES = text("""
     SELECT i.user_id, u.email AS user_email, i.specialization, i.kind AS issue_type, i.progress_level,
            i.license_level, i.status, i.detail, i.seen_at
-      FROM levelsync.drift_issues i LEFT JOIN public.users u ON u.id = i.user_id
+      FROM levelsync.drift_issues i LEFT JOIN users u ON u.id = i.user_id
      WHERE i.run_id = :id AND (i.user_id, i.specialization) > (:user, :specialization)
      ORDER BY i.user_id, i.specialization LIMIT :limit
 """)
@@ -180,14 +180,14 @@ COMPARE_RANGE = """
                CASE
                WHEN p.current_level = l.current_level AND l.current_level BETWEEN 1 AND own.max_levels THEN NULL
                WHEN l.id IS NOT NULL AND own.id IS NULL THEN
-                   CASE WHEN NOT EXISTS (SELECT FROM public.specializations s
+                   CASE WHEN NOT EXISTS (SELECT FROM specializations s
                                           WHERE upper(s.id) = upper(l.specialization_type))
                         THEN 'unknown_specialization'
-                        WHEN EXISTS (SELECT FROM public.user_licenses o
+                        WHEN EXISTS (SELECT FROM user_licenses o
                                       WHERE o.user_id = l.user_id AND o.id <> l.id
                                         AND upper(o.specialization_type) = upper(l.specialization_type))
                         THEN 'duplicate' ELSE 'wrong_case' END
-               WHEN l.id IS NULL AND EXISTS (SELECT FROM public.user_licenses o
+               WHEN l.id IS NULL AND EXISTS (SELECT FROM user_licenses o
                                               WHERE o.user_id = p.student_id
                                                 AND upper(o.specialization_type) = upper(p.specialization_id))
                THEN 'told_by_its_license'
@@ -199,12 +199,12 @@ COMPARE_RANGE = """
                WHEN p.id IS NULL THEN 'missing_progress'
                WHEN p.current_level <> l.current_level THEN 'mismatched'
                END AS kind
-          FROM (SELECT * FROM public.specialization_progress
+          FROM (SELECT * FROM specialization_progress
                  WHERE student_id > :after AND student_id <= :upto {progress_filter}) p
-          FULL JOIN (SELECT * FROM public.user_licenses
+          FULL JOIN (SELECT * FROM user_licenses
                       WHERE user_id > :after AND user_id <= :upto {license_filter}) l
             ON l.user_id = p.student_id AND l.specialization_type = p.specialization_id
-          LEFT JOIN public.specializations own ON own.id = coalesce(l.specialization_type, p.specialization_id)
+          LEFT JOIN specializations own ON own.id = coalesce(l.specialization_type, p.specialization_id)
     )
     SELECT count(*) FILTER (WHERE kind IS DISTINCT FROM 'told_by_its_license') AS scanned,
            count(*) FILTER (WHERE kind IS NULL) AS matching,
@@ -218,7 +218,7 @@ pair, whose progress then counts with it. What agrees is told first, and what it
 ADD_ISSUES = text("""
     INSERT INTO levelsync.drift_issues
            (run_id, user_id, specialization, kind, progress_level, license_level, status, detail)
-    SELECT :id, v.* FROM unnest(CAST(:users AS int[]), CAST(:specializations AS text[]), CAST(:kinds AS text[]),
+    SELECT :id, v.* FROM unnest(CAST(:users AS bigint[]), CAST(:specializations AS text[]), CAST(:kinds AS text[]),
                                 CAST(:progress AS int[]), CAST(:licenses AS int[]), CAST(:statuses AS text[]),
                                 CAST(:details AS text[])) AS v
         ON CONFLICT (run_id, user_id, specialization) DO NOTHING
@@ -226,7 +226,7 @@ ADD_ISSUES = text("""
 
 SET_ISSUES = text("""
     UPDATE levelsync.drift_issues AS i SET status = v.status, detail = v.detail
-      FROM unnest(CAST(:users AS int[]), CAST(:specializations AS text[]), CAST(:statuses AS text[]),
+      FROM unnest(CAST(:users AS bigint[]), CAST(:specializations AS text[]), CAST(:statuses AS text[]),
                   CAST(:details AS text[])) AS v (user_id, specialization, status, detail)
      WHERE i.run_id = :id AND i.user_id = v.user_id AND i.specialization = v.specialization
 """)

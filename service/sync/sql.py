@@ -10,7 +10,7 @@ CLOCK = text("SELECT clock_timestamp()")
 SET_FENCES = text("""
     INSERT INTO levelsync.fences AS f (user_id, specialization, decided_at, level, decided_by)
     SELECT v.user_id, v.specialization, :decided_at, v.level, :decided_by
-      FROM unnest(CAST(:users AS int[]), CAST(:specializations AS text[]), CAST(:levels AS int[]))
+      FROM unnest(CAST(:users AS bigint[]), CAST(:specializations AS text[]), CAST(:levels AS int[]))
            AS v (user_id, specialization, level)
      ORDER BY v.user_id, v.specialization
         ON CONFLICT (user_id, specialization) DO UPDATE
@@ -19,17 +19,17 @@ SET_FENCES = text("""
 """)
 """Remember decisions that lowered a level: one row a pair, and its time never goes back (law 2)."""
 
-USER_EXISTS = text("SELECT EXISTS (SELECT FROM public.users WHERE id = :user)")
+USER_EXISTS = text("SELECT EXISTS (SELECT FROM users WHERE id = :user)")
 
 RENAME_LICENSE = text("""
-    UPDATE public.user_licenses SET specialization_type = :specialization, updated_at = clock_timestamp()
+    UPDATE user_licenses SET specialization_type = :specialization, updated_at = clock_timestamp()
      WHERE id = :id AND specialization_type <> :specialization
  RETURNING id
 """)
 """Write a license's specialization as `specializations` has it."""
 
 OTHER_LICENSES = text("""
-    SELECT id, specialization_type FROM public.user_licenses
+    SELECT id, specialization_type FROM user_licenses
      WHERE user_id = :user AND upper(specialization_type) = upper(:specialization) AND id <> :id
      ORDER BY id
 """)
@@ -41,21 +41,21 @@ _DIFFERING = """
         SELECT coalesce(p.student_id, l.user_id) AS user_id,
                coalesce(p.specialization_id, l.specialization_type) AS specialization,
                CASE WHEN own.id IS NOT NULL THEN p.current_level ELSE
-                    (SELECT max(o.current_level) FROM public.specialization_progress o
+                    (SELECT max(o.current_level) FROM specialization_progress o
                       WHERE o.student_id = l.user_id AND upper(o.specialization_id) = upper(l.specialization_type))
                END AS progress_level,
                l.current_level AS license_level,
                CASE
                WHEN own.id IS NULL THEN
-                   CASE WHEN NOT EXISTS (SELECT FROM public.specializations s
+                   CASE WHEN NOT EXISTS (SELECT FROM specializations s
                                           WHERE upper(s.id) = upper(l.specialization_type))
                         THEN 'unknown_specialization'
-                        WHEN EXISTS (SELECT FROM public.user_licenses o
+                        WHEN EXISTS (SELECT FROM user_licenses o
                                       WHERE o.user_id = l.user_id AND o.id <> l.id
                                         AND upper(o.specialization_type) = upper(l.specialization_type))
                         THEN 'duplicate'
                         ELSE 'wrong_case' END
-               WHEN l.id IS NULL AND EXISTS (SELECT FROM public.user_licenses o
+               WHEN l.id IS NULL AND EXISTS (SELECT FROM user_licenses o
                                               WHERE o.user_id = p.student_id
                                                 AND upper(o.specialization_type) = upper(p.specialization_id))
                THEN NULL  -- that license, written in another case, tells for the pair
@@ -67,16 +67,16 @@ _DIFFERING = """
                WHEN p.id IS NULL THEN 'missing_progress'
                WHEN p.current_level <> l.current_level THEN 'mismatched'
                END AS issue_type
-          FROM (SELECT * FROM public.specialization_progress {only_progress}) p
-          FULL JOIN (SELECT * FROM public.user_licenses {only_licenses}) l
+          FROM (SELECT * FROM specialization_progress {only_progress}) p
+          FULL JOIN (SELECT * FROM user_licenses {only_licenses}) l
             ON l.user_id = p.student_id AND l.specialization_type = p.specialization_id
-          LEFT JOIN public.specializations own ON own.id = coalesce(p.specialization_id, l.specialization_type)
+          LEFT JOIN specializations own ON own.id = coalesce(p.specialization_id, l.specialization_type)
            ) d
      WHERE d.issue_type IS NOT NULL {behind}
 """
 _ISSUES = f"""
     SELECT d.user_id, u.email AS user_email, d.specialization, d.progress_level, d.license_level, d.issue_type
-      FROM ({_DIFFERING}) d LEFT JOIN public.users u ON u.id = d.user_id
+      FROM ({_DIFFERING}) d LEFT JOIN users u ON u.id = d.user_id
      ORDER BY d.user_id, d.specialization
 """
 # Materialized, so that the limit does not make PostgreSQL look up every row's specialization one by one: with it a
@@ -85,7 +85,7 @@ _ISSUES_OF_WINDOW = f"""
     WITH differing AS MATERIALIZED ({_DIFFERING})
     SELECT d.user_id, u.email AS user_email, d.specialization, d.progress_level, d.license_level, d.issue_type
       FROM (SELECT * FROM differing ORDER BY user_id, specialization LIMIT :limit) d
-      LEFT JOIN public.users u ON u.id = d.user_id
+      LEFT JOIN users u ON u.id = d.user_id
      ORDER BY d.user_id, d.specialization
 """
 _OF_ONE_PROGRESS = "upper(specialization_id) = upper(:specialization)"
@@ -93,9 +93,9 @@ _OF_ONE_LICENSE = "upper(specialization_type) = upper(:specialization)"
 
 NEXT_WINDOW = text("""
     SELECT coalesce(
-        (SELECT student_id FROM public.specialization_progress WHERE student_id >= :from_user
+        (SELECT student_id FROM specialization_progress WHERE student_id >= :from_user
           ORDER BY student_id OFFSET :rows LIMIT 1),
-        (SELECT user_id FROM public.user_licenses WHERE user_id >= :from_user ORDER BY user_id OFFSET :rows LIMIT 1))
+        (SELECT user_id FROM user_licenses WHERE user_id >= :from_user ORDER BY user_id OFFSET :rows LIMIT 1))
 """)
 """The user at which a window of so many rows of progress ends, or of licenses where progress ends before that; NULL
 where both do. Counting both tables every time would cost as much again as comparing them."""
