@@ -118,7 +118,9 @@ def _held(claims: Any, path: list[str]) -> Any:
 
 
 def _strongest(held: Any) -> Role:
+    """Return the strongest role that is named, in any case: SQLAlchemy stores an enum's names in upper case."""
     named = [held] if isinstance(held, str) else held
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
         raise NotSignedIn("The token's roles are neither text nor a list of texts.")
-    return next((role for role in ROLES if role in named), "none")
+    folded = {name.lower() for name in named}
+    return next((role for role in ROLES if role in folded), "none")

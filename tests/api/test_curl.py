@@ -1,4 +1,4 @@
-"""The seed's three curl commands, word for word, against `levelsync up` with a token of `levelsync token`."""
+"""The seed's three curl commands, word for word, with a token of `levelsync token` and one of the application's."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import json
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import jwt
 import pytest
 
 from tests.cli.command import clean, levelsync
@@ -63,14 +65,24 @@ def shell(command: str, folder: Path, token: str) -> Any:
 
 
 async def damage(folder: Path) -> None:
-    """Two licenses are wrong."""
+    """Two licenses are wrong; and roles are stored as the application stores them, in upper case."""
     connection = await asyncpg.connect(settings_of(folder)["DATABASE_URL"])
     try:
         await connection.execute("""
-            UPDATE user_licenses SET current_level = 1 WHERE user_id IN (123, 132) AND specialization_type = 'PLAYER'
+            UPDATE user_licenses SET current_level = 1 WHERE user_id IN (123, 132) AND specialization_type = 'PLAYER';
+            ALTER TYPE userrole RENAME VALUE 'admin' TO 'ADMIN';
+            ALTER TYPE userrole RENAME VALUE 'instructor' TO 'INSTRUCTOR';
+            ALTER TYPE userrole RENAME VALUE 'student' TO 'STUDENT';
+            ALTER TYPE userrole ADD VALUE 'SPORT_DIRECTOR';
         """)
     finally:
         await connection.close()
+
+
+def token_of_the_application(folder: Path) -> str:
+    """As the application makes one for its user 1: an address and an end, and no role."""
+    claims = {"sub": "admin1@example.org", "exp": int(time.time()) + 600}
+    return jwt.encode(claims, settings_of(folder)["JWT_SECRET"], algorithm="HS256")
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine")
@@ -91,3 +103,7 @@ async def test_the_three_commands_work_word_for_word(folder: Path) -> None:
         assert (left["success"], left["dry_run"]) == (True, True)
         assert {issue["user_id"] for issue in left["issues"]} == {132}
         assert {issue["user_id"] for issue in shell(LIST, folder, token)} == {132}
+        own = token_of_the_application(folder)
+        assert {issue["user_id"] for issue in shell(LIST, folder, own)} == {132}
+        assert shell(ONE_USER, folder, own)["message"] == "Already in sync"
+        assert {issue["user_id"] for issue in shell(EVERYTHING, folder, own)["issues"]} == {132}

@@ -105,12 +105,13 @@ async def test_a_good_token_says_who(without_database: Authenticator) -> None:
         ("instructor", "instructor"),
         (["student", "admin", "x"], "admin"),
         ([], "none"),
-        ("ADMIN", "none"),
-        (["owner"], "none"),
+        ("ADMIN", "admin"),
+        (["Student", "INSTRUCTOR"], "instructor"),
+        (["owner", "SPORT_DIRECTOR", "admins"], "none"),
     ],
 )
 async def test_the_strongest_known_role_counts(without_database: Authenticator, held: Any, role: str) -> None:
-    """Text or a list of texts, letter by letter."""
+    """Text or a list of texts, whole words in any case."""
     assert (await without_database.identify(signed(roles=held))).role == role
 
 
@@ -131,6 +132,30 @@ async def test_a_token_without_roles_has_its_user_s_role(authenticator: Authenti
     ):
         who = await authenticator.identify(signed(roles=None, sub=subject))
         assert (who.subject, who.role, who.user_id, who.synced_by) == (subject, role, user_id, user_id)
+
+
+@pytest.mark.parametrize(
+    ("stored", "role"),
+    [
+        ("ADMIN", "admin"),
+        ("INSTRUCTOR", "instructor"),
+        ("STUDENT", "student"),
+        ("SPORT_DIRECTOR", "none"),
+        ("sport_director", "none"),
+        ("admin", "admin"),
+    ],
+)
+async def test_a_role_of_the_database_counts_in_any_case(
+    authenticator: Authenticator, engine: AsyncEngine, stored: str, role: str
+) -> None:
+    """SQLAlchemy stores the names of an enum, in upper case; what maps to no role of ours is none."""
+    await execute(
+        engine,
+        f"CREATE TYPE stored_role AS ENUM ('{stored}')",
+        "ALTER TABLE users ALTER role DROP DEFAULT",
+        f"ALTER TABLE users ALTER role TYPE stored_role USING '{stored}'::stored_role",
+    )
+    assert (await authenticator.identify(signed(roles=None, type=None, sub="admin1@example.org"))).role == role
 
 
 async def test_a_token_of_a_deleted_user_is_refused(authenticator: Authenticator, engine: AsyncEngine) -> None:
