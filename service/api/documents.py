@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI, HTTPException
@@ -11,6 +10,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel
 
 from events.schemas import asyncapi
+from service import vendor
 from service.api import dead_letter_models, models, run_models
 from service.api.problems import Problem
 
@@ -23,7 +23,7 @@ cancelled, and dead letters replayed and discarded, by an `admin` alone. Every e
 (RFC 9457). Lists come in pages: follow `Link: …; rel="next"`. `X-Request-ID` is taken from the request where it is
 sane, else made, and stands in every line of the log and in the audit log.
 """
-# Swagger UI from a package: the same files as on its CDN. It styles elements inline, hence the one exception.
+# Swagger UI styles elements inline, hence the one exception.
 _ASSETS = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -69,7 +69,7 @@ def install(app: FastAPI) -> None:
             return Response(_START, media_type="text/javascript", headers=headers)
         if name not in _ASSETS:
             raise HTTPException(404)
-        content = files("fastapi_offline").joinpath("static", name).read_bytes()
+        content = vendor.read(name)
         return Response(content, media_type=_ASSETS[name], headers=headers)
 
 

@@ -13,7 +13,7 @@ from service.admin.tokens import Authenticator
 from service.health import Health
 from service.settings import Settings
 
-NEEDS = ("jinja2", "starlette_admin", "django_htmx")
+NEEDS = ("jinja2", "python_multipart")
 _MISSING = """\
 The operations page is not installed here.
 

@@ -1,16 +1,17 @@
-"""What the browser loads beside the HTML: from the installed packages, never from elsewhere."""
+"""What the browser loads beside the HTML: our stylesheet and vendored files, never anything from elsewhere."""
 
 from __future__ import annotations
 
 import re
 from functools import cache
 from hashlib import sha256
-from importlib.util import find_spec
 from pathlib import Path
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+
+from service import vendor
 
 _DARK = re.compile(r"\[data-bs-theme=dark\]((?: [^{},]+)?),body\[data-bs-theme=dark\][^{},]*\{([^{}]*)\}")
 """A rule of Tabler for dark mode, which it switches by an attribute that only a script could set."""
@@ -19,12 +20,12 @@ _DARK = re.compile(r"\[data-bs-theme=dark\]((?: [^{},]+)?),body\[data-bs-theme=d
 @cache
 def contents() -> dict[str, tuple[bytes, str]]:
     """Every asset by its name, with its media type."""
-    tabler = _packaged("starlette_admin", "static/css/vendor/tabler.min.css")
+    tabler = vendor.read("tabler.min.css")
     return {
         "tabler.css": (tabler, "text/css"),
         "tabler-dark.css": (_dark_rules(tabler.decode()).encode(), "text/css"),
         "page.css": (Path(__file__).with_name("static").joinpath("page.css").read_bytes(), "text/css"),
-        "htmx.js": (_packaged("django_htmx", "static/django_htmx/htmx-2.min.js"), "text/javascript"),
+        "htmx.js": (vendor.read("htmx.min.js"), "text/javascript"),
     }
 
 
@@ -40,13 +41,6 @@ async def asset(request: Request) -> Response:
         raise HTTPException(404)
     content, media_type = contents()[name]
     return Response(content, media_type=media_type, headers={"Cache-Control": "public, max-age=31536000, immutable"})
-
-
-def _packaged(package: str, path: str) -> bytes:
-    """A file of a package, whose Python is never imported."""
-    spec = find_spec(package)
-    assert spec is not None and spec.origin is not None  # noqa: S101, PT018 - `NEEDS` has been looked for
-    return Path(spec.origin).with_name(path.partition("/")[0]).joinpath(path.partition("/")[2]).read_bytes()
 
 
 def _dark_rules(css: str) -> str:
