@@ -1,0 +1,195 @@
+"""levelsync beside the application, at five states of its history: one suite for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import pytest
+from alembic import command
+
+from events import LicenseAdvanced, ProgressLeveledUp
+from service import http
+from service.api.role import Api
+from service.cli.doctor import examine
+from service.cli.findings import Finding, Verdict
+from service.database.migrate import alembic_config, migrate
+from service.health import Health
+from service.runtime import Service
+from service.settings import Settings
+from tests.application.people import client
+from tests.application.states import ADMIN, FIRST_STUDENT, INSTRUCTOR, SPORT_DIRECTORS, STUDENT, USERS, State
+from tests.infrastructure import publishing
+from tests.infrastructure.waiting import eventually
+from tests.migrations import live
+
+ROLES = frozenset({"apply", "reconcile", "relay", "api"})
+OUR_CONSTRAINTS = ("uq_specialization_progress_user_spec", "uq_user_licenses_user_specialization")
+Levels = dict[tuple[int, str], int]
+_PROGRESS = "SELECT student_id, specialization_id, current_level FROM specialization_progress"
+_LICENSES = "SELECT user_id, specialization_type, current_level FROM user_licenses"
+
+
+async def test_migrate_adds_constraints_and_changes_nothing_else(
+    live_url: str, settings: Settings, state: State
+) -> None:
+    """Twice: the second run finds nothing to do. The application's own history of migrations stays where it is."""
+    history = await live.rows(live_url, "SELECT version_num FROM public.alembic_version")
+    before = set((await live.structure(live_url)).splitlines())
+    await asyncio.to_thread(migrate, settings)
+    after = await live.structure(live_url), await live.structure(live_url, "levelsync"), await live.content(live_url)
+    await asyncio.to_thread(migrate, settings)
+    now = await live.structure(live_url), await live.structure(live_url, "levelsync"), await live.content(live_url)
+    assert now == after
+    assert before - set(after[0].splitlines()) == set()
+    assert [line for line in set(after[0].splitlines()) - before if not _ours(line)] == []
+    assert await live.rows(live_url, "SELECT version_num FROM public.alembic_version") == history
+    assert await live.value(live_url, "SELECT count(*) FROM levelsync.removed_rows") == state.removed
+
+
+async def test_downgrade_leaves_what_the_application_had(live_url: str, settings: Settings, state: State) -> None:
+    """Its tables are as they were before levelsync, and rows that were removed are kept; a new `migrate` works."""
+    before = (await live.structure(live_url)).splitlines()
+    await asyncio.to_thread(migrate, settings)
+    levels = await live.rows(live_url, _PROGRESS), await live.rows(live_url, _LICENSES)
+    await asyncio.to_thread(partial(command.downgrade, alembic_config(settings), "base"))
+    assert [line for line in (await live.structure(live_url)).splitlines() if not _ours(line)] == [
+        line for line in before if not _ours(line)
+    ]
+    assert (await live.rows(live_url, _PROGRESS), await live.rows(live_url, _LICENSES)) == levels
+    if state.removed:
+        assert await live.value(live_url, "SELECT count(*) FROM levelsync.removed_rows") == state.removed
+    await asyncio.to_thread(migrate, settings)
+
+
+async def test_the_endpoints_take_the_application_s_own_tokens(migrated: str, settings: Settings, state: State) -> None:
+    """The clients of the application change their base URL, and nothing else."""
+    name = state.specializations[0]
+    async with (
+        Api(settings).app(Health()) as app,
+        http.served(app, http.bind(settings)) as url,
+        client(url, ADMIN) as admin,
+    ):
+        listed = await admin.get("/desync-issues", params={"specialization": name, "limit": 1000})
+        assert listed.status_code == 200, listed.text
+        mismatched = [issue["user_id"] for issue in listed.json() if issue["issue_type"] == "mismatched"]
+        assert mismatched == [20, 40, 60, 80, 100]
+        assert {issue["user_email"] for issue in listed.json()} >= {"student20@lfa.example", "student101@lfa.example"}
+        one = await admin.post("/user/20", json={"specialization": name, "direction": "progress_to_license"})
+        assert (one.status_code, one.json()["action"], one.json()["new_license_level"]) == (200, "updated", 3), one.text
+        every = await admin.post("/user/40/all", json={"direction": "license_to_progress"})
+        assert (every.status_code, every.json()["success"]) == (200, True), every.text
+        assert set(every.json()["results"]) == set(state.specializations)
+        created = await admin.post("/user/101/all", json={"direction": "license_to_progress"})
+        assert created.json()["success"], created.text
+    assert await live.value(migrated, "SELECT count(*) FROM specialization_progress WHERE student_id = 101") == len(
+        state.specializations
+    )
+
+
+async def test_each_role_of_the_application_may_do_what_its_name_says(migrated: str, settings: Settings) -> None:  # noqa: ARG001 - the database is there
+    """An enum in upper case is no stranger; the newest roles have no rights here."""
+    async with Api(settings).app(Health()) as app, http.served(app, http.bind(settings)) as url:
+
+        async def statuses(email: str) -> tuple[int, int]:
+            async with client(url, email) as somebody:
+                listed = await somebody.get("/desync-issues")
+                return listed.status_code, (await somebody.post("/all", json={"dry_run": "false"})).status_code
+
+        assert await statuses(ADMIN) == (200, 422)  # it may ask, and the question is not well put
+        assert await statuses(INSTRUCTOR) == (200, 403)
+        assert await statuses(STUDENT) == (403, 403)
+        assert await statuses("nobody@lfa.example") == (403, 403)
+        for director in SPORT_DIRECTORS:
+            assert await statuses(director) == (403, 403)
+
+
+@pytest.mark.usefixtures("topics")
+async def test_a_day_beside_the_application(migrated: str, settings: Settings, state: State) -> None:
+    """A thousand events, `doctor`, a dry run and an executed run, all with the admin's own token."""
+    progress, licenses = await _levels(migrated, _PROGRESS), await _levels(migrated, _LICENSES)
+    events = list(_thousand_events(state))
+    rises = _apply(events, progress, licenses)
+    async with Service(settings, ROLES) as service, client(service.http_url, ADMIN) as admin:
+        await asyncio.wait_for(service.ready(), 30)
+        await publishing.publish(settings.kafka_bootstrap_servers, [event.to_kafka() for event in events])
+
+        async def all_applied() -> bool:
+            return (
+                int(await live.value(migrated, "SELECT sum(next_offset) FROM levelsync.applied_offsets") or 0) == 1000
+            )
+
+        await eventually(all_applied)
+        assert await live.rows(migrated, "SELECT reason, detail FROM levelsync.dead_letters") == []
+        assert await _levels(migrated, _PROGRESS) == progress
+        assert await _levels(migrated, _LICENSES) == licenses
+        assert await live.value(migrated, "SELECT count(*) FROM license_progressions") == rises
+
+        assert _not_passed(await examine(_at(settings, service))) == []
+
+        dry = await _run(admin, dry_run=True)
+        assert dry["total_issues"] == _differences(progress, licenses, state) > 0
+        assert await _levels(migrated, _PROGRESS) == progress
+        done = await _run(admin, dry_run=False)
+        assert (done["synced_count"], done["failed_count"]) == (dry["total_issues"], 0)
+        assert (await _run(admin, dry_run=True))["total_issues"] == 0
+        counts = (await admin.get(f"/runs/{done['run_id']}")).json()["counts"]
+        assert counts["needs_decision"] == state.needs_decision
+        assert counts["unconfirmed"] == counts["changed_meanwhile"] == 0
+    for name in state.specializations:
+        level = await live.rows(migrated, f"{_PROGRESS} WHERE specialization_id = '{name}' ORDER BY 1")
+        assert level == await live.rows(migrated, f"{_LICENSES} WHERE specialization_type = '{name}' ORDER BY 1")
+
+
+def _ours(line: str) -> bool:
+    return any(name in line for name in OUR_CONSTRAINTS)
+
+
+async def _levels(url: str, query: str) -> Levels:
+    return {(user, name): level for user, name, level in await live.rows(url, query)}
+
+
+def _thousand_events(state: State) -> Iterable[ProgressLeveledUp | LicenseAdvanced]:
+    """Both kinds for every student and specialization in turn; many come too late to raise anything."""
+    for number in range(1000):
+        user = FIRST_STUDENT + number % (USERS - FIRST_STUDENT + 1)
+        name = state.specializations[number % len(state.specializations)]
+        to_level = 1 + number * 7 % 3
+        if number % 2:
+            yield ProgressLeveledUp(user_id=user, specialization=name, to_level=to_level, source="/app/progress")
+        else:
+            yield LicenseAdvanced(user_id=user, specialization=name.lower(), to_level=to_level, source="/app/licenses")
+
+
+def _apply(events: Iterable[Any], progress: Levels, licenses: Levels) -> int:
+    """Raise what the events raise; how many licenses rose."""
+    rises = 0
+    for event in events:
+        pair = (event.user_id, event.specialization.upper())
+        target = licenses if isinstance(event, ProgressLeveledUp) else progress
+        if event.to_level > target.get(pair, 0):
+            target[pair] = event.to_level
+            rises += target is licenses
+    return rises
+
+
+def _differences(progress: Levels, licenses: Levels, state: State) -> int:
+    pairs = {pair for pair in progress.keys() | licenses.keys() if pair[1] in state.specializations}
+    return sum(progress.get(pair) != licenses.get(pair) for pair in pairs)
+
+
+def _at(settings: Settings, service: Service) -> Settings:
+    return settings.model_copy(update={"http_port": int(service.http_url.rpartition(":")[2])})
+
+
+def _not_passed(findings: Iterable[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.verdict is not Verdict.PASS]
+
+
+async def _run(admin: Any, *, dry_run: bool) -> dict[str, Any]:
+    answer = await admin.post("/all", json={"direction": "highest", "dry_run": dry_run})
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
