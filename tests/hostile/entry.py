@@ -1,0 +1,81 @@
+"""How the tests of this folder enter the service: the only module here that knows what is inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from events import Direction
+from service.database.faults import Fault, read_fault
+from service.settings import Settings
+from service.sync import ProgressLicenseSyncService
+from service.sync.results import SyncResult
+from tests.laws.model import LEVELED_UP, Meant
+from tests.laws.records import START
+from tests.laws.test_apply_laws import Partitions
+from tests.reconcile.conductor import Conductor
+
+_ATTEMPTS = 3
+
+
+class NotApplied(Exception):  # noqa: N818 - a fact about a batch, not an error of the test
+    """Every attempt to apply a batch failed; `fault` is what the service says about the last failure."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(f"{fault.kind.name}: {fault.message}")
+        self.fault = fault
+
+
+def rise(
+    user: int, to_level: int, specialization: str = "PLAYER", kind: str = LEVELED_UP, at: datetime = START
+) -> Meant:
+    """One event; its id is unique for the pair, kind and level."""
+    return Meant(kind, user, specialization, to_level, at, "/test", f"{kind}-{user}-{specialization}-{to_level}")
+
+
+class Events:
+    """Applies batches of events as a consumer does: a failed batch is tried again, a few times."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._partitions = Partitions(engine)
+
+    async def begin(self) -> Events:
+        """Create the position rows."""
+        await self._partitions.begin()
+        return self
+
+    async def apply(self, *meant: Meant, attempts: int = _ATTEMPTS) -> None:
+        """Apply events, all of one kind, as one batch of one partition.
+
+        Raises:
+            NotApplied: every attempt failed. A consumer would try for ever.
+        """
+        records = self._partitions.records(meant)
+        for left in reversed(range(attempts)):
+            try:
+                await self._partitions.apply(meant[0].kind, records)
+            except Exception as error:
+                if not left:
+                    raise NotApplied(read_fault(error)) from error
+            else:
+                return
+
+
+async def sync(engine: AsyncEngine, user: int, direction: Direction, specialization: str = "PLAYER") -> SyncResult:
+    """`levelsync sync USER --specialization X --direction D`."""
+    return await ProgressLicenseSyncService(engine).sync_pair(user, specialization, direction)
+
+
+async def heal(engine: AsyncEngine, settings: Settings, **request: Any) -> dict[str, Any]:
+    """`levelsync reconcile --execute --force`, without a grace time; returns the report."""
+    at_once = settings.model_copy(update={"reconcile_grace": timedelta(0)})
+    return await Conductor(engine, at_once).run(dry_run=False, force=True, **request)
+
+
+def again(meant: Sequence[Meant]) -> list[Meant]:
+    """The same events with other ids, as a publisher that repeats itself sends them."""
+    return [replace(one, id=f"{one.id}-again") for one in meant]

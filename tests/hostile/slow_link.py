@@ -1,0 +1,62 @@
+"""A link to PostgreSQL on which every round trip takes its time, and is counted."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from types import TracebackType
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import SecretStr
+
+
+class SlowLink:
+    """Forwards loopback connections to a server; what a client sends is held back for `seconds`."""
+
+    def __init__(self, database_url: str, seconds: float) -> None:
+        self._parts = urlsplit(database_url)
+        self._seconds = seconds
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.trips = 0
+        """How often a client has sent something, which is about how often it has waited for an answer."""
+
+    async def __aenter__(self) -> SlowLink:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def secret_url(self) -> SecretStr:
+        """The database's URL through this link."""
+        port = self._server.sockets[0].getsockname()[1]
+        user = self._parts.netloc.rpartition("@")[0]
+        return SecretStr(urlunsplit(self._parts._replace(netloc=f"{user}@127.0.0.1:{port}")))
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(self._parts.hostname, self._parts.port)
+        for source, sink, seconds in ((reader, back, self._seconds), (there, writer, 0.0)):
+            task = asyncio.create_task(self._forward(source, sink, seconds))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, seconds: float) -> None:
+        try:
+            while data := await source.read(1 << 16):
+                if seconds:
+                    self.trips += 1
+                    await asyncio.sleep(seconds)
+                sink.write(data)
+                await sink.drain()
+        except OSError:
+            pass  # the other side is gone: so is this link
+        finally:
+            sink.close()
+            with suppress(OSError):
+                await sink.wait_closed()
