@@ -17,10 +17,8 @@ from tests.migrations import live
 
 SECRET = "the-SECRET_KEY-of-the-application-which-signs-its-own-tokens"  # noqa: S105 - of the tests only
 _MAXIMA = "the maxima of this state are in files of the application (issue 10, point 3)"
-_ROLES = "roles in upper case are no roles yet (issue 10, point 1)"
 _NOT_YET = {
     _MAXIMA: ("[C]", "[D]", "[E]"),
-    _ROLES: tuple(f"{test}[{state}]" for test in ("tokens", "name_says", "the_application") for state in "AB"),
 }
 _TEMPLATES = pytest.StashKey[dict[str, str]]()
 
