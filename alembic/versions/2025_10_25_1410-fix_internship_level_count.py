@@ -16,17 +16,17 @@ depends_on = None
 
 LEVELS = 3
 COMMENT = """
-    COMMENT ON TABLE public.internship_levels IS
+    COMMENT ON TABLE internship_levels IS
 'Startup Spirit Internship - 3 levels (Junior, Mid-level, Senior).
  Helper code MUST query DB dynamically, NOT use hardcoded max_levels=5.'
 """
 PAIRS_ABOVE = """
     SELECT count(DISTINCT user_id) FROM (
-        SELECT student_id AS user_id FROM public.specialization_progress
-         WHERE specialization_id = 'INTERNSHIP' AND current_level > :levels
+        SELECT student_id AS user_id FROM specialization_progress
+         WHERE specialization_id::text = 'INTERNSHIP' AND current_level > :levels
          UNION ALL
-        SELECT user_id FROM public.user_licenses
-         WHERE specialization_type = 'INTERNSHIP' AND current_level > :levels) AS above
+        SELECT user_id FROM user_licenses
+         WHERE specialization_type::text = 'INTERNSHIP' AND current_level > :levels) AS above
 """
 
 
@@ -45,14 +45,14 @@ def downgrade() -> None:
 
 def _set_max_levels(conn: Connection) -> None:
     before = conn.execute(
-        text("SELECT max_levels FROM public.specializations WHERE id = 'INTERNSHIP' FOR UPDATE")
+        text("SELECT max_levels FROM specializations WHERE id::text = 'INTERNSHIP' FOR UPDATE")
     ).one_or_none()
     if before is None:
         revisions.log.warning("There is no specialization INTERNSHIP: no number of levels to fix")
         return
     if before.max_levels != LEVELS:
         conn.execute(
-            text("UPDATE public.specializations SET max_levels = :levels WHERE id = 'INTERNSHIP'"), {"levels": LEVELS}
+            text("UPDATE specializations SET max_levels = :levels WHERE id::text = 'INTERNSHIP'"), {"levels": LEVELS}
         )
     above = conn.scalar(text(PAIRS_ABOVE), {"levels": LEVELS})
     revisions.log.info("max_levels of INTERNSHIP was %s, is %s; pairs above it: %s", before.max_levels, LEVELS, above)
@@ -60,9 +60,9 @@ def _set_max_levels(conn: Connection) -> None:
 
 def _describe(conn: Connection) -> None:
     if not catalog.table_exists(conn, "internship_levels"):
-        revisions.log.info("There is no table public.internship_levels: no comment to write, no rows to count")
+        revisions.log.info("There is no table internship_levels: no comment to write, no rows to count")
         return
     conn.execute(text(COMMENT))
-    rows = conn.scalar(text("SELECT count(*) FROM public.internship_levels"))
+    rows = conn.scalar(text("SELECT count(*) FROM internship_levels"))
     if rows != LEVELS:
-        revisions.log.warning("public.internship_levels has %s rows, not %s: they are left as they are", rows, LEVELS)
+        revisions.log.warning("internship_levels has %s rows, not %s: they are left as they are", rows, LEVELS)

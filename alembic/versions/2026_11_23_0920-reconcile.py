@@ -73,7 +73,7 @@ DDL = (
         RETURNS TABLE (user_id integer, specialization text, progress_level integer, license_level integer, state text)
         LANGUAGE sql STABLE AS $body$
     SELECT coalesce(p.student_id, l.user_id)::integer,
-           coalesce(p.specialization_id, l.specialization_type)::text,
+           coalesce(p.specialization_id::text, l.specialization_type::text),
            p.current_level::integer,
            l.current_level::integer,
            CASE WHEN l.id IS NULL THEN 'missing_license'
@@ -81,8 +81,8 @@ DDL = (
                 WHEN p.current_level IS NULL THEN 'null_level'
                 WHEN p.current_level = l.current_level THEN 'in_sync'
                 ELSE 'mismatched' END
-      FROM public.specialization_progress p
-      FULL JOIN public.user_licenses l ON l.user_id = p.student_id AND l.specialization_type = p.specialization_id
+      FROM specialization_progress p
+      FULL JOIN user_licenses l ON l.user_id = p.student_id AND l.specialization_type::text = p.specialization_id::text
     $body$
     """,
     # A view on the tables themselves would keep the application from changing or dropping a column of its own.

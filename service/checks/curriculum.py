@@ -14,8 +14,8 @@ from service.levels import FALLBACK, max_levels
 _LEVEL_TABLES = text("""
     SELECT s.id, quote_ident(c.relname) AS table_name
       FROM specializations s
-      JOIN pg_class c ON c.relname = lower(s.id) || '_levels' AND c.relkind IN ('r', 'p', 'v')
-                     AND c.relnamespace = to_regnamespace('public')
+      JOIN pg_class c ON c.oid = to_regclass(quote_ident(lower(s.id::text) || '_levels'))
+                     AND c.relkind IN ('r', 'p', 'v')
      ORDER BY s.id
 """)
 
@@ -23,7 +23,7 @@ _LEVEL_TABLES = text("""
 async def level_rows(conn: AsyncConnection) -> dict[str, int]:
     """Count the level rows of each specialization that has a level table."""
     tables = (await conn.execute(_LEVEL_TABLES)).all()
-    return {row.id: await conn.scalar(text(f"SELECT count(*) FROM public.{row.table_name}")) or 0 for row in tables}
+    return {row.id: await conn.scalar(text(f"SELECT count(*) FROM {row.table_name}")) or 0 for row in tables}
 
 
 @check("Specializations", "Write the missing rows into specializations, or correct max_levels: docs/curriculum.md.")

@@ -20,7 +20,8 @@ _WHO_HAS_THE_NAME = text("""
      WHERE conrelid = to_regclass('specialization_progress') AND conname = :name
      UNION ALL
     SELECT 'a relation of the kind ' || relkind::text FROM pg_class
-     WHERE oid = to_regclass('public.' || :name)
+     WHERE relname = :name
+       AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('specialization_progress'))
      LIMIT 1
 """)
 

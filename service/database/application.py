@@ -59,24 +59,34 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
 }
 """The application's tables and columns without which levelsync cannot work."""
 
+# `cast_type` is without the length: CAST(… AS varchar(20)) would cut a longer text where an assignment refuses it.
 _COLUMNS = text("""
-    SELECT c.relname AS table_name, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
+    SELECT quote_ident(n.nspname) AS schema_name, c.relname AS table_name, a.attname AS name,
+           format_type(a.atttypid, a.atttypmod) AS type, format_type(a.atttypid, -1) AS cast_type,
            a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND t.typdefault IS NULL AS needs_value
-      FROM pg_class c
+      FROM unnest(CAST(:tables AS text[])) AS k (name)
+      JOIN pg_class c ON c.oid = to_regclass(quote_ident(k.name)) AND c.relkind IN ('r', 'p', 'v', 'f')
+      JOIN pg_namespace n ON n.oid = c.relnamespace
       JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
       JOIN pg_type t ON t.oid = a.atttypid
-     WHERE c.relnamespace = to_regnamespace('public') AND c.relkind IN ('r', 'p', 'v', 'f')
-       AND c.relname = ANY(:tables)
 """)
 
 
 @dataclass(frozen=True, slots=True)
 class TableColumns:
-    """The columns of a table as found."""
+    """A table as the search_path finds it, and its columns."""
 
-    columns: frozenset[str]
+    schema: str
+    """Quoted where it has to be; empty for a table that is missing."""
+    types: Mapping[str, str]
+    """Name to type, as a CAST in a statement needs it: what levelsync writes into an enum is cast to that enum."""
     required_columns: Mapping[str, str]
     """Columns that neither the database nor levelsync fills: name to type, as PostgreSQL writes it."""
+
+    @property
+    def columns(self) -> Collection[str]:
+        """The names of the columns."""
+        return self.types.keys()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +99,18 @@ class Application:
 
 
 async def inspect_application(conn: AsyncConnection) -> Application:
-    """Read what the three tables look like now. A table that is missing has no columns."""
+    """Read what the three tables look like now. A table that is missing has no columns.
+
+    This is the one place that resolves schemas and column types. Call it once for an engine, when statements are built;
+    the application changes them in a migration of its own, after which the service is started again.
+    """
     found = (await conn.execute(_COLUMNS, {"tables": [LICENSES, PROGRESS, PROGRESSIONS]})).all()
 
     def described(table: str, ours: Collection[str]) -> TableColumns:
         rows = [row for row in found if row.table_name == table]
         required = {row.name: row.type for row in rows if row.needs_value and row.name not in ours}
-        return TableColumns(frozenset(row.name for row in rows), required)
+        schema = rows[0].schema_name if rows else ""
+        return TableColumns(schema, {row.name: row.cast_type for row in rows}, required)
 
     return Application(
         described(LICENSES, LICENSE_COLUMNS),
@@ -118,7 +133,7 @@ async def configuration_faults(conn: AsyncConnection, settings: Settings) -> lis
 
 async def _unreadable(conn: AsyncConnection, table: str, defaults: Mapping[str, Any], variable: str) -> list[str]:
     """Let PostgreSQL read the defaults as it will for every new row: what it refuses is no record's fault."""
-    query = text(f"SELECT jsonb_populate_record(NULL::public.{table}, CAST(:defaults AS jsonb)) IS NULL")
+    query = text(f"SELECT jsonb_populate_record(NULL::{table}, CAST(:defaults AS jsonb)) IS NULL")
     try:
         async with conn.begin_nested():
             await conn.execute(query, {"defaults": json.dumps(defaults)})
@@ -128,19 +143,25 @@ async def _unreadable(conn: AsyncConnection, table: str, defaults: Mapping[str, 
 
 
 def missing_parts(conn: Connection) -> list[str]:
-    """Name the tables and columns of `NEEDED` that the database lacks, as `public.table` or `public.table.column`."""
+    """Name the tables and columns of `NEEDED` that the database lacks, with their schema.
+
+    A table that is missing is named in the schema in which the search_path finds `users`.
+    """
     found: dict[str, set[str]] = {}
+    schemas: dict[str, str] = {}
     for row in conn.execute(_COLUMNS, {"tables": list(NEEDED)}):
         found.setdefault(row.table_name, set()).add(row.name)
-    return list(_missing(found))
+        schemas[row.table_name] = row.schema_name
+    return list(_missing(found, schemas))
 
 
-def _missing(found: Mapping[str, set[str]]) -> Iterator[str]:
+def _missing(found: Mapping[str, set[str]], schemas: Mapping[str, str]) -> Iterator[str]:
+    home = schemas.get("users", "public")
     for table, columns in NEEDED.items():
         if table not in found:
-            yield f"table public.{table}"
+            yield f"table {home}.{table}"
         else:
-            yield from (f"column public.{table}.{name}" for name in columns if name not in found[table])
+            yield from (f"column {schemas[table]}.{table}.{name}" for name in columns if name not in found[table])
 
 
 def missing_defaults(application: Application, settings: Settings) -> list[str]:

@@ -1,4 +1,7 @@
-"""What PostgreSQL's catalogue says about the application's tables. Always `public`, whatever the search_path."""
+"""What PostgreSQL's catalogue says about the application's tables.
+
+A table is found where the role's search_path finds it, as it is by every statement of the service.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,11 @@ _UNIQUE = text("""
       LEFT JOIN pg_constraint c ON c.conindid = x.indexrelid AND c.contype IN ('u', 'p')
      WHERE x.indrelid = to_regclass(:table) AND x.indisunique
      ORDER BY c.conname IS NULL, i.relname
+""")
+_QUALIFIED = text("""
+    SELECT format('%I.%I', n.nspname, c.relname)
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.oid = to_regclass(:table)
 """)
 _REFERENCES = text("""
     SELECT c.conname AS name, c.conrelid::regclass::text AS table_name,
@@ -54,8 +62,24 @@ class Reference:
 
 
 def table_exists(conn: Connection, table: str) -> bool:
-    """Whether `public` has this table."""
-    return conn.scalar(text("SELECT to_regclass(:table) IS NOT NULL"), {"table": f"public.{table}"}) is True
+    """Whether the search_path finds this table."""
+    return qualified_name(conn, table) is not None
+
+
+def qualified_name(conn: Connection, table: str) -> str | None:
+    """Give the name of a table with its schema, each quoted where it has to be; None where there is no such table."""
+    name: str | None = conn.scalar(_QUALIFIED, {"table": table})
+    return name
+
+
+def search_path(conn: Connection) -> str:
+    """Describe the search_path of this connection's role, as the beginning of a sentence."""
+    return f"The search_path of the role {role(conn)} ({conn.scalar(text('SHOW search_path'))})"
+
+
+def role(conn: Connection) -> str:
+    """Give the name of this connection's role, quoted where it has to be."""
+    return str(conn.scalar(text("SELECT quote_ident(current_user)")))
 
 
 def find_unique(conn: Connection, table: str, columns: Sequence[str]) -> Unique | None:
@@ -63,7 +87,7 @@ def find_unique(conn: Connection, table: str, columns: Sequence[str]) -> Unique 
 
     One that is deferrable, partial or not valid does not count: ON CONFLICT cannot use it.
     """
-    for row in conn.execute(_UNIQUE, {"table": f"public.{table}"}):
+    for row in conn.execute(_UNIQUE, {"table": table}):
         if row.usable and sorted(row.columns) == sorted(columns):
             return Unique(row.name, row.is_constraint)
     return None
@@ -71,7 +95,7 @@ def find_unique(conn: Connection, table: str, columns: Sequence[str]) -> Unique 
 
 def references_to(conn: Connection, table: str) -> list[Reference]:
     """List the foreign keys of any table that point at this one; of a partitioned table only the parent's."""
-    rows = conn.execute(_REFERENCES, {"table": f"public.{table}"})
+    rows = conn.execute(_REFERENCES, {"table": table})
     return [Reference(r.name, r.table_name, tuple(r.columns), tuple(r.target), r.indexed) for r in rows]
 
 
@@ -81,5 +105,5 @@ def constraint_comment(conn: Connection, table: str, name: str) -> str | None:
         SELECT obj_description(oid, 'pg_constraint') FROM pg_constraint
          WHERE conrelid = to_regclass(:table) AND conname = :name
     """)
-    comment: str | None = conn.scalar(found, {"table": f"public.{table}", "name": name})
+    comment: str | None = conn.scalar(found, {"table": table, "name": name})
     return comment

@@ -41,7 +41,7 @@ class Duplicates:
                 CREATE TEMPORARY TABLE levelsync_duplicates ON COMMIT DROP AS
                 SELECT id, kept FROM (
                     SELECT id, first_value(id) OVER (PARTITION BY {first}, {second} ORDER BY {self.order}) AS kept
-                      FROM public.{self.table}
+                      FROM {self.table}
                      WHERE {first} IS NOT NULL AND {second} IS NOT NULL) AS ranked
                  WHERE id <> kept
             """)
@@ -59,8 +59,8 @@ class Duplicates:
             text(f"""
                 SELECT {self._named("gone")} AS pair, string_agg(DISTINCT o.key, ', ' ORDER BY o.key) AS columns
                   FROM pg_temp.levelsync_duplicates d
-                  JOIN public.{self.table} gone ON gone.id = d.id
-                  JOIN public.{self.table} stays ON stays.id = d.kept
+                  JOIN {self.table} gone ON gone.id = d.id
+                  JOIN {self.table} stays ON stays.id = d.kept
                  CROSS JOIN LATERAL jsonb_each(to_jsonb(gone)) AS o (key, value)
                  WHERE o.key <> ALL(CAST(:ours AS text[])) AND o.value IS DISTINCT FROM to_jsonb(stays) -> o.key
                  GROUP BY 1 ORDER BY 1
@@ -118,7 +118,7 @@ class Duplicates:
         removed = conn.execute(
             text(f"""
                 WITH gone AS (
-                    DELETE FROM public.{self.table} t USING pg_temp.levelsync_duplicates d
+                    DELETE FROM {self.table} t USING pg_temp.levelsync_duplicates d
                      WHERE t.id = d.id RETURNING t.*)
                 INSERT INTO levelsync.removed_rows (table_name, row_id, row, revision)
                 SELECT '{self.table}', gone.id, to_jsonb(gone), '{self.revision}' FROM gone ORDER BY gone.id
@@ -135,7 +135,7 @@ class Duplicates:
             conn.execute(
                 text(f"""
                     SELECT DISTINCT {self._named("t")} AS pair FROM pg_temp.levelsync_duplicates d
-                      JOIN public.{self.table} t ON t.id = d.id {where} ORDER BY 1
+                      JOIN {self.table} t ON t.id = d.id {where} ORDER BY 1
                 """)
             ).scalars()
         )

@@ -25,7 +25,8 @@ REMOVED_ROWS = """
 """
 
 _NAME_IS_TAKEN = text("""
-    SELECT to_regclass(:qualified) IS NOT NULL
+    SELECT EXISTS (SELECT FROM pg_class t JOIN pg_class c USING (relnamespace)
+                    WHERE t.oid = to_regclass(:table) AND c.relname = :name)
         OR EXISTS (SELECT FROM pg_constraint WHERE conrelid = to_regclass(:table) AND conname = :name)
 """)
 
@@ -49,7 +50,7 @@ def lock(conn: Connection, table: str) -> None:
 
     At once the strongest lock: getting it after a weaker one could deadlock with a transaction that has read the table.
     """
-    conn.execute(text(f"LOCK TABLE public.{table} IN ACCESS EXCLUSIVE MODE"))
+    conn.execute(text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
 
 
 def add_unique(conn: Connection, table: str, name: str, columns: Sequence[str], revision: str) -> None:
@@ -58,20 +59,20 @@ def add_unique(conn: Connection, table: str, name: str, columns: Sequence[str], 
     Raises:
         CommandError: something else has that name.
     """
-    if conn.scalar(_NAME_IS_TAKEN, {"name": name, "qualified": f"public.{name}", "table": f"public.{table}"}):
+    if conn.scalar(_NAME_IS_TAKEN, {"name": name, "table": table}):
         raise CommandError(
             f"{table} needs {name} UNIQUE ({', '.join(columns)}), immediate and whole, and something else has that "
             "name. This revision changed nothing. Rename or drop that, then run it again."
         )
-    conn.execute(text(f"ALTER TABLE public.{table} ADD CONSTRAINT {name} UNIQUE ({', '.join(columns)})"))
-    conn.execute(text(f"COMMENT ON CONSTRAINT {name} ON public.{table} IS '{_mark(revision)}'"))
+    conn.execute(text(f"ALTER TABLE {table} ADD CONSTRAINT {name} UNIQUE ({', '.join(columns)})"))
+    conn.execute(text(f"COMMENT ON CONSTRAINT {name} ON {table} IS '{_mark(revision)}'"))
     log.info("Added %s UNIQUE (%s) on %s", name, ", ".join(columns), table)
 
 
 def drop_own_unique(conn: Connection, table: str, name: str, revision: str) -> None:
     """Drop a unique constraint where this revision made it; say so where it did not."""
     if catalog.constraint_comment(conn, table, name) == _mark(revision):
-        conn.execute(text(f"ALTER TABLE public.{table} DROP CONSTRAINT {name}"))
+        conn.execute(text(f"ALTER TABLE {table} DROP CONSTRAINT {name}"))
     else:
         log.info("%s has no %s that this revision made: nothing to remove", table, name)
 

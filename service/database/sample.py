@@ -8,17 +8,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 USERS = 200
 """Ids 1 to 200: an admin (1), an instructor (2), students."""
 
-_USERS_THERE = text("SELECT EXISTS (SELECT FROM public.users)")
+_USERS_THERE = text("SELECT EXISTS (SELECT FROM users)")
 _STATEMENTS = (
     """
-    INSERT INTO public.users (id, name, email, role)
-    SELECT id, initcap(role) || ' ' || id, role || id || '@example.org', role::public.userrole
+    INSERT INTO users (id, name, email, role)
+    SELECT id, initcap(role) || ' ' || id, role || id || '@example.org', role::userrole
       FROM generate_series(1, :users) AS id
      CROSS JOIN LATERAL (SELECT CASE id WHEN 1 THEN 'admin' WHEN 2 THEN 'instructor' ELSE 'student' END) AS r (role)
     """,
     # Levels 1 to 5 of the three specializations that the migrations seed, for most students, in agreement below.
     """
-    INSERT INTO public.specialization_progress (student_id, specialization_id, current_level, total_xp,
+    INSERT INTO specialization_progress (student_id, specialization_id, current_level, total_xp,
            completed_sessions, completed_projects, last_activity, created_at, updated_at)
     SELECT id, specialization, level, level * 12000, level * 10, level, moment, moment - interval '90 days', moment
       FROM generate_series(3, :users) AS id
@@ -29,13 +29,13 @@ _STATEMENTS = (
      WHERE has_it
     """,
     """
-    INSERT INTO public.user_licenses (user_id, specialization_type, current_level, max_achieved_level,
+    INSERT INTO user_licenses (user_id, specialization_type, current_level, max_achieved_level,
            started_at, last_advanced_at, created_at, updated_at)
     SELECT student_id, specialization_id, current_level, current_level,
            created_at, last_activity, created_at, updated_at
-      FROM public.specialization_progress ORDER BY id
+      FROM specialization_progress ORDER BY id
     """,
-    "SELECT setval(pg_get_serial_sequence('public.users', 'id'), :users)",
+    "SELECT setval(pg_get_serial_sequence('users', 'id'), :users)",
 )
 
 

