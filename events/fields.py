@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 INT4_MAX = 2_147_483_647
+INT8_MAX = 9_223_372_036_854_775_807
 # PostgreSQL's text cannot hold the character NUL, so no text of the contract does.
 _NO_NUL = r"^[^\u0000]*$"
 
-UserId = Annotated[int, Field(ge=1, le=INT4_MAX, description="The user's id, `users.id`.")]
+UserId = Annotated[int, Field(ge=1, le=INT8_MAX, description="The user's id, `users.id`.")]
 Level = Annotated[
     int,
     Field(ge=1, le=INT4_MAX, description="A level, from 1. The real maximum is `specializations.max_levels` (R11)."),

@@ -15,9 +15,9 @@ _STATEMENTS = {
         DELETE FROM levelsync.removed_rows WHERE "row" ->> 'user_id' = :id OR "row" ->> 'student_id' = :id
     """,
     "runs of this user alone": """
-        DELETE FROM levelsync.reconcile_runs WHERE user_id = :user AND finished_at IS NOT NULL
+        DELETE FROM levelsync.reconcile_runs WHERE user_id = CAST(:user AS bigint) AND finished_at IS NOT NULL
     """,
-    "issues": "DELETE FROM levelsync.drift_issues WHERE user_id = :user",
+    "issues": "DELETE FROM levelsync.drift_issues WHERE user_id = CAST(:user AS bigint)",
     "suspects": """
         UPDATE levelsync.reconcile_ranges AS g
            SET suspects = (SELECT coalesce(jsonb_agg(e.suspect ORDER BY e.number), '[]')
@@ -30,7 +30,7 @@ _STATEMENTS = {
     """,
     "fences": """
         DELETE FROM levelsync.fences
-         WHERE user_id = :user AND NOT EXISTS (SELECT FROM users WHERE id = :user)
+         WHERE user_id = CAST(:user AS bigint) AND NOT EXISTS (SELECT FROM users WHERE id = CAST(:user AS bigint))
     """,
     "decisions in their name": """
         UPDATE levelsync.fences AS f SET decided_by = 'erased' FROM unnest(CAST(:names AS text[])) AS n (name)
@@ -54,8 +54,10 @@ _STATEMENTS = {
 Fences go with the application's user, not before: a decision stands for as long as there is something to raise (law 2).
 Who comes back under this id begins anew.
 """
-_ADDRESS = text("SELECT email FROM users WHERE id = :user")
-_UNFINISHED = text("SELECT count(*) FROM levelsync.reconcile_runs WHERE user_id = :user AND finished_at IS NULL")
+_ADDRESS = text("SELECT email FROM users WHERE id = CAST(:user AS bigint)")
+_UNFINISHED = text(
+    "SELECT count(*) FROM levelsync.reconcile_runs WHERE user_id = CAST(:user AS bigint) AND finished_at IS NULL"
+)
 
 
 async def address_of(conn: AsyncConnection, user_id: int) -> str | None:

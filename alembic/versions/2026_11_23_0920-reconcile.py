@@ -70,9 +70,9 @@ DDL = (
     """,
     """
     CREATE OR REPLACE FUNCTION levelsync.read_pairs()
-        RETURNS TABLE (user_id integer, specialization text, progress_level integer, license_level integer, state text)
+        RETURNS TABLE (user_id bigint, specialization text, progress_level integer, license_level integer, state text)
         LANGUAGE sql STABLE AS $body$
-    SELECT coalesce(p.student_id, l.user_id)::integer,
+    SELECT coalesce(p.student_id, l.user_id)::bigint,
            coalesce(p.specialization_id::text, l.specialization_type::text),
            p.current_level::integer,
            l.current_level::integer,

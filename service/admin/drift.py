@@ -17,7 +17,7 @@ from service.sync.issues import DesyncIssue, page_of_issues
 
 Cursor = tuple[int, str]
 """The pair behind which a page begins."""
-START: Cursor = (-(2**31), "")
+START: Cursor = (-(2**63), "")
 _CONFIRMED = text("""
     SELECT d.user_id, d.specialization, d.progress_level, d.license_level
       FROM levelsync.drift d

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from events.fields import INT4_MAX
+from events.fields import INT8_MAX
 
 Role = Literal["admin", "instructor", "student", "none"]
 """The application's roles; `none` is somebody who signed in, with no role that is known here."""
@@ -35,6 +35,6 @@ class Identity:
 
 def user_id_of(subject: str) -> int | None:
     """The number that a subject is, where it can be a user's id."""
-    if not (subject.isascii() and subject.isdigit() and len(subject) <= len(str(INT4_MAX))):
+    if not (subject.isascii() and subject.isdigit() and len(subject) <= len(str(INT8_MAX))):
         return None
-    return int(subject) if 0 < int(subject) <= INT4_MAX else None
+    return int(subject) if 0 < int(subject) <= INT8_MAX else None

@@ -28,7 +28,7 @@ _NEWEST = text("""
 """)
 NEWEST = (datetime.fromisoformat("9999-12-31T00:00:00+00:00"), UUID(int=2**128 - 1))
 """Before the first page of runs."""
-FIRST = (-(2**31), "")
+FIRST = (-(2**63), "")
 """Before the first page of issues."""
 
 

@@ -24,7 +24,8 @@ _FIND_USER = """
       FROM users u WHERE {condition}
 """
 # A subject of digits is an id and nothing else, so that nobody becomes another user by an unusual address.
-_BY_ID, _BY_EMAIL = (text(_FIND_USER.format(condition=f"u.{column} = :subject")) for column in ("id", "email"))
+_BY_ID = text(_FIND_USER.format(condition="u.id = CAST(:subject AS bigint)"))
+_BY_EMAIL = text(_FIND_USER.format(condition="u.email = :subject"))
 _WRONG = {
     jwt.ExpiredSignatureError: "The token has expired.",
     jwt.ImmatureSignatureError: "The token is not valid yet.",

@@ -21,24 +21,24 @@ DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 MOST_HISTORY = 50
 _MOST_FOUND = 20
 _USER = "SELECT u.id, to_jsonb(u) ->> 'name' AS name, u.email, u.role::text AS role FROM users u"
-_BY_ID = text(f"{_USER} WHERE u.id = :id")
+_BY_ID = text(f"{_USER} WHERE u.id = CAST(:id AS bigint)")
 _BY_EMAIL = text(f"{_USER} WHERE u.email = :email")
 _BY_BEGINNING = text(f"{_USER} WHERE starts_with(lower(u.email), lower(:email)) ORDER BY u.email LIMIT :limit")
 _PROGRESS = text("""
     SELECT specialization_id AS specialization, current_level AS level, total_xp AS xp, updated_at
-      FROM specialization_progress WHERE student_id = :id ORDER BY 1
+      FROM specialization_progress WHERE student_id = CAST(:id AS bigint) ORDER BY 1
 """)
 _LICENSES = text("""
     SELECT id, specialization_type AS specialization, current_level AS level, max_achieved_level AS highest,
            updated_at
-      FROM user_licenses WHERE user_id = :id ORDER BY 2
+      FROM user_licenses WHERE user_id = CAST(:id AS bigint) ORDER BY 2
 """)
 _HISTORY = text("""
     SELECT l.specialization_type AS specialization, h.from_level, h.to_level, h.advanced_at, h.advancement_reason
       FROM license_progressions h JOIN user_licenses l ON l.id = h.user_license_id
-     WHERE l.user_id = :id ORDER BY h.advanced_at DESC NULLS LAST LIMIT :limit
+     WHERE l.user_id = CAST(:id AS bigint) ORDER BY h.advanced_at DESC NULLS LAST LIMIT :limit
 """)
-_FENCES = text("SELECT * FROM levelsync.fences WHERE user_id = :id ORDER BY specialization")
+_FENCES = text("SELECT * FROM levelsync.fences WHERE user_id = CAST(:id AS bigint) ORDER BY specialization")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from fastapi import Query, Request, Response
 
-from events.fields import INT4_MAX
+from events.fields import INT8_MAX
 from service.admin.errors import Refused
 
 Cursor = Annotated[
@@ -49,7 +49,7 @@ def pair_of(cursor: str) -> tuple[int, str]:
         Refused: it is none.
     """
     match decode(cursor):
-        case [int(user), str(specialization)] if abs(user) <= INT4_MAX and "\0" not in specialization:
+        case [int(user), str(specialization)] if abs(user) <= INT8_MAX and "\0" not in specialization:
             return user, specialization
         case _:
             raise not_a_cursor()

@@ -78,7 +78,7 @@ ADD_HISTORY = text("""
 ADD_HISTORY_BY = text("""
     INSERT INTO license_progressions
            (user_license_id, from_level, to_level, advancement_reason, advanced_at, advanced_by)
-    SELECT v.*, CAST(:advanced_by AS int)
+    SELECT v.*, CAST(:advanced_by AS bigint)
       FROM unnest(CAST(:ids AS bigint[]), CAST(:froms AS int[]), CAST(:tos AS int[]),
                   CAST(:reasons AS text[]), CAST(:times AS timestamptz[])) AS v
 """)

@@ -31,10 +31,10 @@ def erase(
     as_json: AsJson = False,
 ) -> None:
     """Remove a user from dead letters, issues, fences, runs and the audit log; first remove them in the application."""
-    from events.fields import INT4_MAX
+    from events.fields import INT8_MAX
 
-    if user > INT4_MAX:
-        raise WrongUse(f"no user's id is above {INT4_MAX}")
+    if user > INT8_MAX:
+        raise WrongUse(f"no user's id is above {INT8_MAX}")
     report = asyncio.run(_erase(context.settings(), user, address, yes=yes, dry_run=dry_run))
     if as_json:
         output.print_json(report)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
@@ -28,6 +29,21 @@ _NAME_IS_TAKEN = text("""
     SELECT EXISTS (SELECT FROM pg_class t JOIN pg_class c USING (relnamespace)
                     WHERE t.oid = to_regclass(:table) AND c.relname = :name)
         OR EXISTS (SELECT FROM pg_constraint WHERE conrelid = to_regclass(:table) AND conname = :name)
+""")
+
+_OTHER_READERS = text("""
+    SELECT DISTINCT r.ev_class::regclass::text AS reader, d.refobjid::regclass::text AS view
+      FROM pg_depend d
+      JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+     WHERE d.refobjid = ANY(CAST(:views AS regclass[])) AND r.ev_class <> ALL(CAST(:views AS regclass[]))
+     ORDER BY 1, 2
+""")
+_GRANTS = text("""
+    SELECT format('GRANT %s ON %s TO %s%s', a.privilege_type, c.oid::regclass,
+                  CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
+                  CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+      FROM pg_class c CROSS JOIN aclexplode(c.relacl) a
+     WHERE c.oid = CAST(:view AS regclass) AND a.grantee <> c.relowner
 """)
 
 
@@ -75,6 +91,31 @@ def drop_own_unique(conn: Connection, table: str, name: str, revision: str) -> N
         conn.execute(text(f"ALTER TABLE {table} DROP CONSTRAINT {name}"))
     else:
         log.info("%s has no %s that this revision made: nothing to remove", table, name)
+
+
+@contextmanager
+def set_aside(conn: Connection, views: Sequence[str]) -> Iterator[None]:
+    """Drop views of levelsync, so that the columns below them can change; create them again with the same rights.
+
+    `views` are qualified and in the order in which they can be dropped.
+
+    Raises:
+        CommandError: a view of somebody else reads one of them.
+    """
+    others = [f"{row.reader} reads {row.view}" for row in conn.execute(_OTHER_READERS, {"views": list(views)})]
+    if others:
+        raise CommandError(
+            f"Views that are not levelsync's depend on views that this revision creates again: {'; '.join(others)}. "
+            "This revision changed nothing. Drop them, run levelsync migrate, and create them again."
+        )
+    kept: list[str] = []
+    for view in views:
+        definition = conn.scalar(text("SELECT pg_get_viewdef(CAST(:view AS regclass))"), {"view": view})
+        kept = [f"CREATE VIEW {view} AS {definition}", *conn.execute(_GRANTS, {"view": view}).scalars(), *kept]
+        conn.execute(text(f"DROP VIEW {view}"))
+    yield
+    for statement in kept:
+        conn.exec_driver_sql(statement)
 
 
 def _mark(revision: str) -> str:

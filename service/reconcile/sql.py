@@ -52,9 +52,10 @@ FINISH_RUN = text("""
 
 NEXT_BOUNDARY = text("""
     SELECT least(
-        (SELECT student_id FROM specialization_progress WHERE student_id > :after
+        (SELECT student_id FROM specialization_progress WHERE student_id > CAST(:after AS bigint)
           ORDER BY student_id OFFSET :rows LIMIT 1),
-        (SELECT user_id FROM user_licenses WHERE user_id > :after ORDER BY user_id OFFSET :rows LIMIT 1))
+        (SELECT user_id FROM user_licenses WHERE user_id > CAST(:after AS bigint)
+          ORDER BY user_id OFFSET :rows LIMIT 1))
 """)
 """The user at which the next range ends: none of the two tables has more rows in it than asked for."""
 
@@ -67,7 +68,7 @@ PLANNED_UPTO = text("SELECT max(chunk), max(upto_user) FROM levelsync.reconcile_
 
 ADD_RANGES = text("""
     INSERT INTO levelsync.reconcile_ranges (run_id, chunk, after_user, upto_user)
-    SELECT :id, v.* FROM unnest(CAST(:chunks AS int[]), CAST(:afters AS int[]), CAST(:uptos AS int[])) AS v
+    SELECT :id, v.* FROM unnest(CAST(:chunks AS int[]), CAST(:afters AS bigint[]), CAST(:uptos AS bigint[])) AS v
 """)
 
 LOCK_RANGE = text("""
@@ -200,9 +201,9 @@ COMPARE_RANGE = """
                WHEN p.current_level <> l.current_level THEN 'mismatched'
                END AS kind
           FROM (SELECT * FROM specialization_progress
-                 WHERE student_id > :after AND student_id <= :upto {progress_filter}) p
+                 WHERE student_id > CAST(:after AS bigint) AND student_id <= CAST(:upto AS bigint) {progress_filter}) p
           FULL JOIN (SELECT * FROM user_licenses
-                      WHERE user_id > :after AND user_id <= :upto {license_filter}) l
+                      WHERE user_id > CAST(:after AS bigint) AND user_id <= CAST(:upto AS bigint) {license_filter}) l
             ON l.user_id = p.student_id AND l.specialization_type = p.specialization_id
           LEFT JOIN specializations own ON own.id = coalesce(l.specialization_type, p.specialization_id)
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from events.fields import INT4_MAX
+from events.fields import INT8_MAX
 from service.sync import sql
 
 _ACTIONS = {
@@ -63,8 +63,8 @@ async def page_of_issues(
     values |= {} if specialization is None else {"specialization": specialization}
     found: list[DesyncIssue] = []
     start, rows = after[0], _FIRST_WINDOW
-    while start <= INT4_MAX and len(found) < limit:
-        upto = (await conn.execute(sql.NEXT_WINDOW, {"from_user": start, "rows": rows})).scalar_one() or INT4_MAX
+    while start <= INT8_MAX and len(found) < limit:
+        upto = (await conn.execute(sql.NEXT_WINDOW, {"from_user": start, "rows": rows})).scalar_one() or INT8_MAX
         window = {"from_user": start, "upto_user": upto, "limit": limit - len(found)}
         found += [issue_of(row) for row in await conn.execute(query, values | window)]
         start, rows = upto + 1, min(rows * 4, _LARGEST_WINDOW)

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from events import Direction
-from events.fields import INT4_MAX
+from events.fields import INT8_MAX
 from service import metrics
 from service.apply.outcomes import Pair
 from service.database.faults import DecideAgain, InstallationFault, Kind, read_fault
@@ -195,7 +195,7 @@ def _check(user_id: int, direction: str | None = None) -> None:
         raise UnknownDirection(
             f"there is no direction {direction}; the directions are {', '.join(get_args(Direction))}"
         )
-    if abs(user_id) > INT4_MAX:
+    if abs(user_id) > INT8_MAX:
         raise _no_user(user_id)
 
 
@@ -226,7 +226,7 @@ def _author(what: str, synced_by: int | str | None) -> Author:
     said = str(synced_by)
     number = int(said) if said.isascii() and said.isdigit() else None
     cause = f"{what} by {said}".replace("\0", "")[:_CAUSE_LENGTH]
-    return Author(cause, number if number is not None and 0 < number <= INT4_MAX else None)
+    return Author(cause, number if number is not None and 0 < number <= INT8_MAX else None)
 
 
 def _logged(result: SyncResult, direction: str, author: Author) -> SyncResult:

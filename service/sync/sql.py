@@ -19,7 +19,7 @@ SET_FENCES = text("""
 """)
 """Remember decisions that lowered a level: one row a pair, and its time never goes back (law 2)."""
 
-USER_EXISTS = text("SELECT EXISTS (SELECT FROM users WHERE id = :user)")
+USER_EXISTS = text("SELECT EXISTS (SELECT FROM users WHERE id = CAST(:user AS bigint))")
 
 RENAME_LICENSE = text("""
     UPDATE user_licenses SET specialization_type = :specialization, updated_at = clock_timestamp()
@@ -30,7 +30,7 @@ RENAME_LICENSE = text("""
 
 OTHER_LICENSES = text("""
     SELECT id, specialization_type FROM user_licenses
-     WHERE user_id = :user AND upper(specialization_type) = upper(:specialization) AND id <> :id
+     WHERE user_id = CAST(:user AS bigint) AND upper(specialization_type) = upper(:specialization) AND id <> :id
      ORDER BY id
 """)
 """Licenses of the same pair beside the one that counts, told apart by their case only."""
@@ -93,9 +93,10 @@ _OF_ONE_LICENSE = "upper(specialization_type) = upper(:specialization)"
 
 NEXT_WINDOW = text("""
     SELECT coalesce(
-        (SELECT student_id FROM specialization_progress WHERE student_id >= :from_user
+        (SELECT student_id FROM specialization_progress WHERE student_id >= CAST(:from_user AS bigint)
           ORDER BY student_id OFFSET :rows LIMIT 1),
-        (SELECT user_id FROM user_licenses WHERE user_id >= :from_user ORDER BY user_id OFFSET :rows LIMIT 1))
+        (SELECT user_id FROM user_licenses WHERE user_id >= CAST(:from_user AS bigint)
+          ORDER BY user_id OFFSET :rows LIMIT 1))
 """)
 """The user at which a window of so many rows of progress ends, or of licenses where progress ends before that; NULL
 where both do. Counting both tables every time would cost as much again as comparing them."""
@@ -111,9 +112,9 @@ def issues(*, of_one_specialization: bool) -> TextClause:
 
 def issues_of_window(*, of_one_specialization: bool) -> TextClause:
     """The same for the users of one window, behind a pair: what a page costs does not depend on where it begins."""
-    progress = "WHERE student_id >= :from_user AND student_id <= :upto_user"
-    licenses = "WHERE user_id >= :from_user AND user_id <= :upto_user"
+    progress = "WHERE student_id >= CAST(:from_user AS bigint) AND student_id <= CAST(:upto_user AS bigint)"
+    licenses = "WHERE user_id >= CAST(:from_user AS bigint) AND user_id <= CAST(:upto_user AS bigint)"
     if of_one_specialization:
         progress, licenses = f"{progress} AND {_OF_ONE_PROGRESS}", f"{licenses} AND {_OF_ONE_LICENSE}"
-    behind = "AND (d.user_id, d.specialization) > (:after_user, :after_specialization)"
+    behind = "AND (d.user_id, d.specialization) > (CAST(:after_user AS bigint), :after_specialization)"
     return text(_ISSUES_OF_WINDOW.format(only_progress=progress, only_licenses=licenses, behind=behind))

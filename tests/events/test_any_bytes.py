@@ -70,7 +70,7 @@ def _is_level_event(data: dict[str, Any]) -> bool:
     name = data.get("specialization")
     return (
         type(user) is int
-        and 1 <= user < 2**31
+        and 1 <= user < 2**63
         and type(level) is int
         and 1 <= level < 2**31
         and (before is None or (type(before) is int and 0 <= before < level))

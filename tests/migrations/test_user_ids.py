@@ -1,0 +1,149 @@
+"""User ids are bigint: a user of 3,000,000,000 works by event, sync, list and run, and the views show them."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from events import ProgressLeveledUp
+from service.admin.drift import START
+from service.database.engine import make_engine
+from service.reconcile.read import read_issues
+from service.settings import Settings
+from service.sync import ProgressLicenseSyncService
+from service.sync.issues import page_of_issues
+from tests.migrations import live
+from tests.reconcile.conductor import Conductor
+
+LARGE = 3_000_000_000
+USERS_ARE_BIGINT = (
+    "ALTER TABLE users ALTER id TYPE bigint",
+    "ALTER TABLE specialization_progress ALTER student_id TYPE bigint",
+    "ALTER TABLE user_licenses ALTER user_id TYPE bigint",
+    "ALTER TABLE license_progressions ALTER advanced_by TYPE bigint",
+    f"INSERT INTO users (id, name, email, role) VALUES ({LARGE}, 'Large', 'large@x.org', 'admin')",
+)
+
+
+@pytest.fixture
+async def bigint(empty_database_url: str) -> Settings:
+    """The application with bigint ids, migrated."""
+    await live.make_application(empty_database_url, *USERS_ARE_BIGINT)
+    await live.upgrade(empty_database_url)
+    return live.settings(empty_database_url).model_copy(update={"reconcile_grace": timedelta(0)})
+
+
+@pytest.fixture
+async def large(bigint: Settings) -> AsyncIterator[AsyncEngine]:
+    """The service's engine on it."""
+    engine = make_engine(bigint)
+    yield engine
+    await engine.dispose()
+
+
+async def _rows(engine: AsyncEngine, query: str) -> list[tuple[Any, ...]]:
+    async with engine.connect() as conn:
+        return [tuple(row) for row in await conn.execute(text(query))]
+
+
+def test_an_event_may_be_about_any_bigint() -> None:
+    """And the contract's schema says so."""
+    event = ProgressLeveledUp(user_id=LARGE, specialization="PLAYER", to_level=3)
+    assert event.user_id == 3_000_000_000
+    assert ProgressLeveledUp.model_json_schema()["properties"]["user_id"]["maximum"] == 9_223_372_036_854_775_807
+
+
+async def test_a_full_run_plans_beyond_integer_and_heals(bigint: Settings, large: AsyncEngine) -> None:
+    """It stayed in `planning` for ever: the range's end did not fit."""
+    columns = "student_id, specialization_id, current_level"
+    async with large.begin() as conn:
+        await conn.execute(text(f"INSERT INTO specialization_progress ({columns}) VALUES ({LARGE}, 'PLAYER', 4)"))
+    conductor = Conductor(large, bigint)
+    dry = await conductor.run()
+    assert (dry["status"], dry["counts"]["missing_license"]) == ("completed", 1)
+    async with large.connect() as conn:
+        assert [issue["user_id"] for issue in await read_issues(conn, UUID(dry["run_id"]), 10)] == [3_000_000_000]
+    assert await _rows(large, "SELECT user_id, kind FROM levelsync.drift") == [(3_000_000_000, "missing_license")]
+    assert await _rows(large, f"SELECT license_level, state FROM levelsync.pairs WHERE user_id = {LARGE}") == [
+        (None, "missing_license")
+    ]
+    real = await conductor.run(dry_run=False)
+    assert (real["status"], real["counts"]["healed"]) == ("completed", 1)
+    assert await _rows(large, f"SELECT current_level FROM user_licenses WHERE user_id = {LARGE}") == [(4,)]
+    assert (await conductor.run(user_id=LARGE))["counts"]["matching"] == 1
+
+
+async def test_syncs_fences_and_pages_take_the_user(large: AsyncEngine) -> None:
+    """A sync that lowers leaves a fence; the list of issues pages past the id."""
+    sync = ProgressLicenseSyncService(large)
+    await sync.set_level(LARGE, "PLAYER", 5, synced_by=LARGE)
+    assert await _rows(large, "SELECT advanced_by FROM license_progressions") == [(3_000_000_000,)]
+    async with large.begin() as conn:
+        await conn.execute(text("UPDATE specialization_progress SET current_level = 2 WHERE student_id > 100"))
+        found = await page_of_issues(conn, None, START, 10)
+        assert [(issue.user_id, issue.issue_type) for issue in found] == [(3_000_000_000, "mismatched")]
+        assert await page_of_issues(conn, None, (LARGE, "PLAYER"), 10) == []
+    assert (await sync.sync_progress_to_license(LARGE, "PLAYER", LARGE)).success
+    assert await _rows(large, "SELECT user_id, level FROM levelsync.fences") == [(3_000_000_000, 2)]
+
+
+async def test_rows_grants_and_views_outlive_the_change(empty_database_url: str) -> None:
+    """What was there at the revision before is there after it, with the rights of the dashboards' role."""
+    url = empty_database_url
+    await live.make_application(url)
+    await live.upgrade(url, "operate")
+    name = f"reader_{url[-8:]}"
+    run = "00000000-0000-0000-0000-000000000001"
+    await live.execute(
+        url,
+        "INSERT INTO levelsync.fences VALUES (7, 'PLAYER', now(), 2)",
+        "INSERT INTO levelsync.reconcile_runs (id, status, direction, dry_run, force, finished_at)"
+        f" VALUES ('{run}', 'completed', 'highest', true, false, now())",
+        f"INSERT INTO levelsync.drift_issues VALUES ('{run}', 7, 'PLAYER', 'mismatched', 2, 3, 'confirmed')",
+        f"CREATE ROLE {name}",
+        f"GRANT SELECT ON levelsync.drift, levelsync.pairs TO {name}",
+        f"GRANT SELECT ON levelsync.complete_scans TO {name} WITH GRANT OPTION",
+    )
+    try:
+        await live.upgrade(url)
+        granted = f"SELECT table_name, is_grantable FROM information_schema.table_privileges WHERE grantee = '{name}'"
+        assert sorted(await live.rows(url, granted)) == [("complete_scans", "YES"), ("drift", "NO"), ("pairs", "NO")]
+        assert await live.rows(url, "SELECT user_id, kind FROM levelsync.drift") == [(7, "mismatched")]
+        assert await live.rows(url, "SELECT user_id, level FROM levelsync.fences") == [(7, 2)]
+        assert await live.rows(url, "SELECT user_id, state FROM levelsync.pairs") == [(1, "in_sync")]
+    finally:
+        await live.execute(url, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+
+
+async def test_a_view_of_somebody_else_is_named_before_any_change(empty_database_url: str) -> None:
+    """Dropping it is not ours to do."""
+    await live.make_application(empty_database_url)
+    await live.upgrade(empty_database_url, "operate")
+    await live.execute(empty_database_url, "CREATE VIEW of_mine AS SELECT user_id FROM levelsync.drift")
+    sentence = await live.refused(empty_database_url)
+    assert "of_mine reads levelsync.drift" in sentence
+    assert "This revision changed nothing" in sentence
+    await live.execute(empty_database_url, "DROP VIEW of_mine")
+    await live.upgrade(empty_database_url)
+
+
+async def test_the_release_before_writes_on_the_wider_columns(empty_database_url: str) -> None:
+    """Its own statements, with arrays of int."""
+    await live.upgrade(empty_database_url)
+    run = "00000000-0000-0000-0000-000000000001"
+    await live.execute(
+        empty_database_url,
+        "INSERT INTO levelsync.reconcile_runs (id, direction, dry_run, force, user_id)"
+        f" VALUES ('{run}', 'highest', true, false, CAST(5 AS int))",
+        "INSERT INTO levelsync.reconcile_ranges (run_id, chunk, after_user, upto_user)"
+        f" SELECT '{run}', v.* FROM unnest(ARRAY[0]::int[], ARRAY[0]::int[], ARRAY[9]::int[]) AS v",
+        "INSERT INTO levelsync.fences AS f (user_id, specialization, decided_at, level, decided_by)"
+        " SELECT v.*, now(), 1, '' FROM unnest(ARRAY[5]::int[], ARRAY['PLAYER']) AS v",
+    )
+    assert await live.rows(empty_database_url, "SELECT after_user, upto_user FROM levelsync.reconcile_ranges") == [
+        (0, 9)
+    ]
