@@ -121,6 +121,12 @@ def _api(settings: Settings) -> Api:
     return Api(settings)
 
 
+def _check_secret(settings: Settings) -> None:
+    from service.admin.keys import check_secret  # noqa: PLC0415 - as above
+
+    check_secret(settings)
+
+
 def run(settings: Settings, roles: frozenset[str] | set[str] = ROLES) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code (0 drained, 1 stalled, 2 settings)."""
     configure_logs(settings)
@@ -128,6 +134,8 @@ def run(settings: Settings, roles: frozenset[str] | set[str] = ROLES) -> int:
     gc.freeze()  # what is loaded stays, and need not be walked again
     gc.set_threshold(_ALLOCATIONS_A_COLLECTION)
     try:
+        if "api" in roles:
+            _check_secret(settings)
         return _new_loop_run(_serve(settings, frozenset(roles)))
     except SettingsError as error:
         log.critical("cannot run with these settings", error=str(error))

@@ -82,6 +82,8 @@ class Settings(BaseSettings):
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
     jwt_roles_claim: str = "roles"
+    jwt_roles_from_users: bool | None = None
+    """None: true with a secret, false with a JWKS URL."""
 
     reconcile_every: Duration = timedelta(hours=6)
     reconcile_execute: bool = False

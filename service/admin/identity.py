@@ -22,15 +22,14 @@ class Identity:
     role: Role
     expires_at: datetime
     user_id: int | None = None
-    """The row of `users`, where the token's role was read from it."""
+    """The row of `users` that the subject names, where subjects are users."""
 
     @property
     def synced_by(self) -> int | str:
-        """As syncs take it: the user's id where the subject is one, else the subject in words."""
+        """As syncs take it: the user's id where it is known, else the subject in words, which no digits alone are."""
         if self.user_id is not None:
             return self.user_id
-        number = user_id_of(self.subject)
-        return self.subject if number is None else number
+        return f"subject {self.subject}" if self.subject.isdigit() else self.subject
 
 
 def user_id_of(subject: str) -> int | None:

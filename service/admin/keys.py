@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 SYMMETRIC = ("HS256", "HS384", "HS512")
 ASYMMETRIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 SAFE_SECRET_BYTES = 32
-"""RFC 7518, 3.2: an HS256 key has at least the size of the hash. The application's own may be shorter."""
+"""RFC 7518, 3.2: an HS256 key has at least the size of the hash."""
 FETCH_TIMEOUT = 3.0
 """Seconds that a JWKS URL may take."""
 FRESH_FOR = 300.0
@@ -106,8 +106,6 @@ def make_keys(settings: Settings) -> Keys:
         fault = "is needed by the role api" if secret is None else "excludes the other"
         raise SettingsError(f"{PREFIX}JWT_SECRET or {PREFIX}JWT_JWKS_URL {fault}: set one of them")
     if secret is not None:
-        if len(secret.get_secret_value().encode()) < SAFE_SECRET_BYTES:
-            log.warning("the secret of tokens is short", variable=f"{PREFIX}JWT_SECRET", at_least=SAFE_SECRET_BYTES)
         return SharedSecret(secret.get_secret_value())
     lacking = [name for name in ("jwt_issuer", "jwt_audience") if not getattr(settings, name)]
     if lacking:
@@ -119,8 +117,23 @@ def make_keys(settings: Settings) -> Keys:
         raise SettingsError(f"{PREFIX}JWT_JWKS_URL: must be an http or https URL") from None
 
 
+def check_secret(settings: Settings) -> None:
+    """Refuse a secret that can be guessed.
+
+    Raises:
+        SettingsError: it is shorter than 32 bytes.
+    """
+    secret = settings.jwt_secret
+    if secret is not None and len(secret.get_secret_value().encode()) < SAFE_SECRET_BYTES:
+        make = "python3 -c 'import secrets; print(secrets.token_hex(32))'"
+        raise SettingsError(
+            f"{PREFIX}JWT_SECRET: must have at least {SAFE_SECRET_BYTES} bytes, because whoever guesses it is an "
+            f"admin; one that is good: {make}. The application that signs with it needs the same"
+        )
+
+
 def decode(token: str, key: Any, algorithms: Sequence[str], **checks: Any) -> dict[str, Any]:
-    """The token's claims, checked; PyJWT's word about a short secret is said once, at the start, not here."""
+    """The token's claims, checked; PyJWT warns of a short secret, which `serve` refuses and `up` allows."""
     options: Options = {"require": ["exp", "sub"], "verify_aud": checks.get("audience") is not None}
     with warnings.catch_warnings(action="ignore"):
         claims: dict[str, Any] = jwt.decode(token, key, algorithms=list(algorithms), options=options, **checks)

@@ -13,12 +13,12 @@ from service.admin.database import ANSWERS_WITHIN, asked, within
 from service.admin.errors import NotSignedIn
 from service.admin.identity import ROLES, Identity, Role, user_id_of
 from service.admin.keys import decode, make_keys
+from service.admin.roles_claim import ABSENT, RolesClaim
 from service.settings import Settings
 
 LEEWAY = 10
 """Seconds by which the clocks of who signs and who checks may differ."""
 _LONGEST_TOKEN, _LONGEST_SUBJECT = 8192, 320
-_ABSENT = object()
 _FIND_USER = """
     SELECT u.id, u.role::text AS role, coalesce(to_jsonb(u) ->> 'is_active', 'true') = 'true' AS active
       FROM users u WHERE {condition}
@@ -38,6 +38,17 @@ _WRONG = {
 }
 
 
+def subjects_are_users(settings: Settings) -> bool:
+    """Return whether a token's subject is a row of `users`, which may give it its role.
+
+    The application signs with the secret, so by default its subjects are. An identity provider's are its own: its
+    person "1" is nobody's user 1.
+    """
+    if settings.jwt_roles_from_users is None:
+        return settings.jwt_secret is not None
+    return settings.jwt_roles_from_users
+
+
 class Authenticator:
     """Checks tokens with the configured key.
 
@@ -48,7 +59,8 @@ class Authenticator:
     def __init__(self, settings: Settings, engine: AsyncEngine) -> None:
         self._keys = make_keys(settings)
         self._checks = {"issuer": settings.jwt_issuer, "audience": settings.jwt_audience, "leeway": LEEWAY}
-        self._roles_path = settings.jwt_roles_claim.split(".")
+        self._roles_claim = RolesClaim(settings.jwt_roles_claim)
+        self._names_users = subjects_are_users(settings)
         self._engine = engine
 
     async def identify(self, token: str) -> Identity:
@@ -63,9 +75,12 @@ class Authenticator:
         expires_at = _moment(claims["exp"])
         if claims.get("type", "access") != "access":
             raise NotSignedIn("The token is not an access token.")
-        held = _held(claims, self._roles_path)
-        if held is not _ABSENT:
-            return Identity(subject, _strongest(held), expires_at)
+        held = self._roles_claim.find(claims)
+        if held is not ABSENT:
+            user_id = user_id_of(subject) if self._names_users else None
+            return Identity(subject, _strongest(held), expires_at, user_id)
+        if not self._names_users:
+            return Identity(subject, "none", expires_at)
         user_id, role = await self._user(subject)
         return Identity(subject, role, expires_at, user_id)
 
@@ -105,17 +120,6 @@ def _moment(seconds: Any) -> datetime:
         return datetime.fromtimestamp(int(seconds), UTC)
     except (ValueError, OverflowError, OSError):
         raise NotSignedIn("The token's end is no time.") from None
-
-
-def _held(claims: Any, path: list[str]) -> Any:
-    """What the claim at a dotted path holds."""
-    for name in path:
-        if not isinstance(claims, dict):
-            raise NotSignedIn("The token's roles are neither text nor a list of texts.")
-        if name not in claims:
-            return _ABSENT
-        claims = claims[name]
-    return claims
 
 
 def _strongest(held: Any) -> Role:

@@ -55,17 +55,15 @@ def sign(settings: Settings, role: str, subject: str, ttl: timedelta) -> str:
 
 
 def _claims(settings: Settings, role: str, subject: str, ttl: timedelta) -> dict[str, Any]:
+    from service.admin.roles_claim import RolesClaim
+
     now = datetime.now(UTC)
     claims: dict[str, Any] = {"sub": subject, "type": "access", "iat": now, "nbf": now, "exp": now + ttl}
     if settings.jwt_issuer:
         claims["iss"] = settings.jwt_issuer
     if settings.jwt_audience:
         claims["aud"] = settings.jwt_audience
-    *parents, leaf = settings.jwt_roles_claim.split(".")
-    holder = claims
-    for name in parents:
-        holder = holder.setdefault(name, {})
-    holder[leaf] = [role]
+    RolesClaim(settings.jwt_roles_claim).put(claims, [role])
     return claims
 
 

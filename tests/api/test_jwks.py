@@ -23,11 +23,16 @@ def key_server() -> Iterator[KeyServer]:
         yield server
 
 
+def trust(settings: Settings, server: KeyServer, **changes: object) -> Settings:
+    """Settings that name that server."""
+    named = {"jwt_secret": None, "jwt_jwks_url": server.url, "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}
+    return settings.model_copy(update=named | changes)
+
+
 @pytest.fixture
 def authenticator(settings: Settings, engine: AsyncEngine, key_server: KeyServer) -> Authenticator:
     """It trusts that server."""
-    changes = {"jwt_secret": None, "jwt_jwks_url": key_server.url, "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}
-    return Authenticator(settings.model_copy(update=changes), engine)
+    return Authenticator(trust(settings, key_server), engine)
 
 
 @pytest.fixture
@@ -47,6 +52,17 @@ async def test_a_new_key_is_found_and_an_old_one_is_asked_for_once(
     key_server.add_ec("second")
     assert (await authenticator.identify(key_server.token("second", "ES256"))).role == "admin"
     assert key_server.requests == 2
+
+
+async def test_a_stranger_of_the_provider_is_no_user_of_ours(
+    authenticator: Authenticator, key_server: KeyServer, settings: Settings, engine: AsyncEngine
+) -> None:
+    """Its person "1" without roles has none; with the setting that says so, it is user 1."""
+    outsider = key_server.token("first", roles=None, sub="1")
+    who = await authenticator.identify(outsider)
+    assert (who.role, who.user_id) == ("none", None)
+    trusting = trust(settings, key_server, jwt_roles_from_users=True)
+    assert (await Authenticator(trusting, engine).identify(outsider)).role == "admin"
 
 
 async def test_made_up_key_ids_do_not_hammer_the_server(authenticator: Authenticator, key_server: KeyServer) -> None:

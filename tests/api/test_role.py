@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from service.settings import Settings
 from tests.api.conftest import PREFIX
@@ -29,6 +30,17 @@ async def test_without_a_key_it_ends_before_anything_starts(
     assert "LEVELSYNC_JWT_SECRET" in process.output
     assert "LEVELSYNC_JWT_JWKS_URL" in process.output
     assert "serving" not in process.output
+
+
+async def test_a_secret_that_can_be_guessed_is_refused(settings: Settings, levelsync_process: Make) -> None:
+    """31 bytes are exit 2, with the variable's name and without the secret."""
+    short = "a-secret-of-thirty-one-bytes-31"
+    process = levelsync_process(settings.model_copy(update={"jwt_secret": SecretStr(short)}))
+    await process.start(ready=False)
+    assert await process.wait(20) == 2
+    assert "LEVELSYNC_JWT_SECRET" in process.output
+    assert "32 bytes" in process.output
+    assert short not in process.output
 
 
 async def test_another_role_needs_no_key(settings: Settings, levelsync_process: Make) -> None:

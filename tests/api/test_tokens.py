@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.admin.errors import NotSignedIn
 from service.admin.tokens import Authenticator
+from service.cli.token import sign
 from service.database.engine import make_engine
 from service.settings import Settings, SettingsError
 from tests.api.forging import AUDIENCE, ISSUER, SECRET, by_hand, claims, signed, unsigned
@@ -135,6 +137,35 @@ async def test_a_token_without_roles_has_its_user_s_role(authenticator: Authenti
 
 
 @pytest.mark.parametrize(
+    ("setting", "claim"),
+    [
+        ("https://example.com/roles", {"https://example.com/roles": ["admin"]}),
+        ("realm.roles", {"realm.roles": ["admin"]}),
+        ("realm.roles", {"realm.roles": ["admin"], "realm": "of another kind"}),
+        ("/resource_access/my.client/roles", {"resource_access": {"my.client": {"roles": ["admin"]}}}),
+        ("/a~1b/~0", {"a/b": {"~": "admin"}}),
+    ],
+)
+async def test_a_claim_of_roles_may_be_named_in_three_ways(
+    settings: Settings, engine: AsyncEngine, setting: str, claim: dict[str, Any]
+) -> None:
+    """The literal name first, then a dotted path; what begins with a slash is a JSON Pointer."""
+    named = with_settings(settings, engine, jwt_roles_claim=setting)
+    assert (await named.identify(by_hand(claims(roles=None, sub="3") | claim, SECRET))).role == "admin"
+    made = sign(settings.model_copy(update={"jwt_roles_claim": setting}), "instructor", "3", timedelta(hours=1))
+    assert (await named.identify(made)).role == "instructor"
+    assert (await named.identify(signed(roles=["admin"], sub="3"))).role == "student"
+
+
+async def test_without_roles_from_users_a_subject_is_no_user(settings: Settings, engine: AsyncEngine) -> None:
+    """It has no role, and no row of the history names user 1."""
+    apart = with_settings(settings, engine, jwt_roles_from_users=False)
+    who = await apart.identify(signed(roles=None))
+    assert (who.role, who.user_id, who.synced_by) == ("none", None, "subject 1")
+    assert (await apart.identify(signed())).synced_by == "subject 1"
+
+
+@pytest.mark.parametrize(
     ("stored", "role"),
     [
         ("ADMIN", "admin"),
@@ -191,6 +222,8 @@ def test_without_a_key_nothing_starts(settings: Settings, engine: AsyncEngine) -
         ({"jwt_secret": None}, "JWT_SECRET or LEVELSYNC_JWT_JWKS_URL"),
         ({"jwt_jwks_url": url}, "excludes"),
         ({"jwt_secret": None, "jwt_jwks_url": url, "jwt_issuer": ISSUER}, "JWT_AUDIENCE"),
+        ({"jwt_roles_claim": "/a~2"}, "JWT_ROLES_CLAIM"),
+        ({"jwt_roles_claim": ""}, "JWT_ROLES_CLAIM"),
         ({"jwt_secret": None, "jwt_jwks_url": "file:///etc", "jwt_issuer": "i", "jwt_audience": "a"}, "http"),
     ]
     for changes, said in wrong:
