@@ -35,7 +35,7 @@ def parse(value: bytes) -> Any:
         ContractViolation: `malformed`.
     """
     try:
-        return from_json(value, allow_inf_nan=False, cache_strings="none")
+        return from_json(value, allow_inf_nan=False)
     except ValueError as error:
         raise ContractViolation(Reason.MALFORMED, f"the value is not JSON: {error}") from None
 
