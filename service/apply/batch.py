@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from aiokafka import TopicPartition
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -37,6 +38,11 @@ class Batch:
     records: dead_letters.Records
     expected: Positions
     positions: Positions
+    topic_ids: Mapping[str, str] = field(default_factory=dict)
+    """The id of each topic that the records were read from; '' or absent where the broker gives none. The position rows
+    must hold the same ids."""
+    leader_epochs: Mapping[TopicPartition, int] = field(default_factory=dict)
+    """The epoch of the last record before each of `positions`; stored with the position, -1 where it is not known."""
 
 
 @dataclass(slots=True)
@@ -62,7 +68,7 @@ class Applier:
         """Apply one batch in one transaction; nothing of it stands when this raises.
 
         Raises:
-            Evicted, DatabaseWentBack: the position rows are not where this consumer left them.
+            Evicted, DatabaseWentBack, TopicRecreated: the position rows are not where this consumer left them.
             Exception: whatever the database raised; the caller decides by `read_fault` and tries again.
         """
         try:
@@ -82,7 +88,7 @@ class Applier:
         async with self.engine.begin() as conn:
             if careful:
                 await targets.check_at_once(conn)
-            await positions.check_and_move(conn, batch.expected, batch.positions)
+            await positions.check_and_move(conn, batch)
             applied = await self._effects(conn, batch, decoded, refusals, careful=careful)
             self._check_repaired(applied)
             await dead_letters.keep(conn, batch.records, applied.letters)

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service import metrics
 from service.apply import positions
+from service.apply.batch import Batch
 from service.apply.lost import ask_for_reconcile
 from service.apply.positions import Start, starting_point
 
@@ -51,7 +52,7 @@ class DatabaseKeeper:
     async def store_idle(self, expected: Mapping[TopicPartition, int], moved: Mapping[TopicPartition, int]) -> None:
         """Check the rows like a batch's; store positions that moved without delivering a record."""
         async with self.engine.begin() as conn:
-            await positions.check_and_move(conn, expected, moved)
+            await positions.check_and_move(conn, Batch((), expected, moved))
 
     def _report_lost(self, starts: Mapping[TopicPartition, Start]) -> None:
         for at, start in starts.items():

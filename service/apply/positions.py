@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,12 +25,31 @@ class DatabaseWentBack(Exception):  # noqa: N818 - as above
     """The position row is lower than this consumer left it: a failover or a restore; work starts again there."""
 
 
+class TopicRecreated(Exception):  # noqa: N818 - as above
+    """The position row counts on another topic of the same name: one of the two was deleted."""
+
+
+class Move(Protocol):
+    """What the position rows must say, and where they are to go (`service.apply.batch.Batch` has it)."""
+
+    @property
+    def expected(self) -> Positions: ...  # noqa: D102 - as in `Batch`
+    @property
+    def positions(self) -> Positions: ...  # noqa: D102
+    @property
+    def topic_ids(self) -> Mapping[str, str]: ...  # noqa: D102
+    @property
+    def leader_epochs(self) -> Positions: ...  # noqa: D102
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A position row: the next offset to apply, and the Kafka cluster that it counts on."""
+    """A position row: the next offset to apply, the cluster and topic that it counts on, and its record's epoch."""
 
     next_offset: int
     cluster_id: str
+    topic_id: str = ""
+    leader_epoch: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,33 +86,54 @@ def starting_point(
 async def read_positions(conn: AsyncConnection, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Stored]:
     """The position rows that there are."""
     rows = await conn.execute(sql.READ_POSITIONS, _keys(sorted(partitions)))
-    return {TopicPartition(r.topic, r.partition): Stored(r.next_offset, r.cluster_id) for r in rows}
+    return {
+        TopicPartition(r.topic, r.partition): Stored(r.next_offset, r.cluster_id, r.topic_id, r.leader_epoch)
+        for r in rows
+    }
 
 
-async def set_position(conn: AsyncConnection, partition: TopicPartition, offset: int, cluster_id: str) -> None:
+async def set_position(  # noqa: PLR0913, PLR0917 - the columns of a row
+    conn: AsyncConnection,
+    partition: TopicPartition,
+    offset: int,
+    cluster_id: str,
+    topic_id: str = "",
+    leader_epoch: int = -1,
+) -> None:
     """Write a position row whatever it said before: only for a partition that starts."""
-    values = {"topic": partition.topic, "partition": partition.partition}
-    await conn.execute(sql.SET_POSITION, values | {"next_offset": offset, "cluster_id": cluster_id})
+    row = Stored(offset, cluster_id, topic_id, leader_epoch)
+    await conn.execute(sql.SET_POSITION, {"topic": partition.topic, "partition": partition.partition} | asdict(row))
 
 
-async def check_and_move(conn: AsyncConnection, expected: Positions, positions: Positions) -> None:
+async def check_and_move(conn: AsyncConnection, move: Move) -> None:
     """Lock the rows of `expected`, move them to where this consumer gets with this transaction; a replay leaves them.
 
-    They must be where this consumer found or stored them last.
+    They must count on the topic that was read, and be where this consumer found or stored them last.
 
     Raises:
+        TopicRecreated: a row counts on another topic of the same name.
         Evicted: a row is higher.
         DatabaseWentBack: a row is lower, or not there any more.
     """
-    partitions = sorted(expected)
-    values = _keys(partitions) | {"offsets": [positions.get(partition) for partition in partitions]}
+    partitions = sorted(move.expected)
+    values = _keys(partitions) | {
+        "offsets": [move.positions.get(partition) for partition in partitions],
+        "epochs": [move.leader_epochs.get(partition, -1) for partition in partitions],
+    }
     rows = await conn.execute(sql.MOVE_POSITIONS, values)
-    found = {TopicPartition(r.topic, r.partition): r.next_offset for r in rows}
+    found = {TopicPartition(r.topic, r.partition): r for r in rows}
     for partition in partitions:
-        row, left = found.get(partition, -1), expected[partition]
-        if row != left:
-            name = f"{partition.topic}-{partition.partition}"
-            raise (Evicted if row > left else DatabaseWentBack)(f"{name}: row at {row}, left at {left}")
+        row, left = found.get(partition), move.expected[partition]
+        at, name = -1 if row is None else row.next_offset, f"{partition.topic}-{partition.partition}"
+        if row is not None and differ(row.topic_id, move.topic_ids.get(partition.topic, "")):
+            raise TopicRecreated(f"{name}: the row counts on topic {row.topic_id}, not on the one that was read")
+        if at != left:
+            raise (Evicted if at > left else DatabaseWentBack)(f"{name}: row at {at}, left at {left}")
+
+
+def differ(one: str, other: str) -> bool:
+    """Whether two topic ids are those of two topics; an unknown id ('') says nothing."""
+    return bool(one and other and one != other)
 
 
 def after(expected: Positions, positions: Positions) -> dict[TopicPartition, int]:

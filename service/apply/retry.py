@@ -9,7 +9,7 @@ import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from service import metrics
-from service.apply.positions import DatabaseWentBack, Evicted
+from service.apply.positions import DatabaseWentBack, Evicted, TopicRecreated
 from service.database.faults import InstallationFault, Kind, read_fault
 from service.health import Health
 
@@ -38,7 +38,7 @@ async def until_applied(attempt: Callable[[], Awaitable[T]], owner: Owner, healt
 
     Raises:
         GivenUp: the partitions were given away meanwhile.
-        Evicted, DatabaseWentBack: as `attempt` raised them; they are not retried.
+        Evicted, DatabaseWentBack, TopicRecreated: as `attempt` raised them; they are not retried.
     """
     retrying = AsyncRetrying(
         wait=wait_random_exponential(multiplier=0.1, max=LONGEST_WAIT),
@@ -55,7 +55,7 @@ async def until_applied(attempt: Callable[[], Awaitable[T]], owner: Owner, healt
 
 def _may_pass(error: BaseException) -> bool:
     """tenacity catches cancellation like any error; retried, it would keep the process from leaving."""
-    return isinstance(error, Exception) and not isinstance(error, Evicted | DatabaseWentBack | GivenUp)
+    return isinstance(error, Exception) and not isinstance(error, Evicted | DatabaseWentBack | TopicRecreated | GivenUp)
 
 
 async def _while_owned(attempt: Callable[[], Awaitable[T]], owner: Owner) -> T:

@@ -11,7 +11,7 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 
 from service.apply.batch import Batch
-from service.apply.positions import DatabaseWentBack, Evicted, after
+from service.apply.positions import DatabaseWentBack, Evicted, TopicRecreated, after
 from service.apply.retry import GivenUp, until_applied
 from service.health import Health
 from service.kafka.consumer import LevelConsumer
@@ -33,7 +33,7 @@ class Work(Protocol):
         """Give the batch its effect, once; called again for as long as faults last.
 
         Raises:
-            Evicted, DatabaseWentBack: the position rows are not where this consumer left them.
+            Evicted, DatabaseWentBack, TopicRecreated: the position rows are not where this consumer left them.
         """
 
     def report(self, batch: Batch, decoded: Any, applied: Any, seconds: float) -> None:
@@ -93,6 +93,9 @@ async def _apply(consumer: LevelConsumer, work: Work, batch: Batch, health: Heal
         consumer.abandon(wait_for_rebalance=isinstance(reason, Evicted))
     except DatabaseWentBack as reason:
         log.warning("the database has gone back in time: reading again from its position", reason=str(reason))
+        consumer.abandon(wait_for_rebalance=False)
+    except TopicRecreated as reason:
+        log.warning("batch given up: its topic was deleted and created again", reason=str(reason))
         consumer.abandon(wait_for_rebalance=False)
     return None
 

@@ -26,7 +26,7 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "bigint_user_ids"
+HEAD = "topic_ids"
 """The revision that this release needs. A test holds it equal to the newest file in `alembic/versions`."""
 
 VERSION_TABLE = "alembic_version"

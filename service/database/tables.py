@@ -40,8 +40,13 @@ applied_offsets = Table(
     Column("next_offset", BigInteger, nullable=False),
     Column("cluster_id", Text, nullable=False, server_default=text("''")),
     _when("updated_at"),
+    Column("topic_id", Text, nullable=False, server_default=text("''")),
+    Column("leader_epoch", Integer, nullable=False, server_default=text("-1")),
 )
-"""How far each partition has been applied: `next_offset` is the first offset not yet applied (laws 3 and 5)."""
+"""How far each partition has been applied: `next_offset` is the first offset not yet applied (laws 3 and 5).
+
+`topic_id` is the id of the topic that the offset counts on ('' where the broker gives none), and `leader_epoch` the
+epoch in which the record before the offset was written (-1 where that is not known)."""
 
 dead_letters = Table(
     "dead_letters",
@@ -129,10 +134,12 @@ reconcile_runs = Table(
     Column("would_stop", Boolean, nullable=False, server_default=text("false")),
     Column("counts", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
     Column("detail", Text, nullable=False, server_default=text("''")),
+    Column("topic_ids", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
     Index("ix_reconcile_runs_requested", "requested_at"),
     Index("ix_reconcile_runs_due", "due_at", postgresql_where=text("finished_at IS NULL")),
 )
-"""One row a run (law 7). `step` is what it waits for; `due_at`: when any worker may take the next step."""
+"""One row a run (law 7). `step` is what it waits for; `due_at`: when any worker may take the next step. `topic_ids` are
+the ids of the topics that `end_offsets` were taken from."""
 
 _RUN = "levelsync.reconcile_runs.id"
 

@@ -56,7 +56,7 @@ class RequestWork:
     async def apply(self, batch: Batch, decoded: Decoded) -> list[DeadLetter]:
         """Runs, dead letters and positions in one transaction (law 3); returns the letters."""
         async with self.engine.begin() as conn:
-            await positions.check_and_move(conn, batch.expected, batch.positions)
+            await positions.check_and_move(conn, batch)
             unwanted = await replayed.discarded(conn, batch.records)
             wanted = [(index, received) for index, received in decoded.received if index not in unwanted]
             letters = decoded.letters + await open_runs(conn, wanted)
@@ -87,7 +87,7 @@ class ChunkWork:
         """
         await self.chunks.work(*(cast("ReconcileChunk", received.event) for _, received in decoded.received))
         async with self.engine.begin() as conn:
-            await positions.check_and_move(conn, batch.expected, batch.positions)
+            await positions.check_and_move(conn, batch)
             await dead_letters.keep(conn, batch.records, decoded.letters)
         return len(decoded.received)
 

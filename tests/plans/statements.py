@@ -66,6 +66,8 @@ _BY_NAME: dict[str, Any] = {
     "timestamp": 1,
     "value": b"{}",
     "cluster_id": "",
+    "topic_id": "",
+    "leader_epoch": -1,
     "advanced_by": 1,
     "decided_at": _NOW,
     "decided_by": "",

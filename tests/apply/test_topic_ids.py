@@ -1,0 +1,65 @@
+"""A position belongs to a topic, not to a topic's name (law 3)."""
+
+from __future__ import annotations
+
+import pytest
+from aiokafka import TopicPartition
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.apply import positions
+from service.apply.batch import Batch
+from service.apply.positions import Stored, TopicRecreated
+
+PARTITION = TopicPartition("progress.leveled-up", 0)
+
+
+async def stand_at(engine: AsyncEngine, offset: int, topic_id: str) -> None:
+    async with engine.begin() as conn:
+        await positions.set_position(conn, PARTITION, offset, "", topic_id)
+
+
+async def move(engine: AsyncEngine, topic_id: str) -> None:
+    batch = Batch((), {PARTITION: 5}, {PARTITION: 9}, {PARTITION.topic: topic_id}, {PARTITION: 3})
+    async with engine.begin() as conn:
+        await positions.check_and_move(conn, batch)
+
+
+async def row(engine: AsyncEngine) -> Stored:
+    async with engine.connect() as conn:
+        return (await positions.read_positions(conn, [PARTITION]))[PARTITION]
+
+
+async def test_a_batch_of_a_deleted_topic_is_refused_where_the_row_counts_on_the_new_one(engine: AsyncEngine) -> None:
+    """Also where the offsets agree by chance."""
+    await stand_at(engine, 5, "new")
+    with pytest.raises(TopicRecreated, match=r"progress\.leveled-up-0: the row counts on topic new"):
+        await move(engine, "old")
+    assert (await row(engine)).next_offset == 5
+
+
+@pytest.mark.parametrize(("kept", "read"), [("same", "same"), ("", "any"), ("any", "")])
+async def test_equal_and_unknown_ids_move_the_row_and_its_epoch(engine: AsyncEngine, kept: str, read: str) -> None:
+    """The embedded broker gives no id, and a row of the previous release holds none."""
+    await stand_at(engine, 5, kept)
+    await move(engine, read)
+    assert await row(engine) == Stored(9, "", kept, 3)
+
+
+async def test_a_replay_leaves_the_row_and_its_epoch(engine: AsyncEngine) -> None:
+    """The row is further than the batch gets."""
+    await stand_at(engine, 5, "same")
+    batch = Batch((), {PARTITION: 5}, {PARTITION: 2}, {PARTITION.topic: "same"}, {PARTITION: 3})
+    async with engine.begin() as conn:
+        await positions.check_and_move(conn, batch)
+    assert await row(engine) == Stored(5, "", "same", -1)
+
+
+async def test_rows_of_the_previous_release_have_no_topic(engine: AsyncEngine) -> None:
+    """Its statement names neither of the new columns."""
+    async with engine.begin() as conn:
+        await conn.execute(
+            text("""INSERT INTO levelsync.applied_offsets (topic, partition, next_offset, cluster_id)
+                    VALUES ('progress.leveled-up', 0, 4, 'here')""")
+        )
+    assert await row(engine) == Stored(4, "here", "", -1)
