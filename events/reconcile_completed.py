@@ -38,6 +38,7 @@ _EXAMPLE: JsonDict = {
         "changed_meanwhile": 0,
         "failed": 0,
     },
+    "unconfirmed_by_kind": {},
     "would_stop": False,
 }
 
@@ -87,6 +88,9 @@ class ReconcileCompleted(Event):
     finished_at: AwareDatetime | None = None
     progress: RunProgress
     counts: RunCounts
+    unconfirmed_by_kind: dict[str, Count] | None = Field(
+        None, description="What the scan saw of each kind, where nothing could be confirmed."
+    )
     would_stop: bool = Field(description="Whether the breaker would stop a real run, or did (law 8).")
 
     @property

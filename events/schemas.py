@@ -18,7 +18,7 @@ from events.reconcile_chunk import ReconcileChunk
 from events.reconcile_requested import ReconcileRequested
 from events.writing import JSON_TYPE, SPEC_VERSION
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 """Of the contract, not of the service: a new optional field raises the second number, and a new meaning makes a v2."""
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -93,6 +93,7 @@ async def on_its_way(conn: AsyncConnection, run_id: UUID) -> dict[str, Any] | No
         "finished_at": None,
         "progress": {"ranges_done": 0, "ranges_total": 0},
         "counts": dict.fromkeys(COUNTS, 0),
+        "unconfirmed_by_kind": {},
         "would_stop": False,
     }
 

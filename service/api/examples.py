@@ -58,6 +58,7 @@ RUN = {
     "finished_at": "2026-11-23T06:00:11+00:00",
     "progress": {"ranges_done": 2, "ranges_total": 2},
     "counts": COUNTS,
+    "unconfirmed_by_kind": {},
     "would_stop": False,
 }
 BULK = {"success": True, "total_issues": 1, "run_id": RUN_ID}

@@ -46,6 +46,7 @@ class Run(BaseModel):
     finished_at: datetime | None
     progress: RunProgress
     counts: RunCounts
+    unconfirmed_by_kind: dict[str, int] = Field(description="What the scan saw, where nothing could be confirmed.")
     would_stop: bool
 
 

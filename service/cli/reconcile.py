@@ -73,9 +73,16 @@ def show_report(report: dict[str, Any]) -> None:
     for name, number in report["counts"].items():
         output.say(f"  {name.replace('_', ' '):<17} {number:>12,}")
     if report["counts"]["unconfirmed"]:
-        output.say("  The appliers did not catch up in time: what differs may be on its way. Ask again without lag.")
+        _say_unconfirmed(report["unconfirmed_by_kind"])
     if report["would_stop"]:
         output.say("  The breaker stops such a run before its first write; --force overrides it.")
+
+
+def _say_unconfirmed(kinds: dict[str, int]) -> None:
+    output.say("  Nothing is confirmed: the appliers have not read all events, which may explain what the scan saw:")
+    for kind, number in kinds.items():
+        output.say(f"    {kind.replace('_', ' '):<22} {number:>5,}")
+    output.say("  Start `levelsync serve` with the role apply, wait until its lag is 0, and ask again.")
 
 
 def _request(

@@ -15,13 +15,13 @@ from service.outbox.put import put
 from service.reconcile import sql
 from service.reconcile.issues import Issue, breaker_limit, keep
 from service.reconcile.read import report_of
-from service.reconcile.values import Run, Suspect, add_labels, add_up, run_of
+from service.reconcile.values import UNCONFIRMED_BY_KIND, Run, Suspect, add_labels, add_up, run_of
 from service.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 
-async def finish(conn: AsyncConnection, run: Run, status: str, detail: str = "", **more: int) -> None:
+async def finish(conn: AsyncConnection, run: Run, status: str, detail: str = "", **more: Any) -> None:
     """Close the run whose row the caller holds; the report leaves through the outbox."""
     ranges = list((await conn.execute(sql.RANGE_COUNTS, {"id": run.id})).scalars())
     counts: dict[str, Any] = add_up(ranges) | more
@@ -41,8 +41,9 @@ async def unconfirmed_is_all(conn: AsyncConnection, run: Run, settings: Settings
     """The appliers did not catch up in time: nothing is confirmed, nothing is healed (law 5)."""
     rows = (await conn.execute(sql.ALL_SUSPECTS, {"id": run.id, "most": breaker_limit(settings, 0)})).scalars()
     await keep(conn, run.id, [Issue(Suspect(*array), "unconfirmed") for array in rows])
-    number = (await conn.execute(sql.SUSPECTS, {"id": run.id})).scalar_one()
-    await finish(conn, run, "completed", "the appliers did not catch up in time", unconfirmed=int(number))
+    kinds = {row.kind: row.number for row in await conn.execute(sql.SUSPECT_KINDS, {"id": run.id})}
+    seen = {"unconfirmed": sum(kinds.values()), UNCONFIRMED_BY_KIND: kinds}
+    await finish(conn, run, "completed", "the appliers did not catch up in time", **seen)
 
 
 async def cancel_run(conn: AsyncConnection, run_id: UUID) -> bool:

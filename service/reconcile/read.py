@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.reconcile import sql
-from service.reconcile.values import CONFIRMED, COUNTS, HEALED, Run, add_up, run_of
+from service.reconcile.values import CONFIRMED, COUNTS, HEALED, UNCONFIRMED_BY_KIND, Run, add_up, run_of
 
 
 async def read_run(conn: AsyncConnection, run_id: UUID) -> Run | None:
@@ -67,6 +67,7 @@ def _report(run: Run, progress: tuple[int, int], counts: Mapping[str, int]) -> d
         "finished_at": run.finished_at.isoformat() if run.finished_at else None,
         "progress": {"ranges_done": progress[0], "ranges_total": progress[1]},
         "counts": {name: counts.get(name, 0) for name in COUNTS},
+        UNCONFIRMED_BY_KIND: dict(run.counts.get(UNCONFIRMED_BY_KIND, {})),
         "would_stop": run.would_stop,
     }
 

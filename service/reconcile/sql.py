@@ -134,6 +134,12 @@ RANGE_COUNTS = text("SELECT counts FROM levelsync.reconcile_ranges WHERE run_id 
 
 SUSPECTS = text("SELECT coalesce(sum(suspect_count), 0) FROM levelsync.reconcile_ranges WHERE run_id = :id")
 
+SUSPECT_KINDS = text("""
+    SELECT s.suspect ->> 2 AS kind, count(*) AS number
+      FROM levelsync.reconcile_ranges g, jsonb_array_elements(g.suspects) AS s (suspect)
+     WHERE g.run_id = :id GROUP BY 1 ORDER BY 1
+""")
+
 ONE_TABLE_IS_EMPTY = text("""
     SELECT EXISTS (SELECT FROM specialization_progress) <> EXISTS (SELECT FROM user_licenses)
 """)

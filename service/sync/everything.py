@@ -37,6 +37,9 @@ class BulkSyncResult:
     def message(self) -> str:
         """What happened, in words."""
         counts, status = self.report["counts"], self.report["status"].replace("_", " ")
+        if counts["unconfirmed"]:
+            number = counts["unconfirmed"]
+            return f"Run {status}: nothing is confirmed, because the appliers did not catch up; {number} pairs differ"
         if self.report["dry_run"]:
             return f"Dry run {status}: {self._total()} pairs would be synced"
         return f"Run {status}: {counts['healed']} of {self._total()} pairs synced, {counts['failed']} failed"

@@ -34,6 +34,7 @@ RUN_KEYS = {
     "finished_at",
     "progress",
     "counts",
+    "unconfirmed_by_kind",
     "would_stop",
 }
 BULK_KEYS = {"success", "dry_run", "total_issues", "message", "run_id"}

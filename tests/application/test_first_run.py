@@ -1,0 +1,74 @@
+"""The first dry run on the newest database: thousands of licenses without progress, and no applier has run yet."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.cli.reconcile import is_no, show_report
+from service.database.engine import make_engine
+from service.reconcile import steps
+from service.settings import Settings
+from tests.application.states import E, State
+from tests.migrations import live
+from tests.reconcile.conductor import Conductor, NoTopics
+
+_THOUSANDS = """
+    INSERT INTO users (name, email, password_hash, role)
+    SELECT 'New ' || i, 'new' || i || '@lfa.example', 'x', 'STUDENT' FROM generate_series(1, 5000) AS i;
+    INSERT INTO user_licenses (user_id, specialization_type, current_level, max_achieved_level, started_at,
+        payment_verified, onboarding_completed, is_active, renewal_cost, credit_balance, credit_purchased)
+    SELECT id, 'LFA_FOOTBALL_PLAYER', 1, 1, now(), false, false, true, 1000, 0, 0 FROM users WHERE email LIKE 'new%'
+"""
+pytestmark = pytest.mark.parametrize("state", [E], ids=str)
+
+
+@pytest.fixture
+async def engine(migrated: str, settings: Settings) -> AsyncIterator[AsyncEngine]:
+    """The newest state with 5,000 more licenses that have no progress."""
+    await live.execute(migrated, _THOUSANDS)
+    made = make_engine(settings)
+    yield made
+    await made.dispose()
+
+
+async def test_before_any_applier_has_run_a_dry_run_reports_by_kind(
+    engine: AsyncEngine,
+    settings: Settings,
+    state: State,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Events wait in the topics, so nothing is confirmed; the reader sees how much there is of what."""
+    monkeypatch.setattr(steps, "PATIENCE_SECONDS", 0.1)
+    never_read = NoTopics({"progress.leveled-up-0": 12})
+    report = await Conductor(engine, settings, never_read).run(direction="highest", dry_run=True)
+    missing = 5000 + 100 * len(state.specializations)
+    assert report["unconfirmed_by_kind"] == {
+        "mismatched": 5 * len(state.specializations),
+        "missing_progress": missing,
+        "unknown_specialization": 1,
+    }
+    assert report["counts"]["unconfirmed"] == sum(report["unconfirmed_by_kind"].values())
+    assert report["counts"]["mismatched"] == report["counts"]["missing_progress"] == report["counts"]["healed"] == 0
+    assert is_no(report)
+    show_report(report)
+    said = capsys.readouterr().out
+    assert "Nothing is confirmed" in said
+    assert "missing progress        5,400" in said
+
+
+async def test_once_everything_is_applied_the_same_run_confirms_and_the_breaker_would_stop(
+    engine: AsyncEngine, settings: Settings, state: State
+) -> None:
+    """More than 1,000 pairs and more than 5 % would change; a dry run completes and says so."""
+    conductor = Conductor(engine, settings)
+    report = await conductor.run(direction="highest", dry_run=True)
+    assert report["counts"]["missing_progress"] == 5000 + 100 * len(state.specializations)
+    assert (report["status"], report["would_stop"], report["unconfirmed_by_kind"]) == ("completed", True, {})
+    stopped = await conductor.run(direction="highest", dry_run=False)
+    assert (stopped["status"], stopped["counts"]["healed"]) == ("stopped_by_breaker", 0)
+    forced = await conductor.run(direction="highest", dry_run=False, force=True)
+    assert forced["counts"]["healed"] == 5000 + 105 * len(state.specializations)
