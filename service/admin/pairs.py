@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from events import Direction
-from service.sync.pair import PairDecision, Sides, Why, decide_pair, nothing
+from service.sync.pair import PairDecision, Sides, Why, decide_one, nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Pair:
         """What a sync in this direction would write now."""
         if self.maximum is None:
             return nothing(Why.UNKNOWN_SPECIALIZATION, f"there is no specialization {self.specialization}")
-        return decide_pair(self.sides, direction, self.maximum)
+        return decide_one(self.sides, direction, self.maximum)
 
     @property
     def state(self) -> str:

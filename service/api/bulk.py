@@ -25,7 +25,7 @@ _DEFAULT = BulkSync()
 WAIT = 30.0
 """Seconds that a caller waits for the run's end."""
 _LOOK_EVERY = 0.25
-_NOT_YET = ("success", "total_issues", "issues", "synced_count", "failed_count", "results")
+_NOT_YET = ("success", "total_issues", "issues", "synced_count", "failed_count", "results", "more")
 _LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Where the run can be watched."}}
 _ACCEPTED = {"model": RunGoesOn, "description": "The run goes on.", "headers": _LOCATION}
 IdempotencyKey = Annotated[

@@ -61,8 +61,8 @@ RUN = {
     "unconfirmed_by_kind": {},
     "would_stop": False,
 }
-BULK = {"success": True, "total_issues": 1, "run_id": RUN_ID}
-NOT_YET = dict.fromkeys(("success", "total_issues", "issues", "synced_count", "failed_count", "results"))
+BULK = {"success": True, "total_issues": 1, "more": False, "run_id": RUN_ID}
+NOT_YET = dict.fromkeys(("success", "total_issues", "issues", "synced_count", "failed_count", "results", "more"))
 
 
 def example(one: dict[str, Any]) -> ConfigDict:

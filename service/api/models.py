@@ -116,6 +116,14 @@ class SyncAnswer(BaseModel):
     new_license_level: int | None
 
 
+class HandledPair(HandledIssue):
+    """With the answer that a single sync of it would have had."""
+
+    model_config = example(ISSUE | {"status": "healed", "result": SYNCED})
+
+    result: SyncAnswer
+
+
 class UserSyncAnswer(BaseModel):
     """A result for each specialization of the database."""
 

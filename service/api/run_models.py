@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 
 from events import Direction
 from events.reconcile_completed import RunCounts, RunProgress, RunStatus
-from service.api.examples import BULK, FOUND, ISSUE, NOT_YET, RUN, example
-from service.api.models import KIND, HandledIssue
+from service.api.examples import BULK, FOUND, ISSUE, NOT_YET, RUN, SYNCED, example
+from service.api.models import KIND, HandledIssue, HandledPair
 
 
 class RunIssue(BaseModel):
@@ -51,7 +51,7 @@ class Run(BaseModel):
 
 
 class DryRunAnswer(BaseModel):
-    """What a bulk sync would do; the first 100 issues, all of them are at `runs/{run_id}/issues`."""
+    """What a bulk sync would do; the first 100 issues, and with `more` the others at `runs/{run_id}/issues`."""
 
     model_config = example(
         BULK
@@ -66,12 +66,13 @@ class DryRunAnswer(BaseModel):
     dry_run: Literal[True]
     total_issues: int
     issues: list[HandledIssue]
+    more: bool
     message: str
     run_id: UUID
 
 
 class BulkAnswer(BaseModel):
-    """What a bulk sync did; the first 100 pairs, all of them are at `runs/{run_id}/issues`."""
+    """What a bulk sync did; the first 100 pairs, and with `more` the others at `runs/{run_id}/issues`."""
 
     model_config = example(
         BULK
@@ -79,7 +80,7 @@ class BulkAnswer(BaseModel):
             "dry_run": False,
             "synced_count": 1,
             "failed_count": 0,
-            "results": [ISSUE | {"status": "healed"}],
+            "results": [ISSUE | {"status": "healed", "result": SYNCED}],
             "message": "Run completed: 1 of 1 pairs synced, 0 failed",
         }
     )
@@ -89,7 +90,8 @@ class BulkAnswer(BaseModel):
     total_issues: int
     synced_count: int
     failed_count: int
-    results: list[HandledIssue]
+    results: list[HandledPair]
+    more: bool
     message: str
     run_id: UUID
 
@@ -105,4 +107,5 @@ class RunGoesOn(Run):
     synced_count: None
     failed_count: None
     results: None
+    more: None
     message: str

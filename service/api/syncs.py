@@ -45,7 +45,10 @@ async def sync_pair(
     body: PairSync,
     caller: Annotated[Caller, Depends(allowed("sync_pair"))],
 ) -> dict[str, Any]:
-    """Give one pair's other row the level of the row that is believed, also downwards; make a missing one."""
+    """Give one pair's other row the level of the row that is believed, also downwards; create a missing one.
+
+    Where the row to believe is missing, nothing is written: `success` is false and `action` is `none`.
+    """
     pair = (user_id, body.specialization)
     result = await syncs.sync_pair(caller.engine, caller.settings, caller.who, pair, body.direction)
     return result.as_dict()

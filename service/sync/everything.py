@@ -11,10 +11,14 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from events import Direction, ReconcileRequested
+from events.fields import INT4_MAX
 from service.outbox.put import put
 from service.reconcile.read import read_issues, read_run, report_of
 from service.reconcile.values import Run, healable
 from service.sync.issues import issue_of
+from service.sync.pair import Action, Sides, Why, decide_pair
+from service.sync.results import SyncResult, of_pair
+from service.sync.write import PairResult
 
 FIRST_ISSUES = 100
 """Issues that a result carries; the rest is read from the run, page by page."""
@@ -27,6 +31,8 @@ class BulkSyncResult:
 
     report: dict[str, Any]
     issues: list[dict[str, Any]]
+    more: bool = False
+    """The run has further issues, which are not here."""
 
     @property
     def success(self) -> bool:
@@ -40,14 +46,15 @@ class BulkSyncResult:
         if counts["unconfirmed"]:
             number = counts["unconfirmed"]
             return f"Run {status}: nothing is confirmed, because the appliers did not catch up; {number} pairs differ"
+        more = f"; these are the first {FIRST_ISSUES}, the run's issues are all" if self.more else ""
         if self.report["dry_run"]:
-            return f"Dry run {status}: {self._total()} pairs would be synced"
-        return f"Run {status}: {counts['healed']} of {self._total()} pairs synced, {counts['failed']} failed"
+            return f"Dry run {status}: {self._total()} pairs would be synced{more}"
+        return f"Run {status}: {counts['healed']} of {self._total()} pairs synced, {counts['failed']} failed{more}"
 
     def as_dict(self) -> dict[str, Any]:
         """As clients read it (R31)."""
         shared = {"success": self.success, "dry_run": self.report["dry_run"], "total_issues": self._total()}
-        named = {"message": self.message, "run_id": self.report["run_id"]}
+        named = {"more": self.more, "message": self.message, "run_id": self.report["run_id"]}
         if self.report["dry_run"]:
             return shared | {"issues": self.issues} | named
         counts = self.report["counts"]
@@ -74,8 +81,29 @@ async def sync_all(engine: AsyncEngine, direction: Direction, *, dry_run: bool) 
 
 async def result_of(conn: AsyncConnection, run: Run) -> BulkSyncResult:
     """The result of a run that has ended."""
-    found = await read_issues(conn, run.id, FIRST_ISSUES)
-    return BulkSyncResult(await report_of(conn, run), [_as_issue(issue) for issue in found])
+    found = await read_issues(conn, run.id, FIRST_ISSUES + 1)
+    shown = found[:FIRST_ISSUES]
+    issues = [_as_issue(issue) if run.dry_run else _as_handled(issue, run.direction) for issue in shown]
+    return BulkSyncResult(await report_of(conn, run), issues, more=len(found) > FIRST_ISSUES)
+
+
+def _as_handled(found: dict[str, Any], direction: Direction) -> dict[str, Any]:
+    """An issue with what a heal made of it, in the form of a single sync's answer."""
+    return _as_issue(found) | {"result": _result(found, direction).as_dict()}
+
+
+def _result(found: dict[str, Any], direction: Direction) -> SyncResult:
+    pair = (found["user_id"], found["specialization"])
+    before = Sides(
+        found["progress_level"],
+        found["license_level"],
+        progress_exists=found["issue_type"] != "missing_progress",
+        license_exists=found["issue_type"] != "missing_license",
+    )
+    if found["status"] == "healed":
+        return of_pair(pair, PairResult(before, decide_pair(before, direction, INT4_MAX)))
+    message = ": ".join(filter(None, (found["status"].replace("_", " "), found["detail"])))
+    return SyncResult(*pair, Action.NONE, message, Why.NOT_HEALED, before, before)
 
 
 def _as_issue(found: dict[str, Any]) -> dict[str, Any]:

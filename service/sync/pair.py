@@ -24,12 +24,14 @@ class Why(StrEnum):
 
     IN_SYNC = "in_sync"
     NO_SOURCE = "no_source_row"
-    """Neither row is there."""
+    """Neither row is there, or not the one that a sync of this pair was asked to believe."""
     NEEDS_DECISION = "needs_decision"
     """A level is NULL or out of range: only somebody who names a level can say what is right (law 8)."""
     UNKNOWN_SPECIALIZATION = "unknown_specialization"
     CHANGED_MEANWHILE = "changed_meanwhile"
     """The levels are not those for which the write was meant (law 6)."""
+    NOT_HEALED = "not_healed"
+    """A run left it as it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,14 @@ def decide_pair(sides: Sides, direction: Direction, maximum: int) -> PairDecisio
     return PairDecision(Action.UPDATED if sides.exists(target) else Action.CREATED, target, old, new)
 
 
+def decide_one(sides: Sides, direction: Direction, maximum: int) -> PairDecision:
+    """Decide a pair that somebody asked for by name: as `decide_pair`, but the row to believe has to be there (R31)."""
+    source = _BELIEVED.get(direction)
+    if source is not None and not sides.exists(source):
+        return nothing(Why.NO_SOURCE, f"there is no {source} row to sync from")
+    return decide_pair(sides, direction, maximum)
+
+
 def undecidable(sides: Sides, maximum: int) -> str:
     """Say which levels no direction can repair, and what the levels may be; '' where there is none."""
     faults = [fault for side in _SIDES if (fault := _fault(side, sides, maximum))]
@@ -100,6 +110,8 @@ def undecidable(sides: Sides, maximum: int) -> str:
 
 
 _SIDES: tuple[Side, Side] = ("progress", "license")
+_BELIEVED: dict[Direction, Side] = {"progress_to_license": "progress", "license_to_progress": "license"}
+"""The side that a direction names; `highest` names none."""
 
 
 def _fault(side: Side, sides: Sides, maximum: int) -> str:

@@ -30,10 +30,8 @@ class Tables:
 NO_DEFAULTS = Tables(progress_target({}), license_target({}))
 
 
-def tables_of(settings: Settings | None) -> Tables:
+def tables_of(settings: Settings) -> Tables:
     """The tables of an installation."""
-    if settings is None:
-        return NO_DEFAULTS
     return Tables(progress_target(settings.progress_defaults), license_target(settings.license_defaults))
 
 

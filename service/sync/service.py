@@ -17,13 +17,13 @@ from service import metrics
 from service.apply.outcomes import Pair
 from service.database.faults import DecideAgain, InstallationFault, Kind, read_fault
 from service.levels import Curriculum, read_curriculum
-from service.settings import Settings
+from service.settings import Settings, load_settings
 from service.sync import results, sql
 from service.sync.errors import UnknownDirection, UnknownSpecialization, UnknownUser
 from service.sync.everything import BulkSyncResult, sync_all
 from service.sync.issues import DesyncIssue, stream_issues
 from service.sync.level import decide_level
-from service.sync.pair import Sides
+from service.sync.pair import Sides, decide_one
 from service.sync.results import SyncResult, UserSyncResult
 from service.sync.rows import Author, tables_of
 from service.sync.write import sync_pairs
@@ -44,22 +44,23 @@ class ProgressLicenseSyncService:
     Names of specializations may be in any case. Every method raises `UnknownSpecialization`, `UnknownUser` or
     `UnknownDirection` where the question makes no sense, and the database's own errors where it cannot be reached.
     Calls may run at once, on the same pairs and in opposite directions: they end in agreement (R20).
+    Without `settings`, the columns of the application get their values from the environment's own (R9b).
     """
 
     def __init__(self, engine: AsyncEngine, settings: Settings | None = None) -> None:
         self._engine = engine
-        self._tables = tables_of(settings)
+        self._tables = tables_of(settings or load_settings())
 
     async def sync_progress_to_license(
         self, user_id: int, specialization: str, synced_by: int | str | None = None
     ) -> SyncResult:
-        """Give the license the progress's level, also downwards; make the row that is missing (R15)."""
+        """Give the license the progress's level, also downwards; create the license that is missing (R15)."""
         return await self.sync_pair(user_id, specialization, "progress_to_license", synced_by)
 
     async def sync_license_to_progress(
         self, user_id: int, specialization: str, synced_by: int | str | None = None
     ) -> SyncResult:
-        """Give the progress the license's level, also downwards; make the row that is missing (R16)."""
+        """Give the progress the license's level, also downwards; create the progress that is missing (R16)."""
         return await self.sync_pair(user_id, specialization, "license_to_progress", synced_by)
 
     async def sync_pair(
@@ -71,14 +72,23 @@ class ProgressLicenseSyncService:
         *,
         also: InTransaction | None = None,
     ) -> SyncResult:
-        """Sync one pair in any direction. `synced_by` is a user's id, or who else called, in words."""
+        """Sync one pair in any direction; where the row to believe is missing, write nothing (R31).
+
+        `synced_by` is a user's id, or who else called, in words.
+        """
         _check(user_id, direction)
         pair = await self._pair(user_id, specialization)
         author = _author(f"sync {direction}", synced_by)
 
         async def sync(conn: AsyncConnection) -> SyncResult:
             done = await sync_pairs(
-                conn, [pair], direction, cause=author.cause, advanced_by=author.user_id, tables=self._tables
+                conn,
+                [pair],
+                direction,
+                cause=author.cause,
+                advanced_by=author.user_id,
+                decide=decide_one,
+                tables=self._tables,
             )
             await _check_user(conn, user_id, done[pair].before)
             result = results.of_pair(pair, done[pair])

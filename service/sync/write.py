@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,6 +13,8 @@ from service.levels import Curriculum, read_curriculum
 from service.sync.pair import Action, PairDecision, Sides, Why, decide_pair, nothing
 from service.sync.rows import NO_DEFAULTS, Author, LevelWrite, Locked, Tables, lock_both, write_levels
 
+Decide = Callable[[Sides, Direction, int], PairDecision]
+"""From a pair's rows, a direction and the specialization's highest level to the write that ends its drift."""
 MOST_PAIRS = 1000
 """Pairs a transaction at most: what it locks, appliers wait for."""
 
@@ -42,12 +44,14 @@ async def sync_pairs(  # noqa: PLR0913 - what a sync and a heal differ in, each 
     cause: str,
     advanced_by: int | None = None,
     only_if: Mapping[Pair, Sides] | None = None,
+    decide: Decide = decide_pair,
     tables: Tables = NO_DEFAULTS,
 ) -> dict[Pair, PairResult]:
     """Bring pairs into agreement, at most `MOST_PAIRS` of them; specializations named as `specializations` has them.
 
     `cause` (500 characters at most) is the reason in the history and in what is published; `advanced_by` is named in
-    the history where that user exists. With `only_if`, a pair whose rows are not exactly these is left (law 6).
+    the history where that user exists. `decide` says what a pair's rows come to. With `only_if`,
+    a pair whose rows are not exactly these is left (law 6).
 
     Raises:
         DecideAgain: a missing row was made by somebody else meanwhile: roll back, and call again.
@@ -57,21 +61,30 @@ async def sync_pairs(  # noqa: PLR0913 - what a sync and a heal differ in, each 
     ordered = sorted(set(pairs))
     curriculum = await read_curriculum(conn)
     locked = await lock_both(conn, tables, ordered)
-    results = {pair: _decide(pair, locked.sides(pair), direction, curriculum, only_if) for pair in ordered}
+    results = {
+        pair: _decide(pair, locked.sides(pair), direction, curriculum=curriculum, only_if=only_if, decide=decide)
+        for pair in ordered
+    }
     writes = [_write(pair, result.decision, locked) for pair, result in results.items() if result.decision.target]
     fenced = {pair: result.decision.new or 0 for pair, result in results.items() if result.decision.lowers}
     await write_levels(conn, tables, writes, fenced, Author(cause, advanced_by))
     return results
 
 
-def _decide(
-    pair: Pair, sides: Sides, direction: Direction, curriculum: Curriculum, only_if: Mapping[Pair, Sides] | None
+def _decide(  # noqa: PLR0913 - what `sync_pairs` was given
+    pair: Pair,
+    sides: Sides,
+    direction: Direction,
+    *,
+    curriculum: Curriculum,
+    only_if: Mapping[Pair, Sides] | None,
+    decide: Decide,
 ) -> PairResult:
     if only_if is not None and only_if.get(pair) != sides:
         return PairResult(sides, nothing(Why.CHANGED_MEANWHILE, "the levels have changed meanwhile"))
     if pair[1] not in curriculum.levels:
         return PairResult(sides, nothing(Why.UNKNOWN_SPECIALIZATION, f"there is no specialization {pair[1]}"))
-    return PairResult(sides, decide_pair(sides, direction, curriculum.max_level(pair[1])))
+    return PairResult(sides, decide(sides, direction, curriculum.max_level(pair[1])))
 
 
 def _write(pair: Pair, decision: PairDecision, locked: Locked) -> LevelWrite:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.api import bulk
 from service.settings import Settings
+from service.sync import everything
 from tests.api.conftest import PREFIX
 from tests.laws.tables import licenses
 from tests.reconcile.conductor import Conductor
@@ -37,7 +38,7 @@ RUN_KEYS = {
     "unconfirmed_by_kind",
     "would_stop",
 }
-BULK_KEYS = {"success", "dry_run", "total_issues", "message", "run_id"}
+BULK_KEYS = {"success", "dry_run", "total_issues", "more", "message", "run_id"}
 
 
 @pytest.fixture
@@ -83,6 +84,42 @@ async def test_it_writes_only_when_the_body_says_so(admin: httpx.AsyncClient, en
     assert set(found) == BULK_KEYS | {"synced_count", "failed_count", "results"}
     assert (found["synced_count"], found["failed_count"], len(found["results"])) == (2, 0, 2)
     assert await licenses(engine) == PROGRESS
+    handled = {one["user_id"]: one["result"] for one in found["results"]}
+    assert [one["specialization"] for one in found["results"]] == ["PLAYER", "COACH"]
+    assert handled[1] == {
+        "success": True,
+        "message": "license level changed from 4 to 5",
+        "action": "updated",
+        "synced": True,
+        "progress_level": 5,
+        "license_level": 5,
+        "old_progress_level": 5,
+        "new_progress_level": 5,
+        "old_license_level": 4,
+        "new_license_level": 5,
+    }
+    assert (handled[3]["action"], handled[3]["old_license_level"], handled[3]["new_license_level"]) == (
+        "created",
+        None,
+        2,
+    )
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_bulk_answer_says_when_there_are_more(
+    admin: httpx.AsyncClient, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a pair that was not healed has a result too."""
+    monkeypatch.setattr(everything, "FIRST_ISSUES", 1)
+    await fill(engine, {(1, "PLAYER"): 9, (3, "COACH"): 2}, {(1, "PLAYER"): 4})
+    found = (await admin.post("/all", json={"dry_run": False})).json()
+    (left,) = found["results"]
+    assert (left["user_id"], left["result"]["success"], left["result"]["action"]) == (1, False, "none")
+    assert (found["more"], found["message"]) == (
+        True,
+        "Run completed: 1 of 1 pairs synced, 0 failed; these are the first 1, the run's issues are all",
+    )
+    assert (await admin.post("/all", json={})).json()["more"] is False
 
 
 @pytest.mark.usefixtures("drift")

@@ -71,13 +71,35 @@ async def test_progress_follows_its_license_and_keeps_its_xp(
     assert found["public.license_progressions"] == found["levelsync.fences"] == []
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
-async def test_orphans_get_their_missing_row(
-    engine: AsyncEngine, service: ProgressLicenseSyncService, direction: Direction
+async def test_an_orphan_is_left_where_its_row_is_not_the_one_to_believe(
+    engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """Whatever the direction; a created license rises from 0, created progress has no XP (R15, R16, R18)."""
+    """R31: a single sync whose source row is missing says so and writes nothing; only runs make orphans' rows."""
     await put_rows(engine, progress={PLAYER: 4}, licenses={(2, "COACH"): 6})
-    made = [await service.sync_pair(user, name, direction) for user, name in (PLAYER, (2, "COACH"))]
+    before = await everything(engine)
+    cases: list[tuple[tuple[int, str], Direction, str]] = [
+        (PLAYER, "license_to_progress", "license"),
+        ((2, "COACH"), "progress_to_license", "progress"),
+    ]
+    for pair, direction, source in cases:
+        result = await service.sync_pair(*pair, direction)
+        assert result.failed is False
+        answer = result.as_dict()
+        assert (answer["success"], answer["action"], answer["synced"]) == (False, "none", False)
+        assert answer["message"] == f"there is no {source} row to sync from"
+    assert await everything(engine) == before
+
+
+@pytest.mark.parametrize("highest", [False, True])
+async def test_orphans_get_their_missing_row(
+    engine: AsyncEngine, service: ProgressLicenseSyncService, *, highest: bool
+) -> None:
+    """A created license rises from 0, created progress has no XP (R15, R16, R18)."""
+    await put_rows(engine, progress={PLAYER: 4}, licenses={(2, "COACH"): 6})
+    made = [
+        await service.sync_pair(*PLAYER, "highest" if highest else "progress_to_license"),
+        await service.sync_pair(2, "COACH", "highest" if highest else "license_to_progress"),
+    ]
     assert [result.action for result in made] == ["created", "created"]
     assert await licenses(engine) == await progress(engine) == {PLAYER: 4, (2, "COACH"): 6}
     assert [(pair, a, b) for pair, a, b, _, _ in await history(engine)] == [(PLAYER, 0, 4)]
@@ -232,6 +254,18 @@ async def test_columns_of_the_application_get_their_configured_values(engine: As
     assert (await ProgressLicenseSyncService(engine, filled).set_level(1, "PLAYER", 3)).success
     (row,) = await read(engine, "SELECT tier, season FROM user_licenses, specialization_progress")
     assert tuple(row) == ("basic", 7)
+
+
+async def test_without_settings_the_environment_s_defaults_count(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R9b: the service that an application makes from its engine alone fills the application's columns too."""
+    monkeypatch.setenv("LEVELSYNC_LICENSE_DEFAULTS", '{"tier": "basic"}')
+    await put_rows(engine, progress={PLAYER: 4})
+    await execute(engine, "ALTER TABLE user_licenses ADD COLUMN tier text NOT NULL")
+    result = await ProgressLicenseSyncService(engine).sync_progress_to_license(1, "PLAYER")
+    assert result.as_dict()["action"] == "created"
+    assert [row.tier for row in await read(engine, "SELECT tier FROM user_licenses")] == ["basic"]
 
 
 async def test_a_pair_that_changed_meanwhile_is_left(engine: AsyncEngine) -> None:
