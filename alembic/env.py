@@ -12,8 +12,8 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 
 from service.database import migrate
-from service.database.engine import database_url
 from service.database.tables import SCHEMA, metadata
+from service.database.url import database_url
 from service.settings import Settings, SettingsError, load_settings
 
 
@@ -47,10 +47,12 @@ async def _migrate() -> None:
     try:
         async with migrate.connect(settings) as connection:
             await connection.run_sync(_run)
-    except OSError as error:
+    except (OSError, SettingsError) as error:
         if "settings" in context.config.attributes:  # `levelsync migrate` has its own sentence and exit code
             raise
-        address = database_url(settings).render_as_string(hide_password=True)
+        if isinstance(error, SettingsError):
+            raise CommandError(str(error)) from error
+        address = database_url(settings).address
         raise CommandError(f"PostgreSQL cannot be reached at {address}: {error}") from error
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service import http
 from service.apply.role import apply_role
 from service.background import interruptible
-from service.database.engine import make_engine
+from service.database.engine import make_engine, pool_sizes
 from service.health import Health
 from service.logs import configure_logs
 from service.outbox.role import relay_role
@@ -47,7 +47,8 @@ class Service:
         self.health = Health()
         self.http_url = ""
         self._api = _api(settings) if "api" in roles else None  # first: without a key nothing else begins
-        self._engine: AsyncEngine = make_engine(settings)
+        pool_size, _ = pool_sizes(settings, with_api="api" in roles)
+        self._engine: AsyncEngine = make_engine(settings, pool_size=pool_size, max_overflow=0)
         self._listener: socket.socket = http.bind(settings)
         self._stack = contextlib.AsyncExitStack()
         self._work: asyncio.Task[None] | None = None

@@ -1,7 +1,7 @@
 """Settings: environment variables with the prefix ``LEVELSYNC_``, read once (docs: README, Settings).
 
 Sources, the later one wins: ``.levelsync/up.env`` (written by ``levelsync up``, so that other commands in the
-same folder find it), ``.env``, the environment.
+same folder find it), ``.env``, the files in the folder ``LEVELSYNC_SECRETS_DIR``, the environment.
 """
 
 from __future__ import annotations
@@ -9,19 +9,27 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 from pydantic_settings import SettingsError as SettingsSourceError
 
 PREFIX = "LEVELSYNC_"
+SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
 UP_ENV_FILE = Path(".levelsync") / "up.env"
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-# What Kubernetes injects for a service called "levelsync", and the tests' own variables.
-_NOT_OURS = re.compile(r"LEVELSYNC_(TEST_|PORT$|PORT_|SERVICE_)")
+# What Kubernetes injects for services called "levelsync" and "levelsync-…", and the tests' own variables.
+_NOT_OURS = re.compile(r"LEVELSYNC_(TEST_|PORT$|PORT_|SERVICE_|\w+_SERVICE_(HOST$|PORT)|\w+_PORT_)")
 
 
 def parse_duration(value: object) -> object:
@@ -44,13 +52,29 @@ class SettingsError(Exception):
     """A setting that cannot be used. Its text names the variable and what it must be."""
 
 
+class _Environment(EnvSettingsSource):
+    """The environment, without what Kubernetes writes into it for a service called levelsync-http or the like."""
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        found = super()._load_env_vars()
+        return {name: value for name, value in found.items() if not _is_service_link(value)}
+
+
 class Settings(BaseSettings):
     """Every setting of levelsync. The field ``x`` is the variable ``LEVELSYNC_X``."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=(UP_ENV_FILE, ".env"), extra="ignore", frozen=True, env_ignore_empty=True
+        env_prefix=PREFIX,
+        env_file=(UP_ENV_FILE, ".env"),
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
     )
 
+    secrets_dir: Path | None = None
+
+    database_pool_size: int = Field(10, ge=5, le=1000)
     database_url: SecretStr = SecretStr("postgresql://postgres@localhost:5432/postgres")
 
     kafka_bootstrap_servers: str = "localhost:9092"
@@ -62,6 +86,7 @@ class Settings(BaseSettings):
     kafka_ssl_cafile: Path | None = None
     kafka_ssl_certfile: Path | None = None
     kafka_ssl_keyfile: Path | None = None
+    kafka_ssl_key_password: SecretStr | None = None
     kafka_topic_partitions: int = Field(4, ge=1, le=10_000)
     kafka_topic_replication: int | None = Field(None, ge=1)
     kafka_create_topics: bool = True
@@ -95,6 +120,20 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "console"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - replaced
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - replaced
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read the environment without Kubernetes' service links, then the folder of secrets, then the files."""
+        folder = secrets_folder()
+        secrets = (SecretsSettingsSource(settings_cls, secrets_dir=folder),) if folder else ()
+        return init_settings, _Environment(settings_cls), *secrets, dotenv_settings
+
     @field_validator("apply_since")
     @classmethod
     def _apply_since_has_a_zone(cls, value: datetime | None) -> datetime | None:
@@ -106,9 +145,23 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _database_is_postgresql(cls, value: SecretStr) -> SecretStr:
-        if not re.match(r"postgres(ql)?(\+\w+)?://", value.get_secret_value()):
+        if not re.match(r"\s*postgres(ql)?(\+\w+)?://", value.get_secret_value(), re.IGNORECASE):
             raise ValueError("must be postgresql://user:password@host:port/database")
         return value
+
+
+def secrets_folder() -> Path | None:
+    """Give the folder that LEVELSYNC_SECRETS_DIR names; it holds one file for each setting, named like the variable.
+
+    Raises:
+        SettingsError: it is no folder that can be read.
+    """
+    name = os.environ.get(SECRETS_DIR)
+    if not name:
+        return None
+    if not Path(name).is_dir() or not os.access(name, os.R_OK | os.X_OK):
+        raise SettingsError(f"{SECRETS_DIR}: {name} is not a folder that can be read")
+    return Path(name)
 
 
 def load_settings() -> Settings:
@@ -124,11 +177,27 @@ def load_settings() -> Settings:
         raise SettingsError("\n".join(lines)) from None
     except SettingsSourceError as error:  # JSON that does not parse
         raise SettingsError(str(error)) from None
+    except OSError as error:
+        raise SettingsError(f"{SECRETS_DIR}: {error.filename} cannot be read: {error.strerror}") from None
 
 
 def unknown_names(environment: dict[str, str] | None = None) -> dict[str, str | None]:
-    """``LEVELSYNC_`` variables that no setting reads, each with the nearest known name (or None)."""
+    """``LEVELSYNC_`` variables and secrets that no setting reads, each with the nearest known name (or None)."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    names = os.environ if environment is None else environment
-    unknown = sorted(n for n in names if n.startswith(PREFIX) and n not in known and not _NOT_OURS.match(n))
+    names = _given_names() if environment is None else environment
+    unknown = sorted(
+        name
+        for name, value in names.items()
+        if name.startswith(PREFIX) and name not in known and not _NOT_OURS.match(name) and not _is_service_link(value)
+    )
     return {n: next(iter(difflib.get_close_matches(n, known, n=1)), None) for n in unknown}
+
+
+def _given_names() -> dict[str, str]:
+    folder = secrets_folder()
+    files = {file.name: "" for file in folder.iterdir()} if folder else {}
+    return {**files, **os.environ}
+
+
+def _is_service_link(value: str | None) -> bool:
+    return (value or "").startswith(("tcp://", "udp://"))

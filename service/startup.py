@@ -14,9 +14,9 @@ from aiokafka.errors import KafkaError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.database.application import configuration_faults
-from service.database.engine import database_url
 from service.database.faults import read_fault
 from service.database.migrate import is_at_head
+from service.database.url import database_url
 from service.health import Health
 from service.kafka.cluster import describe_cluster
 from service.kafka.topics import TopicsError, ensure_topics
@@ -65,9 +65,10 @@ async def _database(engine: AsyncEngine, settings: Settings) -> str:
         if migrated:
             async with engine.connect() as conn:
                 sentences = await configuration_faults(conn, settings)
+    except SettingsError:
+        raise
     except Exception as error:
-        where = f"{url.host}:{url.port or 5432}/{url.database}"
-        raise NotYet(f"PostgreSQL at {where}: {read_fault(error).message}") from error
+        raise NotYet(f"PostgreSQL at {url.address}: {read_fault(error).message}") from error
     if not migrated:
         raise NotYet("the schema is not at this release's head: run `levelsync migrate`")
     if sentences:

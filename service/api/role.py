@@ -11,12 +11,14 @@ from service import http
 from service.admin.tokens import Authenticator
 from service.api.app import make_app
 from service.api.backend import Backend
-from service.database.engine import make_engine
+from service.database.engine import make_engine, pool_sizes
 from service.health import Health
 from service.page import page_routes
 from service.settings import Settings
 
 _BOUNDS = {"lock_timeout": "3s", "statement_timeout": "20s", "idle_in_transaction_session_timeout": "30s"}
+_RECYCLE_AFTER = 30
+"""Seconds: after a failover behind one address, reading must not go on from the old server."""
 _CONNECT_WITHIN, _WAIT_FOR_CONNECTION = 3, 2
 """Seconds: somebody waits for every one of these."""
 
@@ -32,7 +34,9 @@ class Api:
         # Its own engine: its connections give up while somebody still waits for the answer.
         engine = make_engine(
             settings,
-            pool_size=5,
+            pool_size=pool_sizes(settings, with_api=True)[1],
+            max_overflow=0,
+            pool_recycle=_RECYCLE_AFTER,
             bounds=_BOUNDS,
             connect_within=_CONNECT_WITHIN,
             pool_timeout=_WAIT_FOR_CONNECTION,

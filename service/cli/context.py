@@ -15,16 +15,20 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on
 
 
 def settings() -> Settings:
-    """Read the settings; warn about `LEVELSYNC_` names that no setting has.
+    """Read the settings; warn about `LEVELSYNC_` names that no setting has, and what of the database's URL is ignored.
 
     Raises:
         SettingsError: for a value that cannot be used.
     """
-    from service.settings import load_settings, unknown_names
+    from service.database.url import database_url
+    from service.settings import PREFIX, load_settings, unknown_names
 
     for name, nearest in unknown_names().items():
         output.remark(f"levelsync: warning: {unknown_sentence(name, nearest)}")
-    return load_settings()
+    settings = load_settings()
+    for warning in database_url(settings).warnings:
+        output.remark(f"levelsync: warning: {PREFIX}DATABASE_URL: {warning}")
+    return settings
 
 
 def unknown_sentence(name: str, nearest: str | None) -> str:

@@ -98,7 +98,6 @@ def kafka_trouble(settings: Settings, error: Exception) -> Unreachable:
 
 def database_address(settings: Settings) -> str:
     """Give host, port and database, without user and password."""
-    from service.database.engine import database_url
+    from service.database.url import database_url
 
-    url = database_url(settings)
-    return f"{url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"
+    return database_url(settings).address

@@ -1,19 +1,20 @@
-"""The one AsyncEngine of a process, and its connections' settings."""
+"""The AsyncEngines of a process, and what each of their connections depends on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from service.database.connecting import Connecting
+from service.database.url import BadUrl, database_url, tls_arguments
 from service.settings import PREFIX, Settings, SettingsError
 
 # Bounds on one statement and on waiting for one lock: a fault that passes is retried (law 4), so a short bound only
 # means an earlier retry. The connection's time zone makes aware times land as UTC in the application's naive columns.
-_SERVER_SETTINGS = {
+SERVER_SETTINGS = {
     "timezone": "UTC",
     "application_name": "levelsync",
     "lock_timeout": "10s",
@@ -24,34 +25,56 @@ _SERVER_SETTINGS = {
 }
 
 
-def database_url(settings: Settings) -> URL:
-    """The configured URL with the asyncpg driver, whatever driver suffix it was written with.
-
-    Raises:
-        SettingsError: it cannot be taken apart. What is wrong with it is not quoted: it may be a part of the password.
-    """
-    try:
-        return make_url(settings.database_url.get_secret_value()).set(drivername="postgresql+asyncpg")
-    except (ValueError, ArgumentError):
-        form = "postgresql://user:password@host:port/database, with % codes for special characters"
-        raise SettingsError(f"{PREFIX}DATABASE_URL: must be {form}") from None
-
-
 def make_engine(
     settings: Settings,
     *,
     pool_size: int = 10,
     bounds: Mapping[str, str] | None = None,
-    connect_within: float = 10,
+    connect_within: float | None = None,
     **overrides: Any,
 ) -> AsyncEngine:
-    """An engine whose connections speak UTC and whose statements and lock waits are bounded; `bounds` changes these."""
-    server_settings = {**_SERVER_SETTINGS, **(bounds or {})}
+    """Create an engine whose connections are READ COMMITTED, speak UTC and bound statements and lock waits.
+
+    `bounds` changes these bounds.
+
+    Raises:
+        SettingsError: the database's URL cannot be used, or names a file that cannot.
+    """
     options: dict[str, Any] = {
         "pool_size": pool_size,
         "max_overflow": 5,
         "pool_timeout": 30,
         "pool_pre_ping": False,
-        "connect_args": {"server_settings": server_settings, "timeout": connect_within, "command_timeout": 90},
     }
-    return create_async_engine(database_url(settings), **(options | overrides))
+    return engine_to(settings, SERVER_SETTINGS | dict(bounds or {}), connect_within, **(options | overrides))
+
+
+def pool_sizes(settings: Settings, *, with_api: bool) -> tuple[int, int]:
+    """Share DATABASE_POOL_SIZE between the roles and the API, which has an engine of its own."""
+    api = settings.database_pool_size * 3 // 10 if with_api else 0
+    return settings.database_pool_size - api, api
+
+
+def engine_to(
+    settings: Settings, server_settings: Mapping[str, str], connect_within: float | None = None, **options: Any
+) -> AsyncEngine:
+    """Create an engine whose connections have `server_settings`; of the URL's own, name and options are kept.
+
+    `connect_within` bounds the URL's `connect_timeout` in seconds; without both it is 10.
+
+    Raises:
+        SettingsError: as `make_engine`.
+    """
+    url = database_url(settings)
+    try:
+        tls = tls_arguments(url.tls)
+    except BadUrl as error:
+        raise SettingsError(f"{PREFIX}DATABASE_URL: {error}") from None
+    timeouts = [seconds for seconds in (url.connect_timeout, connect_within) if seconds is not None]
+    connecting = Connecting(
+        arguments=url.connect | tls | {"timeout": min(timeouts, default=10)},
+        server_settings={**server_settings, **url.server_settings},
+    )
+    place, _, database = url.address.rpartition("/")
+    shown = URL.create("postgresql+asyncpg", host=place, database=database)  # for messages: the creator connects
+    return create_async_engine(shown, async_creator=connecting.connect, **options)

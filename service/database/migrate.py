@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
 
-from service.database.engine import database_url
+from service.database.engine import engine_to
 from service.database.faults import read_fault
 from service.database.tables import SCHEMA
 from service.settings import Settings
@@ -114,11 +114,11 @@ async def connect(settings: Settings) -> AsyncIterator[AsyncConnection]:
 
     Raises:
         alembic.util.CommandError: a lock was not to be had in time, or a right is missing.
+        SettingsError: the database's URL cannot be used, or leads to a connection that cannot be used.
     """
     from alembic.util import CommandError  # noqa: PLC0415 - see `migrate`
 
-    options = {"server_settings": _SERVER_SETTINGS, "timeout": 10}
-    engine = create_async_engine(database_url(settings), poolclass=NullPool, connect_args=options)
+    engine = engine_to(settings, _SERVER_SETTINGS, poolclass=NullPool)
     try:
         async with engine.connect() as connection:
             yield connection

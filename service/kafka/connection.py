@@ -57,9 +57,14 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
     try:
         context = ssl.create_default_context(cafile=settings.kafka_ssl_cafile)
         if settings.kafka_ssl_certfile:
-            context.load_cert_chain(settings.kafka_ssl_certfile, settings.kafka_ssl_keyfile)
+            password = settings.kafka_ssl_key_password
+            context.load_cert_chain(
+                settings.kafka_ssl_certfile,
+                settings.kafka_ssl_keyfile,
+                lambda: password.get_secret_value() if password else "",  # without one, OpenSSL asks the terminal
+            )
     except OSError as error:  # SSLError is one
-        names = f"{PREFIX}KAFKA_SSL_CAFILE, {PREFIX}KAFKA_SSL_CERTFILE, {PREFIX}KAFKA_SSL_KEYFILE"
+        names = ", ".join(f"{PREFIX}KAFKA_SSL_{name}" for name in ("CAFILE", "CERTFILE", "KEYFILE", "KEY_PASSWORD"))
         raise SettingsError(f"{names}: a file cannot be used: {error}") from error
     return context
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from sqlalchemy.ext.asyncio import create_async_engine
-
-from service.database.engine import database_url
+from service.database.engine import make_engine
 from service.database.migrate import migrate
 from service.database.sample import sample_users
 from service.settings import Settings
@@ -17,7 +15,7 @@ async def make_template(postgres: Postgres) -> str:
     """Make a migrated database with 200 sample users; returns its name. Nobody stays connected to it."""
     settings = Settings(_env_file=None, database_url=await postgres.create_database())
     await asyncio.to_thread(migrate, settings)
-    engine = create_async_engine(database_url(settings))
+    engine = make_engine(settings)
     async with engine.begin() as connection:
         await sample_users(connection)
     await engine.dispose()

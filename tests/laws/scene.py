@@ -147,8 +147,7 @@ class Scene:
 
 def _engine(settings: Settings) -> AsyncEngine:
     """Connections that are not named like the service's, which are counted, and that outlive a server's restart."""
-    options = {"server_settings": {"application_name": "levelsync tests"}, "timeout": 10}
-    return make_engine(settings, pool_pre_ping=True, connect_args=options)
+    return make_engine(settings, pool_size=10, pool_pre_ping=True, bounds={"application_name": "levelsync tests"})
 
 
 def assert_same(what: str, found: Collection[Any], expected: Collection[Any]) -> None:

@@ -6,10 +6,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from service.database import migrate
-from service.database.engine import database_url as async_url
+from service.database.engine import make_engine
 from service.database.tables import SCHEMA, metadata
 from tests.migrations import live
 
@@ -17,7 +16,7 @@ from tests.migrations import live
 async def test_the_migrations_make_what_the_models_declare(database_url: str, empty_database_url: str) -> None:
     """Columns, types, defaults, identities, constraints, indexes, comments."""
     await live.execute(empty_database_url, f"CREATE SCHEMA {SCHEMA}")
-    engine = create_async_engine(async_url(live.settings(empty_database_url)))
+    engine = make_engine(live.settings(empty_database_url))
     async with engine.begin() as conn:
         await conn.run_sync(metadata.create_all)
     await engine.dispose()
@@ -36,7 +35,7 @@ async def test_alembic_finds_nothing_to_generate(database_url: str) -> None:
         }
         return compare_metadata(MigrationContext.configure(conn, opts=options), metadata)
 
-    engine = create_async_engine(async_url(live.settings(database_url)))
+    engine = make_engine(live.settings(database_url))
     async with engine.connect() as conn:
         assert await conn.run_sync(compare) == []
     await engine.dispose()
@@ -63,7 +62,7 @@ def test_the_folder_of_the_migrations_is_no_package() -> None:
 
 async def test_serve_asks_cheaply_where_the_database_stands(empty_database_url: str) -> None:
     """None, then an older revision, then the head."""
-    engine = create_async_engine(async_url(live.settings(empty_database_url)))
+    engine = make_engine(live.settings(empty_database_url))
     assert await migrate.current_revision(engine) is None
     assert not await migrate.is_at_head(engine)
     await live.upgrade(empty_database_url, "fix_internship_levels")

@@ -1,15 +1,13 @@
 """The sample users of `levelsync up` and `levelsync demo`."""
 
-from sqlalchemy.ext.asyncio import create_async_engine
-
-from service.database.engine import database_url as async_url
+from service.database.engine import make_engine
 from service.database.sample import sample_users
 from tests.migrations import live
 
 
 async def _make(url: str) -> bool:
     await live.upgrade(url)
-    engine = create_async_engine(async_url(live.settings(url)))
+    engine = make_engine(live.settings(url))
     async with engine.begin() as conn:
         made = await sample_users(conn)
     await engine.dispose()

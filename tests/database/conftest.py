@@ -1,0 +1,27 @@
+"""The servers of these tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.database.secured import PASSWORD, Secured, secured_postgres
+from tests.infrastructure.postgres_settings import system_programs
+
+
+@pytest.fixture(scope="module")
+def secured() -> Iterator[Secured]:
+    """A PostgreSQL with TLS; the wheel's has none, so it is the system's."""
+    if system_programs() is None:
+        pytest.skip("needs a PostgreSQL with TLS: none of the system")
+    with secured_postgres() as server, ThreadPoolExecutor(1) as pool:
+        literal = PASSWORD.replace("'", "''")
+        for user in ("someone", "plain", "certified"):
+            statement = f"CREATE ROLE {user} LOGIN PASSWORD '{literal}'"
+            pool.submit(asyncio.run, server.server.execute(statement)).result()
+        for user in ("someone", "plain"):
+            pool.submit(asyncio.run, server.server.execute(f'CREATE DATABASE "{user}"')).result()
+        yield server

@@ -1,0 +1,112 @@
+"""Where settings come from: the environment, a folder of secrets, files; not from Kubernetes' service links."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.database.engine import pool_sizes
+from service.kafka.connection import connection_options
+from service.settings import Settings, SettingsError, load_settings, unknown_names
+from tests.cli.command import levelsync
+from tests.infrastructure.certificates import Authority
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_environment_comes_before_secrets_and_secrets_before_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A secret's trailing newline is not a part of it."""
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "LEVELSYNC_JWT_SECRET").write_text("from-a-secret\n", encoding="utf-8")
+    (secrets / "LEVELSYNC_KAFKA_GROUP_ID").write_text("from-a-secret", encoding="utf-8")
+    dotenv = "LEVELSYNC_JWT_SECRET=from-a-file\nLEVELSYNC_JWT_ISSUER=from-a-file\n"
+    (tmp_path / ".env").write_text(dotenv, encoding="utf-8")
+    monkeypatch.setenv("LEVELSYNC_SECRETS_DIR", str(secrets))
+    monkeypatch.setenv("LEVELSYNC_KAFKA_GROUP_ID", "from-the-environment")
+    found = load_settings()
+    assert found.jwt_secret is not None
+    assert found.jwt_secret.get_secret_value() == "from-a-secret"
+    assert (found.kafka_group_id, found.jwt_issuer) == ("from-the-environment", "from-a-file")
+
+
+def test_a_secret_whose_name_is_no_setting_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a variable would be; what Kubernetes puts beside the secrets is not."""
+    (tmp_path / "LEVELSYNC_JWT_SECRETT").touch()
+    (tmp_path / "..data").mkdir()
+    monkeypatch.setenv("LEVELSYNC_SECRETS_DIR", str(tmp_path))
+    assert unknown_names() == {"LEVELSYNC_JWT_SECRETT": "LEVELSYNC_JWT_SECRET"}
+
+
+def test_a_folder_of_secrets_that_is_not_there_is_exit_2(tmp_path: Path) -> None:
+    """It is named; without it, the secrets would be missing without a word."""
+    run = levelsync("doctor", env={"LEVELSYNC_SECRETS_DIR": str(tmp_path / "gone")})
+    assert run.returncode == 2
+    assert "LEVELSYNC_SECRETS_DIR" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+SERVICE_LINKS = {
+    "LEVELSYNC_SERVICE_HOST": "10.0.0.1",
+    "LEVELSYNC_SERVICE_PORT_HTTP": "8000",
+    "LEVELSYNC_PORT": "tcp://10.0.0.1:8000",
+    "LEVELSYNC_PORT_8000_TCP_ADDR": "10.0.0.1",
+    "LEVELSYNC_HTTP_PORT": "tcp://10.0.0.1:8000",
+    "LEVELSYNC_HTTP_SERVICE_HOST": "10.0.0.1",
+    "LEVELSYNC_HTTP_SERVICE_PORT": "8000",
+    "LEVELSYNC_HTTP_SERVICE_PORT_METRICS": "8001",
+    "LEVELSYNC_HTTP_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+    "LEVELSYNC_HTTP_PORT_8000_TCP_PROTO": "tcp",
+    "LEVELSYNC_POSTGRES_PORT": "udp://10.0.0.2:5432",
+}
+
+
+def test_service_links_of_kubernetes_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where one has a setting's name: a service called levelsync-http makes LEVELSYNC_HTTP_PORT."""
+    for name, value in SERVICE_LINKS.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().http_port == 8000
+    assert unknown_names() == {}
+
+
+def test_a_mistyped_name_is_still_found() -> None:
+    """The rule for service links is not a hole."""
+    assert unknown_names({"LEVELSYNC_HTTP_PROT": "8000"}) == {"LEVELSYNC_HTTP_PROT": "LEVELSYNC_HTTP_PORT"}
+
+
+def test_a_bad_value_is_in_no_error_text() -> None:
+    """pydantic shows the input, which may be a password, unless it is told not to."""
+    with pytest.raises(ValueError, match="database_url") as told:
+        Settings(_env_file=None, database_url="mysql://u:s3cret@localhost/d")
+    assert "s3cret" not in str(told.value)
+
+
+def test_the_connections_of_a_process_are_those_of_the_setting() -> None:
+    """The API's are among them."""
+    assert pool_sizes(Settings(_env_file=None), with_api=True) == (7, 3)
+    assert pool_sizes(Settings(_env_file=None), with_api=False) == (10, 0)
+    assert pool_sizes(Settings(_env_file=None, database_pool_size=40), with_api=True) == (28, 12)
+
+
+@pytest.mark.parametrize(("password", "works"), [("of the key", True), ("another", False), (None, False)])
+def test_a_client_key_for_kafka_may_have_a_password(tmp_path: Path, password: str | None, *, works: bool) -> None:
+    """Without the right one it is a bad setting; nobody is asked at a terminal."""
+    pair = Authority(tmp_path).sign("me", password="of the key")  # noqa: S106 - of the tests only
+    settings = Settings(
+        _env_file=None,
+        kafka_security_protocol="SSL",
+        kafka_ssl_certfile=pair.certificate,
+        kafka_ssl_keyfile=pair.key,
+        kafka_ssl_key_password=password,
+    )
+    if works:
+        assert connection_options(settings)["ssl_context"] is not None
+        return
+    with pytest.raises(SettingsError, match=r"LEVELSYNC_KAFKA_SSL_.*KEY_PASSWORD"):
+        connection_options(settings)

@@ -1,0 +1,280 @@
+"""Database URLs as people have them: each works against a real server, or is exit 2 with a sentence."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from service.cli import context, reach
+from service.cli.exits import Unreachable
+from service.database.url import database_url, read_url
+from service.settings import SettingsError
+from tests.cli.command import levelsync
+from tests.database.secured import ENCODED, PASSWORD, Secured
+
+_PARTS = [part for part in re.split(r"\W", PASSWORD) if len(part) > 1]
+"""What no output may hold: each piece between two special characters."""
+_WHO = text("SELECT current_user, current_setting('application_name'), (SELECT ssl FROM pg_stat_ssl "
+            "WHERE pid = pg_backend_pid()), current_setting('search_path')")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Form:
+    """A URL and what comes of it; `{…}` stands for what `_filled` knows."""
+
+    url: str
+    user: str = "plain"
+    ssl: bool | None = None
+    application: str = "levelsync"
+    path: str = field(default='"$user", public')
+
+
+WORK = [
+    Form("postgresql://plain:{password}@localhost:{port}/plain"),
+    Form("postgres://plain:{password}@localhost:{port}/plain"),
+    Form("POSTGRESQL://plain:{password}@localhost:{port}/plain"),
+    Form("  postgresql://plain:{password}@localhost:{port}/plain\n"),
+    Form("postgresql+asyncpg://plain:{password}@localhost:{port}/plain"),
+    Form("postgresql+psycopg2://plain:{password}@localhost:{port}/plain"),
+    Form("postgresql+psycopg://plain:{password}@localhost:{port}/plain"),
+    Form("postgresql://plain:{password}@127.0.0.1:{port}"),
+    Form("postgresql://plain:{password}@127.0.0.1:{port}/"),
+    Form("postgresql://plain:{password}@127.0.0.1:{port}?sslmode=disable", ssl=False),
+    Form("postgresql://plain:{password}@localhost:{port}/plain?sslmode=allow"),
+    Form("postgresql://plain:{password}@localhost:{port}/plain?sslmode=prefer", ssl=True),
+    Form("postgresql://someone:{password}@localhost:{port}/someone?sslmode=require", "someone", ssl=True),
+    Form("postgresql://someone:{password}@localhost:{port}/someone?ssl=true", "someone", ssl=True),
+    Form("postgresql+asyncpg://someone:{password}@localhost:{port}/someone?ssl=require", "someone", ssl=True),
+    Form("postgresql://someone:{password}@127.0.0.1:{port}/someone?sslmode=verify-ca&sslrootcert={ca}", "someone"),
+    Form("postgresql://someone:{password}@localhost:{port}/someone?sslmode=verify-full&sslrootcert={ca}", "someone"),
+    Form(
+        "postgresql://someone:{password}@localhost:{port}/someone"
+        "?sslmode=verify-full&sslrootcert={ca}&channel_binding=require",
+        "someone",
+        ssl=True,
+    ),
+    Form("postgresql://plain:{password}@localhost:{port}/plain?channel_binding=prefer&gssencmode=disable"),
+    Form(
+        "postgresql://certified@localhost:{port}/postgres"
+        "?sslmode=verify-full&sslrootcert={ca}&sslcert={cert}&sslkey={key}",
+        "certified",
+        ssl=True,
+    ),
+    Form(
+        "postgresql://certified@localhost:{port}/postgres"
+        "?sslmode=require&sslcert={encrypted_cert}&sslkey={encrypted_key}&sslpassword=of%20the%20key",
+        "certified",
+        ssl=True,
+    ),
+    Form("postgresql://plain:{password}@localhost:{port}/plain?connect_timeout=5"),
+    Form("postgresql://plain:{password}@localhost:{port}/plain?connect_timeout=0"),
+    Form("postgresql://plain:{password}@localhost:{port}/plain?application_name=my%20app", application="my app"),
+    Form("postgresql://plain:{password}@localhost:{port}/plain?options=-c%20search_path%3Dapp", path="app"),
+    Form("postgresql://plain:{password}@localhost:{port}/plain?options=-csearch_path%3Dapp", path="app"),
+    Form("postgresql://plain:{password}@localhost:{port}/plain?options=-c+search_path%3Dapp", path="app"),
+    Form("postgresql://plain:{password}@localhost:{port}/plain?options=-c%20TimeZone%3DEurope%2FBudapest"),
+    Form("postgresql://plain:{password}@localhost:{port}/plain?target_session_attrs=read-write"),
+    Form("postgresql://plain:{password}@localhost:{port}/plain?target_session_attrs=primary"),
+    Form("postgresql://plain:{password}@127.0.0.1:1,localhost:{port}/plain"),
+    Form("postgresql://plain:{password}@localhost,localhost:{port}/plain?connect_timeout=3"),
+    Form("postgresql://plain:{password}@/plain?host=localhost&port={port}"),
+    Form("postgresql+asyncpg://plain:{password}@/plain?host=127.0.0.1:1&host=localhost:{port}"),
+    Form("postgresql:///plain?host=localhost&port={port}&user=plain&password={password}"),
+    Form("postgresql://?host=127.0.0.1,localhost&port=1,{port}&user=plain&password={password}&dbname=plain"),
+    Form("postgresql://plain:{password}@{encoded_socket}:{port}/plain"),
+    Form("postgresql://plain:{password}@/plain?host={socket}&port={port}"),
+    Form("postgresql:///plain?host={socket}&port={port}&user=plain&passfile={passfile}"),
+    Form("postgresql://plain@localhost:{port}/plain?password={password}"),
+    Form("postgresql://plain:{password}@localhost:{port}/plain?pgbouncer=true"),
+    Form("postgresql://plain:{password}@localhost:{port}/plain?client_encoding=utf8&sslsni=1&sslmode="),
+]
+
+REFUSED = [
+    ("postgresql://plain:p@ss/w#rd@localhost/plain", "%40"),
+    ("postgresql://plain:p@ss/word@localhost/plain", "%40"),
+    ("postgresql://plain:p@ssword@localhost/plain", "%40"),
+    ("postgresql://plain:pass/word@localhost/plain", "%2F"),
+    ("postgresql://plain:pass?word@localhost/plain", "%3F"),
+    ("postgresql://plain:12?word=x@localhost/plain", "%3F"),
+    ("postgresql://plain:pass#word@localhost/plain", "%23"),
+    ("postgresql://plain:pass%word@localhost/plain", "%25"),
+    ("postgresql://plain:pass%ff@localhost/plain", "UTF-8"),
+    ("postgresql://plain:pass word@localhost/plain", "%"),
+    ("postgresql://plain:pass[word@localhost:x/plain", "port must be a number"),
+    ("postgresql://plain:password@localhost:99999/plain", "65535"),
+    ("postgresql://plain:password@[::1/plain", "host or port"),
+    ("postgresql://plain:password@a,,b/plain", "host or port"),
+    ("postgresql://plain:password@a,b/plain?port=1,2,3", "the parameter port"),
+    ("mysql://plain:password@localhost/plain", "must be postgresql://"),
+    ("jdbc:postgresql://localhost/plain?user=plain&password=password", "must be postgresql://"),
+    ("host=localhost user=plain password=password", "must be postgresql://"),
+    ("postgresql://plain:password@localhost/plain?sslmode=on", "sslmode must be one of"),
+    ("postgresql://plain:password@localhost/plain?sslmode=verify-full", "sslrootcert=system"),
+    ("postgresql://plain:password@localhost/plain?sslmode=require&sslrootcert=system", "verify-full"),
+    ("postgresql://plain:password@localhost/plain?sslmode=require&sslrootcert=/no/such/file", "sslrootcert"),
+    ("postgresql://plain:password@localhost/plain?sslmode=require&sslcert=/etc/hostname", "sslcert"),
+    ("postgresql://plain:password@localhost/plain?sslmode=require&channel_binding=require", "channel_binding"),
+    ("postgresql://plain:password@localhost/plain?sslnegotiation=direct", "sslnegotiation"),
+    ("postgresql://plain:password@localhost/plain?require_auth=scram-sha-256", "require_auth"),
+    ("postgresql://plain:password@localhost/plain?gssencmode=require", "gssencmode"),
+    ("postgresql://plain:password@localhost/plain?krbsrvname=postgres", "krbsrvname"),
+    ("postgresql://plain:password@localhost/plain?hostaddr=127.0.0.1", "hostaddr"),
+    ("postgresql://plain:password@localhost/plain?keepalives_idle=30", "keepalives_idle"),
+    ("postgresql://plain:password@localhost/plain?tcp_user_timeout=30", "tcp_user_timeout"),
+    ("postgresql://plain:password@localhost/plain?service=mine", "service"),
+    ("postgresql://plain:password@localhost/plain?load_balance_hosts=random", "load_balance_hosts"),
+    ("postgresql://plain:password@localhost/plain?client_encoding=latin1", "client_encoding"),
+    ("postgresql://plain:password@localhost/plain?connect_timeout=soon", "connect_timeout"),
+    ("postgresql://plain:password@localhost/plain?target_session_attrs=standby", "target_session_attrs"),
+    ("postgresql://plain:password@localhost/plain?schema=app", "options=-csearch_path"),
+    ("postgresql://plain:password@localhost/plain?connection_limit=5", "LEVELSYNC_DATABASE_POOL_SIZE"),
+    ("postgresql://plain:password@localhost/plain?prepared_statement_cache_size=0", "prepared_statement_cache_size"),
+    ("postgresql://plain:password@localhost/plain?sslmode", "name=value"),
+]
+
+
+@pytest.fixture
+def filled(secured: Secured, tmp_path: Path) -> dict[str, object]:
+    """What stands for the names in braces."""
+    passfile = tmp_path / "pgpass"
+    passfile.write_text(f"localhost:{secured.port}:plain:plain:{PASSWORD}\n", encoding="utf-8")
+    passfile.chmod(0o600)
+    return {
+        "password": ENCODED,
+        "port": secured.port,
+        "ca": secured.authority,
+        "foreign": secured.foreign,
+        "cert": secured.certified.certificate,
+        "key": secured.certified.key,
+        "encrypted_cert": secured.encrypted.certificate,
+        "encrypted_key": secured.encrypted.key,
+        "socket": secured.socket,
+        "encoded_socket": str(secured.socket).replace("/", "%2F"),
+        "passfile": passfile,
+    }
+
+
+@pytest.fixture
+def url_is(filled: dict[str, object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """Set the URL, filled, as the only setting."""
+    monkeypatch.chdir(tmp_path)
+    return lambda url: monkeypatch.setenv("LEVELSYNC_DATABASE_URL", url.format(**filled))
+
+
+async def _ask() -> tuple[str, str, bool, str]:
+    async with reach.database(context.settings()) as conn:
+        row = (await conn.execute(_WHO)).one()
+        zone = await conn.scalar(text("SHOW timezone"))
+    assert zone == "UTC"
+    return row[0], row[1], row[2], row[3]
+
+
+@pytest.mark.parametrize("form", WORK, ids=[form.url for form in WORK])
+def test_a_form_works(form: Form, url_is: Callable[[str], None], capfd: pytest.CaptureFixture[str]) -> None:
+    """It reaches the server as it says, and its password is in no output."""
+    url_is(form.url)
+    user, application, encrypted, path = asyncio.run(_ask())
+    assert (user, application, path) == (form.user, form.application, form.path)
+    assert form.ssl is None or encrypted is form.ssl
+    assert not _told(database_url(context.settings()).address + "".join(capfd.readouterr()))
+
+
+@pytest.mark.parametrize(("url", "named"), REFUSED, ids=[url for url, _ in REFUSED])
+def test_a_form_that_cannot_be_honoured_is_named(
+    url: str, named: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A SettingsError is exit 2 in every command; it has no cause, whose words would be shown."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LEVELSYNC_DATABASE_URL", url)
+    with pytest.raises(SettingsError, match=r"^LEVELSYNC_DATABASE_URL: ") as refused:
+        asyncio.run(_ask())
+    assert named in str(refused.value)
+    assert refused.value.__cause__ is None
+    for part in ("pass", "w#rd", "ss/", "word@", "12?"):
+        assert part not in str(refused.value).replace("user:password@", "").replace("user and password", "")
+
+
+WRONG = [
+    ("someone@localhost", "sslmode=disable", "no pg_hba.conf entry"),
+    ("someone@127.0.0.1", "sslmode=verify-full&sslrootcert={ca}", "IP address mismatch"),
+    ("someone@localhost", "sslmode=verify-full&sslrootcert={foreign}", "certificate verify failed"),
+    ("someone@localhost", "sslrootcert=system", "certificate verify failed"),
+    ("nobody@localhost", "sslmode=require", "password authentication failed"),
+    ("certified@localhost", "sslmode=require", "certificate"),
+]
+
+
+@pytest.mark.parametrize(("place", "query", "said"), WRONG)
+def test_what_the_server_or_its_certificate_objects_to_is_said(
+    place: str, query: str, said: str, url_is: Callable[[str], None]
+) -> None:
+    """`verify-full` verifies, name and authority; the sentence says what went wrong."""
+    user, _, host = place.partition("@")
+    url_is(f"postgresql://{user}:{{password}}@{host}:{{port}}/someone?{query}")
+    with pytest.raises(Unreachable) as told:
+        asyncio.run(_ask())
+    assert said in str(told.value)
+    assert not _told(str(told.value))
+
+
+@pytest.mark.parametrize("command", [["migrate"], ["drift"], ["doctor"], ["serve"]])
+def test_a_bad_url_is_exit_2_in_a_command(command: list[str]) -> None:
+    """No traceback, no part of the password."""
+    run = levelsync(*command, env={"LEVELSYNC_DATABASE_URL": "postgresql://plain:p@ss/w#rd@localhost/plain"})
+    assert run.returncode == 2, run.stderr
+    assert "LEVELSYNC_DATABASE_URL: must be postgresql://" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not [part for part in ("p@ss", "ss/w", "w#rd", "w#") if part in run.stdout + run.stderr]
+
+
+def test_alembic_and_the_commands_take_the_same_forms(filled: dict[str, object], tmp_path: Path) -> None:
+    """Both migrate through a URL of a cloud console; what is ignored is said."""
+    query = "sslmode=verify-full&sslrootcert={ca}&channel_binding=require&pgbouncer=true&application_name=cloud"
+    url = f"postgresql+psycopg2://postgres:{{superuser}}@localhost:{{port}}/postgres?{query}"
+    password = (Path(str(filled["ca"])).parent / "data" / "superuser-password").read_text(encoding="utf-8").strip()
+    env = {"LEVELSYNC_DATABASE_URL": url.format(**filled, superuser=password)}
+    run = levelsync("migrate", env=env, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert "channel_binding=require is not done" in run.stderr
+    assert "pgbouncer=true is ignored" in run.stderr
+    current = _alembic_current(env)
+    assert "(head)" in current
+    assert password not in run.stderr + current
+
+
+def _alembic_current(env: dict[str, str]) -> str:
+    import subprocess  # noqa: PLC0415
+    import sys  # noqa: PLC0415
+
+    command = [sys.executable, "-m", "alembic", "current"]
+    root = Path(__file__).parents[2]
+    run = subprocess.run(  # noqa: S603 - our own command
+        command, env=os.environ | env, cwd=root, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout + run.stderr
+
+
+def test_several_hosts_want_the_one_that_can_be_written_to() -> None:
+    """The first of them may be a standby."""
+    assert read_url("postgresql://a,b/d").connect["target_session_attrs"] == "read-write"
+    assert "target_session_attrs" not in read_url("postgresql://a/d").connect
+    assert read_url("postgresql://a,b/d?target_session_attrs=any").connect["target_session_attrs"] == "any"
+
+
+def test_an_address_has_neither_user_nor_password() -> None:
+    """It is what logs and `/readyz` show."""
+    assert read_url("postgresql://u:p@a:1,[::1]:2/d").address == "a:1,[::1]:2/d"
+    assert read_url("postgresql://").address == "localhost:5432/"
+
+
+def _told(text: str) -> list[str]:
+    return [part for part in _PARTS if part in text]
