@@ -1,14 +1,19 @@
-"""The application's two hooks (R26): what happened goes into an outbox, in the transaction in which it happened.
+"""The application's hooks: every level that it writes leaves an event in an outbox, in the same transaction.
 
 `update_progress()` and `advance_license()` write the level and the event together, so neither is ever there without
-the other. `relay()` brings the events to Kafka. With `levelsync up` running in this folder:
+the other, and `relay()` brings the events to Kafka. `raise_both()` shows the order of locks for code that writes both
+rows. `demote()` lowers a pair, which no event can do. With `levelsync up` running in this folder:
 
     set -a; . .levelsync/up.env; set +a
     python examples/application_hooks.py
+
+The arguments are a user and two specializations of your database, 42 PLAYER COACH by default. Publishing needs the
+package `events` alone (`pip install levelsync`); `demote()` needs `levelsync[service]`.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 from typing import Any
@@ -19,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from events import Event, LicenseAdvanced, ProgressLeveledUp
+from service.sync import ProgressLicenseSyncService
 
 RELAY_LOCK = 4_242_001  # any number that the application's other advisory locks do not use
 
@@ -61,8 +67,7 @@ class OutboxRow(Base):
 
 def update_progress(session: Session, user_id: int, specialization: str, to_level: int) -> None:
     """Write the level that the user's XP and sessions have reached; one event, however many levels it is."""
-    this_pair = (Progress.student_id == user_id, Progress.specialization_id == specialization)
-    row = session.scalars(select(Progress).where(*this_pair).with_for_update()).one()
+    row = lock_progress(session, user_id, specialization)
     before = row.current_level or 0
     if to_level <= before:
         return
@@ -72,17 +77,47 @@ def update_progress(session: Session, user_id: int, specialization: str, to_leve
 
 def advance_license(session: Session, user_id: int, specialization: str, advanced_by: int, reason: str) -> None:
     """Raise the license by one. The application goes on to write its own row of `license_progressions`."""
-    this_pair = (License.user_id == user_id, License.specialization_type == specialization)
-    row = session.scalars(select(License).where(*this_pair).with_for_update()).one()
+    row = lock_license(session, user_id, specialization)
     before, row.current_level = row.current_level, row.current_level + 1
     row.max_achieved_level = max(row.max_achieved_level, row.current_level)
     rise = _rise(user_id, specialization, before, row.current_level)
     put(session, LicenseAdvanced(**rise, advanced_by=advanced_by, reason=reason, source="/app/licenses"))
 
 
-# A demotion is no event, since events only raise (law 2). An application that lowers a level lowers one side and then,
-# in the same hook, calls levelsync's sync in that side's direction, which remembers the decision. The sync,
-# `ProgressLicenseSyncService`, comes with a later release.
+def raise_both(session: Session, user_id: int, specialization: str, to_level: int) -> None:
+    """Raise both rows together: the progress is locked first, as levelsync does, or the two could deadlock.
+
+    The rows agree at the commit, so levelsync needs no event of this.
+    """
+    progress = lock_progress(session, user_id, specialization)
+    held = lock_license(session, user_id, specialization)
+    progress.current_level = max(progress.current_level or 0, to_level)
+    held.current_level = max(held.current_level, progress.current_level)
+    held.max_achieved_level = max(held.max_achieved_level, held.current_level)
+
+
+async def demote(engine: AsyncEngine, user_id: int, specialization: str, to_level: int, decided_by: int) -> None:
+    """Lower both rows to a level. Events only raise, so levelsync itself writes this, and remembers when.
+
+    What was published before raises the pair no more, however late it comes. Do not lower the rows first: levelsync
+    would not see that this is a demotion. Without `levelsync[service]`, the command is
+    `levelsync sync USER --specialization X --level N`.
+    """
+    done = await ProgressLicenseSyncService(engine).set_level(user_id, specialization, to_level, decided_by)
+    if not done.success:
+        raise RuntimeError(done.message)
+
+
+def lock_progress(session: Session, user_id: int, specialization: str) -> Progress:
+    """Lock the pair's progress until the transaction ends."""
+    this_pair = (Progress.student_id == user_id, Progress.specialization_id == specialization)
+    return session.scalars(select(Progress).where(*this_pair).with_for_update()).one()
+
+
+def lock_license(session: Session, user_id: int, specialization: str) -> License:
+    """Lock the pair's license until the transaction ends."""
+    this_pair = (License.user_id == user_id, License.specialization_type == specialization)
+    return session.scalars(select(License).where(*this_pair).with_for_update()).one()
 
 
 def _rise(user_id: int, specialization: str, before: int, after: int) -> dict[str, Any]:
@@ -100,7 +135,7 @@ async def relay(engine: AsyncEngine, producer: AIOKafkaProducer, limit: int = 50
     """Bring the oldest events to Kafka, in order, and take them out of the outbox; return how many.
 
     One relay works at a time, or a second one could overtake the first; any number may stand by. A crash between Kafka
-    and the commit publishes the same events again, under the same ids, which changes nothing (law 1).
+    and the commit publishes the same events again, under the same ids, which changes nothing.
     """
     async with engine.begin() as connection:
         if not await connection.scalar(select(func.pg_try_advisory_xact_lock(RELAY_LOCK))):
@@ -122,21 +157,27 @@ async def _remove(connection: AsyncConnection, ids: list[int]) -> None:
     await connection.execute(delete(OutboxRow).where(OutboxRow.id.in_(ids)))
 
 
-async def main() -> None:
-    """Call both hooks for user 42 and relay what they say."""
+async def main(user_id: int, player: str, coach: str) -> None:
+    """Call each hook once and relay what they say."""
     url = make_url(os.environ["LEVELSYNC_DATABASE_URL"]).set(drivername="postgresql+asyncpg")
     engine = create_async_engine(url)
     async with engine.begin() as connection:
         await connection.run_sync(OutboxRow.__table__.create, checkfirst=True)  # type: ignore[attr-defined]
     async with AsyncSession(engine) as session, session.begin():
-        await session.run_sync(update_progress, 42, "PLAYER", 7)
-        await session.run_sync(advance_license, 42, "COACH", 2, "Practical exam passed")
+        await session.run_sync(update_progress, user_id, player, 7)
+        await session.run_sync(advance_license, user_id, coach, 2, "Practical exam passed")
     async with AIOKafkaProducer(
         bootstrap_servers=os.environ["LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS"], acks="all"
     ) as producer:
         print(f"{await relay(engine, producer)} events relayed")
+    await demote(engine, user_id, player, 5, 2)
+    print(f"user {user_id} is at level 5 in {player}, whatever was published before")
     await engine.dispose()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    arguments = argparse.ArgumentParser(description="Call each hook once and relay what they say.")
+    arguments.add_argument("user_id", nargs="?", type=int, default=42)
+    arguments.add_argument("player", nargs="?", default="PLAYER")
+    arguments.add_argument("coach", nargs="?", default="COACH")
+    asyncio.run(main(**vars(arguments.parse_args())))

@@ -1,4 +1,4 @@
-"""The application's two hooks (R26): level and event in one transaction."""
+"""The application's hooks: level and event in one transaction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from sqlalchemy import create_engine, func, select
+from sqlalchemy import create_engine, event, func, select
 from sqlalchemy.orm import Session
 
 from events import LicenseAdvanced, Received, read
@@ -72,4 +72,20 @@ def test_rolled_back_hook_says_nothing(session: Session) -> None:
 def test_progress_that_reaches_no_new_level_says_nothing(session: Session) -> None:
     """XP alone is no event."""
     hooks.update_progress(session, 42, "PLAYER", 4)
+    assert _outbox(session) == []
+
+
+def test_a_writer_of_both_rows_locks_the_progress_first(session: Session) -> None:
+    """The order of levelsync's own locks; the rows agree at the commit, so there is no event."""
+    session.add(hooks.License(user_id=42, specialization_type="PLAYER", current_level=4, max_achieved_level=4))
+    session.flush()
+    asked: list[str] = []
+    event.listen(session.get_bind(), "before_cursor_execute", lambda _conn, _cursor, sql, *_: asked.append(sql))
+    hooks.raise_both(session, 42, "PLAYER", 6)
+    locks = [sql for sql in asked if sql.startswith("SELECT")]
+    assert ["specialization_progress" in sql for sql in locks] == [True, False]
+    session.commit()
+    assert session.scalar(select(hooks.Progress.current_level)) == 6
+    raised = select(hooks.License.max_achieved_level).where(hooks.License.specialization_type == "PLAYER")
+    assert session.scalar(raised) == 6
     assert _outbox(session) == []
