@@ -20,13 +20,13 @@ from service.metrics import REGISTRY
 from service.settings import PREFIX, Settings, SettingsError
 
 
-def make_app(health: Health) -> Starlette:
-    """The application of a process without the role `api`."""
-    return Starlette(routes=health_routes(health))
+def make_app(health: Health, *, with_metrics: bool = True) -> Starlette:
+    """Create the application of a process without the role `api`, and the one on METRICS_PORT."""
+    return Starlette(routes=health_routes(health, with_metrics=with_metrics))
 
 
-def health_routes(health: Health) -> list[BaseRoute]:
-    """What every process serves."""
+def health_routes(health: Health, *, with_metrics: bool = True) -> list[BaseRoute]:
+    """Return what every process serves; where METRICS_PORT is set, /metrics is on that port only."""
 
     async def livez(_request: Request) -> Response:
         answer = {"alive": not health.stalled, "reason": health.stalled}
@@ -38,24 +38,27 @@ def health_routes(health: Health) -> list[BaseRoute]:
     async def metrics(_request: Request) -> Response:
         return Response(generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
+    routes: list[BaseRoute] = [Route("/livez", livez), Route("/readyz", readyz)]
+    return [*routes, Route("/metrics", metrics)] if with_metrics else routes
 
 
-def bind(settings: Settings) -> socket.socket:
-    """Take the port (0: a free one).
+def bind(settings: Settings, port: int | None = None, variable: str = "HTTP_PORT") -> socket.socket:
+    """Bind a port of HTTP_HOST, by default HTTP_PORT; 0 takes a free one. `variable` is the setting that names it.
 
     Raises:
         SettingsError: the port is taken, or the address is not this machine's.
     """
+    port = settings.http_port if port is None else port
     family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((settings.http_host, settings.http_port))
+        listener.bind((settings.http_host, port))
+        listener.listen()  # at once: what connects before the server runs waits instead of being refused
     except OSError as error:
         listener.close()
-        where = f"{settings.http_host}:{settings.http_port}"
-        hint = f"choose another with {PREFIX}HTTP_PORT, or 0 for a free one"
+        where = f"{settings.http_host}:{port}"
+        hint = f"choose another with {PREFIX}{variable}, or 0 for a free one"
         raise SettingsError(f"cannot listen on {where}: {error.strerror}; {hint}") from error
     return listener
 

@@ -46,21 +46,26 @@ class Service:
         self.roles = roles
         self.health = Health()
         self.http_url = ""
+        self.metrics_url = ""
         self._api = _api(settings) if "api" in roles else None  # first: without a key nothing else begins
         pool_size, _ = pool_sizes(settings, with_api="api" in roles)
         self._engine: AsyncEngine = make_engine(settings, pool_size=pool_size, max_overflow=0)
-        self._listener: socket.socket = http.bind(settings)
+        self._listener, self._metrics_listener = _listeners(settings)
         self._stack = contextlib.AsyncExitStack()
         self._work: asyncio.Task[None] | None = None
         self._up = asyncio.Event()
 
     async def __aenter__(self) -> Service:
         self.health.report("service", self, "starting")
-        app = http.make_app(self.health)
+        with_metrics = self._metrics_listener is None
+        app = http.make_app(self.health, with_metrics=with_metrics)
         if self._api is not None:
-            app = await self._stack.enter_async_context(self._api.app(self.health))
-        self.http_url = await self._stack.enter_async_context(http.served(app, self._listener))
-        log.info("serving", url=self.http_url, roles=sorted(self.roles))
+            app = await self._stack.enter_async_context(self._api.app(self.health, with_metrics=with_metrics))
+        self.http_url = self.metrics_url = await self._stack.enter_async_context(http.served(app, self._listener))
+        if self._metrics_listener is not None:
+            served = http.served(http.make_app(self.health), self._metrics_listener)
+            self.metrics_url = await self._stack.enter_async_context(served)
+        log.info("serving", url=self.http_url, metrics=f"{self.metrics_url}/metrics", roles=sorted(self.roles))
         self._work = asyncio.create_task(self._run())
         return self
 
@@ -114,6 +119,18 @@ class Service:
             self._up.set()
             log.info("ready", url=self.http_url)
             await interruptible(watch(self._engine, self.settings, self.health, consumers, cluster_id))
+
+
+def _listeners(settings: Settings) -> tuple[socket.socket, socket.socket | None]:
+    """Bind HTTP_PORT, and METRICS_PORT where it is set."""
+    listener = http.bind(settings)
+    if settings.metrics_port is None:
+        return listener, None
+    try:
+        return listener, http.bind(settings, settings.metrics_port, "METRICS_PORT")
+    except SettingsError:
+        listener.close()
+        raise
 
 
 def _api(settings: Settings) -> Api:

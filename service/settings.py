@@ -101,6 +101,7 @@ class Settings(BaseSettings):
 
     http_host: str = "127.0.0.1"
     http_port: int = Field(8000, ge=0, le=65535)
+    metrics_port: int | None = Field(None, ge=0, le=65535)
 
     jwt_secret: SecretStr | None = None
     jwt_jwks_url: str | None = None

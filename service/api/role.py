@@ -44,11 +44,11 @@ class Api:
         self._backend = Backend(engine, settings, Authenticator(settings, engine))
 
     @asynccontextmanager
-    async def app(self, health: Health) -> AsyncIterator[Starlette]:
-        """The application, beside the operations page and what every process serves."""
+    async def app(self, health: Health, *, with_metrics: bool = True) -> AsyncIterator[Starlette]:
+        """Create the application, beside the operations page and what every process serves."""
         own = self._backend
         page = page_routes(own.engine, own.settings, own.authenticator, health)
         try:
-            yield make_app(own, [*http.health_routes(health), *page])
+            yield make_app(own, [*http.health_routes(health, with_metrics=with_metrics), *page])
         finally:
             await self._backend.engine.dispose()
