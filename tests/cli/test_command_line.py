@@ -127,3 +127,15 @@ def test_settings_come_from_the_file_that_up_wrote(tmp_path: Path) -> None:
     (tmp_path / ".levelsync" / "up.env").write_text("LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:2\n")
     assert "127.0.0.1:2" in levelsync(*ONE_EVENT, cwd=tmp_path).stderr
     assert "127.0.0.1:1" in levelsync(*ONE_EVENT, cwd=tmp_path, env=NOWHERE).stderr
+
+
+@pytest.mark.parametrize("command", ["up", "demo"])
+def test_without_the_embedded_servers_their_commands_say_what_to_install(command: str) -> None:
+    """The image has no PostgreSQL and no broker in it: a sentence and exit 2, no traceback."""
+    hidden = (
+        "import sys; sys.modules['psutil'] = None; from service.__main__ import main; sys.argv[1:] = ['{}']; main()"
+    )
+    run = subprocess.run([sys.executable, "-c", hidden.format(command)], capture_output=True, text=True, check=False)  # noqa: S603
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "pip install 'levelsync[service,embedded]'" in run.stderr
+    assert "Traceback" not in run.stderr
