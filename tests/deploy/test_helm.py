@@ -1,0 +1,179 @@
+"""deploy/helm: the chart as Helm renders it, against the schemas of Kubernetes and of the Prometheus operator."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from functools import cache
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from cloudcoil.models.prometheus_operator import v1 as operator
+
+from service.settings import unknown_names
+from tests.house.compose import ROOT
+
+CHART = ROOT / "deploy" / "helm" / "levelsync"
+EVERYTHING = (
+    "--set=serviceMonitor.enabled=true",
+    "--set=prometheusRule.enabled=true",
+    "--set=prometheusRule.runbookUrl=https://wiki.example/runbook",
+    "--set=secrets.tls=levelsync-tls",
+    "--set=config.LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS=kafka:9092",
+    "--set=config.LEVELSYNC_HTTP_PORT=",
+)
+KUBERNETES = ("1.29", "1.34")
+OPERATOR = {"ServiceMonitor": operator.ServiceMonitor, "PrometheusRule": operator.PrometheusRule}
+
+
+def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run helm from `make tools` or the machine; skips where there is none."""
+    program = shutil.which("helm", path=f"{ROOT / '.tools'}{os.pathsep}{os.environ['PATH']}")
+    if program is None:
+        pytest.skip("helm is not on this machine (make tools)")
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)  # noqa: S603 - our own
+
+
+@cache
+def rendered(*options: str) -> list[dict[str, Any]]:
+    """Return every object that the chart makes."""
+    done = helm("template", "test", str(CHART), "--kube-version", "1.34.0", "--namespace", "apps", *options)
+    assert done.returncode == 0, done.stderr
+    return [one for one in yaml.safe_load_all(done.stdout) if one]
+
+
+def of_kind(kind: str, *options: str) -> list[dict[str, Any]]:
+    """Return the objects of one kind, with everything switched on."""
+    return [one for one in rendered(*EVERYTHING, *options) if one["kind"] == kind]
+
+
+def validate(document: dict[str, Any], version: str) -> None:
+    """Check one object strictly; a kind without a schema fails."""
+    model = OPERATOR.get(document["kind"])
+    if model is None:
+        kubernetes_validate.validate(document, version, strict=True)
+        return
+    parsed = model.model_validate(document).model_dump(by_alias=True, exclude_unset=True, mode="json")
+    assert parsed == json.loads(json.dumps(document)), "a field that the kind does not have"
+
+
+def test_helm_lints_the_chart() -> None:
+    """With its values as they are, and with everything switched on."""
+    for options in ((), EVERYTHING):
+        done = helm("lint", "--strict", str(CHART), *options)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_every_object_is_valid_in_the_oldest_and_a_new_kubernetes(version: str) -> None:
+    """Strictly: a field that the API does not know is a fault, and so is a kind without a schema."""
+    documents = rendered(*EVERYTHING)
+    for document in documents:
+        validate(document, version)
+    assert sorted({document["kind"] for document in documents}) == [
+        "Deployment",
+        "Job",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+        "PrometheusRule",
+        "Service",
+        "ServiceAccount",
+        "ServiceMonitor",
+    ]
+
+
+def test_the_check_sees_a_misspelt_field_and_a_missing_schema() -> None:
+    """The checks above can fail."""
+    deployment = of_kind("Deployment")[0]
+    with pytest.raises(kubernetes_validate.ValidationError):
+        validate({**deployment, "spek": {}}, KUBERNETES[0])
+    monitor = of_kind("ServiceMonitor")[0]
+    with pytest.raises(AssertionError, match="does not have"):
+        validate({**monitor, "spec": {**monitor["spec"], "endpoint": []}}, KUBERNETES[0])
+    with pytest.raises(kubernetes_validate.SchemaNotFoundError):
+        validate({"apiVersion": "example.org/v1", "kind": "Unheard"}, KUBERNETES[0])
+
+
+def test_the_migrations_use_nothing_that_the_chart_itself_creates() -> None:
+    """Helm runs them before it creates anything: a service account or a config map of the chart would not be there."""
+    (job,) = of_kind("Job")
+    assert job["metadata"]["annotations"] == {
+        "helm.sh/hook": "pre-install,pre-upgrade",
+        "helm.sh/hook-delete-policy": "before-hook-creation",
+    }
+    pod = job["spec"]["template"]["spec"]
+    assert "serviceAccountName" not in pod
+    assert [volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume] == [
+        "levelsync-migrator",
+        "levelsync-tls",
+    ]
+    assert pod["containers"][0]["args"] == ["migrate"]
+
+
+def test_an_outage_makes_workers_unready_and_leaves_the_page_reachable() -> None:
+    """Startup and liveness are /livez everywhere; readiness is /readyz for workers and /livez for the API."""
+    paths = {}
+    for deployment in of_kind("Deployment"):
+        container = deployment["spec"]["template"]["spec"]["containers"][0]
+        part = deployment["metadata"]["labels"]["app.kubernetes.io/component"]
+        probes = ("startupProbe", "livenessProbe", "readinessProbe")
+        paths[part] = [container[probe]["httpGet"]["path"] for probe in probes]
+    assert paths == {"worker": ["/livez", "/livez", "/readyz"], "api": ["/livez", "/livez", "/livez"]}
+
+
+def test_every_container_runs_without_rights() -> None:
+    """Not as root, on a read-only file system, without capabilities, with a bound on memory."""
+    for document in [*of_kind("Deployment"), *of_kind("Job")]:
+        pod = document["spec"]["template"]["spec"]
+        container = pod["containers"][0]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["automountServiceAccountToken"] is False
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert container["resources"]["limits"]["memory"] == "512Mi"
+
+
+def test_a_rollout_never_has_fewer_pods_and_an_unready_pod_holds_up_no_drain() -> None:
+    """maxUnavailable 0; disruption budgets evict what is unready anyway."""
+    rolling = [one["spec"]["strategy"]["rollingUpdate"] for one in of_kind("Deployment")]
+    assert rolling == [{"maxUnavailable": 0, "maxSurge": 1}] * 2
+    budgets = of_kind("PodDisruptionBudget")
+    assert [one["spec"]["unhealthyPodEvictionPolicy"] for one in budgets] == ["AlwaysAllow"] * 2
+
+
+def test_the_rules_are_those_of_the_alert_file_with_the_runbook_of_the_installation() -> None:
+    """One file of alerts: the chart links to it."""
+    (rule,) = of_kind("PrometheusRule")
+    text = (ROOT / "deploy" / "prometheus" / "alerts.yml").read_text(encoding="utf-8")
+    assert rule["spec"] == yaml.safe_load(text.replace("docs/runbook.md", "https://wiki.example/runbook"))
+
+
+def test_prometheus_scrapes_every_pod_as_the_job_of_the_alerts() -> None:
+    """The alerts ask for job="levelsync", which the service's label gives."""
+    (monitor,) = of_kind("ServiceMonitor")
+    service = next(one for one in of_kind("Service") if one["metadata"]["name"].endswith("-metrics"))
+    assert service["metadata"]["labels"][monitor["spec"]["jobLabel"]] == "levelsync"
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert service["spec"]["publishNotReadyAddresses"] is True
+
+
+def test_every_setting_that_the_chart_writes_exists() -> None:
+    """A misspelt setting would only be a warning in a log."""
+    for document in [*of_kind("Deployment"), *of_kind("Job")]:
+        env = document["spec"]["template"]["spec"]["containers"][0]["env"]
+        names = {one["name"]: str(one["value"]) for one in env}
+        assert unknown_names(names).keys() <= {"LEVELSYNC_SECRETS_DIR"}
+
+
+def test_a_misspelt_value_is_refused() -> None:
+    """values.schema.json: `worker.replica` would otherwise be ignored."""
+    done = helm("template", "test", str(CHART), "--kube-version", "1.34.0", "--set", "worker.replica=3")
+    assert done.returncode != 0
+    assert "replica" in done.stderr
