@@ -12,6 +12,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 
 from service.database import migrate
+from service.database.schema import VERSION_TABLE, read_stand
 from service.database.tables import SCHEMA, metadata
 from service.database.url import database_url
 from service.settings import Settings, SettingsError, load_settings
@@ -26,20 +27,29 @@ def _settings() -> Settings:
 
 
 def _run(connection: Connection) -> None:
+    track = migrate.Track()
     context.configure(
         connection=connection,
         target_metadata=metadata,
-        version_table=migrate.VERSION_TABLE,
+        version_table=VERSION_TABLE,
         version_table_schema=SCHEMA,
         transaction_per_migration=True,
+        on_version_apply=track.applied,
         include_schemas=True,
         include_name=lambda name, kind, _parents: kind != "schema" or name == SCHEMA,
     )
     # `alembic current` only looks: it takes no lock and makes no schema.
-    if not context.get_context().opts.get("dont_mutate"):
-        migrate.wait_for_turn(connection)
-        migrate.make_schema(connection)
+    if context.get_context().opts.get("dont_mutate"):
+        context.run_migrations()
+        return
+    migrate.wait_for_turn(connection)
+    stand = read_stand(connection)
+    if migrate.leave_later_schema(stand):
+        return
+    migrate.make_schema(connection)
     context.run_migrations()
+    if not track.steps:
+        migrate.log.info("The schema stands at %s already: nothing to do", stand.revision)
 
 
 async def _migrate() -> None:

@@ -10,6 +10,7 @@ revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = None
 depends_on = None
+# Where this removes, renames or narrows what a release uses: oldest_release = "the first that does without it".
 
 
 def upgrade() -> None:

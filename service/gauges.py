@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from events import Reason
 from service import metrics
 from service.database.positions import applied_positions
+from service.database.schema import RELEASE, stand_of
 from service.database.tables import dead_letters
 from service.kafka.lag import lag
 
@@ -30,11 +31,12 @@ _LAST_SCAN = text("SELECT finished_at, counts FROM levelsync.complete_scans ORDE
 
 
 async def set_gauges(conn: AsyncConnection, ends: Mapping[TopicPartition, int], cluster_id: str) -> None:
-    """Set lag, open dead letters, drift and what waits in the outbox."""
+    """Set lag, the schema's revision, open dead letters, drift and what waits in the outbox."""
     for partition, records in lag(ends, await applied_positions(conn, cluster_id)).items():
         at = (partition.topic, str(partition.partition))
         metrics.CONSUMER_LAG.labels(*at).set(records)
         metrics.RECORDS_LOST.labels(*at)  # a loss that is not there is a 0, not an absence
+    metrics.set_build_info(RELEASE, (await stand_of(conn)).revision or "")
     await _set_dead_letters(conn)
     await _set_reconcile(conn)
     await _set_outbox(conn)

@@ -79,12 +79,24 @@ DRIFT_PAIRS = Gauge(
     ["kind", "specialization"],
     registry=REGISTRY,
 )
+BUILD_INFO = Gauge(
+    "levelsync_build_info",
+    "Always 1: the release of this process, and the revision at which it found the schema",
+    ["version", "schema"],
+    registry=REGISTRY,
+)
 HEALS = Counter("levelsync_heals", "Pairs that a reconcile healed", ["direction", "kind"], registry=REGISTRY)
 
 OUTCOMES = ("applied", "created", "equal", "ahead", "superseded", "dead_lettered")
 CAUSES = ("database_unavailable", "kafka_unavailable", "conflict", "installation")
 RESULTS = ("completed", "stopped_by_breaker", "cancelled", "failed")
 HEALED_KINDS = ("mismatched", "missing_license", "missing_progress")
+
+
+def set_build_info(version: str, schema: str) -> None:
+    """Set the one series of `levelsync_build_info`."""
+    BUILD_INFO.clear()
+    BUILD_INFO.labels(version, schema).set(1)
 
 
 def _begin_at_zero() -> None:

@@ -13,9 +13,10 @@ import structlog
 from aiokafka.errors import KafkaError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service import metrics
 from service.database.application import configuration_faults
 from service.database.faults import read_fault
-from service.database.migrate import is_at_head
+from service.database.schema import RELEASE, stand_of
 from service.database.url import database_url
 from service.health import Health
 from service.kafka.cluster import describe_cluster
@@ -61,18 +62,18 @@ async def _wait_for(component: str, check: Callable[[], Awaitable[str]], health:
 async def _database(engine: AsyncEngine, settings: Settings) -> str:
     url = database_url(settings)
     try:
-        migrated = await is_at_head(engine)
-        if migrated:
-            async with engine.connect() as conn:
-                sentences = await configuration_faults(conn, settings)
+        async with engine.connect() as conn:
+            stand = await stand_of(conn)
+            sentences = [] if stand.refusal else await configuration_faults(conn, settings)
     except SettingsError:
         raise
     except Exception as error:
         raise NotYet(f"PostgreSQL at {url.address}: {read_fault(error).message}") from error
-    if not migrated:
-        raise NotYet("the schema is not at this release's head: run `levelsync migrate`")
+    if stand.refusal:
+        raise NotYet(stand.refusal)
     if sentences:
         raise SettingsError("\n".join(sentences))
+    metrics.set_build_info(RELEASE, stand.revision or "")
     return ""
 
 

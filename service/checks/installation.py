@@ -9,7 +9,7 @@ from service.checks.edge_cases import duplicate_progress
 from service.checks.result import Checker, CheckFailed, check
 from service.database.application import LICENSES, PROGRESS, configuration_faults, missing_parts
 from service.database.catalog import find_unique
-from service.database.migrate import HEAD, read_revision
+from service.database.schema import stand_of
 from service.settings import Settings
 
 PROGRESS_UNIQUE = "uq_specialization_progress_user_spec"
@@ -26,13 +26,13 @@ _WHO_HAS_THE_NAME = text("""
 """)
 
 
-@check("Migrations", "Run: levelsync migrate")
+@check("Migrations", "")
 async def migrations(conn: AsyncConnection) -> str:
-    """The database stands at this release's revision."""
-    found = await read_revision(conn)
-    if found != HEAD:
-        raise CheckFailed(f"the database stands at {found or 'no revision'}, this release needs {HEAD}")
-    return f"at {HEAD}"
+    """The database stands at this release's revision, or at a later one that allows this release."""
+    stand = await stand_of(conn)
+    if stand.refusal:
+        raise CheckFailed(stand.refusal)
+    return f"at {stand.revision}" + (", which a later release made and this one may use" if stand.is_later else "")
 
 
 @check("Users", "LEVELSYNC_DATABASE_URL may name another database than the application's.")

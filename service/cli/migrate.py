@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from service.cli import context
-from service.cli.exits import SaidNo
+from service.cli.exits import SaidNo, WrongUse
 
 
 def migrate(
@@ -17,12 +17,14 @@ def migrate(
     from sqlalchemy.exc import SQLAlchemyError
 
     from service.cli import reach
-    from service.database.migrate import MigrationStopped
+    from service.database.migrate import MigrationStopped, UnknownRevision
     from service.database.migrate import migrate as upgrade
 
     settings = context.settings()
     try:
         upgrade(settings, revision)
+    except UnknownRevision as unknown:
+        raise WrongUse(f"--revision: {unknown}") from unknown
     except MigrationStopped as stopped:
         raise SaidNo(str(stopped)) from stopped
     except (SQLAlchemyError, OSError) as error:

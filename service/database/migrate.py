@@ -1,6 +1,6 @@
 """Bringing a database to this release (R9, R10): what `alembic upgrade head` does, from a checkout or a wheel.
 
-`serve` asks `is_at_head` again and again, so Alembic itself is imported by `migrate` only.
+Alembic is imported by `migrate` only: it is slow, and every command imports this module.
 """
 
 from __future__ import annotations
@@ -10,26 +10,27 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import NullPool
 
+from service.database.catalog import table_exists
 from service.database.engine import engine_to
 from service.database.faults import read_fault
+from service.database.schema import INFO_TABLE, RELEASE, Stand, release_number, scripts_folder
 from service.database.tables import SCHEMA
 from service.settings import Settings
 
 if TYPE_CHECKING:
     from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext, MigrationInfo
 
-HEAD = "topic_ids"
-"""The revision that this release needs. A test holds it equal to the newest file in `alembic/versions`."""
+FIRST_RELEASE = "0.1.0"
+"""The oldest release for a revision that names none: `oldest_release` in its file does."""
 
-VERSION_TABLE = "alembic_version"
 LOCK_TIMEOUT = "5s"
 """How long a migration waits for a lock on a table: everybody who comes after it waits behind it meanwhile."""
 
@@ -41,6 +42,10 @@ _SERVER_SETTINGS = {
     "statement_timeout": "0",  # a large table may take its time; waiting for a lock may not
     "idle_in_transaction_session_timeout": "0",
 }
+_WRITE_INFO = text("""
+    INSERT INTO levelsync.schema_info (id, revision, oldest_release) VALUES (1, :revision, :oldest)
+        ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, oldest_release = excluded.oldest_release
+""")
 # As in an alembic.ini, except that there WARNING is cut to WARNI.
 _ALEMBICS_OWN_FORMAT = logging.Formatter("%(levelname)-5s [%(name)s] %(message)s")
 _ALEMBIC_IS_GLOBAL = threading.Lock()  # it keeps the migration that runs in variables of its modules
@@ -52,23 +57,44 @@ class MigrationStopped(Exception):  # noqa: N818 - it stops on purpose, before i
     """A migration found what it must not touch, or a lock that it could not have. Its text says what to do."""
 
 
+class UnknownRevision(MigrationStopped):
+    """The revision that was asked for does not exist."""
+
+
 def migrate(settings: Settings, revision: str = "head") -> None:
     """Upgrade to `revision`. A second run finds nothing to do; a second process waits for the first.
 
     It runs an event loop of its own: from a running one, call it through `asyncio.to_thread`.
 
     Raises:
+        UnknownRevision: there is no such revision.
         MigrationStopped: with a sentence for the operator; the revision that stopped changed nothing.
         OSError, sqlalchemy.exc.DBAPIError: PostgreSQL cannot be reached, or refused a statement.
     """
     from alembic import command  # noqa: PLC0415 - slow, and needed here only
     from alembic.util import CommandError  # noqa: PLC0415
 
+    config = alembic_config(settings)
+    _check_exists(config, revision)
     try:
         with _ALEMBIC_IS_GLOBAL:
-            command.upgrade(alembic_config(settings), revision)
+            command.upgrade(config, revision)
     except CommandError as error:
         raise MigrationStopped(str(error)) from error
+
+
+def _check_exists(config: Config, revision: str) -> None:
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - see `migrate`
+    from alembic.util import CommandError  # noqa: PLC0415
+
+    if revision.startswith("+"):  # so many revisions further than the database, which Alembic counts
+        return
+    scripts = ScriptDirectory.from_config(config)
+    try:
+        scripts.get_revisions(revision)
+    except CommandError as error:
+        known = ", ".join(reversed([script.revision for script in scripts.walk_revisions()]))
+        raise UnknownRevision(f"there is no revision {revision!r}; the revisions are {known}") from error
 
 
 def alembic_config(settings: Settings) -> Config:
@@ -80,32 +106,6 @@ def alembic_config(settings: Settings) -> Config:
     config.set_main_option("path_separator", "os")
     config.attributes["settings"] = settings
     return config
-
-
-def scripts_folder() -> Path:
-    """Where the migrations are: inside the package when installed from a wheel, else beside it in the checkout."""
-    package = Path(__file__).resolve().parent.parent
-    installed = package / "migrations"
-    return installed if installed.is_dir() else package.parent / "alembic"
-
-
-async def is_at_head(engine: AsyncEngine) -> bool:
-    """Whether the database stands exactly at this release's revision; any other counts as not migrated."""
-    return await current_revision(engine) == HEAD
-
-
-async def current_revision(engine: AsyncEngine) -> str | None:
-    """Read the revision at which the database stands, None before the first migration."""
-    async with engine.connect() as conn:
-        return await read_revision(conn)
-
-
-async def read_revision(conn: AsyncConnection) -> str | None:
-    """Read the revision on a connection that is there already."""
-    if await conn.scalar(text(f"SELECT to_regclass('{SCHEMA}.{VERSION_TABLE}')")) is None:
-        return None
-    found: str | None = await conn.scalar(text(f"SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}"))
-    return found
 
 
 @asynccontextmanager
@@ -145,6 +145,46 @@ def _sentence(error: DBAPIError) -> str | None:
             "Migrate as the owner of the application's tables, with the right to create a schema."
         )
     return None
+
+
+class Track:
+    """Counts the revisions that a run applies, and writes `levelsync.schema_info` with each."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def applied(self, *, ctx: MigrationContext, step: MigrationInfo, heads: set[str], **_: object) -> None:
+        """Write the row in the revision's own transaction; Alembic's `on_version_apply`."""
+        from alembic.script import Script  # noqa: PLC0415 - see `migrate`
+
+        self.steps += 1
+        connection = ctx.connection
+        if connection is None or not heads or not table_exists(connection, f"{SCHEMA}.{INFO_TABLE}"):
+            return
+        (revision,) = heads
+        scripts = [s for s in step.revision_map.iterate_revisions(revision, "base") if isinstance(s, Script)]
+        releases = [getattr(script.module, "oldest_release", FIRST_RELEASE) for script in scripts]
+        connection.execute(_WRITE_INFO, {"revision": revision, "oldest": max(releases, key=release_number)})
+
+
+def leave_later_schema(stand: Stand) -> bool:
+    """Whether a later release made the schema and allows this one, which then has nothing to do there.
+
+    Raises:
+        alembic.util.CommandError: a later release made it, and this one may not run on it.
+    """
+    from alembic.util import CommandError  # noqa: PLC0415 - see `migrate`
+
+    if not stand.is_later:
+        return False
+    if stand.refusal:
+        raise CommandError(stand.refusal)
+    log.info(
+        "The schema stands at %s, which a later release made and on which release %s may run: nothing to do",
+        stand.revision,
+        RELEASE,
+    )
+    return True
 
 
 def wait_for_turn(connection: Connection) -> None:

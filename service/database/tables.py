@@ -7,6 +7,7 @@ are not declared here: what they look like is read from the database (R9b, `serv
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     Computed,
     DateTime,
@@ -174,6 +175,16 @@ drift_issues = Table(
 )
 """What a run found, up to its limit (law 8). `status`: confirmed, unconfirmed, changed_meanwhile, healed, failed;
 needs_decision for the kinds that no write can repair."""
+
+schema_info = Table(
+    "schema_info",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False, server_default=text("1")),
+    Column("revision", Text, nullable=False),
+    Column("oldest_release", Text, nullable=False),
+    CheckConstraint("id = 1", name="ck_schema_info_one_row"),
+)
+"""One row: the revision at which the schema stands, and the oldest release that may run on it."""
 
 admin_actions = Table(
     "admin_actions",

@@ -38,6 +38,7 @@ INTERFACE = {
     "levelsync_heals_total": {"direction", "kind"},
     "levelsync_retries_total": {"cause"},
     "levelsync_records_lost_total": {"topic", "partition"},
+    "levelsync_build_info": {"version", "schema"},
 }
 """What users' own dashboards rely on: names and labels. A change here breaks them."""
 _OF_HISTOGRAMS = re.compile(r"(?<=_seconds|_records)_(?:bucket|sum|count)$")

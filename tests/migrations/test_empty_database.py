@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from service.database.migrate import HEAD
+from service.database.schema import HEAD
 from tests.migrations import live
 
 CONSTRAINTS = """

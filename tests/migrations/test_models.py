@@ -7,8 +7,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from service.database import migrate
 from service.database.engine import make_engine
+from service.database.schema import HEAD, RELEASE, Stand, scripts_folder, stand_of
 from service.database.tables import SCHEMA, metadata
 from tests.migrations import live
 
@@ -43,12 +43,12 @@ async def test_alembic_finds_nothing_to_generate(database_url: str) -> None:
 
 def test_head_is_the_newest_revision() -> None:
     """`serve` compares with the constant, so that it need not read the files."""
-    assert ScriptDirectory(str(migrate.scripts_folder())).get_heads() == [migrate.HEAD]
+    assert ScriptDirectory(str(scripts_folder())).get_heads() == [HEAD]
 
 
 def test_the_users_files_have_their_names() -> None:
     """R1, R5."""
-    files = {path.name for path in Path(migrate.scripts_folder(), "versions").glob("*.py")}
+    files = {path.name for path in Path(scripts_folder(), "versions").glob("*.py")}
     assert {
         "2025_10_25_1400-add_unique_constraint_progress.py",
         "2025_10_25_1410-fix_internship_level_count.py",
@@ -61,19 +61,29 @@ def test_the_folder_of_the_migrations_is_no_package() -> None:
 
 
 async def test_serve_asks_cheaply_where_the_database_stands(empty_database_url: str) -> None:
-    """None, then an older revision, then the head."""
-    engine = make_engine(live.settings(empty_database_url))
-    assert await migrate.current_revision(engine) is None
-    assert not await migrate.is_at_head(engine)
-    await live.upgrade(empty_database_url, "fix_internship_levels")
-    assert await migrate.current_revision(engine) == "fix_internship_levels"
-    assert not await migrate.is_at_head(engine)
-    await live.upgrade(empty_database_url)
-    assert await migrate.is_at_head(engine)
+    """None, then an older revision, then the head; schema_info says the same."""
+    url = empty_database_url
+    engine = make_engine(live.settings(url))
+
+    async def stand() -> Stand:
+        async with engine.connect() as conn:
+            return await stand_of(conn)
+
+    assert await stand() == Stand(None)
+    assert (await stand()).refusal == "The database has no schema of levelsync yet. Run: levelsync migrate"
+    await live.upgrade(url, "fix_internship_levels")
+    assert await stand() == Stand("fix_internship_levels")
+    assert (await stand()).refusal == (
+        f"The schema stands at fix_internship_levels, and release {RELEASE} needs {HEAD}. Run: levelsync migrate"
+    )
+    await live.upgrade(url)
+    assert await stand() == Stand(HEAD, "0.1.0")
+    assert (await stand()).refusal == ""
+    assert await live.rows(url, "SELECT revision, oldest_release FROM levelsync.schema_info") == [(HEAD, "0.1.0")]
     await engine.dispose()
 
 
 async def test_asking_does_not_import_alembic(empty_database_url: str) -> None:
     """It would cost a third of a second at each start of a command."""
-    code = "import sys, service.database.migrate; sys.exit('alembic' in sys.modules)"
+    code = "import sys, service.database.migrate, service.startup; sys.exit('alembic' in sys.modules)"
     assert (await live.run(empty_database_url, "python", "-c", code)).returncode == 0

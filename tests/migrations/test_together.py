@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from sqlalchemy import make_url
 
-from service.database import migrate
+from service.database import migrate, schema
 from tests.migrations import live
 
 KEY = "hashtextextended('levelsync migrate', 0)"
@@ -22,7 +22,7 @@ async def test_of_two_started_at_once_one_works_and_one_finds_nothing_to_do(empt
     runs = await asyncio.gather(*(live.run(empty_database_url, "alembic", "upgrade", "head") for _ in range(2)))
     assert [done.returncode for done in runs] == [0, 0], [done.stderr for done in runs]
     upgrades = [done.stderr.count("Running upgrade") for done in runs]
-    revisions = len(list((migrate.scripts_folder() / "versions").glob("*.py")))
+    revisions = len(list((schema.scripts_folder() / "versions").glob("*.py")))
     assert sorted(upgrades) == [0, revisions]
 
 
@@ -40,7 +40,7 @@ async def test_a_migration_waits_for_the_one_that_runs(
         await live.until(lambda: running.fetchval(LONGER_THAN_THE_TIMEOUT))
     await waiting
     assert "Another migration of this database is running" in capsys.readouterr().err
-    assert await live.value(empty_database_url, "SELECT version_num FROM levelsync.alembic_version") == migrate.HEAD
+    assert await live.value(empty_database_url, "SELECT version_num FROM levelsync.alembic_version") == schema.HEAD
 
 
 async def test_a_table_that_stays_locked_is_given_up_with_a_sentence(
@@ -55,7 +55,7 @@ async def test_a_table_that_stays_locked_is_given_up_with_a_sentence(
     stands = "SELECT version_num FROM levelsync.alembic_version"
     assert await live.value(empty_database_url, stands) == "levelsync_schema"
     await live.upgrade(empty_database_url)
-    assert await live.value(empty_database_url, stands) == migrate.HEAD
+    assert await live.value(empty_database_url, stands) == schema.HEAD
 
 
 async def test_a_missing_right_is_said_with_a_sentence(empty_database_url: str) -> None:
