@@ -15,6 +15,7 @@ from service.settings import PREFIX, Settings, SettingsError
 # Bounds on one statement and on waiting for one lock: a fault that passes is retried (law 4), so a short bound only
 # means an earlier retry. The connection's time zone makes aware times land as UTC in the application's naive columns.
 SERVER_SETTINGS = {
+    "default_transaction_isolation": "read committed",  # laws 2 and 6, whatever the role or the database says
     "timezone": "UTC",
     "application_name": "levelsync",
     "lock_timeout": "10s",

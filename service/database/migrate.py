@@ -37,6 +37,7 @@ LOCK_TIMEOUT = "5s"
 _LOCK_NOT_AVAILABLE = "55P03"
 _INSUFFICIENT_PRIVILEGE = "42501"
 _SERVER_SETTINGS = {
+    "default_transaction_isolation": "read committed",
     "timezone": "UTC",
     "application_name": "levelsync migrate",
     "statement_timeout": "0",  # a large table may take its time; waiting for a lock may not
