@@ -12,6 +12,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"
 _VARIABLE = re.compile(r"\$\{(\w+):\?([^}]*)\}")
+_DEFAULTED = re.compile(r"\$\{(\w+):-([^}]*)\}")
 
 
 def text() -> str:
@@ -27,5 +28,6 @@ def required_variables() -> dict[str, str]:
 def services(values: Mapping[str, str]) -> dict[str, Any]:
     """Give the services, with `values` for the variables that have to come from outside."""
     filled = _VARIABLE.sub(lambda match: values[match[1]], text())
+    filled = _DEFAULTED.sub(lambda match: values.get(match[1], match[2]), filled)
     found: dict[str, Any] = yaml.safe_load(filled)["services"]
     return found

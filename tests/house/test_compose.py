@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Any
 
 import pytest
+import yaml
 
 from service.settings import unknown_names
 from tests.house import compose
@@ -73,6 +74,19 @@ def test_the_service_listens_for_the_container_and_is_published_on_loopback_only
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert published
     assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_two_replicas_get_a_port_each_and_prometheus_finds_both() -> None:
+    """`--scale serve=2` would meet its own port; a fixed target would be one of the two, whichever answers."""
+    assert SERVICES["serve"]["ports"] == ["127.0.0.1:8000:8000"]
+    scaled = compose.services(SECRETS | {"LEVELSYNC_PORTS": "8000-8001"})
+    assert scaled["serve"]["ports"] == ["127.0.0.1:8000-8001:8000"]
+    assert "container_name" not in SERVICES["serve"]
+    text = (compose.ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
+    (job,) = yaml.safe_load(text)["scrape_configs"]
+    assert job["job_name"] == "levelsync"
+    (found,) = job["dns_sd_configs"]
+    assert (found["names"], found["type"], found["port"]) == (["serve"], "A", 8000)
 
 
 def test_data_outlives_the_containers() -> None:
