@@ -15,3 +15,19 @@ def test_every_target_is_in_the_help() -> None:
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout  # noqa: S607
     assert {"install", "demo", "test", "soak", "lint", "types", "up", "bench"} <= set(TARGETS)
     assert re.findall(r"^  make (\S+)", shown, re.MULTILINE) == TARGETS
+
+
+def test_the_workflows_run_targets_that_there_are() -> None:
+    """What a developer runs and what the workflows run is the same."""
+    workflows = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    run = [name for path in workflows for name in re.findall(r"run: make (\S+)", path.read_text(encoding="utf-8"))]
+    assert {"test", "lint", "types", "audit", "release", "image"} <= set(run) <= set(TARGETS)
+
+
+def test_the_version_is_the_same_wherever_a_checkout_writes_it() -> None:
+    """pyproject.toml is its place; the chart and the compose file have it for whoever uses them from a checkout."""
+    (project,) = re.findall(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    chart = (ROOT / "deploy" / "helm" / "levelsync" / "Chart.yaml").read_text(encoding="utf-8")
+    compose_file = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    assert re.findall(r"^(?:version|appVersion): (\S+)", chart, re.MULTILINE) == [project, project]
+    assert re.findall(r"image: levelsync:(\S+)", compose_file) == [project]
