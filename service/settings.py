@@ -24,6 +24,8 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as SettingsSourceError
 
+from service.names import fold
+
 PREFIX = "LEVELSYNC_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
 UP_ENV_FILE = Path(".levelsync") / "up.env"
@@ -45,6 +47,8 @@ def parse_duration(value: object) -> object:
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+SpecializationName = Annotated[str, Field(min_length=1, max_length=50)]
+HighestLevel = Annotated[int, Field(strict=True, ge=1, le=2_147_483_647)]
 Direction = Literal["progress_to_license", "license_to_progress", "highest"]
 
 
@@ -97,6 +101,7 @@ class Settings(BaseSettings):
     apply_since: datetime | None = None
     license_defaults: dict[str, Any] = {}
     progress_defaults: dict[str, Any] = {}
+    max_levels: dict[SpecializationName, HighestLevel] = {}
     dead_letter_retention: Duration = timedelta(days=90)
 
     http_host: str = "127.0.0.1"
@@ -141,6 +146,15 @@ class Settings(BaseSettings):
         """A time without a zone is read as UTC: events are compared on UTC."""
         if value is not None and value.tzinfo is None:
             return value.replace(tzinfo=UTC)
+        return value
+
+    @field_validator("max_levels")
+    @classmethod
+    def _each_specialization_once(cls, value: dict[str, int]) -> dict[str, int]:
+        """Two spellings of one name could give it two highest levels."""
+        for name in value:
+            if same := [other for other in value if other != name and fold(other) == fold(name)]:
+                raise ValueError(f"{name} and {same[0]} are one name apart from case: name it once")
         return value
 
     @field_validator("database_url")

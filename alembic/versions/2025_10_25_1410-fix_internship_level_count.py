@@ -8,6 +8,7 @@ from alembic import op
 from sqlalchemy import Connection, text
 
 from service.database import catalog, revisions
+from service.levels import has_column
 
 revision = "fix_internship_levels"
 down_revision = "unique_progress_constraint"
@@ -44,6 +45,9 @@ def downgrade() -> None:
 
 
 def _set_max_levels(conn: Connection) -> None:
+    if not has_column(conn):
+        revisions.log.info("There is no column specializations.max_levels: no number of levels to fix")
+        return
     before = conn.execute(
         text("SELECT max_levels FROM specializations WHERE id::text = 'INTERNSHIP' FOR UPDATE")
     ).one_or_none()

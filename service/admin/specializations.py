@@ -19,5 +19,5 @@ async def canonical(conn: AsyncConnection, name: str | None) -> str | None:
     curriculum = await read_curriculum(conn)
     found = curriculum.canonical(name)
     if found is None:
-        raise Refused(f"There is no specialization {name!r}; there are {', '.join(sorted(curriculum.levels))}.")
+        raise Refused(f"There is no specialization {name!r}; there are {', '.join(curriculum.names)}.")
     return found

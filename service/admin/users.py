@@ -106,7 +106,7 @@ async def read_specializations(engine: AsyncEngine) -> list[str]:
     """
     with asked():
         async with engine.connect() as conn:
-            return sorted((await read_curriculum(conn)).levels)
+            return (await read_curriculum(conn)).names
 
 
 async def _users(conn: AsyncConnection, query: Any, **values: Any) -> list[User]:
@@ -120,7 +120,7 @@ async def _pairs(conn: AsyncConnection, user_id: int) -> list[Pair]:
     for row in await conn.execute(_LICENSES, {"id": user_id}):
         name = curriculum.canonical(row.specialization) or row.specialization
         licenses.setdefault(name, []).append(Row(row.specialization, row.level, row.highest, row.updated_at))
-    names = sorted({*curriculum.levels, *progress, *licenses})
+    names = sorted({*curriculum.names, *progress, *licenses})
     return [_pair(name, curriculum, progress, licenses.get(name, ())) for name in names]
 
 

@@ -111,8 +111,6 @@ class Applier:
         careful: bool,
     ) -> Applied:
         curriculum = await read_curriculum(conn)
-        if curriculum.empty:
-            raise InstallationFault("the table specializations is empty: no level can be checked against a maximum")
         discarded = await replayed.discarded(conn, batch.records)
         wanted = [item for item in decoded if item.index not in discarded] if discarded else decoded
         screened = screen(wanted, curriculum, self.apply_since)

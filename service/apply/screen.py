@@ -23,7 +23,11 @@ class Screened:
 def screen(
     decoded: Sequence[LevelEvent | DeadLetter], curriculum: Curriculum, apply_since: datetime | None
 ) -> Screened:
-    """Sort a decoded batch. `curriculum` must not be empty: an empty one is a fault of the installation (law 4)."""
+    """Sort a decoded batch.
+
+    Raises:
+        InstallationFault: an event's specialization has no known maximum; its events wait (law 4).
+    """
     result = Screened()
     for item in decoded:
         if isinstance(item, DeadLetter):

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.checks.result import Checker, CheckFailed, check
-from service.levels import FALLBACK, max_levels
+from service.levels import FALLBACK, read_specializations
 
 _LEVEL_TABLES = text("""
     SELECT s.id, quote_ident(c.relname) AS table_name
@@ -18,6 +18,11 @@ _LEVEL_TABLES = text("""
                      AND c.relkind IN ('r', 'p', 'v')
      ORDER BY s.id
 """)
+
+
+async def max_levels(conn: AsyncConnection) -> dict[str, int]:
+    """Read the highest level of each specialization, 0 where none is known."""
+    return {one.id: one.max_levels or 0 for one in await read_specializations(conn)}
 
 
 async def level_rows(conn: AsyncConnection) -> dict[str, int]:

@@ -6,11 +6,11 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Session
 
-from service.checks.curriculum import disagreements, level_rows
+from service.checks.curriculum import disagreements, level_rows, max_levels
 from service.checks.result import Checker, CheckFailed, check
 from service.database.application import PROGRESS
 from service.database.catalog import find_unique
-from service.levels import FALLBACK, LicenseSystemHelper, max_levels
+from service.levels import FALLBACK, LicenseSystemHelper
 
 _DUPLICATES = text("""
     SELECT student_id, specialization_id, count(*) AS rows FROM specialization_progress

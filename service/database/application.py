@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.database.faults import read_fault
+from service.levels import missing_maxima
 from service.settings import PREFIX, Settings
 
 LICENSES, PROGRESS, PROGRESSIONS = "user_licenses", "specialization_progress", "license_progressions"
@@ -52,7 +53,7 @@ PROGRESSION_COLUMNS = ("user_license_id", "from_level", "to_level", "advancement
 
 NEEDED: Mapping[str, tuple[str, ...]] = {
     "users": ("id",),
-    "specializations": ("id", "max_levels"),
+    "specializations": ("id",),
     PROGRESS: ("id", *PROGRESS_COLUMNS),
     LICENSES: ("id", *LICENSE_COLUMNS),
     PROGRESSIONS: PROGRESSION_COLUMNS,
@@ -125,6 +126,7 @@ async def configuration_faults(conn: AsyncConnection, settings: Settings) -> lis
     Any sentence is a fault of the configuration (R9b): `doctor` fails, `serve` does not start.
     """
     return [
+        *await conn.run_sync(missing_maxima),
         *missing_defaults(await inspect_application(conn), settings),
         *await _unreadable(conn, LICENSES, settings.license_defaults, "LICENSE_DEFAULTS"),
         *await _unreadable(conn, PROGRESS, settings.progress_defaults, "PROGRESS_DEFAULTS"),

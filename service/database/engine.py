@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from service.database.connecting import Connecting
 from service.database.url import BadUrl, database_url, tls_arguments
+from service.levels import maxima_options
 from service.settings import PREFIX, Settings, SettingsError
 
 # Bounds on one statement and on waiting for one lock: a fault that passes is retried (law 4), so a short bound only
@@ -78,4 +79,5 @@ def engine_to(
     )
     place, _, database = url.address.rpartition("/")
     shown = URL.create("postgresql+asyncpg", host=place, database=database)  # for messages: the creator connects
-    return create_async_engine(shown, async_creator=connecting.connect, **options)
+    told = maxima_options(settings)
+    return create_async_engine(shown, async_creator=connecting.connect, execution_options=told, **options)

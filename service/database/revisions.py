@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 
 from service.database import catalog
 from service.database.application import missing_parts
+from service.levels import missing_maxima
 
 log = logging.getLogger("levelsync.migrate")
 
@@ -51,7 +52,7 @@ def stop_where_parts_are_missing(conn: Connection) -> None:
     """Stop before any change where the application's database lacks what levelsync needs (R9b).
 
     Raises:
-        CommandError: names every missing table and column.
+        CommandError: names every missing table and column, or what gives a specialization's highest level.
     """
     missing = missing_parts(conn)
     if missing:
@@ -59,6 +60,8 @@ def stop_where_parts_are_missing(conn: Connection) -> None:
             f"This database lacks the {', the '.join(missing)}, without which levelsync cannot work. "
             "Nothing was changed."
         )
+    if maxima := missing_maxima(conn):
+        raise CommandError(f"{maxima[0]}. Nothing was changed.")
 
 
 def lock(conn: Connection, table: str) -> None:

@@ -24,6 +24,7 @@ from service.apply import sql as apply_sql
 from service.apply.decode import decode, first_timestamp
 from service.apply.outcomes import DeadLetter, LevelEvent
 from service.apply.screen import screen
+from service.database.faults import InstallationFault
 from service.database.tables import dead_letters as table
 from service.dead_letters.read import read_whole
 from service.dead_letters.select import Selection, conditions, is_open, size
@@ -72,9 +73,10 @@ class _Record:
 
 async def judge(conn: AsyncConnection, letters: Sequence[Letter], apply_since: datetime | None = None) -> list[Verdict]:
     """Judge letters as an applier would now, in their order."""
-    curriculum = await read_curriculum(conn)
-    if curriculum.empty:
-        return [Verdict(would_apply=None, why="the table specializations is empty")] * len(letters)
+    try:
+        curriculum = await read_curriculum(conn)
+    except InstallationFault as fault:
+        return [Verdict(would_apply=None, why=str(fault))] * len(letters)
     found = {number: _other(one, curriculum) for number, one in enumerate(letters) if one.topic not in _LEVEL_TOPICS}
     numbers = [number for number in range(len(letters)) if number not in found]
     verdicts = await _judge_levels(conn, [letters[number] for number in numbers], curriculum, apply_since)
@@ -106,7 +108,13 @@ def _small() -> ColumnElement[bool]:
 async def _judge_levels(
     conn: AsyncConnection, letters: Sequence[Letter], curriculum: Curriculum, apply_since: datetime | None
 ) -> list[Verdict]:
-    screened = screen(decode([_record(letter) for letter in letters]), curriculum, apply_since)
+    """Judge letters together; where the maximum of one is not known, each by itself."""
+    try:
+        screened = screen(decode([_record(letter) for letter in letters]), curriculum, apply_since)
+    except InstallationFault as fault:
+        if len(letters) == 1:
+            return [Verdict(would_apply=None, why=str(fault))]
+        return [verdict for one in letters for verdict in await _judge_levels(conn, [one], curriculum, apply_since)]
     verdicts = {letter.index: _fails(letter) for letter in screened.letters}
     verdicts |= dict.fromkeys(
         screened.superseded, Verdict(would_apply=True, why="it counts as superseded: older than APPLY_SINCE")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
+from service.levels import MAXIMA
+
 ADD_RUN = text("""
     INSERT INTO levelsync.reconcile_runs
            (id, direction, dry_run, force, specialization, user_id, requested_by, due_at)
@@ -178,17 +180,18 @@ SCANNED_AND_KEPT = text("""
 """)
 """The pairs that a run has scanned, and the issues that it has kept."""
 
-COMPARE_RANGE = """
-    WITH compared AS (
+COMPARE_RANGE = f"""
+    WITH maxima AS MATERIALIZED ({MAXIMA}),
+    compared AS (
         SELECT coalesce(p.student_id, l.user_id) AS user_id,
                coalesce(p.specialization_id, l.specialization_type) AS specialization,
                p.current_level AS progress_level,
                l.current_level AS license_level,
                CASE
                WHEN p.current_level = l.current_level AND l.current_level BETWEEN 1 AND own.max_levels THEN NULL
-               WHEN l.id IS NOT NULL AND own.id IS NULL THEN
-                   CASE WHEN NOT EXISTS (SELECT FROM specializations s
-                                          WHERE upper(s.id) = upper(l.specialization_type))
+               WHEN own.id IS NULL THEN
+                   CASE WHEN NOT EXISTS (SELECT FROM maxima s WHERE upper(s.id) =
+                                                upper(coalesce(l.specialization_type, p.specialization_id)))
                         THEN 'unknown_specialization'
                         WHEN EXISTS (SELECT FROM user_licenses o
                                       WHERE o.user_id = l.user_id AND o.id <> l.id
@@ -200,18 +203,20 @@ COMPARE_RANGE = """
                THEN 'told_by_its_license'
                WHEN p.id IS NOT NULL AND p.current_level IS NULL
                  OR l.id IS NOT NULL AND l.current_level IS NULL THEN 'null_level'
-               WHEN p.current_level NOT BETWEEN 1 AND coalesce(own.max_levels, 0)
-                 OR l.current_level NOT BETWEEN 1 AND coalesce(own.max_levels, 0) THEN 'out_of_range'
+               WHEN p.current_level NOT BETWEEN 1 AND own.max_levels
+                 OR l.current_level NOT BETWEEN 1 AND own.max_levels THEN 'out_of_range'
                WHEN l.id IS NULL THEN 'missing_license'
                WHEN p.id IS NULL THEN 'missing_progress'
                WHEN p.current_level <> l.current_level THEN 'mismatched'
                END AS kind
           FROM (SELECT * FROM specialization_progress
-                 WHERE student_id > CAST(:after AS bigint) AND student_id <= CAST(:upto AS bigint) {progress_filter}) p
+                 WHERE student_id > CAST(:after AS bigint) AND student_id <= CAST(:upto AS bigint)
+                       {{progress_filter}}) p
           FULL JOIN (SELECT * FROM user_licenses
-                      WHERE user_id > CAST(:after AS bigint) AND user_id <= CAST(:upto AS bigint) {license_filter}) l
+                      WHERE user_id > CAST(:after AS bigint) AND user_id <= CAST(:upto AS bigint)
+                            {{license_filter}}) l
             ON l.user_id = p.student_id AND l.specialization_type = p.specialization_id
-          LEFT JOIN specializations own ON own.id = coalesce(l.specialization_type, p.specialization_id)
+          LEFT JOIN maxima own ON own.id = coalesce(l.specialization_type, p.specialization_id)
     )
     SELECT count(*) FILTER (WHERE kind IS DISTINCT FROM 'told_by_its_license') AS scanned,
            count(*) FILTER (WHERE kind IS NULL) AS matching,

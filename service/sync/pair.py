@@ -28,6 +28,8 @@ class Why(StrEnum):
     NEEDS_DECISION = "needs_decision"
     """A level is NULL or out of range: only somebody who names a level can say what is right (law 8)."""
     UNKNOWN_SPECIALIZATION = "unknown_specialization"
+    NO_MAXIMUM = "no_maximum"
+    """Its highest level is not known: somebody has to repair the installation."""
     CHANGED_MEANWHILE = "changed_meanwhile"
     """The levels are not those for which the write was meant (law 6)."""
     NOT_HEALED = "not_healed"

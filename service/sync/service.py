@@ -15,7 +15,7 @@ from events import Direction
 from events.fields import INT8_MAX
 from service import metrics
 from service.apply.outcomes import Pair
-from service.database.faults import DecideAgain, InstallationFault, Kind, read_fault
+from service.database.faults import DecideAgain, Kind, read_fault
 from service.levels import Curriculum, read_curriculum
 from service.settings import Settings, load_settings
 from service.sync import results, sql
@@ -127,7 +127,7 @@ class ProgressLicenseSyncService:
     ) -> UserSyncResult:
         """Sync every specialization of the database for one user, each in its own transaction (R19)."""
         _check(user_id, sync_direction)
-        names = sorted((await self._curriculum()).levels)
+        names = (await self._curriculum()).names
         done = {name: await self.sync_pair(user_id, name, sync_direction, synced_by, also=also) for name in names}
         return UserSyncResult(user_id, sync_direction, done)
 
@@ -157,10 +157,7 @@ class ProgressLicenseSyncService:
 
     async def _curriculum(self) -> Curriculum:
         async with self._engine.connect() as conn:
-            curriculum = await read_curriculum(conn)
-        if curriculum.empty:
-            raise InstallationFault("the table specializations is empty: no level can be checked against a maximum")
-        return curriculum
+            return await read_curriculum(conn)
 
     async def _in_transaction(self, pair: Pair, work: Callable[[AsyncConnection], Awaitable[SyncResult]]) -> SyncResult:
         """Do the work in a transaction of its own; what the database refuses is an answer, and nothing stands of it."""
@@ -212,7 +209,7 @@ def _check(user_id: int, direction: str | None = None) -> None:
 def _canonical(curriculum: Curriculum, specialization: str) -> str:
     name = curriculum.canonical(specialization)
     if name is None:
-        known = ", ".join(sorted(curriculum.levels))
+        known = ", ".join(curriculum.names)
         raise UnknownSpecialization(f"there is no specialization {specialization!r}; there are {known}")
     return name
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import TextClause, text
 
+from service.levels import MAXIMA
+
 CLOCK = text("SELECT clock_timestamp()")
 """A decision's time, asked once the locks are held; `now()` would be the transaction's start (law 2)."""
 
@@ -35,7 +37,8 @@ OTHER_LICENSES = text("""
 """)
 """Licenses of the same pair beside the one that counts, told apart by their case only."""
 
-_DIFFERING = """
+_DIFFERING = f"""
+      WITH maxima AS MATERIALIZED ({MAXIMA})
     SELECT d.user_id, d.specialization, d.progress_level, d.license_level, d.issue_type
       FROM (
         SELECT coalesce(p.student_id, l.user_id) AS user_id,
@@ -47,8 +50,8 @@ _DIFFERING = """
                l.current_level AS license_level,
                CASE
                WHEN own.id IS NULL THEN
-                   CASE WHEN NOT EXISTS (SELECT FROM specializations s
-                                          WHERE upper(s.id) = upper(l.specialization_type))
+                   CASE WHEN NOT EXISTS (SELECT FROM maxima s WHERE upper(s.id) =
+                                                upper(coalesce(l.specialization_type, p.specialization_id)))
                         THEN 'unknown_specialization'
                         WHEN EXISTS (SELECT FROM user_licenses o
                                       WHERE o.user_id = l.user_id AND o.id <> l.id
@@ -61,18 +64,18 @@ _DIFFERING = """
                THEN NULL  -- that license, written in another case, tells for the pair
                WHEN p.id IS NOT NULL AND p.current_level IS NULL
                  OR l.id IS NOT NULL AND l.current_level IS NULL THEN 'null_level'
-               WHEN p.current_level NOT BETWEEN 1 AND coalesce(own.max_levels, 0)
-                 OR l.current_level NOT BETWEEN 1 AND coalesce(own.max_levels, 0) THEN 'out_of_range'
+               WHEN p.current_level NOT BETWEEN 1 AND own.max_levels
+                 OR l.current_level NOT BETWEEN 1 AND own.max_levels THEN 'out_of_range'
                WHEN l.id IS NULL THEN 'missing_license'
                WHEN p.id IS NULL THEN 'missing_progress'
                WHEN p.current_level <> l.current_level THEN 'mismatched'
                END AS issue_type
-          FROM (SELECT * FROM specialization_progress {only_progress}) p
-          FULL JOIN (SELECT * FROM user_licenses {only_licenses}) l
+          FROM (SELECT * FROM specialization_progress {{only_progress}}) p
+          FULL JOIN (SELECT * FROM user_licenses {{only_licenses}}) l
             ON l.user_id = p.student_id AND l.specialization_type = p.specialization_id
-          LEFT JOIN specializations own ON own.id = coalesce(p.specialization_id, l.specialization_type)
+          LEFT JOIN maxima own ON own.id = coalesce(p.specialization_id, l.specialization_type)
            ) d
-     WHERE d.issue_type IS NOT NULL {behind}
+     WHERE d.issue_type IS NOT NULL {{behind}}
 """
 _ISSUES = f"""
     SELECT d.user_id, u.email AS user_email, d.specialization, d.progress_level, d.license_level, d.issue_type

@@ -82,6 +82,8 @@ def _decide(  # noqa: PLR0913 - what `sync_pairs` was given
 ) -> PairResult:
     if only_if is not None and only_if.get(pair) != sides:
         return PairResult(sides, nothing(Why.CHANGED_MEANWHILE, "the levels have changed meanwhile"))
+    if fault := curriculum.faults.get(pair[1]):
+        return PairResult(sides, nothing(Why.NO_MAXIMUM, fault))
     if pair[1] not in curriculum.levels:
         return PairResult(sides, nothing(Why.UNKNOWN_SPECIALIZATION, f"there is no specialization {pair[1]}"))
     return PairResult(sides, decide(sides, direction, curriculum.max_level(pair[1])))

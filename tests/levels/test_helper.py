@@ -52,12 +52,21 @@ async def test_a_missing_row_and_a_maximum_of_nothing_fall_back(session: AsyncSe
     assert [await _ask(session, name) for name in ("COACH", "INTERNSHIP", "GOALKEEPER")] == [8, 3, 1]
 
 
+async def test_the_setting_answers_before_the_fallback(session: AsyncSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database's value wins; where it has none, the setting of the process that asks."""
+    monkeypatch.setenv("LEVELSYNC_MAX_LEVELS", '{"player": 5, "COACH": 6, "LFA_COACH": 7}')
+    await session.execute(text("UPDATE specializations SET max_levels = 0 WHERE id = 'COACH'"))
+    assert [await _ask(session, name) for name in ("PLAYER", "COACH", "lfa_coach")] == [8, 6, 7]
+    await session.execute(text("ALTER TABLE specializations DROP COLUMN max_levels"))
+    assert [await _ask(session, name) for name in ("PLAYER", "INTERNSHIP", "x")] == [5, 3, 1]
+
+
 async def test_a_failed_query_is_logged_and_leaves_the_session_usable(
     session: AsyncSession, caplog: pytest.LogCaptureFixture
 ) -> None:
     """R12: a savepoint keeps what the caller has done; nothing is silent."""
     await session.execute(text("UPDATE users SET name = 'kept' WHERE id = 1"))
-    await session.execute(text("ALTER TABLE specializations RENAME COLUMN max_levels TO gone"))
+    await session.execute(text("ALTER TABLE specializations RENAME TO gone"))
     with caplog.at_level(logging.WARNING, "service.levels"):
         assert await _ask(session, "PLAYER") == 8
     assert "max_levels of 'PLAYER' cannot be read" in caplog.text

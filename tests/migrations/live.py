@@ -114,9 +114,9 @@ def settings(url: str) -> Settings:
     return Settings(_env_file=None, database_url=url)
 
 
-async def upgrade(url: str, revision: str = "head") -> None:
+async def upgrade(url: str, revision: str = "head", with_settings: Settings | None = None) -> None:
     """Migrate in this process, as `levelsync migrate` does."""
-    await asyncio.to_thread(migrate.migrate, settings(url), revision)
+    await asyncio.to_thread(migrate.migrate, with_settings or settings(url), revision)
 
 
 async def downgrade(url: str, revision: str = "base") -> None:

@@ -79,6 +79,7 @@ _BY_NAME: dict[str, Any] = {
     "older": 60.0,
     "most": 1000,
     "limit": 100,
+    "max_levels": "{}",
     "suspects": "[]",
     "suspect_count": 0,
     "counts": "{}",

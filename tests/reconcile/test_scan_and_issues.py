@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
-from service.sync.sql import issues
+from service.sync.issues import stream_issues
 from tests.reconcile.conductor import Conductor
 from tests.reconcile.test_scan import PAIRS, SCANS, fill, found_issues
 from tests.sync.tables import execute
@@ -50,9 +50,6 @@ async def test_both_find_the_same(  # noqa: PLR0913, PLR0917 - what two tables c
     at_once = settings.model_copy(update={"reconcile_grace": timedelta(0)})
     report = await Conductor(loose, at_once).run(specialization=name)
     async with loose.connect() as conn:
-        rows = await conn.execute(
-            issues(of_one_specialization=name is not None), {"specialization": name} if name else {}
-        )
-        listed = {(row.user_id, row.specialization): row.issue_type for row in rows}
+        listed = {(one.user_id, one.specialization): one.issue_type async for one in stream_issues(conn, name)}
     assert await found_issues(loose) == listed
     assert report["counts"]["scanned"] - report["counts"]["matching"] == len(listed)
