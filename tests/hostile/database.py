@@ -72,7 +72,8 @@ async def position(engine: AsyncEngine, topic: str = "progress.leveled-up") -> i
 
 @asynccontextmanager
 async def held(engine: AsyncEngine, statement: str) -> AsyncIterator[AsyncConnection]:
-    """A session of the application that has run a statement and does not commit until the block ends."""
-    async with engine.begin() as conn:
+    """A session of the application that has run a statement, and takes it back when the block ends."""
+    async with engine.connect() as conn:
         await conn.execute(text(statement))
         yield conn
+        await conn.rollback()

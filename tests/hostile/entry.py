@@ -40,12 +40,15 @@ def rise(
 class Events:
     """Applies batches of events as a consumer does: a failed batch is tried again, a few times."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._partitions = Partitions(engine)
+    def __init__(self, engine: AsyncEngine, through: AsyncEngine | None = None) -> None:
+        """`through`: what batches are applied with, where it is not `engine`."""
+        self._engine = engine
+        self._partitions = Partitions(through or engine)
 
     async def begin(self) -> Events:
         """Create the position rows."""
-        await self._partitions.begin()
+        begun = await Partitions(self._engine).begin()
+        self._partitions.rows = begun.rows
         return self
 
     async def apply(self, *meant: Meant, attempts: int = _ATTEMPTS) -> None:

@@ -1,4 +1,4 @@
-"""A link to PostgreSQL on which every round trip takes its time, and is counted."""
+"""A link to PostgreSQL on which every round trip takes its time, is counted, and can be stopped before."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from pydantic import SecretStr
 class SlowLink:
     """Forwards loopback connections to a server; what a client sends is held back for `seconds`."""
 
-    def __init__(self, database_url: str, seconds: float) -> None:
+    def __init__(self, database_url: str, seconds: float = 0) -> None:
         self._parts = urlsplit(database_url)
         self._seconds = seconds
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stop_at = 0
         self.trips = 0
         """How often a client has sent something, which is about how often it has waited for an answer."""
+        self.stopped = asyncio.Event()
+        self._go_on = asyncio.Event()
 
     async def __aenter__(self) -> SlowLink:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
@@ -39,19 +42,28 @@ class SlowLink:
         user = self._parts.netloc.rpartition("@")[0]
         return SecretStr(urlunsplit(self._parts._replace(netloc=f"{user}@127.0.0.1:{port}")))
 
+    def stop_before(self, trip: int) -> None:
+        """Hold back what a client sends in this round trip, counted from now, until `go_on`."""
+        self.trips, self._stop_at = 0, trip
+        self.stopped.clear()
+        self._go_on.clear()
+
+    def go_on(self) -> None:
+        """Send what is held back."""
+        self._go_on.set()
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(self._parts.hostname, self._parts.port)
-        for source, sink, seconds in ((reader, back, self._seconds), (there, writer, 0.0)):
-            task = asyncio.create_task(self._forward(source, sink, seconds))
+        for source, sink, is_client in ((reader, back, True), (there, writer, False)):
+            task = asyncio.create_task(self._forward(source, sink, is_client=is_client))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, seconds: float) -> None:
+    async def _forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_client: bool) -> None:
         try:
             while data := await source.read(1 << 16):
-                if seconds:
-                    self.trips += 1
-                    await asyncio.sleep(seconds)
+                if is_client:
+                    await self._hold_back()
                 sink.write(data)
                 await sink.drain()
         except OSError:
@@ -60,3 +72,11 @@ class SlowLink:
             sink.close()
             with suppress(OSError):
                 await sink.wait_closed()
+
+    async def _hold_back(self) -> None:
+        self.trips += 1
+        if self.trips == self._stop_at:
+            self.stopped.set()
+            await self._go_on.wait()
+        if self._seconds:
+            await asyncio.sleep(self._seconds)

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.hostile.database import add_rows, held, letters, levels_of, steps
+from tests.hostile.database import add_rows, held, letters, levels_of, steps, trigger
 from tests.hostile.entry import Events, rise, sync
 from tests.sync.tables import execute, read, somebody_waits
 
@@ -76,3 +76,19 @@ async def test_a_maximum_that_falls_while_a_batch_waits_counts(events: Events, e
     assert await levels_of(engine, 1) == (None, 1)
     assert await letters(engine) == [(0, "level_out_of_range")]
     assert await steps(engine) == []
+
+
+async def test_a_deadlock_is_tried_again_and_makes_no_dead_letter(events: Events, engine: AsyncEngine) -> None:
+    """40P01: a trigger of the application takes the rows in the other order; the batch is the one that gives way."""
+    await add_rows(engine, progress={(1, "PLAYER"): 5}, licenses={(1, "PLAYER"): 2})
+    body = "UPDATE specialization_progress SET total_xp = 9 WHERE student_id = NEW.user_id; RETURN NULL;"
+    await trigger(engine, "AFTER UPDATE", body)
+    async with engine.begin() as application:
+        await application.execute(text("SET LOCAL deadlock_timeout = '60s'"))
+        await application.execute(text("SELECT FROM specialization_progress WHERE student_id = 1 FOR UPDATE"))
+        batch = asyncio.create_task(events.apply(rise(1, 5)))
+        await somebody_waits(engine)
+        await application.execute(text(_HOLD.format(1)))
+    await batch
+    assert (await levels_of(engine, 1), await steps(engine)) == ((5, 5), [(1, "PLAYER", 2, 5)])
+    assert await letters(engine) == []
