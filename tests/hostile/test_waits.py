@@ -25,7 +25,6 @@ async def repeatable_read(engine: AsyncEngine) -> AsyncEngine:
     return engine
 
 
-@pytest.mark.xfail(reason="the batch reads no fence younger than its snapshot: levels are (3, 5)", strict=True)
 async def test_a_lowering_stands_whatever_isolation_the_role_prefers(
     events: Events, repeatable_read: AsyncEngine
 ) -> None:
@@ -41,7 +40,6 @@ async def test_a_lowering_stands_whatever_isolation_the_role_prefers(
     assert await levels_of(engine, 2) == ((5, 5) if in_time else (3, 3))
 
 
-@pytest.mark.xfail(reason="a connection keeps the isolation that its role prefers: repeatable read", strict=True)
 async def test_every_session_of_the_service_is_read_committed(repeatable_read: AsyncEngine) -> None:
     """Whatever the role, the database or the server says."""
     assert (await read(repeatable_read, "SHOW transaction_isolation"))[0][0] == "read committed"
