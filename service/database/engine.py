@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import URL
+from sqlalchemy import URL, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from service.database.connecting import Connecting
+from service.database.faults import READ_ONLY, read_fault
 from service.database.url import BadUrl, database_url, tls_arguments
 from service.levels import maxima_options
 from service.settings import PREFIX, Settings, SettingsError
@@ -80,4 +82,12 @@ def engine_to(
     place, _, database = url.address.rpartition("/")
     shown = URL.create("postgresql+asyncpg", host=place, database=database)  # for messages: the creator connects
     told = maxima_options(settings)
-    return create_async_engine(shown, async_creator=connecting.connect, execution_options=told, **options)
+    engine = create_async_engine(shown, async_creator=connecting.connect, execution_options=told, **options)
+    event.listen(engine.sync_engine, "handle_error", _leave_a_server_that_became_read_only)
+    return engine
+
+
+def _leave_a_server_that_became_read_only(context: ExceptionContext) -> None:
+    """Drop the connection and those of its pool: new ones reach the new primary behind the same address."""
+    if read_fault(context.original_exception).sqlstate == READ_ONLY:
+        context.is_disconnect = True

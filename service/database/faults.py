@@ -14,6 +14,8 @@ _RECORD_CLASSES = frozenset({"22", "23", "44"})
 _RECORD_STATES = frozenset({"P0001"})
 _UNIQUE_VIOLATION = "23505"
 _NOT_NULL_VIOLATION = "23502"
+READ_ONLY = "25006"
+"""The server became a standby, or the connection leads to one."""
 _UNREACHABLE = (OSError, TimeoutError, PoolTimeout, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
 
 
@@ -70,7 +72,7 @@ def _kind(error: BaseException, cause: BaseException, sqlstate: str) -> Kind:
         return Kind.INSTALLATION
     if sqlstate[:2] in _RECORD_CLASSES or sqlstate in _RECORD_STATES:
         return Kind.RECORD
-    if sqlstate[:2] in _PASSING_CLASSES:
+    if sqlstate[:2] in _PASSING_CLASSES or sqlstate == READ_ONLY:
         return Kind.PASSING
     lost = isinstance(error, OperationalError | InterfaceError) and not sqlstate
     disconnected = isinstance(error, DBAPIError) and error.connection_invalidated

@@ -1,0 +1,83 @@
+"""A failover behind one address: the old primary turns read-only and keeps its connections."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from pydantic import SecretStr
+
+from events import LevelSynced, ProgressLeveledUp
+from service.database.engine import make_engine
+from service.outbox.put import put
+from service.runtime import Service
+from service.settings import Settings
+from tests.attacks.silence import way_to
+from tests.infrastructure import template
+from tests.infrastructure.servers import Postgres
+from tests.infrastructure.waiting import eventually
+from tests.migrations import live
+
+_USER = "CREATE ROLE failover SUPERUSER LOGIN PASSWORD 'x'"
+_BACK_WITHIN = 30
+
+
+@pytest.fixture
+async def both(own_postgres: Postgres, postgres: Postgres, template_database: str) -> AsyncIterator[tuple[str, str]]:
+    """The same database on two servers, for one user: the old primary, and the new one."""
+    name = await template.make_template(own_postgres)
+    await postgres.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template_database}"')
+    for server in (own_postgres, postgres):
+        await server.execute(_USER)
+    places = (server.url.rpartition("@")[2].rpartition("/")[0] for server in (own_postgres, postgres))
+    old, new = (f"postgresql://failover:x@{place}/{name}" for place in places)
+    yield old, new
+    await postgres.drop_database(postgres.url_of(name))
+    await postgres.execute("DROP ROLE failover")
+
+
+@pytest.mark.real_broker
+async def test_work_goes_on_at_the_new_primary(
+    both: tuple[str, str], settings: Settings, topics: list[str], publish: Callable[..., Awaitable[list[int]]]
+) -> None:
+    """Events are applied and the outbox is emptied within 30 s, without a restart."""
+    assert len(topics) > 1
+    old, new = both
+    async with way_to(old) as (way, url):
+        given = settings.model_copy(update={"database_url": SecretStr(url)})
+        async with Service(given, frozenset({"apply", "relay"})) as service:
+            await service.ready()
+            await publish([_event(1)])
+            await eventually(lambda: _level(old, 1))
+            way._target = urlsplit(new)
+            await live.execute(old, "ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
+            await publish([_event(2)])
+            await _put(new)
+            await eventually(lambda: _level(new, 2), _BACK_WITHIN)
+            await eventually(lambda: _nothing_in_the_outbox(new), _BACK_WITHIN)
+            await eventually(lambda: service.health.ready, _BACK_WITHIN)
+
+
+def _event(user: int) -> tuple[Any, ...]:
+    return tuple(ProgressLeveledUp(user_id=user, specialization="PLAYER", to_level=7).to_kafka())
+
+
+async def _level(url: str, user: int) -> bool:
+    query = f"SELECT current_level FROM user_licenses WHERE user_id = {user} AND specialization_type = 'PLAYER'"
+    return bool(await live.value(url, query) == 7)
+
+
+async def _nothing_in_the_outbox(url: str) -> bool:
+    return bool(await live.value(url, "SELECT count(*) FROM levelsync.outbox") == 0)
+
+
+async def _put(url: str) -> None:
+    engine = make_engine(live.settings(url), pool_size=1)
+    event = LevelSynced(
+        user_id=3, specialization="PLAYER", target="license", old_level=5, new_level=3, cause="somebody"
+    )
+    async with engine.begin() as conn:
+        await put(conn, [event])
+    await engine.dispose()
