@@ -87,14 +87,14 @@ def _wait_after(faults: int) -> float:
 
 
 def _note(error: Exception, component: str, work: object, health: Health) -> None:
-    cause, message = _cause(error)
+    cause, message = cause_of(error)
     metrics.RETRIES.labels(cause).inc()
     health.report(component, work, f"{cause}: {message}")
     say = log.error if cause == Kind.INSTALLATION.value else log.warning
     say("tried again", component=component, cause=cause, error=message, kind=type(error).__name__)
 
 
-def _cause(error: Exception) -> tuple[str, str]:
+def cause_of(error: Exception) -> tuple[str, str]:
     """The label of `levelsync_retries_total`, and words for people."""
     if isinstance(error, KafkaError):
         return "kafka_unavailable", str(error)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from types import MappingProxyType
+from typing import Any
 
 import structlog
 from aiokafka import TopicPartition
@@ -13,9 +15,10 @@ from service import metrics
 from service.apply import positions
 from service.apply.batch import Batch
 from service.apply.lost import ask_for_reconcile
-from service.apply.positions import Start, starting_point
+from service.apply.positions import Log, Start, Stored, starting_point
 
 log = structlog.get_logger(__name__)
+_NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,29 +33,36 @@ class DatabaseKeeper:
         committed: Mapping[TopicPartition, int | None],
         log_starts: Mapping[TopicPartition, int],
         read_log_ends: Callable[[], Awaitable[Mapping[TopicPartition, int]]],
-    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-        """Seek positions and position rows of a new assignment; writes rows that start anew or are missing."""
+        *,
+        topic_ids: Mapping[str, str] = _NOTHING,
+        cut_at: Mapping[TopicPartition, int] = _NOTHING,
+    ) -> dict[TopicPartition, Start]:
+        """Decide where the partitions of a new assignment begin; write rows that start anew, change or are missing."""
         async with self.engine.begin() as conn:
             stored = await positions.read_positions(conn, committed)
             log_ends = await read_log_ends()
             starts = {
-                tp: starting_point(committed[tp], stored.get(tp), self.cluster_id, log_starts[tp], log_ends[tp])
+                tp: starting_point(
+                    committed[tp],
+                    stored.get(tp),
+                    Log(self.cluster_id, topic_ids.get(tp.topic, ""), log_starts[tp], log_ends[tp], cut_at.get(tp)),
+                )
                 for tp in sorted(committed)
             }
             for partition, start in starts.items():
-                found = stored.get(partition)
-                if found is None or found.next_offset != start.row or found.cluster_id != self.cluster_id:
-                    await positions.set_position(conn, partition, start.row, self.cluster_id)
+                row = Stored(start.row, self.cluster_id, topic_ids.get(partition.topic, ""), start.epoch)
+                if stored.get(partition) != row:
+                    await positions.set_position(conn, partition, *astuple(row))
                 if start.lost:
                     await ask_for_reconcile(conn, partition, start.seek)
         self._report_lost(starts)
         self._report_anew(starts)
-        return {tp: start.seek for tp, start in starts.items()}, {tp: start.row for tp, start in starts.items()}
+        return starts
 
-    async def store_idle(self, expected: Mapping[TopicPartition, int], moved: Mapping[TopicPartition, int]) -> None:
+    async def store_idle(self, batch: Batch) -> None:
         """Check the rows like a batch's; store positions that moved without delivering a record."""
         async with self.engine.begin() as conn:
-            await positions.check_and_move(conn, Batch((), expected, moved))
+            await positions.check_and_move(conn, batch)
 
     def _report_lost(self, starts: Mapping[TopicPartition, Start]) -> None:
         for at, start in starts.items():

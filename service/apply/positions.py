@@ -60,27 +60,43 @@ class Start:
     row: int
     lost: int = 0
     anew: bool = False
+    epoch: int = -1
+    """The leader epoch of the record before `row`, -1 where it is not known."""
 
 
-def starting_point(
-    committed: int | None, stored: Stored | None, cluster_id: str, log_start: int, log_end: int
-) -> Start:
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A partition as Kafka shows it now; `cut_at` is where its log ended when it was cut off, or None."""
+
+    cluster_id: str
+    topic_id: str
+    start: int
+    end: int
+    cut_at: int | None = None
+
+
+def starting_point(committed: int | None, stored: Stored | None, log: Log) -> Start:
     """The smaller of the group's commit and the position row (law 3).
 
-    Begun anew at the earliest record: without a commit, on another cluster, or when a position lies beyond the
-    partition's end (a topic made anew, or cut off). Records between the row and `log_start` were never applied and are
-    lost to retention, also where the commit is gone: Kafka forgets a group that is away for a week. The row then moves
-    there, so that the next start does not find the same loss again while the group's commit still lies below it.
+    Begun anew at the earliest record: without a commit, on another cluster, on another topic of the same name, or when
+    a position lies beyond the partition's end. A log that was cut off and has grown again goes on where it was cut off.
+    Records between the row and the log's start were never applied and are lost to retention, also where the commit is
+    gone: Kafka forgets a group that is away for a week. The row then moves there, so that the next start does not find
+    the same loss again while the group's commit still lies below it.
     """
-    if stored is not None and stored.cluster_id not in {"", cluster_id}:
-        return Start(log_start, log_start, anew=True)
+    if stored is not None and (stored.cluster_id not in {"", log.cluster_id} or differ(stored.topic_id, log.topic_id)):
+        return Start(log.start, log.start, anew=True)
     if committed is None:
-        return Start(log_start, log_start, lost=max(log_start - stored.next_offset, 0) if stored else 0, anew=True)
+        return Start(log.start, log.start, lost=max(log.start - stored.next_offset, 0) if stored else 0, anew=True)
     row = stored.next_offset if stored else 0
-    if max(committed, row) > log_end:
-        return Start(log_start, log_start, anew=True)
-    seek = max(min(committed, row), log_start)
-    return Start(seek, max(row, seek), lost=max(log_start - row, 0))
+    if max(committed, row) > log.end:
+        return Start(log.start, log.start, anew=True)
+    if log.cut_at is not None and log.cut_at < row:
+        seek = max(min(committed, log.cut_at), log.start)
+        return Start(seek, seek, anew=True)
+    seek = max(min(committed, row), log.start)
+    epoch = stored.leader_epoch if stored is not None and row >= log.start else -1
+    return Start(seek, max(row, seek), lost=max(log.start - row, 0), epoch=epoch)
 
 
 async def read_positions(conn: AsyncConnection, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Stored]:

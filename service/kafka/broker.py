@@ -10,6 +10,7 @@ from faststream.kafka import KafkaBroker
 
 from service.kafka.connection import connection_options, faststream_security
 from service.kafka.consumer import LevelConsumer, PositionKeeper
+from service.kafka.fetcher import fetch_by_id
 from service.kafka.records import read_any_header_name
 from service.settings import Settings
 
@@ -25,6 +26,7 @@ def make_broker(settings: Settings, keeper: PositionKeeper) -> KafkaBroker:
     It only consumes: whatever the service publishes leaves through the outbox.
     """
     read_any_header_name()
+    fetch_by_id()
     broker = KafkaBroker(
         connection_options(settings)["bootstrap_servers"],
         security=faststream_security(settings),

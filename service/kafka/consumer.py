@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -31,9 +30,15 @@ from aiokafka.errors import (
     KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
 )
 
+from service import metrics
 from service.apply.batch import Batch
+from service.apply.positions import Start
+from service.background import cause_of
+from service.kafka.fetcher import LevelFetcher, LogCut, TopicChanged
+from service.kafka.protocol import read_topic_ids
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +69,10 @@ CHECK_EVERY = 5.0
 _ONLY_A_REBALANCE = (IllegalStateError, NoOffsetForPartitionError)
 
 
+# Retention took what comes next, or the topic is another one: `starting_point` decides where to go on.
+_BEGIN_AGAIN = (OffsetOutOfRangeError, TopicChanged, LogCut)
+
+
 class Unfinished(Exception):  # noqa: N818 - a state, not an error
     """A handler ended without finishing its batch: only a bug of ours does that."""
 
@@ -76,14 +85,18 @@ class PositionKeeper(Protocol):
         committed: Mapping[TopicPartition, int | None],
         log_starts: Mapping[TopicPartition, int],
         read_log_ends: Callable[[], Awaitable[Mapping[TopicPartition, int]]],
-    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-        """Where to seek, and what the position rows say, for every partition of a new assignment.
+        *,
+        topic_ids: Mapping[str, str],
+        cut_at: Mapping[TopicPartition, int],
+    ) -> dict[TopicPartition, Start]:
+        """Where every partition of a new assignment begins, and what its position row says then.
 
         The ends are to be read after the rows: another member may still move a row on, beyond an end read before.
+        `cut_at` says where logs ended when they were cut off below the position.
         """
 
-    async def store_idle(self, expected: Mapping[TopicPartition, int], positions: Mapping[TopicPartition, int]) -> None:
-        """Check the rows of `expected`; store positions that moved past offsets without records."""
+    async def store_idle(self, batch: Batch) -> None:
+        """Check the rows of a batch without records; store positions that moved past offsets without records."""
 
 
 class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships no types
@@ -98,6 +111,8 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         self._expected: dict[TopicPartition, int] = {}
         self._applied: dict[TopicPartition, int] = {}
         self._uncommitted: dict[TopicPartition, int] = {}
+        self._topic_ids: dict[str, str] = {}
+        self._cut_at: dict[TopicPartition, int] = {}
         self._evicted_at: float | None = None
         self._checked_at = 0.0
         self._committed_at = -COMMIT_EVERY
@@ -108,12 +123,18 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         self._idle.set()
         self.retrying = False
         """True while a fault that passes is being retried: standing still is then no stall."""
-        self.problem = ""
-        """Why polls fail at present, or ''."""
+        self._problem = ""
 
     def subscribe(self, topics: Any = (), pattern: Any = None, listener: Any = None) -> None:  # noqa: ARG002 - FastStream's only logs
         """Subscribe with our own rebalance listener."""
         super().subscribe(topics=topics, pattern=pattern, listener=_Rebalance(self))
+
+    @property
+    def problem(self) -> str:
+        """Why polls fail at present, or which partitions cannot be read, or ''."""
+        faults = self._level_fetcher.faults if self._fetcher is not None else {}
+        unread = "; ".join(f"{tp.topic}-{tp.partition}: {_words(error)}" for tp, error in sorted(faults.items()))
+        return (self._problem or unread)[:500]
 
     # --- what a subscriber's handler uses
 
@@ -134,8 +155,9 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         return self._epoch == self._started_epoch
 
     def owned_positions(self) -> dict[TopicPartition, int]:
-        """Where each started partition has got to: the offset after the last applied one."""
-        return dict(self._applied) if self.owns_batch else {}
+        """Where each started partition that can be read has got to: the offset after the last applied one."""
+        faults = self._level_fetcher.faults
+        return {tp: at for tp, at in self._applied.items() if tp not in faults} if self.owns_batch else {}
 
     def not_begun(self) -> set[TopicPartition]:
         """Partitions of the last assignment that wait for their beginning, or for the group's next word."""
@@ -185,7 +207,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
             except Exception as error:  # noqa: BLE001 - whatever a poll raises, no drained record may be passed
                 await self._poll_failed(error)
             else:
-                self.retrying, self.problem, self._failures = False, "", 0
+                self.retrying, self._problem, self._failures = False, "", 0
                 if records:
                     partition, found = next(iter(records.items()))
                     return {partition: found[:1]}
@@ -194,6 +216,8 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         if self._batch is not None:
             self.abandon(wait_for_rebalance=False)
             raise Unfinished("its handler did not finish a batch: it is delivered again")
+        self._coordinator.check_errors()
+        self._check_readable()
         if self._started_epoch != self._epoch:
             await self._start_partitions()
         epoch = self._epoch
@@ -209,6 +233,11 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         return records
 
     # --- the steps of a poll
+
+    def _check_readable(self) -> None:
+        """aiokafka forgets the partitions of a topic that it may not describe, and waits for ever without a word."""
+        for topic in sorted(self.subscription() & self._client.cluster.unauthorized_topics):
+            raise TopicAuthorizationFailedError(topic)
 
     async def _read(self, timeout_ms: int, max_records: int | None) -> dict[TopicPartition, list[ConsumerRecord]]:
         """What was fetched ahead during the batch before, and what has come since: it would wait for a batch more."""
@@ -227,17 +256,40 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         epoch, partitions = self._epoch, self.assignment()
         self._expected, self._applied, self._uncommitted = {}, {}, {}
         if partitions:
+            topic_ids = await read_topic_ids(self._client, sorted({tp.topic for tp in partitions}))
             committed = {tp: await self.committed(tp) for tp in partitions}
-            starts = await self.beginning_offsets(partitions)
-            seeks, rows = await self._keeper.start(committed, starts, partial(self.end_offsets, partitions))
+            log_starts = await self.beginning_offsets(partitions)
+            starts = await self._keeper.start(
+                committed, log_starts, lambda: self._log_ends(topic_ids), topic_ids=topic_ids, cut_at=self._cut_at
+            )
             if epoch != self._epoch:
                 return
-            for partition, offset in seeks.items():
-                self.seek(partition, offset)
-            self._expected, self._applied = rows, seeks
-            self._uncommitted = {tp: at for tp, at in seeks.items() if committed[tp] != at}
+            self._begin(starts, topic_ids)
+            self._uncommitted = {tp: start.seek for tp, start in starts.items() if committed[tp] != start.seek}
         self._started_epoch = epoch
         await self._commit()
+
+    async def _log_ends(self, topic_ids: Mapping[str, str]) -> dict[TopicPartition, int]:
+        """Read where the partitions end, and make sure that all offsets since `topic_ids` were read count on them."""
+        ends: dict[TopicPartition, int] = await self.end_offsets(self.assignment())
+        if await read_topic_ids(self._client, sorted(topic_ids)) != topic_ids:
+            raise TopicChanged("a topic was deleted and created again a moment ago")
+        return ends
+
+    def _begin(self, starts: Mapping[TopicPartition, Start], topic_ids: dict[str, str]) -> None:
+        fetcher = self._level_fetcher
+        fetcher.topic_ids = self._topic_ids = topic_ids
+        fetcher.epochs = {tp: start.epoch for tp, start in starts.items()}
+        fetcher.faults, self._cut_at = {}, {}
+        for partition, start in starts.items():
+            self.seek(partition, start.seek)
+        self._expected = {tp: start.row for tp, start in starts.items()}
+        self._applied = {tp: start.seek for tp, start in starts.items()}
+
+    @property
+    def _level_fetcher(self) -> LevelFetcher:
+        fetcher: LevelFetcher = self._fetcher
+        return fetcher
 
     async def _wait_out_eviction(self) -> None:
         """After an eviction, let the group say who owns what; where it says nothing, begin again all the same."""
@@ -262,8 +314,12 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
     def _take(self, records: dict[TopicPartition, list[ConsumerRecord]], positions: dict[TopicPartition, int]) -> None:
         # Every row is checked, also those that stay: where one of them went back, all did.
         flat = [record for partition in records.values() for record in partition]
-        self._batch = Batch(flat, dict(self._expected), self._moved(positions))
+        self._batch = self._batch_of(flat, self._moved(positions))
         self._idle.clear()
+
+    def _batch_of(self, records: list[ConsumerRecord], moved: dict[TopicPartition, int]) -> Batch:
+        epochs = {tp: self._level_fetcher.epochs.get(tp, -1) for tp in moved}
+        return Batch(records, dict(self._expected), moved, self._topic_ids, epochs)
 
     def _moved(self, positions: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
         return {tp: at for tp, at in positions.items() if at != self._applied[tp]}
@@ -273,7 +329,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         moved = self._moved(positions)
         if moved or time.monotonic() - self._checked_at >= CHECK_EVERY:
             try:
-                await self._keeper.store_idle(self._expected, moved)
+                await self._keeper.store_idle(self._batch_of([], moved))
             except BaseException:
                 self._started_epoch = -1  # evicted, or the database went back: begin again
                 raise
@@ -287,14 +343,28 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
     async def _poll_failed(self, error: Exception) -> None:
         """Nothing that the failed poll drained may be passed: every partition goes back to what is applied."""
         self._rewind()
-        if isinstance(error, OffsetOutOfRangeError):  # retention, or a topic made anew: `starting_point` tells which
+        if isinstance(error, _BEGIN_AGAIN):
+            if isinstance(error, LogCut):
+                self._cut_at |= error.ends
+            log.info("partitions begin again", reason=f"{type(error).__name__}: {error}")
             self._started_epoch = -1
         elif not isinstance(error, _ONLY_A_REBALANCE):
-            self.retrying = not isinstance(error, KafkaError)
-            self.problem = f"{type(error).__name__}: {error}"[:500]
-            log.warning("poll failed, tried again", error=self.problem)
+            self.retrying, self._problem = True, _words(error)
+            metrics.RETRIES.labels(cause_of(error)[0]).inc()
+            log.warning("poll failed, tried again", error=self._problem)
+            self._revive_membership()
             await asyncio.sleep(min(POLL_BACKOFF * 2**self._failures, LONGEST_POLL_BACKOFF))
             self._failures = min(self._failures + 1, 10)
+
+    def _revive_membership(self) -> None:
+        """aiokafka leaves the task dead that met an error, and the group then forgets this member for good."""
+        coordinator = self._coordinator
+        background = (coordinator._heartbeat_task, coordinator._commit_refresh_task)  # noqa: SLF001 - see above
+        if any(task is not None and task.done() for task in background):
+            coordinator.request_rejoin()
+        if coordinator._coordination_task.done():  # noqa: SLF001 - as above
+            coordinator._coordination_task = asyncio.create_task(coordinator._coordination_routine())  # noqa: SLF001
+            coordinator.request_rejoin()
 
     def _rewind(self) -> None:
         for partition, offset in self._applied.items():
@@ -316,11 +386,16 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
             log.warning("commit failed, repeated with the next", error=f"{type(error).__name__}: {error}")
         else:
             self._committed_at = time.monotonic()
-            self._uncommitted = {tp: at for tp, at in self._uncommitted.items() if offsets[tp].offset != at}
+            done = {tp: committed.offset for tp, committed in offsets.items()}
+            self._uncommitted = {tp: at for tp, at in self._uncommitted.items() if done.get(tp) != at}
 
     def _let_go(self) -> None:
         self._batch = None
         self._idle.set()
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:500]
 
 
 class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # as above

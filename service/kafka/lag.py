@@ -13,6 +13,7 @@ from events import LICENSE_ADVANCED_TOPIC, PROGRESS_LEVELED_UP_TOPIC
 from service.kafka.cluster import Cluster, admin_client, read_cluster
 from service.kafka.connection import connection_options
 from service.kafka.embedded_ends import ends_by_fetching
+from service.kafka.protocol import read_topic_ids
 from service.settings import Settings
 
 EVENT_TOPICS = (PROGRESS_LEVELED_UP_TOPIC, LICENSE_ADVANCED_TOPIC)
@@ -70,6 +71,15 @@ class EndOffsets:
             KafkaError: Kafka does not answer.
         """
         return await read_cluster(self._admin)
+
+    async def read_topic_ids(self, cluster: Cluster) -> dict[str, str]:
+        """Return the id of each of the topics that the cluster has; '' where it gives none.
+
+        Raises:
+            KafkaError: Kafka does not answer, or a topic was deleted a moment ago.
+        """
+        present = [topic for topic in EVENT_TOPICS if topic in cluster.partitions]
+        return await read_topic_ids(self._client._client, present) if present else {}  # noqa: SLF001 - as in protocol
 
     async def read_starts(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         """The first offset that each partition still holds.

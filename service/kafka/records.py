@@ -6,7 +6,7 @@ Kafka's clients in C and what is built on them send any bytes as a header's name
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,8 +51,13 @@ class Record:
 class _Records(_MemoryRecordsPy):  # type: ignore[misc]  # aiokafka ships no types, and has no other place for it
     """The batches of one answer to a fetch."""
 
+    note: Callable[[memoryview], None] | None = None
+    """Called with every batch before it is read."""
+
     def next_batch(self) -> Any:
         raw, batch = self._next_slice, super().next_batch()
+        if self.note is not None and raw is not None:
+            self.note(raw)
         return _Batch(batch, raw) if hasattr(batch, "is_control_batch") and not batch.is_control_batch else batch
 
 

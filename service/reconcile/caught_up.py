@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.apply.positions import differ
 from service.reconcile import sql
 
 
@@ -18,6 +19,8 @@ class Ends:
     cluster_id: str
     starts: Mapping[str, int]
     ends: Mapping[str, int]
+    topic_ids: Mapping[str, str] = field(default_factory=dict)
+    """The id of each topic; '' or absent where Kafka gives none."""
 
 
 class Topics(Protocol):
@@ -31,10 +34,14 @@ class Topics(Protocol):
         """
 
 
-async def read_applied(conn: AsyncConnection, cluster_id: str) -> dict[str, int]:
-    """The position rows that count on this cluster."""
+async def read_applied(conn: AsyncConnection, now: Ends) -> dict[str, int]:
+    """Read the position rows that count on this cluster and these topics."""
     rows = await conn.execute(sql.APPLIED_OFFSETS)
-    return {f"{r.topic}-{r.partition}": r.next_offset for r in rows if r.cluster_id in {"", cluster_id}}
+    return {
+        f"{r.topic}-{r.partition}": r.next_offset
+        for r in rows
+        if r.cluster_id in {"", now.cluster_id} and not differ(r.topic_id, now.topic_ids.get(r.topic, ""))
+    }
 
 
 def reached(goal: Mapping[str, int], now: Ends, applied: Mapping[str, int]) -> bool:

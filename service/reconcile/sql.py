@@ -34,7 +34,8 @@ SET_STEP = text("""
 
 SET_GOAL = text("""
     UPDATE levelsync.reconcile_runs
-       SET end_offsets = CAST(:ends AS jsonb), give_up_at = clock_timestamp() + :patience * interval '1 second'
+       SET end_offsets = CAST(:ends AS jsonb), topic_ids = CAST(:topic_ids AS jsonb),
+           give_up_at = clock_timestamp() + :patience * interval '1 second'
      WHERE id = :id
 """)
 """How far the appliers have to get, and until when the run waits for them."""
@@ -244,7 +245,7 @@ SET_ISSUES = text("""
 """)
 """What became of the issues that were kept."""
 
-APPLIED_OFFSETS = text("SELECT topic, partition, next_offset, cluster_id FROM levelsync.applied_offsets")
+APPLIED_OFFSETS = text("SELECT topic, partition, next_offset, cluster_id, topic_id FROM levelsync.applied_offsets")
 
 
 def compare_range(specialization: str | None) -> str:

@@ -12,6 +12,7 @@ import json
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from events import ReconcileChunk
+from service.apply.positions import differ
 from service.outbox.put import put
 from service.reconcile import sql
 from service.reconcile.caught_up import Topics, reached, read_applied
@@ -147,13 +148,16 @@ class Steps:
         return bool(changes > breaker_limit(self._settings, counts["scanned"]) or (changes and one_is_empty))
 
     async def _set_goal(self, conn: AsyncConnection, run: Run) -> None:
-        ends = (await self._topics.read()).ends
-        goal = {"id": run.id, "ends": json.dumps(dict(ends)), "patience": PATIENCE_SECONDS}
-        await conn.execute(sql.SET_GOAL, goal)
+        now = await self._topics.read()
+        goal = {"ends": json.dumps(dict(now.ends)), "topic_ids": json.dumps(dict(now.topic_ids))}
+        await conn.execute(sql.SET_GOAL, goal | {"id": run.id, "patience": PATIENCE_SECONDS})
 
     async def _caught_up(self, conn: AsyncConnection, run: Run) -> bool:
         now = await self._topics.read()
-        return reached(run.end_offsets or {}, now, await read_applied(conn, now.cluster_id))
+        if any(differ(topic_id, now.topic_ids.get(topic, "")) for topic, topic_id in run.topic_ids.items()):
+            await self._set_goal(conn, run)  # a topic was created again: its records are what is on its way now
+            return False
+        return reached(run.end_offsets or {}, now, await read_applied(conn, now))
 
     async def _out_of_patience(self, conn: AsyncConnection, run: Run) -> bool:
         return bool((await conn.execute(sql.PATIENCE_IS_OVER, {"id": run.id})).scalar_one())

@@ -48,11 +48,16 @@ class KafkaTopics:
 
 
 async def _read(offsets: EndOffsets) -> Ends:
-    cluster = await offsets.read_cluster()
-    ends = await offsets.read_of(cluster)
-    starts = await offsets.read_starts(list(ends))
-    return Ends(
-        cluster.id,
-        {f"{tp.topic}-{tp.partition}": at for tp, at in starts.items()},
-        {f"{tp.topic}-{tp.partition}": at for tp, at in ends.items()},
-    )
+    """Offsets that lie between two equal answers about the topics' ids belong to these topics."""
+    while True:
+        cluster = await offsets.read_cluster()
+        topic_ids = await offsets.read_topic_ids(cluster)
+        ends = await offsets.read_of(cluster)
+        starts = await offsets.read_starts(list(ends))
+        if await offsets.read_topic_ids(cluster) == topic_ids:
+            return Ends(
+                cluster.id,
+                {f"{tp.topic}-{tp.partition}": at for tp, at in starts.items()},
+                {f"{tp.topic}-{tp.partition}": at for tp, at in ends.items()},
+                topic_ids,
+            )

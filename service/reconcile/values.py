@@ -91,6 +91,7 @@ class Run:
     finished_at: datetime | None
     would_stop: bool
     end_offsets: Mapping[str, int] | None
+    topic_ids: Mapping[str, str]
     counts: Mapping[str, Any]
     detail: str
 

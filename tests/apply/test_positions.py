@@ -2,14 +2,14 @@
 
 import pytest
 
-from service.apply.positions import Start, Stored, starting_point
+from service.apply.positions import Log, Start, Stored, starting_point
 
 HERE = "cluster-a"
 
 
 def start(committed: int | None, row: int | None, *, first: int = 0, end: int = 1000, cluster: str = HERE) -> Start:
     stored = None if row is None else Stored(row, cluster)
-    return starting_point(committed, stored, HERE, first, end)
+    return starting_point(committed, stored, Log(HERE, "", first, end))
 
 
 def test_a_consumer_begins_at_the_smaller_of_commit_and_row() -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service import metrics
 from service.apply import keeper
 from service.apply.keeper import DatabaseKeeper
-from service.apply.positions import Start, Stored, set_position, starting_point
+from service.apply.positions import Log, Start, Stored, set_position, starting_point
 
 PARTITION = TopicPartition("progress.leveled-up", 0)
 Offsets = dict[TopicPartition, int]
@@ -30,15 +30,15 @@ async def test_a_row_that_moves_on_past_the_end_that_was_read_is_no_topic_made_a
         await move_row(engine, 1010)
         return {PARTITION: 1005}
 
-    seeks, _ = await DatabaseKeeper(engine, "here").start({PARTITION: 990}, {PARTITION: 0}, another_member_goes_on)
-    assert seeks == {PARTITION: 990}
+    starts = await DatabaseKeeper(engine, "here").start({PARTITION: 990}, {PARTITION: 0}, another_member_goes_on)
+    assert starts == {PARTITION: Start(seek=990, row=1000)}
 
 
 def test_a_week_away_forgets_the_commit_but_not_the_loss() -> None:
     """Law 3: by default Kafka keeps commits of a group that is away no longer than the records themselves."""
-    begun = starting_point(None, Stored(100, "here"), "here", 150, 900)
+    begun = starting_point(None, Stored(100, "here"), Log("here", "", 150, 900))
     assert begun == Start(seek=150, row=150, lost=50, anew=True)
-    assert starting_point(None, Stored(100, "there"), "here", 150, 900).lost == 0
+    assert starting_point(None, Stored(100, "there"), Log("here", "", 150, 900)).lost == 0
 
 
 async def test_a_loss_is_counted_when_it_is_committed(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:

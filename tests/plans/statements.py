@@ -84,6 +84,7 @@ _BY_NAME: dict[str, Any] = {
     "suspect_count": 0,
     "counts": "{}",
     "ends": "{}",
+    "topic_ids": "{}",
     "patience": 60.0,
     "step": "scan",
     "status": "running",

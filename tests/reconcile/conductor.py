@@ -31,10 +31,11 @@ class NoTopics:
 
     ends: dict[str, int] = field(default_factory=dict)
     starts: dict[str, int] = field(default_factory=dict)
+    topic_ids: dict[str, str] = field(default_factory=dict)
 
     async def read(self) -> Ends:
         """What Kafka would say."""
-        return Ends("test", self.starts, self.ends)
+        return Ends("test", self.starts, self.ends, self.topic_ids)
 
 
 class Conductor:

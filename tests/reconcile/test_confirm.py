@@ -103,6 +103,33 @@ async def test_a_position_beyond_the_end_of_a_new_topic_is_not_caught_up(
     assert report["counts"]["unconfirmed"] == 1
 
 
+async def test_a_position_of_another_topic_of_the_same_name_says_nothing(
+    engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row lies where the new topic ends, by chance: none of its records has been applied."""
+    monkeypatch.setattr(steps, "PATIENCE_SECONDS", 0.3)
+    await fill(engine, {PAIR: 4}, {PAIR: 3})
+    async with engine.begin() as conn:
+        await set_position(conn, TopicPartition("progress.leveled-up", 0), 9, "test", "deleted")
+    topics = NoTopics({"progress.leveled-up-0": 9}, topic_ids={"progress.leveled-up": "new"})
+    assert (await Conductor(engine, at_once, topics).run())["counts"]["unconfirmed"] == 1
+
+
+async def test_a_topic_created_again_while_a_run_waits_gives_it_a_new_goal(
+    engine: AsyncEngine, at_once: Settings
+) -> None:
+    """What the old topic held is gone; what the new one holds is on its way."""
+    await fill(engine, {PAIR: 4}, {PAIR: 3})
+    topics = NoTopics({"progress.leveled-up-0": 9}, topic_ids={"progress.leveled-up": "old"})
+    conductor = Conductor(engine, at_once, topics)
+    run_id = await conductor.request()
+    await until_step(conductor, run_id, "settle")
+    topics.ends, topics.topic_ids = {"progress.leveled-up-0": 2}, {"progress.leveled-up": "new"}
+    async with engine.begin() as conn:
+        await set_position(conn, TopicPartition("progress.leveled-up", 0), 2, "test", "new")
+    assert (await conductor.finish(run_id))["counts"]["mismatched"] == 1
+
+
 async def test_an_emptied_partition_is_caught_up(engine: AsyncEngine, at_once: Settings) -> None:
     """Its log start equals its end: there is nothing to wait for."""
     await fill(engine, {PAIR: 4}, {PAIR: 3})
