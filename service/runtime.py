@@ -105,12 +105,13 @@ class Service:
     async def _run(self) -> None:
         cluster_id = await interruptible(wait_until_ready(self._engine, self.settings, self.health))
         async with contextlib.AsyncExitStack() as stack:
-            consumers: Callable[[], list[object]] = list
+            consumers: list[Callable[[], list[object]]] = []
             if "apply" in self.roles:
                 role = apply_role(self._engine, self.settings, self.health, cluster_id)
-                consumers = await stack.enter_async_context(role)
+                consumers.append(await stack.enter_async_context(role))
             if "reconcile" in self.roles:
-                await stack.enter_async_context(reconcile_role(self._engine, self.settings, self.health, cluster_id))
+                role = reconcile_role(self._engine, self.settings, self.health, cluster_id)
+                consumers.append(await stack.enter_async_context(role))
             if "relay" in self.roles:
                 await stack.enter_async_context(relay_role(self._engine, self.settings, self.health))
             if "schedule" in self.roles:
@@ -118,7 +119,8 @@ class Service:
             self.health.clear("service", self)
             self._up.set()
             log.info("ready", url=self.http_url)
-            await interruptible(watch(self._engine, self.settings, self.health, consumers, cluster_id))
+            everybody = lambda: [consumer for found in consumers for consumer in found()]  # noqa: E731 - used once
+            await interruptible(watch(self._engine, self.settings, self.health, everybody, cluster_id))
 
 
 def _listeners(settings: Settings) -> tuple[socket.socket, socket.socket | None]:

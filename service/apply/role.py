@@ -13,11 +13,13 @@ from faststream.kafka import KafkaBroker
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import LICENSE_ADVANCED_TOPIC, PROGRESS_LEVELED_UP_TOPIC
+from service import metrics
 from service.apply.batch import Applier
 from service.apply.events import EventWork
 from service.apply.keeper import DatabaseKeeper
 from service.apply.subscriber import subscribe
 from service.apply.targets import license_target, progress_target
+from service.background import cause_of, stop
 from service.health import Health
 from service.kafka.broker import GRACEFUL_TIMEOUT, make_broker
 from service.settings import Settings
@@ -51,35 +53,39 @@ async def running_broker(
     broker: KafkaBroker, subscribers: Sequence[Any], health: Health
 ) -> AsyncIterator[Callable[[], list[Any]]]:
     """Start a broker's subscribers and drain them at the end; yields a function that returns their consumers."""
+    await broker.connect()
+    tried = [asyncio.Event() for _ in subscribers]
+    # All join the group at once: one after the other, each would wait for a rebalance of its own.
+    starting = [
+        asyncio.create_task(_start(subscriber, health, event))
+        for subscriber, event in zip(subscribers, tried, strict=True)
+    ]
     try:
-        await _start(broker, health)
+        await asyncio.gather(*(event.wait() for event in tried))
         yield lambda: [subscriber.consumer for subscriber in subscribers if subscriber.consumer is not None]
     finally:
+        for task in starting:
+            await stop(task)
         await _stop(broker)
 
 
-async def _start(broker: KafkaBroker, health: Health) -> None:
-    """Start, again and again where Kafka goes away meanwhile."""
+async def _start(subscriber: Any, health: Health, tried: asyncio.Event) -> None:
+    """Start one subscriber, again and again where Kafka is away or refuses its topic; the others do not wait for it."""
     while True:
         try:
-            await _start_together(broker)
+            await subscriber.start()
         except (KafkaError, OSError) as error:
-            health.report("kafka", broker, f"the consumers do not start: {error}")
-            log.warning("the consumers do not start, tried again", error=str(error))
-            await _stop(broker)
+            health.report("consumers", tried, f"a consumer does not start: {type(error).__name__}: {error}")
+            metrics.RETRIES.labels(cause_of(error)[0]).inc()
+            log.warning("a consumer does not start, tried again", error=f"{type(error).__name__}: {error}")
+            with contextlib.suppress(KafkaError, OSError, TimeoutError):
+                await asyncio.wait_for(subscriber.stop(), START_BACKOFF)
+            tried.set()
             await asyncio.sleep(START_BACKOFF)
         else:
-            health.clear("kafka", broker)
+            health.clear("consumers", tried)
+            tried.set()
             return
-
-
-async def _start_together(broker: KafkaBroker) -> None:
-    """Join the group with every consumer at once: one after the other, each would wait for a rebalance of its own."""
-    await broker.connect()
-    starts = (subscriber.start() for subscriber in broker.subscribers)
-    for outcome in await asyncio.gather(*starts, return_exceptions=True):  # none is left half started behind an error
-        if outcome is not None:
-            raise outcome
 
 
 async def _stop(broker: KafkaBroker) -> None:

@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 POM = HERE / "pom.xml"
 VERSION = re.findall(r"<artifactId>kafka_2\.13</artifactId>\s*<version>([\d.]+)<", POM.read_text(encoding="utf-8"))[0]
 JARS = HERE.parents[1] / ".cache" / f"kafka-{VERSION}"
+GUARDED_PASSWORD = "a-password-of-the-tests"  # noqa: S105 - of the tests only
 _OLDEST_JAVA = 17
 _FETCH_SECONDS = 300
 _START_SECONDS = 60
@@ -70,9 +71,11 @@ class ApacheKafka(Server):
         EmbeddedError: on `start`, when it does not come up.
     """
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
+    def __init__(self, folder: Path, port: int | None = None, *, guarded: bool = False) -> None:
         self.folder = folder
         self.port = port or free_port()
+        self.guarded_port = free_port() if guarded else None
+        """Where clients sign in as `levelsync` and may do what ACLs allow; the other listener is an operator's."""
         self._controller_port = free_port()
 
     @property
@@ -122,6 +125,22 @@ class ApacheKafka(Server):
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "log.dirs": self.folder / "data",
             **ONE_NODE,
+            **(self._guard() if self.guarded_port else {}),
+        }
+
+    def _guard(self) -> dict[str, object]:
+        login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+        open_to_all = f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{HOST}:{self._controller_port}"
+        return {
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "listeners": f"{open_to_all},SASL_PLAINTEXT://{HOST}:{self.guarded_port}",
+            "listener.security.protocol.map": (
+                "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT"
+            ),
+            "sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.sasl_plaintext.plain.sasl.jaas.config": f'{login} user_levelsync="{GUARDED_PASSWORD}";',
         }
 
     def _answers(self) -> bool:

@@ -1,0 +1,173 @@
+"""Rights that are taken away and given back: retried visibly, no stall, other topics go on (law 4)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
+from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service import watch
+from service.runtime import Service
+from service.settings import Settings
+from tests.infrastructure import apache_kafka
+from tests.infrastructure.apache_kafka import GUARDED_PASSWORD, ApacheKafka
+from tests.infrastructure.publishing import publish
+from tests.infrastructure.topics import fresh_topics
+from tests.infrastructure.waiting import eventually
+from tests.laws.model import ADVANCED, LEVELED_UP
+from tests.laws.tables import empty_tables
+from tests.service import stage
+from tests.service.stage import running
+from tests.service.test_topics_that_change import rise
+
+pytestmark = pytest.mark.real_broker
+TOPIC, GROUP = 2, 3
+ALL, READ = 2, 3
+DENY, ALLOW = 2, 3
+LITERAL = 3
+Right = tuple[int, str, int]
+"""What kind of thing, its name, and what may be done with it."""
+RECOVERY = 30.0
+"""Seconds from the end of a fault (semantics, "Passing faults")."""
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[ApacheKafka]:
+    """A broker that asks who a client is, and what it may do."""
+    if reason := apache_kafka.unavailable():
+        pytest.skip(reason)
+    with tempfile.TemporaryDirectory() as folder, ApacheKafka(Path(folder) / "kafka", guarded=True) as server:
+        yield server
+
+
+@pytest.fixture
+async def operator(settings: Settings, guarded: ApacheKafka, engine: AsyncEngine) -> Settings:
+    """Settings of an operator, who may do everything; topics and tables are empty."""
+    await fresh_topics(guarded.bootstrap_servers, 4, remove_groups=True)
+    await empty_tables(engine)
+    made = settings.model_copy(update={"kafka_bootstrap_servers": guarded.bootstrap_servers})
+    for kind in (TOPIC, GROUP):
+        await change(made, CreateAclsRequest, (kind, "*", ALL), ALLOW)
+    return made
+
+
+@pytest.fixture
+def guest(operator: Settings, guarded: ApacheKafka) -> Settings:
+    """The service's settings."""
+    signed_in = {
+        "kafka_bootstrap_servers": f"127.0.0.1:{guarded.guarded_port}",
+        "kafka_security_protocol": "SASL_PLAINTEXT",
+        "kafka_sasl_mechanism": "PLAIN",
+        "kafka_sasl_username": "levelsync",
+        "kafka_sasl_password": SecretStr(GUARDED_PASSWORD),
+    }
+    return operator.model_copy(update=signed_in)
+
+
+async def change(operator: Settings, request: type, right: Right, permission: int) -> None:
+    kind, name, operation = right
+    async with stage.admin(operator) as client:
+        node = client._client.get_random_node()
+        rule = request(kind, name, LITERAL, "User:levelsync", "*", operation, permission)
+        await client._send_request_to_node(node, rule)
+
+
+@asynccontextmanager
+async def denied(operator: Settings, right: Right) -> AsyncIterator[None]:
+    """Take a right away for a while."""
+    await change(operator, CreateAclsRequest, right, DENY)
+    yield
+    await change(operator, DeleteAclsRequest, right, DENY)
+
+
+async def names(service: Service, words: str) -> bool:
+    return words in json.dumps(await stage.problems(service))
+
+
+async def is_well(service: Service) -> bool:
+    return not await stage.problems(service)
+
+
+async def send(operator: Settings, level: int, kind: str = LEVELED_UP) -> None:
+    await publish(operator.kafka_bootstrap_servers, [rise(user, level, user % 4, kind) for user in range(1, 9)])
+
+
+async def levels(engine: AsyncEngine, table: str) -> set[int]:
+    return {level for (level,) in await stage.rows(engine, f"SELECT current_level FROM {table}")}
+
+
+async def until(engine: AsyncEngine, level: int, table: str = "user_licenses") -> None:
+    async def reached() -> bool:
+        assert await levels(engine, table) == {level}
+        return True
+
+    await eventually(reached, RECOVERY)
+
+
+async def test_a_group_that_may_not_be_read_for_a_while_is_joined_again(
+    engine: AsyncEngine, operator: Settings, guest: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than its session: aiokafka's heartbeat ends for good then, and the group forgets the member."""
+    for bound in ("STALL_SECONDS", "BEGIN_SECONDS"):
+        monkeypatch.setattr(watch, bound, 4.0)
+    async with running(guest) as service:
+        await send(operator, 2)
+        await until(engine, 2)
+        before = await stage.metrics(service)
+        async with denied(operator, (GROUP, guest.kafka_group_id, READ)):
+            began = time.monotonic()
+            await eventually(lambda: names(service, "GroupAuthorizationFailedError"))
+            await send(operator, 3)
+            await asyncio.sleep(max(0.0, 12 - (time.monotonic() - began)))  # its session of 10 s is over
+            counted = stage.since(before, await stage.metrics(service))
+            assert counted["levelsync_retries_total", stage.labels(cause="kafka_unavailable")] > 0
+        await send(operator, 4)
+        await until(engine, 4)
+        await eventually(lambda: is_well(service), RECOVERY)
+
+
+@pytest.mark.parametrize("operation", [READ, ALL])
+async def test_a_topic_that_may_not_be_read_stops_no_other(
+    engine: AsyncEngine, operator: Settings, guest: Settings, monkeypatch: pytest.MonkeyPatch, operation: int
+) -> None:
+    """With ALL, not even its metadata is answered, and aiokafka forgets its partitions without a word."""
+    for bound in ("STALL_SECONDS", "BEGIN_SECONDS"):
+        monkeypatch.setattr(watch, bound, 4.0)
+    async with running(guest) as service:
+        await send(operator, 2)
+        await until(engine, 2)
+        async with denied(operator, (TOPIC, "progress.leveled-up", operation)):
+            await eventually(lambda: names(service, "TopicAuthorizationFailedError"))
+            await send(operator, 3)
+            await send(operator, 5, ADVANCED)
+            await until(engine, 5, "specialization_progress")
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(service.ended(), 6)  # longer than a stall may last
+            assert await levels(engine, "user_licenses") == {2}
+            assert (await stage.get(service, "/livez"))[0] == 200
+        await until(engine, 3)
+        await eventually(lambda: is_well(service), RECOVERY)
+
+
+async def test_a_topic_without_rights_at_the_start_stops_no_other(
+    engine: AsyncEngine, operator: Settings, guest: Settings
+) -> None:
+    """Its consumers go on trying."""
+    async with contextlib.AsyncExitStack() as stack:
+        async with denied(operator, (TOPIC, "progress.leveled-up", READ)):
+            service = await stack.enter_async_context(running(guest))
+            await send(operator, 2)
+            await send(operator, 5, ADVANCED)
+            await until(engine, 5, "specialization_progress")
+            await eventually(lambda: names(service, "TopicAuthorizationFailedError"))
+        await until(engine, 2)
