@@ -65,7 +65,8 @@ class Service:
         if self._metrics_listener is not None:
             served = http.served(http.make_app(self.health), self._metrics_listener)
             self.metrics_url = await self._stack.enter_async_context(served)
-        log.info("serving", url=self.http_url, metrics=f"{self.metrics_url}/metrics", roles=sorted(self.roles))
+            log.info("metrics", url=f"{self.metrics_url}/metrics")
+        log.info("serving", url=self.http_url, roles=sorted(self.roles))
         self._work = asyncio.create_task(self._run())
         return self
 
