@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 SECRET = "a-secret-of-the-tests-which-is-long-enough-for-every-HMAC-there-is"  # noqa: S105 - of the tests only
+_MOST_DRIPPED = 50_000_000
 ISSUER, AUDIENCE = "https://issuer.example.org", "levelsync"
 
 
@@ -61,6 +62,11 @@ class KeyServer:
         self.extra: list[dict[str, Any]] = []
         self.requests = 0
         self.answers = True
+        self.drips: bytes = b""
+        """Send this again and again instead of an answer, until the other side goes away."""
+        self.dripped = 0
+        self.gone = threading.Event()
+        """The other side went away while bytes dripped."""
         self.url = ""
 
     def add_rsa(self, kid: str, **fields: Any) -> None:
@@ -93,11 +99,26 @@ def serving() -> Iterator[KeyServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             keys.requests += 1
+            if keys.drips:
+                self._drip()
+                return
             body = json.dumps({"keys": keys.extra}).encode()
             self.send_response(200 if keys.answers else 500)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def _drip(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            try:
+                while keys.dripped < _MOST_DRIPPED:
+                    self.wfile.write(keys.drips)
+                    keys.dripped += len(keys.drips)
+                    if len(keys.drips) == 1:
+                        time.sleep(0.05)
+            except OSError:
+                keys.gone.set()
 
         def log_message(self, *_: Any) -> None:
             """Say nothing."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import jwt
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.admin import keys
+from service.admin import published_keys
 from service.admin.errors import Busy, NotSignedIn
 from service.admin.tokens import Authenticator
 from service.settings import Settings
@@ -38,7 +40,7 @@ def authenticator(settings: Settings, engine: AsyncEngine, key_server: KeyServer
 @pytest.fixture
 def fetch_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait between two fetches."""
-    monkeypatch.setattr(keys, "FETCH_EVERY", 0.0)
+    monkeypatch.setattr(published_keys, "FETCH_EVERY", 0.0)
 
 
 @pytest.mark.usefixtures("fetch_at_once")
@@ -84,7 +86,7 @@ async def test_a_key_that_was_taken_back_ends(
     await authenticator.identify(token)
     key_server.extra.clear()
     key_server.add_rsa("second")
-    monkeypatch.setattr(keys, "FRESH_FOR", 0.0)
+    monkeypatch.setattr(published_keys, "FRESH_FOR", 0.0)
     with pytest.raises(NotSignedIn):
         await authenticator.identify(token)
 
@@ -100,8 +102,55 @@ async def test_a_server_that_is_away_makes_nobody_a_stranger(
     key_server.answers = True
     assert (await authenticator.identify(key_server.token("first"))).role == "admin"
     key_server.answers = False
-    monkeypatch.setattr(keys, "FRESH_FOR", 0.0)
+    monkeypatch.setattr(published_keys, "FRESH_FOR", 0.0)
     assert (await authenticator.identify(key_server.token("first"))).role == "admin"
+
+
+@pytest.mark.usefixtures("fetch_at_once")
+@pytest.mark.parametrize("drips", [b" ", b" " * 65_536])
+async def test_a_server_that_never_ends_is_left(
+    authenticator: Authenticator, key_server: KeyServer, drips: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Byte by byte or without end: the fetch is bounded, nothing of it is left behind, and the next one works."""
+    monkeypatch.setattr(published_keys, "FETCH_TIMEOUT", 0.5)
+    key_server.drips = drips
+    with pytest.raises(Busy):
+        await authenticator.identify(key_server.token("first"))
+    assert await asyncio.to_thread(key_server.gone.wait, 5)
+    assert key_server.dripped < 10_000_000
+    key_server.drips = b""
+    assert (await authenticator.identify(key_server.token("first"))).role == "admin"
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {"alg": "none"},
+        {"alg": ["RS256"]},
+        {"alg": {}},
+        {"alg": 7},
+        {"use": ["sig"]},
+        {"kid": ["strange"]},
+        {"kid": {}},
+        {"kty": []},
+        {"kty": {}},
+        {"n": ["x"]},
+        {"e": None},
+        {"kty": "EC", "crv": ["P-256"]},
+        {"kty": "OKP", "crv": "Ed25519", "x": 7},
+    ],
+)
+async def test_a_strange_key_beside_a_good_one_does_no_harm(
+    authenticator: Authenticator, key_server: KeyServer, strange: dict[str, Any]
+) -> None:
+    """It is left out, whatever it holds; a token that names it is refused."""
+    key_server.add_rsa("strange")
+    key_server.extra[-1] |= strange
+    key_server.extra += [[], "text", 7, None]  # type: ignore[list-item]  # as a broken publisher sends them
+    key_server.extra.reverse()
+    assert (await authenticator.identify(key_server.token("first"))).role == "admin"
+    with pytest.raises(NotSignedIn):
+        await authenticator.identify(key_server.token("strange"))
 
 
 async def test_a_public_key_is_no_secret(authenticator: Authenticator, key_server: KeyServer) -> None:
