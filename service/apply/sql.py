@@ -11,13 +11,15 @@ from collections.abc import Iterable
 
 from sqlalchemy import TextClause, text
 
-LOCK_LICENSES = text("""
+from service.names import folded
+
+LOCK_LICENSES = text(f"""
     SELECT l.id, k.user_id, k.specialization, l.level, l.exact
       FROM unnest(CAST(:users AS bigint[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
      CROSS JOIN LATERAL (
            SELECT f.id, f.current_level AS level, f.specialization_type = k.specialization AS exact
              FROM user_licenses f
-            WHERE f.user_id = k.user_id AND upper(f.specialization_type) = upper(k.specialization)
+            WHERE f.user_id = k.user_id AND {folded("f.specialization_type")} = {folded("k.specialization")}
             ORDER BY f.specialization_type, f.id
               FOR NO KEY UPDATE) l
 """)

@@ -9,6 +9,8 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.names import fold
+
 PairKey = tuple[int, str]
 
 _PAIRS = """
@@ -115,8 +117,8 @@ async def fingerprint(conn: AsyncConnection) -> str:
 
 
 async def specializations(conn: AsyncConnection) -> dict[str, str]:
-    """Give every specialization's id by its upper-case form."""
-    return {name.upper(): name for name in (await conn.execute(_SPECIALIZATIONS)).scalars()}
+    """Give every specialization's id by its folded form."""
+    return {fold(name): name for name in (await conn.execute(_SPECIALIZATIONS)).scalars()}
 
 
 async def write_own_rows(

@@ -20,6 +20,7 @@ from service.demo.samples import sample_events
 from service.demo.scene import Stage
 from service.kafka.delivery import deliver
 from service.kafka.lag import EndOffsets, lag
+from service.names import fold
 
 _PATIENCE = 30.0
 _LOOK_EVERY = 0.05
@@ -130,7 +131,7 @@ async def _play_application(conn: AsyncConnection, events: Sequence[Event]) -> N
     """Do what the application does before it publishes: it writes the table that the event came from."""
     known = await queries.specializations(conn)
     rows = [
-        {"user_id": event.user_id, "specialization": known[event.specialization.upper()], "to_level": event.to_level}
+        {"user_id": event.user_id, "specialization": known[fold(event.specialization)], "to_level": event.to_level}
         for event in events
     ]
     advanced = [isinstance(event, LicenseAdvanced) for event in events]
@@ -143,8 +144,8 @@ async def _play_application(conn: AsyncConnection, events: Sequence[Event]) -> N
 
 def _touched(events: Iterable[Event], pairs: Iterable[PairKey]) -> list[PairKey]:
     """Give the pairs that the events are about."""
-    named = {(event.user_id, event.specialization.upper()) for event in events}
-    return sorted(key for key in pairs if (key[0], key[1].upper()) in named)
+    named = {(event.user_id, fold(event.specialization)) for event in events}
+    return sorted(key for key in pairs if (key[0], fold(key[1])) in named)
 
 
 async def _applied(stage: Stage) -> None:

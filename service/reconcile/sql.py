@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import text
 
 from service.levels import MAXIMA
+from service.names import folded
 
 ADD_RUN = text("""
     INSERT INTO levelsync.reconcile_runs
@@ -181,6 +182,11 @@ SCANNED_AND_KEPT = text("""
 """)
 """The pairs that a run has scanned, and the issues that it has kept."""
 
+_SAME_LICENSE = f"{folded('o.specialization_type')} = {folded('l.specialization_type')}"
+_LICENSE_OF_PROGRESS = f"{folded('o.specialization_type')} = {folded('p.specialization_id')}"
+_SPECIALIZATION_OF_PAIR = f"{folded('s.id')} = {folded('coalesce(l.specialization_type, p.specialization_id)')}"
+_OF_ONE_PROGRESS = f"AND {folded('specialization_id')} = {folded(':specialization')}"
+_OF_ONE_LICENSE = f"AND {folded('specialization_type')} = {folded(':specialization')}"
 COMPARE_RANGE = f"""
     WITH maxima AS MATERIALIZED ({MAXIMA}),
     compared AS (
@@ -191,16 +197,15 @@ COMPARE_RANGE = f"""
                CASE
                WHEN p.current_level = l.current_level AND l.current_level BETWEEN 1 AND own.max_levels THEN NULL
                WHEN own.id IS NULL THEN
-                   CASE WHEN NOT EXISTS (SELECT FROM maxima s WHERE upper(s.id) =
-                                                upper(coalesce(l.specialization_type, p.specialization_id)))
+                   CASE WHEN NOT EXISTS (SELECT FROM maxima s WHERE {_SPECIALIZATION_OF_PAIR})
                         THEN 'unknown_specialization'
                         WHEN EXISTS (SELECT FROM user_licenses o
                                       WHERE o.user_id = l.user_id AND o.id <> l.id
-                                        AND upper(o.specialization_type) = upper(l.specialization_type))
+                                        AND {_SAME_LICENSE})
                         THEN 'duplicate' ELSE 'wrong_case' END
                WHEN l.id IS NULL AND EXISTS (SELECT FROM user_licenses o
                                               WHERE o.user_id = p.student_id
-                                                AND upper(o.specialization_type) = upper(p.specialization_id))
+                                                AND {_LICENSE_OF_PROGRESS})
                THEN 'told_by_its_license'
                WHEN p.id IS NOT NULL AND p.current_level IS NULL
                  OR l.id IS NOT NULL AND l.current_level IS NULL THEN 'null_level'
@@ -253,6 +258,6 @@ def compare_range(specialization: str | None) -> str:
     if specialization is None:
         return COMPARE_RANGE.format(progress_filter="", license_filter="")
     return COMPARE_RANGE.format(
-        progress_filter="AND upper(specialization_id) = upper(:specialization)",
-        license_filter="AND upper(specialization_type) = upper(:specialization)",
+        progress_filter=_OF_ONE_PROGRESS,
+        license_filter=_OF_ONE_LICENSE,
     )

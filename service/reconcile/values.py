@@ -11,6 +11,7 @@ from typing import Any, Literal
 from uuid import UUID, uuid5
 
 from events import Direction
+from service.names import fold
 
 SCANNED, CONFIRMED, HEALED = 1, 2, 3
 HEALABLE = frozenset({"mismatched", "missing_license", "missing_progress"})
@@ -141,7 +142,7 @@ def _label(suspect: Suspect) -> str:
     """The specialization as a metric's label: names that are none would make it unbounded."""
     if suspect.kind == "unknown_specialization":
         return "unknown"
-    return suspect.specialization.upper() if suspect.kind in {"wrong_case", "duplicate"} else suspect.specialization
+    return fold(suspect.specialization) if suspect.kind in {"wrong_case", "duplicate"} else suspect.specialization
 
 
 def healable(counts: Mapping[str, int]) -> int:

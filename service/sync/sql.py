@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import TextClause, text
 
 from service.levels import MAXIMA
+from service.names import folded
 
 CLOCK = text("SELECT clock_timestamp()")
 """A decision's time, asked once the locks are held; `now()` would be the transaction's start (law 2)."""
@@ -30,13 +31,18 @@ RENAME_LICENSE = text("""
 """)
 """Write a license's specialization as `specializations` has it."""
 
-OTHER_LICENSES = text("""
+OTHER_LICENSES = text(f"""
     SELECT id, specialization_type FROM user_licenses
-     WHERE user_id = CAST(:user AS bigint) AND upper(specialization_type) = upper(:specialization) AND id <> :id
+     WHERE user_id = CAST(:user AS bigint) AND {folded("specialization_type")} = {folded(":specialization")}
+       AND id <> :id
      ORDER BY id
 """)
 """Licenses of the same pair beside the one that counts, told apart by their case only."""
 
+_SAME_LICENSE = f"{folded('o.specialization_type')} = {folded('l.specialization_type')}"
+_LICENSE_OF_PROGRESS = f"{folded('o.specialization_type')} = {folded('p.specialization_id')}"
+_PROGRESS_OF_LICENSE = f"{folded('o.specialization_id')} = {folded('l.specialization_type')}"
+_SPECIALIZATION_OF_PAIR = f"{folded('s.id')} = {folded('coalesce(l.specialization_type, p.specialization_id)')}"
 _DIFFERING = f"""
       WITH maxima AS MATERIALIZED ({MAXIMA})
     SELECT d.user_id, d.specialization, d.progress_level, d.license_level, d.issue_type
@@ -45,22 +51,21 @@ _DIFFERING = f"""
                coalesce(p.specialization_id, l.specialization_type) AS specialization,
                CASE WHEN own.id IS NOT NULL THEN p.current_level ELSE
                     (SELECT max(o.current_level) FROM specialization_progress o
-                      WHERE o.student_id = l.user_id AND upper(o.specialization_id) = upper(l.specialization_type))
+                      WHERE o.student_id = l.user_id AND {_PROGRESS_OF_LICENSE})
                END AS progress_level,
                l.current_level AS license_level,
                CASE
                WHEN own.id IS NULL THEN
-                   CASE WHEN NOT EXISTS (SELECT FROM maxima s WHERE upper(s.id) =
-                                                upper(coalesce(l.specialization_type, p.specialization_id)))
+                   CASE WHEN NOT EXISTS (SELECT FROM maxima s WHERE {_SPECIALIZATION_OF_PAIR})
                         THEN 'unknown_specialization'
                         WHEN EXISTS (SELECT FROM user_licenses o
                                       WHERE o.user_id = l.user_id AND o.id <> l.id
-                                        AND upper(o.specialization_type) = upper(l.specialization_type))
+                                        AND {_SAME_LICENSE})
                         THEN 'duplicate'
                         ELSE 'wrong_case' END
                WHEN l.id IS NULL AND EXISTS (SELECT FROM user_licenses o
                                               WHERE o.user_id = p.student_id
-                                                AND upper(o.specialization_type) = upper(p.specialization_id))
+                                                AND {_LICENSE_OF_PROGRESS})
                THEN NULL  -- that license, written in another case, tells for the pair
                WHEN p.id IS NOT NULL AND p.current_level IS NULL
                  OR l.id IS NOT NULL AND l.current_level IS NULL THEN 'null_level'
@@ -91,8 +96,8 @@ _ISSUES_OF_WINDOW = f"""
       LEFT JOIN users u ON u.id = d.user_id
      ORDER BY d.user_id, d.specialization
 """
-_OF_ONE_PROGRESS = "upper(specialization_id) = upper(:specialization)"
-_OF_ONE_LICENSE = "upper(specialization_type) = upper(:specialization)"
+_OF_ONE_PROGRESS = f"{folded('specialization_id')} = {folded(':specialization')}"
+_OF_ONE_LICENSE = f"{folded('specialization_type')} = {folded(':specialization')}"
 
 NEXT_WINDOW = text("""
     SELECT coalesce(
