@@ -1,0 +1,41 @@
+"""docs/operations.md, "Move to another Kafka cluster": positions of one cluster say nothing about another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from tests.infrastructure.waiting import eventually
+from tests.laws.load import Load, make_load
+from tests.laws.scene import Scene
+from tests.service import stage
+from tests.service.stage import running
+
+pytestmark = pytest.mark.real_broker
+
+
+async def _begun_anew(scene: Scene) -> bool:
+    async with scene.engine.connect() as conn:
+        return bool(
+            (await conn.execute(text("SELECT max(next_offset) < 1000000 FROM levelsync.applied_offsets"))).scalar()
+        )
+
+
+async def test_on_another_cluster_every_topic_is_read_from_its_beginning(scene: Scene, log: list[Any]) -> None:
+    """The rows stood higher than the new topics will ever be: nothing of them is skipped, nothing counts as lost."""
+    await stage.run(
+        scene.engine,
+        "INSERT INTO levelsync.applied_offsets (topic, partition, next_offset, cluster_id) "
+        "SELECT topic, partition, 1000000, 'the-old-cluster' "
+        "FROM unnest(ARRAY['progress.leveled-up', 'license.advanced']) AS topic, generate_series(0, 3) AS partition",
+    )
+    await scene.publish(make_load(Load(400, 40, seed=31)))
+    async with running(scene.settings) as service:
+        await eventually(lambda: _begun_anew(scene))
+        await scene.assert_ended()
+        await stage.caught_up(scene.settings, scene.engine)
+        lost = {key: value for key, value in (await stage.metrics(service)).items() if "records_lost" in key[0]}
+        assert not any(lost.values())
+    assert any(line["event"] == "positions start anew" for line in log)

@@ -1,0 +1,95 @@
+"""Processes restarted one after another, and one killed, under load: how long a partition stands still."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from sqlalchemy import text
+
+from service.settings import Settings
+from tests.infrastructure.levelsync_process import LevelsyncProcess
+from tests.laws.load import Load, make_load
+from tests.laws.model import LEVELED_UP
+from tests.laws.scene import Scene
+
+pytestmark = [pytest.mark.real_broker, pytest.mark.soak, pytest.mark.usefixtures("topics")]
+Make = Callable[..., LevelsyncProcess]
+A_SECOND = 300
+POSITIONS = text("SELECT partition, next_offset FROM levelsync.applied_offsets WHERE topic = 'progress.leveled-up'")
+
+
+@asynccontextmanager
+async def under_load(scene: Scene) -> AsyncIterator[dict[int, float]]:
+    """Publish 300 events a second; yields the longest time, in seconds, that each partition did not move."""
+    longest: dict[int, float] = {}
+    tasks = [asyncio.create_task(_feed(scene)), asyncio.create_task(_watch(scene, longest))]
+    try:
+        yield longest
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _feed(scene: Scene) -> None:
+    load = make_load(Load(60_000, 500, seed=51, kinds=(LEVELED_UP,)))
+    for start in range(0, len(load), A_SECOND // 10):
+        began = time.monotonic()
+        await asyncio.shield(scene.publish(load[start : start + A_SECOND // 10]))
+        await asyncio.sleep(max(0.0, 0.1 - (time.monotonic() - began)))
+
+
+async def _watch(scene: Scene, longest: dict[int, float]) -> None:
+    moved: dict[int, tuple[int, float]] = {}
+    while True:
+        async with scene.engine.connect() as conn:
+            rows = (await conn.execute(POSITIONS)).all()
+        now = time.monotonic()
+        for partition, offset in rows:
+            before = moved.get(partition)
+            if before is None or before[0] != offset:
+                moved[partition] = (offset, now)
+            else:
+                longest[partition] = max(longest.get(partition, 0.0), now - before[1])
+        await asyncio.sleep(0.1)
+
+
+async def _three(settings: Settings, make: Make) -> list[LevelsyncProcess]:
+    processes = [make(settings) for _ in range(3)]
+    for process in processes:
+        await process.start()
+    return processes
+
+
+async def test_three_processes_restarted_in_turn_leave_no_partition_for_five_seconds(
+    settings: Settings, levelsync_process: Make
+) -> None:
+    """Each process drains, leaves, and its successor joins before the next one goes."""
+    async with Scene(settings, users=500) as scene:
+        processes = await _three(settings, levelsync_process)
+        async with under_load(scene) as longest:
+            for process in processes:
+                assert await process.terminate() == 0
+                await process.start()
+        await scene.assert_ended()
+    print(f"longest standstill of a partition: {max(longest.values()):.1f} s")  # noqa: T201 - a measurement
+    assert max(longest.values()) <= 5
+
+
+async def test_killed_processes_leave_their_partitions_for_eleven_seconds_at_most(
+    settings: Settings, levelsync_process: Make
+) -> None:
+    """The group waits for a dead member's session, ten seconds. Two of three are killed: one may own no partition."""
+    async with Scene(settings, users=500) as scene:
+        processes = await _three(settings, levelsync_process)
+        async with under_load(scene) as longest:
+            for process in processes[:2]:
+                process.kill()
+            await asyncio.sleep(15)  # the time that is measured
+        await scene.assert_ended()
+    print(f"longest standstill of a partition: {max(longest.values()):.1f} s")  # noqa: T201 - a measurement
+    assert 5 < max(longest.values()) <= 11
