@@ -26,12 +26,12 @@ _WHO_HAS_THE_NAME = text("""
 """)
 
 
-@check("Migrations", "")
+@check("Migrations", "Run: levelsync migrate")
 async def migrations(conn: AsyncConnection) -> str:
     """The database stands at this release's revision, or at a later one that allows this release."""
     stand = await stand_of(conn)
     if stand.refusal:
-        raise CheckFailed(stand.refusal)
+        raise CheckFailed(stand.reason, stand.advice)
     return f"at {stand.revision}" + (", which a later release made and this one may use" if stand.is_later else "")
 
 

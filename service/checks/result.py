@@ -31,7 +31,11 @@ _Checks = Callable[Concatenate[AsyncConnection, P], Awaitable[Check]]
 
 
 class CheckFailed(Exception):  # noqa: N818 - a finding, not an error
-    """What was found is not well. The text says what."""
+    """What was found is not well. The text says what; `fix` what to do, where the check's own advice does not."""
+
+    def __init__(self, detail: str, fix: str = "") -> None:
+        super().__init__(detail)
+        self.fix = fix
 
 
 def check(name: str, fix: str) -> Callable[[_Look[P]], _Checks[P]]:
@@ -49,7 +53,7 @@ def check(name: str, fix: str) -> Callable[[_Look[P]], _Checks[P]]:
                     detail = await look(conn, *args, **kwargs)
                     await savepoint.rollback()
             except CheckFailed as found:
-                return Check(name, passed=False, detail=str(found), fix=fix)
+                return Check(name, passed=False, detail=str(found), fix=found.fix or fix)
             except SQLAlchemyError as error:
                 return Check(name, passed=False, detail=read_fault(error).message, fix=fix)
             return Check(name, passed=True, detail=detail)

@@ -66,21 +66,35 @@ class Stand:
     @property
     def refusal(self) -> str:
         """Say why this release may not run on it, and what to do; '' where it may."""
+        return f"{self.reason}. {self.advice}" if self.reason else ""
+
+    @property
+    def reason(self) -> str:
+        """Say why this release may not run on it; '' where it may."""
         if self.allows_this_release:
             return ""
         if self.revision is None:
-            return "The database has no schema of levelsync yet. Run: levelsync migrate"
+            return "The database has no schema of levelsync yet"
         if not self.is_later:
-            return f"The schema stands at {self.revision}, and release {RELEASE} needs {HEAD}. Run: levelsync migrate"
+            return f"The schema stands at {self.revision}, and release {RELEASE} needs {HEAD}"
         if not self.oldest_release:
             return (
                 f"The schema stands at {self.revision}, which release {RELEASE} does not know, and "
-                f"{SCHEMA}.{INFO_TABLE} does not say which releases may run on it. Run the release that made it."
+                f"{SCHEMA}.{INFO_TABLE} does not say which releases may run on it"
             )
         return (
             f"The schema stands at {self.revision}, which a later release made. Release {self.oldest_release} is the "
-            f"oldest that may run on it, and this is {RELEASE}. Run release {self.oldest_release} or a later one."
+            f"oldest that may run on it, and this is {RELEASE}"
         )
+
+    @property
+    def advice(self) -> str:
+        """Say what to do where this release may not run on it."""
+        if not self.is_later:
+            return "Run: levelsync migrate"
+        if not self.oldest_release:
+            return "Run the release that made it."
+        return f"Run release {self.oldest_release} or a later one."
 
 
 def release_number(release: str) -> tuple[int, ...]:
