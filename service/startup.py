@@ -14,9 +14,10 @@ from aiokafka.errors import KafkaError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service import metrics
+from service.checks.rights import filtered_sentence, filtered_tables
 from service.database.application import configuration_faults
 from service.database.faults import read_fault
-from service.database.schema import RELEASE, stand_of
+from service.database.schema import RELEASE, Stand, stand_of
 from service.database.url import database_url
 from service.health import Health
 from service.kafka.cluster import describe_cluster
@@ -63,14 +64,16 @@ async def _database(engine: AsyncEngine, settings: Settings) -> str:
     url = database_url(settings)
     try:
         async with engine.connect() as conn:
-            stand = await stand_of(conn)
-            sentences = [] if stand.refusal else await configuration_faults(conn, settings)
+            filtered = await filtered_tables(conn)
+            stand = Stand(None) if filtered else await stand_of(conn)
+            refusal = filtered_sentence(filtered) if filtered else stand.refusal
+            sentences = [] if refusal else await configuration_faults(conn, settings)
     except SettingsError:
         raise
     except Exception as error:
         raise NotYet(f"PostgreSQL at {url.address}: {read_fault(error).message}") from error
-    if stand.refusal:
-        raise NotYet(stand.refusal)
+    if refusal:
+        raise NotYet(refusal)
     if sentences:
         raise SettingsError("\n".join(sentences))
     metrics.set_build_info(RELEASE, stand.revision or "")

@@ -4,5 +4,16 @@ from service.checks.curriculum import CURRICULUM
 from service.checks.edge_cases import EDGE_CASES
 from service.checks.installation import BEFORE_MIGRATION, INSTALLATION, application_columns
 from service.checks.result import Check, Checker
+from service.checks.rights import rights, row_security
 
-__all__ = ["BEFORE_MIGRATION", "CURRICULUM", "EDGE_CASES", "INSTALLATION", "Check", "Checker", "application_columns"]
+__all__ = [
+    "BEFORE_MIGRATION",
+    "CURRICULUM",
+    "EDGE_CASES",
+    "INSTALLATION",
+    "Check",
+    "Checker",
+    "application_columns",
+    "rights",
+    "row_security",
+]

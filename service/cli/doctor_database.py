@@ -5,13 +5,22 @@ from __future__ import annotations
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.checks import BEFORE_MIGRATION, CURRICULUM, EDGE_CASES, INSTALLATION, Check, application_columns
+from service.checks import (
+    BEFORE_MIGRATION,
+    CURRICULUM,
+    EDGE_CASES,
+    INSTALLATION,
+    Check,
+    application_columns,
+    rights,
+    row_security,
+)
 from service.cli import reach
 from service.cli.exits import Unreachable
-from service.cli.findings import Finding, Verdict, passed, skipped, unreachable
+from service.cli.findings import Finding, Verdict, failed, passed, skipped, unreachable
 from service.database.application import PROGRESS
 from service.database.catalog import table_exists
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 
 REACHABLE = "PostgreSQL reachable"
 MIGRATED = "Migrations"
@@ -26,7 +35,10 @@ async def database_findings(settings: Settings) -> list[Finding]:
         async with reach.database(settings) as conn:
             version = await conn.scalar(_VERSION)
             found = passed(REACHABLE, f"{reach.database_address(settings)}, version {version}")
-            return [found, *await _schema_findings(conn, settings)]
+            return [found, _as_finding(await row_security(conn)), *await _schema_findings(conn, settings)]
+    except SettingsError as refused:
+        unusable = "this connection cannot be used"
+        return [failed(REACHABLE, str(refused)), skipped(MIGRATED, unusable), skipped(_DATA, unusable)]
     except Unreachable as trouble:
         silent = "PostgreSQL does not answer"
         return [unreachable(REACHABLE, str(trouble)), skipped(MIGRATED, silent), skipped(_DATA, silent)]
@@ -37,7 +49,7 @@ async def _schema_findings(conn: AsyncConnection, settings: Settings) -> list[Fi
     head = _as_finding(await migrated(conn))
     if head.verdict is not Verdict.PASS:
         return [head, *await _before_migration(conn)]
-    checks = [await check(conn) for check in (*installed, *CURRICULUM, *EDGE_CASES)]
+    checks = [await check(conn) for check in (rights, *installed, *CURRICULUM, *EDGE_CASES)]
     columns = await application_columns(conn, settings)
     return [head, *(_as_finding(check) for check in (columns, *checks))]
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 _UP = "or start everything in this folder with: levelsync up"
+_NO_RIGHT = "42501"
 _NO_SUCH_TABLE = frozenset({"42P01", "3F000"})  # undefined_table, invalid_schema_name
 
 
@@ -75,6 +76,11 @@ def database_trouble(settings: Settings, error: Exception) -> Exception:
     fault = read_fault(error)
     if fault.sqlstate in _NO_SUCH_TABLE:
         return Unreachable(f"The database is not migrated ({fault.message}). Run: levelsync migrate")
+    if fault.sqlstate == _NO_RIGHT:
+        return Unreachable(
+            f"The database user of {PREFIX}DATABASE_URL lacks a right: {fault.message}. "
+            "`levelsync doctor` names each that is missing; deploy/postgresql/rights.sql grants them"
+        )
     if fault.kind is Kind.PASSING or fault.sqlstate[:2] in {"28", "3D"}:  # no such user, no such database
         return Unreachable(
             f"PostgreSQL cannot be used at {database_address(settings)}: {fault.message}. "

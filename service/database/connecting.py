@@ -19,6 +19,7 @@ _DEPENDED_ON = frozenset(
         "default_transaction_isolation",
         "idle_in_transaction_session_timeout",
         "lock_timeout",
+        "row_security",
         "statement_timeout",
         "timezone",
     }

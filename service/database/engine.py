@@ -20,6 +20,7 @@ from service.settings import PREFIX, Settings, SettingsError
 SERVER_SETTINGS = {
     "default_transaction_isolation": "read committed",  # laws 2 and 6, whatever the role or the database says
     "timezone": "UTC",
+    "row_security": "off",  # a policy that hides rows from us is then an error: hidden rows are not absent (law 4)
     "application_name": "levelsync",
     "lock_timeout": "10s",
     "statement_timeout": "60s",

@@ -39,6 +39,7 @@ _INSUFFICIENT_PRIVILEGE = "42501"
 _SERVER_SETTINGS = {
     "default_transaction_isolation": "read committed",
     "timezone": "UTC",
+    "row_security": "off",
     "application_name": "levelsync migrate",
     "statement_timeout": "0",  # a large table may take its time; waiting for a lock may not
     "idle_in_transaction_session_timeout": "0",

@@ -1,0 +1,84 @@
+"""deploy/postgresql/rights.sql: what each role may do suffices, and `doctor` names what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from service.checks import rights
+from service.checks.result import Check
+from service.database.engine import make_engine
+from service.settings import Settings
+from tests.database.roles import Roles, roles
+from tests.infrastructure.servers import Postgres
+from tests.migrations import live
+
+
+@pytest.fixture
+async def made(empty_database_url: str, postgres: Postgres) -> AsyncIterator[Roles]:
+    """The roles in a database of the application's own, migrated by the migrator; granted before and after."""
+    assert postgres.url
+    await live.make_application(empty_database_url)
+    async with roles(empty_database_url) as made:
+        await live.upgrade(made.migrator)
+        await made.grant()
+        yield made
+
+
+async def _check(url: str) -> Check:
+    engine = make_engine(live.settings(url), pool_size=1)
+    async with engine.connect() as conn:
+        found = await rights(conn)
+    await engine.dispose()
+    return found
+
+
+async def test_each_role_has_what_it_needs_and_no_more(made: Roles) -> None:
+    """The migrator migrated; the runtime passes the check; neither it nor the reader can do more."""
+    assert (await _check(made.runtime)).passed
+    for statement in (
+        "DELETE FROM user_licenses",
+        "UPDATE users SET name = 'x'",
+        "CREATE TABLE levelsync.x ()",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await live.execute(made.runtime, statement)
+    assert await live.value(made.reader, "SELECT count(*) FROM levelsync.pairs") == 1
+    for statement in ("SELECT * FROM levelsync.dead_letters", "UPDATE user_licenses SET current_level = 1"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await live.execute(made.reader, statement)
+
+
+MISSING = [
+    ("SELECT ON users", "SELECT on users"),
+    ("INSERT ON specialization_progress", "INSERT on specialization_progress"),
+    ("UPDATE ON user_licenses", "UPDATE on user_licenses"),
+    ("INSERT ON license_progressions", "INSERT on license_progressions"),
+    ("USAGE ON SEQUENCE user_licenses_id_seq", "USAGE on sequence user_licenses_id_seq"),
+    ("USAGE ON SCHEMA levelsync", "USAGE on schema levelsync"),
+    ("DELETE ON levelsync.outbox", "DELETE on levelsync.outbox"),
+    ("SELECT ON levelsync.pairs", "SELECT on levelsync.pairs"),
+]
+
+
+async def test_each_missing_right_is_named(made: Roles) -> None:
+    """The check reads the catalogue only."""
+    name = made.name("runtime")
+    for revoked, said in MISSING:
+        await live.execute(made.superuser, f"REVOKE {revoked} FROM {name}")
+        found = await _check(made.runtime)
+        assert not found.passed, revoked
+        assert said in found.detail, (revoked, found.detail)
+        await made.grant()
+    await live.execute(made.superuser, "CREATE FUNCTION levelsync.later() RETURNS int LANGUAGE sql RETURN 1",
+                       "REVOKE EXECUTE ON FUNCTION levelsync.later FROM PUBLIC")  # fmt: skip
+    assert "EXECUTE on function levelsync.later" in (await _check(made.runtime)).detail
+
+
+async def test_a_superuser_passes(settings: Settings) -> None:
+    """As in a database of one's own."""
+    assert isinstance(settings.database_url, SecretStr)
+    assert (await _check(settings.database_url.get_secret_value())).passed
