@@ -322,3 +322,11 @@ STATES = (
 )
 """From the oldest to the newest."""
 E = STATES[-1]
+THOUSANDS = f"""
+    INSERT INTO users (name, email, password_hash, role)
+    SELECT 'New ' || i, 'new' || i || '@lfa.example', 'x', 'STUDENT' FROM generate_series(1, 5000) AS i;
+    INSERT INTO user_licenses (user_id, specialization_type, current_level, max_achieved_level, started_at,
+        {", ".join(LICENSE_DEFAULTS)})
+    SELECT id, 'LFA_FOOTBALL_PLAYER', 1, 1, now(), {_NEW_LICENSE_VALUES} FROM users WHERE email LIKE 'new%'
+"""
+"""State E as it really is: 5,000 more licenses that have no progress."""

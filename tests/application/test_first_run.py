@@ -11,24 +11,17 @@ from service.cli.reconcile import is_no, show_report
 from service.database.engine import make_engine
 from service.reconcile import steps
 from service.settings import Settings
-from tests.application.states import E, State
+from tests.application.states import THOUSANDS, E, State
 from tests.migrations import live
 from tests.reconcile.conductor import Conductor, NoTopics
 
-_THOUSANDS = """
-    INSERT INTO users (name, email, password_hash, role)
-    SELECT 'New ' || i, 'new' || i || '@lfa.example', 'x', 'STUDENT' FROM generate_series(1, 5000) AS i;
-    INSERT INTO user_licenses (user_id, specialization_type, current_level, max_achieved_level, started_at,
-        payment_verified, onboarding_completed, is_active, renewal_cost, credit_balance, credit_purchased)
-    SELECT id, 'LFA_FOOTBALL_PLAYER', 1, 1, now(), false, false, true, 1000, 0, 0 FROM users WHERE email LIKE 'new%'
-"""
 pytestmark = pytest.mark.parametrize("state", [E], ids=str)
 
 
 @pytest.fixture
 async def engine(migrated: str, settings: Settings) -> AsyncIterator[AsyncEngine]:
     """The newest state with 5,000 more licenses that have no progress."""
-    await live.execute(migrated, _THOUSANDS)
+    await live.execute(migrated, THOUSANDS)
     made = make_engine(settings)
     yield made
     await made.dispose()

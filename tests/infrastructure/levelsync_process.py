@@ -80,7 +80,7 @@ class LevelsyncProcess:
 
     async def get(self, path: str) -> tuple[int, str]:
         """GET a path of its HTTP server; status and body, (0, reason) where nobody answers."""
-        return await asyncio.to_thread(_get, f"{self.url}{path}")
+        return await asyncio.to_thread(http_get, f"{self.url}{path}")
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
@@ -149,7 +149,8 @@ class LevelsyncProcess:
         return found[-1] if found else None
 
 
-def _get(url: str) -> tuple[int, str]:
+def http_get(url: str) -> tuple[int, str]:
+    """GET an address; status and body, (0, reason) where nobody answers."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own loopback URL
             return answer.status, answer.read().decode()

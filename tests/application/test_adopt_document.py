@@ -1,0 +1,146 @@
+"""docs/adopt.md, block by block as a reader runs it, on a copy of the newest database of the application."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.embedded.ports import free_port
+from service.embedded.process import ServerProcess
+from tests.application.conftest import SECRET
+from tests.application.people import application_token
+from tests.application.states import ADMIN, LICENSE_DEFAULTS, MAX_LEVELS, THOUSANDS, E
+from tests.house.compose import ROOT
+from tests.infrastructure.levelsync_process import http_get
+from tests.infrastructure.servers import Kafka
+from tests.infrastructure.waiting import eventually
+from tests.migrations import live
+
+TEXT = (ROOT / "docs" / "adopt.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+"""Language and text of every block, in the document's order."""
+BIN = Path(sys.executable).parent
+_EXIT = re.compile(r" +# exit (\d+)$", re.MULTILINE)
+
+
+@dataclass
+class Reader:
+    """Somebody who follows the guide in a folder: its shell, its database, its `levelsync serve`."""
+
+    folder: Path
+    database_url: str
+    environment: dict[str, str]
+    replaced: dict[str, str]
+    serve: ServerProcess
+    shown: list[str] = field(default_factory=list)
+    """What each block of the shell printed, in order."""
+    found: list[list[tuple[Any, ...]]] = field(default_factory=list)
+    """What each block of SQL found, in order."""
+
+    async def follow(self, language: str, text: str) -> None:
+        """Run one block."""
+        if language == "sql":
+            self.found.append(await live.rows(self.database_url, text))
+        elif text.strip() == "levelsync serve":
+            await self.start()
+        else:
+            self.shown.append(await self._run(text))
+
+    async def start(self) -> None:
+        """Start `levelsync serve`, again where it runs, until it is ready."""
+        self.serve.stop()
+        self.serve.start()
+        url = f"http://127.0.0.1:{self.environment['LEVELSYNC_HTTP_PORT']}/readyz"
+
+        async def ready() -> bool:
+            return (await asyncio.to_thread(http_get, url))[0] == 200
+
+        await eventually(ready, 60)
+
+    async def _run(self, text: str) -> str:
+        expected = _EXIT.search(text)
+        for written, here in self.replaced.items():
+            text = text.replace(written, here)
+        shell = await asyncio.create_subprocess_exec(
+            *("bash", "-euo", "pipefail", "-c", text),
+            cwd=self.folder,
+            env=self.environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        out, _ = await asyncio.wait_for(shell.communicate(), 90)
+        said = out.decode()
+        assert shell.returncode == (int(expected[1]) if expected else 0), f"{text}\n{said}"
+        return said
+
+
+@pytest.fixture
+async def reader(live_url: str, kafka: Kafka, tmp_path: Path) -> AsyncIterator[Reader]:
+    """The reader, who has put in a database, brokers and a key, and in whose trials nothing takes a minute."""
+    await live.execute(live_url, THOUSANDS)
+    port = str(free_port())
+    environment = {
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "ADMIN_TOKEN": application_token(ADMIN),
+        "LEVELSYNC_HTTP_PORT": port,
+        "LEVELSYNC_RECONCILE_GRACE": "300ms",
+    }
+    replaced = {
+        "postgresql://app:PASSWORD@db.example.org:5432/app": live_url,
+        "kafka.example.org:9092": kafka.bootstrap_servers,
+        "THE_APPLICATION_S_SECRET_KEY": SECRET,
+        "localhost:8000": f"127.0.0.1:{port}",
+        "LEVELSYNC_CHECKOUT": str(ROOT),
+    }
+    command = [str(BIN / "levelsync"), "serve"]
+    serve = ServerProcess(command, tmp_path / "serve.log", stop_seconds=12, environment=environment, folder=tmp_path)
+    yield Reader(tmp_path, live_url, environment, replaced, serve)
+    serve.stop()
+    print((tmp_path / "serve.log").read_text())  # noqa: T201 - pytest shows it for a test that failed
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine")
+@pytest.mark.usefixtures("topics")
+@pytest.mark.parametrize("state", [E], ids=str)
+async def test_the_guide_works_as_it_is_written(reader: Reader) -> None:
+    """From the application's database to a schedule that repairs, and back."""
+    for language, text in BLOCKS:
+        if text.startswith("alembic"):
+            reader.serve.stop()  # "Stop `levelsync serve`"
+        await reader.follow(language, text)
+        if text.startswith("echo"):
+            await reader.start()  # "Start `levelsync serve` again"
+    kinds, twice, strangers, removed, drift, arrived = reader.found
+    assert sorted(kinds) == [("mismatched", 23), ("missing_progress", 5401)]
+    assert [row[2:] for row in twice] == [(2, [2, 2]), (2, [2, 2]), (2, [2, 2])]
+    assert strangers == [("LFA_PLAYER_PRE", 1)]
+    assert [row[0] for row in removed] == ["specialization_progress"] * 3
+    assert [row[0] for row in drift] == [user for user in (20, 40, 60, 80, 100) for _ in range(4)]
+    assert [row[:4] for row in arrived] == [(20, 3, 1, 3)]
+    assert arrived[0][4].startswith("ProgressLeveledUp ")
+    assert await live.value(reader.database_url, "SELECT to_regclass('levelsync.fences')") is None
+    assert await live.value(reader.database_url, "SELECT count(*) FROM levelsync.removed_rows") == 3
+    assert await live.value(reader.database_url, "SELECT count(*) FROM specialization_progress") == 5784
+
+
+def test_the_guide_and_the_states_have_the_same_settings() -> None:
+    """What the suite of the five states passes with is what a reader is told to set."""
+    given = dict(re.findall(r"^LEVELSYNC_(\w+)='(.*)'$", TEXT, re.MULTILINE))
+    assert json.loads(given["MAX_LEVELS"]) == MAX_LEVELS
+    assert json.loads(given["LICENSE_DEFAULTS"]) == LICENSE_DEFAULTS
+
+
+def test_every_block_of_the_guide_is_run() -> None:
+    """A block in another language would be read, and never tried."""
+    assert {language for language, _ in BLOCKS} == {"sh", "sql"}
