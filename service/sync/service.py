@@ -16,7 +16,7 @@ from events.fields import INT8_MAX
 from service import metrics
 from service.apply.outcomes import Pair
 from service.database.faults import DecideAgain, Kind, read_fault
-from service.levels import Curriculum, read_curriculum
+from service.levels import Curriculum, maxima_options, read_curriculum
 from service.settings import Settings, load_settings
 from service.sync import results, sql
 from service.sync.errors import UnknownDirection, UnknownSpecialization, UnknownUser
@@ -48,8 +48,10 @@ class ProgressLicenseSyncService:
     """
 
     def __init__(self, engine: AsyncEngine, settings: Settings | None = None) -> None:
-        self._engine = engine
-        self._tables = tables_of(settings or load_settings())
+        used = settings or load_settings()
+        # An engine of the application's own does not have the setting of the maxima; one of the service's has.
+        self._engine = engine.execution_options(**maxima_options(used) | engine.get_execution_options())
+        self._tables = tables_of(used)
 
     async def sync_progress_to_license(
         self, user_id: int, specialization: str, synced_by: int | str | None = None
