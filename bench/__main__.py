@@ -17,7 +17,10 @@ from bench.sizes import Sizes, add_options, read_options
 from bench.table import as_markdown
 from tests.infrastructure import apache_kafka
 
-PARTS = ("drain", "locks", "backlog", "delay", "scan", "heal", "beside", "growth", "killed", "api", "start")
+PARTS = (
+    *("drain", "locks", "single", "five", "memory", "processes", "backlog", "delay"),
+    *("scan", "heal", "beside", "growth", "killed", "api", "start"),
+)
 
 
 def main() -> int:

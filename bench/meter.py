@@ -12,7 +12,7 @@ import psutil
 
 from bench.load import Records
 from bench.servers import Arena, connect
-from bench.systems.system import System
+from bench.systems.system import System, ids
 from service.settings import Settings
 
 _POLL_SECONDS = 0.02
@@ -32,7 +32,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Drained:
-    """What a drain took. CPU is in seconds for each 100,000 events, memory the worker's highest in MB."""
+    """What a drain took. CPU is in seconds for each 100,000 events, memory the workers' highest in MB."""
 
     events: int
     seconds: float
@@ -53,22 +53,22 @@ async def drain(arena: Arena, settings: Settings, system: System, records: Recor
     connection = await connect(settings)
     try:
         before = await connection.fetchval("SELECT coalesce(max(id), 0) FROM public.user_licenses")
-        async with asyncio.timeout(_LONGEST), system.run(arena, settings, records) as worker:
-            return await _measure(arena, connection, worker, records, before)
+        async with asyncio.timeout(_LONGEST), system.run(arena, settings, records) as processes:
+            return await _measure(arena, connection, ids(processes), records, before)
     finally:
         await connection.close()
 
 
-async def _measure(arena: Arena, connection: Any, worker: int, records: Records, before: int) -> Drained:
-    process = psutil.Process(worker)
+async def _measure(arena: Arena, connection: Any, workers: tuple[int, ...], records: Records, before: int) -> Drained:
+    processes = [psutil.Process(worker) for worker in workers]
     await _until(connection, "SELECT EXISTS (SELECT FROM public.user_licenses WHERE id > $1)", before)
-    first = _read(process, arena.postgres_process)
+    first = _read(processes, arena.postgres_process)
     holders = await connection.fetch("SELECT user_id FROM public.user_licenses WHERE id > $1", before)
     ends = f"SELECT count(*) = {len(records.sentinels)} FROM public.user_licenses WHERE user_id = ANY($1) AND id > $2"
     await _until(connection, ends, list(records.sentinels), before)
-    last = _read(process, arena.postgres_process)
+    last = _read(processes, arena.postgres_process)
     reached = records.reached(row["user_id"] for row in holders)
-    return _figures(records.total - reached, first, last, peak_memory(worker))
+    return _figures(records.total - reached, first, last, round(sum(map(peak_memory, workers)), 1))
 
 
 async def _until(connection: Any, question: str, *values: object) -> None:
@@ -88,8 +88,8 @@ def _figures(events: int, first: Reading, last: Reading, memory: float) -> Drain
     )
 
 
-def _read(worker: psutil.Process, postgres: psutil.Process) -> Reading:
-    return Reading(time.perf_counter(), _cpu(worker), _cpu_of_all(postgres))
+def _read(workers: list[psutil.Process], postgres: psutil.Process) -> Reading:
+    return Reading(time.perf_counter(), sum(map(_cpu, workers)), cpu_of_all(postgres))
 
 
 def peak_memory(worker: int) -> float:
@@ -106,7 +106,7 @@ def _cpu(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _cpu_of_all(server: psutil.Process) -> float:
+def cpu_of_all(server: psutil.Process) -> float:
     """The server, its processes now, and those that have ended (counted by the system when their parent saw it)."""
     times = server.cpu_times()
     total = float(times.user + times.system + times.children_user + times.children_system)

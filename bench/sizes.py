@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
+SYSTEMS = ("best", "default", "usual", "floor")
+"""Debezium in two settings, the usual handler, and levelsync's writes without Kafka."""
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -18,6 +21,8 @@ class Sizes:
     pairs: tuple[int, ...]
     healed: int
     rows: int
+    calls: int
+    against: tuple[str, ...]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +36,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--pairs", type=_numbers, default=(1_000_000, 5_000_000), help="pairs of the scans, with commas between")
     add("--healed", type=int, default=100_000, help="drifted pairs to heal, of ten times as many")
     add("--rows", type=int, default=10_000_000, help="license rows in the large table")
+    add("--calls", type=int, default=3_000, help="batches of one and of five events")
+    add("--against", type=_words, default=SYSTEMS, help=f"what the drain is compared with, of {','.join(SYSTEMS)}")
 
 
 def read_options(given: argparse.Namespace) -> Sizes:
@@ -40,3 +47,7 @@ def read_options(given: argparse.Namespace) -> Sizes:
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word for word in text.split(",") if word)

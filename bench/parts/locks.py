@@ -15,7 +15,7 @@ from bench.table import Row
 from service.settings import Settings
 
 _LOOK_EVERY = 0.003
-_MOST = 300
+_MOST = 150
 # A transaction has an id from its first lock on: of the position rows, just before the pairs' own.
 _WRITING = """
     SELECT pid, xact_start, extract(epoch FROM clock_timestamp() - xact_start) * 1000 AS age FROM pg_stat_activity

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from bench.servers import Arena, connect
 from bench.systems.levelsync import running
-from events import RECONCILE_COMPLETED_TOPIC, ReconcileRequested
+from events import RECONCILE_COMPLETED_TOPIC, Direction, ReconcileRequested
 from service.settings import Settings
 from tests.infrastructure.waiting import eventually
 
@@ -46,13 +46,13 @@ async def _ready(settings: Settings) -> bool:
         await connection.close()
 
 
-async def reconcile(settings: Settings, *, execute_it: bool = False) -> Report:
+async def reconcile(settings: Settings, *, execute_it: bool = False, direction: Direction = "highest") -> Report:
     """Ask for a run as any service does, and wait for its report.
 
     Raises:
         TimeoutError: there is none within five minutes.
     """
-    event = ReconcileRequested(id=str(uuid.uuid4()), direction="highest", dry_run=not execute_it, force=execute_it)
+    event = ReconcileRequested(id=str(uuid.uuid4()), direction=direction, dry_run=not execute_it, force=execute_it)
     consumer = AIOKafkaConsumer(RECONCILE_COMPLETED_TOPIC, bootstrap_servers=settings.kafka_bootstrap_servers)
     producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers)
     await consumer.start()

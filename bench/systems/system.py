@@ -16,8 +16,10 @@ from service.settings import Settings
 
 Publish = Callable[[Arena, Records], Awaitable[None]]
 """Puts the records where the system reads them, in the form that it needs; once for all rounds."""
-Run = Callable[[Arena, Settings, Records], AbstractAsyncContextManager[int]]
-"""Runs the system; yields the id of its process. What it reads is in its topic already."""
+Processes = int | tuple[int, ...]
+"""The id of a system's process, or of each of them."""
+Run = Callable[[Arena, Settings, Records], AbstractAsyncContextManager[Processes]]
+"""Runs the system; yields its processes. What it reads is in its topic already."""
 
 
 @dataclass(frozen=True)
@@ -52,3 +54,8 @@ def _child(server: ServerProcess) -> int:
         if children := psutil.Process(guard.pid).children():
             return children[0].pid
     raise RuntimeError(f"{server.command[0]} ended at once:\n{server.log_tail()}")
+
+
+def ids(processes: Processes) -> tuple[int, ...]:
+    """The ids of a system's processes."""
+    return (processes,) if isinstance(processes, int) else processes

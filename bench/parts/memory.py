@@ -1,0 +1,41 @@
+"""Memory: the process with the role `apply` at its highest in a drain, above the same process with nothing to do."""
+
+from __future__ import annotations
+
+from bench.load import make_records
+from bench.meter import drain, peak_memory
+from bench.servers import Arena, servers
+from bench.sizes import Sizes
+from bench.systems.levelsync import LEVELSYNC, running
+from bench.table import Row
+
+_MOST_ABOVE = 30
+
+
+async def run(sizes: Sizes) -> list[Row]:
+    """As many idle processes as drains; the topics are filled between them."""
+    records = make_records(sizes.events)
+    drained: list[float] = []
+    async with servers() as arena:
+        template = await arena.template(records.users)
+        idle = [await _idle(arena, template) for _ in range(sizes.rounds)]
+        await LEVELSYNC.publish(arena, records)
+        for _ in range(sizes.rounds):
+            settings = await arena.new(template)
+            drained.append((await drain(arena, settings, LEVELSYNC, records)).memory)
+            await arena.drop(settings)
+    above = tuple(round(there - here, 1) for there, here in zip(drained, idle, strict=True))
+    return [
+        Row("idle: peak memory", tuple(idle), "MB"),
+        Row("in a drain: peak memory", tuple(drained), "MB"),
+        Row("in a drain, above idle", above, "MB", at_most=_MOST_ABOVE),
+    ]
+
+
+async def _idle(arena: Arena, template: str) -> float:
+    """The highest until it is ready: on empty topics it does nothing more."""
+    settings = await arena.new(template)
+    async with running(arena, settings) as process:
+        found = peak_memory(process.pid)
+    await arena.drop(settings)
+    return found

@@ -1,0 +1,60 @@
+"""Processes: the drain with two processes of levelsync against one, on four partitions, with their CPU."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from bench.check import check, model_of
+from bench.load import Records, make_records
+from bench.meter import Drained, drain
+from bench.servers import Arena, servers
+from bench.sizes import Sizes
+from bench.systems.levelsync import LEVELSYNC
+from bench.systems.system import Processes, System, ids
+from bench.table import Row, ratio
+from service.settings import Settings
+
+
+@asynccontextmanager
+async def _two(arena: Arena, settings: Settings, records: Records) -> AsyncIterator[Processes]:
+    async with LEVELSYNC.run(arena, settings, records) as first, LEVELSYNC.run(arena, settings, records) as second:
+        yield ids(first) + ids(second)
+
+
+TWO = System("two processes", LEVELSYNC.publish, _two)
+
+
+async def run(sizes: Sizes) -> list[Row]:
+    """One, two, one, two; each must end in the model's tables."""
+    records = make_records(sizes.events)
+    model = model_of(records)
+    found: dict[str, list[Drained]] = {LEVELSYNC.name: [], TWO.name: []}
+    async with servers() as arena:
+        template = await arena.template(records.users)
+        await LEVELSYNC.publish(arena, records)
+        for _ in range(sizes.rounds):
+            for system in (LEVELSYNC, TWO):
+                settings = await arena.new(template)
+                found[system.name].append(await drain(arena, settings, system, records))
+                verdict = await check(settings, model)
+                assert verdict.right, f"{system.name}: {verdict}"  # noqa: S101 - a wrong drain has no speed
+                await arena.drop(settings)
+                print(system.name, found[system.name][-1], file=sys.stderr, flush=True)
+    one, two = found.values()
+    rates = [[drained.rate for drained in ones] for ones in (one, two)]
+    return [
+        Row("one process", tuple(rates[0]), "events/s"),
+        Row("two processes", tuple(rates[1]), "events/s", note="the second one's joining is in it"),
+        ratio("two : one", rates[1], rates[0]),
+        *_cpu("one process", one),
+        *_cpu("two processes", two),
+    ]
+
+
+def _cpu(name: str, ones: list[Drained]) -> list[Row]:
+    return [
+        Row(f"{name}: CPU of levelsync", tuple(one.worker_cpu for one in ones), "s per 100,000"),
+        Row(f"{name}: CPU of PostgreSQL", tuple(one.postgres_cpu for one in ones), "s per 100,000"),
+    ]
