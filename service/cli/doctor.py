@@ -66,7 +66,9 @@ def _print(findings: list[Finding]) -> None:
 
     console = output.answers()
     for finding in findings:
-        line = Text.assemble((finding.verdict.value, _STYLES[finding.verdict]), f"  {finding.check}: {finding.detail}")
+        line = Text.assemble(
+            (finding.verdict.value, _STYLES[finding.verdict]), output.shown(f"  {finding.check}: {finding.detail}")
+        )
         if finding.advice:
-            line.append(f"\n      {finding.advice}", style="bold")
+            line.append(output.shown(f"\n      {finding.advice}"), style="bold")
         console.print(line, soft_wrap=True)

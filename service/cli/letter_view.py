@@ -52,17 +52,17 @@ def line_document(seen: Any) -> dict[str, Any]:
 def show_letter(seen: SeenLetter) -> None:
     """Print one letter, whole."""
     letter = seen.letter
-    came = datetime.fromtimestamp(letter.record_timestamp / 1000, UTC)
+    came = when(letter.record_time) if letter.record_time else f"{letter.record_timestamp} ms"
     output.say(f"Dead letter {letter.id}: {letter.reason} ({seen.meaning})")
-    output.say(f"  detail      {letter.detail or '-'}")
-    output.say(f"  record      {letter.topic}, partition {letter.partition}, offset {letter.offset}, {when(came)}")
+    output.say(f"  detail      {output.one_line(letter.detail) or '-'}")
+    output.say(f"  record      {letter.topic}, partition {letter.partition}, offset {letter.offset}, {came}")
     output.say(f"  first seen  {when(letter.first_seen_at)}, attempts: {letter.attempts}")
     output.say(f"  state       {_state(seen)}")
     if letter.resolved_at is None:
         output.say(f"  would apply {_WOULD[seen.verdict.would_apply]}: {seen.verdict.why}")
     for header in letter.headers:
         name, content = header.get("key", header.get("key_base64")), header.get("value", header.get("base64"))
-        output.say(f"  header      {name}: {content if content is not None else 'null'}")
+        output.say(f"  header      {output.one_line(f'{name}: {content}' if content is not None else f'{name}: null')}")
     _show_bytes("key", letter.key)
     _show_bytes("value", letter.value)
 

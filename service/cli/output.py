@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -14,6 +15,21 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
 _PIPE_WIDTH = 200
+
+
+# What a terminal obeys instead of showing: control characters (C0 but for the line's end and the tab, DEL, C1) and
+# those that turn the direction of writing. A lone surrogate has no UTF-8. Publishers and tables can hold all of them.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def shown(text: str) -> str:
+    """Escape what a terminal would obey, as JSON escapes it, so that JSON stays JSON."""
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def one_line(text: str) -> str:
+    """The same for a text of somebody else's that stands on one line: a line's end in it forges no other line."""
+    return shown(text).replace("\n", "\\n")
 
 
 def answers() -> Console:
@@ -28,18 +44,18 @@ def remarks() -> Console:
 
 def say(text: str) -> None:
     """Print one plain line of the answer."""
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{shown(text)}\n")
     sys.stdout.flush()  # a reader at the other end of a pipe sees it at once
 
 
 def remark(text: str) -> None:
     """Print one plain line beside the answer."""
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{shown(text)}\n")
 
 
 def complain(text: str) -> None:
     """Print why the command ends as it does."""
-    remarks().print(f"levelsync: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
+    remarks().print(f"levelsync: {shown(text)}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(document: object) -> None:
@@ -61,7 +77,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(Text("-" if cell is None else one_line(str(cell))) for cell in row))
     console.print(table)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 MEANINGS = {
@@ -81,3 +81,11 @@ class Letter:
     """Who asked last for a replay or for the discard."""
     state: str
     """As in `LetterLine`."""
+
+    @property
+    def record_time(self) -> datetime | None:
+        """The record's time; None where its publisher sent a number that no calendar has."""
+        try:
+            return datetime.fromtimestamp(self.record_timestamp / 1000, UTC)
+        except (ValueError, OverflowError, OSError):
+            return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Literal, cast
 
 from starlette.responses import Response
@@ -40,8 +39,7 @@ async def show_letter(visit: Visit) -> Response:
     if letter_id > INT8_MAX:
         raise NoSuch("There is no such dead letter.")
     seen = await letters.find_letter(visit.engine, visit.parts.settings, visit.who, letter_id)
-    sent = datetime.fromtimestamp(seen.letter.record_timestamp / 1000, UTC)
-    return visit.show("letter.html", seen=seen, letter=seen.letter, record_time=sent, most=MOST_SHOWN)
+    return visit.show("letter.html", seen=seen, letter=seen.letter, most=MOST_SHOWN)
 
 
 async def ask(visit: Visit) -> Response:

@@ -25,6 +25,14 @@ HEADERS = {
 }
 
 
+class _Html(HTMLResponse):
+    """A page that can always be sent: what UTF-8 cannot hold, as a lone surrogate from JSON, is shown escaped."""
+
+    def render(self, content: str) -> bytes:
+        """Encode it."""
+        return content.encode("utf-8", "backslashreplace")
+
+
 def _environment() -> Environment:
     loader = FileSystemLoader(Path(__file__).with_name("templates"))
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -42,4 +50,4 @@ def render(
 ) -> HTMLResponse:
     """A template with its values, as a response."""
     html = _templates.get_template(template).render(context)
-    return HTMLResponse(html, status, {**HEADERS, **(headers or {})})
+    return _Html(html, status, {**HEADERS, **(headers or {})})

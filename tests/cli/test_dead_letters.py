@@ -45,6 +45,16 @@ def test_open_letters_are_counted_by_reason(env: dict[str, str]) -> None:
     assert all(line["oldest"] <= line["newest"] for line in document["reasons"])
 
 
+async def test_a_header_of_a_publisher_does_not_steer_the_terminal(engine: AsyncEngine, settings: Settings) -> None:
+    """Nor does it forge a line of the letter, or end the command by a time that no calendar has."""
+    forged = {"headers": [{"key": "x\x1b[2J", "value": "y\n  state       resolved"}], "record_timestamp": 10**17}
+    async with engine.begin() as conn:
+        await conn.execute(insert(dead_letters).values(row(0, **TEXT) | forged))
+    printed = levelsync("dead-letters", "show", "1", env=environment(settings)).stdout
+    assert r"  header      x\u001b[2J: y\n  state       resolved" in printed.splitlines()
+    assert "offset 0, 100000000000000000 ms" in printed
+
+
 def test_the_letters_of_a_reason_come_in_pages_newest_first(env: dict[str, str]) -> None:
     """Following the cursor gives every letter once, and then an empty page."""
     found, cursor = [], None

@@ -12,12 +12,14 @@ import httpx
 import pytest
 import pytest_asyncio
 from pydantic import SecretStr
+from sqlalchemy import delete, insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from service import http
 from service.api.role import Api
 from service.cli.token import sign
+from service.database.tables import dead_letters
 from service.health import Health
 from service.page import visit
 from service.page.session import SESSION, csrf_of
@@ -330,6 +332,30 @@ async def test_a_form_that_never_ends_is_given_up(url: str, monkeypatch: pytest.
         assert await asyncio.wait_for(reader.readline(), 10) == b"HTTP/1.1 503 Service Unavailable\r\n"
         writer.close()
         await writer.wait_closed()
+
+
+async def test_a_letter_is_shown_whatever_its_publisher_sent(
+    visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
+) -> None:
+    """Text that UTF-8 cannot hold, bytes that are no text, nesting, and a time that no calendar has."""
+    sent = {
+        b'{"x":"\\ud800"}': "\\ud800",
+        b'["\\udfff\\ud800"]': "\\udfff\\ud800",
+        b"\xff\xfe\x00\x1b": "\\xff\\xfe",
+        b"[" * 20_000: "[[[[",
+        None: "a tombstone",
+    }
+    row = {"topic": "progress.leveled-up", "partition": 0, "record_timestamp": 10**17, "key": b"\xff"}
+    row |= {"headers": [], "reason": "malformed", "detail": "x"}
+    await signed_in(visitor, settings, "admin")
+    for offset, (value, seen) in enumerate(sent.items()):
+        async with engine.begin() as conn:
+            adding = insert(dead_letters).values(row | {"offset": offset, "value": value}).returning(dead_letters.c.id)
+            letter_id = (await conn.execute(adding)).scalar_one()
+        answer = await visitor.get(f"/page/dead-letters/{letter_id}")
+        assert (answer.status_code, seen in answer.text) == (200, True), value
+    async with engine.begin() as conn:
+        await conn.execute(delete(dead_letters))
 
 
 async def test_a_page_of_runs_at_no_time_is_no_defect(visitor: httpx.AsyncClient, settings: Settings) -> None:
