@@ -2,6 +2,7 @@
 
 from service.checks.curriculum import CURRICULUM
 from service.checks.edge_cases import EDGE_CASES
+from service.checks.falling import WARNINGS
 from service.checks.installation import BEFORE_MIGRATION, INSTALLATION, application_columns
 from service.checks.result import Check, Checker
 from service.checks.rights import rights, row_security
@@ -11,6 +12,7 @@ __all__ = [
     "CURRICULUM",
     "EDGE_CASES",
     "INSTALLATION",
+    "WARNINGS",
     "Check",
     "Checker",
     "application_columns",

@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Session
 
-from service.checks.curriculum import disagreements, level_rows, max_levels
+from service.checks.curriculum import disagreements, known_maxima, level_rows
 from service.checks.result import Checker, CheckFailed, check
 from service.database.application import PROGRESS
 from service.database.catalog import find_unique
 from service.levels import FALLBACK, LicenseSystemHelper
+from service.names import fold
 
 _DUPLICATES = text("""
     SELECT student_id, specialization_id, count(*) AS rows FROM specialization_progress
      WHERE student_id IS NOT NULL AND specialization_id IS NOT NULL
      GROUP BY 1, 2 HAVING count(*) > 1 ORDER BY 1, 2 LIMIT 10
 """)
+# While this table is there, it is the one that `specializations` means: temporary tables come first in the search_path.
+_SHADOW = text("CREATE TEMPORARY TABLE specializations ON COMMIT DROP AS SELECT text 'A' AS id, 1 AS max_levels")
+_CHANGE = text("UPDATE pg_temp.specializations SET max_levels = :level")
+_MAY_CREATE_TEMPORARY = text("""
+    SELECT has_database_privilege(current_database(), 'TEMPORARY')
+       AND current_setting('transaction_read_only') = 'off'
+""")
+_NOBODY_HAS = 4711
 
 
-@check("Max level sync", "Correct specializations.max_levels or the level rows: docs/curriculum.md.")
+@check(
+    "Max level sync",
+    "Correct the levels in the application, or the fallback in service/levels.py, which only answers callers without a "
+    "database: docs/curriculum.md.",
+)
 async def max_level_sync(conn: AsyncConnection) -> str:
-    """The database's `max_levels` is the number of level rows, and the helper's fallback says the same."""
-    maxima = await max_levels(conn)
-    wrong = disagreements(maxima, await level_rows(conn))
+    """The highest level is the number of level rows, and the helper's fallback says the same of the names it has."""
+    maxima = await known_maxima(conn)
+    wrong = disagreements(maxima, await level_rows(conn, maxima))
+    both = {name: FALLBACK[fold(name)] for name in maxima if fold(name) in FALLBACK}
     wrong += [
-        f"{name} is {maxima.get(name, 'missing')} in the DB and {fallback} in the Helper fallback"
-        for name, fallback in FALLBACK.items()
-        if maxima.get(name) != fallback
+        f"{name} is {maxima[name]} in the DB and {fallback} in the Helper fallback"
+        for name, fallback in both.items()
+        if maxima[name] != fallback
     ]
     if wrong:
         raise CheckFailed("; ".join(wrong))
-    return ", ".join(f"{name} now {level}" for name, level in FALLBACK.items()) + " in both DB and Helper fallback"
+    same = ", ".join(f"{name} now {level}" for name, level in both.items())
+    lacking = sorted(FALLBACK.keys() - {fold(name) for name in maxima})
+    note = f"note: only the Helper fallback has {', '.join(lacking)}" if lacking else ""
+    return "; ".join(filter(None, [same and f"{same} in both DB and Helper fallback", note]))
 
 
 @check("Duplicate progress records", "Run: levelsync migrate (it removes duplicates and adds the constraint).")
@@ -49,22 +68,28 @@ async def duplicate_progress(conn: AsyncConnection) -> str:
 
 @check("Helper queries DB dynamically", "Look at the log for why LicenseSystemHelper could not read specializations.")
 async def helper_is_dynamic(conn: AsyncConnection) -> str:
-    """The helper's answer follows a change of `max_levels`, which is rolled back."""
-    return await conn.run_sync(_change_and_ask)
+    """The helper answers what the database has, and follows a change: of a temporary table, never the application's."""
+    maxima = await known_maxima(conn)
+    return await conn.run_sync(_ask_and_change, {name: level for name, level in maxima.items() if level > 0})
 
 
-def _change_and_ask(conn: Connection) -> str:
-    name = conn.scalar(text("SELECT id FROM specializations ORDER BY id LIMIT 1"))
-    if name is None:
-        raise CheckFailed("there is no specialization to ask for")
+def _ask_and_change(conn: Connection, maxima: Mapping[str, int]) -> str:
     with Session(bind=conn) as session:
-        before = LicenseSystemHelper.get_specialization_max_level(name, session)
-        change = text("UPDATE specializations SET max_levels = :level WHERE id = :name")
-        session.execute(change, {"level": before + 1, "name": name})
-        after = LicenseSystemHelper.get_specialization_max_level(name, session)
-    if after != before + 1:
-        raise CheckFailed(f"{name} was changed from {before} to {before + 1}, and the helper says {after}")
-    return f"{name} changed from {before} to {after} for a moment, and the helper said so"
+        for name, level in maxima.items():
+            _compare(session, name, level)
+        if not conn.scalar(_MAY_CREATE_TEMPORARY):
+            return f"the helper says what the database has for {', '.join(maxima) or 'no specialization'}"
+        session.execute(_SHADOW)
+        for level in (_NOBODY_HAS, _NOBODY_HAS + 1):
+            session.execute(_CHANGE, {"level": level})
+            _compare(session, "A", level)
+    return f"the helper says what the database has for {', '.join(maxima)}, and follows a change"
+
+
+def _compare(session: Session, name: str, level: int) -> None:
+    answer = LicenseSystemHelper.get_specialization_max_level(name, session)
+    if answer != level:
+        raise CheckFailed(f"the database has {level} for {name}, and the helper says {answer}")
 
 
 EDGE_CASES: tuple[Checker, ...] = (max_level_sync, duplicate_progress, helper_is_dynamic)

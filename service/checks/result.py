@@ -10,7 +10,7 @@ from typing import Concatenate, ParamSpec
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.database.faults import read_fault
+from service.database.faults import InstallationFault, read_fault
 
 P = ParamSpec("P")
 
@@ -23,6 +23,8 @@ class Check:
     passed: bool
     detail: str
     fix: str = ""
+    warns: bool = False
+    """Passed, and yet somebody should look at it."""
 
 
 Checker = Callable[[AsyncConnection], Awaitable[Check]]
@@ -38,8 +40,12 @@ class CheckFailed(Exception):  # noqa: N818 - a finding, not an error
         self.fix = fix
 
 
+class CheckWarned(Exception):  # noqa: N818 - a finding, not an error
+    """What was found may be well. The text says what somebody should look at."""
+
+
 def check(name: str, fix: str) -> Callable[[_Look[P]], _Checks[P]]:
-    """Make a check of a function that returns what it found, or raises CheckFailed.
+    """Make a check of a function that returns what it found, or raises CheckFailed or CheckWarned.
 
     It runs in a savepoint that is rolled back: a check leaves no trace, and one that fails spoils no other. What the
     database refuses is a failed check too, so a check itself does not raise.
@@ -52,8 +58,12 @@ def check(name: str, fix: str) -> Callable[[_Look[P]], _Checks[P]]:
                 async with conn.begin_nested() as savepoint:
                     detail = await look(conn, *args, **kwargs)
                     await savepoint.rollback()
+            except CheckWarned as found:
+                return Check(name, passed=True, detail=str(found), fix=fix, warns=True)
             except CheckFailed as found:
                 return Check(name, passed=False, detail=str(found), fix=found.fix or fix)
+            except InstallationFault as found:
+                return Check(name, passed=False, detail=str(found), fix=fix)
             except SQLAlchemyError as error:
                 return Check(name, passed=False, detail=read_fault(error).message, fix=fix)
             return Check(name, passed=True, detail=detail)

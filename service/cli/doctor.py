@@ -15,7 +15,7 @@ from service.cli.findings import Finding, Verdict, failed, passed
 if TYPE_CHECKING:
     from service.settings import Settings
 
-_STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.SKIP: "yellow"}
+_STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.WARN: "yellow", Verdict.SKIP: "yellow"}
 
 
 def doctor(as_json: AsJson = False) -> None:

@@ -10,6 +10,7 @@ from service.checks import (
     CURRICULUM,
     EDGE_CASES,
     INSTALLATION,
+    WARNINGS,
     Check,
     application_columns,
     rights,
@@ -49,7 +50,7 @@ async def _schema_findings(conn: AsyncConnection, settings: Settings) -> list[Fi
     head = _as_finding(await migrated(conn))
     if head.verdict is not Verdict.PASS:
         return [head, *await _before_migration(conn)]
-    checks = [await check(conn) for check in (rights, *installed, *CURRICULUM, *EDGE_CASES)]
+    checks = [await check(conn) for check in (rights, *installed, *CURRICULUM, *EDGE_CASES, *WARNINGS)]
     columns = await application_columns(conn, settings)
     return [head, *(_as_finding(check) for check in (columns, *checks))]
 
@@ -63,4 +64,5 @@ async def _before_migration(conn: AsyncConnection) -> list[Finding]:
 
 
 def _as_finding(check: Check) -> Finding:
-    return Finding(check.name, Verdict.PASS if check.passed else Verdict.FAIL, check.detail, check.fix)
+    passes = Verdict.WARN if check.warns else Verdict.PASS
+    return Finding(check.name, passes if check.passed else Verdict.FAIL, check.detail, check.fix)

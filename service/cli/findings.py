@@ -11,6 +11,8 @@ class Verdict(StrEnum):
 
     PASS = "PASS"  # noqa: S105 - no password
     FAIL = "FAIL"
+    WARN = "WARN"
+    """No fault by itself: somebody should look at it."""
     SKIP = "SKIP"
     """It depends on something that failed, or that is not there."""
 

@@ -1,17 +1,24 @@
 """The checks of `doctor` and of the two scripts: each breaks when its condition is broken (R34)."""
 
+import re
 import subprocess
 import sys
+import uuid
 
 import pytest
+from pydantic import SecretStr
+from sqlalchemy import text
 
 from service.checks import CURRICULUM, EDGE_CASES, INSTALLATION, Check, Checker, application_columns
+from service.checks.falling import falling_levels
 from service.database.engine import make_engine
 from service.levels import LicenseSystemHelper
+from service.settings import load_settings
 from tests.migrations import live
 
 ALL = {checker.__name__: checker for checker in (*EDGE_CASES, *CURRICULUM, *INSTALLATION)}
 UNIQUE = "ALTER TABLE specialization_progress DROP CONSTRAINT uq_specialization_progress_user_spec"
+NULLABLE = "ALTER TABLE specializations ALTER max_levels DROP NOT NULL"
 TWICE = "INSERT INTO specialization_progress (student_id, specialization_id) VALUES (1, 'COACH'), (1, 'COACH')"
 
 
@@ -38,13 +45,21 @@ async def test_a_migrated_database_passes(database_url: str, name: str) -> None:
     [
         ("max_level_sync", "UPDATE specializations SET max_levels = 5 WHERE id = 'INTERNSHIP'", "INTERNSHIP is 5"),
         ("max_level_sync", "DELETE FROM internship_levels WHERE id = 3", "2 level rows"),
-        ("max_level_sync", "DELETE FROM specializations WHERE id = 'COACH'", "COACH is missing"),
         ("duplicate_progress", f"{UNIQUE}; {TWICE}", "user 1 has 2 in COACH"),
         ("duplicate_progress", UNIQUE, "no unique constraint"),
-        ("helper_is_dynamic", "DELETE FROM specializations", "no specialization"),
-        ("helper_is_dynamic", "ALTER TABLE specializations RENAME max_levels TO gone", "max_levels"),
-        ("specializations", "UPDATE specializations SET max_levels = 7 WHERE id = 'PLAYER'", "PLAYER has max_levels 7"),
-        ("specializations", "DELETE FROM specializations WHERE id = 'COACH'", "COACH is missing"),
+        ("helper_is_dynamic", "ALTER TABLE specializations RENAME TO gone", "specializations"),
+        ("specializations", "UPDATE specializations SET max_levels = 0 WHERE id = 'PLAYER'", "PLAYER is 0: no event"),
+        ("specializations", "ALTER TABLE specializations DROP max_levels", "LEVELSYNC_MAX_LEVELS is not set"),
+        (
+            "specializations",
+            f"{NULLABLE}; UPDATE specializations SET max_levels = NULL WHERE id = 'COACH'",
+            "no highest level of COACH is known: specializations.max_levels is NULL",
+        ),
+        (
+            "specializations",
+            "INSERT INTO specializations (id, name, max_levels) VALUES ('coach', 'c', 8)",
+            "specializations has COACH and coach, which are one name apart from case",
+        ),
         ("specializations", "DELETE FROM specializations", "is empty"),
         ("levels_match_rows", "DELETE FROM player_levels WHERE id = 8", "max_levels 8 and 7 level rows"),
         ("migrations", "DELETE FROM levelsync.alembic_version", "no schema of levelsync"),
@@ -63,7 +78,8 @@ async def test_a_broken_condition_fails_its_check(database_url: str, name: str, 
     check = await make(database_url, ALL[name])
     assert not check.passed
     assert said in check.detail
-    assert check.fix
+    assert check.fix or "levelsync migrate" in check.detail
+    assert not re.search("missing rows|[Ww]rite|[Ii]nsert", check.fix)
 
 
 async def test_a_helper_that_does_not_ask_the_database_is_noticed(
@@ -76,14 +92,107 @@ async def test_a_helper_that_does_not_ask_the_database_is_noticed(
     assert "the helper says 8" in check.detail
 
 
-async def test_a_check_leaves_no_trace(database_url: str) -> None:
-    """What the check of the helper changes is rolled back, also where the caller commits."""
-    before = await live.content(database_url)
+async def test_no_check_writes_or_locks_in_the_applications_tables(database_url: str) -> None:
+    """A role that may only read makes every check, beside a transaction that keeps all writers out."""
+    role = f"looks_only_{uuid.uuid4().hex}"
+    await live.execute(
+        database_url,
+        f"CREATE ROLE {role}",
+        f"GRANT USAGE ON SCHEMA public, levelsync TO {role}",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public, levelsync TO {role}",
+    )
     engine = make_engine(live.settings(database_url))
-    async with engine.begin() as conn:
-        assert (await ALL["helper_is_dynamic"](conn)).passed
+    tables = await live.value(
+        database_url, "SELECT string_agg(tablename, ', ') FROM pg_tables WHERE schemaname = 'public'"
+    )
+    async with live.connected(database_url) as other, other.transaction(), engine.begin() as conn:
+        await other.execute(f"LOCK TABLE {tables} IN EXCLUSIVE MODE NOWAIT")
+        await conn.execute(text(f"SET LOCAL ROLE {role}"))
+        for checker in (*ALL.values(), falling_levels):
+            found = await checker(conn)
+            assert found.passed, found
+            assert await conn.scalar(text("SELECT to_regclass('pg_temp.specializations') IS NULL"))
     await engine.dispose()
-    assert await live.content(database_url) == before
+    await live.execute(database_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+async def test_names_that_only_the_fallback_has_are_a_note(database_url: str) -> None:
+    """The application's newest specializations have other names than the seed's."""
+    await live.execute(
+        database_url,
+        "DELETE FROM specialization_progress",
+        "UPDATE specializations SET id = 'LFA_COACH' WHERE id = 'COACH'",
+        "DELETE FROM specializations WHERE id = 'PLAYER'",
+    )
+    checks = {name: await make(database_url, ALL[name]) for name in ("max_level_sync", "specializations")}
+    assert {name: (check.passed, check.detail) for name, check in checks.items()} == {
+        "max_level_sync": (
+            True,
+            "INTERNSHIP now 3 in both DB and Helper fallback; note: only the Helper fallback has COACH, PLAYER",
+        ),
+        "specializations": (True, "INTERNSHIP 3, LFA_COACH 8"),
+    }
+
+
+async def test_the_setting_stands_in_and_a_difference_is_shown(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the database has a value, it counts; empty level tables say nothing."""
+    monkeypatch.setenv("LEVELSYNC_MAX_LEVELS", '{"COACH": 7, "PLAYER": 8}')
+
+    async def look(name: str) -> tuple[bool, str]:
+        engine = make_engine(load_settings().model_copy(update={"database_url": SecretStr(database_url)}))
+        async with engine.connect() as conn:
+            check = await ALL[name](conn)
+        await engine.dispose()
+        return check.passed, check.detail
+
+    differs = "COACH 8 (LEVELSYNC_MAX_LEVELS says 7: the database counts), INTERNSHIP 3, PLAYER 8"
+    assert await look("specializations") == (True, differs)
+    await live.execute(
+        database_url,
+        "ALTER TABLE specializations DROP max_levels",
+        "DELETE FROM coach_levels WHERE id = 8",
+        "DELETE FROM player_levels",
+        "DELETE FROM specialization_progress WHERE specialization_id = 'INTERNSHIP'",
+        "DELETE FROM specializations WHERE id = 'INTERNSHIP'",
+    )
+    taken = "COACH 7 (from LEVELSYNC_MAX_LEVELS), PLAYER 8 (from LEVELSYNC_MAX_LEVELS)"
+    assert await look("specializations") == (True, taken)
+    assert await look("levels_match_rows") == (True, "max_levels equals the level rows of COACH")
+    assert await look("helper_is_dynamic") == (
+        True,
+        "the helper says what the database has for COACH, PLAYER, and follows a change",
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "warns"),
+    [
+        ("UPDATE user_licenses SET current_level = 1", True),
+        ("UPDATE user_licenses SET current_level = 1 WHERE user_id <= 4", False),
+        ("UPDATE license_progressions SET to_level = 1, from_level = 2, advancement_reason = 'Synced'", True),
+        ("UPDATE license_progressions SET to_level = 1, from_level = 2, advancement_reason = 'sync highest'", False),
+        ("UPDATE license_progressions SET advanced_at = now() - interval '8 days', to_level = 3", False),
+    ],
+)
+async def test_levels_that_somebody_else_lowers_are_a_warning(database_url: str, change: str, warns: bool) -> None:
+    """Many licenses below what their history says: another synchroniser. A few may be people's decisions."""
+    await live.execute(
+        database_url,
+        "TRUNCATE user_licenses CASCADE",
+        "INSERT INTO user_licenses (id, user_id, specialization_type, current_level, started_at)"
+        " SELECT i, i, 'PLAYER', 2, now() FROM generate_series(1, 6) i",
+        "INSERT INTO license_progressions (user_license_id, from_level, to_level, advancement_reason, advanced_at)"
+        " SELECT i, 1, 2, 'ProgressLeveledUp /app ' || i, now() FROM generate_series(1, 6) i",
+    )
+    assert not (await make(database_url, falling_levels)).warns
+    if "to_level = 1" in change:
+        await live.execute(database_url, "UPDATE user_licenses SET current_level = 1")
+    await live.execute(database_url, change)
+    check = await make(database_url, falling_levels)
+    assert (check.passed, check.warns) == (True, warns)
+    assert ("user 6 in PLAYER from 2 to 1" in check.detail, "auto_sync_all" in check.fix) == (warns, warns)
 
 
 async def test_a_failed_check_does_not_spoil_the_next(database_url: str) -> None:
@@ -143,7 +252,7 @@ async def test_a_script_prints_a_line_a_check_and_exits_0_or_1(database_url: str
     assert [line.split(" (")[0] for line in done.stdout.splitlines()] == [
         f"✅ {name}: PASS" for name in SCRIPTS[script]
     ]
-    await live.execute(database_url, UNIQUE, "DELETE FROM coach_levels")
+    await live.execute(database_url, UNIQUE, "DELETE FROM coach_levels WHERE id > 2")
     done = await live.run(database_url, "python", f"scripts/{script}")
     assert done.returncode == 1
     assert "❌ " in done.stdout

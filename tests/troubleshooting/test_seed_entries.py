@@ -113,14 +113,23 @@ async def test_a_query_that_fails_is_found_and_logged(database_url: str, caplog:
     await live.execute(
         database_url,
         "UPDATE specializations SET max_levels = 11 WHERE id = 'PLAYER'",
-        "ALTER TABLE specializations RENAME COLUMN max_levels TO gone",
+        "ALTER TABLE specializations RENAME TO gone",
     )
     with caplog.at_level(logging.WARNING, "service.levels"):
         assert await ask(database_url, "PLAYER") == 8
-    assert 'column "max_levels" does not exist' in caplog.text
+    assert 'relation "specializations" does not exist' in caplog.text
     verdict, detail, advice = (await doctor(database_url))["Helper queries DB dynamically"]
-    assert (verdict, "max_levels" in detail) == ("FAIL", True), detail
+    assert (verdict, "specializations" in detail) == ("FAIL", True), detail
     assert advice
+
+
+async def test_a_column_that_is_gone_is_named(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entry 3: with the setting that stands in for it."""
+    await live.execute(database_url, "ALTER TABLE specializations DROP COLUMN max_levels")
+    verdict, detail, _ = (await doctor(database_url))["Specializations"]
+    assert (verdict, "no column max_levels and LEVELSYNC_MAX_LEVELS is not set" in detail) == ("FAIL", True), detail
+    monkeypatch.setenv("LEVELSYNC_MAX_LEVELS", '{"PLAYER": 9}')
+    assert await ask(database_url, "PLAYER") == 9
 
 
 async def test_a_session_whose_transaction_has_failed_gets_the_fallback(
