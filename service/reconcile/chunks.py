@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import ReconcileChunk
+from service import metrics
+from service.database.faults import Kind, read_fault
 from service.reconcile import sql
 from service.reconcile.confirm import confirm_range
 from service.reconcile.heal import count, heal_some
@@ -16,6 +19,8 @@ from service.reconcile.steps import Steps
 from service.reconcile.values import Phase, Range, Suspect, run_of
 from service.settings import Settings
 from service.sync.rows import tables_of
+
+log = structlog.get_logger(__name__)
 
 
 class Chunks:
@@ -31,12 +36,27 @@ class Chunks:
         """Do what is left of each range's pass, then close the passes whose last ranges these were."""
         ranges = [(chunk.run_id, Phase[chunk.phase.upper()], chunk.chunk) for chunk in chunks]
         for run_id, phase, number in ranges:
-            while await self._do_some(run_id, phase, number):
-                pass
+            await self._do(run_id, phase, number)
         for run_id, phase in sorted({(run_id, phase) for run_id, phase, _ in ranges}):
             async with self._engine.begin() as conn:
                 await self._steps.close_phase(conn, run_id, phase)
         self._steps.woken.set()
+
+    async def _do(self, run_id: UUID, phase: Phase, chunk: int) -> None:
+        """Do what is left of a range's pass. A fault of its own leaves it to a later message: other runs come next.
+
+        Raises:
+            Exception: PostgreSQL is away; the whole batch is tried again.
+        """
+        try:
+            while await self._do_some(run_id, phase, chunk):
+                pass
+        except Exception as error:
+            fault = read_fault(error)
+            if fault.kind in {Kind.PASSING, Kind.CONFLICT}:
+                raise
+            metrics.RETRIES.labels(Kind.INSTALLATION.value).inc()
+            log.exception("a range failed, tried again later", run_id=str(run_id), chunk=chunk, error=fault.message)
 
     async def _do_some(self, run_id: UUID, phase: Phase, chunk: int) -> bool:
         """One transaction of a range; True while some of it is left."""

@@ -18,19 +18,23 @@ log = structlog.get_logger(__name__)
 LOOK_EVERY = 0.1
 """Seconds between looks while nothing is due."""
 BACKOFF = 2.0
-"""Seconds after a fault."""
+"""Seconds after a fault, before the step is due again. The steps of other runs are taken meanwhile."""
+
+
+class StepFailed(Exception):  # noqa: N818 - its cause is the error
+    """A step of a run failed; it is due again later, and the steps of other runs come first."""
 
 
 async def take_due_steps(engine: AsyncEngine, steps: Steps, health: Health) -> None:
-    """Take due steps for as long as the service runs; a fault is reported, and its step stays due."""
+    """Take due steps for as long as the service runs; a fault is reported, and its step is tried again later."""
     while True:
         steps.woken.clear()  # before the look: what becomes due during it wakes again
         try:
             taken = await take_one(engine, steps)
+        except StepFailed as failed:
+            _report(failed, steps, health)
         except Exception as error:  # noqa: BLE001 - whatever it is, the step stays due and is tried again
-            fault = read_fault(error)
-            health.report("reconcile", steps, fault.message)
-            log.warning("a step of a run failed, tried again", error=fault.message, kind=type(error).__name__)
+            _report(error, steps, health)
             await asyncio.sleep(BACKOFF)
         else:
             health.clear("reconcile", steps)
@@ -44,5 +48,19 @@ async def take_one(engine: AsyncEngine, steps: Steps) -> bool:
         row = (await conn.execute(sql.LOCK_DUE_RUN)).one_or_none()
         if row is None:
             return False
-        await steps.take(conn, run_of(row))
+        run = run_of(row)
+        try:
+            async with conn.begin_nested():
+                await steps.take(conn, run)
+        except Exception as error:
+            await conn.execute(sql.PUT_OFF, {"id": run.id, "after": BACKOFF})
+            await conn.commit()
+            raise StepFailed from error
         return True
+
+
+def _report(error: Exception, steps: Steps, health: Health) -> None:
+    cause = error.__cause__ if isinstance(error, StepFailed) else error
+    fault = read_fault(cause or error)
+    health.report("reconcile", steps, fault.message)
+    log.warning("a step of a run failed, tried again", error=fault.message, kind=type(cause or error).__name__)

@@ -15,7 +15,7 @@ from service.outbox.put import put
 from service.reconcile import sql
 from service.reconcile.issues import Issue, breaker_limit, keep
 from service.reconcile.read import report_of
-from service.reconcile.values import UNCONFIRMED_BY_KIND, Run, Suspect, add_labels, add_up, run_of
+from service.reconcile.values import FAILED_BECAUSE, UNCONFIRMED_BY_KIND, Run, Suspect, add_labels, add_up, run_of
 from service.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -27,7 +27,9 @@ async def finish(conn: AsyncConnection, run: Run, status: str, detail: str = "",
     counts: dict[str, Any] = add_up(ranges) | more
     found, gone = ([one.get(name, ()) for one in ranges] for name in ("found_by", "gone_by"))
     counts["left_by"] = add_labels(found, less=gone)
-    values = {"id": run.id, "status": status, "detail": detail, "counts": json.dumps(counts)}
+    reasons = [one[FAILED_BECAUSE] for one in ranges if FAILED_BECAUSE in one]
+    told = detail or "; ".join(reasons[:1])
+    values = {"id": run.id, "status": status, "detail": told, "counts": json.dumps(counts)}
     row = (await conn.execute(sql.FINISH_RUN, values)).one_or_none()
     if row is None:
         return

@@ -33,6 +33,11 @@ SET_STEP = text("""
      WHERE id = :id
 """)
 
+PUT_OFF = text("""
+    UPDATE levelsync.reconcile_runs SET due_at = clock_timestamp() + :after * interval '1 second' WHERE id = :id
+""")
+"""A step that failed is due again later, and no longer the first that is due."""
+
 SET_GOAL = text("""
     UPDATE levelsync.reconcile_runs
        SET end_offsets = CAST(:ends AS jsonb), topic_ids = CAST(:topic_ids AS jsonb),

@@ -29,6 +29,8 @@ COUNTS = (
     "failed",
 )
 """The counts of a report, in its order."""
+FAILED_BECAUSE = "failed_because"
+"""Beside the counts of a range: why the last of its users failed."""
 UNCONFIRMED_BY_KIND = "unconfirmed_by_kind"
 """Beside the counts: what a scan saw of each kind, where nothing could be confirmed; empty everywhere else."""
 _NAMESPACE = UUID("f7a5f3f2-0c2b-4d8e-9f0e-4a1d3c1b7a11")

@@ -1,0 +1,103 @@
+"""A run that fails holds up no other run, and a row that cannot be read ends as `failed` (law 7)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from service.reconcile import chunks, due, plan
+from service.reconcile.due import StepFailed, take_one
+from service.reconcile.scan import scan_range
+from service.reconcile.steps import Steps
+from service.reconcile.values import Run
+from service.settings import Settings
+from tests.reconcile.conductor import Conductor
+from tests.reconcile.test_scan import fill
+
+
+@pytest.fixture
+def at_once(settings: Settings) -> Settings:
+    """Without a grace time."""
+    return settings.model_copy(update={"reconcile_grace": timedelta(0)})
+
+
+async def test_a_step_that_always_fails_holds_up_no_other_run(
+    engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its run was asked for first, so its step is the first that is due, every time."""
+    await fill(engine, {(1, "PLAYER"): 4}, {(1, "PLAYER"): 3})
+    conductor = Conductor(engine, at_once)
+    broken = await conductor.request()
+    take = Steps.take
+
+    async def fails(self: Steps, conn: AsyncConnection, run: Run) -> None:
+        if run.id == broken:
+            raise RuntimeError("a step that fails")
+        await take(self, conn, run)
+
+    monkeypatch.setattr(Steps, "take", fails)
+    monkeypatch.setattr(due, "BACKOFF", 30.0)
+    with pytest.raises(StepFailed):
+        await take_one(engine, conductor.steps)
+    report = await conductor.run()
+    assert (report["status"], report["counts"]["mismatched"]) == ("completed", 1)
+    assert (await conductor.report(broken))["finished_at"] is None
+
+
+async def test_a_range_that_always_fails_holds_up_no_other_run(
+    engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message behind it in the same partition is another run's."""
+    await fill(engine, {(1, "PLAYER"): 4}, {(1, "PLAYER"): 3})
+    conductor = Conductor(engine, at_once)
+    broken = await conductor.request()
+
+    async def fails(conn: AsyncConnection, run: Run, *more: Any) -> int:
+        if run.id == broken:
+            raise RuntimeError("a range that fails")
+        return await scan_range(conn, run, *more)
+
+    monkeypatch.setattr(chunks, "scan_range", fails)
+    report = await conductor.run()
+    assert (report["status"], report["counts"]["mismatched"]) == ("completed", 1)
+    assert (await conductor.report(broken))["finished_at"] is None
+
+
+async def test_a_row_that_cannot_be_read_has_failed_and_the_run_ends(
+    engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other users of its range are compared."""
+    monkeypatch.setattr(plan, "ROWS_A_RANGE", 50)
+    await fill(engine, {(user, "PLAYER"): 4 for user in range(1, 101)}, {(user, "PLAYER"): 4 for user in range(2, 101)})
+    await cannot_read(engine, 37)
+    report = await Conductor(engine, at_once).run()
+    assert report["status"] == "completed"
+    assert {name: number for name, number in report["counts"].items() if number} == {
+        "scanned": 99,
+        "matching": 98,
+        "missing_license": 1,
+        "failed": 1,
+    }
+    async with engine.connect() as conn:
+        detail = (await conn.execute(text("SELECT detail FROM levelsync.reconcile_runs"))).scalar_one()
+    assert detail == "user 37: division by zero"
+
+
+async def cannot_read(engine: AsyncEngine, user: int) -> None:
+    """Put a view in the place of the table, whose row of that user divides by zero."""
+    async with engine.begin() as conn:
+        await conn.execute(text("ALTER TABLE specialization_progress RENAME TO progress_rows"))
+        names = (
+            await conn.execute(
+                text(
+                    "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute"
+                    " WHERE attrelid = CAST('progress_rows' AS regclass) AND attnum > 0 AND attname <> 'current_level'"
+                )
+            )
+        ).scalar_one()
+        level = f"current_level + 0 / (student_id - {user}) AS current_level"
+        await conn.execute(text(f"CREATE VIEW specialization_progress AS SELECT {names}, {level} FROM progress_rows"))

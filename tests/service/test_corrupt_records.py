@@ -1,0 +1,88 @@
+"""A record whose checksum is wrong: named and tried again, and in nobody's way but its own partition's (law 4)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from aiokafka import TopicPartition
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service import watch
+from service.kafka.consumer import LevelConsumer
+from service.settings import Settings
+from tests.infrastructure.apache_kafka import ApacheKafka
+from tests.infrastructure.publishing import publish
+from tests.infrastructure.servers import Kafka
+from tests.infrastructure.waiting import eventually
+from tests.laws.tables import licenses
+from tests.service import stage
+from tests.service.stage import running
+from tests.service.test_topics_that_change import rise
+
+pytestmark = pytest.mark.real_broker
+
+
+async def test_a_corrupt_record_is_retried_until_it_is_repaired(
+    database: AsyncEngine, settings: Settings, kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record before it and the other partitions are applied; that it waits is no stall."""
+    if not isinstance(kafka._server, ApacheKafka):
+        pytest.skip("the broker's log is not ours to damage")
+    for bound in ("STALL_SECONDS", "BEGIN_SECONDS"):
+        monkeypatch.setattr(watch, bound, 3.0)
+    send = settings.kafka_bootstrap_servers
+    for user in (1, 2, 3):
+        await publish(send, [rise(user, 3, 0)])
+    await publish(send, [rise(user, 3, user % 3 + 1) for user in range(11, 41)])
+    segment = kafka._server.folder / "data" / "progress.leveled-up-0" / f"{0:020}.log"
+    flip(segment, b"e2-3")
+    async with running(settings) as service:
+        before = await stage.metrics(service)
+
+        async def all_but_the_corrupt_one() -> bool:
+            assert {user for user, _ in await licenses(database)} == {1, *range(11, 41)}
+            return "CorruptRecordException" in json.dumps(await stage.problems(service))
+
+        await eventually(all_but_the_corrupt_one)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(service.ended(), 4)
+        counted = stage.since(before, await stage.metrics(service))
+        assert counted["levelsync_retries_total", stage.labels(cause="kafka_unavailable")] > 0
+        flip(segment, b"E2-3")
+        await stage.caught_up(settings, database)
+        await eventually(lambda: is_well(service))
+    assert {user for user, _ in await licenses(database)} == {1, 2, 3, *range(11, 41)}
+
+
+async def is_well(service: object) -> bool:
+    return not await stage.problems(service)  # type: ignore[arg-type]
+
+
+def flip(segment: Path, text: bytes) -> None:
+    """Change the case of a text in the file, behind the broker's back."""
+    with segment.open("r+b") as file:
+        at = file.read().index(text)
+        file.seek(at)
+        file.write(text.swapcase())
+
+
+async def test_a_partition_that_joins_while_a_commit_is_awaited_is_committed_with_the_next(
+    database: AsyncEngine, settings: Settings, consumers: list[LevelConsumer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It raised KeyError: a batch finished in the meantime, and its partition was not among the committed ones."""
+    one, other = TopicPartition("progress.leveled-up", 0), TopicPartition("progress.leveled-up", 1)
+    async with running(settings):
+        await stage.caught_up(settings, database)
+        consumer = consumers[0]
+
+        async def commits(_offsets: object) -> None:
+            consumer._uncommitted[other] = 7
+
+        monkeypatch.setattr(consumer, "commit", commits)
+        consumer._uncommitted = {one: 3}
+        await consumer._commit()
+        left, consumer._uncommitted = consumer._uncommitted, {}
+    assert left == {other: 7}
