@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 DEFAULT_SOURCE = "levelsync"
+LONGEST = 255
+"""Characters of an id or a source: both stand in every row of the history that an event leaves."""
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 """An event that says it occurred before this has a broken clock (`bad_time`)."""
 
@@ -30,7 +32,8 @@ def make_attributes(
     """Attributes for an event to publish: a new random id, this service and now, where none are given.
 
     Raises:
-        pydantic.ValidationError: an empty id or source, a NUL in one, or a time without a zone or before 2000.
+        pydantic.ValidationError: an empty id or source, a NUL or more than 255 characters in one, or a time
+            without a zone or before 2000.
     """
     made = Attributes(
         str(uuid.uuid4()) if id is None else id,
@@ -46,6 +49,8 @@ def make_attributes(
 def _text_problem(text: str) -> str:
     if not text or "\0" in text:
         return "must not be empty and must not hold the character NUL"
+    if len(text) > LONGEST:
+        return f"must not have more than {LONGEST} characters"
     try:
         text.encode()
     except UnicodeEncodeError:

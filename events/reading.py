@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from pydantic import ValidationError
 
-from events.attributes import Attributes
+from events.attributes import LONGEST, Attributes
 from events.base import Event
 from events.catalogue import BY_TYPE
 from events.envelope import open_envelope, parse
@@ -114,9 +114,12 @@ def _text(name: str, found: Mapping[str, bytes | None]) -> str:
     if not raw or b"\0" in raw:
         raise ContractViolation(Reason.INVALID, f"{name} is missing, empty or holds the character NUL")
     try:
-        return raw.decode()
+        text = raw.decode()
     except UnicodeDecodeError:
         raise ContractViolation(Reason.INVALID, f"{name} is not UTF-8") from None
+    if len(text) > LONGEST:
+        raise ContractViolation(Reason.INVALID, f"{name} has {len(text)} characters; {LONGEST} at most")
+    return text
 
 
 def _validate(kind: type[Event], data: bytes) -> Event:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
+from events.attributes import LONGEST
 from events.base import Event
 from events.catalogue import MODELS
 from events.level_raised import LevelRaised
@@ -99,7 +100,7 @@ def _message(model: type[Event]) -> dict[str, Any]:
 
 def _headers(model: type[Event]) -> dict[str, Any]:
     """CloudEvents' attributes in binary mode."""
-    text = {"type": "string", "minLength": 1}
+    text = {"type": "string", "minLength": 1, "maxLength": LONGEST}
     properties: dict[str, Any] = {
         "ce_specversion": {"type": "string", "const": SPEC_VERSION},
         "ce_id": text | {"description": "With ce_source it names this event and no other."},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
@@ -34,3 +35,22 @@ class Health:
             if problem not in listed.setdefault(component, []):
                 listed[component].append(problem)
         return listed
+
+    def for_anybody(self) -> dict[str, list[str]]:
+        """The same without the names of PostgreSQL's hosts, users and databases: who asks has not signed in."""
+        named = self.by_component().items()
+        return {component: [_without_names(text) for text in problems] for component, problems in named}
+
+
+_NAMES = (
+    (re.compile(r"(?<=PostgreSQL at )\S+?(?=: |$)"), "…"),
+    (re.compile(r"""\b(user|role|database|host|valid for) ("[^"]*"|'[^']*')"""), r'\1 "…"'),
+    (re.compile(r"\('[^']*', \d+(, \d+)*\)"), "(…)"),
+)
+"""As our own sentences, the server, TLS and asyncpg write them."""
+
+
+def _without_names(text: str) -> str:
+    for pattern, instead in _NAMES:
+        text = pattern.sub(instead, text)
+    return text

@@ -33,7 +33,7 @@ def health_routes(health: Health, *, with_metrics: bool = True) -> list[BaseRout
         return JSONResponse(answer, 503 if health.stalled else 200)
 
     async def readyz(_request: Request) -> Response:
-        return JSONResponse({"ready": health.ready, "problems": health.by_component()}, 200 if health.ready else 503)
+        return JSONResponse({"ready": health.ready, "problems": health.for_anybody()}, 200 if health.ready else 503)
 
     async def metrics(_request: Request) -> Response:
         return Response(generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -10,7 +10,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -23,6 +23,8 @@ _BEARER = 'Bearer realm="levelsync"'
 
 class Fault(BaseModel):
     """What is wrong with one part of the request."""
+
+    model_config = ConfigDict(frozen=True)
 
     where: str = Field(description="As `body.direction` or `query.limit`.")
     detail: str
@@ -75,8 +77,15 @@ def _headers(error: Exception) -> dict[str, str]:
 
 async def _of_faults(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - it is installed for nothing else
-    faults = [Fault(where=".".join(map(str, fault["loc"])), detail=fault["msg"]) for fault in error.errors()]
+    faults = list(dict.fromkeys(_fault(one) for one in error.errors()))
     return problem(422, "; ".join(f"{fault.where}: {fault.detail}" for fault in faults[:5]), errors=faults[:100])
+
+
+def _fault(found: Mapping[str, Any]) -> Fault:
+    where = list(map(str, found["loc"]))
+    if found["type"] == "extra_forbidden":  # its last part is a name that was sent
+        return Fault(where=".".join(where[:-1]), detail="A field that is not known here")
+    return Fault(where=".".join(where), detail=found["msg"])
 
 
 async def _of_http(request: Request, error: Exception) -> Response:

@@ -206,3 +206,14 @@ async def test_a_request_has_its_time(admin: httpx.AsyncClient, monkeypatch: pyt
     answer = await admin.get("/desync-issues")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     await asyncio.wait_for(given_up.wait(), 5)
+
+
+async def test_an_unknown_field_is_not_repeated(admin: httpx.AsyncClient) -> None:
+    """Its name may be anything: a secret in the wrong place, or a script. One sentence for all of them."""
+    sent = {"specialization": "PLAYER", "hunter2": 1, "<script>": 2}
+    answer = await admin.post("/user/3", json=sent)
+    assert (answer.status_code, answer.json()["errors"]) == (
+        422,
+        [{"where": "body", "detail": "A field that is not known here"}],
+    )
+    assert "hunter2" not in answer.text

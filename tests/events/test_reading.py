@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from events import Reason, Received, ReconcileChunk
+from events import ProgressLeveledUp, Reason, Received, ReconcileChunk
 from tests.events.records import GOOD, STRUCTURED, WHEN, outcome_of, with_header
 
 
@@ -50,6 +50,20 @@ def test_a_range_beyond_all_ranges_is_invalid() -> None:
     headers = [(name, ReconcileChunk.TYPE.encode() if name == "ce_type" else value) for name, value in GOOD.headers]
     data = json.dumps({"run_id": str(UUID(int=1)), "phase": "scan", "chunk": 2**31}).encode()
     assert outcome_of(data, headers, topic=ReconcileChunk.TOPIC) is Reason.INVALID
+
+
+@pytest.mark.parametrize("name", ["ce_id", "ce_source"])
+def test_an_attribute_has_255_characters_at_most(name: str) -> None:
+    """Characters, not bytes, in both modes: each stands in a row of the history. Nobody publishes a longer one."""
+    assert isinstance(outcome_of(GOOD.value, with_header(name, "é".encode() * 255)), Received)
+    assert outcome_of(GOOD.value, with_header(name, "é".encode() * 256)) is Reason.INVALID
+    assert outcome_of(GOOD.value, with_header(name, b"x" * 900_000)) is Reason.INVALID
+    envelope = {"specversion": "1.0", "id": "1", "source": "s", "type": "progress.leveled-up.v1"}
+    envelope |= {"data": json.loads(GOOD.value), name.removeprefix("ce_"): "x" * 256}
+    assert outcome_of(json.dumps(envelope).encode(), STRUCTURED) is Reason.INVALID
+    given: dict[str, Any] = {name.removeprefix("ce_"): "x" * 256}
+    with pytest.raises(ValueError, match="255 characters"):
+        ProgressLeveledUp(user_id=1, specialization="PLAYER", to_level=2, **given)
 
 
 def test_the_word_nan_in_a_text_is_no_number() -> None:
