@@ -10,9 +10,11 @@ import asyncio
 from alembic import context
 from alembic.util import CommandError
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from service.database import migrate
 from service.database.schema import VERSION_TABLE, read_stand
+from service.database.stop import Stop, changes
 from service.database.tables import SCHEMA, metadata
 from service.database.url import database_url
 from service.settings import Settings, SettingsError, load_settings
@@ -46,8 +48,15 @@ def _run(connection: Connection) -> None:
     stand = read_stand(connection)
     if migrate.leave_later_schema(stand):
         return
-    migrate.make_schema(connection)
-    context.run_migrations()
+    changes.begin()
+    try:
+        migrate.make_schema(connection)
+        context.run_migrations()
+    except (Stop, DBAPIError) as error:
+        sentence = migrate.sentence_of(error)
+        if sentence is None:
+            raise
+        raise CommandError(f"{sentence} {changes.before}") from error
     if not track.steps:
         migrate.log.info("The schema stands at %s already: nothing to do", stand.revision)
 

@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 from aiokafka.errors import KafkaError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service import metrics
 from service.checks.rights import filtered_sentence, filtered_tables
-from service.database.application import configuration_faults
+from service.database.application import configuration_faults, missing_parts
 from service.database.faults import read_fault
 from service.database.schema import RELEASE, Stand, stand_of
 from service.database.url import database_url
@@ -64,9 +64,7 @@ async def _database(engine: AsyncEngine, settings: Settings) -> str:
     url = database_url(settings)
     try:
         async with engine.connect() as conn:
-            filtered = await filtered_tables(conn)
-            stand = Stand(None) if filtered else await stand_of(conn)
-            refusal = filtered_sentence(filtered) if filtered else stand.refusal
+            stand, refusal = await _refusal(conn)
             sentences = [] if refusal else await configuration_faults(conn, settings)
     except SettingsError:
         raise
@@ -78,6 +76,18 @@ async def _database(engine: AsyncEngine, settings: Settings) -> str:
         raise SettingsError("\n".join(sentences))
     metrics.set_build_info(RELEASE, stand.revision or "")
     return ""
+
+
+async def _refusal(conn: AsyncConnection) -> tuple[Stand, str]:
+    """Say where the database stands, and why the service cannot work on it; '' where it can."""
+    filtered = await filtered_tables(conn)
+    if filtered:
+        return Stand(None), filtered_sentence(filtered)
+    stand = await stand_of(conn)
+    if stand.refusal:
+        return stand, stand.refusal
+    missing = await conn.run_sync(missing_parts)
+    return stand, f"This database lacks the {'; the '.join(missing)}" if missing else ""
 
 
 async def _kafka(settings: Settings) -> str:

@@ -6,38 +6,15 @@ schema of the search_path), and the specializations and their levels written.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op
-from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
-from service.database import catalog, revisions
+from service.database import catalog, obstacles, revisions
+from service.database.stop import Stop
 
 revision = "spec_level_system"
 down_revision = None
 branch_labels = None
 depends_on = None
-
-TABLES = (
-    "specializations",
-    "player_levels",
-    "coach_levels",
-    "internship_levels",
-    "license_metadata",
-    "specialization_progress",
-    "user_licenses",
-    "license_progressions",
-)
-
-ELSEWHERE = text("""
-    SELECT quote_ident(n.nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.relname = 'users' AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-       AND n.nspname !~ '^(pg_|information_schema$)' AND has_schema_privilege(n.oid, 'USAGE')
-     ORDER BY 1
-""")
-# A role named levelsync has the schema levelsync on its path as "$user".
-ON_THE_PATH = text("""
-    SELECT quote_ident(name) FROM unnest(current_schemas(false)) WITH ORDINALITY AS s (name, place)
-     WHERE name <> 'levelsync' ORDER BY place
-""")
 
 # Facts of the application's schema, whose place is {app}; the unique constraint of specialization_progress is the next
 # revision's.
@@ -193,9 +170,10 @@ def upgrade() -> None:
         revisions.stop_where_parts_are_missing(conn)
         revisions.log.info("%s is there: this is the application's database, none of its tables is changed", users)
         return
-    _stop_where_users_is_elsewhere(conn)
-    _stop_where_half_is_there(conn)
-    app = _own_schema(conn)
+    obstacle = obstacles.users_elsewhere(conn) or obstacles.half_an_application(conn) or obstacles.no_place(conn)
+    if obstacle:
+        raise Stop(obstacle)
+    app = obstacles.own_schema(conn)
     _warn(conn, app)
     for statement in (*DDL, *SEED):
         conn.execute(text(statement.format(app=app)))
@@ -204,38 +182,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Leave every table: they hold the application's data (semantics, "Where things live")."""
     revisions.log.info("The application's tables stay as they are: a downgrade never drops one")
-
-
-def _stop_where_users_is_elsewhere(conn: Connection) -> None:
-    """A database of our own beside the application's would be filled by nobody."""
-    schemas = conn.execute(ELSEWHERE).scalars().all()
-    if schemas:
-        raise CommandError(
-            f"{catalog.search_path(conn)} finds no table users, but the schema {schemas[0]} has one. If it is the "
-            f"application's, run: ALTER ROLE {catalog.role(conn)} SET search_path = {schemas[0]}, public; then run "
-            "levelsync migrate again. If it is not, give levelsync a database of its own. Nothing was changed."
-        )
-
-
-def _stop_where_half_is_there(conn: Connection) -> None:
-    there = [name for table in TABLES if (name := catalog.qualified_name(conn, table))]
-    if there:
-        raise CommandError(
-            f"{catalog.search_path(conn)} finds no table users, but {there[0]} is there: this is neither an empty "
-            "database nor the application's. Correct LEVELSYNC_DATABASE_URL, or give levelsync an empty database. "
-            "Nothing was changed."
-        )
-
-
-def _own_schema(conn: Connection) -> str:
-    """Give the first schema of the search_path that exists: `public` as PostgreSQL is delivered, and never our own."""
-    schemas: list[str] = conn.execute(ON_THE_PATH).scalars().all()
-    if not schemas:
-        raise CommandError(
-            f"{catalog.search_path(conn)} names no schema that exists, so there is no place for tables. Run: "
-            f"ALTER ROLE {catalog.role(conn)} SET search_path = public. Nothing was changed."
-        )
-    return schemas[0]
 
 
 def _warn(conn: Connection, app: str) -> None:

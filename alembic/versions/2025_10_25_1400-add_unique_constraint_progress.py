@@ -9,17 +9,15 @@ from alembic import op
 from sqlalchemy import text
 
 from service.database import catalog, revisions
-from service.database.duplicates import Duplicates
+from service.database.duplicates import PROGRESS_DUPLICATES
 
 revision = "unique_progress_constraint"
 down_revision = "spec_level_system"
 branch_labels = None
 depends_on = None
 
-TABLE = "specialization_progress"
-KEY = ("student_id", "specialization_id")
+TABLE, KEY = PROGRESS_DUPLICATES.table, PROGRESS_DUPLICATES.key
 NAME = "uq_specialization_progress_user_spec"
-ORDER = "current_level DESC NULLS LAST, updated_at DESC NULLS LAST, id DESC"
 
 
 def upgrade() -> None:
@@ -33,9 +31,8 @@ def upgrade() -> None:
         revisions.log.info("%s has %s already: nothing to do", TABLE, found.name)
         return
     revisions.lock(conn, TABLE)
-    duplicates = Duplicates(TABLE, KEY, ORDER, revision)
-    if duplicates.find(conn):
-        duplicates.remove(conn)
+    if PROGRESS_DUPLICATES.find(conn):
+        PROGRESS_DUPLICATES.remove(conn)
     revisions.add_unique(conn, TABLE, NAME, KEY, revision)
 
 

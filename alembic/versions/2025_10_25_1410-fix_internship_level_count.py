@@ -8,6 +8,7 @@ from alembic import op
 from sqlalchemy import Connection, text
 
 from service.database import catalog, revisions
+from service.database.stop import changes
 from service.levels import has_column
 
 revision = "fix_internship_levels"
@@ -55,6 +56,7 @@ def _set_max_levels(conn: Connection) -> None:
         revisions.log.warning("There is no specialization INTERNSHIP: no number of levels to fix")
         return
     if before.max_levels != LEVELS:
+        changes.add(f"set max_levels of INTERNSHIP from {before.max_levels} to {LEVELS}")
         conn.execute(
             text("UPDATE specializations SET max_levels = :levels WHERE id::text = 'INTERNSHIP'"), {"levels": LEVELS}
         )

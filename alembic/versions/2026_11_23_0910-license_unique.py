@@ -7,18 +7,16 @@ The upsert of a license needs it (R9a). Of duplicates the highest level stays, t
 from alembic import op
 
 from service.database import catalog, revisions
-from service.database.application import LICENSE_COLUMNS
-from service.database.duplicates import Duplicates
+from service.database.duplicates import LICENSE_DUPLICATES, differing_licenses
+from service.database.stop import Stop
 
 revision = "license_unique"
 down_revision = "levelsync_schema"
 branch_labels = None
 depends_on = None
 
-TABLE = "user_licenses"
-KEY = ("user_id", "specialization_type")
+TABLE, KEY = LICENSE_DUPLICATES.table, LICENSE_DUPLICATES.key
 NAME = "uq_user_licenses_user_specialization"
-ORDER = "current_level DESC NULLS LAST, id"
 
 
 def upgrade() -> None:
@@ -30,10 +28,10 @@ def upgrade() -> None:
         revisions.log.info("%s is unique by %s already: nothing to do", TABLE, found.name)
         return
     revisions.lock(conn, TABLE)
-    duplicates = Duplicates(TABLE, KEY, ORDER, revision)
-    if duplicates.find(conn):
-        duplicates.stop_where_others_differ(conn, LICENSE_COLUMNS)
-        duplicates.remove(conn)
+    if LICENSE_DUPLICATES.find(conn):
+        if undecided := differing_licenses(conn):
+            raise Stop(undecided)
+        LICENSE_DUPLICATES.remove(conn)
     revisions.add_unique(conn, TABLE, NAME, KEY, revision)
 
 

@@ -53,7 +53,12 @@ async def max_level_sync(conn: AsyncConnection) -> str:
     return "; ".join(filter(None, [same and f"{same} in both DB and Helper fallback", note]))
 
 
-@check("Duplicate progress records", "Run: levelsync migrate (it removes duplicates and adds the constraint).")
+@check(
+    "Duplicate progress records",
+    "Run: levelsync migrate, which removes duplicates and adds the constraint. Where it has run already, remove all "
+    "but one row of each pair, then run: "
+    "ALTER TABLE specialization_progress ADD UNIQUE (student_id, specialization_id)",
+)
 async def duplicate_progress(conn: AsyncConnection) -> str:
     """No pair has two progress rows, and a unique constraint keeps it so."""
     found = [

@@ -10,6 +10,7 @@ from service.checks.falling_levels import falling_levels
 from service.checks.result import Checker, CheckFailed, check
 from service.database.application import LICENSES, PROGRESS, configuration_faults, missing_parts
 from service.database.catalog import find_unique
+from service.database.obstacles import find_obstacles
 from service.database.schema import stand_of
 from service.settings import Settings
 
@@ -27,11 +28,17 @@ _WHO_HAS_THE_NAME = text("""
 """)
 
 
+_FIRST = "Do what helps there, then run: levelsync migrate"
+
+
 @check("Migrations", "Run: levelsync migrate")
 async def migrations(conn: AsyncConnection) -> str:
     """The database stands at this release's revision, or at a later one that allows this release."""
     stand = await stand_of(conn)
-    if stand.refusal:
+    obstacles = await conn.run_sync(find_obstacles) if stand.reason and not stand.is_later else []
+    if obstacles:
+        raise CheckFailed(f"{stand.reason}, and levelsync migrate would stop: {'; '.join(obstacles)}", _FIRST)
+    if stand.reason:
         raise CheckFailed(stand.reason, stand.advice)
     return f"at {stand.revision}" + (", which a later release made and this one may use" if stand.is_later else "")
 
@@ -56,7 +63,11 @@ async def constraint_name(conn: AsyncConnection) -> str:
     return f"{PROGRESS_UNIQUE} is free"
 
 
-@check("One license for each pair", "Run: levelsync migrate")
+@check(
+    "One license for each pair",
+    "Remove all but one license of each pair, then run: "
+    "ALTER TABLE user_licenses ADD UNIQUE (user_id, specialization_type)",
+)
 async def license_unique(conn: AsyncConnection) -> str:
     """`user_licenses` has the unique index that creating a license needs, under whatever name (R9a)."""
     found = await conn.run_sync(find_unique, LICENSES, ("user_id", "specialization_type"))

@@ -60,6 +60,21 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
 }
 """The application's tables and columns without which levelsync cannot work."""
 
+_WHY: Mapping[str, str] = {
+    "users": "levels are those of a user",
+    "specializations": "it says which specializations there are",
+    PROGRESS: "levelsync compares it with user_licenses and writes levels into it",
+    LICENSES: "levelsync compares it with specialization_progress and writes levels into it",
+    PROGRESSIONS: "levelsync writes the history of licenses there",
+}
+_TYPES: Mapping[str, str] = {
+    **dict.fromkeys(("started_at", "last_advanced_at", "last_activity", "advanced_at"), "timestamp"),
+    **dict.fromkeys(("created_at", "updated_at"), "timestamp"),
+    **dict.fromkeys(("specialization_type", "specialization_id"), "varchar(50)"),
+    "advancement_reason": "text",
+}
+"""Of the columns that are not integers."""
+
 # `cast_type` is without the length: CAST(… AS varchar(20)) would cut a longer text where an assignment refuses it.
 _COLUMNS = text("""
     SELECT quote_ident(n.nspname) AS schema_name, c.relname AS table_name, a.attname AS name,
@@ -145,7 +160,7 @@ async def _unreadable(conn: AsyncConnection, table: str, defaults: Mapping[str, 
 
 
 def missing_parts(conn: Connection) -> list[str]:
-    """Name the tables and columns of `NEEDED` that the database lacks, with their schema.
+    """Name the tables and columns of `NEEDED` that the database lacks: each with its schema, why, and what helps.
 
     A table that is missing is named in the schema in which the search_path finds `users`.
     """
@@ -160,10 +175,19 @@ def missing_parts(conn: Connection) -> list[str]:
 def _missing(found: Mapping[str, set[str]], schemas: Mapping[str, str]) -> Iterator[str]:
     home = schemas.get("users", "public")
     for table, columns in NEEDED.items():
+        name = f"{schemas.get(table, home)}.{table}"
         if table not in found:
-            yield f"table {home}.{table}"
-        else:
-            yield from (f"column {schemas[table]}.{table}.{name}" for name in columns if name not in found[table])
+            yield (
+                f"table {name}: {_WHY[table]}. Run the application's own migrations first, or correct "
+                f"{PREFIX}DATABASE_URL or the search_path of levelsync's role"
+            )
+            continue
+        for column in columns:
+            if column not in found[table]:
+                yield (
+                    f"column {name}.{column}: {_WHY[table]}. Run the application's own migrations first; where they do "
+                    f"not create it, run: ALTER TABLE {name} ADD COLUMN {column} {_TYPES.get(column, 'integer')}"
+                )
 
 
 def missing_defaults(application: Application, settings: Settings) -> list[str]:

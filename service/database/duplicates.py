@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from service.database import catalog
+from service.database.application import LICENSE_COLUMNS, LICENSES, PROGRESS
 from service.database.catalog import Reference
 from service.database.faults import Kind, read_fault
-from service.database.revisions import log
+from service.database.stop import Stop, changes, log
 
 _IDS_A_LINE = 1000
 _PAIRS_LISTED = 100
@@ -34,31 +34,25 @@ class Duplicates:
 
     def find(self, conn: Connection) -> int:
         """Note every row to remove beside the one to keep; returns how many. A NULL in the key is no duplicate."""
-        first, second = self.key
         conn.execute(text("DROP TABLE IF EXISTS pg_temp.levelsync_duplicates"))
         conn.execute(
             text(f"""
-                CREATE TEMPORARY TABLE levelsync_duplicates ON COMMIT DROP AS
-                SELECT id, kept FROM (
-                    SELECT id, first_value(id) OVER (PARTITION BY {first}, {second} ORDER BY {self.order}) AS kept
-                      FROM {self.table}
-                     WHERE {first} IS NOT NULL AND {second} IS NOT NULL) AS ranked
-                 WHERE id <> kept
+                CREATE TEMPORARY TABLE levelsync_duplicates ON COMMIT DROP AS {self._to_remove()}
             """)
         )
         conn.execute(text("ANALYZE pg_temp.levelsync_duplicates"))
         return conn.scalar(text("SELECT count(*) FROM pg_temp.levelsync_duplicates")) or 0
 
-    def stop_where_others_differ(self, conn: Connection, ours: Sequence[str]) -> None:
-        """Stop where duplicates differ in a column that is not among `ours`: which value is right, we cannot know.
+    def differing(self, conn: Connection, ours: Sequence[str]) -> str:
+        """Say which pairs have rows that differ in a column that is not among `ours`; '' where there are none.
 
-        Raises:
-            CommandError: lists the pairs with the columns that differ.
+        Which value is right, levelsync cannot know. It reads only: `doctor` asks before anything is changed.
         """
         rows = conn.execute(
             text(f"""
+                WITH d AS MATERIALIZED ({self._to_remove()})
                 SELECT {self._named("gone")} AS pair, string_agg(DISTINCT o.key, ', ' ORDER BY o.key) AS columns
-                  FROM pg_temp.levelsync_duplicates d
+                  FROM d
                   JOIN {self.table} gone ON gone.id = d.id
                   JOIN {self.table} stays ON stays.id = d.kept
                  CROSS JOIN LATERAL jsonb_each(to_jsonb(gone)) AS o (key, value)
@@ -68,17 +62,21 @@ class Duplicates:
             {"ours": ["id", *ours]},
         )
         differing = [f"{row.pair} in {row.columns}" for row in rows]
-        if differing:
-            raise CommandError(
-                f"Rows of {self.table} for the same pair differ in columns that are not levelsync's, "
-                f"so none of them can be removed. Nothing was changed. Decide these pairs: {_listed(differing)}"
-            )
+        if not differing:
+            return ""
+        first, second = self.key
+        return (
+            f"{self.table} has several rows for one pair ({first}, {second}), and has to be unique by it: two events "
+            f"at once would create two rows. They differ in columns that are not levelsync's, so it cannot know which "
+            f"to keep. Remove all but one row of each of these pairs, or make the columns equal, then run levelsync "
+            f"migrate again: {_listed(differing)}."
+        )
 
     def remove(self, conn: Connection) -> None:
         """Point references at the kept rows, move the others to `levelsync.removed_rows`, log their ids.
 
         Raises:
-            CommandError: the database refuses to point a reference at the kept row; lists the pairs.
+            Stop: the database refuses to point a reference at the kept row; lists the pairs.
         """
         conn.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))  # a refusal speaks here, not at the commit
         references = catalog.references_to(conn, self.table)
@@ -91,9 +89,10 @@ class Duplicates:
 
     def _point_at_kept(self, conn: Connection, reference: Reference) -> None:
         if reference.target != ("id",):
-            raise CommandError(
+            raise Stop(
                 f"{reference.table} points at {self.table} by more than its id ({reference.name}), so duplicates "
-                f"cannot be removed. Nothing was changed. These pairs have some: {_listed(self._pairs(conn))}"
+                f"cannot be removed. Remove all but one row of each of these pairs, then run levelsync migrate again: "
+                f"{_listed(self._pairs(conn))}."
             )
         column = reference.columns[0]
         try:
@@ -109,9 +108,10 @@ class Duplicates:
             if fault.kind is Kind.PASSING:  # a lock that was not to be had says nothing about the rows
                 raise
             where = f"WHERE EXISTS (SELECT FROM {reference.table} r WHERE r.{column} = d.id)"
-            raise CommandError(
-                f"{reference.table} cannot be pointed at the rows of {self.table} that stay: {fault.message}. "
-                f"Nothing was changed. Decide these pairs: {_listed(self._pairs(conn, where))}"
+            raise Stop(
+                f"{reference.table} cannot be pointed at the rows of {self.table} that stay: {fault.message}. Remove "
+                f"all but one row of each of these pairs, then run levelsync migrate again: "
+                f"{_listed(self._pairs(conn, where))}."
             ) from error
 
     def _move(self, conn: Connection) -> None:
@@ -126,6 +126,7 @@ class Duplicates:
             """)
         )
         ids = sorted(removed.scalars())
+        changes.add(f"removed {len(ids)} duplicates from {self.table}, kept in levelsync.removed_rows")
         for start in range(0, len(ids), _IDS_A_LINE):
             line = ", ".join(map(str, ids[start : start + _IDS_A_LINE]))
             log.info("Removed duplicates from %s (kept in levelsync.removed_rows), ids: %s", self.table, line)
@@ -139,6 +140,16 @@ class Duplicates:
                 """)
             ).scalars()
         )
+
+    def _to_remove(self) -> str:
+        first, second = self.key
+        return f"""
+            SELECT id, kept FROM (
+                SELECT id, first_value(id) OVER (PARTITION BY {first}, {second} ORDER BY {self.order}) AS kept
+                  FROM {self.table}
+                 WHERE {first} IS NOT NULL AND {second} IS NOT NULL) AS ranked
+             WHERE id <> kept
+        """
 
     def _named(self, alias: str) -> str:
         first, second = self.key
@@ -162,3 +173,19 @@ def _index(conn: Connection, references: Sequence[Reference]) -> list[str]:
 def _listed(items: Sequence[str]) -> str:
     more = len(items) - _PAIRS_LISTED
     return "; ".join(items[:_PAIRS_LISTED]) + (f"; and {more} more" if more > 0 else "")
+
+
+PROGRESS_DUPLICATES = Duplicates(
+    PROGRESS,
+    ("student_id", "specialization_id"),
+    "current_level DESC NULLS LAST, updated_at DESC NULLS LAST, id DESC",
+    "unique_progress_constraint",
+)
+LICENSE_DUPLICATES = Duplicates(
+    LICENSES, ("user_id", "specialization_type"), "current_level DESC NULLS LAST, id", "license_unique"
+)
+
+
+def differing_licenses(conn: Connection) -> str:
+    """Say which licenses the migrations cannot choose between; '' where there are none (R9a)."""
+    return LICENSE_DUPLICATES.differing(conn, LICENSE_COLUMNS)

@@ -20,7 +20,9 @@ from sqlalchemy.pool import NullPool
 from service.database.catalog import table_exists
 from service.database.engine import engine_to
 from service.database.faults import read_fault
+from service.database.revisions import LOCK_NOT_AVAILABLE
 from service.database.schema import INFO_TABLE, RELEASE, Stand, release_number, scripts_folder
+from service.database.stop import Stop, changes
 from service.database.tables import SCHEMA
 from service.settings import Settings
 
@@ -34,7 +36,6 @@ FIRST_RELEASE = "0.1.0"
 LOCK_TIMEOUT = "5s"
 """How long a migration waits for a lock on a table: everybody who comes after it waits behind it meanwhile."""
 
-_LOCK_NOT_AVAILABLE = "55P03"
 _INSUFFICIENT_PRIVILEGE = "42501"
 _SERVER_SETTINGS = {
     "default_transaction_isolation": "read committed",
@@ -125,7 +126,7 @@ async def connect(settings: Settings) -> AsyncIterator[AsyncConnection]:
         async with engine.connect() as connection:
             yield connection
     except DBAPIError as error:
-        sentence = _sentence(error)
+        sentence = sentence_of(error)
         if sentence is None:
             raise
         raise CommandError(sentence) from error
@@ -133,18 +134,20 @@ async def connect(settings: Settings) -> AsyncIterator[AsyncConnection]:
         await engine.dispose()
 
 
-def _sentence(error: DBAPIError) -> str | None:
-    """What an operator can do about an error; None for one that is not about his installation."""
+def sentence_of(error: Stop | DBAPIError) -> str | None:
+    """Say what an operator can do about an error; None for one that is not about the installation."""
+    if isinstance(error, Stop):
+        return str(error)
     fault = read_fault(error)
-    if fault.sqlstate == _LOCK_NOT_AVAILABLE:
+    if fault.sqlstate == LOCK_NOT_AVAILABLE:
         return (
-            f"The application held a lock for longer than {LOCK_TIMEOUT}, so this revision changed nothing. "
-            "Run it again at a quieter time; pg_stat_activity shows who holds the lock."
+            f"Somebody held a lock for longer than {LOCK_TIMEOUT} that this revision needs ({_statement(error)}). "
+            "Run levelsync migrate again at a quieter time; pg_stat_activity shows who holds the lock."
         )
     if fault.sqlstate == _INSUFFICIENT_PRIVILEGE:
         return (
-            f"The database user may not do what this revision needs ({fault.message}), so it changed nothing. "
-            "Migrate as the owner of the application's tables, with the right to create a schema."
+            f"The database user may not do what this revision needs: {fault.message} ({_statement(error)}). Run "
+            "levelsync migrate as the owner of the application's tables, with the right to create a schema."
         )
     return None
 
@@ -160,6 +163,7 @@ class Track:
         from alembic.script import Script  # noqa: PLC0415 - see `migrate`
 
         self.steps += 1
+        changes.commit(step.up_revision_id or "")
         connection = ctx.connection
         if connection is None or not heads or not table_exists(connection, f"{SCHEMA}.{INFO_TABLE}"):
             return
@@ -187,6 +191,11 @@ def leave_later_schema(stand: Stand) -> bool:
         RELEASE,
     )
     return True
+
+
+def _statement(error: DBAPIError) -> str:
+    """The beginning of the statement that failed, which names the table."""
+    return " ".join((error.statement or "").split())[:120]
 
 
 def wait_for_turn(connection: Connection) -> None:

@@ -1,19 +1,20 @@
-"""What several revisions in `alembic/versions` do alike. Imported by them only: it needs Alembic."""
+"""What several revisions in `alembic/versions` do alike."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from alembic.util import CommandError
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from service.database import catalog
 from service.database.application import missing_parts
+from service.database.faults import read_fault
+from service.database.stop import Stop, changes, log
 from service.levels import missing_maxima
 
-log = logging.getLogger("levelsync.migrate")
+LOCK_NOT_AVAILABLE = "55P03"
 
 REMOVED_ROWS = """
     CREATE TABLE IF NOT EXISTS levelsync.removed_rows (
@@ -52,16 +53,13 @@ def stop_where_parts_are_missing(conn: Connection) -> None:
     """Stop before any change where the application's database lacks what levelsync needs (R9b).
 
     Raises:
-        CommandError: names every missing table and column, or what gives a specialization's highest level.
+        Stop: names every missing table and column, or what gives a specialization's highest level.
     """
     missing = missing_parts(conn)
     if missing:
-        raise CommandError(
-            f"This database lacks the {', the '.join(missing)}, without which levelsync cannot work. "
-            "Nothing was changed."
-        )
+        raise Stop(f"This database lacks the {'; the '.join(missing)}.")
     if maxima := missing_maxima(conn):
-        raise CommandError(f"{maxima[0]}. Nothing was changed.")
+        raise Stop(f"{maxima[0]}. Nothing was changed.")
 
 
 def lock(conn: Connection, table: str) -> None:
@@ -69,23 +67,32 @@ def lock(conn: Connection, table: str) -> None:
 
     At once the strongest lock: getting it after a weaker one could deadlock with a transaction that has read the table.
     """
-    conn.execute(text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+    try:
+        conn.execute(text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+    except DBAPIError as error:
+        if read_fault(error).sqlstate != LOCK_NOT_AVAILABLE:
+            raise
+        raise Stop(
+            f"Somebody held a lock on {table} for longer than this revision waits, and it has to add a unique "
+            f"constraint there. Run levelsync migrate again at a quieter time. Who holds the lock: SELECT a.pid, "
+            f"a.query FROM pg_stat_activity a JOIN pg_locks l USING (pid) WHERE l.relation = '{table}'::regclass"
+        ) from error
 
 
 def add_unique(conn: Connection, table: str, name: str, columns: Sequence[str], revision: str) -> None:
     """Add a unique constraint, marked by a comment as made by this revision, so that only that one is ever dropped.
 
     Raises:
-        CommandError: something else has that name.
+        Stop: something else has that name.
     """
     if conn.scalar(_NAME_IS_TAKEN, {"name": name, "table": table}):
-        raise CommandError(
-            f"{table} needs {name} UNIQUE ({', '.join(columns)}), immediate and whole, and something else has that "
-            "name. This revision changed nothing. Rename or drop that, then run it again."
+        raise Stop(
+            f"{table} needs {name} UNIQUE ({', '.join(columns)}), immediate and whole, because two events at once "
+            "would create two rows. Something else has that name: rename or drop it, then run levelsync migrate again."
         )
     conn.execute(text(f"ALTER TABLE {table} ADD CONSTRAINT {name} UNIQUE ({', '.join(columns)})"))
     conn.execute(text(f"COMMENT ON CONSTRAINT {name} ON {table} IS '{_mark(revision)}'"))
-    log.info("Added %s UNIQUE (%s) on %s", name, ", ".join(columns), table)
+    changes.add(f"Added {name} UNIQUE ({', '.join(columns)}) on {table}")
 
 
 def drop_own_unique(conn: Connection, table: str, name: str, revision: str) -> None:
@@ -103,13 +110,13 @@ def set_aside(conn: Connection, views: Sequence[str]) -> Iterator[None]:
     `views` are qualified and in the order in which they can be dropped.
 
     Raises:
-        CommandError: a view of somebody else reads one of them.
+        Stop: a view of somebody else reads one of them.
     """
     others = [f"{row.reader} reads {row.view}" for row in conn.execute(_OTHER_READERS, {"views": list(views)})]
     if others:
-        raise CommandError(
+        raise Stop(
             f"Views that are not levelsync's depend on views that this revision creates again: {'; '.join(others)}. "
-            "This revision changed nothing. Drop them, run levelsync migrate, and create them again."
+            "Drop them, run levelsync migrate, and create them again."
         )
     kept: list[str] = []
     for view in views:
