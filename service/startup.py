@@ -21,6 +21,7 @@ from service.database.schema import RELEASE, Stand, stand_of
 from service.database.url import database_url
 from service.health import Health
 from service.kafka.cluster import describe_cluster
+from service.kafka.diagnosis import diagnose
 from service.kafka.topics import TopicsError, ensure_topics
 from service.settings import PREFIX, Settings, SettingsError
 
@@ -95,7 +96,8 @@ async def _kafka(settings: Settings) -> str:
         missing = await ensure_topics(settings)
         cluster = await describe_cluster(settings)
     except (KafkaError, TopicsError, OSError) as error:
-        raise NotYet(f"Kafka at {settings.kafka_bootstrap_servers}: {error}") from error
+        found = await diagnose(settings)
+        raise NotYet(f"Kafka at {found or f'{settings.kafka_bootstrap_servers}: {error}'}") from error
     if missing:
         hint = f"make them, or set {PREFIX}KAFKA_CREATE_TOPICS=true"
         raise NotYet(f"Kafka lacks the topics {', '.join(missing)}: {hint}")

@@ -10,13 +10,14 @@ from typing import Any
 
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service import metrics
 from service.database.faults import Kind, read_fault
 from service.gauges import set_gauges
 from service.health import Health
+from service.kafka.diagnosis import diagnose
 from service.kafka.lag import EndOffsets
 from service.settings import Settings
 
@@ -88,8 +89,14 @@ async def watch(
         except (KafkaError, OSError) as error:
             watchdog.forget()
             metrics.RETRIES.labels("kafka_unavailable").inc()
-            health.report("kafka", watchdog, f"Kafka does not answer: {error}")
+            health.report("kafka", watchdog, f"Kafka does not answer: {await _cause(settings, error)}")
             await asyncio.sleep(LOOK_EVERY)
+
+
+async def _cause(settings: Settings, error: Exception) -> str:
+    """Look for the cause of a lost connection, which the client does not name; other errors say it themselves."""
+    lost = isinstance(error, KafkaConnectionError | OSError)
+    return (await diagnose(settings) if lost else "") or str(error)
 
 
 def _check_stalled(

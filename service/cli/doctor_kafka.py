@@ -23,7 +23,7 @@ async def kafka_findings(settings: Settings) -> list[Finding]:
     try:
         cluster = await describe_cluster(settings)
     except (KafkaError, OSError) as error:
-        sentence = str(reach.kafka_trouble(settings, error))
+        sentence = str(await reach.kafka_trouble(settings, error))
         return [unreachable(REACHABLE, sentence), skipped(TOPICS_THERE, "Kafka does not answer")]
     brokers = f"{cluster.brokers} broker{'s' if cluster.brokers != 1 else ''}"
     found = f"{settings.kafka_bootstrap_servers}, cluster {cluster.id}, {brokers}"

@@ -53,7 +53,7 @@ async def kafka(settings: Settings) -> AsyncIterator[None]:
     except TopicsError as error:
         raise Unreachable(str(error)) from error
     except (KafkaError, TimeoutError, OSError) as error:
-        raise kafka_trouble(settings, error) from error
+        raise await kafka_trouble(settings, error) from error
 
 
 async def topics(settings: Settings) -> None:
@@ -89,17 +89,13 @@ def database_trouble(settings: Settings, error: Exception) -> Exception:
     return error
 
 
-def kafka_trouble(settings: Settings, error: Exception) -> Unreachable:
-    """Say that Kafka does not answer, where, and what to do."""
-    from aiokafka.errors import KafkaConnectionError
+async def kafka_trouble(settings: Settings, error: Exception) -> Unreachable:
+    """Say why Kafka cannot be used, where, and what to do."""
+    from service.kafka.diagnosis import NOTHING_ANSWERS, diagnose
 
-    words = str(error) or type(error).__name__
-    if isinstance(error, KafkaConnectionError):
-        words = "no answer"  # aiokafka's own words are its list of addresses as a Python tuple
-    return Unreachable(
-        f"Kafka cannot be used at {settings.kafka_bootstrap_servers}: {words}. "
-        f"Set {PREFIX}KAFKA_BOOTSTRAP_SERVERS, {_UP}"
-    )
+    found = await diagnose(settings) or f"{settings.kafka_bootstrap_servers}: {str(error) or type(error).__name__}"
+    advice = f". Set {PREFIX}KAFKA_BOOTSTRAP_SERVERS, {_UP}" if NOTHING_ANSWERS in found else ""
+    return Unreachable(f"Kafka cannot be used at {found}{advice}")
 
 
 def database_address(settings: Settings) -> str:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -71,12 +72,28 @@ class ApacheKafka(Server):
         EmbeddedError: on `start`, when it does not come up.
     """
 
-    def __init__(self, folder: Path, port: int | None = None, *, guarded: bool = False) -> None:
+    def __init__(  # noqa: PLR0913 - the options of a server
+        self,
+        folder: Path,
+        port: int | None = None,
+        *,
+        guarded: bool = False,
+        listeners: Mapping[str, str] = {},
+        scram: Sequence[str] = (),
+        settings: Mapping[str, object] = {},
+    ) -> None:
+        """`listeners` are more ones: each name with its address, and with its protocol in `settings`.
+
+        `scram` are users, as `kafka-storage format --add-scram` has them; `settings` are the broker's own.
+        """
         self.folder = folder
         self.port = port or free_port()
         self.guarded_port = free_port() if guarded else None
         """Where clients sign in as `levelsync` and may do what ACLs allow; the other listener is an operator's."""
         self._controller_port = free_port()
+        self._listeners = listeners
+        self._scram = scram
+        self._settings = settings
 
     @property
     def bootstrap_servers(self) -> str:
@@ -106,6 +123,7 @@ class ApacheKafka(Server):
         new.write_text("".join(f"{name}={value}\n" for name, value in self._configuration().items()), encoding="utf-8")
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         command = _java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(new))
+        command += [argument for user in self._scram for argument in ("--add-scram", user)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         if result.returncode != 0:
             raise EmbeddedError(f"Kafka's storage could not be formatted: {result.stdout}{result.stderr}")
@@ -126,6 +144,18 @@ class ApacheKafka(Server):
             "log.dirs": self.folder / "data",
             **ONE_NODE,
             **(self._guard() if self.guarded_port else {}),
+            **self._more_listeners(),
+        }
+
+    def _more_listeners(self) -> dict[str, object]:
+        if not self._listeners:
+            return dict(self._settings)
+        own = {"PLAINTEXT": f"{HOST}:{self.port}"}
+        all_of_them = own | {"CONTROLLER": f"{HOST}:{self._controller_port}"} | dict(self._listeners)
+        return {
+            "listeners": ",".join(f"{name}://{address}" for name, address in all_of_them.items()),
+            "inter.broker.listener.name": "PLAINTEXT",
+            **self._settings,
         }
 
     def _guard(self) -> dict[str, object]:
