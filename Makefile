@@ -38,6 +38,10 @@ test: install  ## the tests, on a real broker and a real PostgreSQL (under 8 min
 soak: install  ## the long runs: kills by the twenty, outages of ten minutes, fuzzing (under 25 minutes)
 	$(BIN)/pytest -m soak -o timeout=1500 -n $(if $(LEVELSYNC_TEST_KAFKA),0,2) --dist loadfile
 
+.PHONY: mutants
+mutants: install  ## apply each known mutant of the service to a copy, and see a named test fail (minutes)
+	$(BIN)/python -m tests.mutants
+
 .PHONY: lint
 lint: install  ## ruff, and the direction of imports
 	$(BIN)/ruff check .

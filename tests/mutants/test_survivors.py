@@ -1,0 +1,190 @@
+"""What mutants of the service once survived: `make mutants` applies each of them and sees its test here fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.apply.batch import Batch
+from service.apply.keeper import DatabaseKeeper
+from service.apply.positions import Evicted, set_position
+from service.kafka.consumer import LevelConsumer
+from service.reconcile import steps
+from service.reconcile.due import take_one
+from service.settings import Settings
+from tests.hostile.entry import sync
+from tests.infrastructure.waiting import eventually
+from tests.reconcile.conductor import Conductor, NoTopics
+from tests.reconcile.test_confirm import until_step
+from tests.reconcile.test_scan import fill
+from tests.sync.tables import execute, put_rows, read
+
+PAIR = (1, "PLAYER")
+TOPIC = "progress.leveled-up"
+FIRST, SECOND = TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1)
+
+
+@pytest.fixture
+def at_once(settings: Settings) -> Settings:
+    """Without a grace time."""
+    return settings.model_copy(update={"reconcile_grace": timedelta(0)})
+
+
+async def put_positions(engine: AsyncEngine, positions: Mapping[TopicPartition, int], cluster: str = "test") -> None:
+    async with engine.begin() as conn:
+        for partition, offset in positions.items():
+            await set_position(conn, partition, offset, cluster)
+
+
+async def step_of(conductor: Conductor) -> str:
+    return str((await read(conductor.engine, "SELECT step FROM levelsync.reconcile_runs"))[0][0])
+
+
+# --- decisions
+
+
+async def test_the_time_of_a_fence_never_goes_back(engine: AsyncEngine) -> None:
+    """Law 2: the clock of the server that decides now may be behind the one that decided before."""
+    await put_rows(engine, progress={PAIR: 3}, licenses={PAIR: 5})
+    ahead = datetime.now(UTC) + timedelta(hours=1)
+    values = f"(1, 'PLAYER', '{ahead.isoformat()}', 4)"
+    await execute(engine, f"INSERT INTO levelsync.fences (user_id, specialization, decided_at, level) VALUES {values}")
+    assert (await sync(engine, 1, "progress_to_license")).after.license_level == 3
+    assert [tuple(row) for row in await read(engine, "SELECT level, decided_at FROM levelsync.fences")] == [(3, ahead)]
+
+
+# --- reconcile
+
+
+async def test_positions_of_another_cluster_are_not_caught_up(
+    engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law 5: an offset of another Kafka cluster says nothing about this one's records."""
+    monkeypatch.setattr(steps, "PATIENCE_SECONDS", 0.2)
+    await fill(engine, {PAIR: 4}, {PAIR: 3})
+    await put_positions(engine, {FIRST: 7}, cluster="another")
+    report = await Conductor(engine, at_once, NoTopics({f"{TOPIC}-0": 7})).run(dry_run=False)
+    assert (report["counts"]["unconfirmed"], report["counts"]["healed"]) == (1, 0)
+
+
+async def test_a_run_does_not_scan_before_the_appliers_have_caught_up(
+    engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law 5: a backlog does not become suspects."""
+    monkeypatch.setattr(steps, "POLL_SECONDS", 0.01)
+    await fill(engine, {PAIR: 4}, {PAIR: 3})
+    conductor = Conductor(engine, at_once, NoTopics({f"{TOPIC}-0": 7}))
+    run_id = await conductor.request()
+    await until_step(conductor, run_id, "settle")
+    for _ in range(3):
+        await eventually(lambda: take_one(engine, conductor.steps))
+        assert await step_of(conductor) == "settle"
+    await put_positions(engine, {FIRST: 7})
+    await execute(engine, "UPDATE user_licenses SET current_level = 4")
+    report = await conductor.finish(run_id)
+    assert (report["counts"]["matching"], report["counts"]["changed_meanwhile"]) == (1, 0)
+
+
+async def test_a_confirmation_waits_for_whoever_writes_the_license(engine: AsyncEngine, at_once: Settings) -> None:
+    """Law 5: what an open transaction writes decides, not what it replaces."""
+    await fill(engine, {PAIR: 4}, {PAIR: 3})
+    conductor = Conductor(engine, at_once)
+    run_id = await conductor.request()
+    await until_step(conductor, run_id, "confirm")
+    (message,) = await conductor.messages()
+    async with engine.begin() as application:
+        await application.execute(text("UPDATE user_licenses SET current_level = 4"))
+        worker = asyncio.create_task(conductor.chunks.work(message))
+        await eventually(lambda: _done_or_waits(engine, worker))
+    await worker
+    counts = (await conductor.finish(run_id))["counts"]
+    assert (counts["changed_meanwhile"], counts["mismatched"]) == (1, 0)
+
+
+async def _done_or_waits(engine: AsyncEngine, worker: asyncio.Task[None]) -> bool:
+    query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return worker.done() or bool(await read(engine, query))
+
+
+# --- positions
+
+
+async def test_rows_that_stay_are_checked_too(engine: AsyncEngine) -> None:
+    """Law 3: another member that owns one partition of a batch may own them all."""
+    await put_positions(engine, {FIRST: 3, SECOND: 9})
+    batch = Batch([], {FIRST: 3, SECOND: 5}, {FIRST: 4})
+    with pytest.raises(Evicted):
+        await DatabaseKeeper(engine, "test").store_idle(batch)
+    query = "SELECT next_offset FROM levelsync.applied_offsets WHERE topic = 'progress.leveled-up' ORDER BY partition"
+    assert [row[0] for row in await read(engine, query)] == [3, 9]
+
+
+async def test_a_consumer_has_every_row_checked(consumer: LevelConsumer) -> None:
+    """Not only those that a batch moves."""
+    consumer._expected = {FIRST: 3, SECOND: 5}
+    consumer._fetcher = SimpleNamespace(epochs={}, faults={})
+    consumer._take({}, {})
+    assert consumer.batch.expected == {FIRST: 3, SECOND: 5}
+
+
+async def test_a_row_that_moves_on_while_a_consumer_starts_is_no_new_topic(engine: AsyncEngine) -> None:
+    """Law 3: its former owner still applies, beyond an end that was read before the row."""
+    await put_positions(engine, {FIRST: 5})
+
+    async def read_ends() -> dict[TopicPartition, int]:
+        await put_positions(engine, {FIRST: 9})  # a moment after the end was read
+        return {FIRST: 5}
+
+    starts = await DatabaseKeeper(engine, "test").start({FIRST: 5}, {FIRST: 0}, read_ends)
+    assert (starts[FIRST].seek, starts[FIRST].anew) == (5, False)
+    assert [row[0] for row in await read(engine, "SELECT next_offset FROM levelsync.applied_offsets")] == [9]
+
+
+# --- a rebalance
+
+
+@pytest.fixture
+async def consumer() -> LevelConsumer:
+    """A consumer of both partitions that is not connected."""
+    made = LevelConsumer(TOPIC, keeper=DatabaseKeeper(SimpleNamespace(), "test"), max_bytes=1)  # type: ignore[arg-type]
+    made.subscribe([TOPIC])
+    made._closed = True  # it was never started, so it need not be stopped
+    return made
+
+
+async def test_a_rebalance_waits_for_the_batch_in_hand(consumer: LevelConsumer) -> None:
+    """Its partitions are given away when it is applied, not before."""
+    epoch = consumer._epoch
+    consumer._idle.clear()
+    revoked = asyncio.create_task(_listener(consumer).on_partitions_revoked({FIRST}))
+    await asyncio.wait({revoked}, timeout=0.05)
+    assert (revoked.done(), consumer._epoch) == (False, epoch)
+    consumer._let_go()
+    await asyncio.wait_for(revoked, 5)
+    assert consumer._epoch == epoch + 1
+
+
+async def test_a_revocation_commits_what_is_applied(consumer: LevelConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next owner begins behind it, and need not read it again."""
+    told: list[dict[TopicPartition, int]] = []
+
+    async def commit(offsets: Mapping[TopicPartition, Any]) -> None:
+        told.append({partition: at.offset for partition, at in offsets.items()})
+
+    monkeypatch.setattr(consumer, "commit", commit)
+    consumer._uncommitted = {FIRST: 4}
+    await _listener(consumer).on_partitions_revoked({FIRST})
+    assert told == [{FIRST: 4}]
+    assert not consumer.owns_batch
+
+
+def _listener(consumer: LevelConsumer) -> Any:
+    return consumer._subscription.listener
