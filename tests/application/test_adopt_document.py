@@ -122,7 +122,7 @@ async def test_the_guide_works_as_it_is_written(reader: Reader) -> None:
         if text.startswith("echo"):
             await reader.start()  # "Start `levelsync serve` again"
     kinds, twice, strangers, removed, drift, arrived = reader.found
-    assert sorted(kinds) == [("mismatched", 23), ("missing_progress", 5401)]
+    assert sorted(kinds) == [("mismatched", 20), ("missing_progress", 5400)]
     assert [row[2:] for row in twice] == [(2, [2, 2]), (2, [2, 2]), (2, [2, 2])]
     assert strangers == [("LFA_PLAYER_PRE", 1)]
     assert [row[0] for row in removed] == ["specialization_progress"] * 3
