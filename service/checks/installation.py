@@ -6,7 +6,6 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.checks.edge_cases import duplicate_progress
-from service.checks.falling_levels import falling_levels
 from service.checks.result import Checker, CheckFailed, check
 from service.database.application import LICENSES, PROGRESS, configuration_faults, missing_parts
 from service.database.catalog import find_unique
@@ -89,5 +88,5 @@ async def application_columns(conn: AsyncConnection, settings: Settings) -> str:
 BEFORE_MIGRATION: tuple[Checker, ...] = (constraint_name, duplicate_progress)
 """What can keep the application's database from being migrated, or is repaired by it."""
 
-INSTALLATION: tuple[Checker, ...] = (migrations, users, license_unique, falling_levels)
+INSTALLATION: tuple[Checker, ...] = (migrations, users, license_unique)
 """What `doctor` checks besides, with `application_columns`, which asks for the settings too."""

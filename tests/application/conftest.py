@@ -16,20 +16,7 @@ from tests.infrastructure.servers import Kafka, Postgres, database_name
 from tests.migrations import live
 
 SECRET = "the-SECRET_KEY-of-the-application-which-signs-its-own-tokens"  # noqa: S105 - of the tests only
-_CHECKS = "doctor's checks look for three names and a column (issue 10, point 6)"
-_NOT_YET = {
-    _CHECKS: ("the_application[C]", "the_application[D]", "the_application[E]", "as_it_is_written[E]"),
-}
 _TEMPLATES = pytest.StashKey[dict[str, str]]()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what cannot pass yet, each with the work that it waits for."""
-    for item in items:
-        if item.path.parent.name == "application":
-            for reason, endings in _NOT_YET.items():
-                if item.name.endswith(endings):
-                    item.add_marker(pytest.mark.xfail(strict=True, reason=reason))
 
 
 @pytest.fixture(params=STATES, ids=str)

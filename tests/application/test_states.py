@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -13,14 +14,13 @@ from alembic import command
 from events import LicenseAdvanced, ProgressLeveledUp
 from service import http
 from service.api.role import Api
-from service.cli.doctor import examine
-from service.cli.findings import Finding, Verdict
 from service.database.migrate import alembic_config, migrate
 from service.health import Health
 from service.runtime import Service
 from service.settings import Settings
 from tests.application.people import client
 from tests.application.states import ADMIN, FIRST_STUDENT, INSTRUCTOR, SPORT_DIRECTORS, STUDENT, USERS, State
+from tests.cli.command import environment, levelsync
 from tests.infrastructure import publishing
 from tests.infrastructure.waiting import eventually
 from tests.migrations import live
@@ -128,7 +128,7 @@ async def test_a_day_beside_the_application(migrated: str, settings: Settings, s
         assert await _levels(migrated, _LICENSES) == licenses
         assert await live.value(migrated, "SELECT count(*) FROM license_progressions") == rises
 
-        assert _not_passed(await examine(_at(settings, service))) == []
+        assert await _not_passed(settings, service) == []
 
         dry = await _run(admin, dry_run=True)
         assert dry["total_issues"] == _differences(progress, licenses, state) > 0
@@ -181,12 +181,11 @@ def _differences(progress: Levels, licenses: Levels, state: State) -> int:
     return sum(progress.get(pair) != licenses.get(pair) for pair in pairs)
 
 
-def _at(settings: Settings, service: Service) -> Settings:
-    return settings.model_copy(update={"http_port": int(service.http_url.rpartition(":")[2])})
-
-
-def _not_passed(findings: Iterable[Finding]) -> list[Finding]:
-    return [finding for finding in findings if finding.verdict is not Verdict.PASS]
+async def _not_passed(settings: Settings, service: Service) -> list[dict[str, str]]:
+    """What `levelsync doctor` finds beside the running service, with these settings as its environment."""
+    env = environment(settings, HTTP_PORT=service.http_url.rpartition(":")[2])
+    run = await asyncio.to_thread(partial(levelsync, "doctor", "--json", env=env))
+    return [check for check in json.loads(run.stdout)["checks"] if check["verdict"] != "PASS"]
 
 
 async def _run(admin: Any, *, dry_run: bool) -> dict[str, Any]:
