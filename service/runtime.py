@@ -26,7 +26,7 @@ from service.reconcile.role import reconcile_role
 from service.schedule.role import schedule_role
 from service.settings import Settings, SettingsError
 from service.startup import wait_until_ready
-from service.watch import watch
+from service.watch import Stalled, watch
 
 if TYPE_CHECKING:
     from service.api.role import Api
@@ -208,6 +208,6 @@ def _exit_code(ended: asyncio.Task[None]) -> int:
         raise error
     if error is not None and not isinstance(error, asyncio.CancelledError):
         log.critical("ended", error=f"{type(error).__name__}: {error}")
-        return 1
+        return 1 if isinstance(error, Stalled) else os.EX_SOFTWARE
     log.info("stopped")
     return 0

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.admin.errors import Busy
-from service.database.faults import InstallationFault, Kind, read_fault
+from service.database.faults import NOT_AS_NEEDED, InstallationFault, Kind, read_fault
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -25,14 +25,22 @@ _left_behind: set[asyncio.Task[Any]] = set()
 
 @contextmanager
 def asked() -> Iterator[None]:
-    """Within it, a database that cannot answer is `Busy`; an error that is a defect stays what it is."""
+    """Within it, a database that cannot answer is `Busy`; an error that is a defect stays what it is.
+
+    What somebody has to repair is named: waiting does not help then.
+    """
     try:
         yield
-    except (SQLAlchemyError, InstallationFault, OSError) as error:
+    except InstallationFault as error:
+        log.warning("the installation has to be repaired", error=str(error))
+        raise Busy(str(error)) from error
+    except (SQLAlchemyError, OSError) as error:
         fault = read_fault(error)
         if fault.kind is Kind.RECORD:
             raise
         log.warning("database cannot answer", cause=fault.kind.value, sqlstate=fault.sqlstate, error=fault.message)
+        if fault.sqlstate in NOT_AS_NEEDED:
+            raise Busy(f"The database is not as levelsync needs it: {fault.message}. Run: levelsync doctor") from error
         raise Busy("The database cannot answer now; try again in a few seconds.") from error
 
 

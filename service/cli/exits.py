@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from enum import IntEnum
 from typing import Any
 
@@ -22,6 +24,8 @@ class Exit(IntEnum):
     WRONG_USE = 2
     UNREACHABLE = 3
     """A component cannot be reached, or is not ready."""
+    CRASH = 70
+    """A defect of levelsync (EX_SOFTWARE of sysexits.h)."""
 
 
 class CommandError(Exception):
@@ -49,6 +53,15 @@ class Unreachable(CommandError):  # noqa: N818 - the end of a command, not a def
 class CommandGroup(TyperGroup):
     """The root of the commands: it ends every one of them with the right code."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line; a defect is its traceback and exit 70, never 1."""
+        try:
+            return super().main(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - what no command expected
+            traceback.print_exception(error)
+            output.complain(f"{type(error).__name__}: this is a defect of levelsync; the lines above show where")
+            sys.exit(Exit.CRASH)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command; an error that the user can do something about becomes its sentence and its code."""
         try:
@@ -62,12 +75,21 @@ class CommandGroup(TyperGroup):
 
 
 def _code_of(error: Exception) -> Exit | None:
-    """Give the exit code of `error`, or None for a bug, which keeps its traceback."""
+    """Return the exit code of `error`, or None for a defect, which keeps its traceback."""
     from service.settings import SettingsError
 
     if isinstance(error, CommandError):
         return error.code
-    return Exit.WRONG_USE if isinstance(error, SettingsError) or _lacks_extra(error) else None
+    if isinstance(error, SettingsError) or _lacks_extra(error):
+        return Exit.WRONG_USE
+    return Exit.UNREACHABLE if _has_to_be_repaired(error) else None
+
+
+def _has_to_be_repaired(error: Exception) -> bool:
+    """Whether the installation is not ready, such as a database without any highest level; the error names it."""
+    from service.database.faults import InstallationFault
+
+    return isinstance(error, InstallationFault)
 
 
 def _lacks_extra(error: Exception) -> bool:

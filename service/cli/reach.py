@@ -71,7 +71,7 @@ async def topics(settings: Settings) -> None:
 
 def database_trouble(settings: Settings, error: Exception) -> Exception:
     """Say what `error` means to somebody at a terminal; an error that is a bug comes back as it is."""
-    from service.database.faults import Kind, read_fault
+    from service.database.faults import NOT_AS_NEEDED, Kind, read_fault
 
     fault = read_fault(error)
     if fault.sqlstate in _NO_SUCH_TABLE:
@@ -81,6 +81,8 @@ def database_trouble(settings: Settings, error: Exception) -> Exception:
             f"The database user of {PREFIX}DATABASE_URL lacks a right: {fault.message}. "
             "`levelsync doctor` names each that is missing; deploy/postgresql/rights.sql grants them"
         )
+    if fault.sqlstate in NOT_AS_NEEDED:
+        return Unreachable(f"The database is not as levelsync needs it: {fault.message}. Run: levelsync doctor")
     if fault.kind is Kind.PASSING or fault.sqlstate[:2] in {"28", "3D"}:  # no such user, no such database
         return Unreachable(
             f"PostgreSQL cannot be used at {database_address(settings)}: {fault.message}. "

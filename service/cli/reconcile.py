@@ -128,7 +128,8 @@ async def ask(settings: Settings, request: ReconcileRequested, *, wait: bool) ->
 async def _check_specialization(conn: Any, name: str | None) -> None:
     from service.levels import read_curriculum
 
-    if name is not None and (await read_curriculum(conn)).canonical(name) is None:
+    curriculum = await read_curriculum(conn)
+    if name is not None and curriculum.canonical(name) is None:
         raise WrongUse(f"there is no specialization {name}: levelsync doctor lists them")
 
 
@@ -153,7 +154,7 @@ async def _taken(conn: Any, run_id: UUID) -> dict[str, Any]:
         Unreachable: none did within 30 s.
     """
     for _ in range(int(TAKEN_WITHIN / _LOOK_EVERY)):
-        report = await _read(conn, run_id)
+        report = await _look(conn, run_id)
         if report is not None:
             return report
         await asyncio.sleep(_LOOK_EVERY)
@@ -178,7 +179,7 @@ async def _follow(conn: Any, run_id: UUID) -> dict[str, Any]:
     with output.progress(*columns) as bar:
         task = bar.add_task("planning", total=None, rate="", found="")
         while True:
-            report = await _read(conn, run_id)
+            report = await _look(conn, run_id)
             assert report is not None  # noqa: S101 - runs are not deleted while they go on
             seconds = asyncio.get_running_loop().time() - began
             progress, counts = report["progress"], report["counts"]
@@ -194,6 +195,21 @@ async def _follow(conn: Any, run_id: UUID) -> dict[str, Any]:
             if report["finished_at"] is not None:
                 return report
             await asyncio.sleep(_LOOK_EVERY)
+
+
+async def _look(conn: Any, run_id: UUID) -> dict[str, Any] | None:
+    """Read a run that is waited for.
+
+    Raises:
+        InstallationFault: no worker can take it or go on with it; the text says why.
+    """
+    from service.levels import read_curriculum
+
+    report = await _read(conn, run_id)
+    if report is None or report["finished_at"] is None:
+        await read_curriculum(conn)
+        await conn.rollback()
+    return report
 
 
 async def _read(conn: Any, run_id: UUID) -> dict[str, Any] | None:

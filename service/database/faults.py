@@ -16,6 +16,8 @@ _UNIQUE_VIOLATION = "23505"
 _NOT_NULL_VIOLATION = "23502"
 READ_ONLY = "25006"
 """The server became a standby, or the connection leads to one."""
+NOT_AS_NEEDED = frozenset({"42P01", "3F000", "42703", "42883"})
+"""A table, schema, column or function is missing: the application, or a migration, has changed it."""
 _UNREACHABLE = (OSError, TimeoutError, PoolTimeout, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from events import Direction, ReconcileRequested
 from events.fields import INT4_MAX
+from service.levels import read_curriculum
 from service.outbox.put import put
 from service.reconcile.read import read_issues, read_run, report_of
 from service.reconcile.values import Run, healable
@@ -66,13 +67,19 @@ class BulkSyncResult:
 
 
 async def sync_all(engine: AsyncEngine, direction: Direction, *, dry_run: bool) -> BulkSyncResult:
-    """Ask for a run of everything and wait for its end, however long it takes; the roles reconcile and relay do it."""
+    """Ask for a run of everything and wait for its end, however long it takes; the roles reconcile and relay do it.
+
+    Raises:
+        InstallationFault: no specialization can be used, so no run can end.
+    """
     request = ReconcileRequested(direction=direction, dry_run=dry_run, requested_by="auto_sync_all")
     async with engine.begin() as conn:
+        await read_curriculum(conn)
         await put(conn, [request])
     run_id = UUID(request.id)
     while True:
         async with engine.connect() as conn:
+            await read_curriculum(conn)
             run = await read_run(conn, run_id)
             if run is not None and run.finished_at is not None:
                 return await result_of(conn, run)

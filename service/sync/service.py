@@ -139,7 +139,8 @@ class ProgressLicenseSyncService:
         The rows are one moment's, read through a cursor: a connection is held until the iteration ends, and
         PostgreSQL ends it when nothing is read for a minute. Who stops early closes it (`contextlib.aclosing`).
         """
-        name = None if specialization is None else _canonical(await self._curriculum(), specialization)
+        curriculum = await self._curriculum()
+        name = None if specialization is None else _canonical(curriculum, specialization)
         async with self._engine.connect() as conn, aclosing(stream_issues(conn, name)) as found:
             async for issue in found:
                 yield issue

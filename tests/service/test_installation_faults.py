@@ -116,10 +116,29 @@ NO_CURRICULUM = Fault(
     ("specializations is empty",),
     "INSERT INTO specializations SELECT * FROM kept",
 )
+NO_COLUMN = Fault(
+    ("ALTER TABLE specializations DROP COLUMN max_levels",),
+    ("no column max_levels", "LEVELSYNC_MAX_LEVELS"),
+    "ALTER TABLE specializations ADD COLUMN max_levels int NOT NULL DEFAULT 8",
+)
+NO_MAXIMUM = Fault(
+    (
+        "ALTER TABLE specializations ALTER COLUMN max_levels DROP NOT NULL",
+        "UPDATE specializations SET max_levels = NULL WHERE id = 'PLAYER'",
+    ),
+    ("no highest level of PLAYER", "LEVELSYNC_MAX_LEVELS"),
+    "UPDATE specializations SET max_levels = 8 WHERE id = 'PLAYER'",
+)
+ONE_NAME_TWICE = Fault(
+    ("INSERT INTO specializations (id, name, max_levels) VALUES ('player', 'p', 8)",),
+    ("PLAYER and player", "one name apart from case"),
+    "DELETE FROM specializations WHERE id = 'player'",
+)
+FAULTS = [NOT_NULL, REFUSES_ALL, ANOTHER_KEY, NO_CURRICULUM, NO_COLUMN, NO_MAXIMUM, ONE_NAME_TWICE]
 
 
 @pytest.mark.real_broker
-@pytest.mark.parametrize("fault", [NOT_NULL, REFUSES_ALL, ANOTHER_KEY, NO_CURRICULUM], ids=lambda f: f.named[0])
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.named[0])
 async def test_a_fault_of_the_installation_is_named_and_retried_until_it_is_repaired(
     database: AsyncEngine, settings: Settings, log: list[Any], fault: Fault
 ) -> None:
