@@ -1,11 +1,13 @@
 """Makes connections, and looks at each before it is used: what it depends on must be as it was asked for.
 
 A pooler may drop startup parameters. A lost time zone would shift the application's naive columns without a word, so
-a parameter that still differs after it was set again is refused by its name.
+a parameter that still differs after it was set again is refused by its name. A pooler in transaction mode is refused
+on the first connection: settings, locks of the session, LISTEN and prepared statements do not last there.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,28 +37,34 @@ _SET = "SELECT set_config(name, wanted, false) FROM unnest($1::text[], $2::text[
 _LOOK_SECONDS = 10
 _SILENT_SERVER_SECONDS = 90
 """When a statement is given up although the server's own bound, which is shorter, did not end it."""
+_PID = "SELECT pg_backend_pid()"
+_POOLERS_KNOW = frozenset({"application_name", "timezone"})
+"""PgBouncer refuses a connection that begins with any other of our parameters; they are then set afterwards."""
+_LOST_STATEMENT = (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError)
+_PROBES, _PROBE_SECONDS = 3, 3
+_TRANSACTION_MODE = (
+    f"{PREFIX}DATABASE_URL leads to a pooler in transaction mode, and levelsync needs settings and locks that last as "
+    "long as a connection: set pool_mode=session in PgBouncer, or connect to PostgreSQL itself"
+)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Connecting:
     """How to connect: `arguments` of `asyncpg.connect`, and the server's settings for each connection."""
 
     arguments: Mapping[str, Any]
     server_settings: Mapping[str, str]
+    _mode_is_known: bool = False
 
     async def connect(self) -> asyncpg.Connection:
         """Open a connection whose settings are those that were asked for.
 
         Raises:
-            SettingsError: a setting that the service depends on cannot be had on this connection.
+            SettingsError: a setting that the service depends on cannot be had, or this is a pooler in transaction mode.
             OSError, asyncpg.PostgresError: PostgreSQL cannot be reached, or refuses.
         """
         bounded = self.server_settings.get("statement_timeout") != "0"
-        connection = await asyncpg.connect(
-            **self.arguments,
-            server_settings=dict(self.server_settings),
-            command_timeout=_SILENT_SERVER_SECONDS if bounded else None,
-        )
+        connection = await self._open(command_timeout=_SILENT_SERVER_SECONDS if bounded else None)
         try:
             await self._look_at(connection)
         except BaseException:
@@ -64,10 +72,25 @@ class Connecting:
             raise
         return connection
 
+    async def _open(self, **options: Any) -> asyncpg.Connection:
+        given = dict(self.server_settings)
+        try:
+            return await asyncpg.connect(**self.arguments, server_settings=given, **options)
+        except asyncpg.ProtocolViolationError as error:
+            if "startup parameter" not in str(error) or "options" in given:
+                raise
+        known = {name: value for name, value in given.items() if name in _POOLERS_KNOW}
+        return await asyncpg.connect(**self.arguments, server_settings=known, **options)
+
     async def _look_at(self, connection: asyncpg.Connection) -> None:
+        if not self._mode_is_known:
+            if await _is_pooled(connection):
+                await self._refuse_transaction_mode()
+            self._mode_is_known = True
         if not await self._differing(connection):
             return
-        await connection.fetch(_SET, *self._depended_on(), timeout=_LOOK_SECONDS)
+        settable = {name: value for name, value in self.server_settings.items() if name != "options"}
+        await connection.fetch(_SET, list(settable), list(settable.values()), timeout=_LOOK_SECONDS)
         if differing := await self._differing(connection):
             told = ", ".join(f"{name} is {found} instead of {wanted}" for name, found, wanted in differing)
             raise SettingsError(
@@ -76,9 +99,49 @@ class Connecting:
             )
 
     async def _differing(self, connection: asyncpg.Connection) -> list[tuple[str, str, str]]:
-        rows = await connection.fetch(_DIFFERING, *self._depended_on(), timeout=_LOOK_SECONDS)
+        names = sorted(_DEPENDED_ON & self.server_settings.keys())
+        wanted = [self.server_settings[name] for name in names]
+        rows = await connection.fetch(_DIFFERING, names, wanted, timeout=_LOOK_SECONDS)
         return [tuple(row) for row in rows]
 
-    def _depended_on(self) -> tuple[list[str], list[str]]:
-        names = sorted(_DEPENDED_ON & self.server_settings.keys())
-        return names, [self.server_settings[name] for name in names]
+    async def _refuse_transaction_mode(self) -> None:
+        """Ask over two connections of our own which server process each of them has, now and a moment later."""
+        one = another = None
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                one, another = await self._open(statement_cache_size=0), await self._open(statement_cache_size=0)
+                shared = [await _share_a_server(one, another) for _ in range(_PROBES)]
+        except TimeoutError:
+            return  # the pool gives no second server while the first connection is idle: it keeps its own
+        except (asyncpg.ProtocolViolationError, asyncpg.ConnectionDoesNotExistError) as error:
+            if "statement pooling mode" not in str(error):  # it knows no transactions, and ends the connection
+                raise
+            raise SettingsError(_TRANSACTION_MODE) from error
+        finally:
+            for connection in (one, another):
+                if connection is not None:
+                    connection.terminate()
+        if any(shared):
+            raise SettingsError(_TRANSACTION_MODE)
+
+
+async def _is_pooled(connection: asyncpg.Connection) -> bool:
+    """Say whether the process that greeted us is another than the one that answers."""
+    try:
+        return bool(await connection.fetchval(_PID, timeout=_LOOK_SECONDS) != connection.get_server_pid())
+    except _LOST_STATEMENT:
+        return True
+
+
+async def _share_a_server(one: asyncpg.Connection, another: asyncpg.Connection) -> bool:
+    """Say whether a server process serves both connections, or one of them changes its own between transactions."""
+    before = await _server_of(one)
+    async with another.transaction():
+        other = await another.fetchval(_PID)
+        after = await _server_of(one)
+    return before == other or before != after
+
+
+async def _server_of(connection: asyncpg.Connection) -> int:
+    async with connection.transaction():
+        return int(await connection.fetchval(_PID))

@@ -1,0 +1,121 @@
+"""PgBouncer: session mode works, transaction mode is refused on the first connection."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import text
+
+from events import ProgressLeveledUp
+from service.database.engine import make_engine
+from service.runtime import Service
+from service.settings import Settings, SettingsError
+from tests.cli.command import Result, environment, levelsync
+from tests.database.pgbouncer import PROGRAM, pgbouncer
+from tests.infrastructure.servers import Postgres
+from tests.infrastructure.waiting import eventually
+from tests.migrations import live
+
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs Debian's pgbouncer")
+_IGNORED = (
+    "default_transaction_isolation,row_security,lock_timeout,statement_timeout,"
+    "idle_in_transaction_session_timeout,plan_cache_mode,jit"
+)
+
+
+@pytest.fixture(scope="module")
+def session_mode(postgres: Postgres) -> Iterator[str]:
+    """A pool of ten servers for each user and database, which a client keeps."""
+    with pgbouncer(postgres.url, "session") as place:
+        yield place
+
+
+@pytest.fixture(scope="module", params=["refusing parameters", "ignoring parameters", "round robin", "statement"])
+def not_session_mode(postgres: Postgres, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Pools whose clients share servers, as they are and with what people set."""
+    mode = "statement" if request.param == "statement" else "transaction"
+    more = {"server_round_robin": "1", "min_pool_size": "3"} if request.param == "round robin" else {}
+    if request.param == "ignoring parameters":
+        more = {"ignore_startup_parameters": _IGNORED}
+    with pgbouncer(postgres.url, mode, more) as place:
+        yield place
+
+
+def _through(place: str, settings: Settings) -> Settings:
+    url = urlsplit(settings.database_url.get_secret_value())
+    return settings.model_copy(update={"database_url": SecretStr(url._replace(netloc=place).geturl())})
+
+
+async def test_transaction_mode_is_refused_on_the_first_connection(not_session_mode: str, settings: Settings) -> None:
+    """By its name, also where PgBouncer hands its servers out in turn."""
+    engine = make_engine(_through(not_session_mode, settings))
+    with pytest.raises(SettingsError, match="a pooler in transaction mode"):
+        async with engine.connect():
+            pass
+    await engine.dispose()
+
+
+async def test_every_command_refuses_it(postgres: Postgres, settings: Settings) -> None:
+    """`doctor` says it as a check that failed; the others end with exit code 2."""
+    with pgbouncer(postgres.url, "transaction") as place:
+        given = environment(_through(place, settings))
+        for command, code in (("migrate", 2), ("drift", 2), ("doctor", 1), ("serve", 2)):
+            run: Result = levelsync(command, env=given)
+            assert run.returncode == code, (command, run.stdout, run.stderr)
+            assert "a pooler in transaction mode" in run.stdout + run.stderr, command
+            assert "Traceback" not in run.stderr, command
+
+
+async def test_session_mode_has_every_setting(session_mode: str, settings: Settings) -> None:
+    """PgBouncer refuses most parameters of a start; they are set afterwards."""
+    engine = make_engine(_through(session_mode, settings))
+    names = ("transaction_isolation", "timezone", "lock_timeout", "row_security", "jit", "plan_cache_mode")
+    async with engine.connect() as conn:
+        shown = [await conn.scalar(text(f"SHOW {name}")) for name in names]
+    assert shown == ["read committed", "UTC", "10s", "off", "off", "force_custom_plan"]
+    await engine.dispose()
+
+
+def test_session_mode_migrates(session_mode: str, postgres: Postgres, empty_database_url: str) -> None:
+    """Its lock is one of the session."""
+    assert postgres.url
+    url = urlsplit(empty_database_url)._replace(netloc=session_mode).geturl()
+    run = levelsync("migrate", env={"LEVELSYNC_DATABASE_URL": url})
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.real_broker
+async def test_one_process_with_all_roles_works_in_session_mode(
+    session_mode: str, settings: Settings, topics: list[str], publish: Callable[..., Awaitable[list[int]]]
+) -> None:
+    """With `default_pool_size=10`: events, a run that heals, and `doctor` beside them."""
+    assert len(topics) > 1
+    url = settings.database_url.get_secret_value()
+    given = _through(session_mode, settings).model_copy(update={"database_pool_size": 8})
+    async with Service(given) as service:
+        await service.ready()
+        await publish([_event(user) for user in range(1, 101)])
+        await eventually(lambda: _licensed(url))
+        await live.execute(url, "UPDATE user_licenses SET current_level = 2 WHERE user_id = 1 AND current_level = 7")
+        run = await _levelsync("reconcile", "--json", env=environment(given))
+        assert run.returncode == 1, run.stderr
+        assert json.loads(run.stdout)["counts"]["mismatched"] >= 1
+        assert service.health.ready, service.health.problems
+
+
+def _event(user: int) -> tuple[Any, ...]:
+    return tuple(ProgressLeveledUp(user_id=user, specialization="PLAYER", to_level=7).to_kafka())
+
+
+async def _licensed(url: str) -> bool:
+    return bool(await live.value(url, "SELECT count(*) FROM user_licenses WHERE current_level >= 7") >= 100)
+
+
+async def _levelsync(*arguments: str, env: dict[str, str]) -> Result:
+    return await asyncio.to_thread(levelsync, *arguments, env=env)
