@@ -26,8 +26,11 @@ from tests.sync.tables import execute, read
 
 ONE, TWO, THREE = (1, "PLAYER"), (2, "PLAYER"), (3, "PLAYER")
 BATCH = (rise(1, 5), rise(2, 2), rise(3, 2))
-State = tuple[frozenset[tuple[Pair, int]], tuple[tuple[Pair, int, int], ...], tuple[str, ...], frozenset[Pair]]
-"""Licenses, history by pair, reasons of dead letters, fenced pairs; names in capitals."""
+Mean = Callable[[Model], None]
+"""A change of the model."""
+Levels = frozenset[tuple[Pair, int]]
+State = tuple[Levels, Levels, tuple[tuple[Pair, int, int], ...], tuple[str, ...], frozenset[Pair]]
+"""Licenses, progress, history by pair, reasons of dead letters, fenced pairs; names in capitals."""
 _RESET = (
     "INSERT INTO users (id, name, email) VALUES (3, 'Three', 'three@example.org') ON CONFLICT DO NOTHING",
     "UPDATE specializations SET max_levels = 8 WHERE id = 'PLAYER'",
@@ -43,12 +46,12 @@ class Interference:
 
     name: str
     do: Callable[[AsyncEngine], Awaitable[Any]]
-    mean: Callable[[Model], None]
+    mean: Mean
     evicts: bool = False
     """Whether the batch is given up, wholly or its rest, when this comes first."""
 
 
-def _sql(*statements: str) -> Callable[[AsyncEngine], Awaitable[None]]:
+def sql(*statements: str) -> Callable[[AsyncEngine], Awaitable[None]]:
     return lambda engine: execute(engine, *statements)
 
 
@@ -79,22 +82,22 @@ INTERFERENCES = (
     Interference("lower_with_a_fence", lambda engine: sync(engine, 1, "progress_to_license"), _lower),
     Interference(
         "insert_the_license",
-        _sql("INSERT INTO user_licenses (user_id, specialization_type, started_at) VALUES (3, 'PLAYER', now())"),
+        sql("INSERT INTO user_licenses (user_id, specialization_type, started_at) VALUES (3, 'PLAYER', now())"),
         lambda model: None if THREE in model.licenses else model.licenses.update({THREE: 1}),
     ),
     Interference(
         "rename_the_license",
-        _sql("UPDATE user_licenses SET specialization_type = 'COACH' WHERE user_id = 1"),
+        sql("UPDATE user_licenses SET specialization_type = 'COACH' WHERE user_id = 1"),
         _rename,
     ),
     Interference(
         "rename_the_license_in_its_case",
-        _sql("UPDATE user_licenses SET specialization_type = 'Player' WHERE user_id = 1"),
+        sql("UPDATE user_licenses SET specialization_type = 'Player' WHERE user_id = 1"),
         lambda _: None,
     ),
     Interference(
         "delete_the_license",
-        _sql(
+        sql(
             "SELECT FROM user_licenses WHERE user_id = 1 FOR UPDATE",
             """DELETE FROM license_progressions h USING user_licenses l
                 WHERE l.id = h.user_license_id AND l.user_id = 1""",
@@ -102,15 +105,15 @@ INTERFERENCES = (
         ),
         _delete_license,
     ),
-    Interference("delete_the_user", _sql("DELETE FROM users WHERE id = 3"), _delete_user),
+    Interference("delete_the_user", sql("DELETE FROM users WHERE id = 3"), _delete_user),
     Interference(
         "lower_the_maximum",
-        _sql("UPDATE specializations SET max_levels = 4 WHERE id = 'PLAYER'"),
+        sql("UPDATE specializations SET max_levels = 4 WHERE id = 'PLAYER'"),
         lambda model: model.maximum.update(PLAYER=4),
     ),
     Interference(
         "move_the_position",
-        _sql("UPDATE levelsync.applied_offsets SET next_offset = 100 WHERE topic = 'progress.leveled-up'"),
+        sql("UPDATE levelsync.applied_offsets SET next_offset = 100 WHERE topic = 'progress.leveled-up'"),
         lambda _: None,
         evicts=True,
     ),
@@ -119,13 +122,13 @@ INTERFERENCES = (
 
 @dataclass
 class Scene:
-    """The two sessions: `batch` applies events through `link` or not; `other` is the second one."""
+    """The two sessions: `batch` is the engine of the path that is interrupted, `other` the second session's."""
 
     batch: AsyncEngine
     other: AsyncEngine
 
     async def reset(self) -> Events:
-        """Put the tables back to their beginning; returns the consumer that is to apply the batch."""
+        """Put the tables back to their beginning; returns a consumer that applies batches with the engine `batch`."""
         await empty_tables(self.other)
         await execute(self.other, *_RESET)
         await add_rows(self.other, progress={ONE: 2}, licenses={ONE: 3, TWO: 1})
@@ -147,6 +150,9 @@ class Scene:
         licenses = await read(
             self.other, "SELECT user_id, upper(specialization_type), current_level FROM user_licenses"
         )
+        progress = await read(
+            self.other, "SELECT student_id, specialization_id, current_level FROM specialization_progress"
+        )
         history = await read(
             self.other,
             """SELECT l.user_id, upper(l.specialization_type), h.from_level, h.to_level
@@ -157,6 +163,7 @@ class Scene:
         fences = await read(self.other, "SELECT user_id, upper(specialization) FROM levelsync.fences")
         return (
             frozenset(((row[0], row[1]), row[2]) for row in licenses),
+            frozenset(((row[0], row[1]), row[2]) for row in progress),
             tuple(((row[0], row[1]), row[2], row[3]) for row in history),
             tuple(row[0] for row in letters),
             frozenset((row[0], row[1]) for row in fences),
@@ -164,20 +171,30 @@ class Scene:
 
 
 def ends(interference: Interference) -> set[State]:
-    """The states that the tables may end in: one came before the other."""
+    """The states that the tables may end in after the batch: one came before the other."""
     if interference.evicts:
         some = (events for size in range(len(BATCH) + 1) for events in combinations(BATCH, size))
-        return {_after(interference, events, ()) for events in some}
-    return {_after(interference, BATCH, ()), _after(interference, (), BATCH)}
+        return {_after(_meaning(events), interference.mean) for events in some}
+    return both_orders(_meaning(BATCH), interference.mean)
 
 
-def _after(interference: Interference, before: tuple[Meant, ...], behind: tuple[Meant, ...]) -> State:
+def both_orders(one: Mean, other: Mean) -> set[State]:
+    """The states in which two changes end, one after the other."""
+    return {_after(one, other), _after(other, one)}
+
+
+def _meaning(events: tuple[Meant, ...]) -> Mean:
+    def mean(model: Model) -> None:
+        for event in events:
+            model.apply(event)
+
+    return mean
+
+
+def _after(*changes: Mean) -> State:
     model = Model(dict(MAXIMUM), set(range(1, 201)), {ONE: 3, TWO: 1}, {ONE: 2})
-    for event in before:
-        model.apply(event)
-    interference.mean(model)
-    for event in behind:
-        model.apply(event)
+    for change in changes:
+        change(model)
     return _as_state(model)
 
 
@@ -185,6 +202,7 @@ def _as_state(model: Model) -> State:
     steps: Iterator[tuple[Pair, int, int]] = ((row[0], row[1], row[2]) for row in model.history)
     return (
         frozenset(model.licenses.items()),
+        frozenset(model.progress.items()),
         tuple(sorted(steps, key=lambda step: step[0])),
         tuple(sorted(model.letters.values())),
         frozenset(model.fences),

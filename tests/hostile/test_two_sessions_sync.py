@@ -1,0 +1,146 @@
+"""A sync and a heal are stopped at every statement, and a second session changes what they work on.
+
+Both lower user 1's license from 3 to the 2 of its progress. A sync may come before or after the change; a heal that
+comes after it leaves the pair, because its levels are not those that the scan saw (law 6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.database.engine import make_engine
+from service.settings import Settings
+from tests.hostile.entry import Events, rise, sync
+from tests.hostile.interference import INTERFERENCES, ONE, Interference, Scene, both_orders, sql
+from tests.hostile.slow_link import SlowLink
+from tests.laws.model import ADVANCED, Meant, Model
+from tests.reconcile.conductor import Conductor
+from tests.reconcile.test_confirm import until_step
+
+_LATER = datetime.now(UTC) + timedelta(minutes=10)
+
+
+def _event(name: str, event: Meant) -> Interference:
+    async def apply(engine: AsyncEngine) -> None:
+        await (await Events(engine).begin()).apply(event)
+
+    return Interference(name, apply, lambda model: model.apply(event))
+
+
+CHANGES = (
+    *(one for one in INTERFERENCES if one.name in {"rename_the_license", "delete_the_license"}),
+    _event("an_old_event", rise(1, 5)),
+    _event("a_later_event", rise(1, 5, at=_LATER)),
+    _event("an_old_event_of_the_other_side", rise(1, 4, kind=ADVANCED)),
+    _event("a_later_event_of_the_other_side", rise(1, 4, kind=ADVANCED, at=_LATER)),
+    Interference(
+        "set_the_progress",
+        sql("UPDATE specialization_progress SET current_level = 4 WHERE student_id = 1"),
+        lambda model: model.progress.update({ONE: 4}),
+    ),
+    Interference(
+        "lower_the_maximum",
+        sql("UPDATE specializations SET max_levels = 1 WHERE id = 'PLAYER'"),
+        lambda model: model.maximum.update(PLAYER=1),
+    ),
+)
+
+
+def _sync(model: Model) -> None:
+    """What the sync means: the license gets the progress's level; a lowering leaves a fence."""
+    before, level = model.licenses.get(ONE), model.progress[ONE]
+    if before == level or level > model.maximum["PLAYER"]:
+        return
+    model.licenses[ONE] = level
+    model.history.append((ONE, before or 0, level, datetime.now(UTC), "sync"))
+    if level < (before or 0):
+        model.fences[ONE] = datetime.now(UTC)
+
+
+def _heal(model: Model) -> None:
+    """What the heal means: the same, where both levels are those that the scan saw."""
+    if (model.progress[ONE], model.licenses.get(ONE)) == (2, 3):
+        _sync(model)
+
+
+@pytest.fixture
+async def link(settings: Settings) -> AsyncIterator[SlowLink]:
+    async with SlowLink(settings.database_url.get_secret_value()) as made:
+        yield made
+
+
+@pytest.fixture
+async def scene(engine: AsyncEngine, settings: Settings, link: SlowLink) -> AsyncIterator[Scene]:
+    stopped = make_engine(settings.model_copy(update={"database_url": link.secret_url}))
+    yield Scene(batch=stopped, other=engine)
+    link.go_on()
+    await stopped.dispose()
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda one: one.name)
+async def test_a_change_between_any_two_statements_of_a_sync(
+    scene: Scene, link: SlowLink, change: Interference
+) -> None:
+    """The sync comes wholly before it or after it."""
+
+    async def begin() -> Awaitable[Any]:
+        await scene.reset()
+        return sync(scene.batch, 1, "progress_to_license")
+
+    await _interrupt(scene, link, change, begin, _sync)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("change", CHANGES, ids=lambda one: one.name)
+async def test_a_change_between_any_two_statements_of_a_heal(
+    scene: Scene, link: SlowLink, change: Interference, settings: Settings
+) -> None:
+    """The heal comes wholly before it, or leaves the pair."""
+    at_once = settings.model_copy(update={"reconcile_grace": timedelta(0)})
+
+    async def begin() -> Awaitable[Any]:
+        await scene.reset()
+        await sql("DELETE FROM user_licenses WHERE user_id = 2")(scene.other)
+        conductor = Conductor(scene.batch, at_once)
+        run_id = await conductor.request(dry_run=False, force=True)
+        await until_step(conductor, run_id, "heal")
+        await sql("INSERT INTO user_licenses (user_id, specialization_type, started_at) VALUES (2, 'PLAYER', now())")(
+            scene.other
+        )
+        (message,) = await conductor.messages()
+        return conductor.chunks.work(message)
+
+    await _interrupt(scene, link, change, begin, _heal)
+
+
+async def _interrupt(
+    scene: Scene,
+    link: SlowLink,
+    change: Interference,
+    begin: Callable[[], Awaitable[Awaitable[Any]]],
+    mean: Callable[[Model], None],
+) -> None:
+    """Stop a path before each of its round trips in turn, and let the second session make its change."""
+    allowed = both_orders(mean, change.mean)
+    for trip in count(1):
+        work = await begin()
+        link.stop_before(trip)
+        path = asyncio.ensure_future(work)
+        stop = asyncio.create_task(link.stopped.wait())
+        await asyncio.wait({path, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if not stop.done():  # the path has fewer statements
+            stop.cancel()
+            link.stop_before(0)
+            assert trip > 1
+            return
+        made = await scene.interfere(change)
+        link.go_on()
+        await asyncio.gather(path, made)
+        assert await scene.state() in allowed, f"stopped before round trip {trip}"
