@@ -18,6 +18,8 @@ class Reason(StrEnum):
     UNKNOWN_USER = "unknown_user"
     LEVEL_OUT_OF_RANGE = "level_out_of_range"
     REFUSED_BY_DATABASE = "refused_by_database"
+    TOO_LARGE = "too_large"
+    """Larger than what a consumer holds in memory; only its beginning is kept."""
 
 
 class ContractViolation(Exception):  # noqa: N818 - the contract's own word

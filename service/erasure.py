@@ -7,7 +7,9 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-_SAID = r"key = CAST(:key AS bytea) OR encode(value, 'escape') ~ :said"
+from service.dead_letters.select import SEARCHED_BYTES
+
+_SAID = f"key = CAST(:key AS bytea) OR encode(substring(value FROM 1 FOR {SEARCHED_BYTES}), 'escape') ~ :said"
 _STATEMENTS = {
     "dead letters": f"DELETE FROM levelsync.dead_letters WHERE {_SAID}",
     "events on their way": f"DELETE FROM levelsync.outbox WHERE {_SAID}",

@@ -97,6 +97,7 @@ class Settings(BaseSettings):
 
     batch_max_records: int = Field(5000, ge=1, le=100_000)
     batch_max_bytes: ByteSize = Field(ByteSize(16_000_000), ge=1_000)
+    record_max_bytes: ByteSize = Field(ByteSize(16_000_000), ge=100_000)
     batch_max_wait: Duration = timedelta(milliseconds=200)
     apply_since: datetime | None = None
     license_defaults: dict[str, Any] = {}

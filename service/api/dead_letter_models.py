@@ -20,6 +20,7 @@ ReasonName = Literal[
     "unknown_user",
     "level_out_of_range",
     "refused_by_database",
+    "too_large",
 ]
 TopicName = Literal["progress.leveled-up", "license.advanced", "sync.reconcile-requested", "sync.reconcile-chunks"]
 """The topics that levelsync reads."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from events import ContractViolation, LicenseAdvanced, ProgressLeveledUp, Reason, read
-from service.apply.outcomes import DeadLetter, LevelEvent
+from service.apply.outcomes import Cut, DeadLetter, LevelEvent
 
 FIRST_TIMESTAMP_HEADER = "levelsync-first-timestamp"
 """A replayed dead letter carries its first record's timestamp (milliseconds) here (law 2)."""
@@ -35,6 +35,8 @@ def decode(records: Sequence[Record]) -> list[LevelEvent | DeadLetter]:
 
 def _decode_one(index: int, record: Record) -> LevelEvent | DeadLetter:
     timestamp = first_timestamp(record)
+    if isinstance(record.value, Cut):
+        return DeadLetter(index, Reason.TOO_LARGE, record.value.about)
     try:
         received = read(record.topic, record.value, record.headers, timestamp)
     except ContractViolation as violation:

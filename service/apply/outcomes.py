@@ -12,6 +12,18 @@ Pair = tuple[int, str]
 """A user's id and the specialization as `specializations` writes it."""
 
 
+class Cut(bytes):
+    """The beginning of a value that is too large to be held; `about` says what the whole one is."""
+
+    about: str
+
+    def __new__(cls, beginning: bytes, about: str) -> Cut:
+        """Make one."""
+        made = super().__new__(cls, beginning)
+        made.about = about
+        return made
+
+
 class Outcome(StrEnum):
     """What became of one event (label of ``levelsync_events_total``)."""
 

@@ -61,10 +61,15 @@ async def find(conn: AsyncConnection, letter_id: int) -> Letter | None:
 
 
 async def read_whole(conn: AsyncConnection, wanted: list[ColumnElement[bool]], limit: int) -> list[Letter]:
-    """Letters with their bytes, the newest first: only as many as memory should hold."""
-    columns = [column for column in table.c if column.name != "value_digest"]
-    query = select(*columns, _state()).where(*wanted).order_by(table.c.id.desc()).limit(limit)
+    """Letters with their bytes, the newest first: only as many as memory should hold, and of each what is shown."""
+    columns = [column for column in table.c if column.name not in {"value", "value_digest"}]
+    value = func.substring(table.c.value, 1, SHOWN_BYTES).label("value")
+    query = select(*columns, value, _state()).where(*wanted).order_by(table.c.id.desc()).limit(limit)
     return [Letter(**row) for row in (await conn.execute(query)).mappings()]
+
+
+SHOWN_BYTES = 2_000_000
+"""Bytes of a letter's value that are read at most. A larger one cannot be replayed, because Kafka does not take it."""
 
 
 def _size() -> Any:

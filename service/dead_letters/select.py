@@ -10,6 +10,7 @@ from typing import Any, Literal
 from sqlalchemy import ARRAY, BigInteger, ColumnElement, Text, and_, any_, cast, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from events import Reason
 from service.database.tables import dead_letters as table
 from service.kafka.producer import MAX_REQUEST_BYTES
 
@@ -18,6 +19,8 @@ State = Literal["open", "replaying", "resolved", "all"]
 STATES: tuple[State, ...] = ("open", "replaying", "resolved", "all")
 ON_ITS_WAY = timedelta(minutes=1)
 """How long a replay may take before the letter may be sent again."""
+SEARCHED_BYTES = 8_000_000
+"""How much of a value is searched for a user."""
 _ROOM = 10_000
 """Bytes that a record takes beside its key, value and headers, generously."""
 
@@ -47,7 +50,7 @@ class Census:
     open: int
     on_its_way: int
     unsendable: int
-    """Open letters that Kafka does not take again: too large for one record, or without both key and value."""
+    """Open letters that Kafka does not take again: too large for one record, cut, or without both key and value."""
 
 
 def is_open() -> ColumnElement[bool]:
@@ -63,7 +66,8 @@ def on_its_way() -> ColumnElement[bool]:
 
 def unsendable() -> ColumnElement[bool]:
     """Kafka would not take it, or no producer can write it."""
-    return or_(size() > MAX_REQUEST_BYTES - _ROOM, and_(table.c.key.is_(None), table.c.value.is_(None)))
+    too_large = or_(size() > MAX_REQUEST_BYTES - _ROOM, table.c.reason == Reason.TOO_LARGE.value)
+    return or_(too_large, and_(table.c.key.is_(None), table.c.value.is_(None)))
 
 
 def size() -> ColumnElement[int]:
@@ -81,9 +85,12 @@ def conditions(selection: Selection) -> list[ColumnElement[bool]]:
 def of_user(key: ColumnElement[Any], value: ColumnElement[Any], user_id: int) -> ColumnElement[bool]:
     """Whose key is the user's id, or in whose JSON, broken or not, a `user_id` says it.
 
-    The bytes are searched as text, because PostgreSQL's JSON functions raise on what is none.
+    The bytes are searched as text, because PostgreSQL's JSON functions raise on what is none; no more than the first
+    ones, because the text of a hundred megabytes is more than PostgreSQL can search.
     """
-    said = func.encode(value, "escape").regexp_match(rf'"user_id"\s*:\s*{user_id:d}(?![0-9.eE])')
+    said = func.encode(func.substring(value, 1, SEARCHED_BYTES), "escape").regexp_match(
+        rf'"user_id"\s*:\s*{user_id:d}(?![0-9.eE])'
+    )
     return or_(key == str(user_id).encode(), func.coalesce(said, False))
 
 

@@ -15,6 +15,7 @@ MEANINGS = {
     "unknown_user": "`users` has no such user",
     "level_out_of_range": "the level is below 1 or above the specialization's max_levels",
     "refused_by_database": "a constraint or trigger of the application refused the write",
+    "too_large": "larger than a consumer holds in memory; only its beginning is kept",
 }
 """Each reason in words."""
 

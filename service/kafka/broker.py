@@ -11,7 +11,7 @@ from faststream.kafka import KafkaBroker
 from service.kafka.connection import connection_options, faststream_security
 from service.kafka.consumer import LevelConsumer, PositionKeeper
 from service.kafka.fetcher import fetch_by_id
-from service.kafka.records import read_any_header_name
+from service.kafka.records import read_any_records
 from service.settings import Settings
 
 GRACEFUL_TIMEOUT = 8.0
@@ -25,7 +25,7 @@ def make_broker(settings: Settings, keeper: PositionKeeper) -> KafkaBroker:
 
     It only consumes: whatever the service publishes leaves through the outbox.
     """
-    read_any_header_name()
+    read_any_records(int(settings.record_max_bytes))
     fetch_by_id()
     broker = KafkaBroker(
         connection_options(settings)["bootstrap_servers"],

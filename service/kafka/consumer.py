@@ -281,6 +281,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         fetcher.topic_ids = self._topic_ids = topic_ids
         fetcher.epochs = {tp: start.epoch for tp, start in starts.items()}
         fetcher.faults, self._cut_at = {}, {}
+        fetcher.largest_poll = self._max_bytes
         for partition, start in starts.items():
             self.seek(partition, start.seek)
         self._expected = {tp: start.row for tp, start in starts.items()}

@@ -27,7 +27,9 @@ from aiokafka.errors import (
 
 from service import metrics
 from service.background import cause_of
+from service.kafka import records
 from service.kafka.protocol import FetchById, Fetched
+from service.kafka.streamed import cut
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +79,8 @@ class LevelFetcher(Fetcher):  # type: ignore[misc]  # as above
         """The leader epoch of the last batch that was begun, by partition."""
         self.faults: dict[TopicPartition, Exception] = {}
         """Why a partition cannot be read at present. It is tried again by itself."""
+        self.largest_poll = 16_000_000
+        """Bytes of one partition that a poll returns at most, or one record."""
         super().__init__(*args, **options)
 
     async def _proc_fetch_request(self, assignment: Any, node_id: int, request: Any) -> bool:
@@ -144,9 +148,9 @@ class LevelFetcher(Fetcher):  # type: ignore[misc]  # as above
         def note(batch: memoryview) -> None:
             self.epochs[answer.partition] = _EPOCH.unpack_from(batch, _EPOCH_AT)[0] if batch[_MAGIC_AT] > 1 else -1
 
-        records = fetcher.MemoryRecords(answer.records)
-        records.note = note
-        bounds = (answer.partition, records, answer.aborted, answer.offset)
+        batches = fetcher.MemoryRecords(answer.records)
+        batches.note = note
+        bounds = (answer.partition, batches, answer.aborted, answer.offset)
         return PartitionRecords(*bounds, None, None, self._check_crcs, self._isolation_level)
 
     def fail(self, partition: TopicPartition, error: Exception) -> None:
@@ -177,16 +181,29 @@ class _Result(FetchResult):  # type: ignore[misc]  # as above
         if not self.check_assignment(partition) or not self.has_more():
             return []
         found: list[Any] = []
-        failed = False
+        ended = failed = False
         try:
-            found.extend(islice(self._partition_records, max_records))
+            ended = self._take(found, max_records)
         except Exception as error:  # noqa: BLE001 - whatever the records hold, it is this partition's fault alone
             failed = True
             if not found:
                 self._owner.fail(partition, error)
         self._update_position()
-        if failed or max_records is None or len(found) < max_records:
+        if failed or ended:
             self._partition_records: Any = None
         if found:
             self._owner.faults.pop(partition, None)
         return found
+
+    def _take(self, found: list[Any], max_records: int | None) -> bool:
+        """Add records to `found` within the bounds; return whether there are no more."""
+        left, largest = self._owner.largest_poll, records.largest()
+        for record in islice(self._partition_records, max_records):
+            if record.serialized_value_size > largest:
+                record.value = cut(record.value, record.serialized_value_size, record.value[:largest])
+                record.serialized_value_size = len(record.value)
+            found.append(record)
+            left -= max(record.serialized_value_size, 0) + max(record.serialized_key_size, 0)
+            if left < 0:
+                return False
+        return max_records is None or len(found) < max_records

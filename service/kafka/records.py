@@ -1,4 +1,4 @@
-"""Reading records: quickly, and those whose header names are not UTF-8 as well.
+"""Reading records: quickly, and those whose header names are not UTF-8, and those that are too large, as well.
 
 aiokafka raises on such a name, and would stand still there for ever.
 Kafka's clients in C and what is built on them send any bytes as a header's name, and brokers keep them (law 4).
@@ -7,6 +7,7 @@ Kafka's clients in C and what is built on them send any bytes as a header's name
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,19 +15,36 @@ from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import _MemoryRecordsPy
+from aiokafka.record.util import encode_varint
+
+from service.kafka.decompress import TooLargeAtOnce, bound_decompression
+from service.kafka.streamed import read_records
 
 NAME_ERRORS = "surrogateescape"
 """How a name that is not UTF-8 becomes text, and back to the same bytes."""
 
 
-def read_any_header_name() -> None:
-    """Let every consumer of this process read any records; those with names in UTF-8 by aiokafka's compiled code.
+_largest = 16_000_000
+
+
+def largest() -> int:
+    """Return how many bytes a record may hold."""
+    return _largest
+
+
+def read_any_records(largest: int) -> None:
+    """Let every consumer of this process read any records, by aiokafka's compiled code where that can.
+
+    Records above `largest` bytes are cut, and no more than that is decompressed at once.
 
     Raises:
         RuntimeError: this aiokafka reads records differently.
     """
     if not (hasattr(fetcher, "MemoryRecords") and hasattr(fetcher, "ConsumerRecord")):
         raise RuntimeError("this aiokafka reads records differently: see service/kafka/records.py")
+    global _largest  # noqa: PLW0603 - aiokafka makes the readers, and passes them nothing
+    _largest = largest
+    bound_decompression(largest)
     fetcher.MemoryRecords = _Records
     fetcher.ConsumerRecord = Record
 
@@ -77,15 +95,40 @@ class _Batch:
         except (UnicodeDecodeError, CorruptRecordException) as error:
             if not isinstance(error.__cause__ or error, UnicodeDecodeError):
                 raise
-            yield from _AnyName(self._raw)  # from its first record on: the fetcher skips those that it has already
+            yield from self._streamed()  # from its first record on: the fetcher skips those that it has already
+        except TooLargeAtOnce:
+            yield from self._streamed()
+
+    def _streamed(self) -> Iterator[Any]:
+        batch = _AnyName(self._raw)
+        return read_records(batch, batch.payload, batch.number, _largest)
 
 
 class _AnyName(_DefaultRecordBatchPy):  # type: ignore[misc]  # as above
     """aiokafka's reader in Python, on a buffer that decodes every name."""
 
-    def _maybe_uncompress(self) -> None:
-        super()._maybe_uncompress()
-        self._buffer: bytearray = _Buffer(self._buffer)
+    @property
+    def payload(self) -> bytes:
+        """The records as they were sent, compressed or not."""
+        return bytes(memoryview(self._buffer)[self._pos :])
+
+    @property
+    def number(self) -> int:
+        """How many records the batch holds."""
+        return int(self._num_records)
+
+    def reader(self, body: bytes) -> _AnyName:
+        """Return a reader of one record of this batch."""
+        reader: _AnyName = copy(self)
+        reader._buffer, reader._pos = _Buffer(encode_length(len(body)) + body), 0
+        return reader
+
+
+def encode_length(length: int) -> bytes:
+    """Return a length as records have it in front."""
+    encoded = bytearray()
+    encode_varint(length, encoded.append)
+    return bytes(encoded)
 
 
 class _Buffer(bytearray):

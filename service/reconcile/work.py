@@ -10,11 +10,11 @@ from typing import cast
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from events import ContractViolation, Received, ReconcileChunk, read
+from events import RECONCILE_CHUNKS_TOPIC, ContractViolation, Reason, Received, ReconcileChunk, read
 from service.apply import dead_letters, positions, replayed
 from service.apply.batch import Batch
 from service.apply.decode import Record, first_timestamp
-from service.apply.outcomes import DeadLetter
+from service.apply.outcomes import Cut, DeadLetter
 from service.reconcile.chunks import Chunks
 from service.reconcile.requests import open_runs
 
@@ -33,12 +33,23 @@ def decode(records: Sequence[Record]) -> Decoded:
     """Read every record; a bad one becomes a dead letter and its neighbours go on (law 4)."""
     decoded = Decoded([], [])
     for index, record in enumerate(records):
+        if isinstance(record.value, Cut):
+            decoded.letters.append(DeadLetter(index, Reason.TOO_LARGE, record.value.about))
+            continue
         try:
-            received = read(record.topic, record.value, record.headers, first_timestamp(record))
+            received = read(record.topic, record.value, record.headers, _timestamp(record))
             decoded.received.append((index, received))
         except ContractViolation as violation:
             decoded.letters.append(DeadLetter(index, violation.reason, violation.detail))
     return decoded
+
+
+def _timestamp(record: Record) -> int:
+    """When the record was written, for comparison with its own time; 0, for none, where only the service writes.
+
+    The clock of a service may be ahead of a broker's that stamps the records (LogAppendTime).
+    """
+    return 0 if record.topic == RECONCILE_CHUNKS_TOPIC else first_timestamp(record)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from service.dead_letters import count_by_reason, read
 from service.dead_letters.discard import discard
-from service.dead_letters.select import Selection
+from service.dead_letters.select import Selection, census
 from service.dead_letters.verdict import Verdict, applicable, judge
 from tests.dead_letters.scene import ALL, NOBODY, Scene, changed
 from tests.laws.tables import licenses
@@ -156,3 +157,23 @@ async def test_what_a_later_decision_supersedes_says_so(scene: Scene) -> None:
     await scene.run(f"INSERT INTO levelsync.fences VALUES ({NOBODY}, 'PLAYER', '2026-06-01', 1, 'test')")
     (verdict,) = await verdicts(scene)
     assert verdict == Verdict(would_apply=True, why="it counts as superseded: a later decision stands")
+
+
+async def test_letters_of_a_hundred_megabytes_are_in_nobodys_way(scene: Scene) -> None:
+    """Their text is more than PostgreSQL can search; of a letter above the bound only its beginning is kept now."""
+    await scene.letters_of(NOBODY)
+    async with scene.engine.begin() as conn:
+        await conn.execute(
+            text("""
+                INSERT INTO levelsync.dead_letters (topic, partition, "offset", record_timestamp, value, reason)
+                SELECT 'progress.leveled-up', 0, 99, 1,
+                       convert_to('{"user_id": 7, "', 'UTF8') || decode(repeat('00', 100000000), 'hex'), 'malformed'
+            """)
+        )
+    assert await selected(scene, user_id=NOBODY) == [1]
+    assert await selected(scene, user_id=7) == [2]
+    assert [verdict.would_apply for verdict in await verdicts(scene)] == [False, False]
+    async with scene.engine.begin() as conn:
+        await conn.execute(text("UPDATE levelsync.dead_letters SET reason = 'too_large', value = 'x' WHERE id = 2"))
+    async with scene.engine.connect() as conn:
+        assert (await census(conn, Selection())).unsendable == 1

@@ -1,0 +1,114 @@
+"""Records that are small on the wire and large in memory (law 4, "Too large")."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.apply.outcomes import Cut
+from service.kafka import records as reading
+from service.kafka.records import _Records, read_any_records
+from service.settings import Settings
+from tests.infrastructure.levelsync_process import LevelsyncProcess
+from tests.infrastructure.publishing import Record, publish
+from tests.laws.tables import empty_tables, licenses
+from tests.service import stage
+from tests.service.test_topics_that_change import rise
+
+MEGABYTE = 1024 * 1024
+CODECS = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+
+
+@pytest.fixture(autouse=True)
+def _bound() -> Iterator[None]:
+    read_any_records(MEGABYTE)
+    yield
+    read_any_records(16_000_000)
+
+
+def read_batch(codec: int, values: list[bytes]) -> list[Any]:
+    """What the service reads of one batch."""
+    builder = DefaultRecordBatchBuilder(2, codec, 0, -1, -1, -1, 1 << 30)
+    for number, value in enumerate(values):
+        builder.append(number, 1000 + number, b"key", value, [("name", b"of a header")])
+    found = _Records(bytes(builder.build()))
+    return list(found.next_batch())
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+def test_a_record_above_the_bound_is_cut_and_its_neighbours_are_whole(codec: int) -> None:
+    """Its offset, time and key are its own."""
+    large = b"a" * (3 * MEGABYTE)
+    found = read_batch(codec, [b"before", large, b"after", b"b" * (900 * 1024), large])
+    assert [bytes(one.value) for one in found[::2][:2]] == [b"before", b"after"]
+    assert [len(one.value) for one in found] == [6, 64 * 1024, 5, 900 * 1024, 64 * 1024]
+    assert [one.offset for one in found] == [0, 1, 2, 3, 4]
+    assert [one.timestamp for one in found] == [1000, 1001, 1002, 1003, 1004]
+    assert {one.key for one in found} == {b"key"}
+    assert found[2].headers == [("name", b"of a header")]
+    cut = found[1].value
+    assert isinstance(cut, Cut)
+    assert cut.about.startswith("a value of 3145728 bytes, of which the first 65536 are kept; SHA-256 of its first 10")
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+def test_many_small_records_of_a_large_batch_are_whole(codec: int) -> None:
+    """The bound is a record's, not the batch's."""
+    values = [b"%d " % number + b"x" * 50_000 for number in range(100)]
+    assert [one.value for one in read_batch(codec, values)] == values
+
+
+def test_the_digest_is_of_the_part_that_was_read() -> None:
+    """So whoever has the record can tell that it is this one."""
+    large = bytes(range(256)) * 8 * 1024
+    about = read_batch(CODECS["gzip"], [large])[0].value.about
+    size = int(about.split("SHA-256 of its first ")[1].split()[0])
+    assert about.endswith(hashlib.sha256(large[:size]).hexdigest())
+
+
+@pytest.mark.real_broker
+async def test_a_process_holds_no_more_than_the_bound_whatever_is_sent(
+    engine: AsyncEngine,
+    settings: Settings,
+    topics: list[str],  # noqa: ARG001 - empty ones
+    levelsync_process: Callable[..., LevelsyncProcess],
+) -> None:
+    """Twelve records of 50 MB, with good ones before and behind them."""
+    read_any_records(16_000_000)
+    await empty_tables(engine)
+    send, large = settings.kafka_bootstrap_servers, b"\0" * (50 * MEGABYTE)
+    await publish(send, [rise(user, 3, user % 4) for user in range(1, 9)])
+    for number in range(12):
+        record = Record("progress.leveled-up", b"1", large, [], None, number % 4)
+        await publish(send, [record], compression_type="zstd", max_request_size=100 * MEGABYTE)
+    await publish(send, [rise(user, 4, user % 4) for user in range(1, 9)])
+    process = levelsync_process(settings, ("serve", "--roles", "apply"))
+    await process.start()
+    await stage.caught_up(settings, engine, 60)
+    assert await licenses(engine) == {(user, "PLAYER"): 4 for user in range(1, 9)}
+    async with engine.connect() as conn:
+        [found] = await conn.execute(
+            text("SELECT count(*), min(octet_length(value)), max(reason) FROM levelsync.dead_letters")
+        )
+    assert tuple(found) == (12, 65536, "too_large")
+    assert peak_megabytes(process.pid) < 350
+    assert await process.terminate() == 0
+
+
+def peak_megabytes(pid: int) -> float:
+    """The most memory that a process has held."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def test_the_bound_is_read_from_the_settings() -> None:
+    """`RECORD_MAX_BYTES`."""
+    assert reading._largest == MEGABYTE
+    assert Settings(_env_file=None, database_url="postgresql://x@localhost/y").record_max_bytes == 16_000_000
