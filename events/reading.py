@@ -26,6 +26,9 @@ _BY_TYPE: Final[dict[bytes | None, type[Event]]] = {name.encode(): event for nam
 _ATTRIBUTES = frozenset({"ce_specversion", "ce_type", "ce_source", "ce_id", "ce_time"})
 _SPEC_VERSION = SPEC_VERSION.encode()
 _STRUCTURED = STRUCTURED_TYPE.encode()
+_NEEDED_HEADER = (
+    f"ce_type is missing; the value is a structured CloudEvent, which needs the header content-type: {STRUCTURED_TYPE}"
+)
 
 
 class Received(NamedTuple):
@@ -82,7 +85,9 @@ def _read_parts(
         event = _validate(kind, data)
     except ContractViolation as violation:
         if violation.reason is not Reason.MALFORMED:
-            parse(data)  # What is not JSON is malformed, whatever else is wrong with it.
+            value = parse(data)  # What is not JSON is malformed, whatever else is wrong with it.
+            if "ce_type" not in found and isinstance(value, dict) and "specversion" in value:
+                raise ContractViolation(violation.reason, _NEEDED_HEADER) from None
         raise
     event._set_attributes(attributes)  # noqa: SLF001 - the event's other half
     return Received(event, *attributes)

@@ -12,7 +12,7 @@ from events.base import Event
 from events.fields import Count, Direction, ShortText, Specialization, UserId
 from events.topics import RECONCILE_COMPLETED_TOPIC, RECONCILE_COMPLETED_TYPE
 
-RunStatus = Literal["planning", "running", "completed", "stopped_by_breaker", "cancelled", "failed"]
+RunStatus = Literal["planning", "running", "completed", "stopped_by_breaker", "cancelled", "expired"]
 
 
 _EXAMPLE: JsonDict = {

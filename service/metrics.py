@@ -89,7 +89,7 @@ HEALS = Counter("levelsync_heals", "Pairs that a reconcile healed", ["direction"
 
 OUTCOMES = ("applied", "created", "equal", "ahead", "superseded", "dead_lettered")
 CAUSES = ("database_unavailable", "kafka_unavailable", "conflict", "installation")
-RESULTS = ("completed", "stopped_by_breaker", "cancelled", "failed")
+RESULTS = ("completed", "stopped_by_breaker", "cancelled", "expired")
 HEALED_KINDS = ("mismatched", "missing_license", "missing_progress")
 
 

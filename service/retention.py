@@ -13,11 +13,10 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.background import Well
+from service.reconcile.values import KEPT
 from service.settings import Settings
 
 log = structlog.get_logger(__name__)
-RUNS = timedelta(days=90)
-"""How long a run is kept, with its ranges and issues."""
 ACTIONS = timedelta(days=365)
 """How long the audit log is kept."""
 EVERY = 3600.0
@@ -74,7 +73,7 @@ class Retention:
             letters = await self._remove(_LETTERS, self._letters_for, BATCH_ROWS)
         removed = {
             "dead_letters": len(letters),
-            "runs": len(await self._remove(_RUNS, RUNS, BATCH_RUNS)),
+            "runs": len(await self._remove(_RUNS, KEPT, BATCH_RUNS)),
             "admin_actions": len(await self._remove(_ACTIONS, ACTIONS, BATCH_ROWS)),
         }
         self._say(removed, Counter(row.reason for row in letters if row.is_open))

@@ -12,7 +12,7 @@ from service.admin.overview import MOST_PENDING, Overview
 
 STUCK_AFTER = timedelta(minutes=1)
 """Longer than a batch, a rebalance and a relay's turn take."""
-_BAD_ENDS = {"failed": "failed", "stopped_by_breaker": "was stopped by the breaker"}
+_BAD_ENDS = {"stopped_by_breaker": "was stopped by the breaker"}
 SURE_AFTER = timedelta(seconds=15)
 """Three measurements: until then, records that wait may be on their way."""
 Question = Literal["working", "drift", "stuck"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.background import wait_for
 from service.database.faults import read_fault
 from service.health import Health
 from service.reconcile import sql
 from service.reconcile.steps import Steps
-from service.reconcile.values import run_of
+from service.reconcile.values import Run, run_of
 
 log = structlog.get_logger(__name__)
 LOOK_EVERY = 0.1
@@ -45,10 +45,9 @@ async def take_due_steps(engine: AsyncEngine, steps: Steps, health: Health) -> N
 async def take_one(engine: AsyncEngine, steps: Steps) -> bool:
     """Take the step of one run that is due, under its row; False when none is."""
     async with engine.begin() as conn:
-        row = (await conn.execute(sql.LOCK_DUE_RUN)).one_or_none()
-        if row is None:
+        run = await _lock_due(conn, steps)
+        if run is None:
             return False
-        run = run_of(row)
         try:
             async with conn.begin_nested():
                 await steps.take(conn, run)
@@ -57,6 +56,15 @@ async def take_one(engine: AsyncEngine, steps: Steps) -> bool:
             await conn.commit()
             raise StepFailed from error
         return True
+
+
+async def _lock_due(conn: AsyncConnection, steps: Steps) -> Run | None:
+    """Lock the run whose step has been due for longest and that nobody else is taking a step of."""
+    for waiting in steps.due((await conn.execute(sql.UNFINISHED)).all()):
+        row = (await conn.execute(sql.LOCK_STEP, {"id": waiting.id, "due_at": waiting.due_at})).one_or_none()
+        if row is not None:
+            return run_of(row)
+    return None
 
 
 def _report(error: Exception, steps: Steps, health: Health) -> None:

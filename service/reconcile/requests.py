@@ -10,11 +10,15 @@ from events import Reason, Received, ReconcileRequested
 from service.apply.outcomes import DeadLetter
 from service.levels import read_curriculum
 from service.reconcile import sql
-from service.reconcile.values import run_id_of
+from service.reconcile.finish import finish
+from service.reconcile.values import KEPT, run_id_of, run_of
 
 
 async def open_runs(conn: AsyncConnection, requests: Sequence[tuple[int, Received]]) -> list[DeadLetter]:
-    """Make a run of each request; one for a specialization that there is not becomes a dead letter."""
+    """Open a run for each request, once; a request for an unknown specialization becomes a dead letter.
+
+    A request from before the oldest run that is kept may have had its run already: it is answered `expired`.
+    """
     curriculum = await read_curriculum(conn)
     letters: list[DeadLetter] = []
     for index, received in requests:
@@ -34,5 +38,13 @@ async def open_runs(conn: AsyncConnection, requests: Sequence[tuple[int, Receive
             "user_id": request.user_id,
             "requested_by": request.requested_by,
         }
-        await conn.execute(sql.ADD_RUN, values)
+        added = (await conn.execute(sql.ADD_RUN, values)).one_or_none()
+        if added is not None and await _has_expired(conn, received):
+            why = f"asked for on {received.occurred_at:%Y-%m-%d}: runs are kept for {KEPT.days} days only"
+            await finish(conn, run_of(added), "expired", why)
     return letters
+
+
+async def _has_expired(conn: AsyncConnection, received: Received) -> bool:
+    values = {"occurred_at": received.occurred_at, "kept": KEPT}
+    return bool((await conn.execute(sql.HAS_EXPIRED, values)).scalar_one())

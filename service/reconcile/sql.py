@@ -12,29 +12,40 @@ ADD_RUN = text("""
            (id, direction, dry_run, force, specialization, user_id, requested_by, due_at)
     VALUES (:id, :direction, :dry_run, :force, :specialization, :user_id, :requested_by, clock_timestamp())
         ON CONFLICT (id) DO NOTHING
+ RETURNING *
 """)
 """A request that is delivered twice runs once."""
+
+HAS_EXPIRED = text("SELECT CAST(:occurred_at AS timestamptz) < clock_timestamp() - CAST(:kept AS interval)")
 
 READ_RUN = text("SELECT * FROM levelsync.reconcile_runs WHERE id = :id")
 
 LOCK_RUN = text("SELECT * FROM levelsync.reconcile_runs WHERE id = :id FOR UPDATE")
 """Whoever closes a phase holds the run's row first, and counts in a later statement."""
 
-LOCK_DUE_RUN = text("""
-    SELECT * FROM levelsync.reconcile_runs
-     WHERE finished_at IS NULL AND due_at <= clock_timestamp()
-     ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED
+UNFINISHED = text("""
+    SELECT id, step, due_at, wait_seconds FROM levelsync.reconcile_runs WHERE finished_at IS NULL ORDER BY due_at, id
 """)
-"""A run whose next step is due, and that nobody else is taking a step of."""
+"""Every run that waits for a step. `due_at` changes with each step that is taken; when it is due, a process decides by
+its own clock."""
+
+LOCK_STEP = text("""
+    SELECT * FROM levelsync.reconcile_runs
+     WHERE id = :id AND finished_at IS NULL AND due_at = :due_at FOR UPDATE SKIP LOCKED
+""")
+"""The run, where nobody else has taken this step or is taking it."""
 
 SET_STEP = text("""
     UPDATE levelsync.reconcile_runs
-       SET step = :step, status = :status, phase = :phase, due_at = clock_timestamp() + :after * interval '1 second'
+       SET step = :step, status = :status, phase = :phase, wait_seconds = :after,
+           due_at = clock_timestamp() + :after * interval '1 second'
      WHERE id = :id
 """)
 
 PUT_OFF = text("""
-    UPDATE levelsync.reconcile_runs SET due_at = clock_timestamp() + :after * interval '1 second' WHERE id = :id
+    UPDATE levelsync.reconcile_runs
+       SET due_at = clock_timestamp() + :after * interval '1 second', wait_seconds = :after
+     WHERE id = :id
 """)
 """A step that failed is due again later, and no longer the first that is due."""
 
@@ -45,8 +56,6 @@ SET_GOAL = text("""
      WHERE id = :id
 """)
 """How far the appliers have to get, and until when the run waits for them."""
-
-PATIENCE_IS_OVER = text("SELECT clock_timestamp() > give_up_at FROM levelsync.reconcile_runs WHERE id = :id")
 
 SET_WOULD_STOP = text("UPDATE levelsync.reconcile_runs SET would_stop = true WHERE id = :id")
 
@@ -93,10 +102,11 @@ OPEN_RANGES = text("""
 
 STALE_RANGES = text("""
     UPDATE levelsync.reconcile_ranges SET sent_at = clock_timestamp()
-     WHERE run_id = :id AND done_phase < :phase AND sent_at < clock_timestamp() - :older * interval '1 second'
+     WHERE run_id = :id AND done_phase < :phase
+       AND (sent_at < clock_timestamp() - :older * interval '1 second' OR sent_at > clock_timestamp())
  RETURNING chunk
 """)
-"""Ranges whose message went out long ago: it is sent again by anyone."""
+"""Ranges whose message went out long ago, or before the clock was set back: it is sent again by anyone."""
 
 MARK_SENT = text("""
     UPDATE levelsync.reconcile_ranges SET sent_at = clock_timestamp() WHERE run_id = :id AND done_phase < :phase

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from collections.abc import Collection, Hashable, Sequence
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -32,6 +35,22 @@ LOOK_SECONDS = 5.0
 """How often somebody looks for such ranges."""
 
 
+class FirstSeen:
+    """Since when this process has seen something, on its own monotonic clock: no step of any other clock counts."""
+
+    def __init__(self) -> None:
+        self._since: dict[Hashable, float] = {}
+
+    def age(self, what: Hashable) -> float:
+        """Seconds since the first call with `what`."""
+        now = time.monotonic()
+        return now - self._since.setdefault(what, now)
+
+    def keep(self, present: Collection[Hashable]) -> None:
+        """Forget everything else."""
+        self._since = {what: since for what, since in self._since.items() if what in present}
+
+
 class Steps:
     """Takes the steps of runs. `topics` knows where the topics of events end."""
 
@@ -40,6 +59,18 @@ class Steps:
         self._topics = topics
         self.woken = asyncio.Event()
         """Set when a step may have become due before it is looked for."""
+        self._steps_seen = FirstSeen()
+        self._goals_seen = FirstSeen()
+
+    def due(self, waiting: Sequence[Any]) -> list[Any]:
+        """Return the rows of runs whose step is due: this process has seen it waiting for as long as it has to wait."""
+        self._steps_seen.keep({(row.id, row.due_at) for row in waiting})
+        return [row for row in waiting if self._steps_seen.age((row.id, row.due_at)) >= self._wait(row)]
+
+    def _wait(self, row: Any) -> float:
+        """A row of the previous release does not say how long its step waits: the grace time is never shortened."""
+        grace = self._settings.reconcile_grace.total_seconds() if row.step == "grace" else 0.0
+        return max(float(row.wait_seconds), grace)
 
     async def take(self, conn: AsyncConnection, run: Run) -> None:
         """Take the step that is due. The caller holds the run's row."""
@@ -70,7 +101,7 @@ class Steps:
 
     async def _settle(self, conn: AsyncConnection, run: Run) -> None:
         """Let the appliers catch up first, bounded, so that a backlog does not become suspects."""
-        if await self._caught_up(conn, run) or await self._out_of_patience(conn, run):
+        if await self._caught_up(conn, run) or self._out_of_patience(run):
             await self._begin(conn, run, Phase.SCAN)
         else:
             await self._go(conn, run, "settle", after=POLL_SECONDS)
@@ -83,7 +114,7 @@ class Steps:
     async def _catch_up(self, conn: AsyncConnection, run: Run) -> None:
         if await self._caught_up(conn, run):
             await self._begin(conn, run, Phase.CONFIRM)
-        elif await self._out_of_patience(conn, run):
+        elif self._out_of_patience(run):
             await unconfirmed_is_all(conn, run, self._settings)
         else:
             await self._go(conn, run, "catch_up", after=POLL_SECONDS)
@@ -159,8 +190,8 @@ class Steps:
             return False
         return reached(run.end_offsets or {}, now, await read_applied(conn, now))
 
-    async def _out_of_patience(self, conn: AsyncConnection, run: Run) -> bool:
-        return bool((await conn.execute(sql.PATIENCE_IS_OVER, {"id": run.id})).scalar_one())
+    def _out_of_patience(self, run: Run) -> bool:
+        return self._goals_seen.age((run.id, run.give_up_at)) >= PATIENCE_SECONDS
 
     async def _go(self, conn: AsyncConnection, run: Run, step: str, *, after: float, phase: int | None = None) -> None:
         status = "planning" if step == "plan" else "running"

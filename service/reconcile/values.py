@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Any, Literal
 from uuid import UUID, uuid5
@@ -29,6 +29,8 @@ COUNTS = (
     "failed",
 )
 """The counts of a report, in its order."""
+KEPT = timedelta(days=90)
+"""How long a run is kept, with its ranges and issues."""
 FAILED_BECAUSE = "failed_because"
 """Beside the counts of a range: why the last of its users failed."""
 UNCONFIRMED_BY_KIND = "unconfirmed_by_kind"
@@ -93,6 +95,8 @@ class Run:
     requested_at: datetime
     finished_at: datetime | None
     would_stop: bool
+    give_up_at: datetime | None
+    """Changes with every goal; how long a run waits for it, a process counts on its own clock."""
     end_offsets: Mapping[str, int] | None
     topic_ids: Mapping[str, str]
     counts: Mapping[str, Any]

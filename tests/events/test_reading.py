@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from events import ProgressLeveledUp, Reason, Received, ReconcileChunk
+from events import ContractViolation, ProgressLeveledUp, Reason, Received, ReconcileChunk, read
 from tests.events.records import GOOD, STRUCTURED, WHEN, outcome_of, with_header
 
 
@@ -117,3 +117,15 @@ def test_data_never_becomes_an_attribute() -> None:
     data = json.loads(GOOD.value) | {"id": "forged", "source": "forged", "time": "forged", "_attributes": "forged"}
     received = outcome_of(json.dumps(data).encode())
     assert (received.event.id, received.event.source, received.event.time) == ("e-1", "/app", WHEN)
+
+
+@pytest.mark.parametrize("headers", [[], [("content-type", b"application/json")]])
+def test_a_structured_event_without_its_content_type_is_told_which_header_it_needs(
+    headers: list[tuple[str, bytes]],
+) -> None:
+    """The Python SDK's `to_structured` leaves it to whoever sends."""
+    value = ProgressLeveledUp(user_id=1, specialization="PLAYER", to_level=2).to_structured().encode()
+    with pytest.raises(ContractViolation) as refused:
+        read("progress.leveled-up", value, headers, 1_700_000_000_000)
+    assert refused.value.reason == "unknown_type"
+    assert refused.value.detail.endswith("needs the header content-type: application/cloudevents+json")

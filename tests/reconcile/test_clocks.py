@@ -1,0 +1,108 @@
+"""Clocks that differ, and clocks that are set while a run waits (law 5, "Time")."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+from aiokafka import ConsumerRecord
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from events import Received, ReconcileChunk, ReconcileRequested
+from service.reconcile.due import take_one
+from service.reconcile.requests import open_runs
+from service.reconcile.work import decode
+from service.settings import Settings
+from tests.infrastructure.waiting import eventually
+from tests.reconcile.conductor import Conductor
+from tests.reconcile.test_confirm import until_step
+from tests.reconcile.test_scan import fill
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_a_chunk_of_a_service_whose_clock_is_ahead_is_worked_on() -> None:
+    """The broker stamps the records with its own clock (LogAppendTime), and nobody else writes there."""
+    event = ReconcileChunk(run_id=uuid4(), phase="scan", chunk=0, time=NOW + timedelta(minutes=6))
+    topic, key, value, headers, *_ = event.to_kafka()
+    stamped = int(NOW.timestamp() * 1000)
+    record = ConsumerRecord(topic, 0, 0, stamped, 1, key, value, None, 0, 0, tuple(headers))
+    decoded = decode([record])
+    assert (len(decoded.received), decoded.letters) == (1, [])
+
+
+async def test_a_clock_set_forward_confirms_nothing_early(engine: AsyncEngine, settings: Settings) -> None:
+    """PostgreSQL's clock jumps an hour: the grace time is still counted here."""
+    await fill(engine, {(1, "PLAYER"): 4}, {(1, "PLAYER"): 3})
+    conductor = Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(seconds=0.5)}))
+    run_id = await conductor.request()
+    await until_step(conductor, run_id, "grace")
+    began = time.monotonic()
+    await set_clock(engine, "- interval '1 hour'")
+    await until_step_by_time(conductor, run_id, "grace")
+    assert time.monotonic() - began >= 0.5
+    assert (await conductor.finish(run_id))["counts"]["mismatched"] == 1
+
+
+async def test_a_clock_set_back_keeps_no_run_waiting(engine: AsyncEngine, settings: Settings) -> None:
+    """Its times lie an hour ahead then."""
+    await fill(engine, {(1, "PLAYER"): 4}, {(1, "PLAYER"): 3})
+    conductor = Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(seconds=0.2)}))
+    run_id = await conductor.request()
+    await until_step(conductor, run_id, "grace")
+    await set_clock(engine, "+ interval '1 hour'")
+    assert (await conductor.finish(run_id))["counts"]["mismatched"] == 1
+
+
+async def test_a_range_whose_message_went_out_in_the_future_is_sent_again(
+    engine: AsyncEngine, settings: Settings
+) -> None:
+    """The clock was set back, and the message was lost."""
+    await fill(engine, {(1, "PLAYER"): 4}, {(1, "PLAYER"): 4})
+    conductor = Conductor(engine, settings)
+    run_id = await conductor.request()
+    await until_step(conductor, run_id, "scan")
+    await conductor.messages()  # lost
+    async with engine.begin() as conn:
+        await conn.execute(text("UPDATE levelsync.reconcile_ranges SET sent_at = sent_at + interval '1 hour'"))
+        await conn.execute(text("UPDATE levelsync.reconcile_runs SET wait_seconds = 0, due_at = due_at + '1 second'"))
+    assert (await conductor.finish(run_id))["counts"]["scanned"] == 1
+
+
+async def set_clock(engine: AsyncEngine, by: str) -> None:
+    """Move the times that were written, which is what a step of the clock does to them."""
+    async with engine.begin() as conn:
+        await conn.execute(
+            text(f"UPDATE levelsync.reconcile_runs SET due_at = due_at {by}, give_up_at = give_up_at {by}")
+        )
+
+
+async def until_step_by_time(conductor: Conductor, run_id: object, left: str) -> None:
+    """Take steps until the run has left this one."""
+
+    async def has_left() -> bool:
+        await take_one(conductor.engine, conductor.steps)
+        async with conductor.engine.connect() as conn:
+            row = await conn.execute(text("SELECT step FROM levelsync.reconcile_runs WHERE id = :id"), {"id": run_id})
+            return bool(row.scalar_one() != left)
+
+    await eventually(has_left)
+
+
+async def test_a_request_older_than_the_runs_that_are_kept_is_answered_expired(
+    engine: AsyncEngine, settings: Settings
+) -> None:
+    """Its run was removed after 90 days, and the topic still holds the request: nothing is healed again."""
+    await fill(engine, {(1, "PLAYER"): 3}, {(1, "PLAYER"): 5})
+    conductor = Conductor(engine, settings)
+    event = ReconcileRequested(direction="progress_to_license", dry_run=False, time=NOW)
+    for days, expected in ((91, "expired"), (89, "planning")):
+        asked = datetime.now(UTC) - timedelta(days=days)
+        run_id = uuid4()
+        async with engine.begin() as conn:
+            await open_runs(conn, [(0, Received(event, str(run_id), "/test", asked))])
+        assert (await conductor.report(run_id))["status"] == expected
+    await conductor.messages()
+    assert [report["status"] for report in conductor.completed] == ["expired"]
