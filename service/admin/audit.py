@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,16 +21,25 @@ log = structlog.get_logger(__name__)
 Outcome = Literal["done", "refused", "failed"]
 _LONGEST = 500
 _ADD = text("""
-    INSERT INTO levelsync.admin_actions (subject, role, action, arguments, outcome, detail, request_id)
-    VALUES (:subject, :role, :action, CAST(:arguments AS jsonb), :outcome, :detail, :request_id)
+    INSERT INTO levelsync.admin_actions
+           (subject, role, action, arguments, outcome, detail, request_id, client_address)
+    VALUES (:subject, :role, :action, CAST(:arguments AS jsonb), :outcome, :detail, :request_id, :client_address)
 """)
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Somebody without a token: whoever is at a terminal (`shell`), or who published a request (`event`)."""
+
+    subject: str
+    role: Literal["shell", "event"]
 
 
 @dataclass(slots=True)
 class Entry:
     """One row. `done` stores it in the transaction of the write that it tells of."""
 
-    who: Identity
+    who: Identity | Actor
     action: str
     arguments: dict[str, Any] = field(default_factory=dict)
     stored: bool = False
@@ -67,7 +76,9 @@ async def audited(engine: AsyncEngine, who: Identity, action: Action, **argument
         raise
 
 
-async def check(engine: AsyncEngine, who: Identity, action: Action = "read", **arguments: Any) -> None:
+async def check(
+    engine: AsyncEngine, who: Identity, action: Action = "read", arguments: Mapping[str, Any] | None = None
+) -> None:
     """Check the right; leave a row only where it is missing.
 
     Raises:
@@ -76,8 +87,18 @@ async def check(engine: AsyncEngine, who: Identity, action: Action = "read", **a
     try:
         allow(who, action)
     except Forbidden as error:
-        await _store_if_possible(engine, Entry(who, action, arguments), "refused", str(error))
+        await refuse(engine, who, action, arguments or {}, str(error))
         raise
+
+
+async def refuse(engine: AsyncEngine, who: Identity, action: str, arguments: Mapping[str, Any], detail: str) -> None:
+    """Leave the row of something that was refused before it began."""
+    await _store_if_possible(engine, Entry(who, action, dict(arguments)), "refused", detail)
+
+
+def client_address() -> str:
+    """Return the address that the request in hand came from; uvicorn knows which proxies to believe."""
+    return str(structlog.contextvars.get_contextvars().get("client", ""))
 
 
 async def _store_if_possible(engine: AsyncEngine, entry: Entry, outcome: Outcome, detail: str) -> None:
@@ -104,8 +125,11 @@ async def _add(conn: AsyncConnection, entry: Entry, outcome: Outcome, detail: st
         "outcome": outcome,
         "detail": detail[:_LONGEST],
         "request_id": request_id,
+        "client_address": client_address(),
     }
     await conn.execute(_ADD, values)
+    if isinstance(entry.who, Actor):  # a command says itself what it did
+        return
     said = {"subject": entry.who.subject, "role": entry.who.role, "outcome": outcome, "detail": detail[:_LONGEST]}
     log.info("admin action", action=entry.action, arguments=entry.arguments, **said)
 

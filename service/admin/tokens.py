@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.admin.database import ANSWERS_WITHIN, asked, within
 from service.admin.errors import NotSignedIn
+from service.admin.failed_sign_ins import FailedSignIns
 from service.admin.identity import ROLES, Identity, Role, user_id_of
 from service.admin.keys import decode, make_keys
 from service.admin.roles_claim import ABSENT, RolesClaim
@@ -62,6 +63,7 @@ class Authenticator:
         self._roles_claim = RolesClaim(settings.jwt_roles_claim)
         self._names_users = subjects_are_users(settings)
         self._engine = engine
+        self.failures = FailedSignIns(engine)
 
     async def identify(self, token: str) -> Identity:
         """Say whose token it is, after every check.

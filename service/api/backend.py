@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Depends, HTTPException, Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.admin import audit
@@ -16,6 +16,9 @@ from service.admin.identity import Identity
 from service.admin.permissions import Action
 from service.admin.tokens import Authenticator
 from service.settings import Settings
+
+_LONGEST_ARGUMENTS = 2000
+"""Characters of a body that a row keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,12 @@ async def sign_in(request: Request) -> None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise NotSignedIn("A token is needed: Authorization: Bearer …")
-    request.state.who = await backend_of(request).authenticator.identify(token.strip())
+    authenticator = backend_of(request).authenticator
+    try:
+        request.state.who = await authenticator.identify(token.strip())
+    except NotSignedIn as error:
+        await authenticator.failures.note(error)
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +73,27 @@ def allowed(action: Action) -> Callable[[Request], Awaitable[Caller]]:
 
     async def caller(request: Request) -> Caller:
         backend, who = backend_of(request), request.state.who
+        request.state.action = action
         await check_alive(backend.engine)
-        await audit.check(backend.engine, who, action)
+        await audit.check(backend.engine, who, action, await _arguments(request))
         return Caller(who, backend.engine, backend.settings)
 
     return caller
+
+
+def path_arguments(request: Request) -> dict[str, Any]:
+    """What a path names, as the audit log has it elsewhere."""
+    return {name: int(value) if str(value).isdecimal() else value for name, value in request.path_params.items()}
+
+
+async def _arguments(request: Request) -> dict[str, Any]:
+    """What was asked for, for the row of a refusal."""
+    try:
+        body = await request.json() if await request.body() else {}
+    except HTTPException:
+        body = {}
+    sent = body if isinstance(body, dict) and len(str(body)) <= _LONGEST_ARGUMENTS else {}
+    return path_arguments(request) | sent
 
 
 Reader = Annotated[Caller, Depends(allowed("read"))]

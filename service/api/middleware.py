@@ -41,7 +41,7 @@ class Requests:
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with structlog.contextvars.bound_contextvars(request_id=request_id, client=_client(scope)):
             exchange = _Exchange(scope, send, request_id)
             await self._serve(exchange, receive)
             exchange.write_line()
@@ -118,6 +118,12 @@ def _as_served(scope: Scope) -> Scope:
 def _request_id(scope: Scope) -> str:
     given = Headers(scope=scope).get("x-request-id", "")
     return given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _client(scope: Scope) -> str:
+    """The address of who asks; '' on a socket without one."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def _is_below(path: str, prefixes: Iterable[str]) -> bool:

@@ -14,7 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from service.admin.audit import refuse
 from service.admin.errors import AdminError, Busy, Forbidden, NoSuch, NotSignedIn, Refused
+from service.api.backend import backend_of, path_arguments
 
 MEDIA_TYPE = "application/problem+json"
 _STATUS = {NotSignedIn: 401, Forbidden: 403, NoSuch: 404, Refused: 422, Busy: 503}
@@ -75,10 +77,19 @@ def _headers(error: Exception) -> dict[str, str]:
             return {}
 
 
-async def _of_faults(_request: Request, error: Exception) -> Response:
+async def _of_faults(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - it is installed for nothing else
     faults = list(dict.fromkeys(_fault(one) for one in error.errors()))
-    return problem(422, "; ".join(f"{fault.where}: {fault.detail}" for fault in faults[:5]), errors=faults[:100])
+    said = "; ".join(f"{fault.where}: {fault.detail}" for fault in faults[:5])
+    await _leave_row(request, said)
+    return problem(422, said, errors=faults[:100])
+
+
+async def _leave_row(request: Request, said: str) -> None:
+    """A write that was asked for in a way that makes no sense; nothing of its body, which may hold anything."""
+    action = getattr(request.state, "action", "read")
+    if action != "read":
+        await refuse(backend_of(request).engine, request.state.who, action, path_arguments(request), said)
 
 
 def _fault(found: Mapping[str, Any]) -> Fault:

@@ -9,6 +9,7 @@ import typer
 
 from service.cli import context, output
 from service.cli.asking import confirm
+from service.cli.audited import record
 from service.cli.context import AsJson
 from service.cli.exits import Exit, WrongUse
 
@@ -60,6 +61,7 @@ async def _erase(settings: Settings, user: int, address: str | None, *, yes: boo
         if not dry_run:
             confirm(f"Erase user {user} from what levelsync keeps?", yes=yes)
             counts = await erasure.erase(conn, user, names)
+            await record(conn, "erase_user", f"{sum(counts.values())} erased")
             await conn.commit()
         left = await erasure.unfinished_runs(conn, user)
     return {"user_id": user, "dry_run": dry_run, "erased": counts, "unfinished_runs": left}

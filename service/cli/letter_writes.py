@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from service.cli import context, output
 from service.cli.asking import confirm
+from service.cli.audited import me, record
 from service.cli.context import AsJson
 from service.cli.exits import Exit, WrongUse
 from service.cli.letter_options import Reason, Since, Topic, Until, User, selection
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from service.admin.letter_writes import Handled, Verb
+    from service.dead_letters.batches import Write
     from service.dead_letters.select import Selection
     from service.settings import Settings
 
@@ -94,7 +95,9 @@ async def _replay(settings: Settings, wanted: Selection, *, dry_run: bool, wait:
         would = await _announce(conn, "replay", wanted)
         if dry_run or not would.selected:
             return _document(would, dry_run, would.selected)
-        sent = await collect(send(conn.engine, wanted, _me()), would.selected + would.left, "sending")
+        sent = await collect(
+            send(conn.engine, wanted, me(), _row_of("replay_letters")), would.selected + would.left, "sending"
+        )
         report = _document(would, dry_run, len(sent))
         return report | await follow(conn, sent) if wait else report
 
@@ -110,7 +113,7 @@ async def _discard(settings: Settings, wanted: Selection, *, dry_run: bool, yes:
             return _document(would, dry_run, number)
         if number > 1:
             confirm(f"Discard {number} dead letters?", yes=yes)
-        closed = await collect(close(conn.engine, wanted, _me()), number, "discarding")
+        closed = await collect(close(conn.engine, wanted, me(), _row_of("discard_letters")), number, "discarding")
         return _document(would, dry_run, len(closed))
 
 
@@ -139,9 +142,8 @@ def _document(would: Handled, dry_run: bool, selected: int) -> dict[str, Any]:
     return {"dry_run": dry_run, "selected": selected} | left_out
 
 
-def _me() -> str:
-    """Who is at the terminal, for `resolved_by`."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "cli"
+def _row_of(action: str) -> Write:
+    async def store(conn: AsyncConnection, ids: list[int]) -> None:
+        await record(conn, action, f"{len(ids)} letters: {ids[0]} to {ids[-1]}" if len(ids) > 1 else f"letter {ids[0]}")
+
+    return store

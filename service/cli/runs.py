@@ -9,6 +9,7 @@ from uuid import UUID
 import typer
 
 from service.cli import context, output
+from service.cli.audited import record
 from service.cli.context import AsJson
 from service.cli.exits import SaidNo, WrongUse
 from service.cli.next_steps import say_next
@@ -66,6 +67,8 @@ async def _one(settings: Settings, run_id: UUID, *, cancel: bool) -> dict[str, A
 
     async with reach.database(settings) as conn:
         ended = cancel and not await cancel_run(conn, run_id)
+        if cancel and not ended:
+            await record(conn, "cancel_run", run_id=str(run_id))
         await conn.commit()
         run = await read_run(conn, run_id)
         if run is None:

@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from service.cli import context, output
+from service.cli.audited import record
 from service.cli.context import AsJson
 from service.cli.exits import Exit, Unreachable, WrongUse
 from service.cli.reconcile import DIRECTIONS
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from events import Direction
     from service.settings import Settings
     from service.sync import ProgressLicenseSyncService, SyncResult, UserSyncResult
+    from service.sync.service import InTransaction
 
 _AUTHOR = "levelsync sync"
 
@@ -66,13 +70,27 @@ async def _sync_one(
 ) -> SyncResult:
     async with _service(settings) as service:
         if level is not None:
-            return await service.set_level(user, specialization, level, _AUTHOR)
-        return await service.sync_pair(user, specialization, direction, _AUTHOR)
+            row = _row_of("decide_level", level=level)
+            return await service.set_level(user, specialization, level, _AUTHOR, also=row)
+        row = _row_of("sync_pair", direction=direction)
+        return await service.sync_pair(user, specialization, direction, _AUTHOR, also=row)
 
 
 async def _sync_all(settings: Settings, user: int, direction: Direction) -> UserSyncResult:
     async with _service(settings) as service:
-        return await service.sync_user_all_specializations(user, direction, _AUTHOR)
+        return await service.sync_user_all_specializations(
+            user, direction, _AUTHOR, also=_row_of("sync_user", direction=direction)
+        )
+
+
+def _row_of(action: str, **arguments: object) -> InTransaction:
+    """Leave a row of the audit log in the transaction of the sync."""
+
+    async def store(conn: AsyncConnection, result: SyncResult) -> None:
+        pair = {"user_id": result.user_id, "specialization": result.specialization}
+        await record(conn, action, result.message, **pair, **arguments)
+
+    return store
 
 
 @asynccontextmanager

@@ -201,6 +201,16 @@ admin_actions = Table(
     Column("outcome", Text, nullable=False),
     Column("detail", Text, nullable=False, server_default=text("''")),
     Column("request_id", Text, nullable=False, server_default=text("''")),
+    Column("client_address", Text, nullable=False, server_default=text("''")),
+    Column("times", Integer, nullable=False, server_default=text("1")),
     Index("ix_admin_actions_at", "at"),
 )
-"""Who asked for what, and what came of it: every write of the API and the page, and every refusal."""
+"""Who asked for what, and what came of it: every write, every refusal, and sign-ins that failed."""
+
+ended_sessions = Table(
+    "ended_sessions",
+    metadata,
+    Column("token_digest", LargeBinary, primary_key=True),
+    Column("ends_at", DateTime(timezone=True), nullable=False),
+)
+"""Sessions of the page that were signed out, until their token expires."""

@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 import service.paths  # noqa: F401 - for {…:id}
 from service.admin.errors import AdminError, Busy, Forbidden, NoSuch, NotSignedIn, Refused
+from service.admin.permissions import Action
 from service.admin.tokens import Authenticator
 from service.health import Health
 from service.page import assets, letters, overview, runs, sign_in, users
@@ -46,20 +47,21 @@ def _routes() -> list[BaseRoute]:
         Route("/sign-out", bounded(sign_in.sign_out), methods=["POST"]),
         _get("/", overview.overview),
         _get("/runs", runs.list_runs),
-        _post("/runs", runs.start),
+        _post("/runs", runs.start, "request_run"),
         _get("/runs/{run_id:uuid}", runs.show_run),
         _get("/runs/{run_id:uuid}/execute", runs.ask_execute),
-        _post("/runs/{run_id:uuid}/execute", runs.execute),
+        _post("/runs/{run_id:uuid}/execute", runs.execute, "request_run"),
         _get("/runs/{run_id:uuid}/cancel", runs.ask_cancel),
-        _post("/runs/{run_id:uuid}/cancel", runs.cancel),
+        _post("/runs/{run_id:uuid}/cancel", runs.cancel, "cancel_run"),
         _get("/users", users.find),
         _get("/users/{user_id:id}", users.show_user),
         _get("/users/{user_id:id}/sync", users.ask_sync),
-        _post("/users/{user_id:id}/sync", users.sync),
+        _post("/users/{user_id:id}/sync", users.sync, "sync_user"),
         _get("/dead-letters", letters.list_letters),
         _get("/dead-letters/{letter_id:id}", letters.show_letter),
+        _post("/dead-letters/replay", letters.replay, "replay_letters"),
+        _post("/dead-letters/discard", letters.discard, "discard_letters"),
         _get("/dead-letters/{verb:str}", letters.ask),
-        _post("/dead-letters/{verb:str}", letters.act),
     ]
 
 
@@ -67,8 +69,8 @@ def _get(path: str, endpoint: Endpoint) -> Route:
     return Route(path, signed_in(endpoint), methods=["GET"])
 
 
-def _post(path: str, endpoint: Endpoint) -> Route:
-    return Route(path, signed_in(endpoint), methods=["POST"])
+def _post(path: str, endpoint: Endpoint, action: Action) -> Route:
+    return Route(path, signed_in(endpoint, action), methods=["POST"])
 
 
 async def _answer(request: Request, error: Exception) -> Response:

@@ -50,9 +50,17 @@ async def ask(visit: Visit) -> Response:
     return visit.show("letters_ask.html", verb=verb, chosen=selection, would=would)
 
 
-async def act(visit: Visit) -> Response:
-    """Replay or discard them."""
-    verb = _verb(visit)
+async def replay(visit: Visit) -> Response:
+    """Replay them."""
+    return await _act(visit, "replay")
+
+
+async def discard(visit: Visit) -> Response:
+    """Discard them."""
+    return await _act(visit, "discard")
+
+
+async def _act(visit: Visit, verb: Verb) -> Response:
     selection = _meant(visit.form)
     done = await _do(visit, verb, selection, dry_run=False)
     return visit.show("letters_done.html", verb=verb, chosen=selection, done=done)

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from service.admin.audit import refuse
 from service.admin.errors import AdminError, Forbidden, NotSignedIn
 from service.admin.permissions import allow
 from service.page import session
@@ -24,17 +25,28 @@ async def sign_in(request: Request) -> Response:
     visitor = session.visitor_of(request)
     if request.method != "POST":
         return _form(request, visitor)
-    form = await session.read_form(request, visitor)
+    failures = request.app.state.parts.authenticator.failures
+    try:
+        form = await session.read_form(request, visitor)
+    except AdminError as error:
+        await failures.note(error)
+        raise
     token = form.get("token", "").strip().removeprefix("Bearer ").strip()
     try:
         return await _begin(request, token, _own_path(form.get("next", "/")))
     except (NotSignedIn, Forbidden) as error:
+        if isinstance(error, NotSignedIn):
+            await failures.note(error)
         return _form(request, visitor, 403 if isinstance(error, Forbidden) else 401, wrong=str(error))
 
 
 async def sign_out(request: Request) -> Response:
     """Forget the session in this browser."""
-    await session.read_form(request, session.token_of(request))
+    try:
+        await session.read_form(request, session.token_of(request))
+    except AdminError as error:
+        await request.app.state.parts.authenticator.failures.note(error)
+        raise
     response = RedirectResponse("/page/sign-in", 303, HEADERS)
     session.end(response)
     return response
@@ -59,8 +71,13 @@ async def _begin(request: Request, token: str, path: str) -> Response:
         raise NotSignedIn("Paste a token first.")
     if len(token) > session.LONGEST_TOKEN:
         raise NotSignedIn(f"The token is longer than the {session.LONGEST_TOKEN} characters that a browser can keep.")
-    who = await request.app.state.parts.authenticator.identify(token)
-    allow(who, "read")
+    parts = request.app.state.parts
+    who = await parts.authenticator.identify(token)
+    try:
+        allow(who, "read")
+    except Forbidden as error:
+        await refuse(parts.engine, who, "sign_in", {}, str(error))
+        raise
     response = RedirectResponse(path, 303, HEADERS)
     session.begin(request, response, token, who.expires_at)
     return response

@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from service.admin.audit import check
+from service.admin.audit import check, refuse
 from service.admin.database import check_alive, within
+from service.admin.errors import AdminError
 from service.admin.identity import Identity
 from service.admin.measured import Waits
 from service.admin.permissions import Action, may
@@ -82,15 +83,15 @@ Endpoint = Callable[[Visit], Awaitable[Response]]
 Serve = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-def signed_in(endpoint: Endpoint) -> Serve:
-    """Serve an endpoint to whoever may read, within a bound.
+def signed_in(endpoint: Endpoint, action: Action = "read") -> Serve:
+    """Serve an endpoint to whoever may do what it does, within a bound.
 
     Raises:
         NotSignedIn, Forbidden, Busy: what `service.page.app` shows as pages of their own.
     """
 
     async def serve(request: Request) -> Response:
-        return await _serve(request, endpoint)
+        return await _serve(request, endpoint, action)
 
     return bounded(serve)
 
@@ -108,13 +109,18 @@ def bounded(serve: Serve) -> Serve:
     return serve_within
 
 
-async def _serve(request: Request, endpoint: Endpoint) -> Response:
+async def _serve(request: Request, endpoint: Endpoint, action: Action) -> Response:
     parts: Parts = request.app.state.parts
     token = session.token_of(request)
     who = await parts.authenticator.identify(token)
-    form = await session.read_form(request, token) if request.method == "POST" else {}
+    asked_for = {name: str(value) for name, value in request.path_params.items()}
+    try:
+        form = await session.read_form(request, token) if request.method == "POST" else {}
+    except AdminError as error:
+        await refuse(parts.engine, who, action, asked_for, str(error))
+        raise
     check_text(request.query_params)
     check_text(form)
     await check_alive(parts.engine)
-    await check(parts.engine, who)
+    await check(parts.engine, who, action, asked_for | form)
     return await endpoint(Visit(request, parts, who, session.csrf_of(token), form))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -29,7 +31,7 @@ async def open_runs(conn: AsyncConnection, requests: Sequence[tuple[int, Receive
             detail = f"there is no specialization {request.specialization!r}"
             letters.append(DeadLetter(index, Reason.UNKNOWN_SPECIALIZATION, detail))
             continue
-        values = {
+        values: dict[str, Any] = {
             "id": run_id_of(received.id, received.source),
             "direction": request.direction,
             "dry_run": request.dry_run,
@@ -39,7 +41,10 @@ async def open_runs(conn: AsyncConnection, requests: Sequence[tuple[int, Receive
             "requested_by": request.requested_by,
         }
         added = (await conn.execute(sql.ADD_RUN, values)).one_or_none()
-        if added is not None and await _has_expired(conn, received):
+        if added is None:
+            continue
+        await _leave_row(conn, values, received)
+        if await _has_expired(conn, received):
             why = f"asked for on {received.occurred_at:%Y-%m-%d}: runs are kept for {KEPT.days} days only"
             await finish(conn, run_of(added), "expired", why)
     return letters
@@ -48,3 +53,15 @@ async def open_runs(conn: AsyncConnection, requests: Sequence[tuple[int, Receive
 async def _has_expired(conn: AsyncConnection, received: Received) -> bool:
     values = {"occurred_at": received.occurred_at, "kept": KEPT}
     return bool((await conn.execute(sql.HAS_EXPIRED, values)).scalar_one())
+
+
+async def _leave_row(conn: AsyncConnection, run: dict[str, Any], received: Received) -> None:
+    """Leave a row of the audit log for a request by event; the API's and the page's have left theirs already."""
+    arguments = {name: value for name, value in run.items() if name not in {"id", "requested_by"}}
+    values = {
+        "subject": run["requested_by"] or received.source,
+        "arguments": json.dumps(arguments | {"run_id": str(run["id"])}),
+        "detail": f"event {received.id} from {received.source}",
+        "run_id": str(run["id"]),
+    }
+    await conn.execute(sql.RECORD_REQUEST, values)

@@ -18,6 +18,14 @@ ADD_RUN = text("""
 
 HAS_EXPIRED = text("SELECT CAST(:occurred_at AS timestamptz) < clock_timestamp() - CAST(:kept AS interval)")
 
+RECORD_REQUEST = text("""
+    INSERT INTO levelsync.admin_actions (subject, role, action, arguments, outcome, detail)
+    SELECT :subject, 'event', 'request_run', CAST(:arguments AS jsonb), 'done', :detail
+     WHERE NOT EXISTS (SELECT FROM levelsync.admin_actions
+                        WHERE action = 'request_run' AND outcome = 'done' AND at > clock_timestamp() - interval '1 day'
+                          AND arguments ->> 'run_id' = :run_id)
+""")
+
 READ_RUN = text("SELECT * FROM levelsync.reconcile_runs WHERE id = :id")
 
 LOCK_RUN = text("SELECT * FROM levelsync.reconcile_runs WHERE id = :id FOR UPDATE")

@@ -101,7 +101,13 @@ class ProgressLicenseSyncService:
         return _logged(await self._in_transaction(pair, sync), direction, author)
 
     async def set_level(
-        self, user_id: int, specialization: str, level: int, synced_by: int | str | None = None
+        self,
+        user_id: int,
+        specialization: str,
+        level: int,
+        synced_by: int | str | None = None,
+        *,
+        also: InTransaction | None = None,
     ) -> SyncResult:
         """Give both rows this level and make what is missing: for a pair that no direction can repair (law 8).
 
@@ -115,7 +121,10 @@ class ProgressLicenseSyncService:
         async def decide(conn: AsyncConnection) -> SyncResult:
             if not (await conn.execute(sql.USER_EXISTS, {"user": user_id})).scalar_one():
                 raise _no_user(user_id)
-            return results.of_level(pair, level, await decide_level(conn, self._tables, pair, level, author))
+            result = results.of_level(pair, level, await decide_level(conn, self._tables, pair, level, author))
+            if also is not None:
+                await also(conn, result)
+            return result
 
         return _logged(await self._in_transaction(pair, decide), "level", author)
 

@@ -124,3 +124,34 @@ async def test_every_write_and_every_refusal_leaves_one_row(
     assert rows[0].detail == "PLAYER: license row created at level 1"
     assert (rows[2].arguments["run_id"], rows[2].arguments["dry_run"]) == (key, True)
     assert "eyJ" not in json.dumps([list(map(str, row)) for row in rows])
+
+
+async def test_a_refusal_keeps_what_was_asked_for_and_from_where(
+    client: Callable[..., httpx.AsyncClient], engine: AsyncEngine
+) -> None:
+    """A wrong role with its arguments, a body that makes no sense with what is wrong, and no unknown text of it."""
+    await fill(engine, {}, {})
+    await client("student").post("/user/3", json={"specialization": "PLAYER"})
+    await client("instructor", "2").post("/all", json={"dry_run": False})
+    await client("admin").post("/user/3", json={"specialization": "PLAYER", "hunter2": True})
+    rows = await read(engine, "SELECT * FROM levelsync.admin_actions ORDER BY id")
+    assert [(row.action, row.outcome, row.arguments) for row in rows] == [
+        ("sync_pair", "refused", {"user_id": 3, "specialization": "PLAYER"}),
+        ("request_run", "refused", {"dry_run": False}),
+        ("sync_pair", "refused", {"user_id": 3}),
+    ]
+    assert rows[2].detail == "body: A field that is not known here"
+    assert {row.client_address for row in rows} == {"127.0.0.1"}
+
+
+async def test_failed_sign_ins_are_one_row_a_minute_and_address(
+    client: Callable[..., httpx.AsyncClient], engine: AsyncEngine
+) -> None:
+    """Nobody can fill the table by guessing; a request without a token is no sign-in."""
+    nobody = client(None)
+    await nobody.get("/runs")
+    for _ in range(3):
+        await nobody.get("/runs", headers={"Authorization": f"Bearer {signed(exp=1)}"})
+    (row,) = await read(engine, "SELECT * FROM levelsync.admin_actions")
+    assert (row.subject, row.role, row.action, row.outcome, row.times) == ("", "none", "sign_in", "refused", 3)
+    assert (row.detail, row.client_address) == ("The token has expired.", "127.0.0.1")

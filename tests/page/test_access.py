@@ -41,6 +41,16 @@ WRITES: tuple[tuple[str, dict[str, str]], ...] = (
     ("/page/users/5/sync", {"direction": "highest"}),
     ("/page/sign-out", {}),
 )
+ACTIONS = {
+    "/page/runs": "request_run",
+    f"/page/runs/{RUN}/execute": "request_run",
+    f"/page/runs/{RUN}/cancel": "cancel_run",
+    "/page/dead-letters/replay": "replay_letters",
+    "/page/dead-letters/discard": "discard_letters",
+    "/page/users/5/sync": "sync_user",
+    "/page/sign-out": "sign_in",
+}
+"""What the audit log calls a form that is sent there."""
 AUDIT = "SELECT role, action, outcome FROM levelsync.admin_actions ORDER BY id"
 
 
@@ -180,7 +190,9 @@ async def test_no_form_is_taken_without_its_mark_or_from_another_site(
     other = {"csrf": csrf_of(token(settings, "instructor"))}
     for sent, headers in ((fields, {}), (fields | other, {}), (fields | mark, foreign)):
         assert (await visitor.post(path, data=sent, headers=headers)).status_code == 403
-    assert await read(engine, AUDIT) == []
+    rows = await read(engine, "SELECT action, outcome, client_address, times FROM levelsync.admin_actions")
+    assert {(row.action, row.outcome, row.client_address) for row in rows} == {(ACTIONS[path], "refused", "127.0.0.1")}
+    assert sum(row.times for row in rows) == 3
     assert (await visitor.get("/")).status_code == 200  # not signed out either
 
 
@@ -200,7 +212,22 @@ async def test_an_instructor_cannot_do_what_the_page_does_not_offer(
     answer = await visitor.post(path, data=fields | mark)
     assert answer.status_code == 403
     assert "yours is instructor" in answer.text
-    assert [row[2] for row in await read(engine, AUDIT)] == ["refused"]
+    assert [tuple(row) for row in await read(engine, AUDIT)] == [("instructor", ACTIONS[path], "refused")]
+
+
+async def test_a_form_of_a_student_is_refused_by_what_it_does(
+    visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
+) -> None:
+    """Not as a question; and their sign-in leaves a row too."""
+    pasted = token(settings, "student")
+    await sign_in(visitor, pasted)
+    visitor.cookies.set(SESSION, pasted)
+    answer = await visitor.post("/page/users/5/sync", data={"direction": "highest", "csrf": csrf_of(pasted)})
+    assert answer.status_code == 403
+    assert [tuple(row) for row in await read(engine, AUDIT)] == [
+        ("student", "sign_in", "refused"),
+        ("student", "sync_user", "refused"),
+    ]
 
 
 async def test_an_instructor_sees_no_button_that_is_not_theirs(

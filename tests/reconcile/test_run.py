@@ -40,6 +40,10 @@ async def test_a_request_delivered_twice_runs_once(engine: AsyncEngine, at_once:
         await conductor.request(id=run_id)
     await conductor.finish(run_id)
     assert [report["run_id"] for report in conductor.completed] == [str(run_id)]
+    async with engine.connect() as conn:
+        (row,) = (await conn.execute(text("SELECT * FROM levelsync.admin_actions"))).all()
+    assert (row.subject, row.role, row.action, row.outcome) == ("levelsync", "event", "request_run", "done")
+    assert (row.arguments["run_id"], row.arguments["dry_run"]) == (str(run_id), True)
 
 
 async def test_a_range_delivered_twice_is_counted_once(engine: AsyncEngine, at_once: Settings) -> None:

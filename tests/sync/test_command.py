@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.settings import Settings
 from tests.cli.command import environment, levelsync
 from tests.laws.tables import licenses, progress
-from tests.sync.tables import PLAYER, put_rows
+from tests.sync.tables import PLAYER, put_rows, read
 
 
 @pytest.fixture
@@ -39,6 +39,10 @@ async def test_a_pair_that_needs_a_decision_is_exit_1_until_it_has_one(
     decided = levelsync("sync", "2", "--specialization", "COACH", "--level", "4", env=env)
     assert (decided.returncode, decided.stdout) == (0, "User 2, COACH: progress: 9 -> 4; license: 2 -> 4\n")
     assert (await licenses(engine))[2, "COACH"] == 4
+    query = "SELECT role, action, arguments, detail FROM levelsync.admin_actions WHERE outcome = 'done'"
+    arguments = {"user_id": 2, "specialization": "COACH", "level": 4}
+    row = ("shell", "decide_level", arguments, "progress: 9 -> 4; license: 2 -> 4")
+    assert row in [tuple(found) for found in await read(engine, query)]
 
 
 @pytest.mark.parametrize(

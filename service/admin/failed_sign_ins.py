@@ -1,0 +1,77 @@
+"""Sign-ins that failed: one row of the audit log a minute and address, so that no stranger can fill it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.admin.audit import client_address
+from service.admin.database import ANSWERS_WITHIN, asked, within
+from service.admin.errors import AdminError, Busy
+
+log = structlog.get_logger(__name__)
+A_ROW_FOR = 60.0
+"""Seconds that a row counts for."""
+_MOST_ADDRESSES, _OTHERS = 100, "others"
+"""Addresses that have rows of their own at once, in a process."""
+_ADD = text("""
+    INSERT INTO levelsync.admin_actions (subject, role, action, outcome, detail, client_address, times)
+    VALUES ('', 'none', 'sign_in', 'refused', :detail, :address, :times) RETURNING id
+""")
+_COUNT = text("UPDATE levelsync.admin_actions SET times = times + :times, detail = :detail WHERE id = :id")
+
+
+@dataclass(slots=True)
+class _Row:
+    """The row of an address, and how many failures it does not count yet."""
+
+    since: float
+    row_id: int | None = None
+    waiting: int = 0
+    writing: bool = False
+
+
+class FailedSignIns:
+    """Those of one process."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._rows: dict[str, _Row] = {}
+
+    async def note(self, error: AdminError) -> None:
+        """Count one, with why it failed; the log has it where the database cannot answer."""
+        address = client_address()
+        log.warning("sign-in failed", address=address, reason=str(error))
+        row = self._row(address)
+        row.waiting += 1
+        if row.writing:  # whoever writes now counts this one too
+            return
+        row.writing = True
+        try:
+            while row.waiting:
+                times, row.waiting = row.waiting, 0
+                with asked():
+                    await within(ANSWERS_WITHIN, self._write(row, address, times, str(error)), "no answer")
+        except Busy:
+            row.waiting = 0
+        finally:
+            row.writing = False
+
+    def _row(self, address: str) -> _Row:
+        now = time.monotonic()
+        self._rows = {one: row for one, row in self._rows.items() if now - row.since < A_ROW_FOR}
+        name = address if address in self._rows or len(self._rows) < _MOST_ADDRESSES else _OTHERS
+        return self._rows.setdefault(name, _Row(now))
+
+    async def _write(self, row: _Row, address: str, times: int, detail: str) -> None:
+        async with self._engine.begin() as conn:
+            if row.row_id is not None:
+                counting = await conn.execute(_COUNT, {"id": row.row_id, "times": times, "detail": detail})
+                if counting.rowcount:
+                    return
+            values = {"detail": detail, "address": address, "times": times}
+            row.row_id = (await conn.execute(_ADD, values)).scalar_one()
