@@ -9,21 +9,23 @@ from pathlib import Path
 
 import uvloop
 
-from service.apply import targets
-from service.apply.decide import decide
+from service.apply.call import Call, call_alone
 from service.apply.outcomes import LevelEvent
+from service.apply.progress import Batch, Way, Work
+from service.apply.targets import license_target
 from service.database.engine import make_engine
 from service.settings import Settings, load_settings
+from service.store.curriculum import read_known
 from tests.laws.model import Meant
 
 
 async def _write_all(settings: Settings, batches: list[list[LevelEvent]]) -> None:
-    target = targets.license_target({})
-    engine = make_engine(settings, pool_size=1)
+    target, engine = license_target({}), make_engine(settings, pool_size=1)
+    async with engine.connect() as conn:
+        known = await read_known(conn)
     for events in batches:
-        async with engine.begin() as conn:
-            found = await targets.lock_and_find(conn, target, events)
-            await targets.write(conn, target, decide(events, found))
+        work = Work(Batch([], {}, {}), {})
+        await call_alone(engine, Call(target, known, work, events, Way.QUICK, {}))
     await engine.dispose()
 
 

@@ -1,48 +1,37 @@
-"""One batch, one transaction: positions checked and moved, effects, history, dead letters (law 3)."""
+"""Applies one batch: by one call of a stored function where all is well (law 3), in parts where it is not.
+
+A batch goes on by smaller parts where the database refuses a record, and without the pairs that somebody else holds,
+which come last and one by one. Each part is one transaction. What is committed is not decided again: the same batch,
+applied again after a fault, continues.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from aiokafka import TopicPartition
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from events import Reason
-from service.apply import dead_letters, positions, replayed, targets
-from service.apply.decide import Decision, decide
-from service.apply.outcomes import DeadLetter, LevelEvent, Outcome
-from service.apply.positions import Positions
+from service.apply import dead_letters, replayed
+from service.apply.call import Call, Result, call_alone, call_within, move_positions
+from service.apply.outcomes import DeadLetter, Outcome
+from service.apply.progress import MOST_SET_ASIDE, Batch, Item, Way, Work
 from service.apply.refusals import Refusals, RefusedAll
 from service.apply.screen import screen
 from service.apply.targets import Target
-from service.database.faults import DecideAgain, Fault, InstallationFault, Kind, read_fault
-from service.levels import read_curriculum
+from service.database.faults import Fault, InstallationFault, Kind, read_fault
+from service.store.curriculum import Known, read_known
+from service.store.sequences import behind
 
-_CONFLICTS_IN_A_ROW = 10
-_KEPT_OUT = Fault(
-    Kind.RECORD,
-    "",
-    "",
-    "the table takes no such row and gives no reason: a trigger or rule of the application keeps it out",
-)
-"""A row that nobody else has made and that cannot be made: with every try, a conflict finds what it met."""
+__all__ = ["Applied", "Applier", "Batch"]
 
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What one poll delivered: the records, what the position rows must say, and where they are to go."""
-
-    records: dead_letters.Records
-    expected: Positions
-    positions: Positions
-    topic_ids: Mapping[str, str] = field(default_factory=dict)
-    """The id of each topic that the records were read from; '' or absent where the broker gives none. The position rows
-    must hold the same ids."""
-    leader_epochs: Mapping[TopicPartition, int] = field(default_factory=dict)
-    """The epoch of the last record before each of `positions`; stored with the position, -1 where it is not known."""
+PART = 250
+"""Records of one transaction where each is tried by itself: bounds how long its locks are held."""
+_CONFLICTS = 3
+"""How often everything is decided again before records are tried one by one."""
+_WRITTEN = frozenset({Outcome.APPLIED, Outcome.CREATED})
 
 
 @dataclass(slots=True)
@@ -55,7 +44,7 @@ class Applied:
 
 @dataclass(slots=True)
 class Applier:
-    """Applies batches to one target. Made once for each consumer; remembers refusals in a row."""
+    """Applies batches to one target. One for each consumer; remembers refusals in a row."""
 
     engine: AsyncEngine
     target: Target
@@ -63,116 +52,145 @@ class Applier:
     refusals: Refusals = field(default_factory=Refusals)
     refused_all: bool = False
     """Whether the database refused everybody when this batch was tried last."""
+    _known: Known | None = None
+    _work: Work | None = None
 
-    async def apply(self, batch: Batch, decoded: Sequence[LevelEvent | DeadLetter]) -> Applied:
-        """Apply one batch in one transaction; nothing of it stands when this raises.
+    async def apply(self, batch: Batch, decoded: Sequence[Item]) -> Applied:
+        """Apply one batch; where this raises, call it again with the same batch: it continues.
 
         Raises:
             Evicted, DatabaseWentBack, TopicRecreated: the position rows are not where this consumer left them.
             Exception: whatever the database raised; the caller decides by `read_fault` and tries again.
         """
+        if self._work is None or self._work.batch is not batch:
+            self._work = Work(batch, replayed.claims(batch.records))
+        work = self._work
+        work.receive(decoded, self.refusals)
+        while work.items:
+            part = work.next_part(PART)
+            if work.set_aside and (not part or len(work.set_aside) >= MOST_SET_ASIDE):
+                await self._try(work, work.first_held(), Way.WAITING)
+            else:
+                await self._try(work, part, work.way)
+        self._work, self.refused_all = None, False
+        return Applied(work.outcomes, work.letters)
+
+    async def _try(self, work: Work, part: Sequence[Item], way: Way) -> None:
+        """Apply a part; where that fails for a reason of its own, make the next one smaller or more careful.
+
+        Raises:
+            Exception: the fault is neither a record's, nor a conflict, nor a lock that can be waited for later.
+        """
         try:
-            return await self._transaction(batch, decoded, careful=False)
-        except (DBAPIError, DecideAgain) as error:
-            if read_fault(error).kind not in {Kind.RECORD, Kind.CONFLICT}:
-                raise
-        try:
-            return await self._transaction(batch, decoded, careful=True)
+            if way is not Way.QUICK or not await self._quick(work, part):
+                await self._transaction(work, part, Way.WHOLE if way is Way.QUICK else way)
         except RefusedAll:
             self.refused_all = True
             raise
-
-    async def _transaction(self, batch: Batch, decoded: Sequence[LevelEvent | DeadLetter], *, careful: bool) -> Applied:
-        """`careful`: with savepoints, and with every constraint checked at once. A good batch does without both."""
-        refusals = self.refusals.copy()
-        async with self.engine.begin() as conn:
-            if careful:
-                await targets.check_at_once(conn)
-            await positions.check_and_move(conn, batch)
-            applied = await self._effects(conn, batch, decoded, refusals, careful=careful)
-            self._check_repaired(applied)
-            await dead_letters.keep(conn, batch.records, applied.letters)
-        self.refusals, self.refused_all = refusals, False
-        return applied
-
-    def _check_repaired(self, applied: Applied) -> None:
-        """Where a fault is repaired in the middle of an attempt, its first refusals do not count."""
-        if self.refused_all and any(letter.reason is Reason.REFUSED_BY_DATABASE for letter in applied.letters):
-            self.refused_all = False
-            raise InstallationFault("the database refuses less than a moment ago: decided again")
-
-    async def _effects(
-        self,
-        conn: AsyncConnection,
-        batch: Batch,
-        decoded: Sequence[LevelEvent | DeadLetter],
-        refusals: Refusals,
-        *,
-        careful: bool,
-    ) -> Applied:
-        curriculum = await read_curriculum(conn)
-        discarded = await replayed.discarded(conn, batch.records)
-        wanted = [item for item in decoded if item.index not in discarded] if discarded else decoded
-        screened = screen(wanted, curriculum, self.apply_since)
-        applied = Applied(dict.fromkeys([*screened.superseded, *discarded], Outcome.SUPERSEDED), screened.letters)
-        if careful:
-            await self._split(conn, batch, screened.events, refusals, applied)
-        elif screened.events:
-            _add(await self._decide_and_write(conn, screened.events), refusals, applied)
-        applied.outcomes |= {letter.index: Outcome.DEAD_LETTERED for letter in applied.letters}
-        return applied
-
-    async def _split(
-        self, conn: AsyncConnection, batch: Batch, events: Sequence[LevelEvent], refusals: Refusals, applied: Applied
-    ) -> None:
-        """Apply events; where one is refused, halve until it stands alone and becomes a dead letter (law 4)."""
-        if not events:
-            return
-        try:
-            await self._segment(conn, events, refusals, applied)
-        except (DBAPIError, DecideAgain) as error:
-            fault = _KEPT_OUT if isinstance(error, DecideAgain) else read_fault(error)
-            if fault.kind is not Kind.RECORD:
+        except Exception as error:
+            fault = read_fault(error)
+            if fault.waits and way is not Way.WAITING:
+                work.try_less(part)
+            elif fault.kind is Kind.CONFLICT and work.conflicts < _CONFLICTS:
+                work.conflicts += 1
+                await self._look_again(fault)
+            elif fault.kind in {Kind.CONFLICT, Kind.RECORD} and way in {Way.QUICK, Way.WHOLE}:
+                work.way = Way.CAREFUL
+            else:
                 raise
-            if len(events) == 1:
-                if not await dead_letters.is_kept(conn, batch.records[events[0].index]):  # a replay refuses nothing new
-                    refusals.refused(events[0].user_id, fault)
-                letter = DeadLetter(events[0].index, Reason.REFUSED_BY_DATABASE, fault.message)
-                applied.letters.append(letter)
-                return
-            middle = len(events) // 2
-            await self._split(conn, batch, events[:middle], refusals, applied)
-            await self._split(conn, batch, events[middle:], refusals, applied)
 
-    async def _segment(
-        self, conn: AsyncConnection, events: Sequence[LevelEvent], refusals: Refusals, applied: Applied
-    ) -> None:
-        """Decide and write in a savepoint; a conflict means: decide again, on what is there now.
+    async def _quick(self, work: Work, part: Sequence[Item]) -> bool:
+        """Apply everything by one call; False where dead letters are concerned."""
+        known = await self._curriculum()
+        screened = screen(part, known.curriculum, self.apply_since)
+        positions = work.next_positions({item.index for item in part})
+        work.way = Way.WHOLE
+        if screened.letters or work.claims:
+            return False
+        result = await call_alone(self.engine, Call(self.target, known, work, screened.events, Way.QUICK, positions))
+        if result.letters:
+            return False
+        stay = {work.partition_of(event.index) for event in result.held}
+        outcomes = {**result.outcomes, **dict.fromkeys(screened.superseded, Outcome.SUPERSEDED)}
+        work.settle(outcomes, (), {tp: at for tp, at in positions.items() if tp not in stay})
+        work.hold(result.held)
+        if not _WRITTEN.isdisjoint(outcomes.values()):
+            work.counted.accepted()
+            self.refusals = work.counted.copy()
+        return True
+
+    async def _transaction(self, work: Work, part: Sequence[Item], way: Way) -> None:
+        """Apply a part together with its dead letters, its replays and the positions that it reaches."""
+        known, records = await self._curriculum(), work.batch.records
+        counted = work.counted.copy()
+        async with self.engine.begin() as conn:
+            discarded = await replayed.discarded(conn, records, work.claims_of(part))
+            wanted = [item for item in part if item.index not in discarded]
+            screened = screen(wanted, known.curriculum, self.apply_since)
+            result = await call_within(conn, Call(self.target, known, work, screened.events, way, {}))
+            refused, suspicious = await self._judge(conn, work, part, result, counted)
+            letters = [*screened.letters, *_unknown(result), *refused]
+            outcomes = {**result.outcomes, **dict.fromkeys([*screened.superseded, *discarded], Outcome.SUPERSEDED)}
+            outcomes |= {letter.index: Outcome.DEAD_LETTERED for letter in letters}
+            settled = {index: outcome for index, outcome in outcomes.items() if index not in suspicious}
+            positions = work.next_positions(settled.keys())
+            await dead_letters.keep(conn, records, settled, letters, work.claims)
+            await move_positions(conn, work, positions)
+        work.settle(settled, letters, positions)
+        work.suspicious, work.counted = suspicious, counted
+        work.hold(result.held)
+        if not suspicious:
+            self.refusals = counted.copy()
+
+    async def _judge(
+        self, conn: AsyncConnection, work: Work, part: Sequence[Item], result: Result, counted: Refusals
+    ) -> tuple[list[DeadLetter], dict[int, DeadLetter]]:
+        """Tell refusals that are the records' own from those that may be the installation's (law 4).
+
+        The latter come after the last record that the database accepted; at the batch's end they are the records' own.
 
         Raises:
-            DecideAgain: ten conflicts in a row: there is nothing to find.
+            RefusedAll: the refusals in a row are of twenty users.
+            InstallationFault: the database refuses less than in the last attempt.
         """
-        for tries_left in reversed(range(_CONFLICTS_IN_A_ROW)):
-            try:
-                async with conn.begin_nested():
-                    decision = await self._decide_and_write(conn, events)
-            except DecideAgain:
-                if not tries_left:
-                    raise
-            else:
-                break
-        _add(decision, refusals, applied)
+        refused, suspicious = dict(work.suspicious), dict(work.suspicious)
+        found = result.refused
+        kept = await dead_letters.kept(conn, work.batch.records, found, work.claims) if found else set()
+        for index, outcome in result.outcomes.items():
+            if index in found:
+                suspicious[index] = DeadLetter(index, Reason.REFUSED_BY_DATABASE, found[index].message)
+                if index not in kept:  # a replay refuses nothing new
+                    counted.refused(work.user_of(index), found[index])
+            elif outcome in _WRITTEN:
+                counted.accepted()
+                refused, suspicious = refused | suspicious, {}
+        if not result.held and work.items.keys() <= suspicious.keys() | {item.index for item in part}:
+            refused, suspicious = refused | suspicious, {}
+        refused = {index: letter for index, letter in refused.items() if index not in suspicious}
+        if refused and self.refused_all:
+            self.refused_all = False
+            raise InstallationFault("the database refuses less than a moment ago: decided again")
+        return list(refused.values()), suspicious
 
-    async def _decide_and_write(self, conn: AsyncConnection, events: Sequence[LevelEvent]) -> Decision:
-        """Lock, find, decide, write."""
-        found = await targets.lock_and_find(conn, self.target, events)
-        decision = decide(events, found)
-        await targets.write(conn, self.target, decision)
-        return decision
+    async def _curriculum(self) -> Known:
+        if self._known is None:
+            async with self.engine.connect() as conn:
+                self._known = await read_known(conn)
+        return self._known
+
+    async def _look_again(self, fault: Fault) -> None:
+        """Forget what was known; name a sequence that is behind: it makes every insert a conflict.
+
+        Raises:
+            InstallationFault: it is the sequence.
+        """
+        self._known = None
+        if fault.constraint:
+            async with self.engine.connect() as conn:
+                repair = await behind(conn, fault.constraint)
+            if repair:
+                raise InstallationFault(repair)
 
 
-def _add(decision: Decision, refusals: Refusals, applied: Applied) -> None:
-    if decision.changes:
-        refusals.accepted()
-    applied.outcomes |= decision.outcomes
-    applied.letters += decision.letters
+def _unknown(result: Result) -> list[DeadLetter]:
+    return [DeadLetter(e.index, Reason.UNKNOWN_USER, f"there is no user {e.user_id}") for e in result.unknown]

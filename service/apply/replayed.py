@@ -65,7 +65,7 @@ async def genuine(
         "ids": [letter_id for _, letter_id, _ in said],
         "topics": [record.topic for _, _, record in said],
         "keys": [record.key for _, _, record in said],
-        "digests": [_digest(record.value) for _, _, record in said],
+        "digests": [digest(record.value) for _, _, record in said],
     }
     rows = (await conn.execute(sql.LOCK_REPLAYED, values)).all()
     return {
@@ -75,12 +75,11 @@ async def genuine(
     }
 
 
-async def discarded(conn: AsyncConnection, records: Sequence[ConsumerRecord]) -> set[int]:
+async def discarded(conn: AsyncConnection, records: Sequence[ConsumerRecord], claimed: Mapping[int, int]) -> set[int]:
     """Which records, by index, are replays of letters that were discarded while these were on their way.
 
     Nobody wants them applied any more. The letters stay locked, so that a discard that comes now comes too late.
     """
-    claimed = claims(records)
     found = await genuine(conn, records, claimed) if claimed else {}
     return {index for index, row in found.items() if row.resolution == "discarded"}
 
@@ -133,8 +132,8 @@ def _raised(failed: Mapping[int, Replay]) -> dict[str, list[Any]]:
     }
 
 
-def _digest(value: bytes | None) -> str:
-    """As the column `value_digest` has it."""
+def digest(value: bytes | None) -> str:
+    """Return a record's digest as the column `value_digest` has it."""
     return "" if value is None else hashlib.sha256(value).hexdigest()
 
 

@@ -11,8 +11,13 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 _PASSING_CLASSES = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
 _RECORD_CLASSES = frozenset({"22", "23", "44"})
-_RECORD_STATES = frozenset({"P0001"})
+_NOT_AS_DECIDED = "LS101"
+"""Our own stored functions': a row does not hold the level that was written."""
+_RECORD_STATES = frozenset({"P0001", _NOT_AS_DECIDED})
+_CHANGED_MEANWHILE = "LS001"
+"""Our own stored functions': the specializations are not those that the batch was decided with."""
 _UNIQUE_VIOLATION = "23505"
+_LOCK_NOT_AVAILABLE = "55P03"
 _NOT_NULL_VIOLATION = "23502"
 READ_ONLY = "25006"
 """The server became a standby, or the connection leads to one."""
@@ -42,6 +47,10 @@ class DecideAgain(Exception):  # noqa: N818 - names what to do, not what went wr
     """An insert met a row that was not there when the batch was decided (law 1)."""
 
 
+class NotAsDecided(Exception):  # noqa: N818 - as above
+    """After the write a row does not hold the level that was decided: triggers of the application changed it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A database error, read: its kind, SQLSTATE ('' when there is none), constraint and the server's words."""
@@ -50,6 +59,11 @@ class Fault:
     sqlstate: str
     constraint: str
     message: str
+
+    @property
+    def waits(self) -> bool:
+        """Whether somebody else held a lock for longer than the statement would wait."""
+        return self.sqlstate == _LOCK_NOT_AVAILABLE
 
 
 def read_fault(error: BaseException) -> Fault:
@@ -68,11 +82,11 @@ def _server_error(error: BaseException) -> BaseException:
 
 
 def _kind(error: BaseException, cause: BaseException, sqlstate: str) -> Kind:
-    if isinstance(error, DecideAgain) or sqlstate == _UNIQUE_VIOLATION:
+    if isinstance(error, DecideAgain) or sqlstate in {_UNIQUE_VIOLATION, _CHANGED_MEANWHILE}:
         return Kind.CONFLICT
     if sqlstate == _NOT_NULL_VIOLATION:
         return Kind.INSTALLATION
-    if sqlstate[:2] in _RECORD_CLASSES or sqlstate in _RECORD_STATES:
+    if isinstance(error, NotAsDecided) or sqlstate[:2] in _RECORD_CLASSES or sqlstate in _RECORD_STATES:
         return Kind.RECORD
     if sqlstate[:2] in _PASSING_CLASSES or sqlstate == READ_ONLY:
         return Kind.PASSING

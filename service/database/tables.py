@@ -88,6 +88,8 @@ fences = Table(
     Column("decided_at", DateTime(timezone=True), nullable=False),
     Column("level", Integer, nullable=False),
     Column("decided_by", Text, nullable=False, server_default=text("''")),
+    Column("folded", Text, Computed('upper(specialization COLLATE "C")', persisted=True), nullable=False),
+    Index("ix_fences_folded", "user_id", "folded"),
 )
 """One row for each pair that a decision lowered: events that occurred at or before `decided_at` no longer raise it."""
 

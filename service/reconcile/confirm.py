@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import TextClause
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.database.faults import read_fault
 from service.reconcile import sql
 from service.reconcile.issues import Issue, keep
 from service.reconcile.values import CONFIRMED, HEALED, Range, Suspect, by_label
@@ -39,16 +41,49 @@ async def confirm_range(conn: AsyncConnection, part: Range, room: int) -> None:
 
 
 async def _statuses(conn: AsyncConnection, suspects: Sequence[Suspect]) -> dict[Suspect, str]:
-    """Lock and read progress first, then licenses, in key order (law 6)."""
+    """Compare pairs under their locks; one that somebody else holds comes last, alone, and is waited for.
+
+    Where one is held for too long, those that are still held are not waited for either: they are unconfirmed.
+    """
     ordered = sorted(suspects, key=lambda s: (s.user_id, s.specialization))
-    progress = await _levels(conn, sql.SHARE_PROGRESS, ordered)
-    licenses = await _levels(conn, sql.SHARE_LICENSES, ordered)
+    statuses = await _look(conn, ordered, wait=False)
+    patient = True
+    for suspect in [s for s in ordered if s not in statuses]:
+        try:
+            found = await _look(conn, [suspect], wait=patient)
+        except DBAPIError as error:
+            if not read_fault(error).waits:
+                raise
+            found, patient = {}, False
+        statuses[suspect] = found.get(suspect, "unconfirmed")
+    return statuses
+
+
+async def _look(conn: AsyncConnection, suspects: Sequence[Suspect], *, wait: bool) -> dict[Suspect, str]:
+    """Lock and read progress first, then licenses, in key order (law 6); without `wait`, leave out what is held.
+
+    The locks end with the comparison, so that nobody waits for a whole range.
+    """
+    keys: dict[str, list[Any]] = {
+        "users": [s.user_id for s in suspects],
+        "specializations": [s.specialization for s in suspects],
+    }
+    savepoint = await conn.begin_nested()
+    try:
+        progress = await _levels(conn, sql.share(sql.PROGRESS_OF_PAIRS, wait=wait), keys)
+        licenses = await _levels(conn, sql.share(sql.LICENSES_OF_PAIRS, wait=wait), keys)
+        if not wait:  # a row that was skipped is not absent: that is read without a lock
+            progress_there = await _levels(conn, sql.PROGRESS_OF_PAIRS, keys)
+            licenses_there = await _levels(conn, sql.LICENSES_OF_PAIRS, keys)
+            held = (progress_there.keys() - progress.keys()) | (licenses_there.keys() - licenses.keys())
+            suspects = [s for s in suspects if (s.user_id, s.specialization) not in held]
+    finally:
+        await savepoint.rollback()
     return {s: _status(s, progress, licenses) for s in suspects}
 
 
-async def _levels(conn: AsyncConnection, statement: TextClause, suspects: Sequence[Suspect]) -> Levels:
-    keys = {"users": [s.user_id for s in suspects], "specializations": [s.specialization for s in suspects]}
-    return {(row.user_id, row.specialization): row.level for row in await conn.execute(statement, keys)}
+async def _levels(conn: AsyncConnection, statement: TextClause, keys: Mapping[str, list[Any]]) -> Levels:
+    return {(row.user_id, row.specialization): row.level for row in await conn.execute(statement, dict(keys))}
 
 
 def _status(suspect: Suspect, progress: Levels, licenses: Levels) -> str:

@@ -8,27 +8,36 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service import metrics
-from service.apply.targets import check_at_once
-from service.database.faults import DecideAgain, Kind, read_fault
+from service.database.faults import DecideAgain, Fault, Kind, NotAsDecided, read_fault
 from service.reconcile import sql
 from service.reconcile.issues import Issue, set_statuses
 from service.reconcile.values import HEALED, Range, Run, Suspect, add_labels, by_label
+from service.store.sequences import behind
 from service.sync.pair import Action, Sides, Why
 from service.sync.rows import Tables
 from service.sync.write import MOST_PAIRS, PairResult, sync_pairs
 
 log = structlog.get_logger(__name__)
+_HELD = "held"
+"""No status of an issue: the pair is left to a later transaction."""
 
 
 async def heal_some(conn: AsyncConnection, part: Range, tables: Tables) -> Counter[tuple[str, str]]:
-    """Heal the next confirmed pairs of a range whose row the caller holds; returns what became of them, by kind."""
+    """Heal the next confirmed pairs of a range whose row the caller holds; returns what became of them, by kind.
+
+    Pairs that somebody else holds come last, one in a transaction: whoever waits holds no other pair.
+    """
     batch, rest = part.suspects[:MOST_PAIRS], part.suspects[MOST_PAIRS:]
-    await check_at_once(conn)
-    issues = await _heal(conn, part.run, batch, tables)
+    await conn.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))  # at the commit no pair can be told from another
+    issues, held = await _heal_those_at_hand(conn, part.run, batch, tables)
+    if not issues:
+        issues, held = [await _heal_one(conn, part.run, batch[0], tables, wait=True)], batch[1:]
+    rest = [*rest, *held]
     await set_statuses(conn, part.run.id, issues)
     await conn.execute(
         sql.RANGE_HEALED,
@@ -62,36 +71,81 @@ def count(run: Run, done: Counter[tuple[str, str]]) -> None:
             metrics.HEALS.labels(run.direction, kind).inc(number)
 
 
-async def _heal(conn: AsyncConnection, run: Run, suspects: Sequence[Suspect], tables: Tables) -> list[Issue]:
-    """Heal together; where the database refuses, halve until the pair that it refuses stands alone and has failed.
+async def _heal_those_at_hand(
+    conn: AsyncConnection, run: Run, suspects: Sequence[Suspect], tables: Tables
+) -> tuple[list[Issue], list[Suspect]]:
+    """Heal what nobody else holds; returns the issues and the suspects that are held.
 
-    A pair whose missing row somebody makes at the same moment is left to the next run (law 6).
+    Where every pair is held, nothing stays locked.
     """
-    if not suspects:
-        return []
+    savepoint = await conn.begin_nested()
+    issues, held = await _heal(conn, run, suspects, tables)
+    await (savepoint.commit() if issues else savepoint.rollback())
+    return issues, held
+
+
+async def _heal(
+    conn: AsyncConnection, run: Run, suspects: Sequence[Suspect], tables: Tables
+) -> tuple[list[Issue], list[Suspect]]:
+    """Heal together; where the database refuses, halve until the pair that it refuses stands alone and has failed."""
+    if len(suspects) == 1:
+        issue = await _heal_one(conn, run, suspects[0], tables, wait=False)
+        return ([], list(suspects)) if issue.status == _HELD else ([issue], [])
     try:
         async with conn.begin_nested():
-            return await _write(conn, run, suspects, tables)
-    except DecideAgain as error:
-        if len(suspects) == 1:
-            return [Issue(suspects[0], "changed_meanwhile", str(error))]
-    except DBAPIError as error:
+            return await _write(conn, run, suspects, tables, wait=False)
+    except (DBAPIError, DecideAgain, NotAsDecided) as error:
         fault = read_fault(error)
-        if fault.kind is not Kind.RECORD:
+        if fault.kind not in {Kind.RECORD, Kind.CONFLICT} and not fault.waits:
             raise
-        if len(suspects) == 1:
-            log.warning("heal refused", run_id=str(run.id), user_id=suspects[0].user_id, error=fault.message)
-            return [Issue(suspects[0], "failed", fault.message)]
     middle = len(suspects) // 2
-    first = await _heal(conn, run, suspects[:middle], tables)
-    return first + await _heal(conn, run, suspects[middle:], tables)
+    first, held = await _heal(conn, run, suspects[:middle], tables)
+    second, also_held = await _heal(conn, run, suspects[middle:], tables)
+    return first + second, held + also_held
 
 
-async def _write(conn: AsyncConnection, run: Run, suspects: Sequence[Suspect], tables: Tables) -> list[Issue]:
+async def _heal_one(conn: AsyncConnection, run: Run, suspect: Suspect, tables: Tables, *, wait: bool) -> Issue:
+    """Heal one pair. A conflict means: look again; the same conflict once more is a refusal like any other (law 1)."""
+    for again in (False, True):
+        try:
+            async with conn.begin_nested():
+                issues, held = await _write(conn, run, [suspect], tables, wait=wait)
+        except (DBAPIError, DecideAgain, NotAsDecided) as error:
+            fault = read_fault(error)
+            if fault.waits:
+                return (
+                    Issue(suspect, "failed", "somebody else kept its rows locked for too long")
+                    if wait
+                    else _held(suspect)
+                )
+            if fault.kind is Kind.CONFLICT and not again:
+                continue
+            if fault.kind not in {Kind.RECORD, Kind.CONFLICT}:
+                raise
+            log.warning("heal refused", run_id=str(run.id), user_id=suspect.user_id, error=fault.message)
+            return Issue(suspect, "failed", await _repair(conn, fault) or fault.message)
+        return _held(suspect) if held else issues[0]
+    raise AssertionError  # the second attempt always ends
+
+
+async def _repair(conn: AsyncConnection, fault: Fault) -> str:
+    """Name a sequence that is behind."""
+    return await behind(conn, fault.constraint) if fault.constraint else ""
+
+
+def _held(suspect: Suspect) -> Issue:
+    return Issue(suspect, _HELD)
+
+
+async def _write(
+    conn: AsyncConnection, run: Run, suspects: Sequence[Suspect], tables: Tables, *, wait: bool
+) -> tuple[list[Issue], list[Suspect]]:
     seen = {(s.user_id, s.specialization): sides_of(s) for s in suspects}
     cause = f"reconcile {run.id}"
-    results = await sync_pairs(conn, sorted(seen), run.direction, cause=cause, only_if=seen, tables=tables)
-    return [Issue(s, *_status(results[s.user_id, s.specialization])) for s in suspects]
+    results = await sync_pairs(conn, sorted(seen), run.direction, cause=cause, only_if=seen, tables=tables, wait=wait)
+    done = [s for s in suspects if (s.user_id, s.specialization) in results]
+    held = [s for s in suspects if (s.user_id, s.specialization) not in results]
+    return [Issue(s, *_status(results[s.user_id, s.specialization])) for s in done], held
 
 
 def sides_of(suspect: Suspect) -> Sides:

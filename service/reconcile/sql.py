@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from service.levels import MAXIMA
 from service.names import folded
@@ -139,23 +139,24 @@ RANGE_CONFIRMED = text("""
 RANGE_HEALED = RANGE_CONFIRMED
 """What is still left to heal, and the counts so far."""
 
-SHARE_PROGRESS = text("""
-    SELECT p.student_id AS user_id, p.specialization_id AS specialization, p.current_level AS level
+PROGRESS_OF_PAIRS = text("""
+    SELECT p.student_id AS user_id, CAST(p.specialization_id AS text) AS specialization, p.current_level AS level
       FROM unnest(CAST(:users AS bigint[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
       JOIN specialization_progress p
-        ON p.student_id = k.user_id AND p.specialization_id = k.specialization
-     ORDER BY p.student_id, p.specialization_id
-       FOR SHARE OF p
+        ON p.student_id = k.user_id AND CAST(p.specialization_id AS text) = k.specialization
 """)
 
-SHARE_LICENSES = text("""
-    SELECT l.user_id, l.specialization_type AS specialization, l.current_level AS level
+LICENSES_OF_PAIRS = text("""
+    SELECT p.user_id, CAST(p.specialization_type AS text) AS specialization, p.current_level AS level
       FROM unnest(CAST(:users AS bigint[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
-      JOIN user_licenses l ON l.user_id = k.user_id AND l.specialization_type = k.specialization
-     ORDER BY l.user_id, l.specialization_type
-       FOR SHARE OF l
+      JOIN user_licenses p ON p.user_id = k.user_id AND CAST(p.specialization_type AS text) = k.specialization
 """)
-"""Wait for whoever writes the pairs, and keep them as they are while they are compared."""
+
+
+def share(rows_of_pairs: TextClause, *, wait: bool) -> TextClause:
+    """Return the same with the rows kept as they are while they are compared: wait for writers, or skip their rows."""
+    return text(f"{rows_of_pairs.text} ORDER BY user_id, specialization FOR SHARE OF p{'' if wait else ' SKIP LOCKED'}")
+
 
 RANGE_COUNTS = text("SELECT counts FROM levelsync.reconcile_ranges WHERE run_id = :id")
 

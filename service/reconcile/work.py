@@ -68,10 +68,11 @@ class RequestWork:
         """Runs, dead letters and positions in one transaction (law 3); returns the letters."""
         async with self.engine.begin() as conn:
             await positions.check_and_move(conn, batch)
-            unwanted = await replayed.discarded(conn, batch.records)
+            claims = replayed.claims(batch.records)
+            unwanted = await replayed.discarded(conn, batch.records, claims)
             wanted = [(index, received) for index, received in decoded.received if index not in unwanted]
             letters = decoded.letters + await open_runs(conn, wanted)
-            await dead_letters.keep(conn, batch.records, letters)
+            await dead_letters.keep(conn, batch.records, range(len(batch.records)), letters, claims)
         self.woken.set()
         return letters
 
@@ -99,7 +100,8 @@ class ChunkWork:
         await self.chunks.work(*(cast("ReconcileChunk", received.event) for _, received in decoded.received))
         async with self.engine.begin() as conn:
             await positions.check_and_move(conn, batch)
-            await dead_letters.keep(conn, batch.records, decoded.letters)
+            claims = replayed.claims(batch.records)
+            await dead_letters.keep(conn, batch.records, range(len(batch.records)), decoded.letters, claims)
         return len(decoded.received)
 
     def report(self, batch: Batch, _decoded: Decoded, applied: int, seconds: float) -> None:

@@ -12,6 +12,7 @@ from service.sync import sql
 from service.sync.errors import LevelOutOfRange
 from service.sync.pair import Side, Sides, undecidable
 from service.sync.rows import Author, LevelWrite, Locked, Tables, lock_both, write_levels
+from service.sync.write import check_maxima
 
 _SIDES: tuple[Side, Side] = ("progress", "license")
 
@@ -39,15 +40,17 @@ async def decide_level(conn: AsyncConnection, tables: Tables, pair: Pair, level:
         LevelOutOfRange: the specialization has no such level.
         DecideAgain: another transaction made a missing row first: roll back, and call again.
     """
-    maximum = (await read_curriculum(conn)).max_level(pair[1])
+    locked = await lock_both(conn, [pair])
+    curriculum = await read_curriculum(conn)
+    maximum = curriculum.max_level(pair[1])
     if not 1 <= level <= maximum:
         raise LevelOutOfRange(f"level {level} is outside 1 to {maximum}, the levels of {pair[1]}")
-    locked = await lock_both(conn, tables, [pair])
     before = locked.sides(pair)
     renamed, left_alone = await _set_right(conn, locked, pair)
     writes = [_write(pair, side, level, locked) for side in _SIDES if _differs(before, side, level)]
     fenced = {pair: level} if undecidable(before, maximum) or _lowers(before, level) else {}
-    await write_levels(conn, tables, writes, fenced, author)
+    await write_levels(conn, tables, writes, fenced, author, locked)
+    await check_maxima(conn, curriculum)
     return LevelDecided(before, tuple(writes), renamed, left_alone)
 
 

@@ -1,22 +1,41 @@
-"""Both rows of pairs, locked and written: what every sync, heal and decision goes through (laws 2, 3 and 6)."""
+"""Both rows of pairs, locked and written: what every sync, heal and decision goes through (laws 2, 3 and 6).
+
+The rows are written by the stored functions that also write events (`service/store/levels_v1.sql`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from events import LevelSynced
-from service.apply import targets
-from service.apply.decide import Change, Decision, Rise, TargetRow
 from service.apply.outcomes import Pair
 from service.apply.targets import Target, license_target, progress_target
+from service.database.faults import DecideAgain, NotAsDecided
 from service.outbox.put import put
 from service.settings import Settings
 from service.sync import sql
 from service.sync.pair import Side, Sides
+
+_SIDES: tuple[Side, Side] = ("progress", "license")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_HELD, _ABSENT, _NULL = -1, 0, -(2**31)
+"""How the stored functions say it in a row's id and level."""
+_WRITE = {
+    name: text(f"""
+        SELECT levelsync.write_{name}_v1(
+            CAST(:ids AS bigint[]), CAST(:users AS bigint[]), CAST(:specs AS int[]), CAST(:names AS text[]),
+            CAST(:levels AS int[]), CAST(:times AS bigint[]), CAST(:times AS bigint[]), CAST(:defaults AS jsonb),
+            CAST(:places AS int[]), CAST(:olds AS int[]), CAST(:levels AS int[]), CAST(:times AS bigint[]),
+            CAST(:causes AS text[]), CAST(:advanced_by AS bigint))
+    """)
+    for name in ("progress", "license")
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,36 +50,46 @@ NO_DEFAULTS = Tables(progress_target({}), license_target({}))
 
 
 def tables_of(settings: Settings) -> Tables:
-    """The tables of an installation."""
+    """Return the tables of an installation."""
     return Tables(progress_target(settings.progress_defaults), license_target(settings.license_defaults))
 
 
 @dataclass(frozen=True, slots=True)
-class Locked:
-    """Rows under their locks."""
+class Row:
+    """A row under its lock: its id, None where there is no row, and its level, None also for NULL."""
 
-    progress: Mapping[Pair, TargetRow]
-    licenses: Mapping[Pair, TargetRow]
+    id: int | None
+    level: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """Rows under their locks, and the time of a decision about them: after both locks (law 2)."""
+
+    progress: Mapping[Pair, Row]
+    licenses: Mapping[Pair, Row]
+    held: frozenset[Pair]
+    """Pairs of which somebody else holds a row: they were not waited for."""
+    decided_at: datetime
 
     def sides(self, pair: Pair) -> Sides:
-        """The pair's levels, as they stay until the transaction ends."""
-        progress, license_ = self.progress.get(pair), self.licenses.get(pair)
+        """Return the pair's levels, as they stay until the transaction ends."""
+        progress, license_ = self.progress[pair], self.licenses[pair]
         return Sides(
-            progress_level=progress.level if progress else None,
-            license_level=license_.level if license_ else None,
-            progress_exists=progress is not None,
-            license_exists=license_ is not None,
+            progress_level=progress.level,
+            license_level=license_.level,
+            progress_exists=progress.id is not None,
+            license_exists=license_.id is not None,
         )
 
     def row_id(self, pair: Pair, side: Side) -> int | None:
-        """The row's id; None where it is to be made."""
-        row = (self.progress if side == "progress" else self.licenses).get(pair)
-        return row.row_id if row else None
+        """Return the row's id; None where it is to be created."""
+        return (self.progress if side == "progress" else self.licenses)[pair].id
 
 
 @dataclass(frozen=True, slots=True)
 class LevelWrite:
-    """One row's new level; `row_id` is None for a row to be made, `old` also for one that held no level."""
+    """One row's new level; `row_id` is None for a row to be created, `old` also for one that held no level."""
 
     pair: Pair
     side: Side
@@ -77,38 +106,104 @@ class Author:
     user_id: int | None = None
 
 
-async def lock_both(conn: AsyncConnection, tables: Tables, pairs: Sequence[Pair]) -> Locked:
-    """Lock both rows of every pair: all progress rows, then all licenses, each in key order, always (law 6)."""
-    progress = await targets.lock_rows(conn, tables.progress, pairs)
-    return Locked(progress, await targets.lock_rows(conn, tables.license, pairs))
+async def lock_both(conn: AsyncConnection, pairs: Sequence[Pair], *, wait: bool = True) -> Locked:
+    """Lock both rows of every pair: all progress rows, then all licenses, each in key order, always (law 6).
+
+    Without `wait`, pairs that somebody else holds are left out and named. With it there should be one pair: whoever
+    waits for a lock holds no row of another pair.
+
+    Raises:
+        DecideAgain: a row was created while this one waited: roll back, and call again.
+    """
+    ordered = sorted(pairs)
+    row = (await conn.execute(sql.LOCK_PAIRS, _keys(ordered) | {"wait": wait})).one()
+    progress = dict(zip(ordered, map(_row, row.progress_ids or (), row.progress_levels or ()), strict=True))
+    licenses = dict(zip(ordered, map(_row, row.license_ids or (), row.license_levels or ()), strict=True))
+    held = frozenset(pair for pair in ordered if _HELD in {progress[pair].id, licenses[pair].id})
+    if held and wait:
+        raise DecideAgain("a row was created meanwhile")
+    return Locked(progress, licenses, held, row.decided_at)
 
 
-async def write_levels(
-    conn: AsyncConnection, tables: Tables, writes: Sequence[LevelWrite], fenced: Mapping[Pair, int], author: Author
+async def write_levels(  # noqa: PLR0913, PLR0917 - what is written, by whom, and under which locks
+    conn: AsyncConnection,
+    tables: Tables,
+    writes: Sequence[LevelWrite],
+    fenced: Mapping[Pair, int],
+    author: Author,
+    locked: Locked,
 ) -> None:
     """Write levels decided under `lock_both`: rows, history, fences (pair to level) and what the outbox tells of it.
 
     Raises:
-        DecideAgain: another transaction made one of the missing rows first; this one has to begin again.
+        NotAsDecided: triggers of the application changed what was written, in either of the two rows.
+        sqlalchemy.exc.DBAPIError: among others a row that is there meanwhile: roll back, and decide again.
     """
     if not writes:
         return
-    decided_at: datetime = (await conn.execute(sql.CLOCK)).scalar_one()
-    named = await targets.lock_users(conn, {author.user_id} if author.user_id is not None else ())
+    named = await _existing(conn, author.user_id)
+    watched = False
     for side, target in (("progress", tables.progress), ("license", tables.license)):
-        decision = _as_decision([write for write in writes if write.side == side], decided_at, author.cause)
-        await targets.write(conn, target, decision, advanced_by=next(iter(named), None))
-    await _fence(conn, fenced, decided_at, author.cause)
+        some = sorted((write for write in writes if write.side == side), key=lambda write: write.pair)
+        if some:
+            values = _values(some, target, locked.decided_at, author.cause, named)
+            watched |= bool((await conn.execute(_WRITE[target.name], values)).scalar_one())
+    if watched:
+        await _check_both(conn, writes, locked)
+    await _fence(conn, fenced, locked.decided_at, author.cause)
     told = [write for write in writes if write.pair[0] > 0]  # the contract's user ids begin at 1
-    await put(conn, [_event(write, decided_at, author.cause) for write in told])
+    await put(conn, [_event(write, locked.decided_at, author.cause) for write in told])
 
 
-def _as_decision(writes: Sequence[LevelWrite], at: datetime, cause: str) -> Decision:
-    """The writes as the appliers have them: a license's step begins at 0 where there was no level."""
-    return Decision(
-        changes={write.pair: Change(write.pair, write.row_id, write.new, at, at) for write in writes},
-        rises=[Rise(write.pair, write.old or 0, write.new, at, cause) for write in writes],
-    )
+def _values(
+    writes: Sequence[LevelWrite], target: Target, at: datetime, cause: str, named: int | None
+) -> dict[str, Any]:
+    """Return the arrays of one table's writes: a license's step begins at 0 where there was no level."""
+    since = at - _EPOCH
+    microseconds = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    return _keys([write.pair for write in writes]) | {
+        "ids": [write.row_id or _ABSENT for write in writes],
+        "levels": [write.new for write in writes],
+        "olds": [write.old or 0 for write in writes],
+        "times": [microseconds] * len(writes),
+        "places": list(range(1, len(writes) + 1)),
+        "causes": [cause] * len(writes),
+        "defaults": target.defaults,
+        "advanced_by": named,
+    }
+
+
+async def _check_both(conn: AsyncConnection, writes: Sequence[LevelWrite], locked: Locked) -> None:
+    """Read both rows back, because a trigger on one table may have written the other."""
+    pairs = sorted({write.pair for write in writes})
+    expected = {(pair, side): locked.sides(pair).level(side) for pair in pairs for side in _SIDES}
+    expected |= {(write.pair, write.side): write.new for write in writes}
+    now = await lock_both(conn, pairs)
+    for (pair, side), level in expected.items():
+        found = now.sides(pair).level(side)
+        if found != level:
+            raise NotAsDecided(
+                f"the {side} of user {pair[0]} in {pair[1]} holds {found}, not {level}, after the write: a trigger of "
+                "the application changed it"
+            )
+
+
+async def _existing(conn: AsyncConnection, user_id: int | None) -> int | None:
+    """Return the author's id where that user exists, and keep the row until the transaction ends."""
+    if user_id is None:
+        return None
+    found: int | None = (await conn.execute(sql.LOCK_USER, {"user": user_id})).scalar_one_or_none()
+    return found
+
+
+def _keys(pairs: Sequence[Pair]) -> dict[str, list[Any]]:
+    names = sorted({name for _, name in pairs})
+    numbers = {name: number for number, name in enumerate(names, 1)}
+    return {"users": [user for user, _ in pairs], "specs": [numbers[name] for _, name in pairs], "names": names}
+
+
+def _row(row_id: int, level: int) -> Row:
+    return Row(row_id or None, None if level == _NULL else level)
 
 
 async def _fence(conn: AsyncConnection, fenced: Mapping[Pair, int], decided_at: datetime, cause: str) -> None:

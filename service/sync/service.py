@@ -15,7 +15,7 @@ from events import Direction
 from events.fields import INT8_MAX
 from service import metrics
 from service.apply.outcomes import Pair
-from service.database.faults import DecideAgain, Kind, read_fault
+from service.database.faults import DecideAgain, Kind, NotAsDecided, read_fault
 from service.levels import Curriculum, maxima_options, read_curriculum
 from service.settings import Settings, load_settings
 from service.sync import results, sql
@@ -180,7 +180,7 @@ class ProgressLicenseSyncService:
 
         try:
             return await _with_retries(attempt)
-        except (DBAPIError, DecideAgain) as error:
+        except (DBAPIError, DecideAgain, NotAsDecided) as error:
             fault = read_fault(error)
             if fault.kind not in {Kind.RECORD, Kind.CONFLICT}:
                 raise

@@ -7,8 +7,13 @@ from sqlalchemy import TextClause, text
 from service.levels import MAXIMA
 from service.names import folded
 
-CLOCK = text("SELECT clock_timestamp()")
-"""A decision's time, asked once the locks are held; `now()` would be the transaction's start (law 2)."""
+LOCK_PAIRS = text("""
+    SELECT *
+      FROM levelsync.lock_pairs_v1(CAST(:users AS bigint[]), CAST(:specs AS int[]), CAST(:names AS text[]), :wait)
+""")
+"""Lock both rows of pairs, and take the time of a decision once the locks are held (law 2)."""
+
+LOCK_USER = text("SELECT id FROM users WHERE id = CAST(:user AS bigint) FOR KEY SHARE")
 
 SET_FENCES = text("""
     INSERT INTO levelsync.fences AS f (user_id, specialization, decided_at, level, decided_by)

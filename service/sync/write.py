@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from events import Direction
 from service.apply.outcomes import Pair
+from service.database.faults import DecideAgain
 from service.levels import Curriculum, read_curriculum
 from service.sync.pair import Action, PairDecision, Sides, Why, decide_pair, nothing
 from service.sync.rows import NO_DEFAULTS, Author, LevelWrite, Locked, Tables, lock_both, write_levels
@@ -46,29 +47,43 @@ async def sync_pairs(  # noqa: PLR0913 - what a sync and a heal differ in, each 
     only_if: Mapping[Pair, Sides] | None = None,
     decide: Decide = decide_pair,
     tables: Tables = NO_DEFAULTS,
+    wait: bool = True,
 ) -> dict[Pair, PairResult]:
     """Bring pairs into agreement, at most `MOST_PAIRS` of them; specializations named as `specializations` has them.
 
     `cause` (500 characters at most) is the reason in the history and in what is published; `advanced_by` is named in
     the history where that user exists. `decide` says what a pair's rows come to. With `only_if`,
     a pair whose rows are not exactly these is left (law 6).
+    Without `wait`, pairs that somebody else holds are missing from the result; with it, ask for one pair.
 
     Raises:
         DecideAgain: a missing row was made by somebody else meanwhile: roll back, and call again.
     """
     if len(pairs) > MOST_PAIRS:
         raise ValueError(f"{len(pairs)} pairs in one transaction; {MOST_PAIRS} at most")
-    ordered = sorted(set(pairs))
+    locked = await lock_both(conn, sorted(set(pairs)), wait=wait)
     curriculum = await read_curriculum(conn)
-    locked = await lock_both(conn, tables, ordered)
+    ours = [pair for pair in locked.progress if pair not in locked.held]
     results = {
         pair: _decide(pair, locked.sides(pair), direction, curriculum=curriculum, only_if=only_if, decide=decide)
-        for pair in ordered
+        for pair in ours
     }
     writes = [_write(pair, result.decision, locked) for pair, result in results.items() if result.decision.target]
     fenced = {pair: result.decision.new or 0 for pair, result in results.items() if result.decision.lowers}
-    await write_levels(conn, tables, writes, fenced, Author(cause, advanced_by))
+    await write_levels(conn, tables, writes, fenced, Author(cause, advanced_by), locked)
+    if writes:
+        await check_maxima(conn, curriculum)
     return results
+
+
+async def check_maxima(conn: AsyncConnection, decided_with: Curriculum) -> None:
+    """Compare the maxima after the writes with those that were decided with: nobody is kept from changing them (R14).
+
+    Raises:
+        DecideAgain: they have changed.
+    """
+    if (await read_curriculum(conn)).levels != decided_with.levels:
+        raise DecideAgain("the specializations have changed meanwhile")
 
 
 def _decide(  # noqa: PLR0913 - what `sync_pairs` was given

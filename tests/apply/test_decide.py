@@ -1,58 +1,68 @@
-"""The decision about a batch, on values alone (laws 1 and 2)."""
+"""What a batch of events does to its rows, decided in PostgreSQL (laws 1 and 2)."""
 
-from datetime import UTC, datetime, timedelta
+from __future__ import annotations
 
-from events import Reason
-from service.apply.decide import Decision, Found, TargetRow, decide
-from service.apply.outcomes import LevelEvent, Outcome
+from datetime import timedelta
 
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-PAIR = (7, "PLAYER")
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-
-def event(index: int, to_level: int, *, minutes: int = 0) -> LevelEvent:
-    at = NOON + timedelta(minutes=minutes)
-    return LevelEvent(index, 7, "PLAYER", to_level, at, at, f"ProgressLeveledUp test {index}")
-
-
-def decided(events: list[LevelEvent], level: int | None, fence: datetime | None = None) -> Decision:
-    rows = {} if level is None else {PAIR: TargetRow(70, level)}
-    return decide(events, Found(rows, {PAIR: fence} if fence else {}, {7}))
+from service.apply.batch import Applied
+from tests.laws.model import LEVELED_UP
+from tests.laws.records import START
+from tests.laws.tables import history, licenses
+from tests.laws.test_apply_laws import Partitions, one
+from tests.sync.tables import PLAYER, execute, put_rows, read
 
 
-def test_three_steps_in_one_batch_are_three_rises() -> None:
+async def decided(engine: AsyncEngine, level: int | None, *events: tuple[int, int], fence: bool = False) -> Applied:
+    """Apply events of one pair, (level, minute) each, to a license of this level; `fence` is set at minute 0."""
+    await put_rows(engine, licenses={} if level is None else {PLAYER: level})
+    if fence:
+        await execute(engine, f"INSERT INTO levelsync.fences VALUES (1, 'PLAYER', '{START.isoformat()}', 2, 'test')")
+    partitions = await Partitions(engine).begin()
+    return await partitions.apply(LEVELED_UP, partitions.records([one(to_level=to, minutes=at) for to, at in events]))
+
+
+async def steps(engine: AsyncEngine) -> list[tuple[int, int]]:
+    return [(before, after) for _, before, after, _, _ in await history(engine)]
+
+
+async def test_three_steps_in_one_batch_are_three_rises(engine: AsyncEngine) -> None:
     """2→3, 3→4, 4→5 are not one 2→5."""
-    decision = decided([event(0, 3), event(1, 4, minutes=1), event(2, 5, minutes=2)], level=2)
-    assert [(rise.from_level, rise.to_level) for rise in decision.rises] == [(2, 3), (3, 4), (4, 5)]
-    assert decision.changes[PAIR].level == 5
-    assert decision.changes[PAIR].advanced_at == NOON + timedelta(minutes=2)
+    await decided(engine, 2, (3, 0), (4, 1), (5, 2))
+    assert await steps(engine) == [(2, 3), (3, 4), (4, 5)]
+    ((advanced_at,),) = await read(engine, "SELECT last_advanced_at FROM user_licenses")
+    assert advanced_at == (START + timedelta(minutes=2)).replace(tzinfo=None)
 
 
-def test_a_created_row_rises_from_zero_and_then_further() -> None:
+async def test_a_created_row_rises_from_zero_and_then_further(engine: AsyncEngine) -> None:
     """The row's beginning is the first event's time, its last advance the last one's."""
-    decision = decided([event(0, 3), event(1, 5, minutes=1)], level=None)
-    assert [(rise.from_level, rise.to_level) for rise in decision.rises] == [(0, 3), (3, 5)]
-    assert decision.outcomes == {0: Outcome.CREATED, 1: Outcome.APPLIED}
-    assert (decision.changes[PAIR].created_at, decision.changes[PAIR].row_id) == (NOON, None)
+    applied = await decided(engine, None, (3, 0), (5, 1))
+    assert [applied.outcomes[index] for index in (0, 1)] == ["created", "applied"]
+    assert await steps(engine) == [(0, 3), (3, 5)]
+    (row,) = await read(engine, "SELECT started_at, last_advanced_at FROM user_licenses")
+    begun = START.replace(tzinfo=None)
+    assert (row.started_at, row.last_advanced_at) == (begun, begun + timedelta(minutes=1))
 
 
-def test_an_equal_or_lower_level_writes_nothing() -> None:
+async def test_an_equal_or_lower_level_writes_nothing(engine: AsyncEngine) -> None:
     """A repeat leaves no row of history."""
-    decision = decided([event(0, 5), event(1, 4)], level=5)
-    assert decision.outcomes == {0: Outcome.EQUAL, 1: Outcome.AHEAD}
-    assert not decision.changes
-    assert not decision.rises
+    applied = await decided(engine, 5, (5, 0), (4, 0))
+    assert [applied.outcomes[index] for index in (0, 1)] == ["equal", "ahead"]
+    assert (await licenses(engine), await steps(engine)) == ({PLAYER: 5}, [])
 
 
-def test_an_event_at_the_time_of_the_decision_is_superseded_and_a_later_one_applies() -> None:
+async def test_an_event_at_the_time_of_the_decision_is_superseded_and_a_later_one_applies(engine: AsyncEngine) -> None:
     """'At or before' stands; after it, events apply as usual."""
-    decision = decided([event(0, 5), event(1, 6, minutes=1)], level=2, fence=NOON)
-    assert decision.outcomes == {0: Outcome.SUPERSEDED, 1: Outcome.APPLIED}
-    assert [(rise.from_level, rise.to_level) for rise in decision.rises] == [(2, 6)]
+    applied = await decided(engine, 2, (5, 0), (6, 1), fence=True)
+    assert [applied.outcomes[index] for index in (0, 1)] == ["superseded", "applied"]
+    assert await steps(engine) == [(2, 6)]
 
 
-def test_a_missing_user_is_a_dead_letter_only_where_a_row_would_be_made() -> None:
+async def test_a_missing_user_is_a_dead_letter_only_where_a_row_would_be_made(engine: AsyncEngine) -> None:
     """An existing row proves its user; a missing one has to be looked up."""
-    decision = decide([event(0, 3)], Found({}, {}, set()))
-    assert [(letter.index, letter.reason) for letter in decision.letters] == [(0, Reason.UNKNOWN_USER)]
-    assert not decision.changes
+    await put_rows(engine)
+    partitions = await Partitions(engine).begin()
+    applied = await partitions.apply(LEVELED_UP, partitions.records([one(user=9999)]))
+    assert [(letter.index, letter.reason) for letter in applied.letters] == [(0, "unknown_user")]
+    assert await licenses(engine) == {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
@@ -45,19 +44,23 @@ async def applier(engine: AsyncEngine) -> Applier:
     return Applier(engine, license_target({}))
 
 
-async def test_refusals_before_the_repair_do_not_count(engine: AsyncEngine, applier: Applier, monkeypatch: Any) -> None:
+_REFUSE_THE_FIRST = """
+    CREATE FUNCTION refuse_the_first() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN IF nextval('refused') <= {} THEN RAISE 'nobody'; END IF; RETURN NEW; END $$
+"""
+_BEFORE_EACH = """
+    CREATE TRIGGER refuse_the_first BEFORE INSERT ON user_licenses FOR EACH ROW EXECUTE FUNCTION refuse_the_first()
+"""
+
+
+async def test_refusals_before_the_repair_do_not_count(engine: AsyncEngine, applier: Applier) -> None:
     """The attempt in which it is repaired is given up, the next applies everything."""
     with pytest.raises(InstallationFault, match="20 users in a row"):
         await apply(applier)
-    split = Applier._split
-
-    async def repaired_after_some(self: Applier, *given: Any) -> None:
-        await split(self, *given)
-        _, _, events, refusals, _ = given
-        if len(refusals.users) == 3 and len(events) == 1:
-            await run(engine, "ALTER TABLE user_licenses DROP CONSTRAINT IF EXISTS nobody")
-
-    monkeypatch.setattr(Applier, "_split", repaired_after_some)
+    await run(engine, "ALTER TABLE user_licenses DROP CONSTRAINT nobody")
+    await run(engine, "CREATE SEQUENCE refused")
+    await run(engine, _REFUSE_THE_FIRST.format(4))  # the batch as a whole, then three of its records
+    await run(engine, _BEFORE_EACH)
     with pytest.raises(InstallationFault, match="decided again"):
         await apply(applier)
     applied = await apply(applier)

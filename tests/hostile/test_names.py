@@ -13,7 +13,6 @@ from tests.sync.tables import execute
 _ADD = "INSERT INTO specializations (id, name, max_levels) VALUES ('{}', 'Goalie', 8)"
 
 
-@pytest.mark.xfail(reason="the fence is looked up under the new name only: the old event applies", strict=True)
 async def test_a_fence_outlives_a_change_of_the_name_s_case(events: Events, engine: AsyncEngine) -> None:
     """Law 2: what occurred before the lowering never raises the pair again, however the name is written now."""
     await execute(engine, _ADD.format("goalie"))
@@ -28,7 +27,6 @@ async def test_a_fence_outlives_a_change_of_the_name_s_case(events: Events, engi
     assert await steps(engine) == [(1, "goalie", 5, 3)]
 
 
-@pytest.mark.xfail(reason="each name is a specialization of its own: both events apply to one license", strict=True)
 async def test_two_specializations_with_one_folded_name_are_a_fault_of_the_installation(
     events: Events, engine: AsyncEngine
 ) -> None:

@@ -29,7 +29,6 @@ _REFUSED = "refused_by_database"
 # --- a trigger that swallows updates
 
 
-@pytest.mark.xfail(reason="both events count as applied and leave two false rows of history", strict=True)
 async def test_an_update_that_a_trigger_swallows_is_refused(events: Events, engine: AsyncEngine) -> None:
     """A write is what PostgreSQL says it wrote: no history of a rise that is none."""
     await add_rows(engine, licenses={(2, "PLAYER"): 1, (3, "PLAYER"): 1})
@@ -41,7 +40,6 @@ async def test_an_update_that_a_trigger_swallows_is_refused(events: Events, engi
     assert await letters(engine) == [(0, _REFUSED), (2, _REFUSED)]
 
 
-@pytest.mark.xfail(reason="the sync says success and leaves a false row of history", strict=True)
 async def test_a_sync_that_a_trigger_swallows_has_failed(events: Events, engine: AsyncEngine) -> None:
     """The answer is no, and nothing stands of it."""
     assert events
@@ -52,7 +50,6 @@ async def test_a_sync_that_a_trigger_swallows_has_failed(events: Events, engine:
     assert (await levels_of(engine, 2), await steps(engine)) == ((3, 1), [])
 
 
-@pytest.mark.xfail(reason="the run reports the pair as healed", strict=True)
 async def test_a_heal_that_a_trigger_swallows_has_failed(
     events: Events, engine: AsyncEngine, settings: Settings
 ) -> None:
@@ -70,7 +67,6 @@ async def test_a_heal_that_a_trigger_swallows_has_failed(
 # --- a unique index of the application
 
 
-@pytest.mark.xfail(reason="23505 of any index means decide again: nothing is ever applied", strict=True)
 async def test_a_unique_index_of_the_application_refuses_one_record(events: Events, engine: AsyncEngine) -> None:
     """The same index refuses the same record again: it is the record's own fault, and those behind it go on."""
     await execute(engine, *_PRIMARY)
@@ -80,7 +76,6 @@ async def test_a_unique_index_of_the_application_refuses_one_record(events: Even
     assert await position(engine) == 12
 
 
-@pytest.mark.xfail(reason="the heal raises 23505 with every attempt: the run never ends", strict=True)
 async def test_a_heal_that_a_unique_index_refuses_ends(events: Events, engine: AsyncEngine, settings: Settings) -> None:
     """Of two missing licenses one can be created; the other has failed."""
     assert events
@@ -91,7 +86,6 @@ async def test_a_heal_that_a_unique_index_refuses_ends(events: Events, engine: A
     assert len(await licenses(engine)) == 2
 
 
-@pytest.mark.xfail(reason="the fault is named conflict: neither the sequence nor its repair is", strict=True)
 async def test_a_sequence_that_is_behind_is_named_with_its_repair(events: Events, engine: AsyncEngine) -> None:
     """A fault of the installation: no record can be blamed, and whoever repairs it is told how."""
     await add_rows(engine, licenses={(user, "PLAYER"): 1 for user in range(1, 31)})
@@ -106,7 +100,6 @@ async def test_a_sequence_that_is_behind_is_named_with_its_repair(events: Events
 # --- a trigger that renames
 
 
-@pytest.mark.xfail(reason="KeyError: the row that was created is not found under its name", strict=True)
 async def test_a_trigger_that_writes_names_in_capitals_does_not_stop_a_partition(
     events: Events, engine: AsyncEngine
 ) -> None:
@@ -139,7 +132,6 @@ async def far_away(settings: Settings) -> AsyncIterator[tuple[AsyncEngine, SlowL
         pytest.param(5000, 30, id="5000", marks=[pytest.mark.soak, pytest.mark.timeout(300)]),
     ],
 )
-@pytest.mark.xfail(reason="a refusal costs about 20 round trips: 100 records are not applied within 5 s", strict=True)
 async def test_a_batch_with_half_of_its_records_refused_is_bounded(
     events: Events, engine: AsyncEngine, far_away: tuple[AsyncEngine, SlowLink], records: int, seconds: float
 ) -> None:

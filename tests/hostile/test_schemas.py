@@ -167,30 +167,8 @@ WAYS: dict[str, Callable[[Events, AsyncEngine, Settings, str], Awaitable[None]]]
 }
 
 
-_FAILING = {
-    "before_suppresses": ("event", "sync", "heal"),
-    "before_caps": ("event", "sync", "heal"),
-    "before_renames": ("event", "sync", "heal"),
-    "after_changes_the_level": ("event", "sync", "heal"),
-    "functional_unique_index_refuses": ("event", "heal"),
-    "rule": ("event", "sync", "heal"),
-}
-"""Today's faults: a write is believed although PostgreSQL did not make it, or a refusal is tried again for ever."""
-
-
-def _cases() -> list[Any]:
-    """Every schema with every way, today's faults marked."""
-    wrong = pytest.mark.xfail(reason="the write is believed, or its refusal is tried again for ever", strict=True)
-    return [
-        pytest.param(
-            schema, way, id=f"{schema.name}-{way}", marks=[wrong] if way in _FAILING.get(schema.name, ()) else []
-        )
-        for schema in SCHEMAS
-        for way in WAYS
-    ]
-
-
-@pytest.mark.parametrize(("schema", "way"), _cases())
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.name)
 async def test_a_write_stands_whole_or_not_at_all(
     events: Events, engine: AsyncEngine, settings: Settings, schema: Schema, way: str
 ) -> None:

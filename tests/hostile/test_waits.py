@@ -45,7 +45,6 @@ async def test_every_session_of_the_service_is_read_committed(repeatable_read: A
     assert (await read(repeatable_read, "SHOW transaction_isolation"))[0][0] == "read committed"
 
 
-@pytest.mark.xfail(reason="the batch holds every license below the one that it waits for", strict=True)
 async def test_the_application_s_other_rows_are_not_held_while_a_batch_waits(
     events: Events, engine: AsyncEngine
 ) -> None:
@@ -62,7 +61,6 @@ async def test_the_application_s_other_rows_are_not_held_while_a_batch_waits(
     assert {await levels_of(engine, user) for user in range(1, 31)} == {(None, 2)}
 
 
-@pytest.mark.xfail(reason="the maximum is read before the wait: the license is written at 8", strict=True)
 async def test_a_maximum_that_falls_while_a_batch_waits_counts(events: Events, engine: AsyncEngine) -> None:
     """R14: the maximum is what it is when the row is written."""
     await add_rows(engine, licenses={(1, "PLAYER"): 1})

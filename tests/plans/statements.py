@@ -23,8 +23,6 @@ _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 def statements() -> Iterator[tuple[str, TextClause]]:
     """All that the modules declare, by their names: a new one is looked at without being asked for."""
     yield from _declared("apply", apply_sql)
-    yield "apply.create_licenses", apply_sql.create_licenses(())
-    yield "apply.create_progress", apply_sql.create_progress(())
     yield from _declared("reconcile", reconcile_sql)
     yield "reconcile.compare_range", text(reconcile_sql.compare_range(None))
     yield "reconcile.compare_range_of_one", text(reconcile_sql.compare_range("PLAYER"))

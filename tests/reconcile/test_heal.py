@@ -142,7 +142,7 @@ async def test_a_refusal_that_the_application_puts_off_until_the_commit_stops_no
 
 
 async def test_a_row_that_cannot_be_made_stops_no_other(engine: AsyncEngine, at_once: Settings) -> None:
-    """A trigger that swallows an insert looks like somebody else's row: the pair is left to the next run."""
+    """A trigger swallows the insert: the pair has failed, because no later run can create the row either."""
     await fill(engine, {(user, "PLAYER"): 5 for user in range(1, 21)}, {})
     async with engine.begin() as conn:
         await conn.execute(
@@ -155,7 +155,7 @@ async def test_a_row_that_cannot_be_made_stops_no_other(engine: AsyncEngine, at_
             )
         )
     report = await Conductor(engine, at_once).run(dry_run=False, force=True)
-    assert (report["counts"]["healed"], report["counts"]["changed_meanwhile"]) == (19, 1)
+    assert (report["counts"]["healed"], report["counts"]["failed"]) == (19, 1)
     service = ProgressLicenseSyncService(engine)
     result = await service.sync_progress_to_license(7, "PLAYER")
     assert result.failed

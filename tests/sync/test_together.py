@@ -6,26 +6,31 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from random import Random
 from typing import get_args
 
 import pytest
+from aiokafka import TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from events import Direction
-from service.apply import targets
-from service.apply.decide import decide
+from service.apply.call import Call, call_within
 from service.apply.decode import decode
 from service.apply.outcomes import LevelEvent
+from service.apply.positions import set_position
+from service.apply.progress import Batch, Way, Work
+from service.apply.refusals import Refusals
 from service.apply.targets import Target, license_target, progress_target
 from service.settings import Settings
+from service.store.curriculum import read_known
 from service.sync import ProgressLicenseSyncService
 from service.sync.level import decide_level
 from service.sync.rows import NO_DEFAULTS, Author
 from service.sync.write import sync_pairs
 from tests.laws.model import ADVANCED, LEVELED_UP, Meant
-from tests.laws.records import as_record
+from tests.laws.records import TOPIC, as_record
 from tests.laws.tables import history, licenses, progress
 from tests.laws.test_apply_laws import Partitions, one
 from tests.sync.tables import PLAYER, everything, put_rows, read, somebody_waits
@@ -116,15 +121,21 @@ async def test_a_batch_whose_row_a_decision_made_sees_its_fence(engine: AsyncEng
 
 async def _apply(conn: AsyncConnection, kind: str, meant: Sequence[Meant]) -> None:
     """What a batch does to its target, in a transaction that the test holds."""
-    events = [
-        event for event in decode([as_record(m, i) for i, m in enumerate(meant)]) if isinstance(event, LevelEvent)
-    ]
-    found = await targets.lock_and_find(conn, TARGETS[kind], events)
-    await targets.write(conn, TARGETS[kind], decide(events, found))
+    records = [as_record(m, i) for i, m in enumerate(meant)]
+    tp = TopicPartition(TOPIC[kind], 0)
+    await set_position(conn, tp, 0, "")
+    work = Work(Batch(records, {tp: 0}, {}), {})
+    work.receive(decode(records), Refusals())
+    events = [item for item in work.items.values() if isinstance(item, LevelEvent)]
+    await call_within(conn, Call(TARGETS[kind], await read_known(conn), work, events, Way.WHOLE, {}))
 
 
-@pytest.mark.parametrize("license_level", [None, 2])
-@pytest.mark.parametrize("direction", get_args(Direction))
+@pytest.mark.parametrize(
+    ("direction", "license_level"),
+    [  # where the license to believe is not there yet, there is nothing to wait for
+        pair for pair in product(get_args(Direction), [None, 2]) if pair != ("license_to_progress", None)
+    ],
+)
 async def test_a_sync_that_waited_for_a_batch_decides_on_what_is_there_then(
     engine: AsyncEngine, service: ProgressLicenseSyncService, license_level: int | None, direction: Direction
 ) -> None:
@@ -149,10 +160,10 @@ async def test_a_sync_whose_progress_a_batch_made_decides_again(
     await put_rows(engine, licenses={PLAYER: 3})
     async with held(engine) as conn:
         await _apply(conn, ADVANCED, [one(ADVANCED, 5)])
-        sync = asyncio.create_task(service.sync_progress_to_license(1, "PLAYER"))
+        sync = asyncio.create_task(service.sync_license_to_progress(1, "PLAYER"))
         await somebody_waits(engine)
     assert (await sync).action == "updated"
-    assert await licenses(engine) == await progress(engine) == {PLAYER: 5}
+    assert await licenses(engine) == await progress(engine) == {PLAYER: 3}
 
 
 async def test_a_decision_s_time_is_after_both_locks(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:

@@ -1,0 +1,41 @@
+"""The functions that write levels, and the folded name of fences
+
+A fence keeps the name that it was set under, because the previous release finds it so; the generated column is what
+this release compares. The functions only come beside what is there.
+"""  # noqa: D400, D415 - alembic logs the title as it is
+
+from alembic import op
+from sqlalchemy import text
+
+from service.database import revisions
+from service.store import functions
+
+revision = "level_functions"
+down_revision = "access"
+branch_labels = None
+depends_on = None
+
+DDL = (
+    """
+    ALTER TABLE levelsync.fences
+      ADD COLUMN IF NOT EXISTS folded text NOT NULL GENERATED ALWAYS AS (upper(specialization COLLATE "C")) STORED
+    """,
+    "CREATE INDEX IF NOT EXISTS ix_fences_folded ON levelsync.fences (user_id, folded)",
+)
+
+
+def upgrade() -> None:
+    """Add what is not there yet."""
+    conn = op.get_bind()
+    revisions.stop_where_parts_are_missing(conn)
+    for statement in DDL:
+        conn.execute(text(statement))
+    functions.create_v1(conn)
+
+
+def downgrade() -> None:
+    """Drop both."""
+    conn = op.get_bind()
+    functions.drop_v1(conn)
+    conn.execute(text("DROP INDEX IF EXISTS levelsync.ix_fences_folded"))
+    conn.execute(text("ALTER TABLE levelsync.fences DROP COLUMN IF EXISTS folded"))

@@ -1,0 +1,186 @@
+"""Creates the stored functions through which every level is written, for the application's tables as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+
+from sqlalchemy import Connection, text
+
+_COLUMNS = text("""
+    SELECT a.attname AS name, format_type(t.oid, NULL) AS type, t.typtype = 'e' AS is_enum
+      FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+     WHERE a.attrelid = to_regclass(:table) AND a.attnum > 0 AND NOT a.attisdropped
+""")
+_QUALIFIED = text("""
+    SELECT format('%I.%I', n.nspname, c.relname)
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(:table)
+""")
+_OURS = text("""
+    SELECT CAST(CAST(p.oid AS regprocedure) AS text) FROM pg_proc p
+     WHERE p.pronamespace = to_regnamespace('levelsync') AND p.proname LIKE '%\\_v1'
+""")
+_NAIVE = "timestamp without time zone"
+_ROWS = "unnest({ids}, {users}, {specs}, {levels}, {created}, {advanced}) WITH ORDINALITY"
+_STATIC = {
+    "ids": "p_ids",
+    "users": "p_users",
+    "specs": "p_specs",
+    "names": "p_names",
+    "levels": "p_levels",
+    "created": "p_created",
+    "advanced": "p_advanced",
+}
+_NUMBERED = {name: f"${number}" for number, name in enumerate(("ids", "users", "specs", "names", "levels"), 1)}
+_NUMBERED |= {"created": "$6", "advanced": "$7"}
+_PLACED = """LOOP
+                    pair := pair + 1;
+                    EXIT WHEN pair > cardinality(p_ids) OR p_ids[pair] = 0;
+                END LOOP;
+                IF r.user_id = p_users[pair] AND r.level = p_levels[pair]
+                   AND r.folded = upper(p_names[p_specs[pair]] COLLATE "C") THEN
+                    made[pair] := r.id;
+                    done := done + 1;
+                END IF;"""
+_HISTORY = """IF cardinality(p_rises) > 0 AND p_by IS NULL THEN
+        INSERT INTO {table} (user_license_id, from_level, to_level, advancement_reason, advanced_at)
+        SELECT made[h.pair], h.before, h.after, h.reason, {at}
+          FROM unnest(p_rises, p_from, p_to, p_reasons, p_times) AS h (pair, before, after, reason, at);
+    ELSIF cardinality(p_rises) > 0 THEN
+        INSERT INTO {table} (user_license_id, from_level, to_level, advancement_reason, advanced_at, advanced_by)
+        SELECT made[h.pair], h.before, h.after, h.reason, {at}, p_by
+          FROM unnest(p_rises, p_from, p_to, p_reasons, p_times) AS h (pair, before, after, reason, at);
+    END IF;"""
+
+
+def create_v1(conn: Connection) -> None:
+    """Create or replace every function of version 1; the application's tables are found on the search path."""
+    shared = {name: _qualified(conn, name) for name in ("users", "specializations")}
+    for script, names in (
+        ("shared_v1.sql", {}),
+        ("levels_v1.sql", _licenses(conn)),
+        ("levels_v1.sql", _progress(conn)),
+    ):
+        for statement in _filled(script, shared | names).split("CREATE OR REPLACE")[1:]:
+            conn.exec_driver_sql(f"CREATE OR REPLACE{statement}")
+
+
+def drop_v1(conn: Connection) -> None:
+    """Drop them."""
+    for name in conn.scalars(_OURS).all():
+        conn.exec_driver_sql(f"DROP FUNCTION {name}")
+
+
+def _licenses(conn: Connection) -> dict[str, str]:
+    table, history = _qualified(conn, "user_licenses"), _qualified(conn, "license_progressions")
+    at = _writer(conn, "user_licenses")
+    columns = {
+        "current_level": "v.level",
+        "max_achieved_level": "v.level",
+        "started_at": at("started_at", _time("v.created")),
+        "last_advanced_at": at("last_advanced_at", _time("v.advanced")),
+        "created_at": at("created_at", "clock_timestamp()"),
+        "updated_at": at("updated_at", "clock_timestamp()"),
+    }
+    updates = {name: columns[name] for name in ("current_level", "last_advanced_at", "updated_at")}
+    updates["max_achieved_level"] = "greatest(t.max_achieved_level, v.level)"
+    in_history = _writer(conn, "license_progressions")("advanced_at", _time("h.at"))
+    return _table(conn, "user_licenses", ("user_id", "specialization_type"), columns, updates) | {
+        "target": "license",
+        "watched": f"'{table}'::regclass, '{history}'::regclass",
+        "history": _HISTORY.format(table=history, at=in_history),
+    }
+
+
+def _progress(conn: Connection) -> dict[str, str]:
+    table = _qualified(conn, "specialization_progress")
+    at = _writer(conn, "specialization_progress")
+    nothing_yet = ("total_xp", "completed_sessions", "completed_projects")
+    hours = ("theory_hours_completed", "practice_hours_completed")
+    columns = {
+        "current_level": "v.level",
+        **dict.fromkeys((*nothing_yet, *hours), "0"),
+        "last_activity": at("last_activity", _time("v.advanced")),
+        "created_at": at("created_at", "clock_timestamp()"),
+        "updated_at": at("updated_at", "clock_timestamp()"),
+    }
+    updates = {name: columns[name] for name in ("current_level", "last_activity", "updated_at")}
+    names = _table(conn, "specialization_progress", ("student_id", "specialization_id"), columns, updates)
+    return names | {"target": "progress", "watched": f"'{table}'::regclass", "history": ""}
+
+
+def _table(
+    conn: Connection, table: str, key: tuple[str, str], columns: Mapping[str, str], updates: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the statements of one table; `key` names its columns for user and specialization."""
+    qualified, (user, name) = _qualified(conn, table), key
+    folded = f'upper(t.{name}::text COLLATE "C")'
+    found = f"""t.{user} = k.user_id AND {folded} = upper(p_names[k.spec] COLLATE "C")"""
+    insert = _insert(conn, table, key, columns)
+    return {
+        "table": qualified,
+        "find": f"""SELECT t.id FROM {qualified} t WHERE {found}
+                     ORDER BY t.{name}::text = p_names[k.spec] DESC, t.{name}::text COLLATE "C", t.id LIMIT 1""",
+        "lock": f"""SELECT t.id, t.current_level AS level FROM {qualified} t WHERE t.id = c.id AND {found}
+                       FOR NO KEY UPDATE""",
+        "update": f"""
+            WITH written AS (
+                UPDATE {qualified} AS t SET {", ".join(f"{column} = {value}" for column, value in updates.items())}
+                  FROM unnest($1, $2, $3, $4, $5) AS v (id, level, advanced, user_id, spec)
+                 WHERE v.id > 0 AND t.id = v.id
+             RETURNING t.current_level = v.level AND t.{user} = v.user_id
+                   AND {folded} = upper($6[v.spec] COLLATE "C") AS as_decided)
+            SELECT count(*) FILTER (WHERE as_decided) FROM written""",
+        "insert": insert.format(extra="", values="", source="", **_STATIC),
+        "insert_with_defaults": insert.format(
+            extra="%1$s",
+            values="%2$s",
+            source=f" CROSS JOIN jsonb_populate_record(NULL::{qualified}, $8) AS d",
+            **_NUMBERED,
+        ),
+        "placed": _PLACED,
+    }
+
+
+def _insert(conn: Connection, table: str, key: tuple[str, str], columns: Mapping[str, str]) -> str:
+    """Return the insert of missing rows, in the order of the pairs, as a template for its parameters."""
+    user, name = key
+    kinds = {row.name: row for row in conn.execute(_COLUMNS, {"table": table})}
+    cast = f"::{kinds[name].type}" if kinds[name].is_enum else ""
+    return f"""
+            INSERT INTO {_qualified(conn, table)} AS t ({user}, {name}, {", ".join(columns)}{{extra}})
+            SELECT v.user_id, ({{names}})[v.spec]{cast}, {", ".join(columns.values())}{{values}}
+              FROM {_ROWS} AS v (id, user_id, spec, level, created, advanced, pair){{source}}
+             WHERE v.id = 0 ORDER BY v.pair
+         RETURNING t.id, t.{user} AS user_id, upper(t.{name}::text COLLATE "C") AS folded, t.current_level AS level"""
+
+
+def _time(microseconds: str) -> str:
+    return f"(timestamptz '1970-01-01 00:00:00+00' + {microseconds} * interval '1 microsecond')"
+
+
+class _writer:  # noqa: N801 - used as a function
+    """Writes a time into a column of a table: as UTC where the column has no time zone."""
+
+    def __init__(self, conn: Connection, table: str) -> None:
+        self._naive = {row.name for row in conn.execute(_COLUMNS, {"table": table}) if row.type == _NAIVE}
+
+    def __call__(self, column: str, value: str) -> str:
+        return f"({value} AT TIME ZONE 'UTC')" if column in self._naive else value
+
+
+def _qualified(conn: Connection, table: str) -> str:
+    found: str = conn.execute(_QUALIFIED, {"table": table}).scalar_one()
+    return found
+
+
+def _filled(script: str, names: Mapping[str, str]) -> str:
+    """Put names into a script; a value may hold names itself, so the longer fragments come first."""
+    body = files("service.store").joinpath(script).read_text(encoding="utf-8")
+    for name, value in _longest_first(names.items()):
+        body = body.replace(f"@{name}@", value)
+    return body
+
+
+def _longest_first(names: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return sorted(names, key=lambda pair: -len(pair[1]))

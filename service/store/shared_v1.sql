@@ -1,0 +1,119 @@
+-- What both tables' functions use (see levels_v1.sql).
+
+CREATE OR REPLACE FUNCTION levelsync.settle_plans_v1() RETURNS void LANGUAGE plpgsql AS $body$
+-- Until the transaction ends: keep one plan for each statement, and let it be one that looks rows up one by one. Such a
+-- plan stays right while tables grow, and planning takes longer than a small batch.
+BEGIN
+    PERFORM set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true),
+            set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
+END $body$;
+
+CREATE OR REPLACE FUNCTION levelsync.refuse_v1(p_table text, p_users bigint[], p_levels integer[], p_rows integer)
+RETURNS void LANGUAGE plpgsql AS $body$
+-- Report rows that do not hold the level that was decided.
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'LS101', MESSAGE = CASE
+        WHEN cardinality(p_users) = 1 THEN format(
+            '%s does not hold level %s for user %s after the write: a trigger of the application changed or swallowed it',
+            p_table, p_levels[1], p_users[1])
+        ELSE format('%s rows of %s do not hold the levels that were written: a trigger of the application changed them',
+                    p_rows, p_table) END;
+END $body$;
+
+CREATE OR REPLACE FUNCTION levelsync.curriculum_v1() RETURNS text LANGUAGE plpgsql AS $body$
+-- What `specializations` says now, in one text to compare: names, and maxima where it has that column.
+BEGIN
+    RETURN (SELECT string_agg(format('%s=%s', s.id, to_jsonb(s) ->> 'max_levels'), E'\n' ORDER BY s.id::text COLLATE "C")
+              FROM @specializations@ s);
+END $body$;
+
+CREATE OR REPLACE FUNCTION levelsync.lock_positions_v1(
+    p_topics text[], p_partitions integer[], OUT positions bigint[], OUT topic_ids text[]
+) LANGUAGE plpgsql AS $body$
+-- Lock position rows, which arrive sorted, and read them; -1 is a row that does not exist.
+BEGIN
+    PERFORM levelsync.settle_plans_v1();
+    SELECT array_agg(f.next_offset), array_agg(f.topic_id) INTO positions, topic_ids FROM (
+        SELECT coalesce(l.next_offset, -1) AS next_offset, coalesce(l.topic_id, '') AS topic_id
+          FROM unnest(p_topics, p_partitions) WITH ORDINALITY AS k (topic, partition, slot)
+          LEFT JOIN LATERAL (
+               SELECT a.next_offset, a.topic_id FROM levelsync.applied_offsets a
+                WHERE a.topic = k.topic AND a.partition = k.partition FOR NO KEY UPDATE) l ON true
+         ORDER BY k.slot) f;
+END $body$;
+
+CREATE OR REPLACE FUNCTION levelsync.move_positions_v1(
+    p_topics text[], p_partitions integer[], p_next bigint[], p_epochs integer[], p_stopped boolean[]
+) RETURNS void LANGUAGE plpgsql AS $body$
+-- Move position rows that the transaction has locked, unless they are further already (a replay leaves them).
+DECLARE
+    slot integer;
+BEGIN
+    FOR slot IN 1 .. cardinality(p_topics) LOOP
+        IF p_next[slot] IS NOT NULL AND NOT p_stopped[slot] THEN
+            UPDATE levelsync.applied_offsets AS a
+               SET next_offset = greatest(a.next_offset, p_next[slot]), updated_at = clock_timestamp(),
+                   leader_epoch = CASE WHEN p_next[slot] >= a.next_offset THEN p_epochs[slot] ELSE a.leader_epoch END
+             WHERE a.topic = p_topics[slot] AND a.partition = p_partitions[slot];
+        END IF;
+    END LOOP;
+END $body$;
+
+CREATE OR REPLACE FUNCTION levelsync.read_fences_v1(p_users bigint[], p_specs integer[], p_names text[])
+RETURNS bigint[] LANGUAGE plpgsql AS $body$
+-- Read when each pair was last lowered: the greatest time under its folded name; the lowest bigint where it never was.
+-- Always in a later statement than the one that locks (law 6).
+BEGIN
+    RETURN (SELECT array_agg(f.decided) FROM (
+        SELECT coalesce((SELECT (extract(epoch FROM max(least(t.decided_at, timestamptz '9999-01-01'))) * 1000000)::bigint
+                           FROM levelsync.fences t
+                          WHERE t.user_id = k.user_id AND t.folded = upper(p_names[k.spec] COLLATE "C")),
+                        -9223372036854775808) AS decided
+          FROM unnest(p_users, p_specs) WITH ORDINALITY AS k (user_id, spec, pair)
+         ORDER BY k.pair) f);
+END $body$;
+
+CREATE OR REPLACE FUNCTION levelsync.lock_users_v1(p_users bigint[], p_ids bigint[], p_wait boolean)
+RETURNS bigint[] LANGUAGE plpgsql AS $body$
+-- Keep the users whose rows are to be created (id 0). A user who does not exist gives the id -2, one whose row somebody
+-- else holds -1: our insert would wait for it. Whether a user exists is read without a lock.
+DECLARE
+    r record;
+    ids bigint[] := p_ids;
+    got bigint;
+BEGIN
+    FOR r IN SELECT k.user_id, k.pair FROM unnest(p_users, p_ids) WITH ORDINALITY AS k (user_id, id, pair)
+              WHERE k.id = 0 ORDER BY k.pair LOOP
+        got := NULL;
+        IF p_wait THEN
+            SELECT u.id INTO got FROM @users@ u WHERE u.id = r.user_id FOR KEY SHARE;
+        ELSE
+            SELECT u.id INTO got FROM @users@ u WHERE u.id = r.user_id FOR KEY SHARE SKIP LOCKED;
+        END IF;
+        IF got IS NULL THEN
+            ids[r.pair] := CASE WHEN EXISTS (SELECT FROM @users@ u WHERE u.id = r.user_id) THEN -1 ELSE -2 END;
+        END IF;
+    END LOOP;
+    RETURN ids;
+END $body$;
+
+CREATE OR REPLACE FUNCTION levelsync.lock_pairs_v1(
+    p_users bigint[], p_specs integer[], p_names text[], p_wait boolean,
+    OUT progress_ids bigint[], OUT progress_levels integer[], OUT license_ids bigint[], OUT license_levels integer[],
+    OUT decided_at timestamptz
+) LANGUAGE plpgsql AS $body$
+-- Lock both rows of pairs, progress first, always (law 6). The time of a decision is taken after both locks (law 2).
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION USING ERRCODE = 'LS201', MESSAGE = format(
+            'a transaction of levelsync is %s: it must be READ COMMITTED', current_setting('transaction_isolation'));
+    END IF;
+    IF NOT p_wait THEN
+        PERFORM set_config('lock_timeout', '100ms', true);
+    END IF;
+    SELECT l.ids, l.levels INTO progress_ids, progress_levels
+      FROM levelsync.lock_progress_v1(p_users, p_specs, p_names, p_wait) l;
+    SELECT l.ids, l.levels INTO license_ids, license_levels
+      FROM levelsync.lock_license_v1(p_users, p_specs, p_names, p_wait) l;
+    decided_at := clock_timestamp();
+END $body$;
