@@ -16,13 +16,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from service import metrics
 from service.checks.rights import filtered_sentence, filtered_tables
 from service.database.application import configuration_faults, missing_parts
-from service.database.faults import read_fault
+from service.database.faults import InstallationFault, read_fault
 from service.database.schema import RELEASE, Stand, stand_of
 from service.database.url import database_url
 from service.health import Health
 from service.kafka.cluster import describe_cluster
 from service.kafka.diagnosis import diagnose
 from service.kafka.topics import TopicsError, ensure_topics
+from service.levels import read_curriculum
 from service.settings import PREFIX, Settings, SettingsError
 
 log = structlog.get_logger(__name__)
@@ -67,6 +68,7 @@ async def _database(engine: AsyncEngine, settings: Settings) -> str:
         async with engine.connect() as conn:
             stand, refusal = await _refusal(conn)
             sentences = [] if refusal else await configuration_faults(conn, settings)
+            unusable = [] if refusal or sentences else await _unusable(conn)
     except SettingsError:
         raise
     except Exception as error:
@@ -75,6 +77,8 @@ async def _database(engine: AsyncEngine, settings: Settings) -> str:
         raise NotYet(refusal)
     if sentences:
         raise SettingsError("\n".join(sentences))
+    for reason in unusable:
+        log.error("events wait until somebody repairs the installation", reason=reason)
     metrics.set_build_info(RELEASE, stand.revision or "")
     return ""
 
@@ -89,6 +93,14 @@ async def _refusal(conn: AsyncConnection) -> tuple[Stand, str]:
         return stand, stand.refusal
     missing = await conn.run_sync(missing_parts)
     return stand, f"This database lacks the {'; the '.join(missing)}" if missing else ""
+
+
+async def _unusable(conn: AsyncConnection) -> list[str]:
+    """Say which specializations cannot be used: the service starts, because the others can."""
+    try:
+        return list((await read_curriculum(conn)).faults.values())
+    except InstallationFault as fault:
+        return [str(fault)]
 
 
 async def _kafka(settings: Settings) -> str:

@@ -67,6 +67,29 @@ async def test_serve_names_the_columns_that_nobody_fills_and_leaves_with_two(
             pass
 
 
+async def test_serve_without_a_single_maximum_leaves_with_two(
+    database: AsyncEngine, settings: Settings, levelsync_process: Callable[..., LevelsyncProcess]
+) -> None:
+    """The column and the setting are in the message."""
+    await stage.run(database, *NO_COLUMN.broken)
+    process = levelsync_process(settings, ("serve", "--roles", "apply"))
+    await process.start(ready=False)
+    assert await process.wait() == 2
+    assert "has no column max_levels and LEVELSYNC_MAX_LEVELS is not set" in process.output
+
+
+async def test_serve_names_specializations_that_cannot_be_used_and_starts(
+    database: AsyncEngine, settings: Settings, log: list[Any]
+) -> None:
+    """The others can: their events are applied, with the maximum of the setting."""
+    await stage.run(database, *NO_COLUMN.broken)
+    await publish(settings.kafka_bootstrap_servers, rises(1))
+    async with running(settings.model_copy(update={"max_levels": {"player": 3}})):
+        await eventually(lambda: _applied(database, 1, 0))
+    said = sorted(line["reason"].split(":")[0] for line in log if line["event"].startswith("events wait"))
+    assert said == ["no highest level of COACH is known", "no highest level of INTERNSHIP is known"]
+
+
 async def test_columns_of_any_type_get_their_values_from_the_settings(
     database: AsyncEngine, settings: Settings
 ) -> None:
