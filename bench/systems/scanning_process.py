@@ -6,7 +6,7 @@ import uvloop
 from sqlalchemy import text
 
 from service.database.engine import make_engine
-from service.levels import maxima_values
+from service.levels import read_curriculum
 from service.reconcile import sql
 from service.reconcile.plan import ROWS_A_RANGE
 from service.settings import load_settings
@@ -20,7 +20,7 @@ async def _scan() -> None:
         async with engine.begin() as conn:
             upto = (await conn.execute(sql.NEXT_BOUNDARY, {"after": after, "rows": ROWS_A_RANGE})).scalar()
             last = upto or (await conn.execute(sql.LAST_USER)).scalar_one()
-            await conn.execute(compare, {"after": after, "upto": last, **maxima_values(conn)})
+            await conn.execute(compare, {"after": after, "upto": last, **(await read_curriculum(conn)).parameters})
         after = upto or 0
 
 

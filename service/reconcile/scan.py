@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.database.faults import Kind, read_fault
-from service.levels import maxima_values, read_curriculum
+from service.levels import read_curriculum
 from service.reconcile import sql
 from service.reconcile.values import FAILED_BECAUSE, Run
 
@@ -42,7 +42,6 @@ class _Seen:
 
 async def scan_range(conn: AsyncConnection, run: Run, chunk: int, after: int, upto: int) -> int:
     """Scan the range whose row the caller holds, and keep what it saw there; returns the number of suspects."""
-    await read_curriculum(conn)  # where no maximum is known, the range waits and the fault is named
     seen = _Seen()
     await _scan(conn, run, after, upto, seen)
     kept = {"suspects": json.dumps(seen.suspects), "suspect_count": len(seen.suspects)}
@@ -72,7 +71,8 @@ async def _scan(conn: AsyncConnection, run: Run, after: int, upto: int, seen: _S
 
 
 async def _compare(conn: AsyncConnection, run: Run, after: int, upto: int) -> Any:
-    values: dict[str, object] = {"after": after, "upto": upto, **maxima_values(conn)}
+    curriculum = await read_curriculum(conn)  # where no maximum is known, the range waits and the fault is named
+    values: dict[str, object] = {"after": after, "upto": upto, **curriculum.parameters}
     if run.specialization is not None:
         values["specialization"] = run.specialization
     return (await conn.execute(text(sql.compare_range(run.specialization)), values)).one()

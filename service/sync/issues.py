@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from events.fields import INT8_MAX
-from service.levels import maxima_values
+from service.levels import read_curriculum
 from service.sync import sql
 
 _ACTIONS = {
@@ -45,7 +45,7 @@ class DesyncIssue:
 async def stream_issues(conn: AsyncConnection, specialization: str | None) -> AsyncGenerator[DesyncIssue, None]:
     """Every pair that differs now, by user and specialization, through a cursor of the server."""
     query = sql.issues(of_one_specialization=specialization is not None)
-    values = maxima_values(conn)
+    values: dict[str, object] = {**(await read_curriculum(conn)).parameters}
     values |= {} if specialization is None else {"specialization": specialization}
     async with conn.stream(query, values) as rows:
         async for row in rows:
@@ -61,7 +61,8 @@ async def page_of_issues(
     what differs in the rest of the tables, or with how far it begins from their start.
     """
     query = sql.issues_of_window(of_one_specialization=specialization is not None)
-    values: dict[str, object] = {"after_user": after[0], "after_specialization": after[1], **maxima_values(conn)}
+    curriculum = await read_curriculum(conn)
+    values: dict[str, object] = {"after_user": after[0], "after_specialization": after[1], **curriculum.parameters}
     values |= {} if specialization is None else {"specialization": specialization}
     found: list[DesyncIssue] = []
     start, rows = after[0], _FIRST_WINDOW

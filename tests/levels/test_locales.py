@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from service.database.engine import make_engine
 from service.embedded import EmbeddedPostgres
-from service.levels import maxima_values, read_curriculum
+from service.levels import read_curriculum
 from service.names import fold
 from service.reconcile.sql import compare_range
 from service.sync import ProgressLicenseSyncService
@@ -87,7 +87,7 @@ async def test_names_are_the_same_in_every_locale(url: str) -> None:
         known = {name: curriculum.canonical(name) for _, name in _KINDS}
         listed = {(one.user_id, one.specialization): one.issue_type async for one in stream_issues(conn, None)}
         of_one = [(one.user_id, one.specialization) async for one in stream_issues(conn, "internship")]
-        values = {"after": 0, "upto": 100, **maxima_values(conn)}
+        values = {"after": 0, "upto": 100, **curriculum.parameters}
         scanned = (await conn.execute(text(compare_range(None)), values)).one()
     result = await ProgressLicenseSyncService(engine).sync_license_to_progress(2, "Internship")
     await engine.dispose()
