@@ -10,11 +10,13 @@ from events import TOPICS
 from service.cli import reach
 from service.cli.findings import Finding, failed, passed, skipped, unreachable
 from service.kafka.cluster import Cluster, describe_cluster
+from service.kafka.rights import missing_rights
 from service.kafka.topics import missing_topics
 from service.settings import Settings
 
 REACHABLE = "Kafka reachable"
 TOPICS_THERE = "Topics"
+RIGHTS = "Rights in Kafka"
 
 
 async def kafka_findings(settings: Settings) -> list[Finding]:
@@ -27,7 +29,19 @@ async def kafka_findings(settings: Settings) -> list[Finding]:
         return [unreachable(REACHABLE, sentence), skipped(TOPICS_THERE, "Kafka does not answer")]
     brokers = f"{cluster.brokers} broker{'s' if cluster.brokers != 1 else ''}"
     found = f"{settings.kafka_bootstrap_servers}, cluster {cluster.id}, {brokers}"
-    return [passed(REACHABLE, found), _topics(cluster)]
+    return [passed(REACHABLE, found), _topics(cluster), await _rights(settings)]
+
+
+async def _rights(settings: Settings) -> Finding:
+    try:
+        missing = await missing_rights(settings)
+    except (KafkaError, OSError) as error:
+        return failed(RIGHTS, f"cannot be read: {error}")
+    if missing is None:
+        return passed(RIGHTS, "this broker has no rights to check")
+    if missing:
+        return failed(RIGHTS, f"the Kafka user has no {', '.join(missing)}", "Grant them: deploy/kafka/acls.sh")
+    return passed(RIGHTS, "the Kafka user has every right that levelsync needs")
 
 
 def _topics(cluster: Cluster) -> Finding:

@@ -111,8 +111,8 @@ class _MetadataRequest(RequestStruct):  # type: ignore[misc]  # as above
     )
 
 
-class _TopicIds(Request[_MetadataRequest]):  # type: ignore[misc]  # as above
-    """Ask for the ids of topics by their names; never creates one."""
+class _Topics(Request[_MetadataRequest]):  # type: ignore[misc]  # as above
+    """Ask for topics by their names, and for what this client may do with them; never creates one."""
 
     API_KEY = _METADATA
 
@@ -121,7 +121,7 @@ class _TopicIds(Request[_MetadataRequest]):  # type: ignore[misc]  # as above
 
     def build(self, request_struct_class: type[_MetadataRequest]) -> _MetadataRequest:
         topics = [("", topic, _NO_TAGS) for topic in self._topics]
-        create = with_cluster_rights = with_topic_rights = False
+        create, with_cluster_rights, with_topic_rights = False, False, True
         return request_struct_class(topics, create, with_cluster_rights, with_topic_rights, _NO_TAGS)
 
 
@@ -267,15 +267,11 @@ async def read_topic_ids(client: AIOKafkaClient, topics: Sequence[str]) -> dict[
         UnknownTopicOrPartitionError: a topic does not exist at present.
         KafkaError: Kafka does not answer, or refuses.
     """
-    node = client.get_random_node()
-    connection: AIOKafkaConnection | None = None if node is None else await client._get_conn(node)  # noqa: SLF001
-    if connection is None:
-        raise NodeNotReadyError("no broker answers")
-    versions: Mapping[int, tuple[int, int]] = connection._versions  # noqa: SLF001 - aiokafka has no other place for it
+    node, versions = await _any_node(client)
     too_old = versions.get(_FETCH, (0, 0))[1] < _FETCH_BY_ID
     if too_old or versions.get(_METADATA, (0, 0))[1] < _MetadataRequest.API_VERSION:
         return dict.fromkeys(topics, "")
-    answer = await client.send(node, _TopicIds(sorted(topics)))
+    answer = await client.send(node, _Topics(sorted(topics)))
     found = {}
     for error_code, topic, topic_id, *_ in answer.topics:
         if error_code:
@@ -284,3 +280,30 @@ async def read_topic_ids(client: AIOKafkaClient, topics: Sequence[str]) -> dict[
     if missing := set(topics) - found.keys():
         raise UnknownTopicOrPartitionError(", ".join(sorted(missing)))
     return found
+
+
+async def read_topic_rights(client: AIOKafkaClient, topics: Sequence[str]) -> dict[str, int] | None:
+    """Return what this client may do with each topic that exists: a bit for each operation's number in Kafka's ACLs.
+
+    None where the broker is too old to say (before Kafka 2.8, and the embedded one).
+
+    Raises:
+        KafkaError: Kafka does not answer, or refuses.
+    """
+    node, versions = await _any_node(client)
+    if versions.get(_METADATA, (0, 0))[1] < _MetadataRequest.API_VERSION:
+        return None
+    answer = await client.send(node, _Topics(sorted(topics)))
+    unknown = UnknownTopicOrPartitionError.errno
+    return {topic: 0 if error_code else rights for error_code, topic, *_, rights, _tags in answer.topics
+            if error_code != unknown}  # fmt: skip
+
+
+async def _any_node(client: AIOKafkaClient) -> tuple[int, Mapping[int, tuple[int, int]]]:
+    """Give a broker that answers, and the versions of each request that it knows."""
+    node = client.get_random_node()
+    connection: AIOKafkaConnection | None = None if node is None else await client._get_conn(node)  # noqa: SLF001
+    if node is None or connection is None:
+        raise NodeNotReadyError("no broker answers")
+    versions: Mapping[int, tuple[int, int]] = connection._versions  # noqa: SLF001 - aiokafka has no other place for it
+    return node, versions

@@ -43,7 +43,8 @@ class Roles:
         statements = RIGHTS
         for role in _ROLES:
             statements = statements.replace(f"levelsync_{role}", self.name(role))
-        await live.execute(self.superuser, statements)
+        passwords = "".join(f"ALTER ROLE {self.name(role)} PASSWORD 'x';" for role in _ROLES)
+        await live.execute(self.superuser, statements + passwords)
 
     def _url(self, role: str) -> str:
         place = urlsplit(self.superuser).netloc.rpartition("@")[2]
@@ -55,8 +56,6 @@ async def roles(url: str) -> AsyncIterator[Roles]:
     """The three roles with their rights in the database at `url`; they are gone afterwards."""
     made = Roles(url, uuid.uuid4().hex[:12])
     await made.grant()
-    for role in _ROLES:
-        await live.execute(url, f"ALTER ROLE {made.name(role)} PASSWORD 'x'")
     try:
         yield made
     finally:

@@ -110,3 +110,11 @@ def test_a_client_key_for_kafka_may_have_a_password(tmp_path: Path, password: st
         return
     with pytest.raises(SettingsError, match=r"LEVELSYNC_KAFKA_SSL_.*KEY_PASSWORD"):
         connection_options(settings)
+
+
+@pytest.mark.parametrize("mechanism", ["OAUTHBEARER", "GSSAPI"])
+def test_a_login_that_is_not_supported_is_a_bad_setting(mechanism: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named, with those that are."""
+    monkeypatch.setenv("LEVELSYNC_KAFKA_SASL_MECHANISM", mechanism)
+    with pytest.raises(SettingsError, match=r"LEVELSYNC_KAFKA_SASL_MECHANISM: .*SCRAM-SHA-512"):
+        load_settings()

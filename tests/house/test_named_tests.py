@@ -11,7 +11,7 @@ import pytest
 from tests.house.compose import ROOT
 
 _NODE = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
-DOCUMENTS = ("docs/edge-cases.md", "docs/troubleshooting.md")
+DOCUMENTS = ("docs/compatibility.md", "docs/edge-cases.md", "docs/troubleshooting.md")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -1,0 +1,138 @@
+"""deploy/kafka/acls.sh and deploy/postgresql/rights.sql: the rights that they grant suffice for all that is done."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from aiokafka.protocol.admin import DeleteAclsRequest
+from pydantic import SecretStr
+
+from events import ProgressLeveledUp
+from service.cli.doctor import examine
+from service.cli.findings import Verdict
+from service.kafka.cluster import admin_client
+from service.kafka.rights import missing_rights
+from service.runtime import Service
+from service.settings import Settings
+from tests.cli.command import environment, levelsync
+from tests.database.roles import roles
+from tests.house.compose import ROOT
+from tests.infrastructure import apache_kafka
+from tests.infrastructure.apache_kafka import GUARDED_PASSWORD, ApacheKafka
+from tests.infrastructure.publishing import Record, publish
+from tests.infrastructure.topics import fresh_topics
+from tests.infrastructure.waiting import eventually
+from tests.migrations import live
+
+pytestmark = pytest.mark.real_broker
+_TOPIC, _PREFIXED, _WRITE, _ALLOW = 2, 4, 4, 3
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[ApacheKafka]:
+    """A broker with an authorizer; without an ACL, its user may do nothing."""
+    if reason := apache_kafka.unavailable():
+        pytest.skip(f"needs Apache Kafka from its Maven jars: {reason}")
+    with tempfile.TemporaryDirectory() as folder, ApacheKafka(Path(folder) / "kafka", guarded=True) as server:
+        yield server
+
+
+@pytest.fixture
+async def restricted(settings: Settings, guarded: ApacheKafka, database_url: str) -> AsyncIterator[Settings]:
+    """Settings of the runtime role and of a Kafka user that has what acls.sh grants."""
+    await fresh_topics(guarded.bootstrap_servers, 4, remove_groups=True)
+    async with roles(database_url) as made:
+        values = {
+            "database_url": SecretStr(made.runtime),
+            "kafka_bootstrap_servers": f"127.0.0.1:{guarded.guarded_port}",
+            "kafka_security_protocol": "SASL_PLAINTEXT",
+            "kafka_sasl_username": "levelsync",
+            "kafka_sasl_password": SecretStr(GUARDED_PASSWORD),
+            "kafka_create_topics": False,
+            "reconcile_grace": settings.reconcile_grace / 10,
+        }
+        given = settings.model_copy(update=values)
+        await asyncio.to_thread(_grant, guarded, given.kafka_group_id)
+        yield given
+
+
+def _grant(guarded: ApacheKafka, group: str) -> None:
+    script = [str(ROOT / "deploy" / "kafka" / "acls.sh"), guarded.bootstrap_servers, "User:levelsync", group]
+    tool = f"{sys.executable} {Path(__file__).with_name('acls_tool.py')}"
+    run = subprocess.run(  # noqa: S603 - our own script
+        script, env=os.environ | {"KAFKA_ACLS": tool}, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+
+
+async def test_everything_works_with_the_rights_of_both_files(
+    restricted: Settings, guarded: ApacheKafka, database_url: str
+) -> None:
+    """Events, dead letters and their replay, drift, a sync, a run that heals, erasing, and every check of doctor."""
+    given = environment(restricted)
+    async with Service(restricted) as service:
+        await service.ready()
+        await publish(guarded.bootstrap_servers, [_event(1), _event(2), Record("progress.leveled-up", b"1", b"no")])
+        await eventually(lambda: _licensed(database_url))
+        await eventually(lambda: _letters(database_url))
+        await live.execute(database_url, "UPDATE specialization_progress SET current_level = 1 WHERE student_id = 1")
+        for command, code in (
+            (("drift",), 1),
+            (("dead-letters", "replay", "--reason", "malformed"), 1),
+            (("reconcile", "--execute", "--direction", "highest"), 0),
+            (("drift",), 0),
+            (("sync", "2", "--specialization", "PLAYER"), 0),
+            (("runs",), 0),
+            (("erase", "3", "--yes"), 0),
+        ):
+            run = await asyncio.to_thread(levelsync, *command, env=given)
+            assert run.returncode == code, (command, run.stdout, run.stderr)
+        assert service.health.ready, service.health.problems
+        failed = [one for one in await examine(restricted) if one.verdict is Verdict.FAIL and one.check != "Settings"]
+        assert failed == []
+
+
+async def test_doctor_names_what_is_missing_in_kafka(restricted: Settings, guarded: ApacheKafka) -> None:
+    """It asks the broker what its user may do, and writes nothing."""
+    assert await missing_rights(restricted) == []
+    operator = Settings(_env_file=None, kafka_bootstrap_servers=guarded.bootstrap_servers)
+    async with admin_client(operator) as client:
+        rule = (_TOPIC, "sync.", _PREFIXED, "User:levelsync", "*", _WRITE, _ALLOW)
+        await client._send_request_to_node(client._client.get_random_node(), DeleteAclsRequest(*rule))
+    other = restricted.model_copy(update={"kafka_group_id": "another"})
+    missing = await eventually(lambda: _missing(other))
+    assert missing == [
+        "Write on topic sync.reconcile-requested",
+        "Write on topic sync.reconcile-chunks",
+        "Write on topic sync.reconcile-completed",
+        "Write on topic sync.level-synced",
+        "Read on group another",
+        "Read on group another-reconcile",
+    ]
+
+
+async def _missing(settings: Settings) -> list[str]:
+    found = await missing_rights(settings)
+    assert found is not None
+    assert "Write on topic sync.reconcile-chunks" in found
+    return found
+
+
+def _event(user: int) -> Record:
+    return Record(*ProgressLeveledUp(user_id=user, specialization="PLAYER", to_level=7).to_kafka())
+
+
+async def _licensed(url: str) -> bool:
+    found = "SELECT count(*) FROM user_licenses WHERE specialization_type = 'PLAYER' AND current_level >= 7"
+    return bool(await live.value(url, f"{found} AND user_id IN (1, 2)") == 2)
+
+
+async def _letters(url: str) -> bool:
+    return bool(await live.value(url, "SELECT count(*) FROM levelsync.dead_letters") == 1)
