@@ -123,7 +123,7 @@ async def test_the_guide_works_as_it_is_written(reader: Reader) -> None:
             await reader.start()  # "Start `levelsync serve` again"
     kinds, twice, strangers, removed, drift, arrived = reader.found
     assert sorted(kinds) == [("mismatched", 20), ("missing_progress", 5400)]
-    assert [row[2:] for row in twice] == [(2, [2, 2]), (2, [2, 2]), (2, [2, 2])]
+    assert sorted(twice) == [(user, "GANCUJU_PLAYER", 2, [level, level]) for user, level in ((5, 2), (6, 1), (7, 2))]
     assert strangers == [("LFA_PLAYER_PRE", 1)]
     assert [row[0] for row in removed] == ["specialization_progress"] * 3
     assert [row[0] for row in drift] == [user for user in (20, 40, 60, 80, 100) for _ in range(4)]
