@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import structlog
@@ -260,7 +260,11 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
             committed = {tp: await self.committed(tp) for tp in partitions}
             log_starts = await self.beginning_offsets(partitions)
             starts = await self._keeper.start(
-                committed, log_starts, lambda: self._log_ends(topic_ids), topic_ids=topic_ids, cut_at=self._cut_at
+                committed,
+                log_starts,
+                lambda: self._log_ends(topic_ids, partitions),
+                topic_ids=topic_ids,
+                cut_at=self._cut_at,
             )
             if epoch != self._epoch:
                 return
@@ -269,9 +273,14 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         self._started_epoch = epoch
         await self._commit()
 
-    async def _log_ends(self, topic_ids: Mapping[str, str]) -> dict[TopicPartition, int]:
-        """Read where the partitions end, and make sure that all offsets since `topic_ids` were read count on them."""
-        ends: dict[TopicPartition, int] = await self.end_offsets(self.assignment())
+    async def _log_ends(
+        self, topic_ids: Mapping[str, str], partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        """Read where the partitions end, and make sure that all offsets since `topic_ids` were read count on them.
+
+        A rebalance may have taken some of them away meanwhile, so the assignment of this moment is not asked.
+        """
+        ends: dict[TopicPartition, int] = await self.end_offsets(partitions)
         if await read_topic_ids(self._client, sorted(topic_ids)) != topic_ids:
             raise TopicChanged("a topic was deleted and created again a moment ago")
         return ends
