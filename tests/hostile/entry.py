@@ -73,10 +73,14 @@ async def sync(engine: AsyncEngine, user: int, direction: Direction, specializat
     return await ProgressLicenseSyncService(engine).sync_pair(user, specialization, direction)
 
 
-async def heal(engine: AsyncEngine, settings: Settings, **request: Any) -> dict[str, Any]:
-    """`levelsync reconcile --execute --force`, without a grace time; returns the report."""
-    at_once = settings.model_copy(update={"reconcile_grace": timedelta(0)})
-    return await Conductor(engine, at_once).run(dry_run=False, force=True, **request)
+async def heal(engine: AsyncEngine, settings: Settings, timeout: float = 20, **request: Any) -> dict[str, Any]:  # noqa: ASYNC109 - a test's own bound
+    """`levelsync reconcile --execute --force`, without a grace time; returns the report.
+
+    Raises:
+        AssertionError: the run has not ended within `timeout` seconds.
+    """
+    conductor = Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
+    return await conductor.finish(await conductor.request(dry_run=False, force=True, **request), timeout)
 
 
 def again(meant: Sequence[Meant]) -> list[Meant]:

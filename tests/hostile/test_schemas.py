@@ -145,9 +145,8 @@ async def _heal(_events: Events, engine: AsyncEngine, settings: Settings, ends: 
     """A run that lowers the licenses of both users from 6 to 3."""
     await add_rows(engine, progress={ONE: 3, TWO: 3}, licenses={ONE: 6, TWO: 6})
     if ends == "fault":
-        with pytest.raises((DBAPIError, InstallationFault)) as raised:
-            await heal(engine, settings)
-        assert read_fault(raised.value).kind is Kind.INSTALLATION
+        with pytest.raises(AssertionError, match="not within"):  # it waits for the repair; other runs go on
+            await heal(engine, settings, timeout=2)
         assert await levels_of(engine, 1) == await levels_of(engine, 2) == (3, 6)
         assert (await steps(engine), await _fences(engine)) == ([], [])
         return
