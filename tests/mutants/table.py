@@ -50,20 +50,15 @@ MUTANTS = (
     Mutant(
         "_settle does not wait for the appliers",
         "service/reconcile/steps.py",
-        """if await self._caught_up(conn, run) or await self._out_of_patience(conn, run):
-            await self._begin(conn, run, Phase.SCAN)""",
-        """if True:
-            await self._begin(conn, run, Phase.SCAN)""",
+        "if await self._caught_up(conn, run) or self._out_of_patience(run):",
+        "if True:",
         "test_a_run_does_not_scan_before_the_appliers_have_caught_up",
     ),
     Mutant(
         "confirm without FOR SHARE on licenses",
-        "service/reconcile/sql.py",
-        """     ORDER BY l.user_id, l.specialization_type
-       FOR SHARE OF l
-""",
-        """     ORDER BY l.user_id, l.specialization_type
-""",
+        "service/reconcile/confirm.py",
+        "licenses = await _levels(conn, sql.share(sql.LICENSES_OF_PAIRS, wait=wait), keys)",
+        "licenses = await _levels(conn, sql.LICENSES_OF_PAIRS, keys)",
         "test_a_confirmation_waits_for_whoever_writes_the_license",
     ),
     Mutant(
