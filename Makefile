@@ -47,6 +47,7 @@ lint: install  ## ruff, and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/codespell README.md CONTRIBUTING.md CHANGELOG.md SECURITY.md docs service events alembic examples scripts bench tests
 
 .PHONY: types
 types: install  ## mypy --strict
@@ -55,6 +56,11 @@ types: install  ## mypy --strict
 .PHONY: bench
 bench: install  ## everything beside its peers, about an hour; one part with ONLY=drain, sizes with OPTIONS='--events 60000'
 	$(BIN)/python -m bench $(ONLY) $(OPTIONS)
+
+.PHONY: docs
+docs: install  ## write docs/reference from the code, and build the documentation's site into build/site
+	$(BIN)/python scripts/reference.py
+	$(BIN)/mkdocs build --quiet
 
 .PHONY: lock
 lock: install  ## bring requirements.lock up to date with pyproject.toml; UPGRADE=1 takes the newest versions

@@ -15,9 +15,13 @@ class Reason(StrEnum):
     UNKNOWN_TYPE = "unknown_type"
     """No or another CloudEvents type, or a known one on another type's topic."""
     UNKNOWN_SPECIALIZATION = "unknown_specialization"
+    """`specializations` has no such specialization."""
     UNKNOWN_USER = "unknown_user"
+    """`users` has no such user."""
     LEVEL_OUT_OF_RANGE = "level_out_of_range"
+    """The level is below 1 or above the highest level of the specialization."""
     REFUSED_BY_DATABASE = "refused_by_database"
+    """A constraint or trigger of the application refused the write; the detail has PostgreSQL's words."""
     TOO_LARGE = "too_large"
     """Larger than what a consumer holds in memory; only its beginning is kept."""
 

@@ -24,7 +24,7 @@ class ReconcileChunk(Event):
     TYPE: ClassVar[str] = RECONCILE_CHUNK_TYPE
     TOPIC: ClassVar[str] = RECONCILE_CHUNKS_TOPIC
 
-    run_id: UUID
+    run_id: UUID = Field(description="The run whose range it is.")
     phase: Literal["scan", "confirm", "heal"] = Field(description="Each is a pass of its own over the ranges.")
     chunk: int = Field(ge=0, le=INT4_MAX, description="The range's number within its run, from 0.")
 

@@ -77,17 +77,17 @@ class ReconcileCompleted(Event):
     TYPE: ClassVar[str] = RECONCILE_COMPLETED_TYPE
     TOPIC: ClassVar[str] = RECONCILE_COMPLETED_TOPIC
 
-    run_id: UUID
-    status: RunStatus
-    dry_run: bool
-    direction: Direction
+    run_id: UUID = Field(description="The run: the id of the event that requested it.")
+    status: RunStatus = Field(description="How the run ended.")
+    dry_run: bool = Field(description="Whether the run only reported.")
+    direction: Direction = Field(description="Which row the run believed.")
     specialization: Specialization | None = None
     user_id: UserId | None = None
-    requested_by: ShortText | None = None
-    requested_at: AwareDatetime
-    finished_at: AwareDatetime | None = None
-    progress: RunProgress
-    counts: RunCounts
+    requested_by: ShortText | None = Field(None, description="Who requested it, where that is known.")
+    requested_at: AwareDatetime = Field(description="When it was requested.")
+    finished_at: AwareDatetime | None = Field(None, description="When it ended.")
+    progress: RunProgress = Field(description="How many of its key ranges are done, of how many.")
+    counts: RunCounts = Field(description="Pairs, by what the run found and did.")
     unconfirmed_by_kind: dict[str, Count] | None = Field(
         None, description="What the scan saw of each kind, where nothing could be confirmed."
     )

@@ -1,4 +1,4 @@
-"""Settings: environment variables with the prefix ``LEVELSYNC_``, read once (docs: README, Settings).
+"""Settings: environment variables with the prefix ``LEVELSYNC_``, read once. `make docs` writes their reference.
 
 Sources, the later one wins: ``.levelsync/up.env`` (written by ``levelsync up``, so that other commands in the
 same folder find it), ``.env``, the files in the folder ``LEVELSYNC_SECRETS_DIR``, the environment.
@@ -74,58 +74,106 @@ class Settings(BaseSettings):
         frozen=True,
         env_ignore_empty=True,
         hide_input_in_errors=True,
+        use_attribute_docstrings=True,
     )
 
     secrets_dir: Path | None = None
+    """A folder with a file for each secret, named like its variable."""
 
     database_pool_size: int = Field(10, ge=5, le=1000)
+    """Connections that a process opens at most."""
     database_url: SecretStr = SecretStr("postgresql://postgres@localhost:5432/postgres")
+    """The application's database, as cloud consoles and libpq write it: docs/connecting.md"""
 
     kafka_bootstrap_servers: str = "localhost:9092"
+    """Brokers to ask first, separated by commas."""
     kafka_group_id: str = Field("levelsync", min_length=1)
+    """The consumer group; one for each database."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How to speak to the brokers: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`."""
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    """How to sign in with SASL; unset, `PLAIN`."""
     kafka_sasl_username: str | None = None
+    """The user; SASL needs it."""
     kafka_sasl_password: SecretStr | None = None
+    """The user's password; SASL needs it."""
     kafka_ssl_cafile: Path | None = None
+    """File with the certificates to trust, PEM; unset, the system's."""
     kafka_ssl_certfile: Path | None = None
+    """File with the client's own certificate, PEM."""
     kafka_ssl_keyfile: Path | None = None
+    """File with the key of that certificate, PEM."""
     kafka_ssl_key_password: SecretStr | None = None
+    """The password of that key."""
     kafka_topic_partitions: int = Field(4, ge=1, le=10_000)
+    """Partitions of a topic that levelsync creates."""
     kafka_topic_replication: int | None = Field(None, ge=1)
+    """Copies of a topic that levelsync creates; unset, 3 or the number of brokers, whichever is less."""
     kafka_create_topics: bool = True
+    """Whether to create missing topics; with `false` the service waits until somebody has created them."""
 
     batch_max_records: int = Field(5000, ge=1, le=100_000)
+    """Records of one batch at most."""
     batch_max_bytes: ByteSize = Field(ByteSize(16_000_000), ge=1_000)
+    """Bytes of one batch at most (one record is always read)."""
     record_max_bytes: ByteSize = Field(ByteSize(16_000_000), ge=100_000)
+    """A record that holds more after decompression becomes a dead letter `too_large`; its first 64 KB are kept."""
     batch_max_wait: Duration = timedelta(milliseconds=200)
+    """How long a poll waits for records."""
     apply_since: datetime | None = None
+    """A time, UTC unless it has a zone: earlier events count as `superseded`."""
     license_defaults: dict[str, Any] = {}
+    """JSON object: values for the application's own columns of a new `user_licenses` row."""
     progress_defaults: dict[str, Any] = {}
+    """The same for a new `specialization_progress` row."""
     max_levels: dict[SpecializationName, HighestLevel] = {}
+    """JSON object: the highest level of each specialization, such as `{"PLAYER": 8}`, where `specializations`
+    has no `max_levels` column, no value in it, or no row. A value of the database wins.
+    """
     dead_letter_retention: Duration = timedelta(days=90)
+    """How long dead letters are kept; `0`: for ever."""
 
     http_host: str = "127.0.0.1"
+    """Address to listen on; `0.0.0.0` in a container."""
     http_port: int = Field(8000, ge=0, le=65535)
+    """Port to listen on; `0` takes a free one and prints it."""
     metrics_port: int | None = Field(None, ge=0, le=65535)
+    """A port for `/metrics` beside `/livez` and `/readyz`; without it they are on `HTTP_PORT`."""
 
     jwt_secret: SecretStr | None = None
+    """Checks tokens (HS256, HS384, HS512) and signs those of `levelsync token`; `serve` refuses fewer than 32
+    bytes. The role `api` needs it, or the next.
+    """
     jwt_jwks_url: str | None = None
+    """Instead of a secret: where an identity provider publishes its keys; needs issuer and audience."""
     jwt_issuer: str | None = None
+    """The `iss` that tokens must have."""
     jwt_audience: str | None = None
+    """The `aud` that tokens must have."""
     jwt_roles_claim: str = "roles"
+    """The claim that holds the roles: its name, a dotted path, or a JSON Pointer (begins with `/`)"""
     jwt_roles_from_users: bool | None = None
-    """None: true with a secret, false with a JWKS URL."""
+    """Whether a token without that claim gets its role from `users`; unless it is set, `true` with a secret and
+    `false` with a JWKS URL.
+    """
 
     reconcile_every: Duration = timedelta(hours=6)
+    """How often the role `schedule` requests a run; `0` is never."""
     reconcile_execute: bool = False
+    """Whether those runs heal."""
     reconcile_direction: Direction = "highest"
+    """The direction of those runs."""
     reconcile_grace: Duration = timedelta(seconds=10)
+    """Time from scan to confirmation; longer than your publishers take from their commit to Kafka."""
     reconcile_breaker_share: float = Field(0.05, ge=0, le=1)
+    """A run may change this share of the pairs, or the next setting's number where that is more."""
     reconcile_breaker_pairs: int = Field(1000, ge=0)
+    """Pairs that any run may change."""
 
     log_format: Literal["json", "console"] = "console"
+    """`console`, or `json`: one object a line, on stderr."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """`DEBUG`, `INFO`, `WARNING` or `ERROR`."""
 
     @classmethod
     def settings_customise_sources(

@@ -101,7 +101,7 @@ async def reader(live_url: str, kafka: Kafka, tmp_path: Path) -> AsyncIterator[R
         "kafka.example.org:9092": kafka.bootstrap_servers,
         "THE_APPLICATION_S_SECRET_KEY": SECRET,
         "localhost:8000": f"127.0.0.1:{port}",
-        "LEVELSYNC_CHECKOUT": str(ROOT),
+        "PATH_OF_THE_CHECKOUT": str(ROOT),
     }
     command = [str(BIN / "levelsync"), "serve"]
     serve = ServerProcess(command, tmp_path / "serve.log", stop_seconds=12, environment=environment, folder=tmp_path)

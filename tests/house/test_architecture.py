@@ -1,4 +1,4 @@
-"""docs/architecture.md and the README's table of revisions against the code."""
+"""docs/architecture.md and docs/migrations.md against the code."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from alembic.script import ScriptDirectory
 from tests.house.compose import ROOT
 
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+MIGRATIONS = (ROOT / "docs" / "migrations.md").read_text(encoding="utf-8")
 _CALL = re.compile(r"^\| \d \| `(?:\w+\.)?(\w+)` in `(\S+)` \|", re.MULTILINE)
 
 
-def test_the_readme_lists_every_revision_in_order_and_names_the_head() -> None:
+def test_the_document_lists_every_revision_in_order_and_names_the_head() -> None:
     """Whoever adopts levelsync reads there what each revision does to their tables, and what `current` shows."""
     scripts = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
     revisions = [script.revision for script in scripts.walk_revisions()][::-1]
-    table = README.split("| revision | does |")[1].split("\n\n")[0]
-    (head,) = re.findall(r"`alembic current` shows levelsync's own head,\s+`(\w+)`", README)
+    table = MIGRATIONS.split("| revision | does |")[1].split("\n\n")[0]
+    (head,) = re.findall(r"`alembic current` shows levelsync's own head,\s+`(\w+)`", MIGRATIONS)
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == revisions
     assert head == revisions[-1]
 

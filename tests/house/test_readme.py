@@ -1,4 +1,4 @@
-"""The README's tables against the code."""
+"""The README: one page, true, and its lines work."""
 
 from __future__ import annotations
 
@@ -7,45 +7,24 @@ import re
 from types import FunctionType
 from typing import Any
 
-import pytest
-
 from events import ProgressLeveledUp, read
-from service.metrics import REGISTRY
-from service.settings import PREFIX, Settings, load_settings
 from tests.house.compose import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-_SETTING_ROW = re.compile(rf"^\| `({PREFIX}\w+)` \| (.+?) \|", re.MULTILINE)
-_METRIC_ROW = re.compile(r"^\| `(levelsync_\w+)` \| (\w+) \|(.*?)\|", re.MULTILINE)
-SETTINGS = dict(_SETTING_ROW.findall(README))
 
 
-def test_every_setting_is_in_the_readme_and_nothing_else() -> None:
-    """The table is whole, and no other line names a setting that does not exist."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    named = set(re.findall(rf"\b{PREFIX}[A-Z_]+\b", README))
-    assert set(SETTINGS) == known
-    assert {name for name in named if not name.startswith(f"{PREFIX}TEST_")} == known
+def test_the_readme_is_one_page() -> None:
+    """Whoever meets the project reads it to its end: 130 lines and 900 words at most."""
+    assert len(README.splitlines()) <= 130
+    assert len(README.split()) <= 900
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_the_default_in_the_readme_is_the_real_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Setting a variable to its documented default changes nothing."""
-    default = Settings.model_fields[name.removeprefix(PREFIX).lower()].default
-    if default is None:
-        assert not SETTINGS[name].startswith("`")  # words: there is no value that stands for "not set"
-        return
-    for other in SETTINGS:
-        monkeypatch.delenv(other, raising=False)
-    monkeypatch.chdir(ROOT / "tests")  # where there is no .env
-    monkeypatch.setenv(name, SETTINGS[name].strip("`"))
-    assert getattr(load_settings(), name.removeprefix(PREFIX).lower()) == default
-
-
-def test_every_metric_is_in_the_readme_with_its_labels_and_nothing_else() -> None:
-    """A dashboard can be built from the README."""
-    documented = {name: (kind, labels.replace("`", "").strip()) for name, kind, labels in _METRIC_ROW.findall(README)}
-    assert documented == _declared_metrics()
+def test_the_readmes_promises_carry_the_numbers_of_the_laws() -> None:
+    """One numbering: promise 5 of the README is law 5 of docs/laws.md."""
+    promises = re.findall(r"^(\d)\. \*\*(.+?)\.\*\*", README, re.MULTILINE)
+    laws = re.findall(r"^## Law (\d): (.+)$", (ROOT / "docs" / "laws.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert [(number, title.lower()) for number, title in promises] == [(n, t.lower()) for n, t in laws]
+    assert [number for number, _ in laws] == [str(number) for number in range(1, 10)]
 
 
 async def test_the_publishers_lines_work() -> None:
@@ -72,13 +51,3 @@ async def _run(lines: str, names: dict[str, Any]) -> None:
     """Run lines that await at their top level."""
     code = compile(lines, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     await FunctionType(code, names)()
-
-
-def _declared_metrics() -> dict[str, tuple[str, str]]:
-    declared = {}
-    for collector in set(REGISTRY._collector_to_names):
-        (metric,) = collector.describe()  # type: ignore[attr-defined]  # every collector of ours has it
-        labels = getattr(metric if hasattr(metric, "_labelnames") else collector, "_labelnames")  # noqa: B009 - private
-        name = metric.name + ("_total" if metric.type == "counter" else "")
-        declared[name] = (metric.type, ", ".join(labels))
-    return declared
