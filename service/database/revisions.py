@@ -59,7 +59,7 @@ def stop_where_parts_are_missing(conn: Connection) -> None:
     if missing:
         raise Stop(f"This database lacks the {'; the '.join(missing)}.")
     if maxima := missing_maxima(conn):
-        raise Stop(f"{maxima[0]}. Nothing was changed.")
+        raise Stop(f"{maxima[0]}.")
 
 
 def lock(conn: Connection, table: str) -> None:

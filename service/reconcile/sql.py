@@ -208,14 +208,16 @@ SCANNED_AND_KEPT = text("""
 
 _SAME_LICENSE = f"{folded('o.specialization_type')} = {folded('l.specialization_type')}"
 _LICENSE_OF_PROGRESS = f"{folded('o.specialization_type')} = {folded('p.specialization_id')}"
-_SPECIALIZATION_OF_PAIR = f"{folded('s.id')} = {folded('coalesce(l.specialization_type, p.specialization_id)')}"
+_SPECIALIZATION_OF_PAIR = (
+    f"{folded('s.id')} = {folded('coalesce(CAST(l.specialization_type AS text), CAST(p.specialization_id AS text))')}"
+)
 _OF_ONE_PROGRESS = f"AND {folded('specialization_id')} = {folded(':specialization')}"
 _OF_ONE_LICENSE = f"AND {folded('specialization_type')} = {folded(':specialization')}"
 COMPARE_RANGE = f"""
     WITH maxima AS MATERIALIZED ({MAXIMA}),
     compared AS (
         SELECT coalesce(p.student_id, l.user_id) AS user_id,
-               coalesce(p.specialization_id, l.specialization_type) AS specialization,
+               coalesce(CAST(p.specialization_id AS text), CAST(l.specialization_type AS text)) AS specialization,
                p.current_level AS progress_level,
                l.current_level AS license_level,
                CASE
@@ -245,8 +247,9 @@ COMPARE_RANGE = f"""
           FULL JOIN (SELECT * FROM user_licenses
                       WHERE user_id > CAST(:after AS bigint) AND user_id <= CAST(:upto AS bigint)
                             {{license_filter}}) l
-            ON l.user_id = p.student_id AND l.specialization_type = p.specialization_id
-          LEFT JOIN maxima own ON own.id = coalesce(l.specialization_type, p.specialization_id)
+            ON l.user_id = p.student_id AND CAST(l.specialization_type AS text) = CAST(p.specialization_id AS text)
+          LEFT JOIN maxima own
+            ON own.id = coalesce(CAST(l.specialization_type AS text), CAST(p.specialization_id AS text))
     )
     SELECT count(*) FILTER (WHERE kind IS DISTINCT FROM 'told_by_its_license') AS scanned,
            count(*) FILTER (WHERE kind IS NULL) AS matching,

@@ -47,13 +47,15 @@ OTHER_LICENSES = text(f"""
 _SAME_LICENSE = f"{folded('o.specialization_type')} = {folded('l.specialization_type')}"
 _LICENSE_OF_PROGRESS = f"{folded('o.specialization_type')} = {folded('p.specialization_id')}"
 _PROGRESS_OF_LICENSE = f"{folded('o.specialization_id')} = {folded('l.specialization_type')}"
-_SPECIALIZATION_OF_PAIR = f"{folded('s.id')} = {folded('coalesce(l.specialization_type, p.specialization_id)')}"
+_SPECIALIZATION_OF_PAIR = (
+    f"{folded('s.id')} = {folded('coalesce(CAST(l.specialization_type AS text), CAST(p.specialization_id AS text))')}"
+)
 _DIFFERING = f"""
       WITH maxima AS MATERIALIZED ({MAXIMA})
     SELECT d.user_id, d.specialization, d.progress_level, d.license_level, d.issue_type
       FROM (
         SELECT coalesce(p.student_id, l.user_id) AS user_id,
-               coalesce(p.specialization_id, l.specialization_type) AS specialization,
+               coalesce(CAST(p.specialization_id AS text), CAST(l.specialization_type AS text)) AS specialization,
                CASE WHEN own.id IS NOT NULL THEN p.current_level ELSE
                     (SELECT max(o.current_level) FROM specialization_progress o
                       WHERE o.student_id = l.user_id AND {_PROGRESS_OF_LICENSE})
@@ -82,8 +84,9 @@ _DIFFERING = f"""
                END AS issue_type
           FROM (SELECT * FROM specialization_progress {{only_progress}}) p
           FULL JOIN (SELECT * FROM user_licenses {{only_licenses}}) l
-            ON l.user_id = p.student_id AND l.specialization_type = p.specialization_id
-          LEFT JOIN maxima own ON own.id = coalesce(p.specialization_id, l.specialization_type)
+            ON l.user_id = p.student_id AND CAST(l.specialization_type AS text) = CAST(p.specialization_id AS text)
+          LEFT JOIN maxima own
+            ON own.id = coalesce(CAST(p.specialization_id AS text), CAST(l.specialization_type AS text))
            ) d
      WHERE d.issue_type IS NOT NULL {{behind}}
 """
