@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import Depends, HTTPException, Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.admin import audit
+from service.admin import audit, ended_sessions
 from service.admin.database import check_alive
 from service.admin.errors import NotSignedIn
 from service.admin.identity import Identity
@@ -47,6 +47,7 @@ async def sign_in(request: Request) -> None:
     if scheme.lower() != "bearer" or not token.strip():
         raise NotSignedIn("A token is needed: Authorization: Bearer …")
     authenticator = backend_of(request).authenticator
+    request.state.token = token.strip()
     try:
         request.state.who = await authenticator.identify(token.strip())
     except NotSignedIn as error:
@@ -75,6 +76,7 @@ def allowed(action: Action) -> Callable[[Request], Awaitable[Caller]]:
         backend, who = backend_of(request), request.state.who
         request.state.action = action
         await check_alive(backend.engine)
+        await ended_sessions.check(backend.engine, request.state.token)
         await audit.check(backend.engine, who, action, await _arguments(request))
         return Caller(who, backend.engine, backend.settings)
 

@@ -6,6 +6,7 @@ import warnings
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
 
 import typer
 
@@ -58,7 +59,14 @@ def _claims(settings: Settings, role: str, subject: str, ttl: timedelta) -> dict
     from service.admin.roles_claim import RolesClaim
 
     now = datetime.now(UTC)
-    claims: dict[str, Any] = {"sub": subject, "type": "access", "iat": now, "nbf": now, "exp": now + ttl}
+    claims: dict[str, Any] = {
+        "sub": subject,
+        "type": "access",
+        "jti": uuid4().hex,
+        "iat": now,
+        "nbf": now,
+        "exp": now + ttl,
+    }
     if settings.jwt_issuer:
         claims["iss"] = settings.jwt_issuer
     if settings.jwt_audience:

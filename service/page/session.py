@@ -28,7 +28,7 @@ def token_of(request: Request) -> str:
     Raises:
         NotSignedIn: there is no session.
     """
-    token = request.cookies.get(SESSION)
+    token = request.cookies.get(_name(request, SESSION))
     if not token:
         raise NotSignedIn("Sign in to go on.")
     return token
@@ -38,17 +38,22 @@ def begin(request: Request, response: Response, token: str, expires_at: datetime
     """Keep the token in the browser until it expires, where no script can read it and no other site send it."""
     left = max(0, int((expires_at - datetime.now(UTC)).total_seconds()))
     _set(request, response, SESSION, token, left)
-    response.delete_cookie(VISITOR)
+    _delete(request, response, VISITOR)
 
 
-def end(response: Response) -> None:
+def has_session(request: Request) -> bool:
+    """Whether the browser sent a session, good or not."""
+    return _name(request, SESSION) in request.cookies
+
+
+def end(request: Request, response: Response) -> None:
     """Forget the session in this browser."""
-    response.delete_cookie(SESSION)
+    _delete(request, response, SESSION)
 
 
 def visitor_of(request: Request) -> str:
     """A secret of somebody who has not signed in yet, made where there is none; `remember` keeps it."""
-    return request.cookies.get(VISITOR) or secrets.token_urlsafe(32)
+    return request.cookies.get(_name(request, VISITOR)) or secrets.token_urlsafe(32)
 
 
 def remember(request: Request, response: Response, visitor: str) -> None:
@@ -84,13 +89,40 @@ async def read_form(request: Request, secret: str) -> dict[str, str]:
 
 
 def _check_site(request: Request) -> None:
-    """A browser says over HTTPS which site a form is on; the form's mark counts in any case."""
-    if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
+    """A browser says which site a form is on, over HTTPS and on loopback in one header, else in another.
+
+    The form's mark counts in any case, but whoever can plant a cookie here knows the mark that belongs to it.
+    """
+    site = request.headers.get("sec-fetch-site")
+    same = _is_own_origin(request) if site is None else site == "same-origin"
+    if not same:
         raise Forbidden("This form was sent by another site.")
 
 
+def _is_own_origin(request: Request) -> bool:
+    origin = request.headers.get("origin")
+    if origin is None:  # no browser of today
+        return True
+    hosts = {request.headers.get("host"), *request.headers.get("x-forwarded-host", "").split(",")}
+    return origin.partition("://")[2] in {host.strip() for host in hosts if host}
+
+
 def _set(request: Request, response: Response, name: str, value: str, seconds: int) -> None:
-    forwarded = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip()
-    encrypted = "https" in {request.url.scheme, forwarded}
+    encrypted = _is_encrypted(request)
     # Lax, not strict: a link in an alert has to open the page signed in. Nothing is written by a link.
-    response.set_cookie(name, value, max_age=seconds, secure=encrypted, httponly=True, samesite="lax")
+    response.set_cookie(_name(request, name), value, max_age=seconds, secure=encrypted, httponly=True, samesite="lax")
+
+
+def _delete(request: Request, response: Response, name: str) -> None:
+    encrypted = _is_encrypted(request)
+    response.delete_cookie(_name(request, name), secure=encrypted, httponly=True, samesite="lax")
+
+
+def _name(request: Request, name: str) -> str:
+    """Over HTTPS with the prefix that lets no other host, and no page without encryption, set the cookie."""
+    return f"__Host-{name}" if _is_encrypted(request) else name
+
+
+def _is_encrypted(request: Request) -> bool:
+    forwarded = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip()
+    return "https" in {request.url.scheme, forwarded}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from service.admin import ended_sessions
 from service.admin.audit import refuse
 from service.admin.errors import AdminError, Forbidden, NotSignedIn
 from service.admin.permissions import allow
@@ -41,14 +43,18 @@ async def sign_in(request: Request) -> Response:
 
 
 async def sign_out(request: Request) -> Response:
-    """Forget the session in this browser."""
+    """End the session: this browser forgets it, and no process accepts its token again."""
+    parts = request.app.state.parts
+    token = session.token_of(request)
     try:
-        await session.read_form(request, session.token_of(request))
+        await session.read_form(request, token)
     except AdminError as error:
-        await request.app.state.parts.authenticator.failures.note(error)
+        await parts.authenticator.failures.note(error)
         raise
+    with contextlib.suppress(NotSignedIn):  # it has expired: that is as good
+        await ended_sessions.end(parts.engine, token, (await parts.authenticator.identify(token)).expires_at)
     response = RedirectResponse("/page/sign-in", 303, HEADERS)
-    session.end(response)
+    session.end(request, response)
     return response
 
 
@@ -58,11 +64,11 @@ def ask_to_sign_in(request: Request, error: AdminError) -> Response:
     if request.method == "POST":
         response = _form(request, session.visitor_of(request), 401, wrong=f"{error} Nothing was done.")
     else:
-        had_one = session.SESSION in request.cookies
+        had_one = session.has_session(request)
         come_back = f"{request.url.path}?{request.url.query}".rstrip("?")
         query = urlencode({"next": come_back} | ({"ended": "yes"} if had_one else {}))
         response = RedirectResponse(f"/page/sign-in?{query}", 303, HEADERS)
-    session.end(response)
+    session.end(request, response)
     return response
 
 
@@ -73,6 +79,7 @@ async def _begin(request: Request, token: str, path: str) -> Response:
         raise NotSignedIn(f"The token is longer than the {session.LONGEST_TOKEN} characters that a browser can keep.")
     parts = request.app.state.parts
     who = await parts.authenticator.identify(token)
+    await ended_sessions.check(parts.engine, token)
     try:
         allow(who, "read")
     except Forbidden as error:

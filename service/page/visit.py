@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from service.admin import ended_sessions
 from service.admin.audit import check, refuse
 from service.admin.database import check_alive, within
 from service.admin.errors import AdminError
@@ -122,5 +123,6 @@ async def _serve(request: Request, endpoint: Endpoint, action: Action) -> Respon
     check_text(request.query_params)
     check_text(form)
     await check_alive(parts.engine)
+    await ended_sessions.check(parts.engine, token)
     await check(parts.engine, who, action, asked_for | form)
     return await endpoint(Visit(request, parts, who, session.csrf_of(token), form))

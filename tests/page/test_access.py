@@ -17,12 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from service import http
+from service.api.middleware import PREFIX
 from service.api.role import Api
 from service.cli.token import sign
 from service.database.tables import dead_letters
 from service.health import Health
 from service.page import visit
-from service.page.session import SESSION, csrf_of
+from service.page.session import SESSION, VISITOR, csrf_of
 from service.settings import Settings
 from tests.sync.tables import PLAYER, execute, put_rows, read
 
@@ -139,7 +140,12 @@ async def test_the_cookie_is_secure_behind_https(visitor: httpx.AsyncClient, set
     sent = {"Cookie": first.headers["set-cookie"].partition(";")[0]}  # httpx keeps a secure cookie from plain http
     fields = {"csrf": mark, "token": token(settings, "admin")}
     answer = await visitor.post("/page/sign-in", data=fields, headers=sent)
-    assert "Secure" in next(c for c in answer.headers.get_list("set-cookie") if c.startswith(SESSION))
+    cookies = answer.headers.get_list("set-cookie")
+    cookie = next(c for c in cookies if c.startswith(f"__Host-{SESSION}="))
+    assert {"Secure", "Path=/"} <= set(cookie.split("; "))
+    assert "Domain" not in cookie
+    planted = await visitor.get("/", headers={"Cookie": f"{SESSION}={fields['token']}"})
+    assert planted.status_code == 303  # one without the prefix may be from another host
 
 
 @pytest.mark.parametrize(
@@ -196,6 +202,17 @@ async def test_no_form_is_taken_without_its_mark_or_from_another_site(
     assert (await visitor.get("/")).status_code == 200  # not signed out either
 
 
+async def test_a_planted_cookie_signs_nobody_in(visitor: httpx.AsyncClient, settings: Settings) -> None:
+    """Another site that could plant the visitor's cookie, and so knows its mark, is known by its origin."""
+    visitor.cookies.set(VISITOR, "planted")
+    fields = {"csrf": csrf_of("planted"), "token": token(settings, "admin")}
+    for origin in ("http://evil.example", "null"):
+        answer = await visitor.post("/page/sign-in", data=fields, headers={"Origin": origin})
+        assert answer.status_code == 403
+    own = str(visitor.base_url).rstrip("/")
+    assert (await visitor.post("/page/sign-in", data=fields, headers={"Origin": own})).status_code == 303
+
+
 async def test_the_form_to_sign_in_has_its_mark_too(visitor: httpx.AsyncClient, settings: Settings) -> None:
     """Nobody is signed in as somebody else by another site."""
     answer = await visitor.post("/page/sign-in", data={"token": token(settings, "admin")})
@@ -246,8 +263,16 @@ async def test_an_instructor_sees_no_button_that_is_not_theirs(
 async def test_signing_out_forgets_the_session(visitor: httpx.AsyncClient, settings: Settings) -> None:
     """The next page asks for a token again."""
     mark = await signed_in(visitor, settings, "admin")
+    kept = visitor.cookies[SESSION]
+    assert (await visitor.get("/")).status_code == 200
     assert (await visitor.post("/page/sign-out", data=mark)).headers["location"] == "/page/sign-in"
     assert (await visitor.get("/")).status_code == 303
+    visitor.cookies.set(SESSION, kept)
+    assert (await visitor.get("/")).status_code == 303  # whoever has kept the cookie is out as well
+    visitor.cookies.clear()
+    assert "was signed out" in (await sign_in(visitor, kept)).text
+    runs = await visitor.get(f"{PREFIX}/runs", headers={"Authorization": f"Bearer {kept}"})
+    assert runs.status_code == 401
 
 
 async def test_every_answer_binds_the_browser(visitor: httpx.AsyncClient, settings: Settings) -> None:
