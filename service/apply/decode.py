@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from events import ContractViolation, LicenseAdvanced, ProgressLeveledUp, Reason, read
 from service.apply.outcomes import Cut, DeadLetter, LevelEvent
-
-FIRST_TIMESTAMP_HEADER = "levelsync-first-timestamp"
-"""A replayed dead letter carries its first record's timestamp (milliseconds) here (law 2)."""
+from service.apply.quick import FIRST_TIMESTAMP_HEADER, Record, read_quickly
 
 LETTER_HEADER = "levelsync-dead-letter"
 """A replayed dead letter carries its id here."""
@@ -19,21 +17,13 @@ _TIMESTAMP_DIGITS = 15
 _HISTORY_NAMES: dict[type, str] = {ProgressLeveledUp: "ProgressLeveledUp", LicenseAdvanced: "LicenseAdvanced"}
 
 
-class Record(Protocol):
-    """What decoding needs of a Kafka record (aiokafka's ConsumerRecord has it)."""
-
-    topic: str
-    timestamp: int
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes | None]]
-
-
 def decode(records: Sequence[Record]) -> list[LevelEvent | DeadLetter]:
     """Read every record of a batch, in order; a bad one becomes a dead letter and its neighbours go on."""
-    return [_decode_one(index, record) for index, record in enumerate(records)]
+    return [read_quickly(index, record) or decode_one(index, record) for index, record in enumerate(records)]
 
 
-def _decode_one(index: int, record: Record) -> LevelEvent | DeadLetter:
+def decode_one(index: int, record: Record) -> LevelEvent | DeadLetter:
+    """Read any record, as the contract has it; a bad one becomes a dead letter."""
     timestamp = first_timestamp(record)
     if isinstance(record.value, Cut):
         return DeadLetter(index, Reason.TOO_LARGE, record.value.about)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from service.apply import report
 from service.apply.batch import Applied, Applier, Batch
-from service.apply.decode import Record, decode
+from service.apply.decode import decode
 from service.apply.outcomes import DeadLetter, LevelEvent
+from service.apply.quick import Record
 
 Decoded = Sequence[LevelEvent | DeadLetter]
 
