@@ -22,7 +22,7 @@ from service.database.url import database_url
 from service.health import Health
 from service.kafka.cluster import describe_cluster
 from service.kafka.diagnosis import diagnose
-from service.kafka.topics import TopicsError, ensure_topics
+from service.kafka.topics import COMPACTED, TopicsError, compacted_topics, ensure_topics
 from service.levels import read_curriculum
 from service.settings import PREFIX, Settings, SettingsError
 
@@ -113,4 +113,17 @@ async def _kafka(settings: Settings) -> str:
     if missing:
         hint = f"make them, or set {PREFIX}KAFKA_CREATE_TOPICS=true"
         raise NotYet(f"Kafka lacks the topics {', '.join(missing)}: {hint}")
+    if compacted := await _compacted(settings):
+        raise NotYet(f"Kafka compacts the topics {', '.join(compacted)}: {COMPACTED}")
     return cluster.id
+
+
+async def _compacted(settings: Settings) -> list[str]:
+    """Return the topics that are compacted; none where the broker or our rights do not say."""
+    try:
+        compacted, unread = await compacted_topics(settings)
+    except (KafkaError, OSError) as error:
+        compacted, unread = [], [f"{type(error).__name__}: {error}"]
+    if unread:
+        log.info("whether topics are compacted was not checked", topics=unread)
+    return compacted

@@ -11,12 +11,13 @@ from service.cli import reach
 from service.cli.findings import Finding, failed, passed, skipped, unreachable
 from service.kafka.cluster import Cluster, describe_cluster
 from service.kafka.rights import missing_rights
-from service.kafka.topics import missing_topics
+from service.kafka.topics import COMPACTED, compacted_topics, missing_topics
 from service.settings import Settings
 
 REACHABLE = "Kafka reachable"
 TOPICS_THERE = "Topics"
 RIGHTS = "Rights in Kafka"
+POLICY = "Topics keep every event"
 
 
 async def kafka_findings(settings: Settings) -> list[Finding]:
@@ -29,7 +30,7 @@ async def kafka_findings(settings: Settings) -> list[Finding]:
         return [unreachable(REACHABLE, sentence), skipped(TOPICS_THERE, "Kafka does not answer")]
     brokers = f"{cluster.brokers} broker{'s' if cluster.brokers != 1 else ''}"
     found = f"{settings.kafka_bootstrap_servers}, cluster {cluster.id}, {brokers}"
-    return [passed(REACHABLE, found), _topics(cluster), await _rights(settings)]
+    return [passed(REACHABLE, found), _topics(cluster), await _policy(settings, cluster), await _rights(settings)]
 
 
 async def _rights(settings: Settings) -> Finding:
@@ -42,6 +43,20 @@ async def _rights(settings: Settings) -> Finding:
     if missing:
         return failed(RIGHTS, f"the Kafka user has no {', '.join(missing)}", "Grant them: deploy/kafka/acls.sh")
     return passed(RIGHTS, "the Kafka user has every right that levelsync needs")
+
+
+async def _policy(settings: Settings, cluster: Cluster) -> Finding:
+    if missing_topics(cluster):
+        return skipped(POLICY, "topics are missing")
+    try:
+        compacted, unread = await compacted_topics(settings)
+    except (KafkaError, OSError) as error:
+        return skipped(POLICY, f"not checked: {type(error).__name__}")
+    if compacted:
+        return failed(POLICY, f"compacted: {', '.join(compacted)}", COMPACTED)
+    if unread:
+        return skipped(POLICY, f"not checked, without the right DescribeConfigs: {', '.join(unread)}")
+    return passed(POLICY, "no topic is compacted")
 
 
 def _topics(cluster: Cluster) -> Finding:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import IncompatibleBrokerVersion
 
 from events import TOPICS
 from service.kafka.cluster import Cluster, admin_client, read_cluster
@@ -12,6 +14,8 @@ from service.settings import PREFIX, Settings
 
 _ALREADY_EXISTS = 36  # Kafka's TOPIC_ALREADY_EXISTS: somebody else was faster
 _USUAL_REPLICATION = 3
+_POLICY = "cleanup.policy"
+COMPACTED = "Kafka keeps only the last event of each user there; set cleanup.policy=delete for these topics"
 _POLL_SECONDS = 0.1
 
 
@@ -39,6 +43,31 @@ async def ensure_topics(settings: Settings, *, timeout: float = 15) -> list[str]
     return []
 
 
+async def compacted_topics(settings: Settings) -> tuple[list[str], list[str]]:
+    """Return the topics of the contract that Kafka compacts, and those of which it does not say whether it does.
+
+    The key of an event is its user: where only the last event of a key is kept, those of the user's other
+    specializations disappear. Kafka does not say it without the right DescribeConfigs.
+
+    Raises:
+        KafkaError: Kafka does not answer, or cannot describe topics.
+    """
+    async with admin_client(settings) as client:
+        wanted = [ConfigResource(ConfigResourceType.TOPIC, topic, {_POLICY: ""}) for topic in TOPICS]
+        try:
+            answers = await client.describe_configs(wanted)
+        except NotImplementedError as error:
+            raise IncompatibleBrokerVersion("the broker does not describe topics") from error
+    resources = [resource for answer in answers for resource in answer.resources]
+    policies = {
+        topic: next((value or "" for name, value, *_ in entries if name == _POLICY), "")
+        for error_code, _, _, topic, entries in resources
+        if not error_code
+    }
+    compacted = [topic for topic in TOPICS if "compact" in policies.get(topic, "")]
+    return compacted, [topic for topic in TOPICS if topic not in policies]
+
+
 def missing_topics(cluster: Cluster) -> list[str]:
     """The topics of the contract that the cluster does not have."""
     return [topic for topic in TOPICS if topic not in cluster.partitions]
@@ -46,7 +75,8 @@ def missing_topics(cluster: Cluster) -> list[str]:
 
 def _new_topics(settings: Settings, names: list[str], brokers: int) -> list[NewTopic]:
     replication = settings.kafka_topic_replication or min(_USUAL_REPLICATION, brokers)
-    return [NewTopic(name, settings.kafka_topic_partitions, replication) for name in names]
+    policy = {_POLICY: "delete"}  # whatever the broker's default is
+    return [NewTopic(name, settings.kafka_topic_partitions, replication, topic_configs=policy) for name in names]
 
 
 async def _create(client: AIOKafkaAdminClient, topics: list[NewTopic]) -> None:
