@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
+from typing import ClassVar
 
+import h11
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
@@ -14,10 +16,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.health import Health
 from service.metrics import REGISTRY
 from service.settings import PREFIX, Settings, SettingsError
+
+HEADERS_WITHIN = 10.0
+"""Seconds that a client may take to send a request's headers."""
+MOST_SILENT = 100
+"""Connections at once whose headers are not complete; beyond it the oldest is closed."""
 
 
 def make_app(health: Health, *, with_metrics: bool = True) -> Starlette:
@@ -67,7 +75,13 @@ def bind(settings: Settings, port: int | None = None, variable: str = "HTTP_PORT
 async def served(app: ASGIApp, listener: socket.socket) -> AsyncIterator[str]:
     """Serve `app` on the bound socket; yields the URL."""
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2, server_header=False
+        app,
+        http=_Impatient,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=2,
+        server_header=False,
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
@@ -78,6 +92,47 @@ async def served(app: ASGIApp, listener: socket.socket) -> AsyncIterator[str]:
         server.should_exit = True
         await task
         listener.close()
+
+
+class _Impatient(H11Protocol):
+    """uvicorn's HTTP, with a time limit on a request's headers and a limit on connections that say nothing.
+
+    uvicorn waits for headers without end, so silent connections would take every file descriptor from the probes.
+    """
+
+    _silent: ClassVar[dict[_Impatient, asyncio.TimerHandle]] = {}
+    """Connections whose request is not complete up to its headers, the oldest first."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for headers; the oldest silent connection makes room."""
+        super().connection_made(transport)
+        if len(self._silent) >= MOST_SILENT:
+            next(iter(self._silent))._give_up()  # noqa: SLF001 - of the same class
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Stop waiting when the headers are complete; begin anew with the next request's first byte."""
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._stop_waiting()
+        elif self not in self._silent:
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._silent[self] = self.loop.call_later(HEADERS_WITHIN, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if timer := self._silent.pop(self, None):
+            timer.cancel()
+
+    def _give_up(self) -> None:
+        self._stop_waiting()
+        self.transport.close()
 
 
 class _Server(uvicorn.Server):

@@ -1,0 +1,30 @@
+"""Connections that send no request take nothing away from those that do."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import pytest
+
+from service import http
+from service.health import Health
+from service.settings import Settings
+
+
+async def test_silent_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest beyond a number at once, the others after a time; half a header is as good as none."""
+    monkeypatch.setattr(http, "MOST_SILENT", 5)
+    monkeypatch.setattr(http, "HEADERS_WITHIN", 1.0)
+    listener = http.bind(Settings(_env_file=None, http_port=0))
+    port = listener.getsockname()[1]
+    async with http.served(http.make_app(Health()), listener) as url:
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(8)]
+        silent[-1][1].write(b"GET /livez HTTP/1.1\r\nHost:")
+        async with httpx.AsyncClient(base_url=url) as client:
+            assert (await client.get("/livez")).status_code == 200
+            for reader, _writer in silent:
+                assert await asyncio.wait_for(reader.read(), 10) == b""
+            assert (await client.get("/livez")).status_code == 200
+        for _reader, writer in silent:
+            writer.close()
