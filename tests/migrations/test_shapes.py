@@ -13,6 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.database.engine import make_engine
 from service.settings import Settings
 from service.sync import ProgressLicenseSyncService
+from tests.hostile.entry import Events, heal, rise, sync
+from tests.laws.model import ADVANCED
+from tests.laws.records import START as WHEN
 from tests.migrations import live
 from tests.reconcile.conductor import Conductor
 
@@ -125,3 +128,30 @@ async def test_every_shape_is_compared_and_listed(
         (4, "COACH", "in_sync"),
         (5, "INTERNSHIP", "missing_progress"),
     ]
+
+
+async def test_every_shape_is_written(shaped: AsyncEngine, settings: Settings, request: pytest.FixtureRequest) -> None:
+    """Events, a sync and an executed run; times land as UTC in a column of either kind."""
+    events = await Events(shaped).begin()
+    await events.apply(rise(2, 5, at=WHEN), rise(6, 2, "INTERNSHIP", at=WHEN))
+    await events.apply(rise(9, 3, "coach", ADVANCED, at=WHEN))
+    assert (await sync(shaped, 4, "progress_to_license", "COACH")).message == "Already in sync"
+    report = await heal(shaped, settings, direction="highest")
+    assert (report["status"], report["counts"]["healed"], report["counts"]["failed"]) == ("completed", 5, 0)
+    levels = "SELECT user_id, CAST(specialization_type AS text), current_level FROM user_licenses ORDER BY 1"
+    strays = [] if "foreign key" in request.node.name else [(7, "player", 2), (8, "GOALKEEPER", 1)]
+    assert await _rows(shaped, levels) == [
+        (1, "PLAYER", 2),
+        (2, "PLAYER", 5),
+        (3, "COACH", 2),
+        (4, "COACH", 5),
+        (5, "INTERNSHIP", 1),
+        (6, "INTERNSHIP", 2),
+        *strays,
+        (9, "COACH", 3),
+    ]
+    matching = "SELECT count(*) FROM levelsync.pairs WHERE state = 'in_sync'"
+    assert await _rows(shaped, matching) == [(7,)]
+    zoned = "with zone" in request.node.name
+    when = "last_advanced_at AT TIME ZONE 'UTC'" if zoned else "last_advanced_at"
+    assert await _rows(shaped, f"SELECT {when} FROM user_licenses WHERE user_id = 6") == [(WHEN.replace(tzinfo=None),)]
