@@ -43,7 +43,7 @@ async def test_the_default_is_a_dry_run_that_names_what_differs(
 ) -> None:
     """Nothing is written; the first issues come with what to do."""
     answer = (await service.auto_sync_all()).as_dict()
-    assert set(answer) == {"success", "dry_run", "total_issues", "issues", "message", "run_id"}
+    assert set(answer) == {"success", "dry_run", "total_issues", "issues", "more", "message", "run_id"}
     assert (answer["success"], answer["dry_run"], answer["total_issues"]) == (True, True, 2)
     actions = {issue["user_id"]: issue["recommended_action"] for issue in answer["issues"]}
     assert actions == {1: "sync_progress_to_license", 3: "create_license_from_progress"}
