@@ -173,7 +173,8 @@ class Applier:
         return list(refused.values()), suspicious
 
     async def _curriculum(self) -> Known:
-        if self._known is None:
+        """Return what is known; a curriculum with faults is read anew each time, so that their repair is seen."""
+        if self._known is None or self._known.curriculum.faults:
             async with self.engine.connect() as conn:
                 self._known = await read_known(conn)
         return self._known
