@@ -1,0 +1,76 @@
+"""Private places of aiokafka that the service changes or reads: a release that moves one is named here."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from importlib.metadata import version
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.producer.sender import Sender
+
+from tests.house.compose import ROOT
+
+METHODS = [
+    (Fetcher, "_proc_fetch_request"),
+    (Fetcher, "_set_error"),
+    (Fetcher, "_get_actions_per_node"),
+    (GroupCoordinator, "_coordination_routine"),
+    (AIOKafkaClient, "_get_conn"),
+    (Sender, "close"),
+]
+ATTRIBUTES = [
+    (GroupCoordinator, "_heartbeat_task"),
+    (GroupCoordinator, "_commit_refresh_task"),
+    (GroupCoordinator, "_coordination_task"),
+    (AIOKafkaConnection, "_versions"),
+    (AIOKafkaProducer, "_closed"),
+    (AIOKafkaProducer, "_sender"),
+    (AIOKafkaConsumer, "_fetcher"),
+]
+
+
+def test_the_bounds_in_pyproject_hold_for_what_is_installed() -> None:
+    """A new minor release is a decision: run this file, then raise the bound."""
+    assert version("aiokafka").startswith("0.14.")
+    assert version("faststream").startswith("0.7.")
+
+
+@pytest.mark.parametrize(("owner", "name"), METHODS, ids=lambda one: getattr(one, "__name__", one))
+def test_a_method_that_we_override_or_call_is_there(owner: type, name: str) -> None:
+    """Else an override would silently never be called."""
+    assert callable(getattr(owner, name, None))
+
+
+@pytest.mark.parametrize(("owner", "name"), ATTRIBUTES, ids=lambda one: getattr(one, "__name__", one))
+def test_an_attribute_that_we_read_is_set_by_its_class(owner: type, name: str) -> None:
+    """They are set in the constructor or while it runs, so the source has the last word."""
+    tree = ast.parse(inspect.getsource(inspect.getmodule(owner)))  # type: ignore[arg-type]
+    written = {
+        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+    }
+    assert name in written
+
+
+OTHERS = {"_client", "_commit", "_consumer", "_epoch", "_idle", "_isolation_level", "_max_bytes", "_max_wait_ms"}
+OTHERS |= {"_min_bytes", "_read_msg", "_closing", "_subscription"}
+"""Fields of requests that we build again, and names of our own classes that two halves of one module share."""
+_PRIVATE = re.compile(r"\w\._([a-z]\w+)")
+
+
+def test_no_private_name_of_a_library_is_used_beyond_these() -> None:
+    """Every use of a private name is marked with SLF001; a new one belongs into the lists above."""
+    lines = [
+        line.partition("#")[0]
+        for path in (ROOT / "service" / "kafka").glob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "noqa: SLF001" in line
+    ]
+    used = {f"_{name}" for line in lines for name in _PRIVATE.findall(line) if f"self._{name}" not in line}
+    assert used - {name for _, name in METHODS + ATTRIBUTES} - OTHERS == set()
