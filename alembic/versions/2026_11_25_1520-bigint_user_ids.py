@@ -1,7 +1,7 @@
 """User ids as bigint
 
 An application may number its users with bigint. The columns of levelsync that hold a user's id follow, and so do the
-views that show them. The tables are rewritten under a lock that keeps everybody out: a second for a million fences.
+views that show them. The tables are rewritten under a lock that keeps everybody out: some seconds for a million fences.
 Runs and issues are few. The release before runs on the wider columns.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
