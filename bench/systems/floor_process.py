@@ -10,7 +10,7 @@ from pathlib import Path
 import uvloop
 
 from service.apply.call import Call, call_alone
-from service.apply.outcomes import LevelEvent
+from service.apply.outcomes import LevelEvent, microseconds
 from service.apply.progress import Batch, Way, Work
 from service.apply.targets import license_target
 from service.database.engine import make_engine
@@ -36,8 +36,9 @@ def _batches(partitions: list[list[Meant]], size: int) -> list[list[LevelEvent]]
 
 
 def _event(index: int, meant: Meant) -> LevelEvent:
+    at = microseconds(meant.at)
     origin = f"ProgressLeveledUp {meant.source} {meant.id}"
-    return LevelEvent(index, meant.user, meant.specialization, meant.to_level, meant.at, meant.at, origin)
+    return LevelEvent(index, meant.user, meant.specialization, meant.to_level, at, at, origin)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -40,7 +39,6 @@ _TYPES = {
     "defaults": "jsonb",
     "way": "text",
 }
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOVE = text("""
     SELECT levelsync.move_positions_v1(CAST(:topics AS text[]), CAST(:partitions AS int[]), CAST(:next AS bigint[]),
                                        CAST(:epochs AS int[]), array_fill(false, ARRAY[CAST(:count AS int)]))
@@ -155,15 +153,10 @@ def _events(events: Sequence[LevelEvent]) -> dict[str, Any]:
         "specs": [spec for _, spec in pairs],
         "pairs": [places[key] for key in keys],
         "levels": [event.to_level for event in events],
-        "times": [_microseconds(event.occurred_at) for event in events],
-        "decided": [_microseconds(event.decided_at) for event in events],
+        "times": [event.occurred_us for event in events],
+        "decided": [event.decided_us for event in events],
         "reasons": [event.origin for event in events],
     }
-
-
-def _microseconds(at: datetime) -> int:
-    since = at - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def _result(call: Call, row: Mapping[str, Any]) -> Result:

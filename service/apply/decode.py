@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from events import ContractViolation, LicenseAdvanced, ProgressLeveledUp, Reason, read
-from service.apply.outcomes import Cut, DeadLetter, LevelEvent
+from service.apply.outcomes import Cut, DeadLetter, LevelEvent, microseconds
 from service.apply.quick import FIRST_TIMESTAMP_HEADER, Record, read_quickly
 
 LETTER_HEADER = "levelsync-dead-letter"
@@ -35,14 +34,14 @@ def decode_one(index: int, record: Record) -> LevelEvent | DeadLetter:
     name = _HISTORY_NAMES.get(type(event))
     if name is None:
         return DeadLetter(index, Reason.UNKNOWN_TYPE, f"{type(event).__name__} raises no level")
-    occurred_at = received.occurred_at
+    occurred_us = microseconds(received.occurred_at)
     return LevelEvent(
         index,
         event.user_id,
         event.specialization,
         event.to_level,
-        occurred_at,
-        _not_after(occurred_at, timestamp),
+        occurred_us,
+        occurred_us if timestamp <= 0 else min(occurred_us, timestamp * 1000),
         f"{name} {received.source} {received.id}",
     )
 
@@ -63,10 +62,3 @@ def _smaller(timestamp: int, header: bytes | None) -> int:
     if header is None or len(header) > _TIMESTAMP_DIGITS or not header.isdigit():
         return timestamp
     return min(timestamp, int(header) or timestamp)
-
-
-def _not_after(occurred_at: datetime, timestamp_ms: int) -> datetime:
-    """The smaller of the two times; a timestamp that is not usable does not count."""
-    if timestamp_ms <= 0 or occurred_at.timestamp() * 1000 <= timestamp_ms:
-        return occurred_at
-    return datetime.fromtimestamp(timestamp_ms / 1000, UTC)

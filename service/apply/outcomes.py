@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from events import Reason
 
 Pair = tuple[int, str]
 """A user's id and the specialization as `specializations` writes it."""
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def microseconds(at: datetime) -> int:
+    """Return an aware time as microseconds since 1970."""
+    since = at - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 class Cut(bytes):
@@ -43,10 +52,10 @@ class LevelEvent:
     user_id: int
     specialization: str
     to_level: int
-    occurred_at: datetime
-    """When it happened, as the application's tables get to see it."""
-    decided_at: datetime
-    """Its time for comparisons with a decision: the smaller of `occurred_at` and the record's timestamp (law 2)."""
+    occurred_us: int
+    """When it happened, as the application's tables get to see it, in microseconds since 1970."""
+    decided_us: int
+    """Its time for comparisons with a decision: the smaller of `occurred_us` and the record's timestamp (law 2)."""
     origin: str
     """Type, source and id: the reason of the history row it may leave."""
 

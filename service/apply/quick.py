@@ -7,7 +7,6 @@ accept, it does not judge: that record goes the long way, and there alone it is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -15,7 +14,7 @@ import msgspec
 from events import ContractViolation, LicenseAdvanced, ProgressLeveledUp
 from events.fields import INT4_MAX, INT8_MAX
 from events.times import occurred_at
-from service.apply.outcomes import LevelEvent
+from service.apply.outcomes import LevelEvent, microseconds
 
 FIRST_TIMESTAMP_HEADER = "levelsync-first-timestamp"
 """A replayed dead letter carries its first record's timestamp (milliseconds) here (law 2)."""
@@ -26,7 +25,6 @@ _LevelBefore = Annotated[int, msgspec.Meta(ge=0, le=INT4_MAX)]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=50)]
 _Text = Annotated[str, msgspec.Meta(max_length=10_000)]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AHEAD = 5 * 60 * 1_000_000
 _JSON = b"application/json"
 _MINUTE = len(b"2026-01-31T12:00:")
@@ -88,9 +86,8 @@ def read_quickly(index: int, record: Record) -> LevelEvent | None:
         return None
     if data.from_level is not None and data.from_level >= data.to_level:
         return None
-    at = _EPOCH + timedelta(0, 0, occurred)
-    decided = at if occurred <= written else _EPOCH + timedelta(0, 0, written)
-    return LevelEvent(index, data.user_id, data.specialization, data.to_level, at, decided, origin)
+    decided = min(occurred, written)
+    return LevelEvent(index, data.user_id, data.specialization, data.to_level, occurred, decided, origin)
 
 
 def _origin(name: str, source: bytes | None, event_id: bytes | None) -> str | None:
@@ -128,7 +125,7 @@ def _minute(prefix: bytes) -> int | None:
     if len(_minutes) >= _KEPT_MINUTES:
         _minutes.clear()
     try:
-        _minutes[prefix] = (occurred_at(prefix + b"00Z", 0) - _EPOCH) // timedelta(microseconds=1)
+        _minutes[prefix] = microseconds(occurred_at(prefix + b"00Z", 0))
     except ContractViolation:
         _minutes[prefix] = None
     return _minutes[prefix]

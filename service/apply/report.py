@@ -39,4 +39,4 @@ def batch(
 def _observe_delays(kind: str, decoded: Sequence[LevelEvent | DeadLetter], applied: Applied) -> None:
     now, outcomes = datetime.now(UTC).timestamp(), applied.outcomes
     written = (item for item in decoded if isinstance(item, LevelEvent) and outcomes.get(item.index) in _WRITTEN)
-    metrics.EVENT_DELAY.observe_all(kind, (max(0.0, now - event.occurred_at.timestamp()) for event in written))
+    metrics.EVENT_DELAY.observe_all(kind, (max(0.0, now - event.occurred_us / 1_000_000) for event in written))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from events import Reason
-from service.apply.outcomes import DeadLetter, LevelEvent
+from service.apply.outcomes import DeadLetter, LevelEvent, microseconds
 from service.levels import Curriculum
 
 
@@ -28,11 +28,11 @@ def screen(
     Raises:
         InstallationFault: an event's specialization has no known maximum; its events wait (law 4).
     """
-    result = Screened()
+    result, since = Screened(), None if apply_since is None else microseconds(apply_since)
     for item in decoded:
         if isinstance(item, DeadLetter):
             result.letters.append(item)
-        elif apply_since is not None and item.decided_at < apply_since:
+        elif since is not None and item.decided_us < since:
             result.superseded.append(item.index)
         else:
             _place(item, curriculum, result)

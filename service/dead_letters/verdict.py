@@ -22,7 +22,7 @@ from events import (
 )
 from service.apply import sql as apply_sql
 from service.apply.decode import decode, first_timestamp
-from service.apply.outcomes import DeadLetter, LevelEvent
+from service.apply.outcomes import DeadLetter, LevelEvent, microseconds
 from service.apply.screen import screen
 from service.database.faults import InstallationFault
 from service.database.tables import dead_letters as table
@@ -138,7 +138,7 @@ async def _fenced(conn: AsyncConnection, events: Sequence[LevelEvent]) -> set[in
     keys = {"users": [e.user_id for e in events], "specializations": [e.specialization for e in events]}
     fences = {(row[0], row[1]): row[2] for row in await conn.execute(apply_sql.READ_FENCES, keys)}
     pairs = {event.index: fences.get((event.user_id, event.specialization)) for event in events}
-    return {e.index for e in events if (fence := pairs[e.index]) is not None and e.decided_at <= fence}
+    return {e.index for e in events if (fence := pairs[e.index]) is not None and e.decided_us <= microseconds(fence)}
 
 
 def _decided(letter: Letter, event: LevelEvent, users: set[int], fenced: set[int]) -> Verdict:

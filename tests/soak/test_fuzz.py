@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pytest
@@ -84,7 +85,8 @@ def _apply(model: Model, slot: Slot, event: LevelEvent) -> str:
     """Why the model refuses the event, or '' once it is applied."""
     kind = next(kind for kind in KINDS if TOPIC[kind] == slot[0])
     _, source, name = event.origin.split(" ", 2)
-    meant = Meant(kind, event.user_id, event.specialization.upper(), event.to_level, event.occurred_at, source, name)
+    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=event.occurred_us)
+    meant = Meant(kind, event.user_id, event.specialization.upper(), event.to_level, at, source, name)
     refused = model._refusal(meant)
     if not refused:
         model.apply(meant)
