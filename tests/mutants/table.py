@@ -69,6 +69,13 @@ MUTANTS = (
         "test_rows_that_stay_are_checked_too",
     ),
     Mutant(
+        "only moved position rows are checked, by a batch",
+        "service/apply/call.py",
+        "partitions = sorted(call.work.expected)",
+        "partitions = sorted(call.positions)",
+        "test_a_batch_checks_the_rows_that_stay_too",
+    ),
+    Mutant(
         "only moved position rows are checked, by the consumer",
         "service/kafka/consumer.py",
         "Batch(records, dict(self._expected), moved,",

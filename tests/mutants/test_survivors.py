@@ -14,14 +14,18 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.apply.batch import Batch
+from service.apply.decode import decode
 from service.apply.keeper import DatabaseKeeper
 from service.apply.positions import Evicted, set_position
 from service.kafka.consumer import LevelConsumer
 from service.reconcile import steps
 from service.reconcile.due import take_one
 from service.settings import Settings
-from tests.hostile.entry import sync
+from tests.hostile.entry import rise, sync
 from tests.infrastructure.waiting import eventually
+from tests.laws.model import LEVELED_UP
+from tests.laws.tables import empty_tables, licenses
+from tests.laws.test_apply_laws import Partitions
 from tests.reconcile.conductor import Conductor, NoTopics
 from tests.reconcile.test_confirm import until_step
 from tests.reconcile.test_scan import fill
@@ -125,6 +129,18 @@ async def test_rows_that_stay_are_checked_too(engine: AsyncEngine) -> None:
         await DatabaseKeeper(engine, "test").store_idle(batch)
     query = "SELECT next_offset FROM levelsync.applied_offsets WHERE topic = 'progress.leveled-up' ORDER BY partition"
     assert [row[0] for row in await read(engine, query)] == [3, 9]
+
+
+async def test_a_batch_checks_the_rows_that_stay_too(engine: AsyncEngine) -> None:
+    """The same in the transaction that writes levels."""
+    await empty_tables(engine)
+    partitions = await Partitions(engine).begin()
+    await put_positions(engine, {FIRST: 0, SECOND: 9})
+    records = partitions.records([rise(1, 3)])
+    batch = Batch(records, {FIRST: 0, SECOND: 5}, {FIRST: 1})
+    with pytest.raises(Evicted):
+        await partitions.appliers[LEVELED_UP].apply(batch, decode(records))
+    assert await licenses(engine) == {}
 
 
 async def test_a_consumer_has_every_row_checked(consumer: LevelConsumer) -> None:
