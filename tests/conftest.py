@@ -21,6 +21,7 @@ from tests.infrastructure import publishing, template, waiting
 from tests.infrastructure.levelsync_process import LevelsyncProcess
 from tests.infrastructure.provider import Choice, NoWay, Provider, choose, running
 from tests.infrastructure.servers import Kafka, Postgres
+from tests.infrastructure.through import THROUGH, Way, way_through
 from tests.infrastructure.ways import new_postgres
 
 _CHOICE = pytest.StashKey[Choice]()
@@ -121,12 +122,25 @@ async def database_url(postgres: Postgres, template_database: str) -> AsyncItera
     await postgres.drop_database(url)
 
 
+@pytest.fixture(scope="session")
+def other_way(postgres: Postgres) -> Iterator[Way]:
+    """How the service reaches the database: as a superuser, unless LEVELSYNC_TEST_THROUGH names another way."""
+    with way_through(os.environ.get(THROUGH, ""), postgres.url) as way:
+        yield way
+
+
 @pytest.fixture
-def settings(database_url: str, kafka: Kafka) -> Settings:
+async def service_url(database_url: str, other_way: Way) -> str:
+    """The URL of the test's database for the service."""
+    return await other_way(database_url)
+
+
+@pytest.fixture
+def settings(service_url: str, kafka: Kafka) -> Settings:
     """Settings for the test's database and the session's broker, with a consumer group of its own."""
     return Settings(
         _env_file=None,
-        database_url=database_url,
+        database_url=service_url,
         kafka_bootstrap_servers=kafka.bootstrap_servers,
         kafka_group_id=f"levelsync-test-{uuid.uuid4().hex}",
         http_port=0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from tests.laws.model import Model, Pair
 
@@ -14,10 +14,20 @@ _EMPTY = """
              levelsync.dead_letters, levelsync.fences, levelsync.applied_offsets RESTART IDENTITY CASCADE
 """
 
+_OWNER = """
+    SELECT set_config('role', pg_get_userbyid(datdba), true) FROM pg_database WHERE datname = current_database()
+"""
+
+
+async def become_owner(conn: AsyncConnection) -> None:
+    """Have the rights of the database's owner until the transaction ends; a role with fewer may be the service's."""
+    await conn.execute(text(_OWNER))
+
 
 async def empty_tables(engine: AsyncEngine) -> None:
     """Both level tables, the history and levelsync's own tables, empty; the users stay."""
     async with engine.begin() as conn:
+        await become_owner(conn)
         await conn.execute(text(_EMPTY))
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.infrastructure.waiting import eventually
-from tests.laws.tables import empty_tables
+from tests.laws.tables import become_owner, empty_tables
 
 Levels = Mapping[tuple[int, str], int | None]
 PLAYER = (1, "PLAYER")
@@ -37,6 +37,7 @@ async def put_rows(engine: AsyncEngine, *, progress: Levels | None = None, licen
     """Empty both tables, and make these rows."""
     await empty_tables(engine)
     async with engine.begin() as conn:
+        await become_owner(conn)
         await conn.execute(text("TRUNCATE levelsync.outbox"))
         for statement, levels in ((_PROGRESS, progress or {}), (_LICENSE, licenses or {})):
             for (user, name), level in levels.items():

@@ -1,0 +1,61 @@
+"""The tests of the server, through PgBouncer and with the rights of deploy/postgresql/rights.sql."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.database.pgbouncer import PROGRAM
+from tests.house.compose import ROOT
+from tests.infrastructure.through import THROUGH
+
+_SECONDS = 900
+pytestmark = [pytest.mark.soak, pytest.mark.real_broker, pytest.mark.timeout(_SECONDS + 60)]
+
+THROUGH_PGBOUNCER = (
+    "tests/service/test_end_to_end.py",
+    "tests/service/test_sharing.py",
+    "tests/outbox/test_relay.py",
+    "tests/sync/test_sync.py",
+    "tests/sync/test_together.py",
+    "tests/dead_letters/test_through_kafka.py",
+    "tests/schedule/test_schedule.py",
+    "tests/api/test_endpoints.py",
+)
+WITH_THE_RUNTIME_ROLE = (
+    "tests/dead_letters/test_through_kafka.py",
+    "tests/schedule/test_schedule.py",
+    "tests/sync/test_sync.py",
+)
+CHANGE_THE_APPLICATION = (
+    "defaults_count",
+    "configured_values",
+    "every_specialization_of_a_user",
+    "nothing_is_half_written",
+    "a_request_that_was_a_letter",
+    "a_replay_applies_or_fails_again",
+)
+"""Tests whose own hand alters tables or writes rows that only their owner may."""
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="needs Debian's pgbouncer")
+def test_the_server_works_through_pgbouncer() -> None:
+    """In session mode, each test as it is."""
+    _passes("pgbouncer", THROUGH_PGBOUNCER)
+
+
+def test_the_server_works_with_the_runtime_role() -> None:
+    """It is neither a superuser nor an owner."""
+    _passes("runtime", (*WITH_THE_RUNTIME_ROLE, "-k", f"not ({' or '.join(CHANGE_THE_APPLICATION)})"))
+
+
+def _passes(way: str, selection: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "not soak", *selection]
+    run = subprocess.run(  # noqa: S603 - our own tests
+        command, env=os.environ | {THROUGH: way}, cwd=ROOT, capture_output=True, text=True, check=False,
+        timeout=_SECONDS,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout[-8000:]
