@@ -8,7 +8,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -106,13 +106,14 @@ class Service:
     async def _run(self) -> None:
         cluster_id = await interruptible(wait_until_ready(self._engine, self.settings, self.health))
         async with contextlib.AsyncExitStack() as stack:
-            consumers: list[Callable[[], list[object]]] = []
-            if "apply" in self.roles:
-                role = apply_role(self._engine, self.settings, self.health, cluster_id)
-                consumers.append(await stack.enter_async_context(role))
-            if "reconcile" in self.roles:
-                role = reconcile_role(self._engine, self.settings, self.health, cluster_id)
-                consumers.append(await stack.enter_async_context(role))
+            consuming = {"apply": apply_role, "reconcile": reconcile_role}
+            roles = [
+                role(self._engine, self.settings, self.health, cluster_id)
+                for name, role in consuming.items()
+                if name in self.roles
+            ]
+            # Both at once: by default a broker lets each new group wait for three seconds.
+            consumers = await asyncio.gather(*(stack.enter_async_context(role) for role in roles))
             if "relay" in self.roles:
                 await stack.enter_async_context(relay_role(self._engine, self.settings, self.health))
             if "schedule" in self.roles:
