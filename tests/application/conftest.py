@@ -27,13 +27,22 @@ def state(request: pytest.FixtureRequest) -> State:
 
 
 @pytest.fixture
-async def live_url(state: State, postgres: Postgres, request: pytest.FixtureRequest) -> AsyncIterator[str]:
-    """The application's database as it is before levelsync comes."""
-    templates = request.config.stash.setdefault(_TEMPLATES, {})
-    if state.letter not in templates:
-        templates[state.letter] = await postgres.create_database()
-        await live.execute(templates[state.letter], *state.statements)
-    url = await postgres.create_database(database_name(templates[state.letter]))
+async def live_url(
+    state: State, postgres: Postgres, kafka: Kafka, request: pytest.FixtureRequest
+) -> AsyncIterator[str]:
+    """The application's database as it is before levelsync comes; with the fixture `migrated`, after it."""
+    made = request.config.stash.setdefault(_TEMPLATES, {})
+    if state.letter not in made:
+        made[state.letter] = await postgres.create_database()
+        await live.execute(made[state.letter], *state.statements)
+    template = made[state.letter]
+    if "migrated" in request.fixturenames:
+        after = f"{state.letter}, migrated"
+        if after not in made:
+            made[after] = await postgres.create_database(database_name(template))
+            await asyncio.to_thread(migrate, settings_of(state, made[after], kafka))
+        template = made[after]
+    url = await postgres.create_database(database_name(template))
     yield url
     await postgres.drop_database(url)
 
@@ -45,10 +54,9 @@ def settings(state: State, live_url: str, kafka: Kafka) -> Settings:
 
 
 @pytest.fixture
-async def migrated(settings: Settings) -> str:
+def migrated(live_url: str) -> str:
     """The same database after `levelsync migrate`; its URL."""
-    await asyncio.to_thread(migrate, settings)
-    return settings.database_url.get_secret_value()
+    return live_url
 
 
 def settings_of(state: State, url: str, kafka: Kafka, **more: Any) -> Settings:

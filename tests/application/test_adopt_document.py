@@ -110,6 +110,7 @@ async def reader(live_url: str, kafka: Kafka, tmp_path: Path) -> AsyncIterator[R
     print((tmp_path / "serve.log").read_text())  # noqa: T201 - pytest shows it for a test that failed
 
 
+@pytest.mark.timeout(300)  # twenty commands, one after the other
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine")
 @pytest.mark.usefixtures("topics")
 @pytest.mark.parametrize("state", [E], ids=str)
