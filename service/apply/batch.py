@@ -27,7 +27,7 @@ from service.store.sequences import behind
 
 __all__ = ["Applied", "Applier", "Batch"]
 
-PART = 250
+PART = 100
 """Records of one transaction where each is tried by itself: bounds how long its locks are held."""
 _CONFLICTS = 3
 """How often everything is decided again before records are tried one by one."""

@@ -15,7 +15,7 @@ from service.apply.outcomes import LevelEvent, Outcome
 from service.apply.positions import DatabaseWentBack, Evicted, TopicRecreated, differ
 from service.apply.progress import Way, Work
 from service.apply.targets import Target
-from service.database.faults import Fault, Kind
+from service.database.faults import READ_ONLY, Fault, Kind, read_fault
 from service.store.curriculum import Known
 
 _TYPES = {
@@ -90,13 +90,16 @@ _WITHIN = {name: text(f"SELECT * FROM levelsync.apply_{name}_v1({_BY_NAME})") fo
 async def call_alone(engine: AsyncEngine, call: Call) -> Result:
     """Make the call its own transaction, on the connection itself: SQLAlchemy costs as much as a small batch."""
     values = _values(call)
-    async with engine.connect() as conn:
-        raw: Any = (await conn.get_raw_connection()).driver_connection
-        try:
-            row = await raw.fetchrow(_ALONE[call.target.name], *(values[name] for name in _TYPES))
-        finally:
-            if raw.is_closed():
-                await conn.invalidate()
+    pooled = await engine.raw_connection()
+    connection: Any = pooled.driver_connection
+    try:
+        row = await connection.fetchrow(_ALONE[call.target.name], *[values[name] for name in _TYPES])
+    except BaseException as error:
+        if connection.is_closed() or read_fault(error).sqlstate == READ_ONLY:  # as the engine does for its own
+            pooled.invalidate()
+        raise
+    finally:
+        pooled.close()
     return _result(call, row)
 
 

@@ -119,18 +119,23 @@ def _table(
     insert = _insert(conn, table, key, columns)
     return {
         "table": qualified,
-        "find": f"""SELECT t.id FROM {qualified} t WHERE {found}
+        "find": f"""SELECT t.id, t.current_level AS level, t.{name}::text <> p_names[k.spec] AS other_case
+                      FROM {qualified} t WHERE {found}
                      ORDER BY t.{name}::text = p_names[k.spec] DESC, t.{name}::text COLLATE "C", t.id LIMIT 1""",
-        "lock": f"""SELECT t.id, t.current_level AS level FROM {qualified} t WHERE t.id = c.id AND {found}
-                       FOR NO KEY UPDATE""",
         "update": f"""
             WITH written AS (
-                UPDATE {qualified} AS t SET {", ".join(f"{column} = {value}" for column, value in updates.items())}
+                UPDATE {qualified} AS t SET {_assigned(updates)}
                   FROM unnest($1, $2, $3, $4, $5) AS v (id, level, advanced, user_id, spec)
                  WHERE v.id > 0 AND t.id = v.id
              RETURNING t.current_level = v.level AND t.{user} = v.user_id
                    AND {folded} = upper($6[v.spec] COLLATE "C") AS as_decided)
             SELECT count(*) FILTER (WHERE as_decided) FROM written""",
+        "update_one": f"""UPDATE {qualified} AS t
+               SET {_assigned(updates).replace("v.level", "p_levels[1]").replace("v.advanced", "p_advanced[1]")}
+             WHERE t.id = p_ids[1]
+            RETURNING (t.current_level = p_levels[1] AND t.{user} = p_users[1]
+                       AND {folded} = upper(p_names[p_specs[1]] COLLATE "C"))::integer INTO done;
+            done := coalesce(done, 0);""",
         "insert": insert.format(extra="", values="", source="", **_STATIC),
         "insert_with_defaults": insert.format(
             extra="%1$s",
@@ -153,6 +158,10 @@ def _insert(conn: Connection, table: str, key: tuple[str, str], columns: Mapping
               FROM {_ROWS} AS v (id, user_id, spec, level, created, advanced, pair){{source}}
              WHERE v.id = 0 ORDER BY v.pair
          RETURNING t.id, t.{user} AS user_id, upper(t.{name}::text COLLATE "C") AS folded, t.current_level AS level"""
+
+
+def _assigned(updates: Mapping[str, str]) -> str:
+    return ", ".join(f"{column} = {value}" for column, value in updates.items())
 
 
 def _time(microseconds: str) -> str:

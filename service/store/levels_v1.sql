@@ -18,27 +18,27 @@ CREATE OR REPLACE FUNCTION levelsync.lock_@target@_v1(
 -- that appeared after the lock: look again. A NULL level is the lowest integer. An exact name comes before other cases.
 DECLARE
     r record;
+    in_other_case boolean;
 BEGIN
     PERFORM levelsync.settle_plans_v1();
     IF p_wait THEN
-        SELECT array_agg(f.id), array_agg(f.level) INTO ids, levels FROM (
-            SELECT coalesce(l.id, 0) AS id, coalesce(l.level, -2147483648) AS level
+        SELECT array_agg(f.id), array_agg(f.level), bool_or(f.other_case) INTO ids, levels, in_other_case FROM (
+            SELECT coalesce(l.id, 0) AS id, coalesce(l.level, -2147483648) AS level, l.other_case
               FROM unnest(p_users, p_specs) WITH ORDINALITY AS k (user_id, spec, pair)
-              LEFT JOIN LATERAL (@find@) c ON true
-              LEFT JOIN LATERAL (@lock@) l ON true
+              LEFT JOIN LATERAL (@find@ FOR NO KEY UPDATE) l ON true
              ORDER BY k.pair) f;
     ELSE
-        SELECT array_agg(f.id), array_agg(f.level) INTO ids, levels FROM (
-            SELECT coalesce(l.id, 0) AS id, coalesce(l.level, -2147483648) AS level
+        SELECT array_agg(f.id), array_agg(f.level), bool_or(f.other_case) INTO ids, levels, in_other_case FROM (
+            SELECT coalesce(l.id, 0) AS id, coalesce(l.level, -2147483648) AS level, l.other_case
               FROM unnest(p_users, p_specs) WITH ORDINALITY AS k (user_id, spec, pair)
-              LEFT JOIN LATERAL (@find@) c ON true
-              LEFT JOIN LATERAL (@lock@ SKIP LOCKED) l ON true
+              LEFT JOIN LATERAL (@find@ FOR NO KEY UPDATE SKIP LOCKED) l ON true
              ORDER BY k.pair) f;
     END IF;
-    IF array_position(ids, 0) IS NOT NULL THEN  -- a row that was skipped is not absent: that is read without a lock
+    -- A row that was skipped is not absent: that is read without a lock. Nor is another spelling the pair's row then.
+    IF in_other_case OR array_position(ids, 0) IS NOT NULL THEN
         FOR r IN SELECT k.pair FROM unnest(p_users, p_specs, ids) WITH ORDINALITY AS k (user_id, spec, id, pair)
-                   CROSS JOIN LATERAL (@find@) c
-                  WHERE k.id = 0 LOOP
+                  CROSS JOIN LATERAL (@find@) c
+                  WHERE c.id <> k.id LOOP
             ids[r.pair] := -1;
         END LOOP;
     END IF;
@@ -72,15 +72,26 @@ BEGIN
     IF watched THEN
         SET CONSTRAINTS ALL IMMEDIATE;
     END IF;
-    expected := (SELECT count(*) FROM unnest(p_ids) AS i (id) WHERE i.id > 0);
+    IF cardinality(p_ids) = 1 THEN
+        expected := (p_ids[1] > 0)::integer;
+    ELSE
+        expected := (SELECT count(*) FROM unnest(p_ids) AS i (id) WHERE i.id > 0);
+    END IF;
     IF expected > 0 THEN
-        -- Planned for each call: a plan kept from a small table would read a large one from its beginning.
-        EXECUTE $update$@update@$update$ INTO done USING p_ids, p_levels, p_advanced, p_users, p_specs, p_names;
+        IF cardinality(p_ids) = 1 THEN
+            @update_one@
+        ELSE  -- planned for each call: a plan kept from a small table would read a large one from its beginning
+            EXECUTE $update$@update@$update$ INTO done USING p_ids, p_levels, p_advanced, p_users, p_specs, p_names;
+        END IF;
         IF done <> expected THEN
             PERFORM levelsync.refuse_v1('@table@', p_users, p_levels, expected - done);
         END IF;
     END IF;
-    expected := (SELECT count(*) FROM unnest(p_ids) AS i (id) WHERE i.id = 0);
+    IF cardinality(p_ids) = 1 THEN
+        expected := (p_ids[1] = 0)::integer;
+    ELSE
+        expected := (SELECT count(*) FROM unnest(p_ids) AS i (id) WHERE i.id = 0);
+    END IF;
     IF expected > 0 THEN
         done := 0;
         IF p_defaults = '{}' THEN
@@ -182,9 +193,6 @@ BEGIN
         created := array_fill(0::bigint, ARRAY[cardinality(ids)]);
         advanced := created;
     END IF;
-    IF levelsync.curriculum_v1() IS DISTINCT FROM p_curriculum THEN
-        RAISE EXCEPTION USING ERRCODE = 'LS001', MESSAGE = 'the specializations have changed: decide again';
-    END IF;
     FOREACH reason IN ARRAY p_reasons LOOP
         event := event + 1;
         pair := p_pairs[event];
@@ -237,6 +245,7 @@ BEGIN
         PERFORM levelsync.write_@target@_v1(written, p_users, p_specs, p_names, levels, created, advanced, p_defaults,
                                             rises, rises_from, rises_to, rises_at, rises_why, NULL);
     END IF;
+    -- Read under all locks and after the writes: what the caller decided with still holds, or nothing stands.
     IF levelsync.curriculum_v1() IS DISTINCT FROM p_curriculum THEN
         RAISE EXCEPTION USING ERRCODE = 'LS001', MESSAGE = 'the specializations have changed: decide again';
     END IF;

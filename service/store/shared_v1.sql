@@ -4,8 +4,10 @@ CREATE OR REPLACE FUNCTION levelsync.settle_plans_v1() RETURNS void LANGUAGE plp
 -- Until the transaction ends: keep one plan for each statement, and let it be one that looks rows up one by one. Such a
 -- plan stays right while tables grow, and planning takes longer than a small batch.
 BEGIN
-    PERFORM set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true),
-            set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
+    IF current_setting('plan_cache_mode') <> 'force_generic_plan' THEN
+        PERFORM set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true),
+                set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
+    END IF;
 END $body$;
 
 CREATE OR REPLACE FUNCTION levelsync.refuse_v1(p_table text, p_users bigint[], p_levels integer[], p_rows integer)
