@@ -33,6 +33,9 @@ _MISSING = text("""
       FROM unnest(CAST(:tables AS text[]), CAST(:privileges AS text[])) AS t (name, privilege)
      WHERE NOT has_table_privilege(to_regclass(name), privilege)
     UNION ALL
+    SELECT 'UPDATE (id) on users'  -- for the lock FOR KEY SHARE alone
+     WHERE NOT has_any_column_privilege(to_regclass('users'), 'UPDATE')
+    UNION ALL
     SELECT format('%s on levelsync.%s', privilege, c.relname)
       FROM pg_class c CROSS JOIN regexp_split_to_table(:rows, ', ') AS p (privilege)
      WHERE c.relnamespace IN (SELECT oid FROM ours) AND c.relkind = 'r'

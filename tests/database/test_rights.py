@@ -54,6 +54,7 @@ async def test_each_role_has_what_it_needs_and_no_more(made: Roles) -> None:
 
 MISSING = [
     ("SELECT ON users", "SELECT on users"),
+    ("UPDATE (id) ON users", "UPDATE (id) on users"),
     ("INSERT ON specialization_progress", "INSERT on specialization_progress"),
     ("UPDATE ON user_licenses", "UPDATE on user_licenses"),
     ("INSERT ON license_progressions", "INSERT on license_progressions"),
