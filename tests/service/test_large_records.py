@@ -74,20 +74,24 @@ def test_the_digest_is_of_the_part_that_was_read() -> None:
 
 
 @pytest.mark.real_broker
+@pytest.mark.parametrize(
+    "sizes", [[50] * 12, pytest.param([50] * 24 + [300], marks=pytest.mark.soak)], ids=["12 of 50 MB", "and 300 MB"]
+)
 async def test_a_process_holds_no_more_than_the_bound_whatever_is_sent(
     engine: AsyncEngine,
     settings: Settings,
     topics: list[str],  # noqa: ARG001 - empty ones
     levelsync_process: Callable[..., LevelsyncProcess],
+    sizes: list[int],
 ) -> None:
-    """Twelve records of 50 MB, with good ones before and behind them."""
+    """Records of kilobytes on the wire, with good ones before and behind them; a process in 512 MB survives."""
     read_any_records(16_000_000)
     await empty_tables(engine)
-    send, large = settings.kafka_bootstrap_servers, b"\0" * (50 * MEGABYTE)
+    send = settings.kafka_bootstrap_servers
     await publish(send, [rise(user, 3, user % 4) for user in range(1, 9)])
-    for number in range(12):
-        record = Record("progress.leveled-up", b"1", large, [], None, number % 4)
-        await publish(send, [record], compression_type="zstd", max_request_size=100 * MEGABYTE)
+    for number, size in enumerate(sizes):
+        record = Record("progress.leveled-up", b"1", b"\0" * (size * MEGABYTE), [], None, number % 4)
+        await publish(send, [record], compression_type="zstd", max_request_size=400 * MEGABYTE)
     await publish(send, [rise(user, 4, user % 4) for user in range(1, 9)])
     process = levelsync_process(settings, ("serve", "--roles", "apply"))
     await process.start()
@@ -97,7 +101,7 @@ async def test_a_process_holds_no_more_than_the_bound_whatever_is_sent(
         [found] = await conn.execute(
             text("SELECT count(*), min(octet_length(value)), max(reason) FROM levelsync.dead_letters")
         )
-    assert tuple(found) == (12, 65536, "too_large")
+    assert tuple(found) == (len(sizes), 65536, "too_large")
     assert peak_megabytes(process.pid) < 350
     assert await process.terminate() == 0
 
