@@ -43,6 +43,18 @@ def test_ci_fails_without_a_real_broker_where_one_can_run(
     assert ("ran without Apache Kafka" in said.stderr) is not goes_on
 
 
+@pytest.mark.parametrize(
+    ("reason", "goes_on"), [("docker compose is not on this machine", True), ("no Chromium: apt-get install", False)]
+)
+def test_ci_fails_where_a_test_is_skipped_for_a_reason_that_nobody_allowed(
+    tmp_path: Path, reason: str, goes_on: bool
+) -> None:
+    """A tool that is missing from the machine would otherwise leave its tests out for good."""
+    said = _run_with_stubs(tmp_path, f"SKIPPED [1] tests/x/test_y.py:7: {reason}", ())
+    assert ("=== make lint" in said.stdout) is goes_on
+    assert ("allowed-skips" in said.stderr) is not goes_on
+
+
 def _run_with_stubs(folder: Path, tests_say: str, tools: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     """Run a copy of the script, in a folder and with programs that do nothing."""
     programs = folder / "bin"
@@ -53,6 +65,7 @@ def _run_with_stubs(folder: Path, tests_say: str, tools: tuple[str, ...]) -> sub
         (programs / name).write_text(f"#!/bin/bash\necho '{tests_say}'\n", encoding="utf-8")
         (programs / name).chmod(0o755)
     (folder / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "allowed-skips", folder / ".ci")
     copy = shutil.copy(SCRIPT, folder / ".ci" / "run")
     environment = {"PATH": str(programs), "TMPDIR": str(folder)}
     command = [str(programs / "bash"), str(copy)]
