@@ -83,9 +83,9 @@ class Work:
         items = [item for item in self.items.values() if item.index not in waiting]
         if self.way is Way.CAREFUL:
             items = items[:size]
-        pairs = dict.fromkeys(map(pair_of, items))
-        if len(pairs) <= self.most_pairs:
+        if len(items) <= self.most_pairs:
             return items
+        pairs = dict.fromkeys(map(pair_of, items))
         chosen = set(list(pairs)[: self.most_pairs])
         return [item for item in items if pair_of(item) in chosen]
 

@@ -29,11 +29,14 @@ def screen(
         InstallationFault: an event's specialization has no known maximum; its events wait (law 4).
     """
     result, since = Screened(), None if apply_since is None else microseconds(apply_since)
+    levels = curriculum.levels
     for item in decoded:
         if isinstance(item, DeadLetter):
             result.letters.append(item)
         elif since is not None and item.decided_us < since:
             result.superseded.append(item.index)
+        elif item.to_level <= levels.get(item.specialization, 0):  # most events: no call for each of them
+            result.events.append(item)
         else:
             _place(item, curriculum, result)
     return result
