@@ -1,21 +1,31 @@
 """User ids are bigint: a user of 3,000,000,000 works by event, sync, list and run, and the views show them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import ProgressLeveledUp
+from service import http
 from service.admin.drift import START
+from service.api.role import Api
 from service.database.engine import make_engine
+from service.health import Health
 from service.reconcile.read import read_issues
 from service.settings import Settings
 from service.sync import ProgressLicenseSyncService
 from service.sync.issues import page_of_issues
+from tests.api.people import token
+from tests.cli.command import environment, levelsync
+from tests.hostile import entry
 from tests.migrations import live
 from tests.reconcile.conductor import Conductor
 
@@ -89,6 +99,28 @@ async def test_syncs_fences_and_pages_take_the_user(large: AsyncEngine) -> None:
         assert await page_of_issues(conn, None, (LARGE, "PLAYER"), 10) == []
     assert (await sync.sync_progress_to_license(LARGE, "PLAYER", LARGE)).success
     assert await _rows(large, "SELECT user_id, level FROM levelsync.fences") == [(3_000_000_000, 2)]
+
+
+async def test_an_event_a_command_and_the_api_take_the_user(bigint: Settings, large: AsyncEngine) -> None:
+    """From Kafka's record to the license, and every way by which somebody names the user."""
+    await (await entry.Events(large).begin()).apply(entry.rise(LARGE, 3))
+    assert await _rows(large, f"SELECT current_level FROM user_licenses WHERE user_id = {LARGE}") == [(3,)]
+    given = environment(bigint, JWT_SECRET="a-secret-of-the-tests-with-32-bytes")  # noqa: S106
+    direction = ("--direction", "license_to_progress")
+    run = await asyncio.to_thread(
+        partial(levelsync, "sync", str(LARGE), "--specialization", "PLAYER", *direction, env=given)
+    )
+    assert run.returncode == 0, run.stderr
+    assert await _rows(large, "SELECT student_id, current_level FROM specialization_progress") == [(LARGE, 3)]
+    settings = bigint.model_copy(update={"jwt_secret": SecretStr(given["LEVELSYNC_JWT_SECRET"]), "http_port": 0})
+    headers = {"Authorization": f"Bearer {token(settings, 'admin', str(LARGE))}"}
+    async with (
+        Api(settings).app(Health()) as app,
+        http.served(app, http.bind(settings)) as url,
+        httpx.AsyncClient(base_url=f"{url}/api/v1/licenses/admin/sync", headers=headers) as admin,
+    ):
+        answer = await admin.post(f"/user/{LARGE}", json={"specialization": "PLAYER"})
+        assert (answer.status_code, answer.json()["message"]) == (200, "Already in sync"), answer.text
 
 
 async def test_rows_grants_and_views_outlive_the_change(empty_database_url: str) -> None:
