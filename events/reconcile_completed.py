@@ -32,6 +32,7 @@ _EXAMPLE: JsonDict = {
         "mismatched": 2,
         "missing_license": 1,
         "missing_progress": 0,
+        "lowered": 0,
         "needs_decision": 0,
         "unconfirmed": 0,
         "healed": 0,
@@ -62,6 +63,7 @@ class RunCounts(_Part):
     mismatched: Count
     missing_license: Count
     missing_progress: Count
+    lowered: Count = Field(0, description="Of the confirmed pairs, those of which the run lowers a level.")
     needs_decision: Count = Field(description="No direction can repair these: `levelsync sync USER --level N` does.")
     unconfirmed: Count = Field(description="The appliers did not catch up in time to tell (law 5).")
     healed: Count

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import ConfigDict, Field
 
 from events.base import Event
-from events.fields import Direction, ShortText, Specialization, UserId
+from events.fields import INT8_MAX, Direction, ShortText, Specialization, UserId
 from events.topics import RECONCILE_REQUESTED_TOPIC, RECONCILE_REQUESTED_TYPE
 
 
@@ -29,6 +29,12 @@ class ReconcileRequested(Event):
     user_id: UserId | None = Field(None, description="Only this user; absent: all.")
     requested_by: ShortText | None = Field(None, description="Who asks, for the report.")
     force: bool = Field(default=False, description="Heal even where the breaker would stop the run (law 8).")
+    max_lowered: int | None = Field(
+        None,
+        ge=0,
+        le=INT8_MAX,
+        description="A real run stops before its first write when more levels would fall; absent: no limit.",
+    )
 
     @property
     def key(self) -> bytes:

@@ -40,6 +40,8 @@ class RunRequest:
     force: bool = False
     specialization: str | None = None
     user_id: int | None = None
+    max_lowered: int | None = None
+    """How many levels may fall before a real run stops; None: any number."""
 
     def as_arguments(self) -> dict[str, Any]:
         """As the audit log keeps it."""
@@ -102,14 +104,14 @@ async def _asked_before(conn: AsyncConnection, run_id: UUID) -> RunRequest | Non
     """What the run of this id does, whether a worker has taken it or not."""
     run = await read_run(conn, run_id)
     if run is not None:
-        return RunRequest(run.direction, run.dry_run, run.force, run.specialization, run.user_id)
+        return RunRequest(run.direction, run.dry_run, run.force, run.specialization, run.user_id, run.max_lowered)
     row = (await conn.execute(_ASKED_FOR, {"id": str(run_id)})).one_or_none()
     return None if row is None else _request_in(row)
 
 
 def _request_in(row: Any) -> RunRequest:
     arguments = row.arguments if isinstance(row.arguments, dict) else json.loads(row.arguments)
-    return RunRequest(**{name: arguments[name] for name in RunRequest.__slots__})
+    return RunRequest(**{name: arguments[name] for name in RunRequest.__slots__ if name in arguments})
 
 
 def _event(run_id: UUID, wanted: RunRequest, who: Identity) -> ReconcileRequested:

@@ -20,6 +20,7 @@ FOUND = {name: value for name, value in ISSUE.items() if name not in {"differenc
     "status": "confirmed",
     "detail": "",
     "seen_at": "2026-11-23T06:00:00+00:00",
+    "lowered": False,
 }
 SYNCED = {
     "success": True,
@@ -40,6 +41,7 @@ COUNTS = {
     "mismatched": 1,
     "missing_license": 0,
     "missing_progress": 0,
+    "lowered": 0,
     "needs_decision": 0,
     "unconfirmed": 0,
     "healed": 0,

@@ -28,6 +28,7 @@ class RunIssue(BaseModel):
     status: str = Field(examples=["confirmed"])
     detail: str
     seen_at: datetime
+    lowered: bool = Field(description="Whether the run lowers one of its levels.")
 
 
 class Run(BaseModel):

@@ -10,6 +10,11 @@ import typer
 from service.cli.exits import SaidNo, WrongUse
 
 
+def somebody_is_there() -> bool:
+    """Return whether a terminal is there, so that a question can be answered."""
+    return sys.stdin.isatty()
+
+
 def confirm(question: str, *, yes: bool) -> None:
     """Ask somebody at a terminal.
 
@@ -19,7 +24,7 @@ def confirm(question: str, *, yes: bool) -> None:
     """
     if yes:
         return
-    if not sys.stdin.isatty():
+    if not somebody_is_there():
         raise WrongUse(f"{question} Nobody can be asked here: add --yes")
     asyncios = signal.signal(signal.SIGINT, signal.default_int_handler)  # its own waits for its loop, which waits here
     try:

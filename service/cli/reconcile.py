@@ -9,8 +9,9 @@ from uuid import UUID
 import typer
 
 from service.cli import context, output
+from service.cli.asking import confirm, somebody_is_there
 from service.cli.context import AsJson
-from service.cli.exits import Exit, Unreachable, WrongUse
+from service.cli.exits import Exit, SaidNo, Unreachable, WrongUse
 from service.cli.next_steps import say_next
 
 if TYPE_CHECKING:
@@ -31,21 +32,24 @@ def reconcile(
         bool, typer.Option("--execute", help="Heal. Without it, a dry run reports and writes nothing.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Heal also where the breaker would stop the run.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, whatever number of levels falls.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to its end.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the two tables in full, through Kafka, and heal what differs with --execute."""
+    """Compare the two tables in full, through Kafka, and heal what differs with --execute.
+
+    On a terminal, --execute first counts in a dry run how many levels would fall, asks where there are some, and allows
+    the real run no more of them.
+    """
     if direction not in DIRECTIONS:
         raise WrongUse(f"there is no direction {direction}; the directions are {', '.join(DIRECTIONS)}")
     settings = context.settings()
-    request = _request(direction, specialization, user, execute=execute, force=force)
-    try:
-        report = asyncio.run(ask(settings, request, wait=wait))
-    except KeyboardInterrupt:
-        output.remark(
-            f"levelsync: a run goes on without its asker: levelsync runs {request.id}, with --cancel to end it"
-        )
-        raise
+    limit = None
+    if execute and not yes and somebody_is_there():
+        dry_run = _ask(settings, _request(direction, specialization, user), wait=True)
+        limit = _agreed(dry_run)
+    wanted = _request(direction, specialization, user, dry_run=not execute, force=force, max_lowered=limit)
+    report = _ask(settings, wanted, wait=wait)
     if as_json:
         output.print_json(report)
     else:
@@ -53,6 +57,34 @@ def reconcile(
         say_next(report)
     if wait and is_no(report):
         raise typer.Exit(Exit.NO)
+
+
+def _ask(settings: Settings, request: ReconcileRequested, *, wait: bool) -> dict[str, Any]:
+    try:
+        return asyncio.run(ask(settings, request, wait=wait))
+    except KeyboardInterrupt:
+        output.remark(
+            f"levelsync: a run goes on without its asker: levelsync runs {request.id}, with --cancel to end it"
+        )
+        raise
+
+
+def _agreed(dry_run: dict[str, Any]) -> int:
+    """Return how many levels may fall, as a dry run counted them; ask where there are some.
+
+    Raises:
+        SaidNo: the dry run did not complete, or nobody wants this.
+    """
+    from service.reconcile.values import healable
+
+    if dry_run["status"] != "completed":
+        raise SaidNo(f"the dry run before it ended as {dry_run['status']}, so nothing was healed")
+    lowered: int = dry_run["counts"]["lowered"]
+    levels = f"{lowered:,} {'level' if lowered == 1 else 'levels'}"
+    output.remark(f"Dry run {dry_run['run_id']}: {healable(dry_run['counts']):,} to heal, {levels} would fall")
+    if lowered:
+        confirm(f"Heal, and lower {levels}?", yes=False)
+    return lowered
 
 
 def is_no(report: dict[str, Any]) -> bool:
@@ -74,6 +106,10 @@ def show_report(report: dict[str, Any]) -> None:
         output.say(f"  {name.replace('_', ' '):<17} {number:>12,}")
     if report["counts"]["unconfirmed"]:
         _say_unconfirmed(report["unconfirmed_by_kind"])
+    if report["status"] == "stopped_by_breaker" and not report["would_stop"]:
+        output.say(
+            "  Nothing was written: more levels would fall than the request allows. A dry run counts them again."
+        )
     if report["would_stop"]:
         output.say("  The breaker stops such a run before its first write; --force overrides it.")
 
@@ -86,7 +122,13 @@ def _say_unconfirmed(kinds: dict[str, int]) -> None:
 
 
 def _request(
-    direction: str, specialization: str | None, user: int | None, *, execute: bool, force: bool
+    direction: str,
+    specialization: str | None,
+    user: int | None,
+    *,
+    dry_run: bool = True,
+    force: bool = False,
+    max_lowered: int | None = None,
 ) -> ReconcileRequested:
     from pydantic import ValidationError
 
@@ -96,8 +138,9 @@ def _request(
         return ReconcileRequested.model_validate(
             {
                 "direction": direction,
-                "dry_run": not execute,
+                "dry_run": dry_run,
                 "force": force,
+                "max_lowered": max_lowered,
                 "specialization": specialization,
                 "user_id": user,
                 "requested_by": "levelsync reconcile",

@@ -106,7 +106,7 @@ def _show_runs(reports: list[dict[str, Any]], *, as_json: bool) -> None:
     elif not reports:
         output.say("No runs yet. Ask for one: levelsync reconcile")
     else:
-        columns = ("id", "requested", "status", "kind", "direction", "scanned", "differ", "healed")
+        columns = ("id", "requested", "status", "kind", "direction", "scanned", "differ", "lowered", "healed")
         output.print_table("Reconcile runs, newest first", columns, map(_line, reports))
 
 
@@ -123,6 +123,7 @@ def _line(report: dict[str, Any]) -> tuple[object, ...]:
         report["direction"],
         counts["scanned"],
         differ,
+        counts["lowered"],
         counts["healed"],
     )
 
@@ -130,10 +131,19 @@ def _line(report: dict[str, Any]) -> tuple[object, ...]:
 def show_issues(found: list[dict[str, Any]], *, as_json: bool) -> None:
     """Print the issues of a run."""
     if as_json:
-        output.print_json({"issues": found})
+        output.print_json({"issues": lowered_first(found)})
     elif not found:
         output.say("The run kept no issues.")
     else:
-        columns = ("user", "specialization", "kind", "progress", "license", "status", "detail")
-        names = ("user_id", "specialization", "issue_type", "progress_level", "license_level", "status", "detail")
-        output.print_table("Issues", columns, ([issue[name] for name in names] for issue in found))
+        columns = ("user", "specialization", "kind", "progress", "license", "falls", "status", "detail")
+        output.print_table("Issues", columns, map(_issue_line, lowered_first(found)))
+
+
+def lowered_first(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put the pairs whose level falls before all others; each part stays in key order."""
+    return sorted(found, key=lambda issue: not issue["lowered"])
+
+
+def _issue_line(issue: dict[str, Any]) -> tuple[object, ...]:
+    names = ("user_id", "specialization", "issue_type", "progress_level", "license_level")
+    return (*(issue[name] for name in names), "yes" if issue["lowered"] else "", issue["status"], issue["detail"])

@@ -88,6 +88,7 @@ async def execute(visit: Visit) -> Response:
         force=forced,
         specialization=run["specialization"],
         user_id=run["user_id"],
+        max_lowered=None if forced else run["counts"]["lowered"],
     )
     key = f"execute {run['run_id']}{' forced' if forced else ''}"
     return visit.go(f"/page/runs/{await run_requests.request_run(visit.engine, visit.who, wanted, key)}")

@@ -26,6 +26,7 @@ async def confirm_range(conn: AsyncConnection, part: Range, room: int) -> None:
     await keep(conn, part.run.id, [Issue(s, statuses[s]) for s in suspects][:room])
     confirmed = [s for s in suspects if statuses[s] == "confirmed"]
     counts: dict[str, Any] = dict(Counter(_name(s, statuses[s]) for s in suspects))
+    counts["lowered"] = sum(s.falls(part.run.direction) for s in confirmed)
     counts["found_by"] = by_label(s for s in suspects if statuses[s] != "changed_meanwhile")
     await conn.execute(
         sql.RANGE_CONFIRMED,

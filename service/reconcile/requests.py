@@ -38,6 +38,7 @@ async def open_runs(conn: AsyncConnection, requests: Sequence[tuple[int, Receive
             "force": request.force,
             "specialization": canonical,
             "user_id": request.user_id,
+            "max_lowered": request.max_lowered,
             "requested_by": request.requested_by,
         }
         added = (await conn.execute(sql.ADD_RUN, values)).one_or_none()

@@ -9,8 +9,9 @@ from service.names import folded
 
 ADD_RUN = text("""
     INSERT INTO levelsync.reconcile_runs
-           (id, direction, dry_run, force, specialization, user_id, requested_by, due_at)
-    VALUES (:id, :direction, :dry_run, :force, :specialization, :user_id, :requested_by, clock_timestamp())
+           (id, direction, dry_run, force, specialization, user_id, max_lowered, requested_by, due_at)
+    VALUES (:id, :direction, :dry_run, :force, :specialization, :user_id, :max_lowered, :requested_by,
+            clock_timestamp())
         ON CONFLICT (id) DO NOTHING
  RETURNING *
 """)
@@ -193,8 +194,13 @@ READ_RUNS = text("SELECT * FROM levelsync.reconcile_runs ORDER BY requested_at D
 
 READ_ISSUES = text("""
     SELECT i.user_id, u.email AS user_email, i.specialization, i.kind AS issue_type, i.progress_level,
-           i.license_level, i.status, i.detail, i.seen_at
-      FROM levelsync.drift_issues i LEFT JOIN users u ON u.id = i.user_id
+           i.license_level, i.status, i.detail, i.seen_at,
+           coalesce(i.kind = 'mismatched' AND CASE r.direction
+                    WHEN 'progress_to_license' THEN i.progress_level < i.license_level
+                    WHEN 'license_to_progress' THEN i.license_level < i.progress_level END, false) AS lowered
+      FROM levelsync.drift_issues i
+      JOIN levelsync.reconcile_runs r ON r.id = i.run_id
+      LEFT JOIN users u ON u.id = i.user_id
      WHERE i.run_id = :id AND (i.user_id, i.specialization) > (:user, :specialization)
      ORDER BY i.user_id, i.specialization LIMIT :limit
 """)

@@ -138,7 +138,7 @@ class Steps:
             await finish(conn, run, "completed")
 
     async def _after_confirm(self, conn: AsyncConnection, run: Run) -> None:
-        """Ask the breaker before the first write (law 8)."""
+        """Ask the breaker, and compare with what the asker agreed to, before the first write (law 8)."""
         would_stop = await self._breaker(conn, run)
         if would_stop:
             await conn.execute(sql.SET_WOULD_STOP, {"id": run.id})
@@ -146,6 +146,9 @@ class Steps:
             await finish(conn, run, "completed")
         elif would_stop and not run.force:
             await finish(conn, run, "stopped_by_breaker", "more pairs would change than the breaker lets through")
+        elif run.max_lowered is not None and (lowered := await self._lowered(conn, run)) > run.max_lowered:
+            why = f"{lowered} levels would fall, and the request allows {run.max_lowered}"
+            await finish(conn, run, "stopped_by_breaker", why)
         else:
             await self._begin(conn, run, Phase.HEAL)
 
@@ -177,6 +180,9 @@ class Steps:
         changes = healable(counts)
         one_is_empty = (await conn.execute(sql.ONE_TABLE_IS_EMPTY)).scalar_one()
         return bool(changes > breaker_limit(self._settings, counts["scanned"]) or (changes and one_is_empty))
+
+    async def _lowered(self, conn: AsyncConnection, run: Run) -> int:
+        return add_up((await conn.execute(sql.RANGE_COUNTS, {"id": run.id})).scalars())["lowered"]
 
     async def _set_goal(self, conn: AsyncConnection, run: Run) -> None:
         now = await self._topics.read()

@@ -22,6 +22,7 @@ COUNTS = (
     "mismatched",
     "missing_license",
     "missing_progress",
+    "lowered",
     "needs_decision",
     "unconfirmed",
     "healed",
@@ -73,6 +74,14 @@ class Suspect:
         """Whether a write can repair it."""
         return self.kind in HEALABLE
 
+    def falls(self, direction: Direction) -> bool:
+        """Return whether a heal gives one of its rows a lower level; `highest` never does."""
+        if self.kind != "mismatched" or self.progress_level is None or self.license_level is None:
+            return False
+        if direction == "progress_to_license":
+            return self.progress_level < self.license_level
+        return direction == "license_to_progress" and self.license_level < self.progress_level
+
     def as_array(self) -> list[Any]:
         """As a range's row keeps it; ``Suspect(*array)`` reads it back."""
         return [self.user_id, self.specialization, self.kind, self.progress_level, self.license_level]
@@ -91,6 +100,8 @@ class Run:
     force: bool
     specialization: str | None
     user_id: int | None
+    max_lowered: int | None
+    """How many levels may fall; None: any number."""
     requested_by: str | None
     requested_at: datetime
     finished_at: datetime | None

@@ -1,0 +1,92 @@
+"""`levelsync reconcile --execute` at a terminal: levels do not fall unseen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from events import ReconcileRequested
+from service.cli import app, reconcile
+from service.reconcile.values import COUNTS
+from service.settings import Settings
+
+DRY = ("dry run", None)
+
+
+class Desk:
+    """A worker that answers every request at once: two of three pairs fall."""
+
+    def __init__(self, lowered: int) -> None:
+        self.lowered = lowered
+        self.asked: list[tuple[str, int | None]] = []
+        self.questions: list[str] = []
+
+    async def ask(self, _settings: Settings, request: ReconcileRequested, *, wait: bool) -> dict[str, Any]:
+        """Give the report of a run that has ended."""
+        assert wait
+        self.asked.append(("dry run" if request.dry_run else "heal", request.max_lowered))
+        counts = dict.fromkeys(COUNTS, 0) | {"mismatched": 3, "lowered": self.lowered}
+        return {
+            "run_id": request.id,
+            "status": "completed",
+            "dry_run": request.dry_run,
+            "direction": request.direction,
+            "specialization": None,
+            "user_id": None,
+            "finished_at": "2026-11-25T12:00:00Z",
+            "counts": counts,
+            "would_stop": False,
+        }
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is given, and what comes of it."""
+
+    arguments: tuple[str, ...]
+    lowered: int
+    asked: list[tuple[str, int | None]]
+    questions: list[str] = field(default_factory=list)
+    at_a_terminal: bool = True
+    answer: bool = False
+
+
+CASES = {
+    "a dry run": Case((), 2, [DRY]),
+    "agreed": Case(("--execute",), 2, [DRY, ("heal", 2)], ["Heal, and lower 2 levels?"], answer=True),
+    "declined": Case(("--execute",), 1, [DRY], ["Heal, and lower 1 level?"]),
+    "none fall": Case(("--execute",), 0, [DRY, ("heal", 0)]),
+    "--yes": Case(("--execute", "--yes"), 2, [("heal", None)]),
+    "no terminal": Case(("--execute",), 2, [("heal", None)], at_a_terminal=False),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_heal_is_preceded_by_its_dry_run_and_limited_to_what_was_agreed(
+    monkeypatch: pytest.MonkeyPatch, settings_of_nowhere: Settings, case: Case
+) -> None:
+    """Where nobody can be asked, nothing is."""
+    desk = Desk(case.lowered)
+
+    def confirm(question: str, **_: Any) -> bool:
+        desk.questions.append(question)
+        return case.answer
+
+    monkeypatch.setattr(reconcile, "ask", desk.ask)
+    monkeypatch.setattr("service.cli.asking.somebody_is_there", lambda: case.at_a_terminal)
+    monkeypatch.setattr("service.cli.reconcile.somebody_is_there", lambda: case.at_a_terminal)
+    monkeypatch.setattr("service.cli.context.settings", lambda: settings_of_nowhere)
+    monkeypatch.setattr(typer, "confirm", confirm)
+    ended = CliRunner().invoke(app, ["reconcile", *case.arguments])
+    assert (desk.asked, desk.questions) == (case.asked, case.questions)
+    assert ended.exit_code == (0 if "heal" in dict(case.asked) else 1)
+
+
+@pytest.fixture
+def settings_of_nowhere() -> Settings:
+    """Settings that nothing reads."""
+    return Settings.model_construct()
