@@ -16,6 +16,7 @@ _ADD = text("""
 """)
 _FORGET = text("DELETE FROM levelsync.ended_sessions WHERE ends_at < clock_timestamp() - interval '1 hour'")
 """An hour beyond what any leeway allows: an expired token is refused for being expired."""
+_ALL = text("SELECT token_digest FROM levelsync.ended_sessions")
 _IS_ENDED = text("SELECT EXISTS (SELECT FROM levelsync.ended_sessions WHERE token_digest = :digest)")
 
 
@@ -28,7 +29,18 @@ async def end(engine: AsyncEngine, token: str, ends_at: datetime) -> None:
     with asked():
         async with engine.begin() as conn:
             await conn.execute(_FORGET)
-            await conn.execute(_ADD, {"digest": _digest(token), "ends_at": ends_at})
+            await conn.execute(_ADD, {"digest": digest(token), "ends_at": ends_at})
+
+
+async def read(engine: AsyncEngine) -> set[bytes]:
+    """Return the digests of all tokens that were signed out and may not have expired.
+
+    Raises:
+        Busy: the database cannot answer.
+    """
+    with asked():
+        async with engine.connect() as conn:
+            return set((await conn.execute(_ALL)).scalars())
 
 
 async def check(engine: AsyncEngine, token: str) -> None:
@@ -40,10 +52,11 @@ async def check(engine: AsyncEngine, token: str) -> None:
     """
     with asked():
         async with engine.connect() as conn:
-            ended = (await conn.execute(_IS_ENDED, {"digest": _digest(token)})).scalar_one()
+            ended = (await conn.execute(_IS_ENDED, {"digest": digest(token)})).scalar_one()
     if ended:
         raise NotSignedIn("The token was signed out: a new one is needed.")
 
 
-def _digest(token: str) -> bytes:
+def digest(token: str) -> bytes:
+    """Return what is stored of a token: nobody can sign in with it."""
     return sha256(token.encode()).digest()

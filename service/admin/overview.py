@@ -92,6 +92,15 @@ async def read_overview(
         Forbidden, Busy.
     """
     await check(engine, who)
+    return await take_overview(engine, problems, waits)
+
+
+async def take_overview(engine: AsyncEngine, problems: Mapping[str, list[str]], waits: Waits) -> Overview:
+    """Read the overview for this process itself.
+
+    Raises:
+        Busy: the database cannot answer.
+    """
     with asked():
         async with engine.connect() as conn:
             moved = {(row.topic, row.partition): row.at for row in await conn.execute(_MOVED)}

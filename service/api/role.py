@@ -14,6 +14,7 @@ from service.api.backend import Backend
 from service.database.engine import make_engine, pool_sizes
 from service.health import Health
 from service.page import page_routes
+from service.page.memory import Memory, kept
 from service.settings import Settings
 
 _BOUNDS = {"lock_timeout": "3s", "statement_timeout": "20s", "idle_in_transaction_session_timeout": "30s"}
@@ -47,8 +48,10 @@ class Api:
     async def app(self, health: Health, *, with_metrics: bool = True) -> AsyncIterator[Starlette]:
         """Create the application, beside the operations page and what every process serves."""
         own = self._backend
-        page = page_routes(own.engine, own.settings, own.authenticator, health)
+        memory = Memory()
+        page = page_routes(own.engine, own.settings, own.authenticator, health, memory)
         try:
-            yield make_app(own, [*http.health_routes(health, with_metrics=with_metrics), *page])
+            async with kept(memory, own.engine):
+                yield make_app(own, [*http.health_routes(health, with_metrics=with_metrics), *page])
         finally:
             await self._backend.engine.dispose()

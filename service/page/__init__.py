@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from service.admin.tokens import Authenticator
 from service.health import Health
+from service.page.memory import Memory
 from service.settings import Settings
 
 NEEDS = ("jinja2", "python_multipart")
@@ -24,14 +25,14 @@ brings it; then start this process again. Everything else works without it: /doc
 
 
 def page_routes(
-    engine: AsyncEngine, settings: Settings, authenticator: Authenticator, health: Health
+    engine: AsyncEngine, settings: Settings, authenticator: Authenticator, health: Health, memory: Memory
 ) -> list[BaseRoute]:
     """The routes of the page: `/` and everything below `/page`."""
     if any(find_spec(name) is None for name in NEEDS):
         return [Route("/", _say_what_is_missing)]
     from service.page.app import make_page  # noqa: PLC0415 - it needs the extra
 
-    page = make_page(engine, settings, authenticator, health)
+    page = make_page(engine, settings, authenticator, health, memory)
     return [Route("/", page), Mount("/page", page)]
 
 

@@ -16,7 +16,8 @@ from service.admin.errors import AdminError, Busy, Forbidden, NoSuch, NotSignedI
 from service.admin.permissions import Action
 from service.admin.tokens import Authenticator
 from service.health import Health
-from service.page import assets, letters, overview, runs, sign_in, users
+from service.page import assets, letters, outage, overview, runs, sign_in, users
+from service.page.memory import Memory
 from service.page.render import render
 from service.page.visit import Endpoint, Parts, bounded, signed_in
 from service.settings import Settings
@@ -32,11 +33,13 @@ _TITLES = {
 }
 
 
-def make_page(engine: AsyncEngine, settings: Settings, authenticator: Authenticator, health: Health) -> Starlette:
+def make_page(
+    engine: AsyncEngine, settings: Settings, authenticator: Authenticator, health: Health, memory: Memory
+) -> Starlette:
     """The page, for `/` and for everything below `/page`."""
     answers = {AdminError: _answer, HTTPException: _http, Exception: _defect}
     app = Starlette(routes=_routes(), exception_handlers=answers)
-    app.state.parts = Parts(engine, settings, authenticator, health)
+    app.state.parts = Parts(engine, settings, authenticator, health, memory)
     return app
 
 
@@ -77,9 +80,18 @@ async def _answer(request: Request, error: Exception) -> Response:
     if isinstance(error, NotSignedIn):
         return sign_in.ask_to_sign_in(request, error)
     if isinstance(error, Busy):
+        if request.url.path == "/" and (shown := await _outage(request, error)):
+            return shown
         again = request.url.path if request.method == "GET" else "/"
         return _page(503, str(error), {"Retry-After": str(error.retry_after)}, again)
     return _page(next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500), str(error))
+
+
+async def _outage(request: Request, error: Busy) -> Response | None:
+    try:
+        return await outage.show(request, error)
+    except AdminError as refused:
+        return await _answer(request, refused)
 
 
 async def _http(_request: Request, error: Exception) -> Response:

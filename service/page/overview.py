@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from starlette.responses import Response
@@ -16,12 +16,12 @@ from service.page.visit import Visit
 
 REFRESH = 5
 """Seconds after which the overview is fetched again: as often as the gauges are measured."""
-_QUESTIONS = (
+QUESTIONS = (
     ("working", "Is it working?", ("Yes.", "Yes, but look at this:", "Not all of it:")),
     ("drift", "Is there drift?", ("No.", "Look at this:", "This needs somebody:")),
     ("stuck", "Is anything stuck?", ("No.", "Only a person can move these:", "Yes:")),
 )
-_LINKS = {
+LINKS = {
     "health": "#health",
     "runs": "/page/runs",
     "dead_letters": "/page/dead-letters",
@@ -42,21 +42,29 @@ async def overview(visit: Visit) -> Response:
     """Everything that somebody who was woken looks at first."""
     parts = visit.parts
     seen = await read_overview(visit.engine, visit.who, parts.health.by_component(), parts.waits)
+    parts.memory.last = seen
     every = parts.settings.reconcile_every
     verdict = judge(seen, every)
     return visit.show(
         "overview.html",
-        seen=seen,
         verdict=verdict,
         headline=_headline(verdict),
-        questions=_QUESTIONS,
-        links=_LINKS,
-        drift=_drift(seen),
-        consumers=None if seen.partitions is None else _by_topic(seen.partitions),
-        events=_events(seen),
-        every=every.total_seconds(),
+        questions=QUESTIONS,
+        links=LINKS,
         refresh=REFRESH,
+        **values(seen, every),
     )
+
+
+def values(seen: Overview, every: timedelta) -> dict[str, Any]:
+    """Return what the panels below the questions show."""
+    return {
+        "seen": seen,
+        "drift": _drift(seen),
+        "consumers": None if seen.partitions is None else _by_topic(seen.partitions),
+        "events": _events(seen),
+        "every": every.total_seconds(),
+    }
 
 
 def _headline(verdict: Verdict) -> str:

@@ -53,6 +53,7 @@ async def sign_out(request: Request) -> Response:
         raise
     with contextlib.suppress(NotSignedIn):  # it has expired: that is as good
         await ended_sessions.end(parts.engine, token, (await parts.authenticator.identify(token)).expires_at)
+    parts.memory.end(token)
     response = RedirectResponse("/page/sign-in", 303, HEADERS)
     session.end(request, response)
     return response

@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from service.admin import ended_sessions
 from service.admin.audit import check, refuse
 from service.admin.database import check_alive, within
-from service.admin.errors import AdminError
+from service.admin.errors import AdminError, NotSignedIn
 from service.admin.identity import Identity
 from service.admin.measured import Waits
 from service.admin.permissions import Action, may
@@ -21,6 +21,7 @@ from service.admin.tokens import Authenticator
 from service.health import Health
 from service.page import session
 from service.page.inputs import check_text
+from service.page.memory import Memory
 from service.page.render import HEADERS, render
 from service.settings import Settings
 
@@ -36,6 +37,7 @@ class Parts:
     settings: Settings
     authenticator: Authenticator
     health: Health
+    memory: Memory
     waits: Waits = field(default_factory=Waits)
 
 
@@ -71,9 +73,11 @@ class Visit:
         """
         await check(self.engine, self.who, action)
 
-    def show(self, template: str, status: int = 200, **values: Any) -> Response:
+    def show(
+        self, template: str, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
+    ) -> Response:
         """A page."""
-        return render(template, {"visit": self, "path": self.request.url.path, **values}, status)
+        return render(template, {"visit": self, "path": self.request.url.path, **values}, status, headers)
 
     def go(self, path: str) -> Response:
         """Another page, after a form."""
@@ -123,6 +127,11 @@ async def _serve(request: Request, endpoint: Endpoint, action: Action) -> Respon
     check_text(request.query_params)
     check_text(form)
     await check_alive(parts.engine)
-    await ended_sessions.check(parts.engine, token)
+    try:
+        await ended_sessions.check(parts.engine, token)
+    except NotSignedIn:
+        parts.memory.end(token)
+        raise
+    parts.memory.let_in(token, who)
     await check(parts.engine, who, action, asked_for | form)
     return await endpoint(Visit(request, parts, who, session.csrf_of(token), form))

@@ -1,0 +1,84 @@
+"""What a process remembers for an outage: the last overview, who was let in, and which tokens were signed out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.admin import ended_sessions
+from service.admin.database import within
+from service.admin.errors import Busy
+from service.admin.identity import Identity
+from service.admin.measured import Waits
+from service.admin.overview import Overview, take_overview
+from service.background import stop
+
+log = structlog.get_logger(__name__)
+EVERY = 30.0
+"""Seconds between two overviews that are read although nobody looks."""
+MOST_PEOPLE = 1000
+_READ_WITHIN = 10.0
+
+
+class Memory:
+    """The memory of one process. Nothing of it survives the process, and no request waits for it."""
+
+    def __init__(self) -> None:
+        self.last: Overview | None = None
+        self._ended: set[bytes] = set()
+        self._people: dict[bytes, Identity] = {}
+        self._waits = Waits()
+
+    async def read(self, engine: AsyncEngine) -> None:
+        """Read the overview and the tokens that were signed out.
+
+        Raises:
+            Busy: the database cannot answer; what was remembered stays.
+        """
+        self._ended = await ended_sessions.read(engine)
+        self.last = await take_overview(engine, {}, self._waits)
+
+    def let_in(self, token: str, who: Identity) -> None:
+        """Remember whose token this is; the oldest beyond the most is forgotten."""
+        self._people[ended_sessions.digest(token)] = who
+        while len(self._people) > MOST_PEOPLE:
+            self._people.pop(next(iter(self._people)))
+
+    def end(self, token: str) -> None:
+        """Remember that the token was signed out."""
+        self._ended.add(ended_sessions.digest(token))
+
+    def is_ended(self, token: str) -> bool:
+        """Return whether the token is known to be signed out."""
+        return ended_sessions.digest(token) in self._ended
+
+    def find(self, token: str) -> Identity | None:
+        """Return whose token this is, as long as it has not expired; None where this process has not seen it."""
+        who = self._people.get(ended_sessions.digest(token))
+        return who if who is not None and who.expires_at > datetime.now(UTC) else None
+
+
+@asynccontextmanager
+async def kept(memory: Memory, engine: AsyncEngine) -> AsyncIterator[None]:
+    """Read into the memory now and then, until the end of the block."""
+    task = asyncio.create_task(_keep(memory, engine))
+    try:
+        yield
+    finally:
+        await stop(task)
+
+
+async def _keep(memory: Memory, engine: AsyncEngine) -> None:
+    while True:
+        try:
+            await within(_READ_WITHIN, memory.read(engine), "The overview took too long.")
+        except Busy:  # the log has it
+            pass
+        except Exception:
+            log.exception("the overview could not be read")
+        await asyncio.sleep(EVERY)

@@ -1,0 +1,154 @@
+"""The overview while PostgreSQL is away: the questions stay, with what this process knows and how old it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import httpx
+import pytest
+from playwright.async_api import Browser, expect
+from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service import http
+from service.admin.identity import Identity
+from service.api.role import Api
+from service.cli.token import sign
+from service.health import Health
+from service.page import memory, overview
+from service.page.memory import Memory
+from service.page.session import SESSION, csrf_of
+from service.settings import Settings
+from tests.api.people import somebody
+from tests.attacks.silence import way_to
+from tests.infrastructure.waiting import eventually
+from tests.page.browser import PATIENCE
+from tests.sync.tables import execute
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+NOWHERE = SecretStr("postgresql://postgres@127.0.0.1:1/postgres")
+_LETTER = """
+    INSERT INTO levelsync.dead_letters (topic, partition, "offset", record_timestamp, reason)
+    VALUES ('progress.leveled-up', 0, 1, 0, 'malformed')
+"""
+
+
+def token(settings: Settings, role: str = "admin") -> str:
+    return sign(settings, role, "1", timedelta(hours=1))
+
+
+def words(answer: httpx.Response) -> str:
+    """The page's text without its tags."""
+    return " ".join(re.sub(r"<[^>]*>", " ", answer.text.partition("<main")[2]).split())
+
+
+@asynccontextmanager
+async def serving(settings: Settings, health: Health, **cookies: str) -> AsyncIterator[httpx.AsyncClient]:
+    """The role `api` alone, and a browser with these cookies."""
+    async with (
+        Api(settings).app(health) as app,
+        http.served(app, http.bind(settings)) as url,
+        httpx.AsyncClient(base_url=url, timeout=20, cookies=cookies) as client,
+    ):
+        yield client
+
+
+async def test_a_process_that_began_in_an_outage_keeps_the_three_questions(page_settings: Settings) -> None:
+    """With each component's problem as /readyz words it, and no answer that nobody has read."""
+    away = page_settings.model_copy(update={"database_url": NOWHERE})
+    health = Health()
+    health.report("postgresql", "test", "PostgreSQL at db.example:5432: no answer")
+    health.report("kafka", "test", "Kafka does not answer: refused")
+    async with serving(away, health, **{SESSION: token(away, "instructor")}) as client:
+        answer = await client.get("/")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        said = words(answer)
+        assert "Is it working? Not all of it: The database cannot answer now; try again in a few seconds." in said
+        assert "postgresql: PostgreSQL at …: no answer kafka: Kafka does not answer: refused" in said
+        unknown = "Not known now. This process has not been able to read it since it started."
+        assert f"Is there drift? {unknown} Is anything stuck? {unknown}" in said
+        assert "Last known values" not in said
+
+
+async def test_a_stranger_sees_nothing_of_it(page_settings: Settings) -> None:
+    """Neither without a session nor with a token whose role the database would have to say."""
+    away = page_settings.model_copy(update={"database_url": NOWHERE})
+    health = Health()
+    health.report("kafka", "test", "Kafka does not answer")
+    async with serving(away, health) as client:
+        assert (await client.get("/")).headers["location"] == "/page/sign-in?next=%2F"
+        client.cookies.set(SESSION, "no token")
+        assert (await client.get("/")).status_code == 303
+        client.cookies.set(SESSION, token(away, "student"))
+        answer = await client.get("/")
+        assert answer.status_code == 403
+        assert "Kafka" not in answer.text
+
+
+async def test_the_last_known_values_stay_with_their_age(
+    page_settings: Settings, page_engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nobody had looked before: the process reads them by itself. Signed-out tokens see none of it."""
+    monkeypatch.setattr(memory, "EVERY", 0.1)
+    await execute(page_engine, _LETTER)
+    first, second = token(page_settings), token(page_settings, "instructor")
+    async with way_to(page_settings.database_url.get_secret_value()) as (way, url):
+        settings = page_settings.model_copy(update={"database_url": SecretStr(url)})
+        async with serving(settings, Health(), **{SESSION: first}) as client:
+            assert (await client.get("/")).status_code == 200
+            assert (await client.post("/page/sign-out", data={"csrf": csrf_of(first)})).status_code == 303
+            way.open.clear()
+            client.cookies.set(SESSION, second)
+            answer = await client.get("/")
+            assert answer.status_code == 503
+            said = words(answer)
+            assert re.search(r"Last known values, (less than a second|\d+ seconds?) ago", said)
+            assert re.search(r"Is anything stuck\? Not known now\. The answer .{5,30} ago: Only a person", said)
+            assert "1 dead letter is open" in said
+            assert re.search(r"What is shown is from \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", said)
+            client.cookies.set(SESSION, first)
+            assert (await client.get("/")).headers["location"].startswith("/page/sign-in")
+            way.open.set()
+            client.cookies.set(SESSION, second)
+
+            async def well() -> bool:
+                return (await client.get("/")).status_code == 200
+
+            await eventually(well, 30)
+    await execute(page_engine, "TRUNCATE levelsync.dead_letters")
+
+
+async def test_the_page_comes_and_goes_by_itself(
+    page_settings: Settings, chromium: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the same window, on a phone: the overview, the outage with its values, the overview."""
+    monkeypatch.setattr(overview, "REFRESH", 1)
+    async with way_to(page_settings.database_url.get_secret_value()) as (way, url):
+        settings = page_settings.model_copy(update={"database_url": SecretStr(url)})
+        async with serving(settings, Health()) as client:
+            context = await chromium.new_context(base_url=str(client.base_url), viewport={"width": 360, "height": 740})
+            context.set_default_timeout(PATIENCE)
+            await context.add_cookies([{"name": SESSION, "value": token(settings), "url": str(client.base_url)}])
+            page = await context.new_page()
+            await page.goto("/")
+            await expect(page.locator("#verdict")).to_be_visible()
+            way.open.clear()
+            await expect(page.locator("#outage")).to_be_visible(timeout=20_000)
+            await expect(page.locator("#last")).to_be_visible()
+            assert await page.evaluate("document.documentElement.scrollWidth") == 360
+            way.open.set()
+            await expect(page.locator("#verdict")).to_be_visible(timeout=20_000)
+            await context.close()
+
+
+async def test_people_are_remembered_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest is forgotten first, and so is an expired token."""
+    monkeypatch.setattr(memory, "MOST_PEOPLE", 2)
+    kept, admin = Memory(), somebody("admin")
+    for one in ("a", "b", "c"):
+        kept.let_in(one, admin)
+    kept.let_in("d", Identity("1", "admin", admin.expires_at - timedelta(days=30)))
+    assert [kept.find(one) for one in ("a", "b", "c", "d")] == [None, None, admin, None]
