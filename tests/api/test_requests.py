@@ -127,6 +127,7 @@ async def test_every_response_has_an_id_and_so_has_the_log(admin: httpx.AsyncCli
         "status": 200,
         "seconds": 0,
         "request_id": "abc-1.2:3",
+        "client": "127.0.0.1",
     }
     assert all("request_id" in line for line in lines)
     assert "eyJ" not in str(lines)

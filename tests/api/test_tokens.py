@@ -47,8 +47,8 @@ REFUSED = {
     "an algorithm that is a list": by_hand(claims(), SECRET, {"alg": ["HS256"]}),
     "an algorithm that is an object": by_hand(claims(), SECRET, {"alg": {}}),
     "a header that is a list": by_hand(claims(), SECRET, ["HS256"]),  # type: ignore[arg-type]  # as a forger does
-    "not yet valid": signed(nbf=NOW + 60),
-    "issued in the future": signed(iat=NOW + 60),
+    "not yet valid": signed(nbf=NOW + 3600),
+    "issued in the future": signed(iat=NOW + 3600),
     "a refresh token": signed(type="refresh"),
     "a type that is none": signed(type=0),
     "without a subject": signed(sub=None),
