@@ -1,4 +1,4 @@
-"""One line a batch, one a dead letter, and the metrics: told after the commit, when they are true."""
+"""One line a batch, one for all of its dead letters, and the metrics: told after the commit, when they are true."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from service.apply.outcomes import DeadLetter, LevelEvent, Outcome
 
 log = structlog.get_logger(__name__)
 _TYPES = {PROGRESS_LEVELED_UP_TOPIC: PROGRESS_LEVELED_UP_TYPE, LICENSE_ADVANCED_TOPIC: LICENSE_ADVANCED_TYPE}
+_FIRST_LETTERS = 3
+"""Dead letters of a batch that its line describes; the table has all of them."""
 _WRITTEN = (Outcome.APPLIED, Outcome.CREATED)
 
 
@@ -28,12 +30,17 @@ def batch(
     metrics.BATCH_SECONDS.labels(kind).observe(seconds)
     metrics.BATCH_RECORDS.labels(kind).observe(len(done.records))
     _observe_delays(kind, decoded, applied)
-    for letter in applied.letters:
-        record = done.records[letter.index]
-        at = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
-        log.warning("dead letter", **at, reason=letter.reason.value, detail=letter.detail[:500])
+    if applied.letters:
+        first = [_about(done, letter) for letter in applied.letters[:_FIRST_LETTERS]]
+        log.warning("dead letters", topic=topic, count=len(applied.letters), first=first)
     named = {outcome.value: count for outcome, count in counts.items()}
     log.info("batch applied", topic=topic, records=len(done.records), seconds=round(seconds, 4), **named)
+
+
+def _about(done: Batch, letter: DeadLetter) -> dict[str, object]:
+    record = done.records[letter.index]
+    at = {"partition": record.partition, "offset": record.offset}
+    return at | {"reason": letter.reason.value, "detail": letter.detail[:500]}
 
 
 def _observe_delays(kind: str, decoded: Sequence[LevelEvent | DeadLetter], applied: Applied) -> None:

@@ -181,7 +181,7 @@ async def test_a_fault_of_the_installation_is_named_and_retried_until_it_is_repa
         assert await stage.problems(service) == {}
         assert await stage.count(database, "levelsync.dead_letters") == 0
     assert {line["cause"] for line in log if line["event"] == "batch is retried"} == {"installation"}
-    assert not Counter(line["event"] for line in log)["dead letter"]
+    assert not Counter(line["event"] for line in log)["dead letters"]
 
 
 async def _named(service: Service, fault: Fault) -> bool:

@@ -52,7 +52,7 @@ async def test_outages_lose_nothing_make_no_dead_letter_and_end_by_themselves(
             await scene.wait_applied(scene.published, BACK_WITHIN)
         await scene.assert_ended()
         await stage.caught_up(scene.settings, scene.engine)
-    assert not [line for line in log if line["event"] == "dead letter"]
+    assert not [line for line in log if line["event"] == "dead letters"]
     assert any(line["event"] == "batch is retried" and line["cause"] == "database_unavailable" for line in log)
 
 
