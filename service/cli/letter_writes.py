@@ -111,8 +111,8 @@ async def _discard(settings: Settings, wanted: Selection, *, dry_run: bool, yes:
         number = would.selected + would.left
         if dry_run or not number:
             return _document(would, dry_run, number)
-        if number > 1:
-            confirm(f"Discard {number} dead letters?", yes=yes)
+        if number > 1 or wanted.everything:
+            confirm(f"Discard {number} dead {'letter' if number == 1 else 'letters'}?", yes=yes)
         closed = await collect(close(conn.engine, wanted, me(), _row_of("discard_letters")), number, "discarding")
         return _document(would, dry_run, len(closed))
 

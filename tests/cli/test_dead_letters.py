@@ -145,7 +145,10 @@ def test_discarding_more_than_one_needs_a_word(env: dict[str, str]) -> None:
     refused = levelsync("dead-letters", "discard", "--all", env=env)
     assert (refused.returncode, "--yes" in refused.stderr) == (2, True)
     assert levelsync("dead-letters", "discard", "1", env=env).stdout == "Discarded 1\n"
-    assert levelsync("dead-letters", "discard", "--all", "--yes", env=env).stdout == "Discarded 2\n"
+    assert levelsync("dead-letters", "discard", "2", env=env).stdout == "Discarded 1\n"
+    asked = levelsync("dead-letters", "discard", "--all", env=env)
+    assert (asked.returncode, "Discard 1 dead letter?" in asked.stderr) == (2, True)
+    assert levelsync("dead-letters", "discard", "--all", "--yes", env=env).stdout == "Discarded 1\n"
     assert "discarded at" in levelsync("dead-letters", "show", "1", env=env).stdout
 
 
