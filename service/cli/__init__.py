@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from service.cli import (
+    audit,
     dead_letters,
     demo,
     doctor,
@@ -62,6 +63,7 @@ app.command()(sync.sync)
 app.command()(reconcile.reconcile)
 app.command()(runs.runs)
 app.add_typer(dead_letters.app, name="dead-letters")
+app.command()(audit.audit)
 app.command()(erase.erase)
 app.command()(token.token)
 app.command()(doctor.doctor)

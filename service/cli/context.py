@@ -12,6 +12,19 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV with a heading on stdout.")]
+
+
+def one_form(as_json: bool, as_csv: bool) -> None:
+    """Check that an answer has one form.
+
+    Raises:
+        WrongUse: it would have two.
+    """
+    from service.cli.exits import WrongUse
+
+    if as_json and as_csv:
+        raise WrongUse("give --json or --csv, not both")
 
 
 def settings() -> Settings:

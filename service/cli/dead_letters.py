@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import context, letter_writes, output
-from service.cli.context import AsJson
+from service.cli.context import AsCsv, AsJson
 from service.cli.exits import SaidNo
 from service.cli.letter_options import Reason, Since, Topic, Until, User, selection
 from service.cli.letter_view import show_counts, show_letter, show_page
@@ -34,14 +34,16 @@ def list_letters(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Letters a page.")] = 100,
     cursor: Annotated[int | None, typer.Option(help="Go on after this letter: the last page's cursor.")] = None,
     as_json: AsJson = False,
+    as_csv: AsCsv = False,
 ) -> None:
     """Count the open dead letters by reason; with any option that narrows, list letters, newest first."""
+    context.one_form(as_json, as_csv)
     wanted = selection(state, reason=reason, topic=topic, since=since, until=until, user_id=user)
     settings = context.settings()
     if wanted.everything and state == "open" and cursor is None:
-        show_counts(asyncio.run(_count(settings)), as_json=as_json)
+        show_counts(asyncio.run(_count(settings)), as_json=as_json, as_csv=as_csv)
     else:
-        show_page(asyncio.run(_list(settings, wanted, cursor, limit)), as_json=as_json)
+        show_page(asyncio.run(_list(settings, wanted, cursor, limit)), as_json=as_json, as_csv=as_csv)
 
 
 @app.command()

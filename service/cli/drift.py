@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli import context, output
-from service.cli.context import AsJson
+from service.cli.context import AsCsv, AsJson
 from service.cli.exits import Exit, WrongUse
 
 if TYPE_CHECKING:
@@ -23,11 +23,18 @@ def drift(
     specialization: Annotated[str | None, typer.Option(help="Only this one.", show_default="all")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows to show at most; all are counted.")] = 1000,
     as_json: AsJson = False,
+    as_csv: AsCsv = False,
 ) -> None:
     """Compare the two tables now. An event on its way differs too: `levelsync reconcile` waits and confirms."""
+    context.one_form(as_json, as_csv)
     found, total = asyncio.run(_compare(context.settings(), specialization, limit))
     if as_json:
         output.print_json({"total": total, "issues": [issue.as_dict() for issue in found]})
+    elif as_csv:
+        names = _names()
+        output.print_csv(names, ([getattr(issue, name) for name in names] for issue in found))
+        if total > len(found):
+            output.remark(f"The first {len(found)} of {total}: --limit shows more")
     elif not total:
         output.say("The two tables agree.")
     else:
@@ -37,6 +44,14 @@ def drift(
         output.remark("What no event on its way explains: levelsync reconcile. One user: levelsync sync USER --all")
     if total:
         raise typer.Exit(Exit.NO)
+
+
+def _names() -> list[str]:
+    from dataclasses import fields
+
+    from service.sync import DesyncIssue
+
+    return [field.name for field in fields(DesyncIssue)]
 
 
 def _line(issue: DesyncIssue) -> tuple[Any, ...]:

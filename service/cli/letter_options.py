@@ -12,10 +12,10 @@ from service.cli.exits import WrongUse
 if TYPE_CHECKING:
     from service.dead_letters.select import Selection
 
-_TIME = "a time as 2026-11-23T09:00, in UTC without a zone, or so long ago as 2h or 3d"
+TIME = "a time as 2026-11-23T09:00, in UTC without a zone, or so long ago as 2h or 3d"
 Reason = Annotated[str | None, typer.Option(help="Only letters of this reason.")]
 Topic = Annotated[str | None, typer.Option(help="Only letters of this topic.")]
-Since = Annotated[str | None, typer.Option(help=f"Only letters first seen since {_TIME}.")]
+Since = Annotated[str | None, typer.Option(help=f"Only letters first seen since {TIME}.")]
 Until = Annotated[str | None, typer.Option(help="Only letters first seen before, written in the same way.")]
 User = Annotated[int | None, typer.Option(help="Only letters of this user, by key or by the JSON's user_id.")]
 
@@ -35,22 +35,27 @@ def selection(state: str = "open", ids: list[int] | None = None, **narrowed: Any
     if state not in STATES:
         raise WrongUse(f"there is no state {state}; the states are {', '.join(STATES)}")
     for name in ("since", "until"):
-        narrowed[name] = _moment(name, narrowed.get(name))
+        narrowed[name] = moment(name, narrowed.get(name))
     return Selection(ids=tuple(ids) if ids else None, state=state, **narrowed)
 
 
-def _moment(name: str, given: str | None) -> datetime | None:
+def moment(name: str, given: str | None) -> datetime | None:
+    """Read the time of an option.
+
+    Raises:
+        WrongUse: it is none.
+    """
     from service.settings import parse_duration
 
     if given is None:
         return None
     try:
-        moment = datetime.fromisoformat(given)
+        read = datetime.fromisoformat(given)
     except ValueError:
         try:
             ago = parse_duration(given)
         except ValueError:
-            raise WrongUse(f"--{name} {given}: give {_TIME}") from None
+            raise WrongUse(f"--{name} {given}: give {TIME}") from None
         assert isinstance(ago, timedelta)  # noqa: S101 - what parse_duration makes of text
         return datetime.now(UTC) - ago
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    return read.replace(tzinfo=UTC) if read.tzinfo is None else read

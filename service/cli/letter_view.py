@@ -11,13 +11,31 @@ if TYPE_CHECKING:
     from service.admin.letters import CountedReason, SeenLetter, SeenPage
 
 _HEX_BYTES = 4096
+_CSV = (
+    "id",
+    "reason",
+    "detail",
+    "topic",
+    "partition",
+    "offset",
+    "first_seen_at",
+    "attempts",
+    "value_bytes",
+    "state",
+    "resolution",
+    "would_apply_now",
+    "would_apply_why",
+)
 _WOULD = {True: "yes", False: "no", None: "?"}
 
 
-def show_counts(counts: list[CountedReason], *, as_json: bool) -> None:
+def show_counts(counts: list[CountedReason], *, as_json: bool, as_csv: bool = False) -> None:
     """Print the open letters by reason, and how many of them would apply now."""
     if as_json:
         output.print_json({"reasons": counts, "total": sum(line.count for line in counts)})
+    elif as_csv:
+        names = ("reason", "count", "oldest", "newest", "looked_at", "would_apply", "meaning")
+        output.print_csv(names, ([getattr(line, name) for name in names] for line in counts))
     elif not counts:
         output.say("No open dead letters.")
     else:
@@ -29,11 +47,16 @@ def show_counts(counts: list[CountedReason], *, as_json: bool) -> None:
         )
 
 
-def show_page(page: SeenPage, *, as_json: bool) -> None:
+def show_page(page: SeenPage, *, as_json: bool, as_csv: bool = False) -> None:
     """Print a page of letters, and how to get the next one."""
     if as_json:
         lines = [line_document(seen) for seen in page.lines]
         output.print_json({"dead_letters": lines, "cursor": page.next})
+        return
+    if as_csv:
+        output.print_csv(_CSV, ([line_document(seen)[name] for name in _CSV] for seen in page.lines))
+        if page.next is not None:
+            output.remark(f"There may be more: --cursor {page.next}")
         return
     columns = ("id", "first seen", "record", "bytes", "tries", "state", "would apply", "reason", "detail")
     output.print_table("Dead letters, newest first", columns, map(_row, page.lines))

@@ -63,6 +63,27 @@ def print_json(document: object) -> None:
     say(json.dumps(document, indent=2, default=_as_json, ensure_ascii=False))
 
 
+def print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print the answer as CSV with a heading; an apostrophe stands before what a spreadsheet would calculate."""
+    import csv
+
+    sheet = csv.writer(sys.stdout, lineterminator="\n")
+    sheet.writerow(columns)
+    sheet.writerows([_csv_cell(cell) for cell in row] for row in rows)
+    sys.stdout.flush()
+
+
+def _csv_cell(cell: object) -> object:
+    if isinstance(cell, (dict, list)):
+        cell = json.dumps(cell, default=_as_json, ensure_ascii=False)
+    if isinstance(cell, datetime):
+        return cell.isoformat()
+    if not isinstance(cell, str):
+        return cell
+    text = one_line(cell)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
+
+
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table: with lines and colours on a terminal, aligned plain text elsewhere."""
     from rich import box

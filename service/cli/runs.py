@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -10,34 +11,58 @@ import typer
 
 from service.cli import context, output
 from service.cli.audited import record
-from service.cli.context import AsJson
-from service.cli.exits import SaidNo, WrongUse
+from service.cli.context import AsCsv, AsJson
+from service.cli.exits import WrongUse
 from service.cli.next_steps import say_next
 from service.cli.reconcile import show_report
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from service.reconcile.values import Run
     from service.settings import Settings
 
 _PAGE = 1000
+_PREFIX = re.compile(r"[0-9a-fA-F-]{6,35}")
+_CSV = (
+    "user_id",
+    "user_email",
+    "specialization",
+    "issue_type",
+    "progress_level",
+    "license_level",
+    "lowered",
+    "status",
+    "detail",
+    "seen_at",
+)
+_SHORT = 8
+"""Characters of a run's id in a table on a terminal."""
 
 
 def runs(
-    run_id: Annotated[str | None, typer.Argument(metavar="ID", help="A run's id.")] = None,
+    run_id: Annotated[
+        str | None, typer.Argument(metavar="ID", help="A run's id, or its first 6 characters or more.")
+    ] = None,
     issues: Annotated[bool, typer.Option("--issues", help="List what the run found.")] = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="End the run; what it has healed stays healed.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Runs to list.")] = 20,
     as_json: AsJson = False,
+    as_csv: AsCsv = False,
 ) -> None:
     """List the runs, newest first; with an ID show that one, its issues, or cancel it."""
+    context.one_form(as_json, as_csv)
+    if as_csv and not issues:
+        raise WrongUse("--csv is for a run's issues: add --issues")
     settings = context.settings()
     if run_id is None:
         if issues or cancel:
             raise WrongUse("--issues and --cancel need a run's ID: levelsync runs lists them")
         _show_runs(asyncio.run(_list(settings, limit)), as_json=as_json)
     elif issues:
-        show_issues(asyncio.run(issues_of(settings, _parse(run_id))), as_json=as_json)
+        show_issues(asyncio.run(issues_of(settings, run_id)), as_json=as_json, as_csv=as_csv)
     else:
-        report = asyncio.run(_one(settings, _parse(run_id), cancel=cancel))
+        report = asyncio.run(_one(settings, run_id, cancel=cancel))
         if as_json:
             output.print_json(report)
         else:
@@ -45,11 +70,27 @@ def runs(
             say_next(report)
 
 
-def _parse(run_id: str) -> UUID:
+async def _find(conn: AsyncConnection, given: str) -> Run:
+    """Find a run by its id or by a prefix of it that no other run has.
+
+    Raises:
+        WrongUse: it is neither, or there is no such run.
+    """
+    from service.reconcile.read import read_run, runs_that_begin
+
     try:
-        return UUID(run_id)
+        run = await read_run(conn, UUID(given))
+        found = [] if run is None else [run]
     except ValueError as error:
-        raise WrongUse(f"{run_id} is no run's id: levelsync runs lists them") from error
+        if not _PREFIX.fullmatch(given):
+            told = f"{given} is neither a run's id nor 6 characters of one"
+            raise WrongUse(f"{told}: levelsync runs lists them") from error
+        found = await runs_that_begin(conn, given.lower())
+    if not found:
+        raise WrongUse(f"there is no run {given}: levelsync runs lists them")
+    if len(found) > 1:
+        raise WrongUse(f"several runs begin with {given}: give more of the id")
+    return found[0]
 
 
 async def _list(settings: Settings, limit: int) -> list[dict[str, Any]]:
@@ -60,37 +101,36 @@ async def _list(settings: Settings, limit: int) -> list[dict[str, Any]]:
         return [await report_of(conn, run) for run in await read_runs(conn, limit)]
 
 
-async def _one(settings: Settings, run_id: UUID, *, cancel: bool) -> dict[str, Any]:
+async def _one(settings: Settings, given: str, *, cancel: bool) -> dict[str, Any]:
     from service.cli import reach
     from service.reconcile.finish import cancel_run
     from service.reconcile.read import read_run, report_of
 
     async with reach.database(settings) as conn:
+        run_id = (await _find(conn, given)).id
         ended = cancel and not await cancel_run(conn, run_id)
         if cancel and not ended:
             await record(conn, "cancel_run", run_id=str(run_id))
         await conn.commit()
         run = await read_run(conn, run_id)
-        if run is None:
-            raise SaidNo(f"there is no run {run_id}: levelsync runs lists them")
+        assert run is not None  # noqa: S101 - it was found above
         if ended:
             output.remark("It had ended already: nothing was cancelled.")
         return await report_of(conn, run)
 
 
-async def issues_of(settings: Settings, run_id: UUID) -> list[dict[str, Any]]:
+async def issues_of(settings: Settings, given: str) -> list[dict[str, Any]]:
     """Read every issue that a run kept, in key order.
 
     Raises:
-        SaidNo: there is no such run.
+        WrongUse: there is no such run.
     """
     from service.cli import reach
-    from service.reconcile.read import read_issues, read_run
+    from service.reconcile.read import read_issues
 
     found: list[dict[str, Any]] = []
     async with reach.database(settings) as conn:
-        if await read_run(conn, run_id) is None:
-            raise SaidNo(f"there is no run {run_id}: levelsync runs lists them")
+        run_id = (await _find(conn, given)).id
         while page := await read_issues(conn, run_id, _PAGE, _behind(found)):
             found += page
     return found
@@ -115,8 +155,9 @@ def _line(report: dict[str, Any]) -> tuple[object, ...]:
     kind = "dry run" if report["dry_run"] else "heal"
     differ = counts["scanned"] - counts["matching"]
     when = report["requested_at"][:19].replace("T", " ")
+    run_id = report["run_id"]
     return (
-        report["run_id"],
+        run_id[:_SHORT] if output.answers().is_terminal else run_id,
         when,
         report["status"],
         kind,
@@ -128,10 +169,12 @@ def _line(report: dict[str, Any]) -> tuple[object, ...]:
     )
 
 
-def show_issues(found: list[dict[str, Any]], *, as_json: bool) -> None:
+def show_issues(found: list[dict[str, Any]], *, as_json: bool, as_csv: bool = False) -> None:
     """Print the issues of a run."""
     if as_json:
         output.print_json({"issues": lowered_first(found)})
+    elif as_csv:
+        output.print_csv(_CSV, ([issue[name] for name in _CSV] for issue in lowered_first(found)))
     elif not found:
         output.say("The run kept no issues.")
     else:

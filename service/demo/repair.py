@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 from events import ReconcileRequested
 from service.cli.reconcile import ask, show_report
@@ -71,7 +70,7 @@ async def _run(stage: Stage, *, execute: bool) -> tuple[dict[str, Any], list[dic
     """Ask for a run and wait for its end: its report, and its issues."""
     request = ReconcileRequested(direction="progress_to_license", dry_run=not execute, requested_by="levelsync demo")
     report = await ask(stage.settings, request, wait=True)
-    return report, await issues_of(stage.settings, UUID(report["run_id"]))
+    return report, await issues_of(stage.settings, report["run_id"])
 
 
 async def _damaged(stage: Stage) -> list[Pair]:

@@ -18,6 +18,11 @@ async def read_run(conn: AsyncConnection, run_id: UUID) -> Run | None:
     return None if row is None else run_of(row)
 
 
+async def runs_that_begin(conn: AsyncConnection, prefix: str) -> list[Run]:
+    """Read the runs whose id begins so, in lower case: two at most, because one more than one is enough to know."""
+    return [run_of(row) for row in await conn.execute(sql.RUNS_THAT_BEGIN, {"prefix": prefix})]
+
+
 async def read_runs(conn: AsyncConnection, limit: int = 20) -> list[Run]:
     """The newest runs first."""
     return [run_of(row) for row in await conn.execute(sql.READ_RUNS, {"limit": limit})]

@@ -192,6 +192,10 @@ COUNTS_OF_RUNS = text("""
 
 READ_RUNS = text("SELECT * FROM levelsync.reconcile_runs ORDER BY requested_at DESC, id LIMIT :limit")
 
+RUNS_THAT_BEGIN = text("""
+    SELECT * FROM levelsync.reconcile_runs WHERE starts_with(CAST(id AS text), :prefix) ORDER BY id LIMIT 2
+""")
+
 READ_ISSUES = text("""
     SELECT i.user_id, u.email AS user_email, i.specialization, i.kind AS issue_type, i.progress_level,
            i.license_level, i.status, i.detail, i.seen_at,

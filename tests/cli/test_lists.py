@@ -1,0 +1,121 @@
+"""Lists on the command line: CSV, runs by the beginning of their id, the audit log, and a full disk behind stdout."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.settings import Settings
+from tests.cli.command import clean, environment, levelsync
+from tests.sync.tables import PLAYER, put_rows
+
+RUNS = ("3f301f46-108e-4aec-ac7d-bb07d4badd90", "3f301f46-2222-4aec-ac7d-bb07d4badd90")
+_ADD_RUN = """
+    INSERT INTO levelsync.reconcile_runs (id, status, step, direction, dry_run, force, finished_at)
+    VALUES (:id, 'completed', 'done', 'progress_to_license', true, false, now())
+"""
+_ADD_ISSUES = """
+    INSERT INTO levelsync.drift_issues
+           (run_id, user_id, specialization, kind, progress_level, license_level, status, detail)
+    VALUES (:id, 1, 'PLAYER', 'mismatched', 5, 3, 'confirmed', ''),
+           (:id, 2, 'PLAYER', 'mismatched', 3, 5, 'confirmed', '=1+1')
+"""
+_ADD_ACTIONS = """
+    INSERT INTO levelsync.admin_actions (at, subject, role, action, arguments, outcome, client_address, times)
+    VALUES ('2026-11-01', 'ada', 'admin', 'sync_user', jsonb_build_object('user_id', 7), 'done', '10.0.0.7', 1),
+           ('2026-11-02', '@bob', 'none', 'sign_in', '{}', 'refused', '10.0.0.8', 4),
+           ('2026-11-03', 'ada', 'shell', 'discard_letters', '{}', 'done', '', 1)
+"""
+
+
+@pytest.fixture
+async def env(engine: AsyncEngine, settings: Settings) -> Mapping[str, str]:
+    """Two runs whose ids begin alike, the issues of one, a pair that differs, and three rows of the audit log."""
+    await put_rows(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
+    async with engine.begin() as conn:
+        for run_id in RUNS:
+            await conn.execute(text(_ADD_RUN), {"id": run_id})
+        await conn.execute(text(_ADD_ISSUES), {"id": RUNS[0]})
+        await conn.execute(text(_ADD_ACTIONS))
+    return environment(settings)
+
+
+def rows(printed: str) -> list[dict[str, str]]:
+    """Read CSV."""
+    return list(csv.DictReader(printed.splitlines()))
+
+
+def test_lists_are_printed_as_csv(env: Mapping[str, str]) -> None:
+    """Levels that fall come first; what a spreadsheet would calculate is a text."""
+    issues = levelsync("runs", RUNS[0], "--issues", "--csv", env=env)
+    found = [(row["user_id"], row["lowered"], row["detail"]) for row in rows(issues.stdout)]
+    assert found == [("2", "True", "'=1+1"), ("1", "False", "")]
+    drift = levelsync("drift", "--csv", env=env)
+    assert drift.returncode == 1
+    assert [(row["user_id"], row["progress_level"], row["license_level"]) for row in rows(drift.stdout)] == [
+        ("1", "3", "5")
+    ]
+    letters = levelsync("dead-letters", "list", "--state", "all", "--csv", env=env)
+    assert letters.stdout.startswith("id,reason,detail,topic,partition,offset,")
+
+
+def test_a_run_is_found_by_the_beginning_of_its_id(env: Mapping[str, str]) -> None:
+    """Six characters or more, of no other run."""
+    found = levelsync("runs", "3F301F46-1", "--json", env=env)
+    assert json.loads(found.stdout)["run_id"] == RUNS[0]
+    for given, sentence in (
+        ("3f301f46", "several runs begin with 3f301f46"),
+        ("abcdef", "there is no run abcdef"),
+        ("3f301", "neither a run's id nor 6 characters of one"),
+        ("00000000-0000-4000-8000-000000000000", "there is no run 00000000"),
+    ):
+        refused = levelsync("runs", given, env=env)
+        assert (refused.returncode, sentence in refused.stderr) == (2, True), refused.stderr
+
+
+def test_the_audit_log_is_listed_and_narrowed(env: Mapping[str, str]) -> None:
+    """Newest first, with the address and how often."""
+    everything = json.loads(levelsync("audit", "--json", env=env).stdout)["actions"]
+    assert [row["subject"] for row in everything] == ["ada", "@bob", "ada"]
+    since = rows(levelsync("audit", "--since", "2026-11-02", "--csv", env=env).stdout)
+    assert [(row["subject"], row["times"]) for row in since] == [("ada", "1"), ("'@bob", "4")]
+    (ada, _) = reversed(rows(levelsync("audit", "--subject", "ada", "--csv", env=env).stdout))
+    assert (ada["client_address"], json.loads(ada["arguments"])) == ("10.0.0.7", {"user_id": 7})
+    assert "10.0.0.8" in levelsync("audit", env=env).stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["audit", "--json", "--csv"], ["drift", "--json", "--csv"], ["runs", "--csv"], ["audit", "--since", "then"]],
+)
+def test_wrong_use_is_exit_2(arguments: list[str]) -> None:
+    """An answer has one form."""
+    assert levelsync(*arguments).returncode == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+@pytest.mark.parametrize("arguments", [["audit"], ["runs", "--json"], ["audit", "--csv"]])
+def test_a_full_disk_behind_stdout_is_a_sentence_and_exit_1(env: Mapping[str, str], arguments: list[str]) -> None:
+    """No traceback, and no second complaint as Python ends."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(  # noqa: S603 - our own command
+            [sys.executable, "-m", "service", *arguments],
+            env=clean(env),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "levelsync: what the command writes to is full: No space left on device\n",
+    )
