@@ -19,12 +19,14 @@ TYPES = (PROGRESS_LEVELED_UP_TYPE, LICENSE_ADVANCED_TYPE)
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter: nobody asks for it
 
 EVENTS = Counter("levelsync_events", "Events decided, by what became of them", ["type", "outcome"], registry=REGISTRY)
+LONGEST_DELAY = 43200
+"""Seconds of the last bucket that has a bound."""
 EVENT_DELAY = BatchHistogram(
     "levelsync_event_delay_seconds",
     "From when an event occurred to when its effect was committed",
     label="type",
     values=TYPES,
-    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 43200),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, LONGEST_DELAY),
     registry=REGISTRY,
 )
 BATCH_SECONDS = Histogram(

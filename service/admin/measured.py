@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -28,13 +28,23 @@ class Partition:
 
 
 @dataclass(frozen=True, slots=True)
+class Delay:
+    """Seconds from when an event occurred to when its effect was committed, as bounds of the histogram's buckets."""
+
+    half: float
+    """At least half of the events took no longer; infinite beyond the last bucket."""
+    most: float
+    """At least 99 % of the events took no longer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Events:
     """What the appliers of this process have decided since it started."""
 
     outcomes: dict[str, dict[str, int]]
     """By event type: how many of each outcome."""
-    mean_delay: dict[str, float]
-    """By event type: seconds from when an event occurred to when its effect was committed."""
+    delay: dict[str, Delay]
+    """By event type, where one was applied."""
 
 
 class Waits:
@@ -65,11 +75,21 @@ def events() -> Events:
     outcomes: dict[str, dict[str, int]] = {}
     for labels, value in _samples(metrics.EVENTS, "_total"):
         outcomes.setdefault(labels["type"], {})[labels["outcome"]] = int(value)
-    sums, counts = (
-        {labels["type"]: value for labels, value in _samples(metrics.EVENT_DELAY, suffix)}
-        for suffix in ("_sum", "_count")
-    )
-    return Events(outcomes, {kind: sums[kind] / count for kind, count in counts.items() if count})
+    buckets: dict[str, list[tuple[float, float]]] = {}
+    for labels, value in _samples(metrics.EVENT_DELAY, "_bucket"):
+        buckets.setdefault(labels["type"], []).append((float(labels["le"]), value))
+    return Events(outcomes, {kind: delay_of(found) for kind, found in buckets.items() if found[-1][1]})
+
+
+def delay_of(buckets: Sequence[tuple[float, float]]) -> Delay:
+    """Read the delay from a histogram's bounds and cumulative counts, the smallest bound first."""
+    return Delay(_within(buckets, 0.5), _within(buckets, 0.99))
+
+
+def _within(buckets: Sequence[tuple[float, float]], share: float) -> float:
+    """Return the first bound that at least this share of all observations keeps."""
+    _, total = buckets[-1]
+    return next(bound for bound, count in buckets if count >= share * total)
 
 
 def lost() -> int:

@@ -91,7 +91,7 @@ def _events(seen: Overview) -> list[dict[str, Any]]:
     """Event types with what became of them; an outcome that never was is not listed."""
     outcomes = {kind: sorted((n, c) for n, c in one.items() if c) for kind, one in seen.events.outcomes.items()}
     return [
-        {"type": kind, "outcomes": found, "delay": seen.events.mean_delay.get(kind)}
+        {"type": kind, "outcomes": found, "delay": seen.events.delay.get(kind)}
         for kind, found in sorted(outcomes.items())
         if found
     ]

@@ -38,7 +38,7 @@ def _environment() -> Environment:
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.globals |= {"asset": assets.url_of}
     filters = (words.moment, words.machine, words.age, words.duration, words.number, words.level, words.spaced)
-    made.filters |= {function.__name__: function for function in (*filters, words.decoded, words.counted)}
+    made.filters |= {function.__name__: function for function in (*filters, words.decoded, words.counted, words.bound)}
     return made
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime
 from typing import Any
+
+from service import metrics
 
 _MOST_INDENTED = 4096
 """Bytes of JSON. Nested deeply, 64 KB become 30 MB of spaces; no event of the contract comes near."""
@@ -39,6 +42,15 @@ def duration(seconds: float) -> str:
         if number:
             return counted(number, name)
     return "less than a second"
+
+
+def bound(seconds: float) -> str:
+    """Return a bound of a histogram's bucket; the last bucket has none."""
+    if math.isinf(seconds):
+        return f"above {duration(metrics.LONGEST_DELAY)}"
+    if seconds < 1:
+        return f"up to {seconds * 1000:g} ms"
+    return f"up to {seconds:g} s" if seconds < 60 else f"up to {duration(seconds)}"  # noqa: PLR2004 - a minute
 
 
 def counted(number: int, noun: str) -> str:

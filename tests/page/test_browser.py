@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import AsyncIterator
 
@@ -10,6 +11,9 @@ import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
+from events import PROGRESS_LEVELED_UP_TYPE
+from service.admin import measured
+from service.admin.measured import Delay, Events
 from tests.page.desk import Desk
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -46,6 +50,10 @@ _ISSUE = """
     VALUES (:id, 5, 'PLAYER', 'mismatched', 4, 2, 'confirmed')
 """
 
+_BEYOND_THE_EDGE = """() => [...document.querySelectorAll("main a.btn, main button, main .number")]
+    .filter(one => one.getBoundingClientRect().width > 1 && !one.closest("thead"))
+    .filter(one => one.getBoundingClientRect().right > innerWidth || one.getBoundingClientRect().left < 0)
+    .map(one => one.textContent.trim())"""
 _ERROR = """<div id="live" hx-get="/" hx-trigger="every 1s" hx-select="#live" hx-target="this" hx-swap="outerHTML">
 The database is away for now.</div>"""
 
@@ -109,6 +117,35 @@ async def test_no_page_is_wider_than_a_phone(full: Desk) -> None:
         await page.goto(path)
         widths[name] = await page.evaluate("document.documentElement.scrollWidth")
     assert widths == dict.fromkeys(widths, 360)
+
+
+async def test_on_a_phone_no_count_and_no_button_is_behind_a_scroll(full: Desk) -> None:
+    """Each is on the screen as it is, and a count has its column's name beside it."""
+    page = await full.signed_in(viewport=PHONE)
+    hidden = {}
+    for name, path in PAGES.items():
+        await page.goto(path)
+        hidden[name] = await page.evaluate(_BEYOND_THE_EDGE)
+    assert hidden == {name: [] for name in PAGES}
+    await page.goto(PAGES["dead letters"])
+    count = page.locator("td.number").first
+    await expect(count).to_have_text("2")
+    assert await count.evaluate("cell => getComputedStyle(cell, '::before').content") == '"Open"'
+    await expect(page.get_by_role("link", name="Replay all: malformed")).to_be_in_viewport(ratio=1)
+
+
+async def test_each_outcome_stands_beside_its_count(full: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the delay is two quantiles, which one event that came months late does not change into a mean of days."""
+    kind = PROGRESS_LEVELED_UP_TYPE
+    decided = Events({kind: {"applied": 12, "dead_lettered": 2}}, {kind: Delay(0.25, math.inf)})
+    monkeypatch.setattr(measured, "events", lambda: decided)
+    page = await full.signed_in()
+    table = page.locator("#events-table")
+    await expect(table).to_contain_text("delay p50 up to 250 ms, p99 above 12 hours")
+    cells = await table.locator("tbody tr").evaluate_all(
+        "rows => rows.map(row => [...row.querySelectorAll('td')].map(cell => cell.textContent))"
+    )
+    assert cells == [["applied", "12"], ["dead lettered", "2"]]
 
 
 async def test_hostile_text_is_shown_as_text(full: Desk) -> None:

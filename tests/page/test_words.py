@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -52,3 +53,18 @@ def test_what_is_nested_deeply_is_not_blown_up() -> None:
     """64 KB of JSON indented are 30 MB, and the process does nothing else for as long."""
     raw = b"[" * 400 + b"0," * 30_000 + b"0" + b"]" * 400
     assert words.decoded(raw) == raw.decode()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.25, "up to 250 ms"),
+        (2.5, "up to 2.5 s"),
+        (60, "up to 1 minute"),
+        (43200, "up to 12 hours"),
+        (math.inf, "above 12 hours"),
+    ],
+)
+def test_a_bucket_of_delays_is_shown_by_its_bound(seconds: float, said: str) -> None:
+    """A histogram knows no more than that."""
+    assert words.bound(seconds) == said
