@@ -47,7 +47,7 @@ async def reports_of(conn: AsyncConnection, runs: Sequence[Run]) -> list[dict[st
 
 async def _progress(conn: AsyncConnection, runs: Sequence[Run]) -> dict[UUID, tuple[int, int]]:
     """Passes over ranges that are done, and all of them, by run."""
-    values = {"ids": [run.id for run in runs], "most": [CONFIRMED if run.dry_run else HEALED for run in runs]}
+    values = {"ids": [run.id for run in runs], "passes": [CONFIRMED if run.dry_run else HEALED for run in runs]}
     return {row.run_id: (row.done, row.total) for row in await conn.execute(sql.PROGRESS, values)}
 
 

@@ -179,9 +179,9 @@ ALL_SUSPECTS = text("""
 """)
 
 PROGRESS = text("""
-    SELECT g.run_id, sum(least(g.done_phase, m.most)) AS done, sum(m.most) AS total
+    SELECT g.run_id, sum(least(g.done_phase, m.passes)) AS done, sum(m.passes) AS total
       FROM levelsync.reconcile_ranges g
-      JOIN unnest(CAST(:ids AS uuid[]), CAST(:most AS int[])) AS m (run_id, most) ON m.run_id = g.run_id
+      JOIN unnest(CAST(:ids AS uuid[]), CAST(:passes AS int[])) AS m (run_id, passes) ON m.run_id = g.run_id
      GROUP BY g.run_id
 """)
 """Passes done over ranges: each is scanned, confirmed and, unless in a dry run, healed; or done with earlier."""
