@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -118,12 +119,12 @@ async def _store(engine: AsyncEngine, entry: Entry, outcome: Outcome, detail: st
 async def _add(conn: AsyncConnection, entry: Entry, outcome: Outcome, detail: str) -> None:
     request_id = str(structlog.contextvars.get_contextvars().get("request_id", ""))
     values = {
-        "subject": entry.who.subject,
+        "subject": _storable(entry.who.subject),
         "role": entry.who.role,
         "action": entry.action,
-        "arguments": json.dumps(entry.arguments, default=str),
+        "arguments": json.dumps(_storable(entry.arguments), default=str),
         "outcome": outcome,
-        "detail": detail[:_LONGEST],
+        "detail": _storable(detail)[:_LONGEST],
         "request_id": request_id,
         "client_address": client_address(),
     }
@@ -132,6 +133,21 @@ async def _add(conn: AsyncConnection, entry: Entry, outcome: Outcome, detail: st
         return
     said = {"subject": entry.who.subject, "role": entry.who.role, "outcome": outcome, "detail": detail[:_LONGEST]}
     log.info("admin action", action=entry.action, arguments=entry.arguments, **said)
+
+
+def _storable(value: Any) -> Any:
+    """Escape what neither text nor jsonb can hold: NUL, lone surrogates, NaN and Infinity. A refused body has any."""
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+        case dict():
+            return {_storable(str(name)): _storable(one) for name, one in value.items()}
+        case list() | tuple():
+            return [_storable(one) for one in value]
+        case float() if not math.isfinite(value):
+            return str(value)
+        case _:
+            return value
 
 
 def _words(error: Exception) -> str:

@@ -126,6 +126,18 @@ async def test_every_write_and_every_refusal_leaves_one_row(
     assert "eyJ" not in json.dumps([list(map(str, row)) for row in rows])
 
 
+async def test_a_refusal_is_kept_whatever_the_text_of_its_arguments(
+    client: Callable[..., httpx.AsyncClient], engine: AsyncEngine
+) -> None:
+    """NUL and lone surrogates are valid JSON that PostgreSQL cannot hold: escaped, and never a 500."""
+    body = b'{"specialization": "P\\u0000\\ud800L"}'
+    headers = {"Content-Type": "application/json"}
+    assert (await client("student").post("/user/3", content=body, headers=headers)).status_code == 403
+    assert (await client("admin").post("/user/3", content=body, headers=headers)).status_code == 422
+    rows = await read(engine, "SELECT role, arguments ->> 'specialization' AS name FROM levelsync.admin_actions")
+    assert ("student", "P\\x00\\ud800L") in [tuple(row) for row in rows]
+
+
 async def test_a_refusal_keeps_what_was_asked_for_and_from_where(
     client: Callable[..., httpx.AsyncClient], engine: AsyncEngine
 ) -> None:
