@@ -8,10 +8,12 @@ from __future__ import annotations
 from sqlalchemy import text
 
 READ_FENCES = text("""
-    SELECT k.user_id, k.specialization, max(f.decided_at) AS decided_at
+    SELECT k.user_id, k.specialization, f.decided_at
       FROM unnest(CAST(:users AS bigint[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
-      JOIN levelsync.fences f ON f.user_id = k.user_id AND f.folded = upper(k.specialization COLLATE "C")
-     GROUP BY k.user_id, k.specialization
+     CROSS JOIN LATERAL (
+           SELECT f.decided_at FROM levelsync.fences f
+            WHERE f.user_id = k.user_id AND f.folded = upper(k.specialization COLLATE "C")
+            ORDER BY f.decided_at DESC LIMIT 1) f
 """)
 """Read when pairs were last lowered, under any spelling of the name."""
 

@@ -282,6 +282,10 @@ async def read_topic_ids(client: AIOKafkaClient, topics: Sequence[str]) -> dict[
     return found
 
 
+_NOT_TOLD = frozenset({0, -(2**31)})
+"""What brokers answer about rights that do not know any. Somebody who may see a topic has at least Describe."""
+
+
 async def read_topic_rights(client: AIOKafkaClient, topics: Sequence[str]) -> dict[str, int] | None:
     """Return what this client may do with each topic that exists: a bit for each operation's number in Kafka's ACLs.
 
@@ -294,9 +298,11 @@ async def read_topic_rights(client: AIOKafkaClient, topics: Sequence[str]) -> di
     if versions.get(_METADATA, (0, 0))[1] < _MetadataRequest.API_VERSION:
         return None
     answer = await client.send(node, _Topics(sorted(topics)))
+    told = {topic: (error_code, rights) for error_code, topic, *_, rights, _tags in answer.topics}
+    if told and all(error_code == 0 and rights in _NOT_TOLD for error_code, rights in told.values()):
+        return None
     unknown = UnknownTopicOrPartitionError.errno
-    return {topic: 0 if error_code else rights for error_code, topic, *_, rights, _tags in answer.topics
-            if error_code != unknown}  # fmt: skip
+    return {topic: 0 if code else rights for topic, (code, rights) in told.items() if code != unknown}
 
 
 async def _any_node(client: AIOKafkaClient) -> tuple[int, Mapping[int, tuple[int, int]]]:

@@ -87,7 +87,7 @@ def test_grafana_finds_prometheus_and_the_dashboard_where_docker_compose_puts_th
     }
     assert all((ROOT / path).is_dir() for path in mounts)
     (target,) = yaml.safe_load((queries.PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
-    assert target["static_configs"] == [{"targets": ["serve:8000"]}]
+    assert [(one["names"], one["port"]) for one in target["dns_sd_configs"]] == [(["serve"], 8000)]
     assert target["job_name"] == "levelsync"
 
 

@@ -38,7 +38,7 @@ def _declared(part: str, module: object) -> Iterator[tuple[str, TextClause]]:
 def values_for(statement: TextClause) -> dict[str, Any]:
     """A value for every parameter: `_BATCH` of its type where it is an array, else by its name (NULL by any other)."""
     arrays = {name: _OF_TYPE[kind] for name, kind in _ARRAY.findall(statement.text)}
-    return {name: _BY_NAME.get(name, arrays.get(name)) for name in statement.compile().params}
+    return {name: arrays.get(name, _BY_NAME.get(name)) for name in statement.compile().params}
 
 
 _ARRAY = re.compile(r"CAST\(:(\w+) AS (\w+)\[\]\)")

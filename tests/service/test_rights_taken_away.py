@@ -86,8 +86,10 @@ async def change(operator: Settings, request: type, right: Right, permission: in
 async def denied(operator: Settings, right: Right) -> AsyncIterator[None]:
     """Take a right away for a while."""
     await change(operator, CreateAclsRequest, right, DENY)
-    yield
-    await change(operator, DeleteAclsRequest, right, DENY)
+    try:
+        yield
+    finally:
+        await change(operator, DeleteAclsRequest, right, DENY)
 
 
 async def names(service: Service, words: str) -> bool:
@@ -136,6 +138,15 @@ async def test_a_group_that_may_not_be_read_for_a_while_is_joined_again(
         await eventually(lambda: is_well(service), RECOVERY)
 
 
+async def _retries(service: Service) -> float:
+    found = await stage.metrics(service)
+    return found.get(("levelsync_retries_total", stage.labels(cause="kafka_unavailable")), 0.0)
+
+
+async def _refused_more(service: Service, than: float) -> bool:
+    return await _retries(service) > than
+
+
 @pytest.mark.parametrize("operation", [READ, ALL])
 async def test_a_topic_that_may_not_be_read_stops_no_other(
     engine: AsyncEngine, operator: Settings, guest: Settings, monkeypatch: pytest.MonkeyPatch, operation: int
@@ -148,6 +159,10 @@ async def test_a_topic_that_may_not_be_read_stops_no_other(
         await until(engine, 2)
         async with denied(operator, (TOPIC, "progress.leveled-up", operation)):
             await eventually(lambda: names(service, "TopicAuthorizationFailedError"))
+            refused = await _retries(service)
+            await eventually(
+                lambda: _refused_more(service, refused + 4)
+            )  # a fetch that was allowed is answered by then
             await send(operator, 3)
             await send(operator, 5, ADVANCED)
             await until(engine, 5, "specialization_progress")
