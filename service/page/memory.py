@@ -75,10 +75,10 @@ async def kept(memory: Memory, engine: AsyncEngine) -> AsyncIterator[None]:
 
 async def _keep(memory: Memory, engine: AsyncEngine) -> None:
     while True:
+        await asyncio.sleep(EVERY)  # first: a start has enough to do, and whoever looks reads it anyway
         try:
             await within(_READ_WITHIN, memory.read(engine), "The overview took too long.")
         except Busy:  # the log has it
             pass
         except Exception:
             log.exception("the overview could not be read")
-        await asyncio.sleep(EVERY)
