@@ -80,5 +80,5 @@ async def _keep(memory: Memory, engine: AsyncEngine) -> None:
             await within(_READ_WITHIN, memory.read(engine), "The overview took too long.")
         except Busy:  # the log has it
             pass
-        except Exception:
-            log.exception("the overview could not be read")
+        except Exception as error:  # noqa: BLE001 - it is read again, whatever it was
+            log.warning("the overview could not be read", error=str(error))

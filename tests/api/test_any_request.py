@@ -48,7 +48,7 @@ def bearer(settings: Settings, caller: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("tables")
-@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("caller", ["admin", "nobody"])  # the soak has every role
 async def test_any_request_is_answered_as_documented(
     api_url: str, settings: Settings, tmp_path: Path, caller: str
 ) -> None:

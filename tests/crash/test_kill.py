@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
 Make = Callable[..., LevelsyncProcess]
 
 
+@pytest.mark.soak
 async def test_four_kills_under_load_lose_nothing_and_repeat_nothing(
     settings: Settings, levelsync_process: Make
 ) -> None:

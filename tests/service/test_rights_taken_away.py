@@ -147,7 +147,7 @@ async def _refused_more(service: Service, than: float) -> bool:
     return await _retries(service) > than
 
 
-@pytest.mark.parametrize("operation", [READ, ALL])
+@pytest.mark.parametrize("operation", [READ, pytest.param(ALL, marks=pytest.mark.soak)])
 async def test_a_topic_that_may_not_be_read_stops_no_other(
     engine: AsyncEngine, operator: Settings, guest: Settings, monkeypatch: pytest.MonkeyPatch, operation: int
 ) -> None:
@@ -174,6 +174,7 @@ async def test_a_topic_that_may_not_be_read_stops_no_other(
         await eventually(lambda: is_well(service), RECOVERY)
 
 
+@pytest.mark.soak
 async def test_a_topic_without_rights_at_the_start_stops_no_other(
     engine: AsyncEngine, operator: Settings, guest: Settings
 ) -> None:
