@@ -1,4 +1,4 @@
-"""The audit log, read: who asked for what, and what came of it."""
+"""Read the audit log: who asked for what, and with which outcome."""
 
 from __future__ import annotations
 
