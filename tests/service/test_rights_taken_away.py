@@ -116,6 +116,7 @@ async def until(engine: AsyncEngine, level: int, table: str = "user_licenses") -
     await eventually(reached, RECOVERY)
 
 
+@pytest.mark.soak
 async def test_a_group_that_may_not_be_read_for_a_while_is_joined_again(
     engine: AsyncEngine, operator: Settings, guest: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
