@@ -6,8 +6,8 @@ BIN := .venv/bin
 # The one place of the version is pyproject.toml.
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 HELM = $(shell PATH=$(CURDIR)/.tools:$$PATH command -v helm)
-# Most tests wait, so four processes share two cores, each with servers of its own. Given servers are not shared.
-WORKERS ?= $(if $(LEVELSYNC_TEST_KAFKA),0,4)
+# Most tests wait, so three processes share two cores, each with servers of its own. Given servers are not shared.
+WORKERS ?= $(if $(LEVELSYNC_TEST_KAFKA),0,3)
 
 .PHONY: help
 help:  ## list the targets

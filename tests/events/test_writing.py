@@ -132,7 +132,7 @@ def test_a_line_without_a_time_occurs_now() -> None:
         ('{"data": {}}', Reason.UNKNOWN_TYPE, "ce_type"),
         ('{"type": "\ud800"}', Reason.MALFORMED, "JSON"),
         (b"\xff", Reason.MALFORMED, "JSON"),
-        (_leveled_up().to_structured().replace("42", "0"), Reason.INVALID, "user_id"),
+        (_leveled_up().to_structured().replace('"user_id":42', '"user_id":0'), Reason.INVALID, "user_id"),
     ],
 )
 def test_a_bad_line_names_what_is_wrong(line: str | bytes, reason: Reason, says: str) -> None:
