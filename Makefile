@@ -47,7 +47,7 @@ lint: install  ## ruff, and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/codespell README.md CONTRIBUTING.md CHANGELOG.md SECURITY.md docs service events alembic examples scripts bench tests
+	git ls-files '*.md' '*.py' '*.sql' '*.yml' '*.toml' | xargs $(BIN)/codespell --ignore-words-list convertors
 
 .PHONY: types
 types: install  ## mypy --strict
