@@ -173,7 +173,7 @@ class Applier:
         return list(refused.values()), suspicious
 
     async def _curriculum(self) -> Known:
-        """Return what is known; a curriculum with faults is read anew each time, so that their repair is seen."""
+        """Return what is known; a curriculum with faults is read again each time, so that a repair is noticed."""
         if self._known is None or self._known.curriculum.faults:
             async with self.engine.connect() as conn:
                 self._known = await read_known(conn)

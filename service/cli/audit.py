@@ -1,4 +1,4 @@
-"""`levelsync audit`: who asked for what, and what came of it."""
+"""`levelsync audit`: who asked for what, and with which outcome."""
 
 from __future__ import annotations
 

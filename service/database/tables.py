@@ -208,7 +208,7 @@ admin_actions = Table(
     Column("times", Integer, nullable=False, server_default=text("1")),
     Index("ix_admin_actions_at", "at"),
 )
-"""Who asked for what, and what came of it: every write, every refusal, and sign-ins that failed."""
+"""Who asked for what, and with which outcome: every write, every refusal, and failed sign-ins."""
 
 ended_sessions = Table(
     "ended_sessions",
