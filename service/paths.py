@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from starlette.convertors import IntegerConvertor, register_url_convertor
 
-INT8_MAX = 2**63 - 1
-"""The largest bigint."""
-
 
 class IdConvertor(IntegerConvertor):
     """A number no longer than a bigint. Starlette's own raises on 5,000 digits, before anybody has signed in."""

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.admin.database import asked
 from service.admin.errors import NotSignedIn
 
-_ADD = text("""
+_END_SESSION = text("""
     INSERT INTO levelsync.ended_sessions (token_digest, ends_at) VALUES (:digest, :ends_at) ON CONFLICT DO NOTHING
 """)
 _FORGET = text("DELETE FROM levelsync.ended_sessions WHERE ends_at < clock_timestamp() - interval '1 hour'")
@@ -29,7 +29,7 @@ async def end(engine: AsyncEngine, token: str, ends_at: datetime) -> None:
     with asked():
         async with engine.begin() as conn:
             await conn.execute(_FORGET)
-            await conn.execute(_ADD, {"digest": digest(token), "ends_at": ends_at})
+            await conn.execute(_END_SESSION, {"digest": digest(token), "ends_at": ends_at})
 
 
 async def read(engine: AsyncEngine) -> set[bytes]:

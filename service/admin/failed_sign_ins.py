@@ -18,7 +18,7 @@ A_ROW_FOR = 60.0
 """Seconds that a row counts for."""
 _MOST_ADDRESSES, _OTHERS = 100, "others"
 """Addresses that have rows of their own at once, in a process."""
-_ADD = text("""
+_COUNT_FAILURE = text("""
     INSERT INTO levelsync.admin_actions (subject, role, action, outcome, detail, client_address, times)
     VALUES ('', 'none', 'sign_in', 'refused', :detail, :address, :times) RETURNING id
 """)
@@ -74,4 +74,4 @@ class FailedSignIns:
                 if counting.rowcount:
                     return
             values = {"detail": detail, "address": address, "times": times}
-            row.row_id = (await conn.execute(_ADD, values)).scalar_one()
+            row.row_id = (await conn.execute(_COUNT_FAILURE, values)).scalar_one()

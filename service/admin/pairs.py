@@ -21,7 +21,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class UserPair:
     """Both rows of a specialization, as they are now."""
 
     specialization: str
@@ -54,7 +54,7 @@ class Pair:
         return _state(self)
 
 
-def _state(pair: Pair) -> str:
+def _state(pair: UserPair) -> str:
     if pair.progress is None and pair.license is None:
         return "absent"
     if fault := _fault(pair):
@@ -64,7 +64,7 @@ def _state(pair: Pair) -> str:
     return "missing_license" if pair.license is None else "missing_progress" if pair.progress is None else "mismatched"
 
 
-def _fault(pair: Pair) -> str:
+def _fault(pair: UserPair) -> str:
     """Why no direction can repair it; '' where one can."""
     if pair.maximum is None:
         return "unknown_specialization"

@@ -14,7 +14,7 @@ from service.admin.audit import check
 from service.admin.database import asked
 from service.admin.errors import NoSuch
 from service.admin.identity import Identity, user_id_of
-from service.admin.pairs import Pair, Row
+from service.admin.pairs import Row, UserPair
 from service.levels import Curriculum, read_curriculum
 
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
@@ -56,7 +56,7 @@ class UserView:
     """Everything about one user."""
 
     user: User
-    pairs: list[Pair]
+    pairs: list[UserPair]
     history: list[Any]
     """The newest first: specialization, from_level, to_level, advanced_at, advancement_reason."""
     fences: list[Any]
@@ -113,7 +113,7 @@ async def _users(conn: AsyncConnection, query: Any, **values: Any) -> list[User]
     return [User(*row) for row in await conn.execute(query, values)]
 
 
-async def _pairs(conn: AsyncConnection, user_id: int) -> list[Pair]:
+async def _pairs(conn: AsyncConnection, user_id: int) -> list[UserPair]:
     curriculum = await read_curriculum(conn)
     progress = {row.specialization: Row(*row) for row in await conn.execute(_PROGRESS, {"id": user_id})}
     licenses: dict[str, list[Row]] = {}
@@ -124,7 +124,7 @@ async def _pairs(conn: AsyncConnection, user_id: int) -> list[Pair]:
     return [_pair(name, curriculum, progress, licenses.get(name, ())) for name in names]
 
 
-def _pair(name: str, curriculum: Curriculum, progress: Mapping[str, Row], licenses: Iterable[Row]) -> Pair:
+def _pair(name: str, curriculum: Curriculum, progress: Mapping[str, Row], licenses: Iterable[Row]) -> UserPair:
     found = sorted(licenses, key=lambda row: row.specialization != name)  # the one that is written rightly first
     own = found[0] if found else None
-    return Pair(name, curriculum.levels.get(name), progress.get(name), own, tuple(found[1:]))
+    return UserPair(name, curriculum.levels.get(name), progress.get(name), own, tuple(found[1:]))

@@ -21,7 +21,7 @@ from service.api.run_models import BulkAnswer, DryRunAnswer, RunGoesOn
 from service.sync import BulkSyncResult
 
 router = make_router("sync")
-_DEFAULT = BulkSync()
+_ALL_BODY = BulkSync()
 WAIT = 30.0
 """Seconds that a caller waits for the run's end."""
 _LOOK_EVERY = 0.25
@@ -41,7 +41,7 @@ Prefer = Annotated[str | None, Header(description="`respond-async`: answer 202 a
 @router.post("/all", response_model=DryRunAnswer | BulkAnswer, responses={**documented(413, 415), 202: _ACCEPTED})
 async def sync_all(
     caller: Annotated[Caller, Depends(allowed("request_run"))],
-    body: Annotated[BulkSync, Body()] = _DEFAULT,
+    body: Annotated[BulkSync, Body()] = _ALL_BODY,
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Any:

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from events.fields import INT8_MAX
 from service.api.models import Body
-from service.paths import INT8_MAX
 
 ReasonName = Literal[
     "malformed",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Path, Query
 from pydantic import Field
 
+from events.fields import INT8_MAX
 from service.admin import letters
 from service.admin.errors import Refused
 from service.admin.letters import Selection
@@ -29,7 +30,6 @@ from service.api.routers import make_router
 from service.dead_letters.document import as_document
 from service.dead_letters.select import State
 from service.dead_letters.verdict import Verdict
-from service.paths import INT8_MAX
 
 router = make_router("dead letters")
 _UserId = Annotated[WholeNumber, Field(ge=0, le=INT8_MAX)]

@@ -22,7 +22,7 @@ from service.api.problems import documented
 from service.api.routers import make_router
 
 router = make_router("sync")
-_DEFAULT = UserSync()
+_EMPTY_BODY = UserSync()
 
 
 @router.get("/desync-issues", response_model=list[SeenIssue], responses=documented())
@@ -58,7 +58,7 @@ async def sync_pair(
 async def sync_user(
     user_id: WholeNumber,
     caller: Annotated[Caller, Depends(allowed("sync_user"))],
-    body: Annotated[UserSync, Body()] = _DEFAULT,
+    body: Annotated[UserSync, Body()] = _EMPTY_BODY,
 ) -> dict[str, Any]:
     """The same for every specialization of the database, each in its own transaction."""
     result = await syncs.sync_user(caller.engine, caller.settings, caller.who, user_id, body.direction)

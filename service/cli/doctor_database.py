@@ -23,7 +23,7 @@ from service.database.application import PROGRESS
 from service.database.catalog import table_exists
 from service.settings import Settings, SettingsError
 
-REACHABLE = "PostgreSQL reachable"
+POSTGRES_REACHABLE = "PostgreSQL reachable"
 MIGRATED = "Migrations"
 """The name of the first check of `INSTALLATION`."""
 _DATA = "Application's data"
@@ -35,14 +35,14 @@ async def database_findings(settings: Settings) -> list[Finding]:
     try:
         async with reach.database(settings) as conn:
             version = await conn.scalar(_VERSION)
-            found = passed(REACHABLE, f"{reach.database_address(settings)}, version {version}")
+            found = passed(POSTGRES_REACHABLE, f"{reach.database_address(settings)}, version {version}")
             return [found, _as_finding(await row_security(conn)), *await _schema_findings(conn, settings)]
     except SettingsError as refused:
         unusable = "this connection cannot be used"
-        return [failed(REACHABLE, str(refused)), skipped(MIGRATED, unusable), skipped(_DATA, unusable)]
+        return [failed(POSTGRES_REACHABLE, str(refused)), skipped(MIGRATED, unusable), skipped(_DATA, unusable)]
     except Unreachable as trouble:
         silent = "PostgreSQL does not answer"
-        return [unreachable(REACHABLE, str(trouble)), skipped(MIGRATED, silent), skipped(_DATA, silent)]
+        return [unreachable(POSTGRES_REACHABLE, str(trouble)), skipped(MIGRATED, silent), skipped(_DATA, silent)]
 
 
 async def _schema_findings(conn: AsyncConnection, settings: Settings) -> list[Finding]:

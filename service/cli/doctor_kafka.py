@@ -14,7 +14,7 @@ from service.kafka.rights import missing_rights
 from service.kafka.topics import COMPACTED, compacted_topics, missing_topics
 from service.settings import Settings
 
-REACHABLE = "Kafka reachable"
+KAFKA_REACHABLE = "Kafka reachable"
 TOPICS_THERE = "Topics"
 RIGHTS = "Rights in Kafka"
 POLICY = "Topics keep every event"
@@ -27,10 +27,10 @@ async def kafka_findings(settings: Settings) -> list[Finding]:
         cluster = await describe_cluster(settings)
     except (KafkaError, OSError) as error:
         sentence = str(await reach.kafka_trouble(settings, error))
-        return [unreachable(REACHABLE, sentence), skipped(TOPICS_THERE, "Kafka does not answer")]
+        return [unreachable(KAFKA_REACHABLE, sentence), skipped(TOPICS_THERE, "Kafka does not answer")]
     brokers = f"{cluster.brokers} broker{'s' if cluster.brokers != 1 else ''}"
     found = f"{settings.kafka_bootstrap_servers}, cluster {cluster.id}, {brokers}"
-    return [passed(REACHABLE, found), _topics(cluster), await _policy(settings, cluster), await _rights(settings)]
+    return [passed(KAFKA_REACHABLE, found), _topics(cluster), await _policy(settings, cluster), await _rights(settings)]
 
 
 async def _rights(settings: Settings) -> Finding:

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from events import Direction
+from events.fields import INT8_MAX
 from service.admin.errors import Refused
 from service.admin.identity import user_id_of
 from service.admin.runs import FIRST, NEWEST
 from service.admin.users import DIRECTIONS
-from service.paths import INT8_MAX
 
 
 def check_text(given: Mapping[str, str]) -> None:

@@ -8,13 +8,13 @@ from typing import Literal, cast
 from starlette.responses import Response
 
 from events import Reason
+from events.fields import INT8_MAX
 from service.admin import letters
 from service.admin.errors import NoSuch, Refused
 from service.admin.letters import Handled
 from service.dead_letters.select import Selection
 from service.page.inputs import number_in, user_in
 from service.page.visit import Visit
-from service.paths import INT8_MAX
 
 PAGE = 50
 MOST_SHOWN = 64 * 1024

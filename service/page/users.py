@@ -9,7 +9,7 @@ from starlette.responses import Response
 from events import Direction
 from service.admin import letters, syncs
 from service.admin.errors import NoSuch
-from service.admin.pairs import Pair
+from service.admin.pairs import UserPair
 from service.admin.users import DIRECTIONS, UserView, find_users, read_user
 from service.dead_letters.select import Selection
 from service.page.inputs import direction_in
@@ -25,7 +25,7 @@ _LONGEST_QUESTION = 320
 class Step:
     """What a sync of one pair would do: the levels before and after, or why there is nothing to do."""
 
-    pair: Pair
+    pair: UserPair
     writes: bool
     after: dict[Side, int | None]
     said: str
@@ -78,7 +78,7 @@ async def _view(visit: Visit) -> UserView:
     return await read_user(visit.engine, visit.who, visit.request.path_params["user_id"])
 
 
-def _named(view: UserView, name: str) -> list[Pair]:
+def _named(view: UserView, name: str) -> list[UserPair]:
     if not name:
         return [pair for pair in view.pairs if pair.maximum is not None]
     found = [pair for pair in view.pairs if pair.specialization == name]
@@ -87,13 +87,13 @@ def _named(view: UserView, name: str) -> list[Pair]:
     return found
 
 
-def _options(pair: Pair) -> list[tuple[Direction, Step]]:
+def _options(pair: UserPair) -> list[tuple[Direction, Step]]:
     """The directions that would write something, each with what."""
     steps = [(direction, _step(pair, direction)) for direction in DIRECTIONS]
     return [(direction, step) for direction, step in steps if step.writes]
 
 
-def _step(pair: Pair, direction: Direction) -> Step:
+def _step(pair: UserPair, direction: Direction) -> Step:
     decided = pair.decide(direction)
     after: dict[Side, int | None] = {side: pair.sides.level(side) for side in ("progress", "license")}
     if decided.action is Action.NONE or decided.target is None:

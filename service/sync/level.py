@@ -47,7 +47,7 @@ async def decide_level(conn: AsyncConnection, tables: Tables, pair: Pair, level:
         raise LevelOutOfRange(f"level {level} is outside 1 to {maximum}, the levels of {pair[1]}")
     before = locked.sides(pair)
     renamed, left_alone = await _set_right(conn, locked, pair)
-    writes = [_write(pair, side, level, locked) for side in _SIDES if _differs(before, side, level)]
+    writes = [_level_write(pair, side, level, locked) for side in _SIDES if _differs(before, side, level)]
     fenced = {pair: level} if undecidable(before, maximum) or _lowers(before, level) else {}
     await write_levels(conn, tables, writes, fenced, author, locked)
     await check_maxima(conn, curriculum)
@@ -74,5 +74,5 @@ def _lowers(before: Sides, level: int) -> bool:
     return any((before.level(side) or 0) > level for side in _SIDES)
 
 
-def _write(pair: Pair, side: Side, level: int, locked: Locked) -> LevelWrite:
+def _level_write(pair: Pair, side: Side, level: int, locked: Locked) -> LevelWrite:
     return LevelWrite(pair, side, locked.row_id(pair, side), locked.sides(pair).level(side), level)
