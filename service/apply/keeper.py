@@ -16,6 +16,7 @@ from service.apply import positions
 from service.apply.batch import Batch
 from service.apply.lost import ask_for_reconcile
 from service.apply.positions import Log, Start, Stored, starting_point
+from service.database.positions import applied_positions
 
 log = structlog.get_logger(__name__)
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
@@ -27,6 +28,17 @@ class DatabaseKeeper:
 
     engine: AsyncEngine
     cluster_id: str
+
+    async def is_new(self) -> bool:
+        """Return whether no position in this cluster is kept: the consumer groups are new there too.
+
+        False where PostgreSQL does not answer: only the time of a start depends on it.
+        """
+        try:
+            async with self.engine.connect() as conn:
+                return not await applied_positions(conn, self.cluster_id)
+        except Exception:  # noqa: BLE001 - as above
+            return False
 
     async def start(
         self,

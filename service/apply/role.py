@@ -34,7 +34,8 @@ async def apply_role(
     engine: AsyncEngine, settings: Settings, health: Health, cluster_id: str
 ) -> AsyncIterator[Callable[[], list[Any]]]:
     """Run the appliers; yields a function that returns their consumers, for the watchdog."""
-    broker = make_broker(settings, DatabaseKeeper(engine, cluster_id))
+    keeper = DatabaseKeeper(engine, cluster_id)
+    broker = make_broker(settings, keeper)
     targets = {
         PROGRESS_LEVELED_UP_TOPIC: license_target(settings.license_defaults),
         LICENSE_ADVANCED_TOPIC: progress_target(settings.progress_defaults),
@@ -44,23 +45,27 @@ async def apply_role(
         for topic, target in targets.items()
         for _ in range(CONSUMERS_A_TOPIC)
     ]
-    async with running_broker(broker, subscribers, health) as consumers:
+    async with running_broker(broker, subscribers, health, new_group=await keeper.is_new()) as consumers:
         yield consumers
 
 
 @contextlib.asynccontextmanager
 async def running_broker(
-    broker: KafkaBroker, subscribers: Sequence[Any], health: Health
+    broker: KafkaBroker, subscribers: Sequence[Any], health: Health, *, new_group: bool = False
 ) -> AsyncIterator[Callable[[], list[Any]]]:
-    """Start a broker's subscribers and drain them at the end; yields a function that returns their consumers."""
+    """Start a broker's subscribers and drain them at the end; yields a function that returns their consumers.
+
+    All join the group at once: one after the other, each would wait for a rebalance of its own. A new group is first
+    joined by one alone: Kafka waits three seconds for more members, and three more if one came meanwhile.
+    """
     await broker.connect()
     tried = [asyncio.Event() for _ in subscribers]
-    # All join the group at once: one after the other, each would wait for a rebalance of its own.
-    starting = [
-        asyncio.create_task(_start(subscriber, health, event))
-        for subscriber, event in zip(subscribers, tried, strict=True)
-    ]
+    starting: list[asyncio.Task[None]] = []
     try:
+        for subscriber, event in zip(subscribers, tried, strict=True):
+            starting.append(asyncio.create_task(_start(subscriber, health, event)))
+            if new_group and len(starting) == 1:
+                await event.wait()
         await asyncio.gather(*(event.wait() for event in tried))
         yield lambda: [subscriber.consumer for subscriber in subscribers if subscriber.consumer is not None]
     finally:

@@ -36,7 +36,8 @@ async def reconcile_role(
     """Run the reconciler; yields a function that returns its consumers, for the watchdog."""
     topics = KafkaTopics(settings)
     steps = Steps(settings, topics)
-    broker = make_broker(settings, DatabaseKeeper(engine, cluster_id))
+    keeper = DatabaseKeeper(engine, cluster_id)
+    broker = make_broker(settings, keeper)
     chunk_settings = settings.model_copy(update={"batch_max_records": RANGES_A_BATCH})
     work = ChunkWork(engine, Chunks(engine, settings, steps))
     group_id = f"{settings.kafka_group_id}-reconcile"
@@ -48,7 +49,8 @@ async def reconcile_role(
             for _ in range(WORKERS)
         ),
     ]
-    async with topics, running_broker(broker, subscribers, health) as consumers:
+    new_group = await keeper.is_new()
+    async with topics, running_broker(broker, subscribers, health, new_group=new_group) as consumers:
         due = asyncio.create_task(take_due_steps(engine, steps, health))
         try:
             yield consumers
