@@ -16,7 +16,8 @@ from service.admin.errors import AdminError, Busy, Forbidden, NoSuch, NotSignedI
 from service.admin.permissions import Action
 from service.admin.tokens import Authenticator
 from service.health import Health
-from service.page import assets, letters, outage, overview, runs, sign_in, users
+from service.page import letters, outage, overview, runs, sign_in, users
+from service.page.assets import asset
 from service.page.memory import Memory
 from service.page.render import render
 from service.page.visit import Endpoint, Parts, bounded, signed_in
@@ -45,7 +46,7 @@ def make_page(
 
 def _routes() -> list[BaseRoute]:
     return [
-        Route("/assets/{name}", assets.asset),
+        Route("/assets/{name}", asset),
         Route("/sign-in", bounded(sign_in.sign_in), methods=["GET", "POST"]),
         Route("/sign-out", bounded(sign_in.sign_out), methods=["POST"]),
         _get("/", overview.overview),

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service import http
-from service.api import role
+from service.api.role import Api
 from service.health import Health
 from service.settings import Settings
 from tests.api.conftest import PREFIX
@@ -39,7 +39,7 @@ async def served(settings: Settings, **changes: object) -> AsyncIterator[httpx.A
     changed = settings.model_copy(update=changes)
     headers = {"Authorization": f"Bearer {token(settings, 'admin')}"}
     async with (
-        role.Api(changed).app(Health()) as app,
+        Api(changed).app(Health()) as app,
         http.served(app, http.bind(changed)) as url,
         httpx.AsyncClient(base_url=f"{url}{PREFIX}", headers=headers, timeout=30) as client,
     ):
