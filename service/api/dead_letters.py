@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Path, Query
 from pydantic import Field
 
+import service.paths  # noqa: F401 - for {…:id}
 from events.fields import INT8_MAX
 from service.admin import letters
 from service.admin.errors import Refused
