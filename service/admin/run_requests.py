@@ -18,7 +18,7 @@ from service.admin.specializations import canonical
 from service.outbox.put import put
 from service.reconcile.read import read_run
 from service.reconcile.sql import ADD_RUN
-from service.reconcile.values import COUNTS, run_id_of
+from service.reconcile.values import COUNTS, RunPhase, run_id_of
 
 _SOURCE = "levelsync/api"
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended(CAST(:id AS text), 0))")
@@ -93,7 +93,13 @@ async def on_its_way(conn: AsyncConnection, run_id: UUID) -> dict[str, Any] | No
         "requested_by": row.subject,
         "requested_at": row.at.isoformat(),
         "finished_at": None,
-        "progress": {"ranges_done": 0, "ranges_total": 0},
+        "progress": {
+            "ranges_done": 0,
+            "ranges_total": 0,
+            "phase": RunPhase.PLANNING,
+            "seconds_left": None,
+            "pairs_per_second": None,
+        },
         "counts": dict.fromkeys(COUNTS, 0),
         "unconfirmed_by_kind": {},
         "would_stop": False,

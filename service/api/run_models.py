@@ -12,6 +12,7 @@ from events import Direction
 from events.reconcile_completed import RunCounts, RunProgress, RunStatus
 from service.api.examples import BULK, FOUND, ISSUE, NOT_YET, RUN, SYNCED, example
 from service.api.models import KIND, HandledIssue, HandledPair
+from service.reconcile.values import RunPhase
 
 
 class RunIssue(BaseModel):
@@ -31,6 +32,14 @@ class RunIssue(BaseModel):
     lowered: bool = Field(description="Whether the run lowers one of its levels.")
 
 
+class Progress(RunProgress):
+    """How far the run is: in passes over its key ranges, and in its present phase."""
+
+    phase: RunPhase | None = Field(description="What the run is doing; null once it has ended.")
+    seconds_left: float | None = Field(description="Until the phase ends, where that is known; it never grows.")
+    pairs_per_second: float | None = Field(description="How many pairs a second the phase works on, if on any.")
+
+
 class Run(BaseModel):
     """A reconcile run."""
 
@@ -45,7 +54,7 @@ class Run(BaseModel):
     requested_by: str | None
     requested_at: datetime
     finished_at: datetime | None
-    progress: RunProgress
+    progress: Progress
     counts: RunCounts
     unconfirmed_by_kind: dict[str, int] = Field(description="What the scan saw, where nothing could be confirmed.")
     would_stop: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from service.cli.asking import confirm, somebody_is_there
 from service.cli.context import AsJson
 from service.cli.exits import Exit, SaidNo, Unreachable, WrongUse
 from service.cli.next_steps import say_next
+from service.cli.output import counted
 
 if TYPE_CHECKING:
     from events import Direction, ReconcileRequested
@@ -80,7 +82,7 @@ def _agreed(dry_run: dict[str, Any]) -> int:
     if dry_run["status"] != "completed":
         raise SaidNo(f"the dry run before it ended as {dry_run['status']}, so nothing was healed")
     lowered: int = dry_run["counts"]["lowered"]
-    levels = f"{lowered:,} {'level' if lowered == 1 else 'levels'}"
+    levels = counted(lowered, "level")
     output.remark(f"Dry run {dry_run['run_id']}: {healable(dry_run['counts']):,} to heal, {levels} would fall")
     if lowered:
         confirm(f"Heal, and lower {levels}?", yes=False)
@@ -102,6 +104,10 @@ def show_report(report: dict[str, Any]) -> None:
     kind = "dry run" if report["dry_run"] else "run"
     only = "".join(f", {name} {report[name]}" for name in ("specialization", "user_id") if report[name] is not None)
     output.say(f"Run {report['run_id']}: {report['status'].replace('_', ' ')} ({kind}, {report['direction']}{only})")
+    if report["finished_at"] is None:
+        progress = report["progress"]
+        done = f"{progress['ranges_done']:,} of {progress['ranges_total']:,} ranges done"
+        output.say(f"  {in_words(progress)}{_rate(progress)}, {done}")
     for name, number in report["counts"].items():
         output.say(f"  {name.replace('_', ' '):<17} {number:>12,}")
     if report["counts"]["unconfirmed"]:
@@ -208,36 +214,52 @@ async def _taken(conn: Any, run_id: UUID) -> dict[str, Any]:
 
 
 async def _follow(conn: Any, run_id: UUID) -> dict[str, Any]:
-    """Show the run's progress on stderr until it ends: done, total, rate, time left, found so far."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    """Show on stderr what the run is doing until it ends: a bar on a terminal, elsewhere a line for each phase."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("ranges, {task.fields[rate]}, {task.fields[found]}"),
-        TimeRemainingColumn(),
+        TextColumn("ranges{task.fields[more]}"),
     )
-    began = asyncio.get_running_loop().time()
+    said = None
     with output.progress(*columns) as bar:
-        task = bar.add_task("planning", total=None, rate="", found="")
+        task = bar.add_task("", total=None, more="")
         while True:
             report = await _look(conn, run_id)
             assert report is not None  # noqa: S101 - runs are not deleted while they go on
-            seconds = asyncio.get_running_loop().time() - began
-            progress, counts = report["progress"], report["counts"]
-            found = counts["scanned"] - counts["matching"]
-            bar.update(
-                task,
-                description=report["status"],
-                completed=progress["ranges_done"],
-                total=progress["ranges_total"] or None,
-                rate=f"{counts['scanned'] / max(seconds, 0.001):,.0f} pairs/s",
-                found=f"{found:,} differ so far",
-            )
             if report["finished_at"] is not None:
                 return report
+            progress, counts = report["progress"], report["counts"]
+            found = counted(counts["scanned"] - counts["matching"], "pair differs so far", "pairs differ so far")
+            bar.update(
+                task,
+                description=in_words(progress),
+                completed=progress["ranges_done"],
+                total=progress["ranges_total"] or None,
+                more=f"{_rate(progress)}, {found}",
+            )
+            if bar.disable and progress["phase"] != said:
+                said = progress["phase"]
+                output.remark(f"levelsync: {in_words(progress)}")
             await asyncio.sleep(_LOOK_EVERY)
+
+
+def in_words(progress: dict[str, Any]) -> str:
+    """Say what a run is doing, and how long that goes on where it is known."""
+    phase, left = str(progress["phase"] or "ended").replace("_", " "), progress["seconds_left"]
+    return phase if left is None else f"{phase}, {_duration(left)} left"
+
+
+def _rate(progress: dict[str, Any]) -> str:
+    rate = progress["pairs_per_second"]
+    return "" if rate is None else f", {rate:,.0f} pairs/s"
+
+
+def _duration(seconds: float) -> str:
+    whole = math.ceil(seconds)
+    return f"{whole} s" if whole < 2 * 60 else f"{math.ceil(whole / 60)} min"
 
 
 async def _look(conn: Any, run_id: UUID) -> dict[str, Any] | None:

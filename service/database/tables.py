@@ -141,12 +141,15 @@ reconcile_runs = Table(
     Column("topic_ids", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
     Column("wait_seconds", Float, nullable=False, server_default=text("0")),
     Column("max_lowered", BigInteger),
+    Column("step_began_at", DateTime(timezone=True)),
+    Column("seconds_left", Float),
     Index("ix_reconcile_runs_requested", "requested_at"),
     Index("ix_reconcile_runs_due", "due_at", postgresql_where=text("finished_at IS NULL")),
 )
 """One row a run (law 7). `step` is what it waits for; `due_at`: when any worker may take the next step. `topic_ids` are
 the ids of the topics that `end_offsets` were taken from; `wait_seconds`: how long the step waits, by the clock of
-whoever takes it. `max_lowered`: how many levels may fall before the run stops; NULL: any number."""
+whoever takes it. `max_lowered`: how many levels may fall before the run stops; NULL: any number.
+`step_began_at`, `seconds_left`: since when the run is at its step, and the least time left that was known there."""
 
 _RUN = "levelsync.reconcile_runs.id"
 

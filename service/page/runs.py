@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -21,15 +20,6 @@ from service.reconcile.values import healable
 Report = Mapping[str, Any]
 PAGE = 20
 ISSUES = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How fast a run goes; nothing of it is known before its first range is done."""
-
-    elapsed: float
-    per_second: float | None
-    left: float | None
 
 
 async def list_runs(visit: Visit) -> Response:
@@ -61,7 +51,7 @@ async def show_run(visit: Visit) -> Response:
     return visit.show(
         "run.html",
         run=run,
-        pace=_pace(run),
+        elapsed=_elapsed(run),
         changes=would_change(run),
         issues=shown,
         following=following,
@@ -122,10 +112,8 @@ async def _finished_dry_run(visit: Visit) -> Report:
     return run
 
 
-def _pace(run: Report) -> Pace:
+def _elapsed(run: Report) -> float:
+    """Seconds from the request to the run's end, or so far."""
     begun = datetime.fromisoformat(run["requested_at"])
     until = datetime.fromisoformat(run["finished_at"]) if run["finished_at"] else datetime.now(UTC)
-    elapsed = max((until - begun).total_seconds(), 0.001)
-    done, total = run["progress"]["ranges_done"], run["progress"]["ranges_total"]
-    left = elapsed * (total - done) / done if done and not run["finished_at"] else None
-    return Pace(elapsed, run["counts"]["scanned"] / elapsed if run["counts"]["scanned"] else None, left)
+    return max((until - begun).total_seconds(), 0)

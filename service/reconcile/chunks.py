@@ -14,6 +14,7 @@ from service.reconcile import sql
 from service.reconcile.confirm import confirm_range
 from service.reconcile.heal import count, heal_some
 from service.reconcile.issues import room_for_issues
+from service.reconcile.pace import note_time_left
 from service.reconcile.scan import scan_range
 from service.reconcile.steps import Steps
 from service.reconcile.values import Phase, Range, Suspect, run_of
@@ -50,7 +51,8 @@ class Chunks:
         """
         try:
             while await self._do_some(run_id, phase, chunk):
-                pass
+                async with self._engine.begin() as conn:  # the range's row is free: nobody waits for two rows at once
+                    await note_time_left(conn, run_id)
         except Exception as error:
             fault = read_fault(error)
             if fault.kind in {Kind.PASSING, Kind.CONFLICT}:

@@ -9,7 +9,8 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.reconcile import sql
-from service.reconcile.values import CONFIRMED, COUNTS, HEALED, UNCONFIRMED_BY_KIND, Run, add_up, run_of
+from service.reconcile.pace import Pace, read_paces
+from service.reconcile.values import CONFIRMED, COUNTS, HEALED, UNCONFIRMED_BY_KIND, Run, Step, add_up, run_of
 
 
 async def read_run(conn: AsyncConnection, run_id: UUID) -> Run | None:
@@ -35,14 +36,30 @@ async def report_of(conn: AsyncConnection, run: Run) -> dict[str, Any]:
 
 
 async def reports_of(conn: AsyncConnection, runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """The same for any number of runs, in two queries.
+    """The same for any number of runs, in three queries.
 
     A worker that was healing when its run was cancelled has its batch's effect all the same: the ranges tell of it.
     """
     progress = await _progress(conn, runs)
     living = [run.id for run in runs if run.finished_at is None or run.status == "cancelled"]
     so_far = await _counts_so_far(conn, living)
-    return [_report(run, progress.get(run.id, (0, 0)), so_far.get(run.id, run.counts)) for run in runs]
+    paces = await read_paces(conn, runs)
+    return [
+        _report(run, _with_pace(progress.get(run.id, (0, 0)), paces.get(run.id)), so_far.get(run.id, run.counts))
+        for run in runs
+    ]
+
+
+def _with_pace(passes: tuple[int, int], pace: Pace | None) -> dict[str, Any]:
+    """How far a run is: in passes over ranges, and in its present phase."""
+    now = pace or Pace(Step.DONE)
+    return {
+        "ranges_done": passes[0],
+        "ranges_total": passes[1],
+        "phase": now.phase,
+        "seconds_left": None if now.seconds_left is None else round(now.seconds_left, 1),
+        "pairs_per_second": None if now.pairs_per_second is None else round(now.pairs_per_second, 1),
+    }
 
 
 async def _progress(conn: AsyncConnection, runs: Sequence[Run]) -> dict[UUID, tuple[int, int]]:
@@ -59,7 +76,7 @@ async def _counts_so_far(conn: AsyncConnection, ids: Sequence[UUID]) -> dict[UUI
     return {run_id: add_up(counts) for run_id, counts in ranges.items()}
 
 
-def _report(run: Run, progress: tuple[int, int], counts: Mapping[str, int]) -> dict[str, Any]:
+def _report(run: Run, progress: dict[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:
     return {
         "run_id": str(run.id),
         "status": run.status,
@@ -70,7 +87,7 @@ def _report(run: Run, progress: tuple[int, int], counts: Mapping[str, int]) -> d
         "requested_by": run.requested_by,
         "requested_at": run.requested_at.isoformat(),
         "finished_at": run.finished_at.isoformat() if run.finished_at else None,
-        "progress": {"ranges_done": progress[0], "ranges_total": progress[1]},
+        "progress": progress,
         "counts": {name: counts.get(name, 0) for name in COUNTS},
         UNCONFIRMED_BY_KIND: dict(run.counts.get(UNCONFIRMED_BY_KIND, {})),
         "would_stop": run.would_stop,

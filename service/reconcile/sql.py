@@ -46,10 +46,13 @@ LOCK_STEP = text("""
 
 SET_STEP = text("""
     UPDATE levelsync.reconcile_runs
-       SET step = :step, status = :status, phase = :phase, wait_seconds = :after,
-           due_at = clock_timestamp() + :after * interval '1 second'
+       SET step = CAST(:step AS text), status = :status, phase = :phase, wait_seconds = :after,
+           due_at = clock_timestamp() + :after * interval '1 second',
+           step_began_at = CASE WHEN step = CAST(:step AS text) THEN step_began_at ELSE clock_timestamp() END,
+           seconds_left = CASE WHEN step = CAST(:step AS text) THEN seconds_left ELSE CAST(:left AS float8) END
      WHERE id = :id
 """)
+"""The next step, or the same one once more, whose beginning stays."""
 
 PUT_OFF = text("""
     UPDATE levelsync.reconcile_runs
@@ -185,6 +188,36 @@ PROGRESS = text("""
      GROUP BY g.run_id
 """)
 """Passes done over ranges: each is scanned, confirmed and, unless in a dry run, healed; or done with earlier."""
+
+PACE = text("""
+    SELECT r.id, r.step, r.seconds_left,
+           CAST(greatest(coalesce(extract(epoch FROM clock_timestamp() - r.step_began_at), 0), 0) AS float8) AS seconds,
+           CAST(coalesce(w.total, 0) AS bigint) AS total, CAST(coalesce(w.open, 0) AS bigint) AS open,
+           CAST(coalesce(w.scanned, 0) AS bigint) AS scanned
+      FROM levelsync.reconcile_runs r,
+           LATERAL (SELECT sum(CASE r.step WHEN 'scan' THEN 1
+                               WHEN 'confirm' THEN n.scanned - n.matching WHEN 'heal' THEN n.confirmed END) AS total,
+                           sum(CASE WHEN g.done_phase >= r.phase THEN 0
+                               WHEN r.step = 'scan' THEN 1 ELSE g.suspect_count END) AS open,
+                           sum(n.scanned) AS scanned
+                      FROM levelsync.reconcile_ranges g,
+                           LATERAL (SELECT coalesce(CAST(g.counts ->> 'scanned' AS bigint), 0) AS scanned,
+                                           coalesce(CAST(g.counts ->> 'matching' AS bigint), 0) AS matching,
+                                           coalesce(CAST(g.counts ->> 'mismatched' AS bigint), 0)
+                                         + coalesce(CAST(g.counts ->> 'missing_license' AS bigint), 0)
+                                         + coalesce(CAST(g.counts ->> 'missing_progress' AS bigint), 0) AS confirmed
+                                   ) n
+                     WHERE g.run_id = r.id) w
+     WHERE r.id = ANY(CAST(:ids AS uuid[])) AND r.finished_at IS NULL
+""")
+"""How long the present step has gone on, and its work: ranges of a scan, else pairs, of which `open` are left."""
+
+NOTE_TIME_LEFT = text("""
+    UPDATE levelsync.reconcile_runs SET seconds_left = least(seconds_left, CAST(:left AS float8))
+     WHERE id = (SELECT id FROM levelsync.reconcile_runs
+                  WHERE id = :id AND step = :step AND finished_at IS NULL FOR UPDATE SKIP LOCKED)
+""")
+"""The least estimate of this step. Nobody waits for it: whoever holds the row is taking a step."""
 
 COUNTS_OF_RUNS = text("""
     SELECT run_id, counts FROM levelsync.reconcile_ranges WHERE run_id = ANY(CAST(:ids AS uuid[]))

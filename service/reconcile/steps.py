@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Collection, Hashable, Sequence
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,8 +22,9 @@ from service.reconcile import sql
 from service.reconcile.caught_up import Topics, reached, read_applied
 from service.reconcile.finish import finish, unconfirmed_is_all
 from service.reconcile.issues import breaker_limit
+from service.reconcile.pace import note_time_left
 from service.reconcile.plan import plan_some
-from service.reconcile.values import Phase, Run, add_up, healable, run_of
+from service.reconcile.values import Phase, Run, Step, add_up, healable, run_of
 from service.settings import Settings
 
 POLL_SECONDS = 0.5
@@ -69,27 +71,40 @@ class Steps:
 
     def _wait(self, row: Any) -> float:
         """A row of the previous release does not say how long its step waits: the grace time is never shortened."""
-        grace = self._settings.reconcile_grace.total_seconds() if row.step == "grace" else 0.0
+        grace = self._settings.reconcile_grace.total_seconds() if row.step == Step.GRACE else 0.0
         return max(float(row.wait_seconds), grace)
 
     async def take(self, conn: AsyncConnection, run: Run) -> None:
         """Take the step that is due. The caller holds the run's row."""
-        await getattr(self, f"_{run.step}")(conn, run)
+        match run.step:
+            case Step.PLAN:
+                await self._plan(conn, run)
+            case Step.SETTLE:
+                await self._settle(conn, run)
+            case Step.SCAN | Step.CONFIRM | Step.HEAL:
+                await self._look_after(conn, run, Phase[run.step.name])
+            case Step.GRACE:
+                await self._grace(conn, run)
+            case Step.CATCH_UP:
+                await self._catch_up(conn, run)
+            case Step.DONE:
+                raise AssertionError  # the caller takes steps of runs that go on
 
-    async def close_phase(self, conn: AsyncConnection, run_id: object, phase: Phase) -> None:
+    async def close_phase(self, conn: AsyncConnection, run_id: UUID, phase: Phase) -> None:
         """End a pass if no range of it is open: the run's row first, the count in a later statement (law 7).
 
         The look before it, without a lock, spares all but the last range a commit. It comes after the range's own
         commit, so whoever commits last finds none open.
         """
         if (await conn.execute(sql.OPEN_RANGES, {"id": run_id, "phase": phase})).first():
+            await note_time_left(conn, run_id)
             return
         row = (await conn.execute(sql.LOCK_RUN, {"id": run_id})).one_or_none()
         if row is None or row.finished_at is not None or row.phase != phase:
             return
         run = run_of(row)
         if not (await conn.execute(sql.OPEN_RANGES, {"id": run.id, "phase": phase})).first():
-            await getattr(self, f"_after_{phase.word}")(conn, run)
+            await self._end_pass(conn, run, phase)
 
     # --- steps that wait for their time
 
@@ -97,19 +112,19 @@ class Steps:
         planned = await plan_some(conn, run)
         if planned:
             await self._set_goal(conn, run)
-        await self._go(conn, run, "settle" if planned else "plan", after=0)
+        await self._go(conn, run, Step.SETTLE if planned else Step.PLAN, after=0)
 
     async def _settle(self, conn: AsyncConnection, run: Run) -> None:
         """Let the appliers catch up first, bounded, so that a backlog does not become suspects."""
         if await self._caught_up(conn, run) or self._out_of_patience(run):
             await self._begin(conn, run, Phase.SCAN)
         else:
-            await self._go(conn, run, "settle", after=POLL_SECONDS)
+            await self._go(conn, run, Step.SETTLE, after=POLL_SECONDS)
 
     async def _grace(self, conn: AsyncConnection, run: Run) -> None:
         """The grace time has passed; only now the end offsets are taken."""
         await self._set_goal(conn, run)
-        await self._go(conn, run, "catch_up", after=0)
+        await self._go(conn, run, Step.CATCH_UP, after=0)
 
     async def _catch_up(self, conn: AsyncConnection, run: Run) -> None:
         if await self._caught_up(conn, run):
@@ -117,23 +132,23 @@ class Steps:
         elif self._out_of_patience(run):
             await unconfirmed_is_all(conn, run, self._settings)
         else:
-            await self._go(conn, run, "catch_up", after=POLL_SECONDS)
+            await self._go(conn, run, Step.CATCH_UP, after=POLL_SECONDS)
 
     # --- passes over the ranges
 
-    async def _scan(self, conn: AsyncConnection, run: Run) -> None:
-        await self._look_after(conn, run, Phase.SCAN)
-
-    async def _confirm(self, conn: AsyncConnection, run: Run) -> None:
-        await self._look_after(conn, run, Phase.CONFIRM)
-
-    async def _heal(self, conn: AsyncConnection, run: Run) -> None:
-        await self._look_after(conn, run, Phase.HEAL)
+    async def _end_pass(self, conn: AsyncConnection, run: Run, phase: Phase) -> None:
+        match phase:
+            case Phase.SCAN:
+                await self._after_scan(conn, run)
+            case Phase.CONFIRM:
+                await self._after_confirm(conn, run)
+            case Phase.HEAL:
+                await finish(conn, run, "completed")
 
     async def _after_scan(self, conn: AsyncConnection, run: Run) -> None:
         suspects = (await conn.execute(sql.SUSPECTS, {"id": run.id})).scalar_one()
         if suspects:
-            await self._go(conn, run, "grace", after=self._settings.reconcile_grace.total_seconds())
+            await self._go(conn, run, Step.GRACE, after=self._settings.reconcile_grace.total_seconds())
         else:
             await finish(conn, run, "completed")
 
@@ -152,24 +167,21 @@ class Steps:
         else:
             await self._begin(conn, run, Phase.HEAL)
 
-    async def _after_heal(self, conn: AsyncConnection, run: Run) -> None:
-        await finish(conn, run, "completed")
-
     async def _begin(self, conn: AsyncConnection, run: Run, phase: Phase) -> None:
         """Send a message for every open range of a pass; a pass without one is over at once."""
         chunks = list((await conn.execute(sql.OPEN_RANGES, {"id": run.id, "phase": phase})).scalars())
         await conn.execute(sql.MARK_SENT, {"id": run.id, "phase": phase})
-        await self._go(conn, run, phase.word, after=LOOK_SECONDS, phase=phase)
+        await self._go(conn, run, phase.step, after=LOOK_SECONDS, phase=phase)
         await _send(conn, run, phase, chunks)
         if not chunks:
-            await getattr(self, f"_after_{phase.word}")(conn, run)
+            await self._end_pass(conn, run, phase)
 
     async def _look_after(self, conn: AsyncConnection, run: Run, phase: Phase) -> None:
         """Send again what nobody has moved, and close what a worker that died left unclosed."""
         older = {"id": run.id, "phase": phase, "older": RESEND_SECONDS}
         stale = list((await conn.execute(sql.STALE_RANGES, older)).scalars())
         await _send(conn, run, phase, stale)
-        await self._go(conn, run, phase.word, after=LOOK_SECONDS, phase=phase)
+        await self._go(conn, run, phase.step, after=LOOK_SECONDS, phase=phase)
         await self.close_phase(conn, run.id, phase)
 
     # --- what the steps ask
@@ -199,12 +211,11 @@ class Steps:
     def _out_of_patience(self, run: Run) -> bool:
         return self._goals_seen.age((run.id, run.give_up_at)) >= PATIENCE_SECONDS
 
-    async def _go(self, conn: AsyncConnection, run: Run, step: str, *, after: float, phase: int | None = None) -> None:
-        status = "planning" if step == "plan" else "running"
+    async def _go(self, conn: AsyncConnection, run: Run, step: Step, *, after: float, phase: int | None = None) -> None:
+        waits = {"after": after, "left": after if step is Step.GRACE else None}
+        status = "planning" if step is Step.PLAN else "running"
         number = run.phase if phase is None else phase
-        await conn.execute(
-            sql.SET_STEP, {"id": run.id, "step": step, "status": status, "phase": number, "after": after}
-        )
+        await conn.execute(sql.SET_STEP, {"id": run.id, "step": step, "status": status, "phase": number} | waits)
 
 
 async def _send(conn: AsyncConnection, run: Run, phase: Phase, chunks: list[int]) -> None:

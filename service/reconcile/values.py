@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
@@ -39,6 +39,46 @@ UNCONFIRMED_BY_KIND = "unconfirmed_by_kind"
 _NAMESPACE = UUID("f7a5f3f2-0c2b-4d8e-9f0e-4a1d3c1b7a11")
 
 
+class RunPhase(StrEnum):
+    """What a run is doing, in people's words with underscores."""
+
+    PLANNING = "planning"
+    WAITING = "waiting_for_the_appliers"
+    SCANNING = "scanning"
+    GRACE = "grace"
+    CONFIRMING = "confirming"
+    HEALING = "healing"
+
+
+class Step(StrEnum):
+    """What a run's row waits for (`service.reconcile.steps`)."""
+
+    PLAN = "plan"
+    SETTLE = "settle"
+    SCAN = "scan"
+    GRACE = "grace"
+    CATCH_UP = "catch_up"
+    CONFIRM = "confirm"
+    HEAL = "heal"
+    DONE = "done"
+
+    @property
+    def phase(self) -> RunPhase | None:
+        """What people call it; None where the run has ended."""
+        return _PHASES.get(self)
+
+
+_PHASES = {
+    Step.PLAN: RunPhase.PLANNING,
+    Step.SETTLE: RunPhase.WAITING,
+    Step.SCAN: RunPhase.SCANNING,
+    Step.GRACE: RunPhase.GRACE,
+    Step.CATCH_UP: RunPhase.WAITING,
+    Step.CONFIRM: RunPhase.CONFIRMING,
+    Step.HEAL: RunPhase.HEALING,
+}
+
+
 class Phase(IntEnum):
     """The passes over a run's ranges."""
 
@@ -50,6 +90,11 @@ class Phase(IntEnum):
     def word(self) -> Literal["scan", "confirm", "heal"]:
         """As `ReconcileChunk.phase` has it."""
         return _WORDS[self]
+
+    @property
+    def step(self) -> Step:
+        """The step that waits for the end of this pass."""
+        return Step(self.word)
 
 
 _WORDS: dict[Phase, Literal["scan", "confirm", "heal"]] = {
@@ -94,7 +139,7 @@ class Run:
     id: UUID
     status: str
     phase: int
-    step: str
+    step: Step
     direction: Direction
     dry_run: bool
     force: bool
@@ -126,7 +171,7 @@ class Range:
 
 def run_of(row: Any) -> Run:
     """The run of a row of `reconcile_runs`."""
-    return Run(**{name: getattr(row, name) for name in Run.__slots__})
+    return Run(**{name: getattr(row, name) for name in Run.__slots__} | {"step": Step(row.step)})
 
 
 def run_id_of(event_id: str, source: str) -> UUID:

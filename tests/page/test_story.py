@@ -199,8 +199,9 @@ async def test_a_run_that_goes_on_shows_how_far_it_is_and_is_cancelled(desk: Des
     await desk.execute(
         "UPDATE levelsync.reconcile_ranges SET done_phase = 3, counts = CAST(:c AS jsonb) WHERE chunk = 0", c=done
     )
+    await desk.execute("UPDATE levelsync.reconcile_runs SET seconds_left = 40")
+    await expect(page.locator("#pace")).to_contain_text("Scanning, 40 seconds left")
     await expect(page.locator("#pace")).to_contain_text("3 of 12 steps over ranges are done")
-    await expect(page.locator("#pace")).to_contain_text("left")
     await expect(page.locator("#count-scanned")).to_have_text("1,234")
     await expect(page.locator("#cancel")).to_be_focused()
     await press(page, "Cancel…")

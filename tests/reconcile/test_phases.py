@@ -1,0 +1,113 @@
+"""What a run is doing, and how much time that has left: it never grows within a phase."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.reconcile import pace, plan
+from service.reconcile.pace import Pace
+from service.reconcile.values import Step
+from service.settings import Settings
+from tests.reconcile.conductor import Conductor
+from tests.reconcile.test_confirm import until_step
+from tests.reconcile.test_scan import fill
+
+
+@pytest.fixture
+def in_five_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two users a range; the first range already says how long the others take."""
+    monkeypatch.setattr(plan, "ROWS_A_RANGE", 1)
+    monkeypatch.setattr(pace, "SURE_AFTER", 0.0)
+
+
+async def drifted(engine: AsyncEngine) -> None:
+    """Ten users whose license is one level below their progress."""
+    users = range(1, 11)
+    await fill(engine, {(user, "PLAYER"): 4 for user in users}, {(user, "PLAYER"): 3 for user in users})
+
+
+async def age_step(engine: AsyncEngine, seconds: float) -> None:
+    """Let the present step have begun earlier."""
+    began = "UPDATE levelsync.reconcile_runs SET step_began_at = step_began_at - :seconds * interval '1 second'"
+    async with engine.begin() as conn:
+        await conn.execute(text(began), {"seconds": seconds})
+
+
+@pytest.mark.usefixtures("in_five_ranges")
+async def test_a_run_names_each_of_its_phases(engine: AsyncEngine, settings: Settings) -> None:
+    """From the request to the heal; a run that has ended has none."""
+    await drifted(engine)
+    conductor = Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(seconds=0.2)}))
+    run_id = await conductor.request(direction="highest", dry_run=False)
+    named = []
+    for step in ("plan", "settle", "scan", "grace", "catch_up", "confirm", "heal", "done"):
+        await until_step(conductor, run_id, step)
+        named.append((await conductor.report(run_id))["progress"]["phase"])
+    waiting = "waiting_for_the_appliers"
+    assert named == ["planning", waiting, "scanning", "grace", waiting, "confirming", "healing", None]
+
+
+@pytest.mark.usefixtures("in_five_ranges")
+async def test_the_grace_time_counts_down(engine: AsyncEngine, settings: Settings) -> None:
+    """Also when its step fails at the end and is tried again."""
+    await drifted(engine)
+    conductor = Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(seconds=60)}))
+    run_id = await conductor.request()
+    await until_step(conductor, run_id, "grace")
+    seen = [await left(conductor, run_id)]
+    await age_step(engine, 20)
+    seen.append(await left(conductor, run_id))
+    await age_step(engine, 50)
+    async with engine.begin() as conn:  # what a failed step leaves
+        await conn.execute(text("UPDATE levelsync.reconcile_runs SET wait_seconds = 2, due_at = now() + '2 seconds'"))
+    seen.append(await left(conductor, run_id))
+    assert seen == [pytest.approx(60, abs=5), pytest.approx(40, abs=5), 0]
+
+
+@pytest.mark.usefixtures("in_five_ranges")
+@pytest.mark.parametrize("step", ["scan", "confirm", "heal"])
+async def test_time_left_comes_from_the_present_phase_and_never_grows_in_it(
+    engine: AsyncEngine, settings: Settings, step: str
+) -> None:
+    """The first range takes ten seconds, the second a minute, the others nothing."""
+    await drifted(engine)
+    conductor = Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
+    run_id = await conductor.request(direction="highest", dry_run=False)
+    await until_step(conductor, run_id, step)
+    messages = await conductor.messages()
+    assert [message.phase for message in messages] == [step] * 5
+    seen, rates = [await left(conductor, run_id)], []
+    for message, seconds in zip(messages[:4], (10, 60, 0, 0), strict=True):
+        await age_step(engine, seconds)
+        await conductor.chunks.work(message)
+        report = await conductor.report(run_id)
+        seen.append(report["progress"]["seconds_left"])
+        rates.append(report["progress"]["pairs_per_second"])
+    nearly = [pytest.approx(left, abs=4) for left in (40, 40, 40, 17.5)]
+    assert seen == [None, *nearly]
+    assert rates == [pytest.approx(rate, abs=0.11) for rate in (0.2, 0.1, 0.1, 0.1)]
+
+
+async def left(conductor: Conductor, run_id: Any) -> float | None:
+    """The time left, as every command shows it."""
+    seconds: float | None = (await conductor.report(run_id))["progress"]["seconds_left"]
+    return seconds
+
+
+@pytest.mark.parametrize(
+    ("known", "estimate"),
+    [
+        (Pace(Step.SCAN, seconds=0.5, done=1, total=100), None),
+        (Pace(Step.SCAN, seconds=30, done=0, total=100), None),
+        (Pace(Step.SCAN, seconds=30, done=25, total=100), 90),
+        (Pace(Step.SETTLE, seconds=30, done=25, total=100), None),
+    ],
+)
+def test_time_left_is_estimated_from_work_that_is_done(known: Pace, estimate: float | None) -> None:
+    """Neither from the first moments, nor of a step that works on nothing."""
+    assert known.estimate() == estimate
