@@ -16,7 +16,7 @@ import uvloop
 from service.database.engine import make_engine
 from service.settings import load_settings
 from tests.laws.model import LEVELED_UP, Meant
-from tests.laws.test_apply_laws import Partitions
+from tests.laws.partitions import Partitions
 
 _WARM_UP = 300
 """Batches before the first that counts: connections are open, statements are prepared."""

@@ -12,8 +12,7 @@ from service.api.role import Api
 from service.health import Health
 from service.settings import Settings
 from tests.api.people import token
-
-PREFIX = "/api/v1/licenses/admin/sync"
+from tests.application.people import PREFIX
 
 
 @pytest.fixture

@@ -17,8 +17,7 @@ from service.settings import Settings
 from tests.api.people import somebody
 from tests.laws.tables import licenses
 from tests.reconcile.conductor import Conductor
-from tests.reconcile.test_scan import fill
-from tests.sync.tables import execute, read
+from tests.sync.tables import execute, fill, read
 
 ADMIN, INSTRUCTOR, STUDENT = somebody("admin"), somebody("instructor", "2"), somebody("student", "3")
 AUDIT = "SELECT subject, role, action, outcome, detail FROM levelsync.admin_actions ORDER BY id"

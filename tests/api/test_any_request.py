@@ -13,7 +13,7 @@ from service.api import bulk
 from service.settings import Settings
 from tests.api.people import token
 from tests.infrastructure.seeds import new_seed
-from tests.reconcile.test_scan import fill
+from tests.sync.tables import fill
 
 CALLERS = ("admin", "instructor", "student", "nobody")
 

@@ -15,11 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.api import bulk
 from service.settings import Settings
 from service.sync import everything
-from tests.api.conftest import PREFIX
+from tests.application.people import PREFIX
 from tests.laws.tables import licenses
 from tests.reconcile.conductor import Conductor
-from tests.reconcile.test_scan import fill
-from tests.sync.tables import read
+from tests.sync.tables import fill, read
 
 PROGRESS = {(1, "PLAYER"): 5, (2, "PLAYER"): 3, (3, "COACH"): 2}
 LICENSES = {(1, "PLAYER"): 4, (2, "PLAYER"): 3}

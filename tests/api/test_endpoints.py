@@ -10,10 +10,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.api.pages import encode
-from tests.api.conftest import PREFIX
+from tests.application.people import PREFIX
 from tests.laws.tables import licenses, progress
-from tests.reconcile.test_scan import fill
-from tests.sync.tables import execute, read
+from tests.sync.tables import execute, fill, read
 
 Client = Callable[..., httpx.AsyncClient]
 RESULT_KEYS = {

@@ -17,13 +17,12 @@ from service import http
 from service.api.role import Api
 from service.health import Health
 from service.settings import Settings
-from tests.api.conftest import PREFIX
 from tests.api.forging import signed
 from tests.api.people import token
+from tests.application.people import PREFIX
 from tests.attacks.silence import way_to
 from tests.infrastructure.waiting import eventually
-from tests.reconcile.test_scan import fill
-from tests.sync.tables import execute, read
+from tests.sync.tables import execute, fill, read
 
 CALLS: tuple[tuple[str, str, Any], ...] = (
     ("GET", "/desync-issues", None),

@@ -15,8 +15,8 @@ from structlog.testing import capture_logs
 
 from service.admin import drift
 from service.api import middleware
-from tests.api.conftest import PREFIX
 from tests.api.forging import signed
+from tests.application.people import PREFIX
 from tests.infrastructure.waiting import eventually
 
 FAILS = """

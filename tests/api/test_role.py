@@ -12,8 +12,8 @@ import pytest
 from pydantic import SecretStr
 
 from service.settings import Settings
-from tests.api.conftest import PREFIX
 from tests.api.people import token
+from tests.application.people import PREFIX
 from tests.infrastructure.levelsync_process import LevelsyncProcess
 
 Make = Callable[..., LevelsyncProcess]

@@ -11,10 +11,9 @@ import httpx
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.api.app import openapi_document
-from tests.api.conftest import PREFIX
 from tests.api.forging import signed
-from tests.reconcile.test_scan import fill
-from tests.sync.tables import read
+from tests.application.people import PREFIX
+from tests.sync.tables import fill, read
 
 STAFF, ADMINS = {"admin", "instructor"}, {"admin"}
 ENDPOINTS: dict[tuple[str, str], tuple[set[str], Any]] = {

@@ -11,11 +11,11 @@ import pytest
 
 from service.database.migrate import migrate
 from service.settings import Settings
+from tests.application.people import APPLICATION_SECRET
 from tests.application.states import STATES, State
 from tests.infrastructure.servers import Kafka, Postgres, database_name
 from tests.migrations import live
 
-SECRET = "the-SECRET_KEY-of-the-application-which-signs-its-own-tokens"  # noqa: S105 - of the tests only
 _TEMPLATES = pytest.StashKey[dict[str, str]]()
 
 
@@ -67,6 +67,6 @@ def settings_of(state: State, url: str, kafka: Kafka, **more: Any) -> Settings:
         kafka_bootstrap_servers=kafka.bootstrap_servers,
         kafka_group_id=f"levelsync-test-{uuid.uuid4().hex}",
         http_port=0,
-        jwt_secret=SECRET,
+        jwt_secret=APPLICATION_SECRET,
         **{"reconcile_grace": "300ms", **state.settings, **more},
     )

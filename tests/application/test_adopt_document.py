@@ -17,8 +17,7 @@ import pytest
 
 from service.embedded.ports import free_port
 from service.embedded.process import ServerProcess
-from tests.application.conftest import SECRET
-from tests.application.people import application_token
+from tests.application.people import APPLICATION_SECRET, application_token
 from tests.application.states import ADMIN, LICENSE_DEFAULTS, MAX_LEVELS, THOUSANDS, E
 from tests.house.compose import ROOT
 from tests.infrastructure.levelsync_process import http_get
@@ -99,7 +98,7 @@ async def reader(live_url: str, kafka: Kafka, tmp_path: Path) -> AsyncIterator[R
     replaced = {
         "postgresql://app:PASSWORD@db.example.org:5432/app": live_url,
         "kafka.example.org:9092": kafka.bootstrap_servers,
-        "THE_APPLICATION_S_SECRET_KEY": SECRET,
+        "THE_APPLICATION_S_SECRET_KEY": APPLICATION_SECRET,
         "localhost:8000": f"127.0.0.1:{port}",
         "PATH_OF_THE_CHECKOUT": str(ROOT),
     }

@@ -8,15 +8,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.apply.batch import Applied
 from tests.laws.model import LEVELED_UP
+from tests.laws.partitions import Partitions, one
 from tests.laws.records import START
 from tests.laws.tables import history, licenses
-from tests.laws.test_apply_laws import Partitions, one
-from tests.sync.tables import PLAYER, execute, put_rows, read
+from tests.sync.tables import PLAYER, execute, fill, read
 
 
 async def decided(engine: AsyncEngine, level: int | None, *events: tuple[int, int], fence: bool = False) -> Applied:
     """Apply events of one pair, (level, minute) each, to a license of this level; `fence` is set at minute 0."""
-    await put_rows(engine, licenses={} if level is None else {PLAYER: level})
+    await fill(engine, licenses={} if level is None else {PLAYER: level})
     if fence:
         await execute(engine, f"INSERT INTO levelsync.fences VALUES (1, 'PLAYER', '{START.isoformat()}', 2, 'test')")
     partitions = await Partitions(engine).begin()
@@ -61,7 +61,7 @@ async def test_an_event_at_the_time_of_the_decision_is_superseded_and_a_later_on
 
 async def test_a_missing_user_is_a_dead_letter_only_where_a_row_would_be_made(engine: AsyncEngine) -> None:
     """An existing row proves its user; a missing one has to be looked up."""
-    await put_rows(engine)
+    await fill(engine)
     partitions = await Partitions(engine).begin()
     applied = await partitions.apply(LEVELED_UP, partitions.records([one(user=9999)]))
     assert [(letter.index, letter.reason) for letter in applied.letters] == [(0, "unknown_user")]

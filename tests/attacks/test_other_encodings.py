@@ -16,7 +16,7 @@ from service.database.migrate import migrate
 from service.settings import Settings
 from tests.infrastructure.servers import Postgres
 from tests.laws.model import LEVELED_UP
-from tests.laws.test_apply_laws import fresh, one
+from tests.laws.partitions import fresh, one
 
 HEADERS = (("größe", "groß".encode()), ("名", "名".encode()), ("raw", b"\xff"), ("plain", b"x"))
 KEPT = [

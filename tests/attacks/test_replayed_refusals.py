@@ -6,8 +6,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.laws.model import LEVELED_UP
+from tests.laws.partitions import TARGETS, fresh, one
 from tests.laws.tables import licenses
-from tests.laws.test_apply_laws import TARGETS, fresh, one
 
 
 async def test_a_replay_of_refused_records_is_no_fault_of_the_installation(engine: AsyncEngine) -> None:

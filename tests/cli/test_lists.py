@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
 from tests.cli.command import clean, environment, levelsync
-from tests.sync.tables import PLAYER, put_rows
+from tests.sync.tables import PLAYER, fill
 
 RUNS = ("3f301f46-108e-4aec-ac7d-bb07d4badd90", "3f301f46-2222-4aec-ac7d-bb07d4badd90")
 _ADD_RUN = """
@@ -39,7 +39,7 @@ _ADD_ACTIONS = """
 @pytest.fixture
 async def env(engine: AsyncEngine, settings: Settings) -> Mapping[str, str]:
     """Two runs whose ids begin alike, the issues of one, a pair that differs, and three rows of the audit log."""
-    await put_rows(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
+    await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     async with engine.begin() as conn:
         for run_id in RUNS:
             await conn.execute(text(_ADD_RUN), {"id": run_id})

@@ -17,8 +17,8 @@ from service.dead_letters.select import Selection
 from service.outbox.held import HeldBack
 from service.outbox.relay import read_batch
 from tests.laws.model import LEVELED_UP
+from tests.laws.partitions import Partitions, fresh, one
 from tests.laws.records import START
-from tests.laws.test_apply_laws import Partitions, fresh, one
 
 NOBODY = 500
 """No user has this id, until a test makes one."""
@@ -106,3 +106,6 @@ class Scene:
 def changed(record: ConsumerRecord, **data: Any) -> ConsumerRecord:
     """The same record with other data."""
     return replace(record, value=json.dumps(json.loads(record.value) | data).encode())
+
+
+ODD = [("a", None), ("a", b"\xff\x00"), ("", b""), ("no\0text", b"\0"), ("é", "é".encode()), ("a", b"twice")]

@@ -7,12 +7,10 @@ from dataclasses import replace
 import pytest
 
 from service.dead_letters.select import census
-from tests.dead_letters.scene import ALL, NOBODY, Scene, changed
+from tests.dead_letters.scene import ALL, NOBODY, ODD, Scene, changed
 from tests.laws.model import LEVELED_UP
+from tests.laws.partitions import one
 from tests.laws.tables import licenses
-from tests.laws.test_apply_laws import one
-
-ODD = [("a", None), ("a", b"\xff\x00"), ("", b""), ("no\0text", b"\0"), ("é", "é".encode()), ("a", b"twice")]
 
 
 async def test_headers_of_any_bytes_go_again_as_they_came(scene: Scene) -> None:

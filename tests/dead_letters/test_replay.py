@@ -18,9 +18,9 @@ from service.dead_letters.select import Selection, census
 from service.reconcile.work import RequestWork
 from tests.dead_letters.scene import ALL, NOBODY, Scene, changed
 from tests.laws.model import LEVELED_UP
+from tests.laws.partitions import one
 from tests.laws.records import START
 from tests.laws.tables import licenses
-from tests.laws.test_apply_laws import one
 
 
 async def test_a_replay_that_applies_closes_its_letter(scene: Scene) -> None:

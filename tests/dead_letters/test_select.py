@@ -14,8 +14,8 @@ from service.dead_letters.discard import discard
 from service.dead_letters.select import Selection, census
 from service.dead_letters.verdict import Verdict, applicable, judge
 from tests.dead_letters.scene import ALL, NOBODY, Scene, changed
+from tests.laws.partitions import one
 from tests.laws.tables import licenses
-from tests.laws.test_apply_laws import one
 
 LATE = datetime(2999, 1, 1, tzinfo=UTC)
 

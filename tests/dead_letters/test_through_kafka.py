@@ -14,13 +14,13 @@ from events import ReconcileRequested
 from service.runtime import Service
 from service.settings import Settings
 from tests.cli.command import environment, levelsync
-from tests.dead_letters.test_bytes import ODD
+from tests.dead_letters.scene import ODD
 from tests.infrastructure import groups
 from tests.infrastructure.publishing import Record, publish
 from tests.infrastructure.waiting import eventually
+from tests.laws.partitions import one
 from tests.laws.records import as_record
 from tests.laws.tables import empty_tables, licenses
-from tests.laws.test_apply_laws import one
 from tests.service import stage
 
 pytestmark = pytest.mark.real_broker

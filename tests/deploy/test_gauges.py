@@ -12,7 +12,7 @@ from service.gauges import set_gauges
 from service.metrics import REGISTRY
 from service.settings import Settings
 from tests.reconcile.conductor import Conductor
-from tests.reconcile.test_scan import fill
+from tests.sync.tables import fill
 
 PAIR = (7, "PLAYER")
 

@@ -10,8 +10,7 @@ import pytest
 import yaml
 
 from tests.deploy import queries
-from tests.house.compose import ROOT
-from tests.house.test_links import _anchors
+from tests.house.compose import ROOT, anchors
 
 ALERTS = queries.alerts()
 
@@ -54,7 +53,7 @@ def test_every_alert_says_what_is_the_matter_and_leads_to_the_runbook(name: str)
     assert said.keys() == {"summary", "description", "runbook_url"}
     path, _, heading = said["runbook_url"].partition("#")
     assert heading == name.lower()
-    assert heading in _anchors(ROOT / path)
+    assert heading in anchors(ROOT / path)
     assert ALERTS[name]["labels"].keys() == {"severity"}
     assert ALERTS[name]["labels"]["severity"] in {"page", "ticket"}
 

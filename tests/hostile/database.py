@@ -8,27 +8,12 @@ from contextlib import asynccontextmanager
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from tests.sync.tables import Levels, execute, read
+from tests.sync.tables import execute, read
 
-_PROGRESS = """
-    INSERT INTO specialization_progress (student_id, specialization_id, current_level) VALUES (:user, :name, :level)
-"""
-_LICENSE = """
-    INSERT INTO user_licenses (user_id, specialization_type, current_level, max_achieved_level, started_at)
-    VALUES (:user, :name, :level, :level, '2026-01-01')
-"""
 _HISTORY = """
     SELECT l.user_id, l.specialization_type, h.from_level, h.to_level
       FROM license_progressions h JOIN user_licenses l ON l.id = h.user_license_id ORDER BY h.id
 """
-
-
-async def add_rows(engine: AsyncEngine, *, progress: Levels | None = None, licenses: Levels | None = None) -> None:
-    """Create rows beside those that are there."""
-    async with engine.begin() as conn:
-        for statement, levels in ((_PROGRESS, progress or {}), (_LICENSE, licenses or {})):
-            for (user, name), level in levels.items():
-                await conn.execute(text(statement), {"user": user, "name": name, "level": level})
 
 
 async def trigger(

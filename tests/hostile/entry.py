@@ -15,8 +15,8 @@ from service.settings import Settings
 from service.sync import ProgressLicenseSyncService
 from service.sync.results import SyncResult
 from tests.laws.model import LEVELED_UP, Meant
+from tests.laws.partitions import Partitions
 from tests.laws.records import START
-from tests.laws.test_apply_laws import Partitions
 from tests.reconcile.conductor import Conductor
 
 _ATTEMPTS = 3

@@ -17,12 +17,11 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.hostile.database import add_rows
 from tests.hostile.entry import Events, NotApplied, rise, sync
 from tests.laws.model import Meant, Model, Pair
 from tests.laws.records import MAXIMUM
 from tests.laws.tables import empty_tables
-from tests.sync.tables import execute, read
+from tests.sync.tables import add_rows, execute, read
 
 ONE, TWO, THREE = (1, "PLAYER"), (2, "PLAYER"), (3, "PLAYER")
 BATCH = (rise(1, 5), rise(2, 2), rise(3, 2))

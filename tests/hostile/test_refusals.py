@@ -10,11 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.database.engine import make_engine
 from service.settings import Settings
-from tests.hostile.database import add_rows, letters, levels_of, position, steps, trigger
+from tests.hostile.database import letters, levels_of, position, steps, trigger
 from tests.hostile.entry import Events, NotApplied, again, heal, rise, sync
 from tests.hostile.slow_link import SlowLink
 from tests.laws.tables import licenses
-from tests.sync.tables import execute, read
+from tests.sync.tables import add_rows, execute, read
 
 _SWALLOW = "IF NEW.user_id % 2 = 0 THEN RETURN NULL; END IF; RETURN NEW;"
 _PRIMARY = (

@@ -21,12 +21,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
 from tests.hostile import previous_release
-from tests.hostile.database import add_rows, steps
+from tests.hostile.database import steps
 from tests.hostile.entry import Events, sync
 from tests.infrastructure.seeds import new_seed
 from tests.laws.model import ADVANCED, LEVELED_UP, Meant
 from tests.laws.records import START
-from tests.sync.tables import execute, read
+from tests.sync.tables import add_rows, execute, read
 
 ROOT = Path(__file__).parents[2]
 PREVIOUS = "58c8136"

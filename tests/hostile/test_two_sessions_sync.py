@@ -22,7 +22,7 @@ from tests.hostile.interference import INTERFERENCES, ONE, Interference, Scene, 
 from tests.hostile.slow_link import SlowLink
 from tests.laws.model import ADVANCED, Meant, Model
 from tests.reconcile.conductor import Conductor
-from tests.reconcile.test_confirm import until_step
+from tests.reconcile.filled import until_step
 
 _LATER = datetime.now(UTC) + timedelta(minutes=10)
 

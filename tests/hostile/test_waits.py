@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.hostile.database import add_rows, held, letters, levels_of, steps, trigger
+from tests.hostile.database import held, letters, levels_of, steps, trigger
 from tests.hostile.entry import Events, rise, sync
-from tests.sync.tables import execute, read, somebody_waits
+from tests.sync.tables import add_rows, execute, read, somebody_waits
 
 _HOLD = "SELECT FROM user_licenses WHERE user_id = {} FOR UPDATE"
 

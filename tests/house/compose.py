@@ -31,3 +31,16 @@ def services(values: Mapping[str, str]) -> dict[str, Any]:
     filled = _DEFAULTED.sub(lambda match: values.get(match[1], match[2]), filled)
     found: dict[str, Any] = yaml.safe_load(filled)["services"]
     return found
+
+
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+_CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def anchors(document: Path) -> set[str]:
+    headings = _HEADING.findall(prose(document))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def prose(document: Path) -> str:
+    return _CODE.sub("", document.read_text(encoding="utf-8"))

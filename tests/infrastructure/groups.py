@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.group import LeaveGroupRequest
+
+from tests.infrastructure.topics import _admin
 
 _MEMBERS = 5
 """Where a described group has its members: error, group, state, protocol type, protocol, members."""
@@ -52,13 +53,3 @@ async def reset(bootstrap_servers: str, group: str, offsets: Mapping[TopicPartit
 async def _members(client: AIOKafkaAdminClient, group: str) -> list[str]:
     (answer,) = await client.describe_consumer_groups([group])
     return [member[0] for described in answer.groups for member in described[_MEMBERS]]
-
-
-@asynccontextmanager
-async def _admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=15_000)
-    try:
-        await client.start()
-        yield client
-    finally:
-        await client.close()

@@ -2,87 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
-from itertools import pairwise
+from datetime import timedelta
 
 import pytest
-from aiokafka import ConsumerRecord, TopicPartition
-from hypothesis import HealthCheck, given, settings
+from aiokafka import TopicPartition
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.apply.batch import Applied, Applier, Batch
-from service.apply.decode import decode
 from service.apply.positions import DatabaseWentBack, Evicted, set_position
-from service.apply.targets import license_target, progress_target
 from tests.laws.model import ADVANCED, LEVELED_UP, Meant, Model
-from tests.laws.records import MAXIMUM, START, TOPIC, as_record, meanings, with_case
-from tests.laws.tables import assert_equal_to, empty_tables, history, licenses, progress
-
-LAWS = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
-TARGETS = {LEVELED_UP: license_target({}), ADVANCED: progress_target({})}
-SAMPLE_USERS = set(range(1, 201))
+from tests.laws.partitions import LAWS, SAMPLE_USERS, TARGETS, fresh, one
+from tests.laws.records import MAXIMUM, START, TOPIC, meanings, with_case
+from tests.laws.tables import assert_equal_to, history, licenses, progress
 
 
 def model() -> Model:
     return Model(MAXIMUM, SAMPLE_USERS)
-
-
-class Partitions:
-    """Applies records as two consumers would: one partition a kind, batch by batch, with positions."""
-
-    def __init__(self, engine: AsyncEngine, apply_since: datetime | None = None) -> None:
-        self.engine = engine
-        self.appliers = {kind: Applier(engine, target, apply_since) for kind, target in TARGETS.items()}
-        self.rows: dict[TopicPartition, int] = {}
-        self.ends = dict.fromkeys(TARGETS, 0)
-
-    async def begin(self) -> Partitions:
-        async with self.engine.begin() as conn:
-            for kind in TARGETS:
-                await set_position(conn, TopicPartition(TOPIC[kind], 0), 0, "")
-                self.rows[TopicPartition(TOPIC[kind], 0)] = 0
-        return self
-
-    async def apply(self, kind: str, records: Sequence[ConsumerRecord]) -> Applied:
-        tp = TopicPartition(TOPIC[kind], 0)
-        position = records[-1].offset + 1
-        batch = Batch(list(records), {tp: self.rows[tp]}, {tp: position})
-        applied = await self.appliers[kind].apply(batch, decode(records))
-        self.rows[tp] = max(self.rows[tp], position)
-        return applied
-
-    def records(self, meant: Sequence[Meant]) -> list[ConsumerRecord]:
-        made = []
-        for one in meant:
-            made.append(as_record(one, self.ends[one.kind]))
-            self.ends[one.kind] += 1
-        return made
-
-    async def apply_all(self, meant: Sequence[Meant], cuts: Sequence[int] = ()) -> None:
-        """Apply what is meant, in order, cut into batches; a batch holds one kind, as a subscriber's does."""
-        records = self.records(meant)
-        edges = [0, *sorted({cut % (len(records) + 1) for cut in cuts}), len(records)]
-        for begin, end in pairwise(edges):
-            for kind in TARGETS:
-                part = [r for m, r in zip(meant[begin:end], records[begin:end], strict=True) if m.kind == kind]
-                if part:
-                    await self.apply(kind, part)
-
-
-async def fresh(engine: AsyncEngine, apply_since: datetime | None = None) -> Partitions:
-    await empty_tables(engine)
-    return await Partitions(engine, apply_since).begin()
-
-
-def one(kind: str = LEVELED_UP, to_level: int = 3, minutes: int = 0, **changes: object) -> Meant:
-    at = START + timedelta(minutes=minutes)
-    return replace(Meant(kind, 1, "PLAYER", to_level, at, "/test", f"e{minutes}"), **changes)  # type: ignore[arg-type]
 
 
 @LAWS

@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.apply.batch import Applied
 from tests.laws.model import LEVELED_UP, Meant, Model
+from tests.laws.partitions import LAWS, SAMPLE_USERS, Partitions, fresh
 from tests.laws.records import MAXIMUM, START, meanings, with_case
 from tests.laws.tables import history
-from tests.laws.test_apply_laws import LAWS, SAMPLE_USERS, Partitions, fresh
 
 _REFUSES = """
     CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$

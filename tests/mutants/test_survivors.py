@@ -24,12 +24,11 @@ from service.settings import Settings
 from tests.hostile.entry import rise, sync
 from tests.infrastructure.waiting import eventually
 from tests.laws.model import LEVELED_UP
+from tests.laws.partitions import Partitions
 from tests.laws.tables import empty_tables, licenses
-from tests.laws.test_apply_laws import Partitions
 from tests.reconcile.conductor import Conductor, NoTopics
-from tests.reconcile.test_confirm import until_step
-from tests.reconcile.test_scan import fill
-from tests.sync.tables import execute, put_rows, read
+from tests.reconcile.filled import until_step
+from tests.sync.tables import execute, fill, read
 
 PAIR = (1, "PLAYER")
 TOPIC = "progress.leveled-up"
@@ -57,7 +56,7 @@ async def step_of(conductor: Conductor) -> str:
 
 async def test_the_time_of_a_fence_never_goes_back(engine: AsyncEngine) -> None:
     """Law 2: the clock of the server that decides now may be behind the one that decided before."""
-    await put_rows(engine, progress={PAIR: 3}, licenses={PAIR: 5})
+    await fill(engine, progress={PAIR: 3}, licenses={PAIR: 5})
     ahead = datetime.now(UTC) + timedelta(hours=1)
     values = f"(1, 'PLAYER', '{ahead.isoformat()}', 4)"
     await execute(engine, f"INSERT INTO levelsync.fences (user_id, specialization, decided_at, level) VALUES {values}")

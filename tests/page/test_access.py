@@ -25,7 +25,7 @@ from service.health import Health
 from service.page import visit
 from service.page.session import SESSION, VISITOR, csrf_of
 from service.settings import Settings
-from tests.sync.tables import PLAYER, execute, put_rows, read
+from tests.sync.tables import PLAYER, execute, fill, read
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 RUN = "00000000-0000-4000-8000-000000000001"
@@ -190,7 +190,7 @@ async def test_no_form_is_taken_without_its_mark_or_from_another_site(
     visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine, path: str, fields: dict[str, str]
 ) -> None:
     """Whoever lures an admin to their own page gets nothing done."""
-    await put_rows(engine, progress={PLAYER: 3})
+    await fill(engine, progress={PLAYER: 3})
     mark = await signed_in(visitor, settings, "admin")
     foreign = {"Sec-Fetch-Site": "cross-site"}
     other = {"csrf": csrf_of(token(settings, "instructor"))}
@@ -251,7 +251,7 @@ async def test_an_instructor_sees_no_button_that_is_not_theirs(
     visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
 ) -> None:
     """Reading is theirs, and syncing a user; runs and dead letters are an admin's."""
-    await put_rows(engine, progress={(5, "PLAYER"): 3})
+    await fill(engine, progress={(5, "PLAYER"): 3})
     await signed_in(visitor, settings, "instructor")
     shown = {path: (await visitor.get(path)).text for path in READ if "q=" not in path}
     assert "Start the dry run" not in shown["/page/runs"]
@@ -333,7 +333,7 @@ async def test_two_processes_with_the_same_key_share_sessions(
     visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
 ) -> None:
     """Behind a load balancer each request may meet another process."""
-    await put_rows(engine, progress={(5, "PLAYER"): 3})
+    await fill(engine, progress={(5, "PLAYER"): 3})
     mark = await signed_in(visitor, settings, "admin")
     async with Api(settings).app(Health()) as app, http.served(app, http.bind(settings)) as other:
         client = httpx.AsyncClient(base_url=other, cookies=visitor.cookies, timeout=20)

@@ -14,7 +14,7 @@ from service.settings import Settings
 from service.sync import ProgressLicenseSyncService
 from tests.laws.tables import licenses
 from tests.reconcile.conductor import Conductor
-from tests.reconcile.test_scan import fill
+from tests.sync.tables import fill
 
 PROGRESS = {(1, "PLAYER"): 5, (2, "PLAYER"): 3, (3, "COACH"): 2}
 LICENSES = {(1, "PLAYER"): 4, (2, "PLAYER"): 3}

@@ -17,8 +17,8 @@ from service.reconcile.work import decode
 from service.settings import Settings
 from tests.infrastructure.waiting import eventually
 from tests.reconcile.conductor import Conductor
-from tests.reconcile.test_confirm import until_step
-from tests.reconcile.test_scan import fill
+from tests.reconcile.filled import until_step
+from tests.sync.tables import fill
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

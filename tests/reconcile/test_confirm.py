@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.apply.positions import set_position
 from service.reconcile import steps
-from service.reconcile.due import take_one
 from service.settings import Settings
 from tests.reconcile.conductor import Conductor, NoTopics
-from tests.reconcile.test_scan import fill, found_issues
+from tests.reconcile.filled import found_issues, until_step
+from tests.sync.tables import fill
 
 PAIR = (1, "PLAYER")
 
@@ -23,18 +23,6 @@ PAIR = (1, "PLAYER")
 def at_once(settings: Settings) -> Settings:
     """Without a grace time."""
     return settings.model_copy(update={"reconcile_grace": timedelta(0)})
-
-
-async def until_step(conductor: Conductor, run_id: object, step: str) -> None:
-    """Go on until the run waits for this step."""
-    for _ in range(200):
-        async with conductor.engine.connect() as conn:
-            row = await conn.execute(text("SELECT step FROM levelsync.reconcile_runs WHERE id = :id"), {"id": run_id})
-            if row.scalar_one() == step:
-                return
-        if not await take_one(conductor.engine, conductor.steps):  # messages only when no step is due
-            await conductor.step()
-    raise AssertionError(f"the run never came to {step}")
 
 
 async def test_a_pair_whose_event_comes_in_the_grace_time_is_no_drift(engine: AsyncEngine, settings: Settings) -> None:

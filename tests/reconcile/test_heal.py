@@ -17,11 +17,11 @@ from service.reconcile.finish import cancel_run
 from service.settings import Settings
 from service.sync import ProgressLicenseSyncService
 from tests.infrastructure.waiting import eventually
+from tests.laws.records import MAXIMUM
 from tests.laws.tables import history, licenses, progress
 from tests.reconcile.conductor import Conductor
-from tests.reconcile.test_confirm import until_step
-from tests.reconcile.test_run import drifted
-from tests.reconcile.test_scan import MAXIMUM, PAIRS, SCANS, Licenses, Progress, fill, naive_kind
+from tests.reconcile.filled import PAIRS, SCANS, Licenses, Progress, drifted, naive_kind, until_step
+from tests.sync.tables import fill
 
 DIRECTIONS = get_args(Direction)
 HEALABLE = {"mismatched", "missing_license", "missing_progress"}

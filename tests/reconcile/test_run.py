@@ -13,10 +13,8 @@ from service.reconcile import plan
 from service.reconcile.finish import cancel_run
 from service.settings import Settings
 from tests.reconcile.conductor import Conductor
-from tests.reconcile.test_confirm import until_step
-from tests.reconcile.test_scan import fill
-
-USERS = range(1, 101)
+from tests.reconcile.filled import drifted, until_step
+from tests.sync.tables import fill
 
 
 @pytest.fixture
@@ -24,12 +22,6 @@ def at_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Without a grace time, in ranges of ten rows."""
     monkeypatch.setattr(plan, "ROWS_A_RANGE", 10)
     return settings.model_copy(update={"reconcile_grace": timedelta(0)})
-
-
-async def drifted(engine: AsyncEngine, number: int) -> None:
-    """A hundred users, the first of them in disagreement."""
-    progress = {(user, "PLAYER"): 5 for user in USERS}
-    await fill(engine, progress, {pair: 4 if pair[0] <= number else 5 for pair in progress})
 
 
 async def test_a_request_delivered_twice_runs_once(engine: AsyncEngine, at_once: Settings) -> None:

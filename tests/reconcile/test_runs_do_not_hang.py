@@ -16,7 +16,7 @@ from service.reconcile.steps import Steps
 from service.reconcile.values import Run
 from service.settings import Settings
 from tests.reconcile.conductor import Conductor
-from tests.reconcile.test_scan import fill
+from tests.sync.tables import fill
 
 
 @pytest.fixture

@@ -2,73 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
-from tests.laws.tables import empty_tables
 from tests.reconcile.conductor import Conductor
-
-Progress = Mapping[tuple[int, str], int | None]
-Licenses = Mapping[tuple[int, str], int]
-MAXIMUM = {"PLAYER": 8, "COACH": 8, "INTERNSHIP": 3}
-PAIRS = [(user, name) for user in range(1, 6) for name in MAXIMUM]
-SCANS = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+from tests.reconcile.filled import (
+    PAIRS,
+    SCANS,
+    Licenses,
+    Progress,
+    found_issues,
+    naive_kind,
 )
+from tests.sync.tables import fill
 
 
 @pytest.fixture
 def at_once(settings: Settings) -> Settings:
     """Without a grace time."""
     return settings.model_copy(update={"reconcile_grace": timedelta(0)})
-
-
-_ADD_PROGRESS = text("""
-    INSERT INTO specialization_progress (student_id, specialization_id, current_level, total_xp)
-    VALUES (:user, :name, :level, 0)
-""")
-_ADD_LICENSE = text("""
-    INSERT INTO user_licenses (user_id, specialization_type, current_level, max_achieved_level, started_at)
-    VALUES (:user, :name, :level, :level, now())
-""")
-
-
-async def fill(engine: AsyncEngine, progress: Progress, licenses: Licenses) -> None:
-    """Make the two tables hold exactly this."""
-    await empty_tables(engine)
-    async with engine.begin() as conn:
-        await conn.execute(text("TRUNCATE levelsync.reconcile_runs, levelsync.outbox CASCADE"))
-        for statement, rows in ((_ADD_PROGRESS, progress), (_ADD_LICENSE, licenses)):
-            for (user, name), level in rows.items():
-                await conn.execute(statement, {"user": user, "name": name, "level": level})
-
-
-def naive_kind(pair: tuple[int, str], progress: Progress, licenses: Licenses) -> str:
-    """What a person would say of one pair."""
-    p, li, top = progress.get(pair), licenses.get(pair), MAXIMUM[pair[1]]
-    if pair in progress and p is None:
-        return "null_level"
-    if any(level is not None and not 1 <= level <= top for level in (p, li)):
-        return "out_of_range"
-    if li is None:
-        return "missing_license"
-    if p is None:
-        return "missing_progress"
-    return "mismatched" if p != li else ""
-
-
-async def found_issues(engine: AsyncEngine) -> dict[tuple[int, str], str]:
-    """What the last run kept."""
-    async with engine.connect() as conn:
-        rows = await conn.execute(text("SELECT user_id, specialization, kind FROM levelsync.drift_issues"))
-        return {(row.user_id, row.specialization): row.kind for row in rows}
 
 
 @SCANS

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.settings import Settings
 from service.sync.issues import stream_issues
 from tests.reconcile.conductor import Conductor
-from tests.reconcile.test_scan import PAIRS, SCANS, fill, found_issues
-from tests.sync.tables import execute
+from tests.reconcile.filled import PAIRS, SCANS, found_issues
+from tests.sync.tables import execute, fill
 
 NAMES = ["PLAYER", "player", "Player", "COACH", "INTERNSHIP", "WIZARD"]
 LEVELS = st.one_of(st.none(), st.integers(-1, 9))
@@ -44,7 +44,7 @@ async def test_both_find_the_same(  # noqa: PLR0913, PLR0917 - what two tables c
     loose: AsyncEngine, settings: Settings, progress: Rows, licenses: Rows, maximum: int | None, name: str | None
 ) -> None:
     """Names in any case, names that are none, no level, a level out of range, a maximum of nothing."""
-    await fill(loose, progress, licenses)  # type: ignore[arg-type]  # this database takes a license without a level
+    await fill(loose, progress, licenses)  # this database takes a license without a level
     async with loose.begin() as conn:
         await conn.execute(text("UPDATE specializations SET max_levels = :top WHERE id = 'PLAYER'"), {"top": maximum})
     at_once = settings.model_copy(update={"reconcile_grace": timedelta(0)})

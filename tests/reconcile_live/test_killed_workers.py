@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
 from tests.infrastructure.levelsync_process import LevelsyncProcess
-from tests.reconcile_live.test_no_false_alarm import DRIFT, reconcile
+from tests.reconcile.filled import DRIFT, reconcile
 
 pytestmark = [pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
 USERS, DRIFTED = 100_000, 2_000

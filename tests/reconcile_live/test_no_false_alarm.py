@@ -7,24 +7,20 @@ import random
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
 from aiokafka import AIOKafkaProducer
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from events import ProgressLeveledUp, ReconcileRequested
-from service.outbox.put import put
-from service.reconcile.read import read_run, report_of
+from events import ProgressLeveledUp
 from service.runtime import Service
 from service.settings import Settings
-from tests.infrastructure.waiting import eventually
+from tests.reconcile.filled import DRIFT, reconcile
 
 pytestmark = [pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
 OUTBOX_DELAY = 2.0
 RISES, SCAN_SECONDS = 1400, 5.0
-DRIFT = ("mismatched", "missing_license", "missing_progress")
 _RAISE = text("""
     INSERT INTO specialization_progress (student_id, specialization_id, current_level, total_xp)
     VALUES (:user, 'PLAYER', :level, 0)
@@ -83,26 +79,6 @@ async def application(engine: AsyncEngine, settings: Settings) -> AsyncIterator[
     yield made
     await asyncio.gather(*made.late)
     await made.producer.stop()
-
-
-async def reconcile(engine: AsyncEngine, **request: Any) -> dict[str, int]:
-    """One run through Kafka, to its end; its counts."""
-    event = ReconcileRequested(**request)
-    async with engine.begin() as conn:
-        await put(conn, [event])
-
-    report: dict[str, Any] = {}
-
-    async def ended() -> bool:
-        async with engine.connect() as conn:
-            run = await read_run(conn, UUID(event.id))
-            if run is not None:
-                report.update(await report_of(conn, run))
-        return bool(report.get("finished_at"))
-
-    await eventually(ended, timeout=60)
-    counts: dict[str, int] = report["counts"]
-    return counts
 
 
 async def scan_beside_a_load(engine: AsyncEngine, application: Application, scans: int) -> None:

@@ -11,6 +11,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -22,7 +23,10 @@ from events import LICENSE_ADVANCED_TOPIC, PROGRESS_LEVELED_UP_TOPIC
 from service.runtime import Service
 from service.settings import Settings
 from tests.infrastructure import groups
+from tests.infrastructure.publishing import Record
 from tests.infrastructure.waiting import eventually
+from tests.laws.model import LEVELED_UP, Meant
+from tests.laws.records import as_record
 
 TOPICS = (PROGRESS_LEVELED_UP_TOPIC, LICENSE_ADVANCED_TOPIC)
 Offsets = dict[TopicPartition, int]
@@ -184,3 +188,9 @@ def _get(url: str) -> tuple[int, str]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode()
+
+
+def rise(user: int, level: int, partition: int, kind: str = LEVELED_UP) -> Record:
+    """A good record of its own, for a partition of the test's choice; of now, or retention would take it."""
+    made = as_record(Meant(kind, user, "PLAYER", level, datetime.now(UTC), "/test", f"e{user}-{level}"), -1)
+    return Record(made.topic, made.key, made.value, made.headers, made.timestamp, partition)

@@ -19,8 +19,7 @@ from tests.infrastructure.servers import Kafka
 from tests.infrastructure.waiting import eventually
 from tests.laws.tables import licenses
 from tests.service import stage
-from tests.service.stage import running
-from tests.service.test_topics_that_change import rise
+from tests.service.stage import rise, running
 
 pytestmark = pytest.mark.real_broker
 

@@ -20,7 +20,7 @@ from tests.infrastructure.levelsync_process import LevelsyncProcess
 from tests.infrastructure.publishing import Record, publish
 from tests.laws.tables import empty_tables, licenses
 from tests.service import stage
-from tests.service.test_topics_that_change import rise
+from tests.service.stage import rise
 
 MEGABYTE = 1024 * 1024
 CODECS = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}

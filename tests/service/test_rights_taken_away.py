@@ -27,8 +27,7 @@ from tests.infrastructure.waiting import eventually
 from tests.laws.model import ADVANCED, LEVELED_UP
 from tests.laws.tables import empty_tables
 from tests.service import stage
-from tests.service.stage import running
-from tests.service.test_topics_that_change import rise
+from tests.service.stage import rise, running
 
 pytestmark = pytest.mark.real_broker
 TOPIC, GROUP = 2, 3

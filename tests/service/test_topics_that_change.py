@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,26 +14,18 @@ from service.kafka import broker
 from service.kafka.consumer import LevelConsumer
 from service.runtime import Service
 from service.settings import Settings
-from tests.infrastructure.publishing import Record, publish
+from tests.infrastructure.publishing import publish
 from tests.infrastructure.servers import Kafka
 from tests.infrastructure.waiting import eventually
 from tests.laws.load import Load, make_load
-from tests.laws.model import LEVELED_UP, Meant
-from tests.laws.records import as_record
 from tests.laws.scene import Scene
 from tests.laws.tables import licenses
 from tests.service import stage
-from tests.service.stage import TOPICS, running
+from tests.service.stage import TOPICS, rise, running
 
 pytestmark = pytest.mark.real_broker
 LEVELED = TOPICS[0]
 LOST = "levelsync_records_lost_total"
-
-
-def rise(user: int, level: int, partition: int, kind: str = LEVELED_UP) -> Record:
-    """A good record of its own, for a partition of the test's choice; of now, or retention would take it."""
-    made = as_record(Meant(kind, user, "PLAYER", level, datetime.now(UTC), "/test", f"e{user}-{level}"), -1)
-    return Record(made.topic, made.key, made.value, made.headers, made.timestamp, partition)
 
 
 async def test_records_that_retention_took_unread_are_counted_told_and_a_reconcile_is_asked_for(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from tests.infrastructure.waiting import eventually
 from tests.laws.tables import become_owner, empty_tables
@@ -33,15 +33,25 @@ _BLOCKED = """
 """
 
 
-async def put_rows(engine: AsyncEngine, *, progress: Levels | None = None, licenses: Levels | None = None) -> None:
-    """Empty both tables, and make these rows."""
+async def fill(engine: AsyncEngine, progress: Levels | None = None, licenses: Levels | None = None) -> None:
+    """Make the two tables hold exactly these rows."""
     await empty_tables(engine)
     async with engine.begin() as conn:
         await become_owner(conn)
-        await conn.execute(text("TRUNCATE levelsync.outbox"))
-        for statement, levels in ((_PROGRESS, progress or {}), (_LICENSE, licenses or {})):
-            for (user, name), level in levels.items():
-                await conn.execute(text(statement), {"user": user, "name": name, "level": level})
+        await conn.execute(text("TRUNCATE levelsync.reconcile_runs, levelsync.outbox CASCADE"))
+        await _add(conn, progress or {}, licenses or {})
+
+
+async def add_rows(engine: AsyncEngine, *, progress: Levels | None = None, licenses: Levels | None = None) -> None:
+    """Create rows beside those that are there."""
+    async with engine.begin() as conn:
+        await _add(conn, progress or {}, licenses or {})
+
+
+async def _add(conn: AsyncConnection, progress: Levels, licenses: Levels) -> None:
+    for statement, levels in ((_PROGRESS, progress), (_LICENSE, licenses)):
+        for (user, name), level in levels.items():
+            await conn.execute(text(statement), {"user": user, "name": name, "level": level})
 
 
 async def everything(engine: AsyncEngine) -> dict[str, list[tuple[Any, ...]]]:

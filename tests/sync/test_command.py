@@ -10,13 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.settings import Settings
 from tests.cli.command import environment, levelsync
 from tests.laws.tables import licenses, progress
-from tests.sync.tables import PLAYER, put_rows, read
+from tests.sync.tables import PLAYER, fill, read
 
 
 @pytest.fixture
 async def env(engine: AsyncEngine, settings: Settings) -> dict[str, str]:
     """The environment of a command that finds one pair apart, and one that no direction can repair."""
-    await put_rows(engine, progress={PLAYER: 3, (2, "COACH"): 9}, licenses={PLAYER: 5, (2, "COACH"): 2})
+    await fill(engine, progress={PLAYER: 3, (2, "COACH"): 9}, licenses={PLAYER: 5, (2, "COACH"): 2})
     return environment(settings)
 
 

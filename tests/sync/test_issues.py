@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.sync import DesyncIssue, ProgressLicenseSyncService, UnknownSpecialization
-from tests.sync.tables import PLAYER, execute, put_rows
+from tests.sync.tables import PLAYER, execute, fill
 
 KEYS = {
     "user_id",
@@ -34,7 +34,7 @@ async def issues(engine: AsyncEngine, specialization: str | None = None) -> list
 
 async def test_each_kind_is_found_with_what_to_do(engine: AsyncEngine) -> None:
     """The kinds of law 8; the seed's three, and what a direction cannot repair."""
-    await put_rows(
+    await fill(
         engine,
         progress={
             PLAYER: 5,
@@ -97,7 +97,7 @@ async def test_any_two_tables_are_compared_as_a_naive_comparison_does(
     engine: AsyncEngine, progress: dict[tuple[int, str], int], licenses: dict[tuple[int, str], int]
 ) -> None:
     """Every pair once, and none that agrees."""
-    await put_rows(engine, progress=progress, licenses=licenses)
+    await fill(engine, progress=progress, licenses=licenses)
     expected = {
         pair: kind for pair in progress | licenses if (kind := _kind(progress.get(pair), licenses.get(pair), pair[1]))
     }
@@ -119,7 +119,7 @@ def _kind(progress: int | None, license_: int | None, specialization: str) -> st
 
 async def test_what_differs_is_streamed(engine: AsyncEngine) -> None:
     """A reader that stops early has not made PostgreSQL send, or this process keep, the rest."""
-    await put_rows(engine)
+    await fill(engine)
     await execute(
         engine,
         """INSERT INTO users (id, name, email)

@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.sync import LevelOutOfRange, ProgressLicenseSyncService, UnknownUser
 from tests.laws.model import ADVANCED
+from tests.laws.partitions import Partitions, one
 from tests.laws.tables import history, licenses, progress
-from tests.laws.test_apply_laws import Partitions, one
-from tests.sync.tables import PLAYER, everything, execute, put_rows, read
+from tests.sync.tables import PLAYER, everything, execute, fill, read
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ async def test_both_rows_get_the_level(  # noqa: PLR0913, PLR0917 - a table of c
     fenced: bool,
 ) -> None:
     """With the license's history; a fence where a side is lowered, or held a level that is none."""
-    await put_rows(engine, progress={PLAYER: progress_level}, licenses={PLAYER: license_level})
+    await fill(engine, progress={PLAYER: progress_level}, licenses={PLAYER: license_level})
     answer = (await service.set_level(1, "player", level, 2)).as_dict()
     assert (answer["success"], answer["action"], answer["synced"]) == (True, "updated", True)
     assert await licenses(engine) == await progress(engine) == {PLAYER: level}
@@ -43,7 +43,7 @@ async def test_both_rows_get_the_level(  # noqa: PLR0913, PLR0917 - a table of c
 
 async def test_missing_rows_are_made(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:
     """Both of them; and each row that was written is told."""
-    await put_rows(engine)
+    await fill(engine)
     assert (await service.set_level(1, "PLAYER", 3)).action == "created"
     assert await licenses(engine) == await progress(engine) == {PLAYER: 3}
     sent = [json.loads(row.value) for row in await read(engine, "SELECT value FROM levelsync.outbox ORDER BY id")]
@@ -57,7 +57,7 @@ async def test_a_level_of_both_rows_is_not_written_again(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
     """As with every sync."""
-    await put_rows(engine, progress={PLAYER: 3}, licenses={PLAYER: 3})
+    await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 3})
     before = await everything(engine)
     result = await service.set_level(1, "PLAYER", 3)
     assert (result.success, result.action, result.message) == (True, "none", "Already in sync")
@@ -66,7 +66,7 @@ async def test_a_level_of_both_rows_is_not_written_again(
 
 async def test_events_before_the_decision_are_over(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:
     """Law 2, for a NULL that an older event would have raised."""
-    await put_rows(engine, progress={PLAYER: None}, licenses={PLAYER: 2})
+    await fill(engine, progress={PLAYER: None}, licenses={PLAYER: 2})
     await service.set_level(1, "PLAYER", 2)
     partitions = await Partitions(engine).begin()
     late = await partitions.apply(ADVANCED, partitions.records([one(ADVANCED, 5)]))
@@ -79,7 +79,7 @@ async def test_a_level_that_the_specialization_lacks_is_refused(
     engine: AsyncEngine, service: ProgressLicenseSyncService, level: int
 ) -> None:
     """Both numbers are named and nothing is written (R14)."""
-    await put_rows(engine, progress={PLAYER: 2})
+    await fill(engine, progress={PLAYER: 2})
     before = await everything(engine)
     with pytest.raises(LevelOutOfRange, match=f"level {level} is outside 1 to 8"):
         await service.set_level(1, "PLAYER", level)
@@ -92,7 +92,7 @@ async def test_a_license_in_another_case_gets_its_name(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
     """It keeps its id, so its history stays; also where its level is right already."""
-    await put_rows(engine, progress={PLAYER: 2, (2, "PLAYER"): 4}, licenses={(1, "player"): 2, (2, "Player"): 3})
+    await fill(engine, progress={PLAYER: 2, (2, "PLAYER"): 4}, licenses={(1, "player"): 2, (2, "Player"): 3})
     results = [await service.set_level(1, "PLAYER", 2), await service.set_level(2, "PLAYER", 4)]
     assert [result.action for result in results] == ["updated", "updated"]
     assert all("now written PLAYER" in result.message for result in results)
@@ -104,7 +104,7 @@ async def test_a_duplicate_beside_the_license_is_named_and_left(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
     """Other tables may point to it: somebody has to remove it."""
-    await put_rows(engine, progress={PLAYER: 2}, licenses={PLAYER: 2, (1, "player"): 6})
+    await fill(engine, progress={PLAYER: 2}, licenses={PLAYER: 2, (1, "player"): 6})
     (other,) = await read(engine, "SELECT id FROM user_licenses WHERE specialization_type = 'player'")
     result = await service.set_level(1, "PLAYER", 3)
     assert f"license {other.id} (player) is left as it is" in result.message
@@ -115,7 +115,7 @@ async def test_nothing_is_half_written_where_the_license_is_refused(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
     """R21: the progress was written already; its level, the fence and the event go with the license's."""
-    await put_rows(engine, progress={PLAYER: 6}, licenses={PLAYER: 6})
+    await fill(engine, progress={PLAYER: 6}, licenses={PLAYER: 6})
     await execute(engine, "ALTER TABLE user_licenses ADD CONSTRAINT no_two CHECK (current_level <> 2)")
     before = await everything(engine)
     result = await service.set_level(1, "PLAYER", 2)

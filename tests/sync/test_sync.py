@@ -17,9 +17,9 @@ from service.sync import ProgressLicenseSyncService, UnknownDirection, UnknownSp
 from service.sync.pair import Sides, Why
 from service.sync.write import MOST_PAIRS, sync_pairs
 from tests.laws.model import ADVANCED, LEVELED_UP
+from tests.laws.partitions import Partitions, one
 from tests.laws.tables import history, licenses, progress
-from tests.laws.test_apply_laws import Partitions, one
-from tests.sync.tables import PLAYER, everything, execute, put_rows, read
+from tests.sync.tables import PLAYER, everything, execute, fill, read
 
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 KEYS = {"success", "message", "action", "synced", "progress_level", "license_level"} | {
@@ -34,7 +34,7 @@ def service(engine: AsyncEngine) -> ProgressLicenseSyncService:
 
 async def test_a_license_follows_its_progress_down(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:
     """R15: level, history with who and why, a fence, an event; the best level ever reached stays."""
-    await put_rows(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
+    await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     answer = (await service.sync_progress_to_license(1, "PLAYER", synced_by=2)).as_dict()
     assert set(answer) == KEYS
     assert (answer["success"], answer["action"], answer["synced"]) == (True, "updated", True)
@@ -61,7 +61,7 @@ async def test_progress_follows_its_license_and_keeps_its_xp(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
     """R16: no row of history, and a rise needs no fence."""
-    await put_rows(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
+    await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     answer = (await service.sync_license_to_progress(1, "player")).as_dict()
     assert (answer["action"], answer["old_progress_level"], answer["new_progress_level"]) == ("updated", 3, 5)
     (row,) = await read(engine, "SELECT * FROM specialization_progress")
@@ -75,7 +75,7 @@ async def test_an_orphan_is_left_where_its_row_is_not_the_one_to_believe(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
     """R31: a single sync whose source row is missing says so and writes nothing; only runs make orphans' rows."""
-    await put_rows(engine, progress={PLAYER: 4}, licenses={(2, "COACH"): 6})
+    await fill(engine, progress={PLAYER: 4}, licenses={(2, "COACH"): 6})
     before = await everything(engine)
     cases: list[tuple[tuple[int, str], Direction, str]] = [
         (PLAYER, "license_to_progress", "license"),
@@ -95,7 +95,7 @@ async def test_orphans_get_their_missing_row(
     engine: AsyncEngine, service: ProgressLicenseSyncService, *, highest: bool
 ) -> None:
     """A created license rises from 0, created progress has no XP (R15, R16, R18)."""
-    await put_rows(engine, progress={PLAYER: 4}, licenses={(2, "COACH"): 6})
+    await fill(engine, progress={PLAYER: 4}, licenses={(2, "COACH"): 6})
     made = [
         await service.sync_pair(*PLAYER, "highest" if highest else "progress_to_license"),
         await service.sync_pair(2, "COACH", "highest" if highest else "license_to_progress"),
@@ -113,7 +113,7 @@ async def test_a_pair_in_sync_is_not_touched(
     engine: AsyncEngine, service: ProgressLicenseSyncService, direction: Direction
 ) -> None:
     """R20: no timestamp, no history, no event."""
-    await put_rows(engine, progress={PLAYER: 4}, licenses={PLAYER: 4})
+    await fill(engine, progress={PLAYER: 4}, licenses={PLAYER: 4})
     before = await everything(engine)
     answer = (await service.sync_pair(1, "PLAYER", direction)).as_dict()
     assert (answer["success"], answer["action"], answer["message"]) == (True, "none", "Already in sync")
@@ -123,7 +123,7 @@ async def test_a_pair_in_sync_is_not_touched(
 async def test_a_level_that_is_none_is_left_as_it_is(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:
     """R14 and law 8: whatever the direction, never a clamp, and the answer names the range."""
     pairs = {(user, "PLAYER"): levels for user, levels in enumerate([(None, 4), (9, 4), (4, 9), (0, 4)], start=1)}
-    await put_rows(
+    await fill(
         engine,
         progress={pair: level for pair, (level, _) in pairs.items()},
         licenses={pair: level for pair, (_, level) in pairs.items()},
@@ -140,7 +140,7 @@ async def test_no_source_row_is_an_answer_and_no_such_user_is_not(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
     """R29: 200 with success false; 404; 422."""
-    await put_rows(engine)
+    await fill(engine)
     answer = (await service.sync_progress_to_license(1, "PLAYER")).as_dict()
     assert (answer["success"], answer["action"]) == (False, "none")
     for user in (9999, 2**40, -1):
@@ -157,7 +157,7 @@ async def test_a_license_in_another_case_is_the_pair_s(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
     """As for events: no second license is made beside it; where both are there, the exact name counts."""
-    await put_rows(engine, progress={PLAYER: 4, (2, "PLAYER"): 4}, licenses={(1, "player"): 2, (2, "PLAYER"): 3})
+    await fill(engine, progress={PLAYER: 4, (2, "PLAYER"): 4}, licenses={(1, "player"): 2, (2, "PLAYER"): 3})
     await execute(engine, "INSERT INTO user_licenses SELECT 99, 2, 'Player', 7, 7, now()")
     for user in (1, 2):
         assert (await service.sync_progress_to_license(user, "pLayer")).success
@@ -169,7 +169,7 @@ async def test_a_caller_who_is_no_user_is_named_in_the_reason(
     engine: AsyncEngine, service: ProgressLicenseSyncService, synced_by: int | str
 ) -> None:
     """Not in the foreign key."""
-    await put_rows(engine, progress={PLAYER: 4})
+    await fill(engine, progress={PLAYER: 4})
     assert (await service.sync_progress_to_license(1, "PLAYER", synced_by)).success
     (step,) = await read(engine, "SELECT * FROM license_progressions")
     assert step.advanced_by is None
@@ -180,7 +180,7 @@ async def test_a_lowering_is_fenced_and_a_rise_after_it_is_not(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
     """Law 2: what occurred before the decision changes nothing, whenever it comes and on both sides."""
-    await put_rows(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
+    await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     await service.sync_progress_to_license(1, "PLAYER")
     (fence,) = await read(engine, "SELECT decided_at FROM levelsync.fences")
     partitions = await Partitions(engine).begin()
@@ -197,7 +197,7 @@ async def test_a_second_lowering_moves_its_fence_forward(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
     """One row a pair (law 2)."""
-    await put_rows(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
+    await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     await service.sync_progress_to_license(1, "PLAYER")
     (first,) = await read(engine, "SELECT * FROM levelsync.fences")
     await execute(engine, "UPDATE specialization_progress SET current_level = 2")
@@ -212,7 +212,7 @@ async def test_nothing_is_half_written_where_the_second_write_is_refused(
 ) -> None:
     """R21: the license is written before its history; a CHECK there undoes both, and its words are the answer."""
     await execute(engine, "ALTER TABLE license_progressions ADD CONSTRAINT no_two CHECK (to_level <> 2)")
-    await put_rows(engine, progress={PLAYER: 2}, licenses={PLAYER: 5})
+    await fill(engine, progress={PLAYER: 2}, licenses={PLAYER: 5})
     before = await everything(engine)
     result = await service.sync_progress_to_license(1, "PLAYER")
     assert (result.success, result.failed, result.action) == (False, True, "none")
@@ -229,13 +229,13 @@ async def test_every_specialization_of_a_user_in_one_call(
         "INSERT INTO specializations (id, name, max_levels) VALUES ('REFEREE', 'Referee', 4)",
         "ALTER TABLE user_licenses ADD CONSTRAINT no_coach CHECK (specialization_type <> 'COACH') NOT VALID",
     )
-    await put_rows(engine, progress={PLAYER: 2, (1, "REFEREE"): 4})
+    await fill(engine, progress={PLAYER: 2, (1, "REFEREE"): 4})
     fine = (await service.sync_user_all_specializations(1)).as_dict()
     assert set(fine) == {"success", "user_id", "sync_direction", "results"}
     assert fine["success"] is True
     actions = {name: result["action"] for name, result in fine["results"].items()}
     assert actions == {"COACH": "none", "INTERNSHIP": "none", "PLAYER": "created", "REFEREE": "created"}
-    await put_rows(engine, progress={(1, "COACH"): 2, PLAYER: 2})
+    await fill(engine, progress={(1, "COACH"): 2, PLAYER: 2})
     refused = await service.sync_user_all_specializations(1, "highest")
     assert not refused.success
     assert [name for name, result in refused.results.items() if result.failed] == ["COACH"]
@@ -244,7 +244,7 @@ async def test_every_specialization_of_a_user_in_one_call(
 
 async def test_columns_of_the_application_get_their_configured_values(engine: AsyncEngine, settings: Settings) -> None:
     """R9b: a row that a sync makes is filled as one that an event makes."""
-    await put_rows(engine)
+    await fill(engine)
     await execute(
         engine,
         "ALTER TABLE user_licenses ADD COLUMN tier text NOT NULL",
@@ -261,7 +261,7 @@ async def test_without_settings_the_environment_s_defaults_count(
 ) -> None:
     """R9b: the service that an application makes from its engine alone fills the application's columns too."""
     monkeypatch.setenv("LEVELSYNC_LICENSE_DEFAULTS", '{"tier": "basic"}')
-    await put_rows(engine, progress={PLAYER: 4})
+    await fill(engine, progress={PLAYER: 4})
     await execute(engine, "ALTER TABLE user_licenses ADD COLUMN tier text NOT NULL")
     result = await ProgressLicenseSyncService(engine).sync_progress_to_license(1, "PLAYER")
     assert result.as_dict()["action"] == "created"
@@ -270,7 +270,7 @@ async def test_without_settings_the_environment_s_defaults_count(
 
 async def test_a_pair_that_changed_meanwhile_is_left(engine: AsyncEngine) -> None:
     """Law 6: `only_if` names the rows for which a heal is meant; a missing row is not the same as a NULL in it."""
-    await put_rows(engine, progress={PLAYER: 3, (2, "PLAYER"): 3, (3, "PLAYER"): 3}, licenses={PLAYER: 5})
+    await fill(engine, progress={PLAYER: 3, (2, "PLAYER"): 3, (3, "PLAYER"): 3}, licenses={PLAYER: 5})
     seen = {
         PLAYER: Sides(3, 5, progress_exists=True, license_exists=True),
         (2, "PLAYER"): Sides(3, 5, progress_exists=True, license_exists=True),
@@ -285,7 +285,7 @@ async def test_a_pair_that_changed_meanwhile_is_left(engine: AsyncEngine) -> Non
 async def test_many_pairs_are_written_together(engine: AsyncEngine) -> None:
     """A heal's batch: each pair by its own rule, each told once, and no more than fit into a short transaction."""
     levels = {(user, name): user % 8 + 1 for user in range(1, 101) for name in ("PLAYER", "COACH")}
-    await put_rows(engine, progress=levels, licenses={pair: 4 for pair in levels if pair[0] % 3})
+    await fill(engine, progress=levels, licenses={pair: 4 for pair in levels if pair[0] % 3})
     async with engine.begin() as conn:
         done = await sync_pairs(conn, [*levels, (1, "GONE")], "progress_to_license", cause="run")
     assert await licenses(engine) == levels
@@ -301,7 +301,7 @@ async def test_many_pairs_are_written_together(engine: AsyncEngine) -> None:
 
 async def test_each_operation_is_one_line_of_the_log(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:
     """R32: who, what, from where to where."""
-    await put_rows(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
+    await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     with capture_logs() as lines:
         await service.sync_progress_to_license(1, "PLAYER", "admin@example.org")
     (line,) = lines

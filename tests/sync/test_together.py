@@ -30,10 +30,10 @@ from service.sync.level import decide_level
 from service.sync.rows import NO_DEFAULTS, Author
 from service.sync.write import sync_pairs
 from tests.laws.model import ADVANCED, LEVELED_UP, Meant
+from tests.laws.partitions import Partitions, one
 from tests.laws.records import TOPIC, as_record
 from tests.laws.tables import history, licenses, progress
-from tests.laws.test_apply_laws import Partitions, one
-from tests.sync.tables import PLAYER, everything, put_rows, read, somebody_waits
+from tests.sync.tables import PLAYER, everything, fill, read, somebody_waits
 
 CALLS, USERS = 1000, (1, 2, 3)
 TARGETS: dict[str, Target] = {LEVELED_UP: license_target({}), ADVANCED: progress_target({})}
@@ -48,7 +48,7 @@ async def test_a_thousand_calls_at_once_end_in_agreement(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
     """R20: both directions on three pairs, with batches of events arriving; no error reaches a caller."""
-    await put_rows(engine, progress={(1, "PLAYER"): 3, (3, "PLAYER"): 2}, licenses={(2, "PLAYER"): 4})
+    await fill(engine, progress={(1, "PLAYER"): 3, (3, "PLAYER"): 2}, licenses={(2, "PLAYER"): 4})
     rng, arrived = Random(7), asyncio.Event()  # noqa: S311 - a choice of directions, not a secret
     calls = [_call(service, rng, number, arrived) for number in range(CALLS)]
 
@@ -96,7 +96,7 @@ async def test_a_batch_that_waited_for_a_sync_sees_its_fence(engine: AsyncEngine
     """READ COMMITTED: the statement that waits for the lock has a snapshot from before the fence (laws 2 and 6)."""
     levels = [{PLAYER: 2}, {PLAYER: 5}]
     below, above = levels if kind == LEVELED_UP else reversed(levels)
-    await put_rows(engine, progress=below, licenses=above)
+    await fill(engine, progress=below, licenses=above)
     partitions = await Partitions(engine).begin()
     direction: Direction = "progress_to_license" if kind == LEVELED_UP else "license_to_progress"
     async with held(engine) as conn:
@@ -109,7 +109,7 @@ async def test_a_batch_that_waited_for_a_sync_sees_its_fence(engine: AsyncEngine
 
 async def test_a_batch_whose_row_a_decision_made_sees_its_fence(engine: AsyncEngine) -> None:
     """A row that is not there cannot be locked: the conflict means look again, at the fence as well (law 1)."""
-    await put_rows(engine, progress={PLAYER: 5})
+    await fill(engine, progress={PLAYER: 5})
     partitions = await Partitions(engine).begin()
     async with held(engine) as conn:
         await decide_level(conn, NO_DEFAULTS, PLAYER, 2, Author("test"))
@@ -140,7 +140,7 @@ async def test_a_sync_that_waited_for_a_batch_decides_on_what_is_there_then(
     engine: AsyncEngine, service: ProgressLicenseSyncService, license_level: int | None, direction: Direction
 ) -> None:
     """A row that the batch has changed, or that it has made (law 6)."""
-    await put_rows(engine, progress={PLAYER: 3}, licenses={} if license_level is None else {PLAYER: license_level})
+    await fill(engine, progress={PLAYER: 3}, licenses={} if license_level is None else {PLAYER: license_level})
     async with held(engine) as conn:
         await _apply(conn, LEVELED_UP, [one(LEVELED_UP, 5)])
         sync = asyncio.create_task(service.sync_pair(1, "PLAYER", direction))
@@ -157,7 +157,7 @@ async def test_a_sync_whose_progress_a_batch_made_decides_again(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
     """The mirror: the missing row is the progress."""
-    await put_rows(engine, licenses={PLAYER: 3})
+    await fill(engine, licenses={PLAYER: 3})
     async with held(engine) as conn:
         await _apply(conn, ADVANCED, [one(ADVANCED, 5)])
         sync = asyncio.create_task(service.sync_license_to_progress(1, "PLAYER"))
@@ -168,7 +168,7 @@ async def test_a_sync_whose_progress_a_batch_made_decides_again(
 
 async def test_a_decision_s_time_is_after_both_locks(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:
     """Law 2: what occurred while it waited for the license, the progress locked already, is before it."""
-    await put_rows(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
+    await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     async with held(engine) as conn:
         await conn.execute(text("SELECT FROM user_licenses FOR UPDATE"))
         sync = asyncio.create_task(service.sync_progress_to_license(1, "PLAYER"))
@@ -184,7 +184,7 @@ async def test_a_deadlock_with_somebody_else_does_not_reach_the_caller(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
     """An application may lock the rows the other way round: the sync gives way, and tries again."""
-    await put_rows(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
+    await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     async with held(engine) as conn:
         await conn.execute(text("SET LOCAL deadlock_timeout = '30s'"))  # so that it is the sync which finds out
         await conn.execute(text("SELECT FROM user_licenses FOR UPDATE"))
@@ -197,7 +197,7 @@ async def test_a_deadlock_with_somebody_else_does_not_reach_the_caller(
 
 async def test_opposite_decisions_on_a_pair_without_rows_agree(engine: AsyncEngine, settings: Settings) -> None:
     """Nothing can be locked at first; one of them decides again."""
-    await put_rows(engine)
+    await fill(engine)
     service = ProgressLicenseSyncService(engine, settings)
     await asyncio.gather(*(service.set_level(1, "PLAYER", level) for level in (2, 5, 7, 3)))
     assert await licenses(engine) == await progress(engine)
