@@ -15,7 +15,7 @@ from bench import keep
 from bench.load import SEED
 from bench.sizes import Sizes, add_options, read_options
 from bench.table import as_markdown
-from tests.infrastructure import apache_kafka
+from tests.support import apache_kafka
 
 PARTS = (
     *("drain", "locks", "single", "five", "memory", "processes", "backlog", "delay"),

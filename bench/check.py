@@ -8,9 +8,9 @@ from typing import Any
 from bench.load import Records
 from service.database.engine import make_engine
 from service.settings import Settings
-from tests.laws.model import Model
-from tests.laws.records import MAXIMUM
-from tests.laws.tables import history, licenses
+from tests.support.model import Model
+from tests.support.records import MAXIMUM
+from tests.support.tables import history, licenses
 
 
 @dataclass(frozen=True)

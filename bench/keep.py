@@ -17,7 +17,7 @@ from bench import jars
 from bench.load import SEED
 from bench.sizes import Sizes
 from bench.table import Row, as_markdown
-from tests.infrastructure import apache_kafka
+from tests.support import apache_kafka
 
 _ROOT = Path(__file__).parents[1]
 RESULTS = _ROOT / "bench" / "results"

@@ -12,9 +12,9 @@ from datetime import timedelta
 from aiokafka import ConsumerRecord
 from aiokafka.partitioner import murmur2
 
-from tests.laws.load import PARTITIONS, Load, by_slot, make_load
-from tests.laws.model import LEVELED_UP, Meant, Pair
-from tests.laws.records import TOPIC, as_record
+from tests.support.load import PARTITIONS, Load, by_slot, make_load
+from tests.support.model import LEVELED_UP, Meant, Pair
+from tests.support.records import TOPIC, as_record
 
 SEED = 1
 LEVELS_TOPIC = TOPIC[LEVELED_UP]

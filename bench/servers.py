@@ -18,10 +18,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from service.database.migrate import migrate
 from service.embedded import EmbeddedPostgres
 from service.settings import Settings
-from tests.infrastructure import apache_kafka
-from tests.infrastructure.servers import Postgres, database_name
-from tests.infrastructure.topics import fresh_topics
-from tests.laws.load import PARTITIONS
+from tests.support import apache_kafka
+from tests.support.load import PARTITIONS
+from tests.support.servers import Postgres, database_name
+from tests.support.topics import fresh_topics
 
 _USERS = """
     INSERT INTO public.users (id, name, email)

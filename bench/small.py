@@ -15,10 +15,10 @@ from bench.quantiles import quantile
 from bench.servers import Arena, connect, servers
 from bench.table import Row
 from service.settings import Settings
-from tests.infrastructure.levelsync_process import serve_environment
-from tests.laws.load import Load, make_load
-from tests.laws.model import LEVELED_UP, Meant, Model
-from tests.laws.records import MAXIMUM
+from tests.support.load import Load, make_load
+from tests.support.model import LEVELED_UP, Meant, Model
+from tests.support.process import serve_environment
+from tests.support.records import MAXIMUM
 
 _GROWN = 100_000
 _FILL = """

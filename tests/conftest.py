@@ -1,4 +1,4 @@
-"""Fixtures of the whole suite (docs/testing.md). What they are made of is in `tests/infrastructure`."""
+"""Fixtures of the whole suite (docs/testing.md). What they are made of is in `tests/support`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.database.engine import make_engine
 from service.settings import PREFIX, Settings
-from tests.infrastructure import publishing, template, waiting
-from tests.infrastructure.levelsync_process import LevelsyncProcess
-from tests.infrastructure.provider import Choice, NoWay, Provider, choose, running
-from tests.infrastructure.servers import Kafka, Postgres
-from tests.infrastructure.through import THROUGH, Way, way_through
-from tests.infrastructure.ways import new_postgres
+from tests.support import servers, waiting
+from tests.support import topics as of_kafka
+from tests.support.process import LevelsyncProcess
+from tests.support.provider import Choice, NoWay, Provider, choose, new_postgres, running
+from tests.support.roles import THROUGH, Way, way_through
+from tests.support.servers import Kafka, Postgres
 
 _CHOICE = pytest.StashKey[Choice]()
 _LEFT_OUT = pytest.StashKey[int]()
@@ -109,7 +109,7 @@ async def empty_database_url(postgres: Postgres) -> AsyncIterator[str]:
 def template_database(postgres: Postgres) -> Iterator[str]:
     """The name of a migrated database with 200 sample users, which nobody is connected to."""
     with ThreadPoolExecutor(1) as pool:  # a thread of its own: pytest-asyncio keeps the loop of this one
-        name = pool.submit(lambda: asyncio.run(template.make_template(postgres))).result()
+        name = pool.submit(lambda: asyncio.run(servers.make_template(postgres))).result()
         yield name
         pool.submit(lambda: asyncio.run(postgres.drop_database(postgres.url_of(name)))).result()
 
@@ -161,14 +161,14 @@ def publish(kafka: Kafka) -> Callable[..., Awaitable[list[int]]]:
     """Send a list of `publishing.Record`, or tuples of its fields, with a producer's options; returns the offsets."""
 
     def to_the_session_s_broker(records: Iterable[Sequence[Any]], **producer_options: Any) -> Awaitable[list[int]]:
-        return publishing.publish(kafka.bootstrap_servers, records, **producer_options)
+        return of_kafka.publish(kafka.bootstrap_servers, records, **producer_options)
 
     return to_the_session_s_broker
 
 
 @pytest.fixture
 def eventually() -> Callable[..., Awaitable[Any]]:
-    """Wait until a condition holds, at most a timeout of 30 s; the same as in `tests.infrastructure.waiting`."""
+    """Wait until a condition holds, at most a timeout of 30 s; the same as in `tests.support.waiting`."""
     return waiting.eventually
 
 

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.infrastructure.apache_kafka import JARS as BROKER_JARS
+from tests.support.apache_kafka import JARS as BROKER_JARS
 
 _HERE = Path(__file__).parent
 _FETCH_SECONDS = 300

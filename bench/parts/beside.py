@@ -15,7 +15,7 @@ from bench.systems.levelsync import LEVELSYNC
 from bench.systems.system import process
 from bench.table import Row, ratio
 from service.settings import Settings
-from tests.infrastructure.levelsync_process import serve_environment
+from tests.support.process import serve_environment
 
 _PAIRS = 1_000_000
 _TARGET = 0.5

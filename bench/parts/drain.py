@@ -18,7 +18,7 @@ from bench.systems.system import System
 from bench.systems.usual import USUAL
 from bench.table import Row, ratio
 from service.settings import Settings
-from tests.laws.model import Model
+from tests.support.model import Model
 
 PEERS = {"best": AT_ITS_BEST, "default": DEFAULT, "usual": USUAL, "floor": FLOOR}
 _TARGETS = {"Debezium, best": 1.75, "Debezium, default": 2.5, "usual handler": 130, "floor": 0.9}

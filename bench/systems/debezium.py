@@ -18,7 +18,7 @@ from bench.systems import debezium_records
 from bench.systems.debezium_settings import BEST, connector, worker
 from bench.systems.system import System, process
 from service.settings import Settings
-from tests.infrastructure.bulk import fill
+from tests.support.topics import fill
 
 _JVM = ["-Xms256m", "-Xmx2g", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]  # the heap of Connect's own scripts
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from aiokafka import ConsumerRecord
 
 from bench.load import encode
-from tests.laws.model import Meant
+from tests.support.model import Meant
 
 _TIME = {"type": "int64", "name": "org.apache.kafka.connect.data.Timestamp", "version": 1}
 SCHEMA = {

@@ -12,7 +12,7 @@ from bench.load import Records
 from bench.servers import Arena
 from bench.systems.system import System, process
 from service.settings import Settings
-from tests.infrastructure.levelsync_process import serve_environment
+from tests.support.process import serve_environment
 
 
 async def _publish(_arena: Arena, _records: Records) -> None:

@@ -16,7 +16,7 @@ from service.apply.targets import license_target
 from service.database.engine import make_engine
 from service.settings import Settings, load_settings
 from service.store.curriculum import read_known
-from tests.laws.model import Meant
+from tests.support.model import Meant
 
 
 async def _write_all(settings: Settings, batches: list[list[LevelEvent]]) -> None:

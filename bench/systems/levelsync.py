@@ -11,8 +11,8 @@ from bench.load import LEVELS_TOPIC, Records, encode
 from bench.servers import Arena
 from bench.systems.system import System, process
 from service.settings import Settings
-from tests.infrastructure.bulk import fill
-from tests.infrastructure.levelsync_process import LevelsyncProcess, serve_environment
+from tests.support.process import LevelsyncProcess, serve_environment
+from tests.support.topics import fill
 
 
 async def publish(arena: Arena, records: Records) -> None:

@@ -16,7 +16,7 @@ from bench.servers import Arena, connect
 from bench.systems.levelsync import running
 from events import RECONCILE_COMPLETED_TOPIC, Direction, ReconcileRequested
 from service.settings import Settings
-from tests.infrastructure.waiting import eventually
+from tests.support.waiting import eventually
 
 _LONGEST = 300
 

@@ -15,8 +15,8 @@ import uvloop
 
 from service.database.engine import make_engine
 from service.settings import load_settings
-from tests.laws.model import LEVELED_UP, Meant
-from tests.laws.partitions import Partitions
+from tests.support.applier import Partitions
+from tests.support.model import LEVELED_UP, Meant
 
 _WARM_UP = 300
 """Batches before the first that counts: connections are open, statements are prepared."""

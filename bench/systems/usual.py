@@ -11,8 +11,8 @@ from bench.load import Records, encode
 from bench.servers import Arena
 from bench.systems.system import System, process
 from service.settings import Settings
-from tests.infrastructure.bulk import fill
-from tests.infrastructure.levelsync_process import serve_environment
+from tests.support.process import serve_environment
+from tests.support.topics import fill
 
 _TOPIC = "bench.usual"
 

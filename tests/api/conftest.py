@@ -11,8 +11,7 @@ from service import http
 from service.api.role import Api
 from service.health import Health
 from service.settings import Settings
-from tests.api.people import token
-from tests.application.people import PREFIX
+from tests.support.tokens import PREFIX, token
 
 
 @pytest.fixture

@@ -14,10 +14,9 @@ from service.admin import drift, run_requests, runs, syncs
 from service.admin.errors import Forbidden, NoSuch, Refused
 from service.admin.run_requests import RunRequest
 from service.settings import Settings
-from tests.api.people import somebody
-from tests.laws.tables import licenses
-from tests.reconcile.conductor import Conductor
-from tests.sync.tables import execute, fill, read
+from tests.support.runs import Conductor
+from tests.support.tables import execute, fill, licenses, read
+from tests.support.tokens import somebody
 
 ADMIN, INSTRUCTOR, STUDENT = somebody("admin"), somebody("instructor", "2"), somebody("student", "3")
 AUDIT = "SELECT subject, role, action, outcome, detail FROM levelsync.admin_actions ORDER BY id"

@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.api import bulk
 from service.settings import Settings
-from tests.api.people import token
-from tests.infrastructure.seeds import new_seed
-from tests.sync.tables import fill
+from tests.support.load import new_seed
+from tests.support.tables import fill
+from tests.support.tokens import token
 
 CALLERS = ("admin", "instructor", "student", "nobody")
 

@@ -15,10 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.api import bulk
 from service.settings import Settings
 from service.sync import everything
-from tests.application.people import PREFIX
-from tests.laws.tables import licenses
-from tests.reconcile.conductor import Conductor
-from tests.sync.tables import fill, read
+from tests.support.runs import Conductor
+from tests.support.tables import fill, licenses, read
+from tests.support.tokens import PREFIX
 
 PROGRESS = {(1, "PLAYER"): 5, (2, "PLAYER"): 3, (3, "COACH"): 2}
 LICENSES = {(1, "PLAYER"): 4, (2, "PLAYER"): 3}

@@ -15,8 +15,7 @@ import asyncpg
 import jwt
 import pytest
 
-from tests.cli.command import clean, levelsync
-from tests.cli.running_up import up
+from tests.support.process import clean, levelsync, up
 
 LIST = """
 curl -X GET "http://localhost:8000/api/v1/licenses/admin/sync/desync-issues" \\

@@ -10,9 +10,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.api.pages import encode
-from tests.application.people import PREFIX
-from tests.laws.tables import licenses, progress
-from tests.sync.tables import execute, fill, read
+from tests.support.tables import execute, fill, licenses, progress, read
+from tests.support.tokens import PREFIX
 
 Client = Callable[..., httpx.AsyncClient]
 RESULT_KEYS = {

@@ -14,7 +14,7 @@ from service.admin import published_keys
 from service.admin.errors import Busy, NotSignedIn
 from service.admin.tokens import Authenticator
 from service.settings import Settings
-from tests.api.forging import AUDIENCE, ISSUER, KeyServer, by_hand, claims, serving, unsigned
+from tests.support.tokens import AUDIENCE, ISSUER, KeyServer, by_hand, claims, serving, unsigned
 
 
 @pytest.fixture

@@ -17,12 +17,10 @@ from service import http
 from service.api.role import Api
 from service.health import Health
 from service.settings import Settings
-from tests.api.forging import signed
-from tests.api.people import token
-from tests.application.people import PREFIX
-from tests.attacks.silence import way_to
-from tests.infrastructure.waiting import eventually
-from tests.sync.tables import execute, fill, read
+from tests.support.links import way_to
+from tests.support.tables import execute, fill, read
+from tests.support.tokens import PREFIX, signed, token
+from tests.support.waiting import eventually
 
 CALLS: tuple[tuple[str, str, Any], ...] = (
     ("GET", "/desync-issues", None),

@@ -15,9 +15,8 @@ from structlog.testing import capture_logs
 
 from service.admin import drift
 from service.api import middleware
-from tests.api.forging import signed
-from tests.application.people import PREFIX
-from tests.infrastructure.waiting import eventually
+from tests.support.tokens import PREFIX, signed
+from tests.support.waiting import eventually
 
 FAILS = """
 import structlog

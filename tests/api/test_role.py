@@ -12,9 +12,8 @@ import pytest
 from pydantic import SecretStr
 
 from service.settings import Settings
-from tests.api.people import token
-from tests.application.people import PREFIX
-from tests.infrastructure.levelsync_process import LevelsyncProcess
+from tests.support.process import LevelsyncProcess
+from tests.support.tokens import PREFIX, token
 
 Make = Callable[..., LevelsyncProcess]
 

@@ -11,9 +11,8 @@ import httpx
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.api.app import openapi_document
-from tests.api.forging import signed
-from tests.application.people import PREFIX
-from tests.sync.tables import fill, read
+from tests.support.tables import fill, read
+from tests.support.tokens import PREFIX, signed
 
 STAFF, ADMINS = {"admin", "instructor"}, {"admin"}
 ENDPOINTS: dict[tuple[str, str], tuple[set[str], Any]] = {

@@ -14,8 +14,8 @@ from service.admin.tokens import Authenticator
 from service.cli.token import sign
 from service.database.engine import make_engine
 from service.settings import Settings, SettingsError
-from tests.api.forging import AUDIENCE, ISSUER, SECRET, by_hand, claims, signed, unsigned
-from tests.sync.tables import execute
+from tests.support.tables import execute
+from tests.support.tokens import AUDIENCE, ISSUER, SECRET, by_hand, claims, signed, unsigned
 
 NOW = int(time.time())
 REFUSED = {

@@ -11,10 +11,10 @@ import pytest
 
 from service.database.migrate import migrate
 from service.settings import Settings
-from tests.application.people import APPLICATION_SECRET
-from tests.application.states import STATES, State
-from tests.infrastructure.servers import Kafka, Postgres, database_name
-from tests.migrations import live
+from tests.support import application
+from tests.support.servers import Kafka, Postgres, database_name
+from tests.support.states import STATES, State
+from tests.support.tokens import APPLICATION_SECRET
 
 _TEMPLATES = pytest.StashKey[dict[str, str]]()
 
@@ -34,7 +34,7 @@ async def live_url(
     made = request.config.stash.setdefault(_TEMPLATES, {})
     if state.letter not in made:
         made[state.letter] = await postgres.create_database()
-        await live.execute(made[state.letter], *state.statements)
+        await application.execute(made[state.letter], *state.statements)
     template = made[state.letter]
     if "migrated" in request.fixturenames:
         after = f"{state.letter}, migrated"

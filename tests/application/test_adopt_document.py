@@ -17,13 +17,13 @@ import pytest
 
 from service.embedded.ports import free_port
 from service.embedded.process import ServerProcess
-from tests.application.people import APPLICATION_SECRET, application_token
-from tests.application.states import ADMIN, LICENSE_DEFAULTS, MAX_LEVELS, THOUSANDS, E
-from tests.house.compose import ROOT
-from tests.infrastructure.levelsync_process import http_get
-from tests.infrastructure.servers import Kafka
-from tests.infrastructure.waiting import eventually
-from tests.migrations import live
+from tests.support import application
+from tests.support.process import http_get
+from tests.support.repository import ROOT
+from tests.support.servers import Kafka
+from tests.support.states import ADMIN, LICENSE_DEFAULTS, MAX_LEVELS, THOUSANDS, E
+from tests.support.tokens import APPLICATION_SECRET, application_token
+from tests.support.waiting import eventually
 
 TEXT = (ROOT / "docs" / "adopt.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
@@ -49,7 +49,7 @@ class Reader:
     async def follow(self, language: str, text: str) -> None:
         """Run one block."""
         if language == "sql":
-            self.found.append(await live.rows(self.database_url, text))
+            self.found.append(await application.rows(self.database_url, text))
         elif text.strip() == "levelsync serve":
             await self.start()
         else:
@@ -86,7 +86,7 @@ class Reader:
 @pytest.fixture
 async def reader(live_url: str, kafka: Kafka, tmp_path: Path) -> AsyncIterator[Reader]:
     """The reader, who has put in a database, brokers and a key, and in whose trials nothing takes a minute."""
-    await live.execute(live_url, THOUSANDS)
+    await application.execute(live_url, THOUSANDS)
     port = str(free_port())
     environment = {
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
@@ -129,9 +129,9 @@ async def test_the_guide_works_as_it_is_written(reader: Reader) -> None:
     assert [row[0] for row in drift] == [user for user in (20, 40, 60, 80, 100) for _ in range(4)]
     assert [row[:4] for row in arrived] == [(20, 3, 1, 3)]
     assert arrived[0][4].startswith("ProgressLeveledUp ")
-    assert await live.value(reader.database_url, "SELECT to_regclass('levelsync.fences')") is None
-    assert await live.value(reader.database_url, "SELECT count(*) FROM levelsync.removed_rows") == 3
-    assert await live.value(reader.database_url, "SELECT count(*) FROM specialization_progress") == 5784
+    assert await application.value(reader.database_url, "SELECT to_regclass('levelsync.fences')") is None
+    assert await application.value(reader.database_url, "SELECT count(*) FROM levelsync.removed_rows") == 3
+    assert await application.value(reader.database_url, "SELECT count(*) FROM specialization_progress") == 5784
 
 
 def test_the_guide_and_the_states_have_the_same_settings() -> None:

@@ -11,9 +11,9 @@ from service.cli.reconcile import is_no, show_report
 from service.database.engine import make_engine
 from service.reconcile import steps
 from service.settings import Settings
-from tests.application.states import THOUSANDS, E, State
-from tests.migrations import live
-from tests.reconcile.conductor import Conductor, NoTopics
+from tests.support import application
+from tests.support.runs import Conductor, NoTopics
+from tests.support.states import THOUSANDS, E, State
 
 pytestmark = pytest.mark.parametrize("state", [E], ids=str)
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.parametrize("state", [E], ids=str)
 @pytest.fixture
 async def engine(migrated: str, settings: Settings) -> AsyncIterator[AsyncEngine]:
     """The newest state with 5,000 more licenses that have no progress."""
-    await live.execute(migrated, THOUSANDS)
+    await application.execute(migrated, THOUSANDS)
     made = make_engine(settings)
     yield made
     await made.dispose()

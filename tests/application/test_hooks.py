@@ -9,11 +9,11 @@ import pytest
 
 from service.runtime import Service
 from service.settings import Settings
-from tests.application.states import STATES, State
-from tests.house.compose import ROOT
-from tests.infrastructure.levelsync_process import serve_environment
-from tests.infrastructure.waiting import eventually
-from tests.migrations import live
+from tests.support import application
+from tests.support.process import serve_environment
+from tests.support.repository import ROOT
+from tests.support.states import STATES, State
+from tests.support.waiting import eventually
 
 _LEVELS = """
     SELECT p.current_level, l.current_level FROM specialization_progress p
@@ -39,14 +39,14 @@ async def test_the_example_raises_relays_and_demotes(migrated: str, settings: Se
     out, err = await asyncio.wait_for(example.communicate(), 60)
     assert example.returncode == 0, err.decode()
     assert out.decode().startswith("2 events relayed\n")
-    assert await live.rows(migrated, _LEVELS.format(coach)) == [(1, 2)]
+    assert await application.rows(migrated, _LEVELS.format(coach)) == [(1, 2)]
     async with Service(settings, frozenset({"apply"})) as service:
         await asyncio.wait_for(service.ready(), 30)
 
         async def applied() -> bool:
-            return bool(await live.value(migrated, "SELECT sum(next_offset) = 2 FROM levelsync.applied_offsets"))
+            return bool(await application.value(migrated, "SELECT sum(next_offset) = 2 FROM levelsync.applied_offsets"))
 
         await eventually(applied)
-    assert await live.rows(migrated, _LEVELS.format(coach)) == [(2, 2)]
-    assert await live.rows(migrated, _LEVELS.format(player)) == [(5, 5)]
-    assert await live.value(migrated, "SELECT count(*) FROM application_outbox") == 0
+    assert await application.rows(migrated, _LEVELS.format(coach)) == [(2, 2)]
+    assert await application.rows(migrated, _LEVELS.format(player)) == [(5, 5)]
+    assert await application.value(migrated, "SELECT count(*) FROM application_outbox") == 0

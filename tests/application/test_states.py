@@ -18,12 +18,11 @@ from service.database.migrate import alembic_config, migrate
 from service.health import Health
 from service.runtime import Service
 from service.settings import Settings
-from tests.application.people import client
-from tests.application.states import ADMIN, FIRST_STUDENT, INSTRUCTOR, SPORT_DIRECTORS, STUDENT, USERS, State
-from tests.cli.command import environment, levelsync
-from tests.infrastructure import publishing
-from tests.infrastructure.waiting import eventually
-from tests.migrations import live
+from tests.support import application, topics
+from tests.support.process import environment, levelsync
+from tests.support.states import ADMIN, FIRST_STUDENT, INSTRUCTOR, SPORT_DIRECTORS, STUDENT, USERS, State
+from tests.support.tokens import client
+from tests.support.waiting import eventually
 
 ROLES = frozenset({"apply", "reconcile", "relay", "api"})
 OUR_CONSTRAINTS = ("uq_specialization_progress_user_spec", "uq_user_licenses_user_specialization")
@@ -36,31 +35,39 @@ async def test_migrate_adds_constraints_and_changes_nothing_else(
     live_url: str, settings: Settings, state: State
 ) -> None:
     """Twice: the second run finds nothing to do. The application's own history of migrations stays where it is."""
-    history = await live.rows(live_url, "SELECT version_num FROM public.alembic_version")
-    before = set((await live.structure(live_url)).splitlines())
+    history = await application.rows(live_url, "SELECT version_num FROM public.alembic_version")
+    before = set((await application.structure(live_url)).splitlines())
     await asyncio.to_thread(migrate, settings)
-    after = await live.structure(live_url), await live.structure(live_url, "levelsync"), await live.content(live_url)
+    after = (
+        await application.structure(live_url),
+        await application.structure(live_url, "levelsync"),
+        await application.content(live_url),
+    )
     await asyncio.to_thread(migrate, settings)
-    now = await live.structure(live_url), await live.structure(live_url, "levelsync"), await live.content(live_url)
+    now = (
+        await application.structure(live_url),
+        await application.structure(live_url, "levelsync"),
+        await application.content(live_url),
+    )
     assert now == after
     assert before - set(after[0].splitlines()) == set()
     assert [line for line in set(after[0].splitlines()) - before if not _ours(line)] == []
-    assert await live.rows(live_url, "SELECT version_num FROM public.alembic_version") == history
-    assert await live.value(live_url, "SELECT count(*) FROM levelsync.removed_rows") == state.removed
+    assert await application.rows(live_url, "SELECT version_num FROM public.alembic_version") == history
+    assert await application.value(live_url, "SELECT count(*) FROM levelsync.removed_rows") == state.removed
 
 
 async def test_downgrade_leaves_what_the_application_had(live_url: str, settings: Settings, state: State) -> None:
     """Its tables are as they were before levelsync, and rows that were removed are kept; a new `migrate` works."""
-    before = (await live.structure(live_url)).splitlines()
+    before = (await application.structure(live_url)).splitlines()
     await asyncio.to_thread(migrate, settings)
-    levels = await live.rows(live_url, _PROGRESS), await live.rows(live_url, _LICENSES)
+    levels = await application.rows(live_url, _PROGRESS), await application.rows(live_url, _LICENSES)
     await asyncio.to_thread(partial(command.downgrade, alembic_config(settings), "base"))
-    assert [line for line in (await live.structure(live_url)).splitlines() if not _ours(line)] == [
+    assert [line for line in (await application.structure(live_url)).splitlines() if not _ours(line)] == [
         line for line in before if not _ours(line)
     ]
-    assert (await live.rows(live_url, _PROGRESS), await live.rows(live_url, _LICENSES)) == levels
+    assert (await application.rows(live_url, _PROGRESS), await application.rows(live_url, _LICENSES)) == levels
     if state.removed:
-        assert await live.value(live_url, "SELECT count(*) FROM levelsync.removed_rows") == state.removed
+        assert await application.value(live_url, "SELECT count(*) FROM levelsync.removed_rows") == state.removed
     await asyncio.to_thread(migrate, settings)
 
 
@@ -84,9 +91,9 @@ async def test_the_endpoints_take_the_application_s_own_tokens(migrated: str, se
         assert set(every.json()["results"]) == set(state.specializations)
         created = await admin.post("/user/101/all", json={"direction": "license_to_progress"})
         assert created.json()["success"], created.text
-    assert await live.value(migrated, "SELECT count(*) FROM specialization_progress WHERE student_id = 101") == len(
-        state.specializations
-    )
+    assert await application.value(
+        migrated, "SELECT count(*) FROM specialization_progress WHERE student_id = 101"
+    ) == len(state.specializations)
 
 
 @pytest.mark.usefixtures("migrated")
@@ -115,18 +122,19 @@ async def test_a_day_beside_the_application(migrated: str, settings: Settings, s
     rises = _apply(events, progress, licenses)
     async with Service(settings, ROLES) as service, client(service.http_url, ADMIN) as admin:
         await asyncio.wait_for(service.ready(), 30)
-        await publishing.publish(settings.kafka_bootstrap_servers, [event.to_kafka() for event in events])
+        await topics.publish(settings.kafka_bootstrap_servers, [event.to_kafka() for event in events])
 
         async def all_applied() -> bool:
             return (
-                int(await live.value(migrated, "SELECT sum(next_offset) FROM levelsync.applied_offsets") or 0) == 1000
+                int(await application.value(migrated, "SELECT sum(next_offset) FROM levelsync.applied_offsets") or 0)
+                == 1000
             )
 
         await eventually(all_applied)
-        assert await live.rows(migrated, "SELECT reason, detail FROM levelsync.dead_letters") == []
+        assert await application.rows(migrated, "SELECT reason, detail FROM levelsync.dead_letters") == []
         assert await _levels(migrated, _PROGRESS) == progress
         assert await _levels(migrated, _LICENSES) == licenses
-        assert await live.value(migrated, "SELECT count(*) FROM license_progressions") == rises
+        assert await application.value(migrated, "SELECT count(*) FROM license_progressions") == rises
 
         assert await _not_passed(settings, service) == []
 
@@ -140,8 +148,8 @@ async def test_a_day_beside_the_application(migrated: str, settings: Settings, s
         assert counts["needs_decision"] == state.needs_decision
         assert counts["unconfirmed"] == counts["changed_meanwhile"] == 0
     for name in state.specializations:
-        level = await live.rows(migrated, f"{_PROGRESS} WHERE specialization_id = '{name}' ORDER BY 1")
-        assert level == await live.rows(migrated, f"{_LICENSES} WHERE specialization_type = '{name}' ORDER BY 1")
+        level = await application.rows(migrated, f"{_PROGRESS} WHERE specialization_id = '{name}' ORDER BY 1")
+        assert level == await application.rows(migrated, f"{_LICENSES} WHERE specialization_type = '{name}' ORDER BY 1")
 
 
 def _ours(line: str) -> bool:
@@ -149,7 +157,7 @@ def _ours(line: str) -> bool:
 
 
 async def _levels(url: str, query: str) -> Levels:
-    return {(user, name): level for user, name, level in await live.rows(url, query)}
+    return {(user, name): level for user, name, level in await application.rows(url, query)}
 
 
 def _thousand_events(state: State) -> Iterable[ProgressLeveledUp | LicenseAdvanced]:

@@ -7,11 +7,10 @@ from datetime import timedelta
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.apply.batch import Applied
-from tests.laws.model import LEVELED_UP
-from tests.laws.partitions import Partitions, one
-from tests.laws.records import START
-from tests.laws.tables import history, licenses
-from tests.sync.tables import PLAYER, execute, fill, read
+from tests.support.applier import Partitions, one
+from tests.support.model import LEVELED_UP
+from tests.support.records import START
+from tests.support.tables import PLAYER, execute, fill, history, licenses, read
 
 
 async def decided(engine: AsyncEngine, level: int | None, *events: tuple[int, int], fence: bool = False) -> Applied:

@@ -14,9 +14,9 @@ from service.apply.decode import decode
 from service.apply.positions import set_position
 from service.apply.targets import license_target
 from service.database.faults import InstallationFault
-from tests.laws.model import LEVELED_UP, Meant
-from tests.laws.records import TOPIC, as_record
-from tests.laws.tables import empty_tables, licenses
+from tests.support.model import LEVELED_UP, Meant
+from tests.support.records import TOPIC, as_record
+from tests.support.tables import empty_tables, licenses
 
 PARTITION = TopicPartition(TOPIC[LEVELED_UP], 0)
 USERS = range(1, 31)

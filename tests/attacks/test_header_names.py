@@ -13,9 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import ProgressLeveledUp
 from service.settings import Settings
-from tests.infrastructure.publishing import Record
-from tests.laws.tables import licenses
-from tests.service import stage
+from tests.support import applying
+from tests.support.tables import licenses
+from tests.support.topics import Record
 
 TOPIC = ProgressLeveledUp.TOPIC
 
@@ -67,9 +67,9 @@ async def test_a_header_whose_name_is_not_utf_8_is_ignored_like_all_others(
     await publish_as_is(
         settings, [rise(1), rise(2, odd), rise(3), rise(4, odd, value=b"{"), rise(5)], codec, monkeypatch
     )
-    async with stage.running(settings):
-        await stage.caught_up(settings, database)
+    async with applying.running(settings):
+        await applying.caught_up(settings, database)
     assert await licenses(database) == {(user, "PLAYER"): 3 for user in (1, 2, 3, 5)}
-    ((headers,),) = await stage.rows(database, "SELECT headers FROM levelsync.dead_letters")
+    ((headers,),) = await applying.rows(database, "SELECT headers FROM levelsync.dead_letters")
     encoded = [base64.b64encode(part).decode() for part in ("größe".encode("latin-1"), b"\xff")]
     assert headers[-1] == {"key_base64": encoded[0], "base64": encoded[1]}

@@ -12,8 +12,8 @@ from service import watch
 from service.kafka.consumer import LevelConsumer
 from service.settings import Settings
 from service.watch import Stalled
-from tests.infrastructure.publishing import Record, publish
-from tests.service.stage import running
+from tests.support.applying import running
+from tests.support.topics import Record, publish
 
 
 async def test_partitions_that_are_never_begun_end_the_service(

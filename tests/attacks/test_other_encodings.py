@@ -14,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.database.engine import make_engine
 from service.database.migrate import migrate
 from service.settings import Settings
-from tests.infrastructure.servers import Postgres
-from tests.laws.model import LEVELED_UP
-from tests.laws.partitions import fresh, one
+from tests.support.applier import fresh, one
+from tests.support.model import LEVELED_UP
+from tests.support.servers import Postgres
 
 HEADERS = (("größe", "groß".encode()), ("名", "名".encode()), ("raw", b"\xff"), ("plain", b"x"))
 KEPT = [

@@ -12,10 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from events import ProgressLeveledUp
 from service.kafka.consumer import LevelConsumer
 from service.settings import Settings
-from tests.infrastructure.publishing import Record, publish
-from tests.infrastructure.waiting import eventually
-from tests.laws.tables import licenses
-from tests.service.stage import running
+from tests.support.applying import running
+from tests.support.tables import licenses
+from tests.support.topics import Record, publish
+from tests.support.waiting import eventually
 
 
 async def test_an_idle_consumer_tries_a_refused_commit_again_only_now_and_then(

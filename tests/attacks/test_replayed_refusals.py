@@ -5,9 +5,9 @@ from __future__ import annotations
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.laws.model import LEVELED_UP
-from tests.laws.partitions import TARGETS, fresh, one
-from tests.laws.tables import licenses
+from tests.support.applier import TARGETS, fresh, one
+from tests.support.model import LEVELED_UP
+from tests.support.tables import licenses
 
 
 async def test_a_replay_of_refused_records_is_no_fault_of_the_installation(engine: AsyncEngine) -> None:

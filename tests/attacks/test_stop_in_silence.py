@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from pydantic import SecretStr
 
-from tests.attacks.silence import way_to
-from tests.infrastructure.levelsync_process import LevelsyncProcess
-from tests.laws.load import Load, make_load
-from tests.laws.scene import Scene
+from tests.support.links import way_to
+from tests.support.load import Load, make_load
+from tests.support.process import LevelsyncProcess
+from tests.support.published import Scene
 
 
 async def test_a_process_whose_batch_hangs_in_a_silent_database_leaves_within_ten_seconds(

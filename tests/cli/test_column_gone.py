@@ -12,10 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.cli import app
 from service.settings import Settings
-from tests.api.people import token
-from tests.cli.command import Result, environment, levelsync
-from tests.infrastructure.levelsync_process import LevelsyncProcess
-from tests.sync.tables import execute
+from tests.support.process import LevelsyncProcess, Result, environment, levelsync
+from tests.support.tables import execute
+from tests.support.tokens import token
 
 API = "/api/v1/licenses/admin/sync"
 GONE = "the table specializations has no column max_levels and LEVELSYNC_MAX_LEVELS is not set"

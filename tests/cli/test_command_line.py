@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import levelsync
+from tests.support.process import levelsync
 
 SLOW = (
     "sqlalchemy",

@@ -14,7 +14,7 @@ from service.cli.letter_view import hex_dump
 from service.database.tables import dead_letters
 from service.dead_letters import MEANINGS
 from service.settings import Settings
-from tests.cli.command import environment, levelsync
+from tests.support.process import environment, levelsync
 
 TEXT: dict[str, Any] = {"reason": "invalid", "detail": "to_level is missing", "key": b"42", "value": b'{"user_id": 42}'}
 BINARY: dict[str, Any] = {"reason": "malformed", "detail": "not UTF-8", "key": None, "value": b"\xff\x00binary"}

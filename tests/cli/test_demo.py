@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tests.cli.command import levelsync
+from tests.support.process import levelsync
 
 
 def test_the_demo_ends_with_tables_that_agree(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
-from tests.cli.command import Result, environment, levelsync
-from tests.infrastructure.levelsync_process import LevelsyncProcess
+from tests.support.process import LevelsyncProcess, Result, environment, levelsync
 
 OUT_OF_REACH = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "HTTP_PORT": "1"}
 

@@ -14,8 +14,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
-from tests.cli.command import clean, environment, levelsync
-from tests.sync.tables import PLAYER, fill
+from tests.support.process import clean, environment, levelsync
+from tests.support.tables import PLAYER, fill
 
 RUNS = ("3f301f46-108e-4aec-ac7d-bb07d4badd90", "3f301f46-2222-4aec-ac7d-bb07d4badd90")
 _ADD_RUN = """

@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from tests.cli.command import levelsync
+from tests.support.process import levelsync
 
 
 def test_alembic_says_on_stderr_what_it_does(empty_database_url: str) -> None:

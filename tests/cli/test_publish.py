@@ -16,7 +16,7 @@ from service.kafka.delivery import NotDelivered, deliver
 from service.kafka.lag import EndOffsets
 from service.kafka.producer import MAX_REQUEST_BYTES
 from service.settings import Settings
-from tests.cli.command import environment, levelsync
+from tests.support.process import environment, levelsync
 
 OPTIONS = ("--user", "42", "--specialization", "PLAYER", "--to-level", "5")
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from events import MODELS
-from tests.cli.command import levelsync
+from tests.support.process import levelsync
 
 
 def test_every_event_has_its_schema_and_all_are_in_one_asyncapi_document(tmp_path: Path) -> None:

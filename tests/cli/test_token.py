@@ -2,7 +2,7 @@
 
 import jwt
 
-from tests.cli.command import levelsync
+from tests.support.process import levelsync
 
 SECRET = "a-secret-of-at-least-thirty-two-bytes"  # noqa: S105 - of this test only
 

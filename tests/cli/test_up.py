@@ -14,9 +14,8 @@ import jwt
 import psutil
 import pytest
 
-from tests.cli.command import levelsync
-from tests.cli.running_up import Up, up
-from tests.infrastructure.waiting import eventually
+from tests.support.process import Up, levelsync, up
+from tests.support.waiting import eventually
 
 EVENT = ("publish", "leveled-up", "--user", "999", "--specialization", "PLAYER", "--to-level", "5")
 

@@ -9,11 +9,11 @@ from random import Random
 import pytest
 
 from service.settings import Settings
-from tests.crash.life import Life
-from tests.infrastructure.levelsync_process import LevelsyncProcess
-from tests.infrastructure.seeds import new_seed
-from tests.infrastructure.servers import Postgres
-from tests.laws.scene import Scene
+from tests.support.killing import Life
+from tests.support.load import new_seed
+from tests.support.process import LevelsyncProcess
+from tests.support.published import Scene
+from tests.support.servers import Postgres
 
 pytestmark = [pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
 Make = Callable[..., LevelsyncProcess]

@@ -9,12 +9,11 @@ from random import Random
 import pytest
 
 from service.settings import Settings
-from tests.crash.killing import bury, feed, start_and_kill
-from tests.infrastructure.levelsync_process import LevelsyncProcess
-from tests.infrastructure.seeds import new_seed
-from tests.laws.load import Load, make_load
-from tests.laws.model import LEVELED_UP
-from tests.laws.scene import Scene
+from tests.support.killing import bury, feed, start_and_kill
+from tests.support.load import Load, make_load, new_seed
+from tests.support.model import LEVELED_UP
+from tests.support.process import LevelsyncProcess
+from tests.support.published import Scene
 
 pytestmark = [pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
 Make = Callable[..., LevelsyncProcess]

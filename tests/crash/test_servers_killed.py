@@ -8,13 +8,11 @@ import pytest
 from pydantic import SecretStr
 
 from service.settings import Settings
-from tests.infrastructure.levelsync_process import LevelsyncProcess
-from tests.infrastructure.seeds import new_seed
-from tests.infrastructure.servers import Kafka, Postgres
-from tests.infrastructure.template import make_template
-from tests.laws.load import Load, make_load
-from tests.laws.model import Meant
-from tests.laws.scene import Scene
+from tests.support.load import Load, make_load, new_seed
+from tests.support.model import Meant
+from tests.support.process import LevelsyncProcess
+from tests.support.published import Scene
+from tests.support.servers import Kafka, Postgres, make_template
 
 pytestmark = [pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
 Make = Callable[..., LevelsyncProcess]

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.database.secured import PASSWORD, Secured, secured_postgres
-from tests.infrastructure.postgres_settings import system_programs
+from tests.support.secured_postgres import PASSWORD, Secured, secured_postgres
+from tests.support.servers import system_programs
 
 
 @pytest.fixture(scope="module")

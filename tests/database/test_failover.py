@@ -14,11 +14,10 @@ from service.database.engine import make_engine
 from service.outbox.put import put
 from service.runtime import Service
 from service.settings import Settings
-from tests.attacks.silence import way_to
-from tests.infrastructure import template
-from tests.infrastructure.servers import Postgres
-from tests.infrastructure.waiting import eventually
-from tests.migrations import live
+from tests.support import application, servers
+from tests.support.links import way_to
+from tests.support.servers import Postgres
+from tests.support.waiting import eventually
 
 _USER = "CREATE ROLE failover SUPERUSER LOGIN PASSWORD 'x'"
 _BACK_WITHIN = 30
@@ -27,7 +26,7 @@ _BACK_WITHIN = 30
 @pytest.fixture
 async def both(own_postgres: Postgres, postgres: Postgres, template_database: str) -> AsyncIterator[tuple[str, str]]:
     """The same database on two servers, for one user: the old primary, and the new one."""
-    name = await template.make_template(own_postgres)
+    name = await servers.make_template(own_postgres)
     await postgres.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template_database}"')
     for server in (own_postgres, postgres):
         await server.execute(_USER)
@@ -52,7 +51,9 @@ async def test_work_goes_on_at_the_new_primary(
             await publish([_event(1)])
             await eventually(lambda: _level(old, 1))
             way._target = urlsplit(new)
-            await live.execute(old, "ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
+            await application.execute(
+                old, "ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()"
+            )
             await publish([_event(2)])
             await _put(new)
             await eventually(lambda: _level(new, 2), _BACK_WITHIN)
@@ -66,15 +67,15 @@ def _event(user: int) -> tuple[Any, ...]:
 
 async def _level(url: str, user: int) -> bool:
     query = f"SELECT current_level FROM user_licenses WHERE user_id = {user} AND specialization_type = 'PLAYER'"
-    return bool(await live.value(url, query) == 7)
+    return bool(await application.value(url, query) == 7)
 
 
 async def _nothing_in_the_outbox(url: str) -> bool:
-    return bool(await live.value(url, "SELECT count(*) FROM levelsync.outbox") == 0)
+    return bool(await application.value(url, "SELECT count(*) FROM levelsync.outbox") == 0)
 
 
 async def _put(url: str) -> None:
-    engine = make_engine(live.settings(url), pool_size=1)
+    engine = make_engine(application.settings(url), pool_size=1)
     event = LevelSynced(
         user_id=3, specialization="PLAYER", target="license", old_level=5, new_level=3, cause="somebody"
     )

@@ -16,11 +16,11 @@ from events import ProgressLeveledUp
 from service.database.engine import make_engine
 from service.runtime import Service
 from service.settings import Settings, SettingsError
-from tests.cli.command import Result, environment, levelsync
-from tests.database.pgbouncer import PROGRAM, pgbouncer
-from tests.infrastructure.servers import Postgres
-from tests.infrastructure.waiting import eventually
-from tests.migrations import live
+from tests.support import application
+from tests.support.pgbouncer import PROGRAM, pgbouncer
+from tests.support.process import Result, environment, levelsync
+from tests.support.servers import Postgres
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs Debian's pgbouncer")
 _IGNORED = (
@@ -102,7 +102,9 @@ async def test_one_process_with_all_roles_works_in_session_mode(
         await service.ready()
         await publish([_event(user) for user in range(1, 101)])
         await eventually(lambda: _licensed(url))
-        await live.execute(url, "UPDATE user_licenses SET current_level = 2 WHERE user_id = 1 AND current_level = 7")
+        await application.execute(
+            url, "UPDATE user_licenses SET current_level = 2 WHERE user_id = 1 AND current_level = 7"
+        )
         run = await _levelsync("reconcile", "--json", env=environment(given))
         assert run.returncode == 1, run.stderr
         assert json.loads(run.stdout)["counts"]["mismatched"] >= 1
@@ -114,7 +116,7 @@ def _event(user: int) -> tuple[Any, ...]:
 
 
 async def _licensed(url: str) -> bool:
-    return bool(await live.value(url, "SELECT count(*) FROM user_licenses WHERE current_level >= 7") >= 100)
+    return bool(await application.value(url, "SELECT count(*) FROM user_licenses WHERE current_level >= 7") >= 100)
 
 
 async def _levelsync(*arguments: str, env: dict[str, str]) -> Result:

@@ -12,24 +12,24 @@ from service.checks import rights
 from service.checks.result import Check
 from service.database.engine import make_engine
 from service.settings import Settings
-from tests.database.roles import Roles, roles
-from tests.infrastructure.servers import Postgres
-from tests.migrations import live
+from tests.support import application
+from tests.support.roles import Roles, roles
+from tests.support.servers import Postgres
 
 
 @pytest.fixture
 async def made(empty_database_url: str, postgres: Postgres) -> AsyncIterator[Roles]:
     """The roles in a database of the application's own, migrated by the migrator; granted before and after."""
     assert postgres.url
-    await live.make_application(empty_database_url)
+    await application.make_application(empty_database_url)
     async with roles(empty_database_url) as made:
-        await live.upgrade(made.migrator)
+        await application.upgrade(made.migrator)
         await made.grant()
         yield made
 
 
 async def _check(url: str) -> Check:
-    engine = make_engine(live.settings(url), pool_size=1)
+    engine = make_engine(application.settings(url), pool_size=1)
     async with engine.connect() as conn:
         found = await rights(conn)
     await engine.dispose()
@@ -45,11 +45,11 @@ async def test_each_role_has_what_it_needs_and_no_more(made: Roles) -> None:
         "CREATE TABLE levelsync.x ()",
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await live.execute(made.runtime, statement)
-    assert await live.value(made.reader, "SELECT count(*) FROM levelsync.pairs") == 1
+            await application.execute(made.runtime, statement)
+    assert await application.value(made.reader, "SELECT count(*) FROM levelsync.pairs") == 1
     for statement in ("SELECT * FROM levelsync.dead_letters", "UPDATE user_licenses SET current_level = 1"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await live.execute(made.reader, statement)
+            await application.execute(made.reader, statement)
 
 
 MISSING = [
@@ -69,12 +69,12 @@ async def test_each_missing_right_is_named(made: Roles) -> None:
     """The check reads the catalogue only."""
     name = made.name("runtime")
     for revoked, said in MISSING:
-        await live.execute(made.superuser, f"REVOKE {revoked} FROM {name}")
+        await application.execute(made.superuser, f"REVOKE {revoked} FROM {name}")
         found = await _check(made.runtime)
         assert not found.passed, revoked
         assert said in found.detail, (revoked, found.detail)
         await made.grant()
-    await live.execute(made.superuser, "CREATE FUNCTION levelsync.later() RETURNS int LANGUAGE sql RETURN 1",
+    await application.execute(made.superuser, "CREATE FUNCTION levelsync.later() RETURNS int LANGUAGE sql RETURN 1",
                        "REVOKE EXECUTE ON FUNCTION levelsync.later FROM PUBLIC")  # fmt: skip
     assert "EXECUTE on function levelsync.later" in (await _check(made.runtime)).detail
 

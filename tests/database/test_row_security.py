@@ -12,10 +12,10 @@ from service.cli.doctor import examine
 from service.cli.findings import Verdict
 from service.runtime import Service
 from service.settings import Settings
-from tests.cli.command import environment, levelsync
-from tests.database.roles import roles
-from tests.infrastructure.waiting import eventually
-from tests.migrations import live
+from tests.support import application
+from tests.support.process import environment, levelsync
+from tests.support.roles import roles
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
 HIDE = ("ALTER TABLE users ENABLE ROW LEVEL SECURITY", "CREATE POLICY mine ON users USING (id < 0)")
@@ -34,27 +34,27 @@ async def test_it_does_not_work_while_a_policy_hides_users(
 ) -> None:
     """No event becomes `unknown_user`, neither before the start nor when the policy comes later."""
     assert len(topics) > 1
-    await live.execute(database_url, *HIDE)
+    await application.execute(database_url, *HIDE)
     async with Service(restricted, frozenset({"apply"})) as service:
         await publish([_event(user) for user in range(1, 6)])
         await eventually(lambda: "row-level security filters users" in str(service.health.problems))
-        await live.execute(database_url, *SHOW)
+        await application.execute(database_url, *SHOW)
         await service.ready()
         await eventually(lambda: _licensed(database_url, 5))
-        await live.execute(database_url, *HIDE)
+        await application.execute(database_url, *HIDE)
         await publish([_event(user) for user in range(6, 11)])
         await eventually(lambda: "row-level security" in str(service.health.problems))
-        assert await live.value(database_url, "SELECT count(*) FROM levelsync.dead_letters") == 0
-        await live.execute(database_url, *SHOW)
+        assert await application.value(database_url, "SELECT count(*) FROM levelsync.dead_letters") == 0
+        await application.execute(database_url, *SHOW)
         await eventually(lambda: _licensed(database_url, 10))
-    assert await live.value(database_url, "SELECT count(*) FROM levelsync.dead_letters") == 0
+    assert await application.value(database_url, "SELECT count(*) FROM levelsync.dead_letters") == 0
 
 
 async def test_doctor_and_commands_say_so(restricted: Settings, database_url: str) -> None:
     """One check fails, by its name; a command that would read less than there is ends with a sentence."""
     passing = {finding.check: finding.verdict for finding in await examine(restricted)}
     assert passing["Row-level security"] is Verdict.PASS
-    await live.execute(database_url, *(one.replace("users", "user_licenses") for one in HIDE[:1]))
+    await application.execute(database_url, *(one.replace("users", "user_licenses") for one in HIDE[:1]))
     found = {finding.check: finding for finding in await examine(restricted)}
     assert found["Row-level security"].verdict is Verdict.FAIL
     assert "user_licenses" in found["Row-level security"].detail
@@ -69,4 +69,4 @@ def _event(user: int) -> tuple[object, ...]:
 
 
 async def _licensed(url: str, users: int) -> bool:
-    return bool(await live.value(url, "SELECT count(*) FROM user_licenses WHERE current_level = 7") == users)
+    return bool(await application.value(url, "SELECT count(*) FROM user_licenses WHERE current_level = 7") == users)

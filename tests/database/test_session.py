@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.database import migrate
 from service.database.engine import make_engine
 from service.settings import Settings, SettingsError
-from tests.infrastructure.servers import Postgres, database_name
-from tests.migrations import live
+from tests.support import application
+from tests.support.servers import Postgres, database_name
 
 _STRANGE = {
     "default_transaction_isolation": "'serializable'",
@@ -44,8 +44,8 @@ async def strange(empty_database_url: str, postgres: Postgres) -> AsyncIterator[
         await postgres.execute(f"ALTER ROLE {role} SET {name} = {value}")
         await postgres.execute(f'ALTER DATABASE "{database}" SET {name} = {value}')
     place = empty_database_url.rpartition("@")[2]
-    yield live.settings(f"postgresql://{role}:x@{place}?options=-ctimezone%3DAsia%2FTokyo")
-    await live.execute(empty_database_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+    yield application.settings(f"postgresql://{role}:x@{place}?options=-ctimezone%3DAsia%2FTokyo")
+    await application.execute(empty_database_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
 async def _shown(engine: AsyncEngine) -> list[str]:
@@ -71,7 +71,7 @@ async def test_what_a_server_changes_at_login_is_set_again(empty_database_url: s
     """The parameters of the start are then not enough."""
     if not await _add_login_trigger(empty_database_url):
         pytest.skip("needs PostgreSQL 17: a trigger on login")
-    engine = make_engine(live.settings(empty_database_url), bounds={"lock_timeout": "250ms"})
+    engine = make_engine(application.settings(empty_database_url), bounds={"lock_timeout": "250ms"})
     assert (await _shown(engine))[1:3] == ["UTC", "250ms"]
     await engine.dispose()
 
@@ -81,27 +81,27 @@ async def test_what_cannot_be_had_is_refused_by_name(empty_database_url: str, mo
     if not await _add_login_trigger(empty_database_url):
         pytest.skip("needs PostgreSQL 17: a trigger on login")
     monkeypatch.setattr("service.database.connecting._SET", "SELECT $1::text[], $2::text[]")
-    engine = make_engine(live.settings(empty_database_url))
+    engine = make_engine(application.settings(empty_database_url))
     with pytest.raises(SettingsError, match="lock_timeout is 1s instead of 10s, timezone is Europe/Budapest instead"):
         await _shown(engine)
     await engine.dispose()
 
 
 async def _add_login_trigger(url: str) -> bool:
-    async with live.connected(url) as conn:
+    async with application.connected(url) as conn:
         if conn.get_server_version().major < 17:
             return False
-    await live.execute(url, *_ON_LOGIN)
+    await application.execute(url, *_ON_LOGIN)
     return True
 
 
 async def test_a_statement_of_a_migration_is_never_given_up(empty_database_url: str) -> None:
     """asyncpg's own bound is only for statements that the server bounds too."""
-    async with migrate.connect(live.settings(empty_database_url)) as conn:
+    async with migrate.connect(application.settings(empty_database_url)) as conn:
         driver = (await conn.get_raw_connection()).driver_connection
         assert driver is not None
         assert driver._config.command_timeout is None
-    engine = make_engine(live.settings(empty_database_url))
+    engine = make_engine(application.settings(empty_database_url))
     async with engine.connect() as conn:
         driver = (await conn.get_raw_connection()).driver_connection
         assert driver is not None

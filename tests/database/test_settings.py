@@ -9,8 +9,8 @@ import pytest
 from service.database.engine import pool_sizes
 from service.kafka.connection import connection_options
 from service.settings import Settings, SettingsError, load_settings, unknown_names
-from tests.cli.command import levelsync
-from tests.infrastructure.certificates import Authority
+from tests.support.certificates import Authority
+from tests.support.process import levelsync
 
 
 @pytest.fixture(autouse=True)

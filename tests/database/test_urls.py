@@ -18,8 +18,8 @@ from service.cli import context, reach
 from service.cli.exits import Unreachable
 from service.database.url import database_url, read_url
 from service.settings import SettingsError
-from tests.cli.command import levelsync
-from tests.database.secured import ENCODED, PASSWORD, Secured
+from tests.support.process import levelsync
+from tests.support.secured_postgres import ENCODED, PASSWORD, Secured
 
 _PARTS = [part for part in re.split(r"\W", PASSWORD) if len(part) > 1]
 """What no output may hold: each piece between two special characters."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.dead_letters.scene import Scene
+from tests.support.letters import Scene
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from service.admin import letters
 from service.admin.errors import Forbidden, NoSuch
 from service.admin.letters import Handled, Selection
 from service.settings import Settings
-from tests.api.people import somebody
-from tests.dead_letters.scene import NOBODY, Scene
+from tests.support.letters import NOBODY, Scene
+from tests.support.tokens import somebody
 
 ADMIN, INSTRUCTOR, STUDENT = somebody("admin", "1"), somebody("instructor", "2"), somebody("student", "3")
 AUDIT = "SELECT subject, action, outcome, detail FROM levelsync.admin_actions ORDER BY id"

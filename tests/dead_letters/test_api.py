@@ -19,7 +19,7 @@ from events import (
 )
 from service.api.dead_letter_models import ReasonName, TopicName
 from tests.api.conftest import admin, api_url, client
-from tests.dead_letters.scene import NOBODY, Scene
+from tests.support.letters import NOBODY, Scene
 
 __all__ = ["admin", "api_url", "client"]
 REPLAY, DISCARD = "/dead-letters/replay", "/dead-letters/discard"

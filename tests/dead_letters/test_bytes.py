@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from service.dead_letters.select import census
-from tests.dead_letters.scene import ALL, NOBODY, ODD, Scene, changed
-from tests.laws.model import LEVELED_UP
-from tests.laws.partitions import one
-from tests.laws.tables import licenses
+from tests.support.applier import one
+from tests.support.letters import ALL, NOBODY, ODD, Scene, changed
+from tests.support.model import LEVELED_UP
+from tests.support.tables import licenses
 
 
 async def test_headers_of_any_bytes_go_again_as_they_came(scene: Scene) -> None:

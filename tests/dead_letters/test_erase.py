@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.database.tables import metadata
 from service.settings import Settings
-from tests.cli.command import Result, environment, levelsync
+from tests.support.process import Result, environment, levelsync
 
 ID, ADDRESS = 4242, "erased.person@example.org"
 RUN, OWN_RUN = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"

@@ -16,11 +16,11 @@ from service.dead_letters.discard import discard
 from service.dead_letters.replay import replay
 from service.dead_letters.select import Selection, census
 from service.reconcile.work import RequestWork
-from tests.dead_letters.scene import ALL, NOBODY, Scene, changed
-from tests.laws.model import LEVELED_UP
-from tests.laws.partitions import one
-from tests.laws.records import START
-from tests.laws.tables import licenses
+from tests.support.applier import one
+from tests.support.letters import ALL, NOBODY, Scene, changed
+from tests.support.model import LEVELED_UP
+from tests.support.records import START
+from tests.support.tables import licenses
 
 
 async def test_a_replay_that_applies_closes_its_letter(scene: Scene) -> None:

@@ -15,8 +15,8 @@ from service.health import Health
 from service.retention import Retention
 from service.schedule.role import schedule_role
 from service.settings import Settings
-from tests.dead_letters.scene import NOBODY, Scene
-from tests.infrastructure.waiting import eventually
+from tests.support.letters import NOBODY, Scene
+from tests.support.waiting import eventually
 
 _RUN = """
     INSERT INTO levelsync.reconcile_runs (id, status, step, direction, dry_run, force, finished_at, user_id)

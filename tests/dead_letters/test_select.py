@@ -13,9 +13,9 @@ from service.dead_letters import count_by_reason, read
 from service.dead_letters.discard import discard
 from service.dead_letters.select import Selection, census
 from service.dead_letters.verdict import Verdict, applicable, judge
-from tests.dead_letters.scene import ALL, NOBODY, Scene, changed
-from tests.laws.partitions import one
-from tests.laws.tables import licenses
+from tests.support.applier import one
+from tests.support.letters import ALL, NOBODY, Scene, changed
+from tests.support.tables import licenses
 
 LATE = datetime(2999, 1, 1, tzinfo=UTC)
 

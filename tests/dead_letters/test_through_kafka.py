@@ -13,15 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from events import ReconcileRequested
 from service.runtime import Service
 from service.settings import Settings
-from tests.cli.command import environment, levelsync
-from tests.dead_letters.scene import ODD
-from tests.infrastructure import groups
-from tests.infrastructure.publishing import Record, publish
-from tests.infrastructure.waiting import eventually
-from tests.laws.partitions import one
-from tests.laws.records import as_record
-from tests.laws.tables import empty_tables, licenses
-from tests.service import stage
+from tests.support import applying, topics
+from tests.support.applier import one
+from tests.support.letters import ODD
+from tests.support.process import environment, levelsync
+from tests.support.records import as_record
+from tests.support.tables import empty_tables, licenses
+from tests.support.topics import Record, publish
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
 ROLES = frozenset({"relay", "reconcile"})
@@ -45,7 +44,7 @@ async def service(settings: Settings, database: AsyncEngine) -> AsyncIterator[Se
 
 async def letters(engine: AsyncEngine) -> list[tuple[Any, ...]]:
     query = "SELECT resolution, attempts, replayed_at IS NULL FROM levelsync.dead_letters ORDER BY id"
-    return await stage.rows(engine, query)
+    return await applying.rows(engine, query)
 
 
 async def there_are(engine: AsyncEngine, *expected: tuple[Any, ...]) -> None:
@@ -64,7 +63,7 @@ def records() -> list[Record]:
 
 
 async def make_user(engine: AsyncEngine) -> None:
-    await stage.run(engine, f"INSERT INTO users (id, name, email) VALUES ({USER}, 'New', 'new@example.org')")
+    await applying.run(engine, f"INSERT INTO users (id, name, email) VALUES ({USER}, 'New', 'new@example.org')")
 
 
 async def run(settings: Settings, *arguments: str) -> tuple[int, Any]:
@@ -83,15 +82,15 @@ async def test_a_replay_applies_or_fails_again_and_a_reset_changes_nothing(
         await there_are(database, *[(None, 1, True)] * 3)
         await make_user(database)
         code, report = await run(settings, "replay", "--all")
-        end = await stage.caught_up(settings, database)
+        end = await applying.caught_up(settings, database)
     assert (code, report["selected"], report["closed"], report["failed"]) == (1, 3, 1, 2)
     assert await letters(database) == [("replayed", 1, True), (None, 2, True), (None, 2, True)]
     assert await licenses(database) == {(USER, "PLAYER"): 3}
-    before = await stage.contents(database)
-    await groups.reset(settings.kafka_bootstrap_servers, settings.kafka_group_id, dict.fromkeys(end, 0))
-    async with stage.running(settings):
-        await stage.caught_up(settings, database)
-    assert await stage.contents(database) == before
+    before = await applying.contents(database)
+    await topics.reset(settings.kafka_bootstrap_servers, settings.kafka_group_id, dict.fromkeys(end, 0))
+    async with applying.running(settings):
+        await applying.caught_up(settings, database)
+    assert await applying.contents(database) == before
 
 
 @pytest.mark.usefixtures("service")
@@ -102,23 +101,23 @@ async def test_a_request_that_was_a_letter_becomes_a_run(database: AsyncEngine, 
     await there_are(database, (None, 1, True))
     assert (await run(settings, "replay", "1"))[0] == 1
     await there_are(database, (None, 2, True))
-    await stage.run(database, "INSERT INTO specializations (id, name, max_levels) VALUES ('WIZARD', 'Wizard', 8)")
+    await applying.run(database, "INSERT INTO specializations (id, name, max_levels) VALUES ('WIZARD', 'Wizard', 8)")
     code, report = await run(settings, "replay", "--reason", "unknown_specialization")
     assert (code, report["closed"]) == (0, 1)
-    assert await stage.count(database, "levelsync.reconcile_runs") == 1
+    assert await applying.count(database, "levelsync.reconcile_runs") == 1
 
 
 async def test_a_replay_that_nothing_takes_is_exit_3(
     database: AsyncEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a process that relays and applies; the letter stays open, and its record in the outbox."""
-    async with stage.running(settings):
+    async with applying.running(settings):
         await publish(settings.kafka_bootstrap_servers, records()[:1])
         await there_are(database, (None, 1, True))
     monkeypatch.setattr("service.cli.letter_progress.PATIENCE", 0.5)
     code, report = await run_here(settings, "replay", "1")
     assert (code, report["pending"]) == (3, 1)
-    assert await stage.count(database, "levelsync.outbox WHERE topic = 'progress.leveled-up'") == 1
+    assert await applying.count(database, "levelsync.outbox WHERE topic = 'progress.leveled-up'") == 1
     assert (await run(settings, "replay", "1"))[1]["on_its_way"] == 1
 
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.deploy import queries
-from tests.house import compose
-from tests.house.compose import ROOT
+from tests.support import repository
+from tests.support.repository import ROOT
 
 _GAUGES = re.compile(
     r"levelsync_(?:consumer_lag_records|dead_letters|outbox_\w+|drift_\w+|reconcile_(?:last|period)\w+)\{"
@@ -23,15 +22,15 @@ _COUNTERS = re.compile(r"levelsync_\w+_(?:total|bucket|sum|count)\{[^}]*\}")
 
 def test_the_first_row_is_the_verdict() -> None:
     """One glance: eight numbers, each green or not, before any curve."""
-    titles = [panel["type"] for panel in queries.dashboard()["panels"]]
+    titles = [panel["type"] for panel in repository.dashboard()["panels"]]
     assert titles[:10] == ["row", *["stat"] * 8, "row"]
-    for panel in queries.dashboard()["panels"][1:9]:
+    for panel in repository.dashboard()["panels"][1:9]:
         assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
 
 
 def test_every_panel_says_what_it_means() -> None:
     """Not everybody who looks at it has built it."""
-    for panel in queries.panels():
+    for panel in repository.panels():
         assert panel["title"]
         assert panel["description"].endswith("."), panel["title"]
 
@@ -40,7 +39,7 @@ def test_no_two_panels_lie_on_each_other() -> None:
     """Each cell of the grid belongs to one panel."""
     cells = [
         (column, line)
-        for place in (panel["gridPos"] for panel in queries.dashboard()["panels"])
+        for place in (panel["gridPos"] for panel in repository.dashboard()["panels"])
         for column in range(place["x"], place["x"] + place["w"])
         for line in range(place["y"], place["y"] + place["h"])
     ]
@@ -48,7 +47,7 @@ def test_no_two_panels_lie_on_each_other() -> None:
     assert max(column for column, _ in cells) < 24
 
 
-@pytest.mark.parametrize("query", queries.dashboard_queries())
+@pytest.mark.parametrize("query", repository.dashboard_queries())
 def test_gauges_are_taken_as_their_maximum_and_counters_as_a_rate(query: str) -> None:
     """Gauges are the same in every process: a sum over processes would be a multiple of what is there."""
     for gauge in _GAUGES.finditer(query):
@@ -62,7 +61,7 @@ def test_prometheus_can_parse_every_query(tmp_path: Path) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not on this machine (Debian: apt-get install prometheus)")
-    asked = dict.fromkeys(queries.dashboard_queries())
+    asked = dict.fromkeys(repository.dashboard_queries())
     rules = [{"record": f"query_{number}", "expr": query} for number, query in enumerate(asked)]
     file = tmp_path / "queries.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}), encoding="utf-8")
@@ -72,13 +71,13 @@ def test_prometheus_can_parse_every_query(tmp_path: Path) -> None:
 
 def test_grafana_finds_prometheus_and_the_dashboard_where_docker_compose_puts_them() -> None:
     """Every path and name that one file says of another is there."""
-    services = compose.services({"POSTGRES_PASSWORD": "x", "LEVELSYNC_JWT_SECRET": "x"})
-    provisioning = queries.GRAFANA / "provisioning"
+    services = repository.services({"POSTGRES_PASSWORD": "x", "LEVELSYNC_JWT_SECRET": "x"})
+    provisioning = repository.GRAFANA / "provisioning"
     (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text(encoding="utf-8"))[
         "datasources"
     ]
     (folder,) = yaml.safe_load((provisioning / "dashboards" / "levelsync.yml").read_text(encoding="utf-8"))["providers"]
-    assert {panel["datasource"]["uid"] for panel in queries.panels()} == {source["uid"]}
+    assert {panel["datasource"]["uid"] for panel in repository.panels()} == {source["uid"]}
     assert source["url"] == "http://prometheus:9090"
     mounts = dict(volume.split(":")[:2] for volume in services["grafana"]["volumes"] if volume.startswith("."))
     assert mounts == {
@@ -86,14 +85,14 @@ def test_grafana_finds_prometheus_and_the_dashboard_where_docker_compose_puts_th
         "./deploy/grafana/dashboards": folder["options"]["path"],
     }
     assert all((ROOT / path).is_dir() for path in mounts)
-    (target,) = yaml.safe_load((queries.PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    (target,) = yaml.safe_load((repository.PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
     assert [(one["names"], one["port"]) for one in target["dns_sd_configs"]] == [(["serve"], 8000)]
     assert target["job_name"] == "levelsync"
 
 
 def test_the_dashboards_start_only_when_asked_for() -> None:
     """`docker compose up serve` needs neither; both are asked for by their profile."""
-    services = compose.services({"POSTGRES_PASSWORD": "x", "LEVELSYNC_JWT_SECRET": "x"})
+    services = repository.services({"POSTGRES_PASSWORD": "x", "LEVELSYNC_JWT_SECRET": "x"})
     asked_for = {name for name, service in services.items() if "profiles" in service}
     assert asked_for == {"prometheus", "grafana"}
     assert all(services[name]["profiles"] == ["dashboards"] for name in asked_for)
@@ -101,5 +100,5 @@ def test_the_dashboards_start_only_when_asked_for() -> None:
 
 def test_the_dashboard_is_written_as_json_tools_write_it() -> None:
     """A change in Grafana, exported, differs here by what was changed."""
-    text = queries.DASHBOARD.read_text(encoding="utf-8")
+    text = repository.DASHBOARD.read_text(encoding="utf-8")
     assert text == json.dumps(json.loads(text), indent=2, ensure_ascii=False) + "\n"

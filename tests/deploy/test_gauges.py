@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.gauges import set_gauges
 from service.metrics import REGISTRY
 from service.settings import Settings
-from tests.reconcile.conductor import Conductor
-from tests.sync.tables import fill
+from tests.support.runs import Conductor
+from tests.support.tables import fill
 
 PAIR = (7, "PLAYER")
 

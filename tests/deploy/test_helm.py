@@ -15,7 +15,7 @@ import yaml
 from cloudcoil.models.prometheus_operator import v1 as operator
 
 from service.settings import unknown_names
-from tests.house.compose import ROOT
+from tests.support.repository import ROOT
 
 CHART = ROOT / "deploy" / "helm" / "levelsync"
 EVERYTHING = (

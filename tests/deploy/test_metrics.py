@@ -17,9 +17,9 @@ from service.apply.outcomes import Outcome
 from service.database.faults import Kind
 from service.reconcile.values import HEALABLE
 from service.settings import Settings
-from tests.deploy import queries
-from tests.infrastructure.levelsync_process import LevelsyncProcess
-from tests.infrastructure.waiting import eventually
+from tests.support import repository
+from tests.support.process import LevelsyncProcess
+from tests.support.waiting import eventually
 
 INTERFACE = {
     "levelsync_events_total": {"type", "outcome"},
@@ -68,10 +68,10 @@ async def test_a_process_that_has_just_started_shows_every_metric_and_no_other(
 
 def test_alerts_and_dashboard_ask_only_for_what_is_shown() -> None:
     """A query for a name that nobody shows is an alert that never fires, and an empty panel."""
-    asked = [rule["expr"] for rule in queries.rules()] + queries.dashboard_queries()
-    known = INTERFACE.keys() | queries.recorded() | {"up"}
+    asked = [rule["expr"] for rule in repository.rules()] + repository.dashboard_queries()
+    known = INTERFACE.keys() | repository.recorded() | {"up"}
     for query in asked:
-        named = {_OF_HISTOGRAMS.sub("", name) for name in queries.names(query)}
+        named = {_OF_HISTOGRAMS.sub("", name) for name in repository.names(query)}
         assert named, query
         assert named <= known, query
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy import queries
-from tests.house.compose import ROOT, anchors
+from tests.support import repository
+from tests.support.repository import ROOT, anchors
 
-ALERTS = queries.alerts()
+ALERTS = repository.alerts()
 
 
 def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -21,7 +21,7 @@ def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
     if program is None:
         pytest.skip("promtool is not on this machine (Debian: apt-get install prometheus)")
     return subprocess.run(  # noqa: S603 - our own files
-        [program, *arguments], cwd=queries.PROMETHEUS, capture_output=True, text=True, check=False
+        [program, *arguments], cwd=repository.PROMETHEUS, capture_output=True, text=True, check=False
     )
 
 
@@ -60,6 +60,6 @@ def test_every_alert_says_what_is_the_matter_and_leads_to_the_runbook(name: str)
 
 def _cases(name: str) -> list[list[dict[str, Any]]]:
     """Give the checks of this alert, a list for each case that has some."""
-    found = yaml.safe_load((queries.PROMETHEUS / "alerts_test.yml").read_text(encoding="utf-8"))
+    found = yaml.safe_load((repository.PROMETHEUS / "alerts_test.yml").read_text(encoding="utf-8"))
     checks = ([one for one in case["alert_rule_test"] if one["alertname"] == name] for case in found["tests"])
     return [one for one in checks if one]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.compose import ROOT
+from tests.support.repository import ROOT
 
 UNIT = ROOT / "deploy" / "systemd" / "levelsync.service"
 

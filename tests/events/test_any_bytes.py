@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from events import TOPICS, ProgressLeveledUp, Reason, Received
-from tests.events.records import GOOD, NOW, STRUCTURED, outcome_of, with_header
+from tests.support.contract import GOOD, NOW, STRUCTURED, outcome_of, with_header
 
 NAMES = [name for name, _ in GOOD.headers] + ["traceparent", "CE_ID", ""]
 JSON = st.recursive(

@@ -12,7 +12,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 
 from events import LicenseAdvanced, ProgressLeveledUp, read, read_line
-from tests.infrastructure.servers import Kafka
+from tests.support.servers import Kafka
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MAXIMUM = {"PLAYER": 8, "COACH": 8, "INTERNSHIP": 3}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from events import ContractViolation, read
-from tests.events.golden import Golden, load
+from tests.support.contract import Golden, load
 
 RECORDS = load()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.compose import ROOT
+from tests.support.repository import ROOT
 
 FLOOR = "2.5"
 _TESTS = [f"tests/events/test_{name}.py" for name in ("golden", "reading", "writing", "schemas", "any_bytes")]

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from events import ContractViolation, ProgressLeveledUp, Reason, Received, ReconcileChunk, read
-from tests.events.records import GOOD, STRUCTURED, WHEN, outcome_of, with_header
+from tests.support.contract import GOOD, STRUCTURED, WHEN, outcome_of, with_header
 
 
 @pytest.mark.parametrize("mode", [GOOD.headers, STRUCTURED], ids=["binary", "structured"])

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from events import BY_TYPE, MODELS
 from events.schemas import json_schemas
-from tests.events.golden import Golden, load
+from tests.support.contract import Golden, load
 
 SCHEMAS = json_schemas()
 # What JSON Schema cannot say: 4.0 is an integer to it, and it does not compare two fields.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.hostile.entry import Events
-from tests.laws.tables import empty_tables
+from tests.support.applier import Events
+from tests.support.tables import empty_tables
 
 
 @pytest.fixture

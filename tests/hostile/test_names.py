@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.hostile.database import letters, steps
-from tests.hostile.entry import Events, NotApplied, rise, sync
-from tests.laws.tables import licenses
-from tests.sync.tables import add_rows, execute
+from tests.support.applier import Events, NotApplied, rise, sync
+from tests.support.tables import add_rows, execute, letters, licenses, steps
 
 _ADD = "INSERT INTO specializations (id, name, max_levels) VALUES ('{}', 'Goalie', 8)"
 

@@ -10,11 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.database.engine import make_engine
 from service.settings import Settings
-from tests.hostile.database import letters, levels_of, position, steps, trigger
-from tests.hostile.entry import Events, NotApplied, again, heal, rise, sync
-from tests.hostile.slow_link import SlowLink
-from tests.laws.tables import licenses
-from tests.sync.tables import add_rows, execute, read
+from tests.support.applier import Events, NotApplied, again, heal, rise, sync
+from tests.support.links import SlowLink
+from tests.support.tables import add_rows, execute, letters, levels_of, licenses, position, read, steps, trigger
 
 _SWALLOW = "IF NEW.user_id % 2 = 0 THEN RETURN NULL; END IF; RETURN NEW;"
 _PRIMARY = (

@@ -16,9 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.database.faults import InstallationFault, Kind, read_fault
 from service.settings import Settings
-from tests.hostile.database import letters, levels_of, steps
-from tests.hostile.entry import Events, NotApplied, heal, rise, sync
-from tests.sync.tables import add_rows, execute, read
+from tests.support.applier import Events, NotApplied, heal, rise, sync
+from tests.support.tables import add_rows, execute, letters, levels_of, read, steps
 
 ONE, TWO = (1, "PLAYER"), (2, "PLAYER")
 

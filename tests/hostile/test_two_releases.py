@@ -20,13 +20,12 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
-from tests.hostile import previous_release
-from tests.hostile.database import steps
-from tests.hostile.entry import Events, sync
-from tests.infrastructure.seeds import new_seed
-from tests.laws.model import ADVANCED, LEVELED_UP, Meant
-from tests.laws.records import START
-from tests.sync.tables import add_rows, execute, read
+from tests.support import previous_release
+from tests.support.applier import Events, sync
+from tests.support.load import new_seed
+from tests.support.model import ADVANCED, LEVELED_UP, Meant
+from tests.support.records import START
+from tests.support.tables import add_rows, execute, read, steps
 
 ROOT = Path(__file__).parents[2]
 PREVIOUS = "58c8136"

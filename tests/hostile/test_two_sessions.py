@@ -1,6 +1,6 @@
 """A batch is stopped at every statement and at every wait, and a second session changes what it works on.
 
-The tables must end as `tests/laws/model.py` has them when one came wholly before the other.
+The tables must end as `tests/support/model.py` has them when one came wholly before the other.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.database.engine import make_engine
 from service.settings import Settings
-from tests.hostile.database import held, trigger
-from tests.hostile.interference import INTERFERENCES, Interference, Scene, apply, ends
-from tests.hostile.slow_link import SlowLink
+from tests.support.interference import INTERFERENCES, Interference, Scene, apply, ends
+from tests.support.links import SlowLink
+from tests.support.tables import held, trigger
 
 _LOCKED = "PERFORM pg_advisory_xact_lock_shared(42); RETURN NEW;"
 WAITS = {

@@ -17,12 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.database.engine import make_engine
 from service.settings import Settings
-from tests.hostile.entry import Events, rise, sync
-from tests.hostile.interference import INTERFERENCES, ONE, Interference, Scene, both_orders, sql
-from tests.hostile.slow_link import SlowLink
-from tests.laws.model import ADVANCED, Meant, Model
-from tests.reconcile.conductor import Conductor
-from tests.reconcile.filled import until_step
+from tests.support.applier import Events, rise, sync
+from tests.support.interference import INTERFERENCES, ONE, Interference, Scene, both_orders, sql
+from tests.support.links import SlowLink
+from tests.support.model import ADVANCED, Meant, Model
+from tests.support.runs import Conductor, until_step
 
 _LATER = datetime.now(UTC) + timedelta(minutes=10)
 

@@ -8,9 +8,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.hostile.database import held, letters, levels_of, steps, trigger
-from tests.hostile.entry import Events, rise, sync
-from tests.sync.tables import add_rows, execute, read, somebody_waits
+from tests.support.applier import Events, rise, sync
+from tests.support.tables import add_rows, execute, held, letters, levels_of, read, somebody_waits, steps, trigger
 
 _HOLD = "SELECT FROM user_licenses WHERE user_id = {} FOR UPDATE"
 

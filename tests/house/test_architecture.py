@@ -7,7 +7,7 @@ import re
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from tests.house.compose import ROOT
+from tests.support.repository import ROOT
 
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 MIGRATIONS = (ROOT / "docs" / "migrations.md").read_text(encoding="utf-8")

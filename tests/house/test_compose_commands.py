@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 from service.settings import PREFIX, Settings
-from tests.house import compose
-from tests.infrastructure.levelsync_process import LevelsyncProcess
-from tests.infrastructure.servers import Kafka
+from tests.support import repository
+from tests.support.process import LevelsyncProcess
+from tests.support.servers import Kafka
 
 SECRETS = {"POSTGRES_PASSWORD": "of-the-test", "LEVELSYNC_JWT_SECRET": "another-of-the-test-with-32-bytes"}
-SERVICES = compose.services(SECRETS)
+SERVICES = repository.services(SECRETS)
 Make = Callable[..., LevelsyncProcess]
 
 
@@ -64,7 +64,7 @@ async def test_the_health_check_fails_while_the_service_is_not_ready(
 
 def test_the_image_runs_the_command_that_the_tests_run() -> None:
     """A service's `command` is the arguments of `levelsync`, without a shell that would swallow SIGTERM."""
-    dockerfile = (compose.ROOT / "Dockerfile").read_text(encoding="utf-8")
+    dockerfile = (repository.ROOT / "Dockerfile").read_text(encoding="utf-8")
     assert '\nENTRYPOINT ["levelsync"]\nCMD ["serve"]\n' in dockerfile
     assert [SERVICES[name]["command"] for name in ("migrate", "serve")] == [["migrate"], ["serve"]]
 

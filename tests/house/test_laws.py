@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 
-from tests.house.compose import ROOT
+from tests.support.repository import ROOT
 
 LAWS = {
     int(n) for n in re.findall(r"^## Law (\d+):", (ROOT / "docs" / "laws.md").read_text(encoding="utf-8"), re.MULTILINE)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.compose import ROOT, anchors, prose
+from tests.support.repository import ROOT, anchors, prose
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 

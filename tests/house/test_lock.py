@@ -11,7 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.house.compose import ROOT
+from tests.support.repository import ROOT
 
 locked = runpy.run_path(str(ROOT / "scripts" / "locked.py"))["locked"]
 report = runpy.run_path(str(ROOT / "scripts" / "audit.py"))["report"]

@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from service.cli import app
-from tests.house.compose import ROOT
+from tests.support.repository import ROOT
 
 DOCUMENTS = (
     "docs/runbook.md",

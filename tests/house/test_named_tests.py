@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 
-from tests.house.compose import ROOT
+from tests.support.repository import ROOT
 
 _NODE = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 DOCUMENTS = ("docs/compatibility.md", "docs/edge-cases.md", "docs/troubleshooting.md")
@@ -46,3 +46,13 @@ def _tests_of(path: str) -> set[str]:
         return set()
     nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
     return {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+def test_nothing_is_imported_from_a_test() -> None:
+    """What tests share is in `tests/support` or in a conftest: a test moves and changes without its neighbours."""
+    shared = re.compile(
+        r"^\s*(?:from|import) (?:\S+\.test_\w+ import|tests\S* import test_|tests\S*\.test_)", re.MULTILINE
+    )
+    files = [file for folder in ("tests", "bench", "scripts") for file in (ROOT / folder).rglob("*.py")]
+    assert len(files) > 100
+    assert [str(file) for file in files if shared.search(file.read_text(encoding="utf-8"))] == []

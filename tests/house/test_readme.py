@@ -8,7 +8,7 @@ from types import FunctionType
 from typing import Any
 
 from events import ProgressLeveledUp, read
-from tests.house.compose import ROOT
+from tests.support.repository import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

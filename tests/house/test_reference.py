@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from service.settings import PREFIX, Settings, load_settings
-from tests.house.compose import ROOT
+from tests.support.repository import ROOT
 
 _SETTING_ROW = re.compile(rf"^\| `({PREFIX}\w+)` \| (.+?) \|", re.MULTILINE)
 SETTINGS = dict(_SETTING_ROW.findall((ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")))

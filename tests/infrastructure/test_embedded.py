@@ -17,7 +17,7 @@ from service.embedded import EmbeddedBroker, EmbeddedError, EmbeddedPostgres, le
 from service.embedded.process import ServerProcess
 from service.kafka.cluster import describe_cluster
 from service.settings import Settings
-from tests.infrastructure.waiting import eventually
+from tests.support.waiting import eventually
 
 _OWNER = """
 import signal, sys, pathlib, psutil

@@ -12,9 +12,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import PROGRESS_LEVELED_UP_TOPIC, TOPICS
-from tests.infrastructure.publishing import Record
-from tests.infrastructure.servers import Kafka, Postgres
-from tests.infrastructure.waiting import eventually
+from tests.support.servers import Kafka, Postgres
+from tests.support.topics import Record
+from tests.support.waiting import eventually
 
 Publish = Callable[..., Awaitable[list[int]]]
 

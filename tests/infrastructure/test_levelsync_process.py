@@ -10,8 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from service.settings import Settings
-from tests.infrastructure.levelsync_process import LevelsyncProcess, serve_environment
-from tests.infrastructure.waiting import eventually
+from tests.support.process import LevelsyncProcess, serve_environment
+from tests.support.waiting import eventually
 
 Make = Callable[..., LevelsyncProcess]
 

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.infrastructure import apache_kafka, containers, ways
-from tests.infrastructure.postgres_settings import system_programs
-from tests.infrastructure.provider import FORCE, NoWay, choose
-from tests.infrastructure.ways import WAYS, Way
+from tests.support import apache_kafka, containers, provider
+from tests.support.provider import FORCE, WAYS, NoWay, Way, choose
+from tests.support.servers import system_programs
 
 HERE = Path(__file__).parent
 
@@ -63,8 +62,8 @@ def test_the_ways_are_tried_in_the_documented_order() -> None:
 
 def test_the_given_servers_need_both_names() -> None:
     """Half a pair is not a way."""
-    assert ways._given_unavailable({ways.GIVEN_KAFKA: "k"}) == f"{ways.GIVEN_DATABASE} not set"
-    assert ways._given_unavailable({ways.GIVEN_KAFKA: "k", ways.GIVEN_DATABASE: "d"}) == ""
+    assert provider._given_unavailable({provider.GIVEN_KAFKA: "k"}) == f"{provider.GIVEN_DATABASE} not set"
+    assert provider._given_unavailable({provider.GIVEN_KAFKA: "k", provider.GIVEN_DATABASE: "d"}) == ""
 
 
 def test_docker_without_an_engine_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.producer.sender import Sender
 
-from tests.house.compose import ROOT
+from tests.support.repository import ROOT
 
 METHODS = [
     (Fetcher, "_proc_fetch_request"),

@@ -21,15 +21,13 @@ from service.kafka.cluster import admin_client
 from service.kafka.rights import missing_rights
 from service.runtime import Service
 from service.settings import Settings
-from tests.cli.command import environment, levelsync
-from tests.database.roles import roles
-from tests.house.compose import ROOT
-from tests.infrastructure import apache_kafka
-from tests.infrastructure.apache_kafka import GUARDED_PASSWORD, ApacheKafka
-from tests.infrastructure.publishing import Record, publish
-from tests.infrastructure.topics import fresh_topics
-from tests.infrastructure.waiting import eventually
-from tests.migrations import live
+from tests.support import apache_kafka, application
+from tests.support.apache_kafka import GUARDED_PASSWORD, ApacheKafka
+from tests.support.process import environment, levelsync
+from tests.support.repository import ROOT
+from tests.support.roles import roles
+from tests.support.topics import Record, fresh_topics, publish
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
 _TOPIC, _PREFIXED, _WRITE, _ALLOW = 2, 4, 4, 3
@@ -82,7 +80,9 @@ async def test_everything_works_with_the_rights_of_both_files(
         await publish(guarded.bootstrap_servers, [_event(1), _event(2), Record("progress.leveled-up", b"1", b"no")])
         await eventually(lambda: _licensed(database_url))
         await eventually(lambda: _letters(database_url))
-        await live.execute(database_url, "UPDATE specialization_progress SET current_level = 1 WHERE student_id = 1")
+        await application.execute(
+            database_url, "UPDATE specialization_progress SET current_level = 1 WHERE student_id = 1"
+        )
         for command, code in (
             (("drift",), 1),
             (("dead-letters", "replay", "--reason", "malformed"), 1),
@@ -131,8 +131,8 @@ def _event(user: int) -> Record:
 
 async def _licensed(url: str) -> bool:
     found = "SELECT count(*) FROM user_licenses WHERE specialization_type = 'PLAYER' AND current_level >= 7"
-    return bool(await live.value(url, f"{found} AND user_id IN (1, 2)") == 2)
+    return bool(await application.value(url, f"{found} AND user_id IN (1, 2)") == 2)
 
 
 async def _letters(url: str) -> bool:
-    return bool(await live.value(url, "SELECT count(*) FROM levelsync.dead_letters") == 1)
+    return bool(await application.value(url, "SELECT count(*) FROM levelsync.dead_letters") == 1)

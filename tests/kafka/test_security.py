@@ -13,9 +13,9 @@ from service.kafka.cluster import describe_cluster
 from service.kafka.diagnosis import diagnose
 from service.kafka.topics import ensure_topics
 from service.settings import Settings
-from tests.cli.command import environment, levelsync
-from tests.infrastructure import apache_kafka
-from tests.kafka.secured import PASSWORD, USER, Secured, secured_kafka
+from tests.support import apache_kafka
+from tests.support.process import environment, levelsync
+from tests.support.secured_kafka import PASSWORD, USER, Secured, secured_kafka
 
 pytestmark = [
     pytest.mark.real_broker,

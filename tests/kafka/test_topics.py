@@ -9,8 +9,8 @@ from service.embedded import EmbeddedBroker
 from service.kafka.cluster import admin_client, describe_cluster
 from service.kafka.topics import TopicsError, ensure_topics
 from service.settings import Settings
-from tests.infrastructure.servers import Kafka
-from tests.infrastructure.waiting import eventually
+from tests.support.servers import Kafka
+from tests.support.waiting import eventually
 
 
 def settings_for(bootstrap_servers: str, **more: object) -> Settings:

@@ -13,10 +13,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.apply.positions import DatabaseWentBack, Evicted, set_position
-from tests.laws.model import ADVANCED, LEVELED_UP, Meant, Model
-from tests.laws.partitions import LAWS, SAMPLE_USERS, TARGETS, fresh, one
-from tests.laws.records import MAXIMUM, START, TOPIC, meanings, with_case
-from tests.laws.tables import assert_equal_to, history, licenses, progress
+from tests.support.applier import LAWS, SAMPLE_USERS, TARGETS, fresh, one
+from tests.support.model import ADVANCED, LEVELED_UP, Meant, Model
+from tests.support.records import MAXIMUM, START, TOPIC, meanings, with_case
+from tests.support.tables import assert_equal_to, history, licenses, progress
 
 
 def model() -> Model:

@@ -10,10 +10,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.apply.batch import Applied
-from tests.laws.model import LEVELED_UP, Meant, Model
-from tests.laws.partitions import LAWS, SAMPLE_USERS, Partitions, fresh
-from tests.laws.records import MAXIMUM, START, meanings, with_case
-from tests.laws.tables import history
+from tests.support.applier import LAWS, SAMPLE_USERS, Partitions, fresh
+from tests.support.model import LEVELED_UP, Meant, Model
+from tests.support.records import MAXIMUM, START, meanings, with_case
+from tests.support.tables import history
 
 _REFUSES = """
     CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$

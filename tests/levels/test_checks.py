@@ -14,7 +14,7 @@ from service.checks.falling import falling_levels
 from service.database.engine import make_engine
 from service.levels import LicenseSystemHelper
 from service.settings import load_settings
-from tests.migrations import live
+from tests.support import application
 
 ALL = {checker.__name__: checker for checker in (*EDGE_CASES, *CURRICULUM, *INSTALLATION)}
 UNIQUE = "ALTER TABLE specialization_progress DROP CONSTRAINT uq_specialization_progress_user_spec"
@@ -23,7 +23,7 @@ TWICE = "INSERT INTO specialization_progress (student_id, specialization_id) VAL
 
 
 async def make(url: str, checker: Checker) -> Check:
-    engine = make_engine(live.settings(url))
+    engine = make_engine(application.settings(url))
     try:
         async with engine.connect() as conn:
             return await checker(conn)
@@ -74,7 +74,7 @@ async def test_a_migrated_database_passes(database_url: str, name: str) -> None:
 )
 async def test_a_broken_condition_fails_its_check(database_url: str, name: str, change: str, said: str) -> None:
     """With what is wrong, and what to do."""
-    await live.execute(database_url, change)
+    await application.execute(database_url, change)
     check = await make(database_url, ALL[name])
     assert not check.passed
     assert said in check.detail
@@ -95,17 +95,17 @@ async def test_a_helper_that_does_not_ask_the_database_is_noticed(
 async def test_no_check_writes_or_locks_in_the_applications_tables(database_url: str) -> None:
     """A role that may only read makes every check, beside a transaction that keeps all writers out."""
     role = f"looks_only_{uuid.uuid4().hex}"
-    await live.execute(
+    await application.execute(
         database_url,
         f"CREATE ROLE {role}",
         f"GRANT USAGE ON SCHEMA public, levelsync TO {role}",
         f"GRANT SELECT ON ALL TABLES IN SCHEMA public, levelsync TO {role}",
     )
-    engine = make_engine(live.settings(database_url))
-    tables = await live.value(
+    engine = make_engine(application.settings(database_url))
+    tables = await application.value(
         database_url, "SELECT string_agg(tablename, ', ') FROM pg_tables WHERE schemaname = 'public'"
     )
-    async with live.connected(database_url) as other, other.transaction(), engine.begin() as conn:
+    async with application.connected(database_url) as other, other.transaction(), engine.begin() as conn:
         await other.execute(f"LOCK TABLE {tables} IN EXCLUSIVE MODE NOWAIT")
         await conn.execute(text(f"SET LOCAL ROLE {role}"))
         for checker in (*ALL.values(), falling_levels):
@@ -113,12 +113,12 @@ async def test_no_check_writes_or_locks_in_the_applications_tables(database_url:
             assert found.passed, found
             assert await conn.scalar(text("SELECT to_regclass('pg_temp.specializations') IS NULL"))
     await engine.dispose()
-    await live.execute(database_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+    await application.execute(database_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
 async def test_names_that_only_the_fallback_has_are_a_note(database_url: str) -> None:
     """The application's newest specializations have other names than the seed's."""
-    await live.execute(
+    await application.execute(
         database_url,
         "DELETE FROM specialization_progress",
         "UPDATE specializations SET id = 'LFA_COACH' WHERE id = 'COACH'",
@@ -149,7 +149,7 @@ async def test_the_setting_stands_in_and_a_difference_is_shown(
 
     differs = "COACH 8 (LEVELSYNC_MAX_LEVELS says 7: the database counts), INTERNSHIP 3, PLAYER 8"
     assert await look("specializations") == (True, differs)
-    await live.execute(
+    await application.execute(
         database_url,
         "ALTER TABLE specializations DROP max_levels",
         "DELETE FROM coach_levels WHERE id = 8",
@@ -178,7 +178,7 @@ async def test_the_setting_stands_in_and_a_difference_is_shown(
 )
 async def test_levels_that_somebody_else_lowers_are_a_warning(database_url: str, change: str, warns: bool) -> None:
     """Many licenses below what their history says: another synchroniser. A few may be people's decisions."""
-    await live.execute(
+    await application.execute(
         database_url,
         "TRUNCATE user_licenses CASCADE",
         "INSERT INTO user_licenses (id, user_id, specialization_type, current_level, started_at)"
@@ -188,8 +188,8 @@ async def test_levels_that_somebody_else_lowers_are_a_warning(database_url: str,
     )
     assert not (await make(database_url, falling_levels)).warns
     if "to_level = 1" in change:
-        await live.execute(database_url, "UPDATE user_licenses SET current_level = 1")
-    await live.execute(database_url, change)
+        await application.execute(database_url, "UPDATE user_licenses SET current_level = 1")
+    await application.execute(database_url, change)
     check = await make(database_url, falling_levels)
     assert (check.passed, check.warns) == (True, warns)
     assert ("user 6 in PLAYER from 2 to 1" in check.detail, "auto_sync_all" in check.fix) == (warns, warns)
@@ -197,8 +197,8 @@ async def test_levels_that_somebody_else_lowers_are_a_warning(database_url: str,
 
 async def test_a_failed_check_does_not_spoil_the_next(database_url: str) -> None:
     """Although both share a transaction."""
-    await live.execute(database_url, "ALTER TABLE specialization_progress RENAME TO gone")
-    engine = make_engine(live.settings(database_url))
+    await application.execute(database_url, "ALTER TABLE specialization_progress RENAME TO gone")
+    engine = make_engine(application.settings(database_url))
     async with engine.connect() as conn:
         assert not (await ALL["duplicate_progress"](conn)).passed
         assert (await ALL["max_level_sync"](conn)).passed
@@ -208,14 +208,14 @@ async def test_a_failed_check_does_not_spoil_the_next(database_url: str) -> None
 @pytest.mark.parametrize("name", ["max_level_sync", "specializations", "levels_match_rows"])
 async def test_more_specializations_are_fine(database_url: str, name: str) -> None:
     """R9c: with a level table of their own or without."""
-    await live.execute(
+    await application.execute(
         database_url,
         "INSERT INTO specializations (id, name, max_levels) VALUES ('REFEREE', 'R', 2), ('SCOUT', 'S', 9)",
         "CREATE TABLE referee_levels (id int)",
         "INSERT INTO referee_levels VALUES (1), (2)",
     )
     assert (await make(database_url, ALL[name])).passed
-    await live.execute(database_url, "INSERT INTO referee_levels VALUES (3)")
+    await application.execute(database_url, "INSERT INTO referee_levels VALUES (3)")
     assert (await make(database_url, ALL[name])).passed is (name == "specializations")
 
 
@@ -223,10 +223,10 @@ async def test_columns_that_nobody_fills_are_named(database_url: str) -> None:
     """R9b: with the variable that would fill them."""
 
     async def look() -> Check:
-        return await make(database_url, lambda conn: application_columns(conn, live.settings(database_url)))
+        return await make(database_url, lambda conn: application_columns(conn, application.settings(database_url)))
 
     assert (await look()).passed
-    await live.execute(
+    await application.execute(
         database_url,
         "TRUNCATE user_licenses CASCADE",
         "ALTER TABLE user_licenses ADD currency char(3) NOT NULL",
@@ -234,7 +234,7 @@ async def test_columns_that_nobody_fills_are_named(database_url: str) -> None:
     found = await look()
     assert not found.passed
     assert "user_licenses.currency" in found.detail
-    await live.execute(database_url, "ALTER TABLE specializations DROP max_levels")
+    await application.execute(database_url, "ALTER TABLE specializations DROP max_levels")
     assert "no column max_levels and LEVELSYNC_MAX_LEVELS is not set" in (await look()).detail
 
 
@@ -247,13 +247,13 @@ SCRIPTS = {
 @pytest.mark.parametrize("script", SCRIPTS)
 async def test_a_script_prints_a_line_a_check_and_exits_0_or_1(database_url: str, script: str) -> None:
     """R34: the user's lines, with PASS or FAIL."""
-    done = await live.run(database_url, "python", f"scripts/{script}")
+    done = await application.run(database_url, "python", f"scripts/{script}")
     assert done.returncode == 0, done.stderr
     assert [line.split(" (")[0] for line in done.stdout.splitlines()] == [
         f"✅ {name}: PASS" for name in SCRIPTS[script]
     ]
-    await live.execute(database_url, UNIQUE, "DELETE FROM coach_levels WHERE id > 2")
-    done = await live.run(database_url, "python", f"scripts/{script}")
+    await application.execute(database_url, UNIQUE, "DELETE FROM coach_levels WHERE id > 2")
+    done = await application.run(database_url, "python", f"scripts/{script}")
     assert done.returncode == 1
     assert "❌ " in done.stdout
     assert ": FAIL (" in done.stdout
@@ -261,7 +261,7 @@ async def test_a_script_prints_a_line_a_check_and_exits_0_or_1(database_url: str
 
 async def test_a_script_without_a_database_says_so() -> None:
     """A sentence, exit 1."""
-    done = await live.run("postgresql://postgres@127.0.0.1:1/nothing", "python", "scripts/test_edge_cases.py")
+    done = await application.run("postgresql://postgres@127.0.0.1:1/nothing", "python", "scripts/test_edge_cases.py")
     assert done.returncode == 1
     assert done.stderr.startswith("The database cannot be checked")
     assert "Traceback" not in done.stderr
@@ -270,5 +270,5 @@ async def test_a_script_without_a_database_says_so() -> None:
 def test_pytest_takes_no_script_for_a_test() -> None:
     """They have the user's names, which begin with `test_`."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "scripts", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=live.ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - fixed
+    done = subprocess.run(command, cwd=application.ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - fixed
     assert "no tests" in done.stdout

@@ -6,7 +6,7 @@ from sqlalchemy import text
 from service.database.engine import make_engine
 from service.database.faults import InstallationFault
 from service.levels import Curriculum, read_curriculum
-from tests.migrations import live
+from tests.support import application
 
 
 def test_a_name_is_found_exactly_or_without_case() -> None:
@@ -39,7 +39,7 @@ def test_a_name_that_cannot_be_used_is_known_and_its_maximum_is_a_fault() -> Non
 
 async def test_a_new_specialization_counts_at_once(database_url: str) -> None:
     """R9c: no restart, no code; an inactive one applies like any other."""
-    engine = make_engine(live.settings(database_url))
+    engine = make_engine(application.settings(database_url))
     async with engine.begin() as conn:
         assert (await read_curriculum(conn)).levels == {"PLAYER": 8, "COACH": 8, "INTERNSHIP": 3}
         insert = "INSERT INTO specializations (id, name, max_levels, is_active) VALUES ('Referee', 'R', 4, false)"

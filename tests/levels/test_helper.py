@@ -9,12 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.engine import make_engine
 from service.levels import LicenseSystemHelper
-from tests.migrations import live
+from tests.support import application
 
 
 @pytest.fixture
 async def session(database_url: str) -> AsyncIterator[AsyncSession]:
-    engine = make_engine(live.settings(database_url))
+    engine = make_engine(application.settings(database_url))
     async with AsyncSession(engine) as opened:
         yield opened
     await engine.dispose()
@@ -75,7 +75,7 @@ async def test_a_failed_query_is_logged_and_leaves_the_session_usable(
 
 async def test_a_session_that_cannot_be_used_at_all_falls_back() -> None:
     """R12: PostgreSQL away."""
-    engine = make_engine(live.settings("postgresql://postgres@127.0.0.1:1/nothing"))
+    engine = make_engine(application.settings("postgresql://postgres@127.0.0.1:1/nothing"))
     async with AsyncSession(engine) as closed:
         assert await _ask(closed, "INTERNSHIP") == 3
     await engine.dispose()

@@ -18,9 +18,8 @@ from service.names import fold
 from service.reconcile.sql import compare_range
 from service.sync import ProgressLicenseSyncService
 from service.sync.issues import stream_issues
-from tests.infrastructure.postgres_settings import POSTGRES_SETTINGS, system_programs
-from tests.infrastructure.servers import Postgres
-from tests.migrations import live
+from tests.support import application
+from tests.support.servers import POSTGRES_SETTINGS, Postgres, system_programs
 
 _SPECIALIZATIONS = "INSERT INTO specializations (id, name, max_levels) VALUES ('játékos', 'j', 8), ('STRASSE', 's', 8)"
 _LICENSES = """
@@ -62,8 +61,8 @@ async def url(request: pytest.FixtureRequest, postgres: Postgres) -> AsyncIterat
     await server.start()
     await server.execute(f"CREATE DATABASE \"{name}\" TEMPLATE template0 ENCODING 'UTF8' {locale}")
     made = server.url_of(name)
-    await live.make_application(made, _SPECIALIZATIONS, _LICENSES)
-    await live.upgrade(made)
+    await application.make_application(made, _SPECIALIZATIONS, _LICENSES)
+    await application.upgrade(made)
     yield made
     await server.drop_database(made)
 
@@ -81,7 +80,7 @@ def test_only_a_to_z_are_folded() -> None:
 
 async def test_names_are_the_same_in_every_locale(url: str) -> None:
     """Appliers, scans, the list of issues and syncs find the same names, whatever `upper` does here."""
-    engine = make_engine(live.settings(url))
+    engine = make_engine(application.settings(url))
     async with engine.connect() as conn:
         curriculum = await read_curriculum(conn)
         known = {name: curriculum.canonical(name) for _, name in _KINDS}

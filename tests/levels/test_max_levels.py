@@ -12,7 +12,7 @@ from service.database.faults import InstallationFault
 from service.levels import read_curriculum
 from service.settings import Settings, SettingsError, load_settings
 from service.sync import ProgressLicenseSyncService
-from tests.migrations import live
+from tests.support import application
 
 DROPPED = "ALTER TABLE specializations DROP COLUMN max_levels"
 NULLABLE = "ALTER TABLE specializations ALTER COLUMN max_levels DROP NOT NULL"
@@ -24,7 +24,7 @@ EMPTY = ("DELETE FROM specialization_progress", "DELETE FROM specializations")
 
 
 def with_maxima(url: str, maxima: dict[str, int]) -> Settings:
-    return live.settings(url).model_copy(update={"max_levels": maxima})
+    return application.settings(url).model_copy(update={"max_levels": maxima})
 
 
 @asynccontextmanager
@@ -120,8 +120,8 @@ async def test_one_specialization_without_a_maximum_is_a_fault_of_its_own(
 
 async def test_a_sync_of_a_specialization_without_a_maximum_says_so_and_writes_nothing(database_url: str) -> None:
     """The pair is left as it is, whatever the direction."""
-    engine = make_engine(live.settings(database_url))
-    await live.execute(
+    engine = make_engine(application.settings(database_url))
+    await application.execute(
         database_url, NULLABLE, "UPDATE specializations SET max_levels = NULL WHERE id = 'COACH'",
         "DELETE FROM user_licenses", "DELETE FROM specialization_progress",
         "INSERT INTO specialization_progress (student_id, specialization_id, current_level) VALUES (1, 'COACH', 2)",
@@ -130,12 +130,12 @@ async def test_a_sync_of_a_specialization_without_a_maximum_says_so_and_writes_n
     await engine.dispose()
     assert not result.success
     assert "no highest level of COACH is known" in result.message
-    assert await live.value(database_url, "SELECT count(*) FROM user_licenses") == 0
+    assert await application.value(database_url, "SELECT count(*) FROM user_licenses") == 0
 
 
 async def test_the_scan_and_the_list_of_issues_take_the_setting(database_url: str) -> None:
     """A level above the setting's maximum is out of range, one below it is compared."""
-    await live.execute(
+    await application.execute(
         database_url, DROPPED, "DELETE FROM user_licenses", "DELETE FROM specialization_progress",
         "INSERT INTO specialization_progress (student_id, specialization_id, current_level) VALUES (1, 'COACH', 5),"
         " (2, 'COACH', 6)",
@@ -169,9 +169,9 @@ async def test_migrate_takes_a_database_without_the_column(
     empty_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without the setting it names both and changes nothing; with it, R6 is skipped with a line."""
-    await live.make_application(empty_database_url, DROPPED)
-    refusal = await live.refused(empty_database_url)
+    await application.make_application(empty_database_url, DROPPED)
+    refusal = await application.refused(empty_database_url)
     assert "the table specializations has no column max_levels and LEVELSYNC_MAX_LEVELS is not set" in refusal
-    assert await live.value(empty_database_url, "SELECT to_regnamespace('levelsync')") is None
-    await live.upgrade(empty_database_url, with_settings=with_maxima(empty_database_url, {"PLAYER": 8}))
+    assert await application.value(empty_database_url, "SELECT to_regnamespace('levelsync')") is None
+    await application.upgrade(empty_database_url, with_settings=with_maxima(empty_database_url, {"PLAYER": 8}))
     assert "There is no column specializations.max_levels: no number of levels to fix" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from typing import Any
 from service.database.application import Application, inspect_application, missing_defaults
 from service.database.engine import make_engine
 from service.settings import Settings
-from tests.migrations import live
+from tests.support import application
 
 LICENSE_EXTRA = """
     ALTER TABLE user_licenses
@@ -25,7 +25,7 @@ EXTRA = (
 
 
 async def _inspect(url: str) -> Application:
-    engine = make_engine(live.settings(url))
+    engine = make_engine(application.settings(url))
     async with engine.connect() as conn:
         found = await inspect_application(conn)
     await engine.dispose()
@@ -33,12 +33,12 @@ async def _inspect(url: str) -> Application:
 
 
 async def _application(url: str, *changes: str) -> Application:
-    await live.make_application(url, "TRUNCATE user_licenses, specialization_progress CASCADE", *changes)
+    await application.make_application(url, "TRUNCATE user_licenses, specialization_progress CASCADE", *changes)
     return await _inspect(url)
 
 
 def _settings(**defaults: dict[str, Any]) -> Settings:
-    return live.settings("postgresql://x/y").model_copy(update=defaults)
+    return application.settings("postgresql://x/y").model_copy(update=defaults)
 
 
 async def test_a_database_of_our_own_needs_no_defaults(database_url: str) -> None:

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from service.database.schema import HEAD
-from tests.migrations import live
+from tests.support import application
 
 CONSTRAINTS = """
     SELECT conname FROM pg_constraint
@@ -19,28 +19,28 @@ DUPLICATES = """
 
 async def test_the_users_own_checks_in_psql_give_what_he_expects(empty_database_url: str) -> None:
     """R9: 3 levels, no duplicates, exactly the one constraint."""
-    await live.upgrade(empty_database_url)
+    await application.upgrade(empty_database_url)
     levels = "SELECT max_levels FROM specializations WHERE id = 'INTERNSHIP'"
-    assert await live.value(empty_database_url, levels) == 3
-    assert await live.rows(empty_database_url, DUPLICATES) == []
-    assert await live.rows(empty_database_url, CONSTRAINTS) == [("uq_specialization_progress_user_spec",)]
+    assert await application.value(empty_database_url, levels) == 3
+    assert await application.rows(empty_database_url, DUPLICATES) == []
+    assert await application.rows(empty_database_url, CONSTRAINTS) == [("uq_specialization_progress_user_spec",)]
 
 
 async def test_levels_are_seeded(empty_database_url: str) -> None:
     """R8, R10: eight, eight and three levels, INTERNSHIP's by name."""
-    await live.upgrade(empty_database_url)
-    names = await live.rows(empty_database_url, "SELECT id, name FROM internship_levels ORDER BY id")
+    await application.upgrade(empty_database_url)
+    names = await application.rows(empty_database_url, "SELECT id, name FROM internship_levels ORDER BY id")
     assert names == [(1, "Junior"), (2, "Mid-level"), (3, "Senior")]
     for table, last in (("player_levels", (8, 250000, 30)), ("coach_levels", (8, 320000, 35))):
         query = f"SELECT id, required_xp, required_sessions FROM {table} ORDER BY id DESC"
-        found = await live.rows(empty_database_url, query)
+        found = await application.rows(empty_database_url, query)
         assert (len(found), found[0]) == (8, last)
 
 
 async def test_the_comment_on_internship_levels_is_the_users_text(empty_database_url: str) -> None:
     """R7, character for character, the line break included."""
-    await live.upgrade(empty_database_url)
-    assert await live.value(empty_database_url, "SELECT obj_description('internship_levels'::regclass)") == (
+    await application.upgrade(empty_database_url)
+    assert await application.value(empty_database_url, "SELECT obj_description('internship_levels'::regclass)") == (
         "Startup Spirit Internship - 3 levels (Junior, Mid-level, Senior).\n"
         " Helper code MUST query DB dynamically, NOT use hardcoded max_levels=5."
     )
@@ -48,7 +48,7 @@ async def test_the_comment_on_internship_levels_is_the_users_text(empty_database
 
 async def test_a_warning_names_host_and_database(empty_database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """R10: who meant another database notices it."""
-    await live.upgrade(empty_database_url)
+    await application.upgrade(empty_database_url)
     warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("WARNING")]
     host, database = re.fullmatch(r".*@(.*?)(?::\d+)?/(.*)", empty_database_url).groups()  # type: ignore[union-attr]
     assert len(warnings) == 1
@@ -59,48 +59,54 @@ async def test_a_warning_names_host_and_database(empty_database_url: str, capsys
 @pytest.mark.parametrize("command", [("alembic", "upgrade", "head"), ("levelsync", "migrate")])
 async def test_the_expected_log_lines_appear(empty_database_url: str, command: tuple[str, ...]) -> None:
     """R9: character for character, one after the other, whatever LOG_FORMAT."""
-    done = await live.run(empty_database_url, *command, LEVELSYNC_LOG_FORMAT="json", LEVELSYNC_LOG_LEVEL="ERROR")
+    done = await application.run(empty_database_url, *command, LEVELSYNC_LOG_FORMAT="json", LEVELSYNC_LOG_LEVEL="ERROR")
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if "Running upgrade" in line]
-    assert tuple(lines[1:3]) == live.SEED_LINES
+    assert tuple(lines[1:3]) == application.SEED_LINES
 
 
 async def test_alembic_current_shows_where_the_database_stands(empty_database_url: str) -> None:
     """R9: nothing, then the user's revision, then the service's own; looking changes nothing."""
-    assert (await live.run(empty_database_url, "alembic", "current")).stdout.strip() == ""
-    assert await live.value(empty_database_url, "SELECT to_regnamespace('levelsync')") is None
-    await live.run(empty_database_url, "alembic", "upgrade", "fix_internship_levels")
-    assert (await live.run(empty_database_url, "alembic", "current")).stdout.strip() == "fix_internship_levels"
-    await live.run(empty_database_url, "alembic", "upgrade", "head")
-    assert (await live.run(empty_database_url, "alembic", "current")).stdout.strip() == f"{HEAD} (head)"
+    assert (await application.run(empty_database_url, "alembic", "current")).stdout.strip() == ""
+    assert await application.value(empty_database_url, "SELECT to_regnamespace('levelsync')") is None
+    await application.run(empty_database_url, "alembic", "upgrade", "fix_internship_levels")
+    assert (await application.run(empty_database_url, "alembic", "current")).stdout.strip() == "fix_internship_levels"
+    await application.run(empty_database_url, "alembic", "upgrade", "head")
+    assert (await application.run(empty_database_url, "alembic", "current")).stdout.strip() == f"{HEAD} (head)"
 
 
 async def test_a_second_upgrade_changes_nothing(empty_database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """R10: nothing to do, nothing said."""
-    await live.upgrade(empty_database_url)
-    before = await live.structure(empty_database_url), await live.content(empty_database_url)
+    await application.upgrade(empty_database_url)
+    before = await application.structure(empty_database_url), await application.content(empty_database_url)
     capsys.readouterr()
-    await live.upgrade(empty_database_url)
+    await application.upgrade(empty_database_url)
     assert "Running upgrade" not in capsys.readouterr().err
-    assert (await live.structure(empty_database_url), await live.content(empty_database_url)) == before
+    assert (await application.structure(empty_database_url), await application.content(empty_database_url)) == before
 
 
 async def test_every_revision_can_run_again_on_its_own_result(empty_database_url: str) -> None:
     """R10: also where the version table has forgotten that it ran."""
-    await live.upgrade(empty_database_url)
-    before = await live.structure(empty_database_url), await live.structure(empty_database_url, "levelsync")
-    await live.execute(empty_database_url, "DELETE FROM levelsync.alembic_version")
-    await live.upgrade(empty_database_url)
-    assert (await live.structure(empty_database_url), await live.structure(empty_database_url, "levelsync")) == before
+    await application.upgrade(empty_database_url)
+    before = (
+        await application.structure(empty_database_url),
+        await application.structure(empty_database_url, "levelsync"),
+    )
+    await application.execute(empty_database_url, "DELETE FROM levelsync.alembic_version")
+    await application.upgrade(empty_database_url)
+    assert (
+        await application.structure(empty_database_url),
+        await application.structure(empty_database_url, "levelsync"),
+    ) == before
 
 
 async def test_offline_mode_is_refused_with_a_sentence(empty_database_url: str) -> None:
     """The migrations decide by what they find."""
-    done = await live.run(empty_database_url, "alembic", "upgrade", "head", "--sql")
+    done = await application.run(empty_database_url, "alembic", "upgrade", "head", "--sql")
     assert done.returncode != 0
     assert "--sql cannot work here" in done.stderr + done.stdout
 
 
 async def test_an_unknown_revision_is_named(empty_database_url: str) -> None:
     """A sentence, not a traceback."""
-    assert "no_such_revision" in await live.refused(empty_database_url, "no_such_revision")
+    assert "no_such_revision" in await application.refused(empty_database_url, "no_such_revision")

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.migrations import live
+from tests.support import application
 
 NAME = "uq_user_licenses_user_specialization"
 DUPLICATES = """
@@ -21,26 +21,26 @@ TWO_COLUMNS = """
 
 
 async def _left(url: str) -> list[tuple[object, ...]]:
-    return await live.rows(url, "SELECT id FROM user_licenses WHERE id > 100 ORDER BY id")
+    return await application.rows(url, "SELECT id FROM user_licenses WHERE id > 100 ORDER BY id")
 
 
 async def test_the_highest_level_then_the_oldest_id_stays(
     empty_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """R9a: the others are kept as JSON, and their ids logged."""
-    await live.make_application(empty_database_url, DUPLICATES)
-    await live.upgrade(empty_database_url)
+    await application.make_application(empty_database_url, DUPLICATES)
+    await application.upgrade(empty_database_url)
     assert await _left(empty_database_url) == [(102,), (104,)]
     assert "ids: 101, 103" in capsys.readouterr().err
-    kept = await live.rows(empty_database_url, "SELECT row_id, row FROM levelsync.removed_rows ORDER BY row_id")
+    kept = await application.rows(empty_database_url, "SELECT row_id, row FROM levelsync.removed_rows ORDER BY row_id")
     assert [row_id for row_id, _ in kept] == [101, 103]
     assert json.loads(kept[0][1])["started_at"].startswith("2025-01-01")
-    assert f"{NAME} UNIQUE (user_id, specialization_type)" in await live.structure(empty_database_url)
+    assert f"{NAME} UNIQUE (user_id, specialization_type)" in await application.structure(empty_database_url)
 
 
 async def test_every_table_that_points_at_a_license_follows(empty_database_url: str) -> None:
     """R9a: found in the catalogue, in other schemas too, with whatever the reference does on a removal."""
-    await live.make_application(
+    await application.make_application(
         empty_database_url,
         DUPLICATES,
         "INSERT INTO license_progressions (user_license_id, from_level, to_level)"
@@ -52,24 +52,27 @@ async def test_every_table_that_points_at_a_license_follows(empty_database_url: 
         " DEFERRABLE INITIALLY DEFERRED)",
         "INSERT INTO exams VALUES (1, 103)",
     )
-    await live.upgrade(empty_database_url)
+    await application.upgrade(empty_database_url)
     history = "SELECT user_license_id, to_level FROM license_progressions ORDER BY id"
-    assert await live.rows(empty_database_url, history) == [(102, 2), (102, 4), (102, 4), (104, 1)]
-    assert await live.rows(empty_database_url, 'SELECT * FROM billing."Odd Name" ORDER BY n') == [(1, 102), (2, None)]
-    assert await live.rows(empty_database_url, "SELECT * FROM exams") == [(1, 102)]
-    assert "for_a_while" not in await live.structure(empty_database_url, "billing")
+    assert await application.rows(empty_database_url, history) == [(102, 2), (102, 4), (102, 4), (104, 1)]
+    assert await application.rows(empty_database_url, 'SELECT * FROM billing."Odd Name" ORDER BY n') == [
+        (1, 102),
+        (2, None),
+    ]
+    assert await application.rows(empty_database_url, "SELECT * FROM exams") == [(1, 102)]
+    assert "for_a_while" not in await application.structure(empty_database_url, "billing")
 
 
 async def test_a_license_that_points_at_a_license_follows(empty_database_url: str) -> None:
     """The table's own foreign key is one like any other, as long as it says the same in the duplicates."""
-    await live.make_application(
+    await application.make_application(
         empty_database_url,
         "ALTER TABLE user_licenses ADD parent int REFERENCES user_licenses",
         DUPLICATES,
         "UPDATE user_licenses SET parent = 101 WHERE id = 104",
     )
-    await live.upgrade(empty_database_url)
-    assert await live.value(empty_database_url, "SELECT parent FROM user_licenses WHERE id = 104") == 102
+    await application.upgrade(empty_database_url)
+    assert await application.value(empty_database_url, "SELECT parent FROM user_licenses WHERE id = 104") == 102
 
 
 @pytest.mark.parametrize(
@@ -84,15 +87,15 @@ async def test_a_license_that_points_at_a_license_follows(empty_database_url: st
 async def test_a_refused_re_pointing_stops_before_any_change(empty_database_url: str, change: str) -> None:
     """R9a: the pairs are listed; nothing of the revision stands."""
     rows = "INSERT INTO badges (license) VALUES (101), (103)"
-    await live.make_application(empty_database_url, DUPLICATES, change, rows)
-    await live.upgrade(empty_database_url, "levelsync_schema")
-    before = await live.structure(empty_database_url), await live.content(empty_database_url)
-    sentence = await live.refused(empty_database_url)
+    await application.make_application(empty_database_url, DUPLICATES, change, rows)
+    await application.upgrade(empty_database_url, "levelsync_schema")
+    before = await application.structure(empty_database_url), await application.content(empty_database_url)
+    sentence = await application.refused(empty_database_url)
     assert "badges" in sentence
     assert "(5, COACH)" in sentence
     assert "(6, COACH)" not in sentence
-    assert (await live.structure(empty_database_url), await live.content(empty_database_url)) == before
-    assert await live.value(empty_database_url, "SELECT count(*) FROM levelsync.removed_rows") == 0
+    assert (await application.structure(empty_database_url), await application.content(empty_database_url)) == before
+    assert await application.value(empty_database_url, "SELECT count(*) FROM levelsync.removed_rows") == 0
 
 
 @pytest.mark.parametrize(
@@ -106,8 +109,8 @@ async def test_duplicates_that_differ_in_a_column_that_is_not_ours_stop(
     empty_database_url: str, change: str, column: str
 ) -> None:
     """R9a: levelsync cannot know which value is right."""
-    await live.make_application(empty_database_url, DUPLICATES, change)
-    sentence = await live.refused(empty_database_url)
+    await application.make_application(empty_database_url, DUPLICATES, change)
+    sentence = await application.refused(empty_database_url)
     assert f"(5, COACH) in {column}" in sentence
     assert len(await _left(empty_database_url)) == 4
 
@@ -123,20 +126,22 @@ async def test_a_unique_index_under_another_name_is_enough(
     empty_database_url: str, change: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """R9a: the table is left exactly as it is, by the downgrade too."""
-    await live.make_application(empty_database_url, change)
-    before = [line for line in (await live.structure(empty_database_url)).splitlines() if "user_licenses" in line]
-    await live.upgrade(empty_database_url)
+    await application.make_application(empty_database_url, change)
+    before = [
+        line for line in (await application.structure(empty_database_url)).splitlines() if "user_licenses" in line
+    ]
+    await application.upgrade(empty_database_url)
     assert "user_licenses is unique by mine already" in capsys.readouterr().err
-    await live.downgrade(empty_database_url)
-    after = [line for line in (await live.structure(empty_database_url)).splitlines() if "user_licenses" in line]
+    await application.downgrade(empty_database_url)
+    after = [line for line in (await application.structure(empty_database_url)).splitlines() if "user_licenses" in line]
     assert after == before
 
 
 async def test_an_upsert_works_afterwards(empty_database_url: str) -> None:
     """Which is what the constraint is for."""
-    await live.make_application(empty_database_url, DUPLICATES)
-    await live.upgrade(empty_database_url)
-    await live.execute(
+    await application.make_application(empty_database_url, DUPLICATES)
+    await application.upgrade(empty_database_url)
+    await application.execute(
         empty_database_url,
         "INSERT INTO user_licenses (user_id, specialization_type, started_at) VALUES (5, 'COACH', now())"
         " ON CONFLICT (user_id, specialization_type) DO NOTHING",
@@ -146,7 +151,7 @@ async def test_an_upsert_works_afterwards(empty_database_url: str) -> None:
 
 async def test_a_hundred_thousand_rows_take_seconds(empty_database_url: str) -> None:
     """Half of them duplicates, a history without an index on its licenses."""
-    await live.make_application(
+    await application.make_application(
         empty_database_url,
         "INSERT INTO users (id, name) SELECT i, 'many' FROM generate_series(1000, 50999) i",
         "INSERT INTO user_licenses (user_id, specialization_type, current_level, started_at)"
@@ -155,9 +160,9 @@ async def test_a_hundred_thousand_rows_take_seconds(empty_database_url: str) -> 
         " SELECT id, 0, current_level FROM user_licenses",
     )
     began = time.monotonic()
-    await live.upgrade(empty_database_url)
+    await application.upgrade(empty_database_url)
     assert time.monotonic() - began < 30
     found = "SELECT count(*), min(current_level) FROM user_licenses WHERE user_id >= 1000"
-    assert await live.rows(empty_database_url, found) == [(50000, 2)]
+    assert await application.rows(empty_database_url, found) == [(50000, 2)]
     orphans = "SELECT count(DISTINCT user_license_id) FROM license_progressions"
-    assert await live.value(empty_database_url, orphans) == 50001
+    assert await application.value(empty_database_url, orphans) == 50001

@@ -10,18 +10,18 @@ from sqlalchemy import Connection
 from service.database.engine import make_engine
 from service.database.schema import HEAD, RELEASE, Stand, scripts_folder, stand_of
 from service.database.tables import SCHEMA, metadata
-from tests.migrations import live
+from tests.support import application
 
 
 async def test_the_migrations_make_what_the_models_declare(database_url: str, empty_database_url: str) -> None:
     """Columns, types, defaults, identities, constraints, indexes, comments."""
-    await live.execute(empty_database_url, f"CREATE SCHEMA {SCHEMA}")
-    engine = make_engine(live.settings(empty_database_url))
+    await application.execute(empty_database_url, f"CREATE SCHEMA {SCHEMA}")
+    engine = make_engine(application.settings(empty_database_url))
     async with engine.begin() as conn:
         await conn.run_sync(metadata.create_all)
     await engine.dispose()
-    declared = await live.structure(empty_database_url, SCHEMA)
-    assert await live.structure(database_url, SCHEMA) == declared
+    declared = await application.structure(empty_database_url, SCHEMA)
+    assert await application.structure(database_url, SCHEMA) == declared
 
 
 async def test_alembic_finds_nothing_to_generate(database_url: str) -> None:
@@ -35,7 +35,7 @@ async def test_alembic_finds_nothing_to_generate(database_url: str) -> None:
         }
         return compare_metadata(MigrationContext.configure(conn, opts=options), metadata)
 
-    engine = make_engine(live.settings(database_url))
+    engine = make_engine(application.settings(database_url))
     async with engine.connect() as conn:
         assert await conn.run_sync(compare) == []
     await engine.dispose()
@@ -57,13 +57,13 @@ def test_the_users_files_have_their_names() -> None:
 
 def test_the_folder_of_the_migrations_is_no_package() -> None:
     """With an `__init__.py` it would shadow the library from the checkout."""
-    assert not (live.ROOT / "alembic" / "__init__.py").exists()
+    assert not (application.ROOT / "alembic" / "__init__.py").exists()
 
 
 async def test_serve_asks_cheaply_where_the_database_stands(empty_database_url: str) -> None:
     """None, then an older revision, then the head; schema_info says the same."""
     url = empty_database_url
-    engine = make_engine(live.settings(url))
+    engine = make_engine(application.settings(url))
 
     async def stand() -> Stand:
         async with engine.connect() as conn:
@@ -71,19 +71,21 @@ async def test_serve_asks_cheaply_where_the_database_stands(empty_database_url: 
 
     assert await stand() == Stand(None)
     assert (await stand()).refusal == "The database has no schema of levelsync yet. Run: levelsync migrate"
-    await live.upgrade(url, "fix_internship_levels")
+    await application.upgrade(url, "fix_internship_levels")
     assert await stand() == Stand("fix_internship_levels")
     assert (await stand()).refusal == (
         f"The schema stands at fix_internship_levels, and release {RELEASE} needs {HEAD}. Run: levelsync migrate"
     )
-    await live.upgrade(url)
+    await application.upgrade(url)
     assert await stand() == Stand(HEAD, "0.1.0")
     assert (await stand()).refusal == ""
-    assert await live.rows(url, "SELECT revision, oldest_release FROM levelsync.schema_info") == [(HEAD, "0.1.0")]
+    assert await application.rows(url, "SELECT revision, oldest_release FROM levelsync.schema_info") == [
+        (HEAD, "0.1.0")
+    ]
     await engine.dispose()
 
 
 async def test_asking_does_not_import_alembic(empty_database_url: str) -> None:
     """It would cost a third of a second at each start of a command."""
     code = "import sys, service.database.migrate, service.startup; sys.exit('alembic' in sys.modules)"
-    assert (await live.run(empty_database_url, "python", "-c", code)).returncode == 0
+    assert (await application.run(empty_database_url, "python", "-c", code)).returncode == 0

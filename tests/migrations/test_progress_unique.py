@@ -6,7 +6,7 @@ import time
 import asyncpg
 import pytest
 
-from tests.migrations import live
+from tests.support import application
 
 NAME = "uq_specialization_progress_user_spec"
 UNIQUES = "SELECT conname FROM pg_constraint WHERE conrelid = 'specialization_progress'::regclass AND contype = 'u'"
@@ -31,27 +31,29 @@ def _rows(*values: str) -> str:
 )
 async def test_the_row_that_stays_is(empty_database_url: str, values: tuple[str, ...], kept: int) -> None:
     """R2: the highest level, then the latest update, then the highest id; a missing one counts lowest."""
-    await live.make_application(empty_database_url, _rows(*values))
-    await live.upgrade(empty_database_url)
+    await application.make_application(empty_database_url, _rows(*values))
+    await application.upgrade(empty_database_url)
     query = "SELECT id FROM specialization_progress WHERE student_id = 5"
-    assert await live.rows(empty_database_url, query) == [(kept,)]
+    assert await application.rows(empty_database_url, query) == [(kept,)]
 
 
 async def test_removed_rows_are_kept_as_json_and_their_ids_logged(
     empty_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """R2: with every column; other pairs and other users of the same specialization stay."""
-    await live.make_application(
+    await application.make_application(
         empty_database_url,
         _rows("(101, 5, 'COACH', 1, NULL)", "(102, 5, 'COACH', 2, NULL)", "(103, 5, 'COACH', 3, NULL)"),
         _rows("(104, 6, 'COACH', 1, NULL)", "(105, 5, 'PLAYER', 1, NULL)"),
     )
-    await live.upgrade(empty_database_url)
-    left = await live.rows(empty_database_url, "SELECT id FROM specialization_progress WHERE id > 100 ORDER BY id")
+    await application.upgrade(empty_database_url)
+    left = await application.rows(
+        empty_database_url, "SELECT id FROM specialization_progress WHERE id > 100 ORDER BY id"
+    )
     assert left == [(103,), (104,), (105,)]
     assert "ids: 101, 102" in capsys.readouterr().err
     query = "SELECT table_name, row_id, row, revision FROM levelsync.removed_rows ORDER BY row_id"
-    table, row_id, row, revision = (await live.rows(empty_database_url, query))[0]
+    table, row_id, row, revision = (await application.rows(empty_database_url, query))[0]
     assert (table, row_id, revision) == ("specialization_progress", 101, "unique_progress_constraint")
     assert json.loads(row)["current_level"] == 1
     assert json.loads(row)["theory_hours_completed"] == 0
@@ -59,11 +61,13 @@ async def test_removed_rows_are_kept_as_json_and_their_ids_logged(
 
 async def test_rows_without_a_user_are_no_duplicates(empty_database_url: str) -> None:
     """NULL is not equal to NULL: the constraint allows them, so they are left."""
-    await live.make_application(
+    await application.make_application(
         empty_database_url, _rows("(101, NULL, 'COACH', 1, NULL)", "(102, NULL, 'COACH', 1, NULL)")
     )
-    await live.upgrade(empty_database_url)
-    assert await live.value(empty_database_url, "SELECT count(*) FROM specialization_progress WHERE id > 100") == 2
+    await application.upgrade(empty_database_url)
+    assert (
+        await application.value(empty_database_url, "SELECT count(*) FROM specialization_progress WHERE id > 100") == 2
+    )
 
 
 async def test_a_constraint_that_is_there_already_is_left_and_said(
@@ -71,24 +75,24 @@ async def test_a_constraint_that_is_there_already_is_left_and_said(
 ) -> None:
     """R3: the user's troubleshooting case, and a downgrade does not take what it did not make."""
     unique = f"ALTER TABLE specialization_progress ADD CONSTRAINT {NAME} UNIQUE (student_id, specialization_id)"
-    await live.make_application(empty_database_url, unique)
-    await live.upgrade(empty_database_url)
+    await application.make_application(empty_database_url, unique)
+    await application.upgrade(empty_database_url)
     assert f"has {NAME} already" in capsys.readouterr().err
-    await live.downgrade(empty_database_url)
-    assert await live.rows(empty_database_url, UNIQUES) == [(NAME,)]
+    await application.downgrade(empty_database_url)
+    assert await application.rows(empty_database_url, UNIQUES) == [(NAME,)]
 
 
 async def test_a_constraint_under_another_name_is_enough(
     empty_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A second one on the same columns would only cost; the order of the columns does not matter."""
-    await live.make_application(
+    await application.make_application(
         empty_database_url,
         "ALTER TABLE specialization_progress ADD CONSTRAINT mine UNIQUE (specialization_id, student_id)",
     )
-    await live.upgrade(empty_database_url)
+    await application.upgrade(empty_database_url)
     assert "has mine already" in capsys.readouterr().err
-    assert await live.rows(empty_database_url, UNIQUES) == [("mine",)]
+    assert await application.rows(empty_database_url, UNIQUES) == [("mine",)]
 
 
 @pytest.mark.parametrize(
@@ -104,10 +108,10 @@ async def test_what_the_users_check_or_an_upsert_cannot_use_is_not_taken_for_it(
     empty_database_url: str, change: str
 ) -> None:
     """R9: his check looks for the constraint; ON CONFLICT needs one that is whole and immediate."""
-    await live.make_application(empty_database_url, change)
-    await live.upgrade(empty_database_url)
-    assert (NAME,) in await live.rows(empty_database_url, UNIQUES)
-    assert "mine" in await live.structure(empty_database_url)
+    await application.make_application(empty_database_url, change)
+    await application.upgrade(empty_database_url)
+    assert (NAME,) in await application.rows(empty_database_url, UNIQUES)
+    assert "mine" in await application.structure(empty_database_url)
 
 
 @pytest.mark.parametrize(
@@ -120,36 +124,36 @@ async def test_what_the_users_check_or_an_upsert_cannot_use_is_not_taken_for_it(
 )
 async def test_a_name_that_something_else_has_is_refused_with_a_sentence(empty_database_url: str, change: str) -> None:
     """Nothing is renamed or dropped to make room, and no duplicate is removed."""
-    await live.make_application(
+    await application.make_application(
         empty_database_url, change, _rows("(101, 5, 'COACH', 1, NULL)", "(102, 5, 'COACH', 2, NULL)")
     )
-    assert f"needs {NAME}" in await live.refused(empty_database_url)
-    assert await live.value(empty_database_url, "SELECT count(*) FROM specialization_progress") == 3
+    assert f"needs {NAME}" in await application.refused(empty_database_url)
+    assert await application.value(empty_database_url, "SELECT count(*) FROM specialization_progress") == 3
 
 
 async def test_a_later_duplicate_is_refused(empty_database_url: str) -> None:
     """R4."""
-    await live.make_application(empty_database_url)
-    await live.upgrade(empty_database_url)
+    await application.make_application(empty_database_url)
+    await application.upgrade(empty_database_url)
     with pytest.raises(asyncpg.UniqueViolationError, match=NAME):
-        await live.execute(empty_database_url, _rows("(101, 1, 'PLAYER', 8, NULL)"))
+        await application.execute(empty_database_url, _rows("(101, 1, 'PLAYER', 8, NULL)"))
 
 
 async def test_what_points_at_a_removed_row_points_at_the_one_that_stays(empty_database_url: str) -> None:
     """A cascade would silently remove the application's rows."""
-    await live.make_application(
+    await application.make_application(
         empty_database_url,
         _rows("(101, 5, 'COACH', 1, NULL)", "(102, 5, 'COACH', 2, NULL)"),
         "CREATE TABLE badges (id int, progress_id int REFERENCES specialization_progress ON DELETE CASCADE)",
         "INSERT INTO badges VALUES (1, 101), (2, 102)",
     )
-    await live.upgrade(empty_database_url)
-    assert await live.rows(empty_database_url, "SELECT * FROM badges ORDER BY id") == [(1, 102), (2, 102)]
+    await application.upgrade(empty_database_url)
+    assert await application.rows(empty_database_url, "SELECT * FROM badges ORDER BY id") == [(1, 102), (2, 102)]
 
 
 async def test_a_hundred_thousand_rows_take_seconds(empty_database_url: str) -> None:
     """Half of them duplicates, and a table that points at them without an index."""
-    await live.make_application(
+    await application.make_application(
         empty_database_url,
         "INSERT INTO users (id, name) SELECT i, 'many' FROM generate_series(1000, 50999) i",
         "INSERT INTO specialization_progress (student_id, specialization_id, current_level)"
@@ -158,9 +162,9 @@ async def test_a_hundred_thousand_rows_take_seconds(empty_database_url: str) -> 
         "INSERT INTO badges SELECT id FROM specialization_progress",
     )
     began = time.monotonic()
-    await live.upgrade(empty_database_url)
+    await application.upgrade(empty_database_url)
     assert time.monotonic() - began < 30
     found = "SELECT count(*), min(current_level) FROM specialization_progress WHERE student_id >= 1000"
-    assert await live.rows(empty_database_url, found) == [(50000, 2)]
-    assert await live.value(empty_database_url, "SELECT count(*) FROM levelsync.removed_rows") == 50000
-    assert "for_a_while" not in await live.structure(empty_database_url)
+    assert await application.rows(empty_database_url, found) == [(50000, 2)]
+    assert await application.value(empty_database_url, "SELECT count(*) FROM levelsync.removed_rows") == 50000
+    assert "for_a_while" not in await application.structure(empty_database_url)

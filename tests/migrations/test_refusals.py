@@ -11,8 +11,8 @@ from service.database.engine import make_engine
 from service.health import Health
 from service.settings import Settings
 from service.startup import wait_until_ready
-from tests.infrastructure.waiting import eventually
-from tests.migrations import live
+from tests.support import application
+from tests.support.waiting import eventually
 
 DIFFERENT_LICENSES = (
     "INSERT INTO user_licenses (id, user_id, specialization_type, current_level, started_at, paid)"
@@ -34,7 +34,7 @@ def _statement(sentence: str) -> str:
 
 async def _check(url: str, name: str) -> Check:
     (checker,) = [one for one in (*INSTALLATION, *EDGE_CASES) if one.__name__ == name]
-    engine = make_engine(live.settings(url))
+    engine = make_engine(application.settings(url))
     async with engine.connect() as conn:
         found = await checker(conn)
     await engine.dispose()
@@ -53,26 +53,26 @@ async def test_the_statement_for_a_missing_column_helps(empty_database_url: str,
     """It stopped with the name alone; doctor said "Run: levelsync migrate", which refused."""
     url = empty_database_url
     table, _, name = column.partition(".")
-    await live.make_application(url, f"ALTER TABLE {table} DROP COLUMN {name}")
-    sentence = await live.refused(url)
+    await application.make_application(url, f"ALTER TABLE {table} DROP COLUMN {name}")
+    sentence = await application.refused(url)
     assert f"lacks the column public.{column}: {why}" in sentence
     assert sentence.endswith("Nothing was changed.")
     found = await _check(url, "migrations")
     assert f"levelsync migrate would stop: there is no column public.{column}: {why}" in found.detail
     assert found.fix == "Do what helps there, then run: levelsync migrate"
-    await live.execute(url, _statement(sentence))
-    await live.upgrade(url)
+    await application.execute(url, _statement(sentence))
+    await application.upgrade(url)
     assert (await _check(url, "migrations")).passed
 
 
 async def test_licenses_that_differ_are_named_before_anything_is_changed_by_doctor(empty_database_url: str) -> None:
     """And by `migrate` with what the revisions before have changed."""
     url = empty_database_url
-    await live.make_application(url, DUPLICATE_PROGRESS, DIFFERENT_LICENSES)
+    await application.make_application(url, DUPLICATE_PROGRESS, DIFFERENT_LICENSES)
     found = await _check(url, "migrations")
     assert "user_licenses has several rows for one pair (user_id, specialization_type)" in found.detail
     assert "(5, COACH) in paid" in found.detail
-    sentence = await live.refused(url)
+    sentence = await application.refused(url)
     assert "(5, COACH) in paid" in sentence
     assert sentence.endswith(
         "This revision changed nothing. Revisions done before it: spec_level_system. unique_progress_constraint: "
@@ -80,29 +80,29 @@ async def test_licenses_that_differ_are_named_before_anything_is_changed_by_doct
         "uq_specialization_progress_user_spec UNIQUE (student_id, specialization_id) on specialization_progress. "
         "fix_internship_levels: set max_levels of INTERNSHIP from 5 to 3. levelsync_schema."
     )
-    await live.execute(url, "DELETE FROM user_licenses WHERE id = 101")
-    await live.upgrade(url)
+    await application.execute(url, "DELETE FROM user_licenses WHERE id = 101")
+    await application.upgrade(url)
 
 
 async def test_a_role_that_does_not_own_the_tables_is_told_who_does(empty_database_url: str) -> None:
     """By `doctor` before the migration, with the statement for the owner; and who may create the schema."""
     url = empty_database_url
-    await live.make_application(url)
+    await application.make_application(url)
     role = f"guest_{url[-8:]}"
-    await live.execute(url, f"CREATE ROLE {role} LOGIN PASSWORD 'guest'")
+    await application.execute(url, f"CREATE ROLE {role} LOGIN PASSWORD 'guest'")
     try:
-        await live.execute(url, f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+        await application.execute(url, f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
         guest = make_url(url).set(username=role, password="guest").render_as_string(hide_password=False)  # noqa: S106 - of this test
         detail = (await _check(guest, "migrations")).detail
         assert "user_licenses has no UNIQUE (user_id, specialization_type)" in detail
         assert f"the role {role} is not its owner" in detail
         assert "ALTER TABLE public.user_licenses ADD UNIQUE (user_id, specialization_type)" in detail
         assert f"GRANT CREATE ON DATABASE {url.rpartition('/')[2]} TO {role}" in detail
-        sentence = await live.refused(guest)
+        sentence = await application.refused(guest)
         assert "permission denied for database" in sentence
         assert "CREATE SCHEMA levelsync" in sentence
     finally:
-        await live.execute(url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+        await application.execute(url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
 @pytest.mark.parametrize(
@@ -117,16 +117,16 @@ async def test_a_role_that_does_not_own_the_tables_is_told_who_does(empty_databa
 )
 async def test_doctor_sends_nobody_in_a_circle(database_url: str, name: str, dropped: str) -> None:
     """`levelsync migrate` does nothing at head: the statement is given."""
-    await live.execute(database_url, dropped)
+    await application.execute(database_url, dropped)
     found = await _check(database_url, name)
     assert not found.passed
-    await live.execute(database_url, _statement(found.fix))
+    await application.execute(database_url, _statement(found.fix))
     assert (await _check(database_url, name)).passed
 
 
 async def test_serve_names_a_column_that_is_gone_and_waits(database_url: str, settings: Settings) -> None:
     """Until the application has it again."""
-    await live.execute(database_url, "ALTER TABLE license_progressions RENAME COLUMN to_level TO gone")
+    await application.execute(database_url, "ALTER TABLE license_progressions RENAME COLUMN to_level TO gone")
     health, engine = Health(), make_engine(settings)
     waiting = asyncio.create_task(wait_until_ready(engine, settings, health))
 
@@ -136,15 +136,15 @@ async def test_serve_names_a_column_that_is_gone_and_waits(database_url: str, se
         return True
 
     await eventually(named)
-    await live.execute(database_url, "ALTER TABLE license_progressions RENAME COLUMN gone TO to_level")
+    await application.execute(database_url, "ALTER TABLE license_progressions RENAME COLUMN gone TO to_level")
     await asyncio.wait_for(waiting, 20)
     await engine.dispose()
 
 
 async def test_half_an_application_is_told_what_to_correct(empty_database_url: str) -> None:
     """By `migrate` and `doctor` in the same words."""
-    await live.execute(empty_database_url, "CREATE TABLE user_licenses (id int)")
-    sentence = await live.refused(empty_database_url)
+    await application.execute(empty_database_url, "CREATE TABLE user_licenses (id int)")
+    sentence = await application.refused(empty_database_url)
     assert "finds no table users, to which every level belongs, but public.user_licenses is there" in sentence
     assert "Correct LEVELSYNC_DATABASE_URL or the search_path" in sentence
     found = await _check(empty_database_url, "migrations")

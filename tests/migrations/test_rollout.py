@@ -15,8 +15,8 @@ from service.health import Health
 from service.runtime import Service
 from service.settings import Settings
 from service.startup import wait_until_ready
-from tests.infrastructure.waiting import eventually
-from tests.migrations import live
+from tests.support import application
+from tests.support.waiting import eventually
 
 LATER = '''"""Something that this release does not know"""
 
@@ -44,14 +44,14 @@ async def _migrated_by_a_later_release(url: str, folder: Path, oldest: str) -> N
     (folder / "versions" / "later.py").write_text(LATER.format(head=HEAD, oldest=oldest), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(migrate, "scripts_folder", lambda: folder)
-        await live.upgrade(url)
+        await application.upgrade(url)
 
 
 @pytest.fixture
 async def allowed(empty_database_url: str, tmp_path: Path) -> str:
     """A database whose schema a later release made, and on which this one may run."""
     await _migrated_by_a_later_release(empty_database_url, tmp_path / "later", RELEASE)
-    assert await live.rows(empty_database_url, STANDS) == [("of_a_later_release", RELEASE)]
+    assert await application.rows(empty_database_url, STANDS) == [("of_a_later_release", RELEASE)]
     return empty_database_url
 
 
@@ -59,24 +59,24 @@ async def allowed(empty_database_url: str, tmp_path: Path) -> str:
 async def refused(empty_database_url: str, tmp_path: Path) -> str:
     """One on which this release may not run."""
     await _migrated_by_a_later_release(empty_database_url, tmp_path / "later", NEW)
-    assert await live.rows(empty_database_url, STANDS) == [("of_a_later_release", NEW)]
+    assert await application.rows(empty_database_url, STANDS) == [("of_a_later_release", NEW)]
     return empty_database_url
 
 
 @pytest.mark.parametrize("command", [("levelsync", "migrate"), ("alembic", "upgrade", "head")])
 async def test_migrate_does_nothing_on_a_later_schema_that_allows_it(allowed: str, command: tuple[str, ...]) -> None:
     """The image of this release is rolled back to: its migration job succeeds."""
-    before = await live.structure(allowed, "levelsync")
-    done = await live.run(allowed, *command)
+    before = await application.structure(allowed, "levelsync")
+    done = await application.run(allowed, *command)
     assert done.returncode == 0, done.stderr
     assert f"at of_a_later_release, which a later release made and on which release {RELEASE} may run" in done.stderr
-    assert await live.structure(allowed, "levelsync") == before
-    assert await live.rows(allowed, STANDS) == [("of_a_later_release", RELEASE)]
+    assert await application.structure(allowed, "levelsync") == before
+    assert await application.rows(allowed, STANDS) == [("of_a_later_release", RELEASE)]
 
 
 async def test_serve_starts_on_a_later_schema_that_allows_it(allowed: str, settings: Settings) -> None:
     """Everything that a role waits for is there; the metric says on what it runs, and doctor passes."""
-    there = settings.model_copy(update={"database_url": live.settings(allowed).database_url})
+    there = settings.model_copy(update={"database_url": application.settings(allowed).database_url})
     engine = make_engine(there)
     await asyncio.wait_for(wait_until_ready(engine, there, Health()), 20)
     async with engine.connect() as conn:
@@ -101,12 +101,12 @@ async def test_a_later_schema_that_does_not_allow_it_is_refused(
     refused: str, settings: Settings, statement: str, sentence: str
 ) -> None:
     """`migrate` is exit 1 and changes nothing; `serve` waits and says the same; so does `doctor`."""
-    await live.execute(refused, statement)
-    done = await live.run(refused, "levelsync", "migrate")
+    await application.execute(refused, statement)
+    done = await application.run(refused, "levelsync", "migrate")
     assert done.returncode == 1
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
-    there = settings.model_copy(update={"database_url": live.settings(refused).database_url})
+    there = settings.model_copy(update={"database_url": application.settings(refused).database_url})
     async with Service(there, frozenset({"relay"})) as service:
 
         async def waits() -> bool:
@@ -125,20 +125,22 @@ async def test_a_downgrade_by_the_later_release_gives_the_row_back(refused: str,
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(migrate, "scripts_folder", lambda: tmp_path / "later")
         patched.setattr(schema, "KNOWN", schema.KNOWN | {"of_a_later_release"})
-        await live.downgrade(refused, "-1")
-    assert await live.rows(refused, STANDS) == [(HEAD, "0.1.0")]
+        await application.downgrade(refused, "-1")
+    assert await application.rows(refused, STANDS) == [(HEAD, "0.1.0")]
 
 
 async def test_a_second_migrate_says_that_there_is_nothing_to_do(database_url: str) -> None:
     """Exit 0 without a word left people in doubt."""
-    done = await live.run(database_url, "levelsync", "migrate")
+    done = await application.run(database_url, "levelsync", "migrate")
     assert done.returncode == 0
     assert f"The schema stands at {HEAD} already: nothing to do" in done.stderr
 
 
 async def test_a_revision_that_does_not_exist_is_wrong_use() -> None:
     """Exit 2, with those that do; the database is not even asked."""
-    done = await live.run("postgresql://nobody@127.0.0.1:1/nothing", "levelsync", "migrate", "--revision", "nonsense")
+    done = await application.run(
+        "postgresql://nobody@127.0.0.1:1/nothing", "levelsync", "migrate", "--revision", "nonsense"
+    )
     assert done.returncode == 2
     assert (
         "there is no revision 'nonsense'; the revisions are spec_level_system, unique_progress_constraint"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 from sqlalchemy import make_url
 
-from tests.migrations import live
+from tests.support import application
 
 _MOVED = (
     "users",
@@ -27,13 +27,13 @@ _TABLES_OF_PUBLIC = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'
 
 async def _move(url: str, schema: str = "academy", path: str = "academy, public", more: Sequence[str] = ()) -> None:
     """The application's tables with duplicates on both sides, in a schema of their own."""
-    await live.make_application(url, *_DUPLICATES, f"CREATE SCHEMA {schema}")
-    await live.execute(url, *(f"ALTER TABLE {table} SET SCHEMA {schema}" for table in _MOVED), *more)
+    await application.make_application(url, *_DUPLICATES, f"CREATE SCHEMA {schema}")
+    await application.execute(url, *(f"ALTER TABLE {table} SET SCHEMA {schema}" for table in _MOVED), *more)
     await _set_path(url, path)
 
 
 async def _set_path(url: str, path: str) -> None:
-    await live.execute(url, f'ALTER DATABASE "{url.rpartition("/")[2]}" SET search_path = {path}')
+    await application.execute(url, f'ALTER DATABASE "{url.rpartition("/")[2]}" SET search_path = {path}')
 
 
 @pytest.mark.parametrize(("schema", "path"), [("academy", "academy, public"), ('"My School"', 'x, "My School"')])
@@ -42,22 +42,22 @@ async def test_an_application_in_its_own_schema_is_migrated_there(
 ) -> None:
     """Nine tables were created in `public` beside it, with exit 0."""
     await _move(empty_database_url, schema, path)
-    await live.upgrade(empty_database_url)
-    await live.upgrade(empty_database_url)
-    assert await live.rows(empty_database_url, _TABLES_OF_PUBLIC) == []
+    await application.upgrade(empty_database_url)
+    await application.upgrade(empty_database_url)
+    assert await application.rows(empty_database_url, _TABLES_OF_PUBLIC) == []
     levels = f"SELECT current_level FROM {schema}.user_licenses UNION ALL SELECT current_level FROM {schema}."
-    assert await live.rows(empty_database_url, f"{levels}specialization_progress") == [(3,), (3,)]
-    assert await live.rows(empty_database_url, "SELECT table_name FROM levelsync.removed_rows ORDER BY 1") == [
+    assert await application.rows(empty_database_url, f"{levels}specialization_progress") == [(3,), (3,)]
+    assert await application.rows(empty_database_url, "SELECT table_name FROM levelsync.removed_rows ORDER BY 1") == [
         ("specialization_progress",),
         ("user_licenses",),
     ]
     names = "SELECT conname FROM pg_constraint WHERE conname LIKE 'uq%spec%' ORDER BY 1"
-    assert await live.rows(empty_database_url, names) == [
+    assert await application.rows(empty_database_url, names) == [
         ("uq_specialization_progress_user_spec",),
         ("uq_user_licenses_user_specialization",),
     ]
     await _set_path(empty_database_url, "public")  # a dashboard's role knows nothing of the schema
-    assert await live.rows(empty_database_url, "SELECT user_id, progress_level, state FROM levelsync.pairs") == [
+    assert await application.rows(empty_database_url, "SELECT user_id, progress_level, state FROM levelsync.pairs") == [
         (1, 3, "in_sync")
     ]
 
@@ -66,25 +66,25 @@ async def test_users_is_never_created_where_another_schema_has_it(empty_database
     """The sentence has the statement that helps; after it, migrate works."""
     url = empty_database_url
     await _move(url, path="public")
-    sentence = await live.refused(url)
+    sentence = await application.refused(url)
     role = make_url(url).username
     assert f"The search_path of the role {role} (public) finds no table users" in sentence
     assert "the schema academy has one" in sentence
     assert f"ALTER ROLE {role} SET search_path = academy, public" in sentence
     assert "Nothing was changed" in sentence
-    assert await live.rows(url, _TABLES_OF_PUBLIC) == []
-    assert await live.value(url, "SELECT to_regnamespace('levelsync')") is None
+    assert await application.rows(url, _TABLES_OF_PUBLIC) == []
+    assert await application.value(url, "SELECT to_regnamespace('levelsync')") is None
     await _set_path(url, "academy, public")
-    await live.upgrade(url)
+    await application.upgrade(url)
 
 
 async def test_the_first_schema_on_the_path_counts(empty_database_url: str) -> None:
     """As for every statement of the service: another `users` before the application's is named with what it lacks."""
-    await live.make_application(empty_database_url, "CREATE SCHEMA other", "CREATE TABLE other.users (x int)")
+    await application.make_application(empty_database_url, "CREATE SCHEMA other", "CREATE TABLE other.users (x int)")
     await _set_path(empty_database_url, "other, public")
-    before = await live.structure(empty_database_url), await live.structure(empty_database_url, "other")
-    assert "column other.users.id" in await live.refused(empty_database_url)
-    after = await live.structure(empty_database_url), await live.structure(empty_database_url, "other")
+    before = await application.structure(empty_database_url), await application.structure(empty_database_url, "other")
+    assert "column other.users.id" in await application.refused(empty_database_url)
+    after = await application.structure(empty_database_url), await application.structure(empty_database_url, "other")
     assert after == before
 
 
@@ -95,17 +95,17 @@ async def test_a_database_of_our_own_is_made_in_the_first_schema(
     empty_database_url: str, path: str, schema: str
 ) -> None:
     """Never in `levelsync`, which a role of that name has on its path as "$user"."""
-    await live.execute(empty_database_url, "CREATE SCHEMA app")
+    await application.execute(empty_database_url, "CREATE SCHEMA app")
     await _set_path(empty_database_url, path)
-    await live.upgrade(empty_database_url)
+    await application.upgrade(empty_database_url)
     found = "SELECT schemaname FROM pg_tables WHERE tablename IN ('users', 'user_licenses')"
-    assert await live.rows(empty_database_url, found) == [(schema,), (schema,)]
-    assert await live.value(empty_database_url, "SELECT count(*) FROM specializations") == 3
+    assert await application.rows(empty_database_url, found) == [(schema,), (schema,)]
+    assert await application.value(empty_database_url, "SELECT count(*) FROM specializations") == 3
 
 
 async def test_a_path_without_a_schema_is_said(empty_database_url: str) -> None:
     """With the statement that helps."""
     await _set_path(empty_database_url, "nowhere")
-    sentence = await live.refused(empty_database_url)
+    sentence = await application.refused(empty_database_url)
     assert "(nowhere) names no schema that exists" in sentence
     assert "SET search_path = public" in sentence

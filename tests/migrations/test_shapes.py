@@ -13,11 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.database.engine import make_engine
 from service.settings import Settings
 from service.sync import ProgressLicenseSyncService
-from tests.hostile.entry import Events, heal, rise, sync
-from tests.laws.model import ADVANCED
-from tests.laws.records import START as WHEN
-from tests.migrations import live
-from tests.reconcile.conductor import Conductor
+from tests.support import application
+from tests.support.applier import Events, heal, rise, sync
+from tests.support.model import ADVANCED
+from tests.support.records import START as WHEN
+from tests.support.runs import Conductor
 
 _NAMES = "'PLAYER', 'COACH', 'INTERNSHIP'"
 _LICENSE_ENUM = (
@@ -94,9 +94,9 @@ STRAYS_FOUND = [(7, "player", "wrong_case"), (8, "GOALKEEPER", "unknown_speciali
 @pytest.fixture(params=CASES)
 async def shaped(empty_database_url: str, request: pytest.FixtureRequest) -> AsyncIterator[AsyncEngine]:
     """An application of each shape with rows of each kind, migrated."""
-    await live.make_application(empty_database_url, *ROWS, *CASES[request.param])
-    await live.upgrade(empty_database_url)
-    engine = make_engine(live.settings(empty_database_url))
+    await application.make_application(empty_database_url, *ROWS, *CASES[request.param])
+    await application.upgrade(empty_database_url)
+    engine = make_engine(application.settings(empty_database_url))
     yield engine
     await engine.dispose()
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import make_url
 
 from service.database import migrate, schema
-from tests.migrations import live
+from tests.support import application
 
 KEY = "hashtextextended('levelsync migrate', 0)"
 WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
@@ -19,7 +19,7 @@ LONGER_THAN_THE_TIMEOUT = """
 
 async def test_of_two_started_at_once_one_works_and_one_finds_nothing_to_do(empty_database_url: str) -> None:
     """Both succeed; every revision ran exactly once."""
-    runs = await asyncio.gather(*(live.run(empty_database_url, "alembic", "upgrade", "head") for _ in range(2)))
+    runs = await asyncio.gather(*(application.run(empty_database_url, "alembic", "upgrade", "head") for _ in range(2)))
     assert [done.returncode for done in runs] == [0, 0], [done.stderr for done in runs]
     upgrades = [done.stderr.count("Running upgrade") for done in runs]
     revisions = len(list((schema.scripts_folder() / "versions").glob("*.py")))
@@ -31,16 +31,18 @@ async def test_a_migration_waits_for_the_one_that_runs(
 ) -> None:
     """For as long as that takes, whatever timeout the database sets for locks; and it says so."""
     name = empty_database_url.rpartition("/")[2]
-    await live.execute(empty_database_url, f"ALTER DATABASE \"{name}\" SET lock_timeout = '300ms'")
-    async with live.connected(empty_database_url) as running:
+    await application.execute(empty_database_url, f"ALTER DATABASE \"{name}\" SET lock_timeout = '300ms'")
+    async with application.connected(empty_database_url) as running:
         await running.execute(f"SELECT pg_advisory_lock({KEY})")
-        waiting = asyncio.create_task(live.upgrade(empty_database_url))
-        await live.until(lambda: running.fetchval(WAITING))
+        waiting = asyncio.create_task(application.upgrade(empty_database_url))
+        await application.until(lambda: running.fetchval(WAITING))
         assert await running.fetchval("SELECT to_regnamespace('levelsync')") is None
-        await live.until(lambda: running.fetchval(LONGER_THAN_THE_TIMEOUT))
+        await application.until(lambda: running.fetchval(LONGER_THAN_THE_TIMEOUT))
     await waiting
     assert "Another migration of this database is running" in capsys.readouterr().err
-    assert await live.value(empty_database_url, "SELECT version_num FROM levelsync.alembic_version") == schema.HEAD
+    assert (
+        await application.value(empty_database_url, "SELECT version_num FROM levelsync.alembic_version") == schema.HEAD
+    )
 
 
 async def test_a_table_that_stays_locked_is_given_up_with_a_sentence(
@@ -48,34 +50,34 @@ async def test_a_table_that_stays_locked_is_given_up_with_a_sentence(
 ) -> None:
     """Nobody queues behind a migration for long; what was done before stays done, and the next run goes on."""
     monkeypatch.setattr(migrate, "LOCK_TIMEOUT", "100ms")
-    await live.make_application(empty_database_url)
-    async with live.connected(empty_database_url) as busy, busy.transaction():
+    await application.make_application(empty_database_url)
+    async with application.connected(empty_database_url) as busy, busy.transaction():
         await busy.execute("SELECT * FROM user_licenses")
-        assert "held a lock on user_licenses for longer" in await live.refused(empty_database_url)
+        assert "held a lock on user_licenses for longer" in await application.refused(empty_database_url)
     stands = "SELECT version_num FROM levelsync.alembic_version"
-    assert await live.value(empty_database_url, stands) == "levelsync_schema"
-    await live.upgrade(empty_database_url)
-    assert await live.value(empty_database_url, stands) == schema.HEAD
+    assert await application.value(empty_database_url, stands) == "levelsync_schema"
+    await application.upgrade(empty_database_url)
+    assert await application.value(empty_database_url, stands) == schema.HEAD
 
 
 async def test_a_missing_right_is_said_with_a_sentence(empty_database_url: str) -> None:
     """Migrations need the owner of the tables."""
-    await live.make_application(empty_database_url)
+    await application.make_application(empty_database_url)
     name = empty_database_url.rpartition("/")[2]
     role, url = f"guest_{name[-8:]}", empty_database_url
-    await live.execute(url, f"CREATE ROLE {role} LOGIN PASSWORD 'guest'")
+    await application.execute(url, f"CREATE ROLE {role} LOGIN PASSWORD 'guest'")
     try:
         as_guest = make_url(url).set(username=role, password="guest")  # noqa: S106 - a role of this test only
         guest = as_guest.render_as_string(hide_password=False)
-        assert "The database user may not" in await live.refused(guest)
+        assert "The database user may not" in await application.refused(guest)
     finally:
-        await live.execute(url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+        await application.execute(url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
 @pytest.mark.parametrize("command", [("alembic", "upgrade", "head"), ("levelsync", "migrate")])
 async def test_a_database_that_is_away_is_said_with_a_sentence(command: tuple[str, ...]) -> None:
     """No traceback, and where it was looked for."""
-    done = await live.run("postgresql://postgres:secret@127.0.0.1:1/nothing", *command)
+    done = await application.run("postgresql://postgres:secret@127.0.0.1:1/nothing", *command)
     assert done.returncode != 0
     assert "127.0.0.1:1/nothing" in done.stderr + done.stdout
     assert "Traceback" not in done.stderr

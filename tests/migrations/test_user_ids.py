@@ -23,11 +23,10 @@ from service.reconcile.read import read_issues
 from service.settings import Settings
 from service.sync import ProgressLicenseSyncService
 from service.sync.issues import page_of_issues
-from tests.api.people import token
-from tests.cli.command import environment, levelsync
-from tests.hostile import entry
-from tests.migrations import live
-from tests.reconcile.conductor import Conductor
+from tests.support import application, applier
+from tests.support.process import environment, levelsync
+from tests.support.runs import Conductor
+from tests.support.tokens import token
 
 LARGE = 3_000_000_000
 USERS_ARE_BIGINT = (
@@ -42,9 +41,9 @@ USERS_ARE_BIGINT = (
 @pytest.fixture
 async def bigint(empty_database_url: str) -> Settings:
     """The application with bigint ids, migrated."""
-    await live.make_application(empty_database_url, *USERS_ARE_BIGINT)
-    await live.upgrade(empty_database_url)
-    return live.settings(empty_database_url).model_copy(update={"reconcile_grace": timedelta(0)})
+    await application.make_application(empty_database_url, *USERS_ARE_BIGINT)
+    await application.upgrade(empty_database_url)
+    return application.settings(empty_database_url).model_copy(update={"reconcile_grace": timedelta(0)})
 
 
 @pytest.fixture
@@ -103,7 +102,7 @@ async def test_syncs_fences_and_pages_take_the_user(large: AsyncEngine) -> None:
 
 async def test_an_event_a_command_and_the_api_take_the_user(bigint: Settings, large: AsyncEngine) -> None:
     """From Kafka's record to the license, and every way by which somebody names the user."""
-    await (await entry.Events(large).begin()).apply(entry.rise(LARGE, 3))
+    await (await applier.Events(large).begin()).apply(applier.rise(LARGE, 3))
     assert await _rows(large, f"SELECT current_level FROM user_licenses WHERE user_id = {LARGE}") == [(3,)]
     given = environment(bigint, JWT_SECRET="a-secret-of-the-tests-with-32-bytes")  # noqa: S106
     direction = ("--direction", "license_to_progress")
@@ -126,11 +125,11 @@ async def test_an_event_a_command_and_the_api_take_the_user(bigint: Settings, la
 async def test_rows_grants_and_views_outlive_the_change(empty_database_url: str) -> None:
     """What was there at the revision before is there after it, with the rights of the dashboards' role."""
     url = empty_database_url
-    await live.make_application(url)
-    await live.upgrade(url, "operate")
+    await application.make_application(url)
+    await application.upgrade(url, "operate")
     name = f"reader_{url[-8:]}"
     run = "00000000-0000-0000-0000-000000000001"
-    await live.execute(
+    await application.execute(
         url,
         "INSERT INTO levelsync.fences VALUES (7, 'PLAYER', now(), 2)",
         "INSERT INTO levelsync.reconcile_runs (id, status, direction, dry_run, force, finished_at)"
@@ -141,33 +140,37 @@ async def test_rows_grants_and_views_outlive_the_change(empty_database_url: str)
         f"GRANT SELECT ON levelsync.complete_scans TO {name} WITH GRANT OPTION",
     )
     try:
-        await live.upgrade(url)
+        await application.upgrade(url)
         granted = f"SELECT table_name, is_grantable FROM information_schema.table_privileges WHERE grantee = '{name}'"
-        assert sorted(await live.rows(url, granted)) == [("complete_scans", "YES"), ("drift", "NO"), ("pairs", "NO")]
-        assert await live.rows(url, "SELECT user_id, kind FROM levelsync.drift") == [(7, "mismatched")]
-        assert await live.rows(url, "SELECT user_id, level FROM levelsync.fences") == [(7, 2)]
-        assert await live.rows(url, "SELECT user_id, state FROM levelsync.pairs") == [(1, "in_sync")]
+        assert sorted(await application.rows(url, granted)) == [
+            ("complete_scans", "YES"),
+            ("drift", "NO"),
+            ("pairs", "NO"),
+        ]
+        assert await application.rows(url, "SELECT user_id, kind FROM levelsync.drift") == [(7, "mismatched")]
+        assert await application.rows(url, "SELECT user_id, level FROM levelsync.fences") == [(7, 2)]
+        assert await application.rows(url, "SELECT user_id, state FROM levelsync.pairs") == [(1, "in_sync")]
     finally:
-        await live.execute(url, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+        await application.execute(url, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
 
 
 async def test_a_view_of_somebody_else_is_named_before_any_change(empty_database_url: str) -> None:
     """Dropping it is not ours to do."""
-    await live.make_application(empty_database_url)
-    await live.upgrade(empty_database_url, "operate")
-    await live.execute(empty_database_url, "CREATE VIEW of_mine AS SELECT user_id FROM levelsync.drift")
-    sentence = await live.refused(empty_database_url)
+    await application.make_application(empty_database_url)
+    await application.upgrade(empty_database_url, "operate")
+    await application.execute(empty_database_url, "CREATE VIEW of_mine AS SELECT user_id FROM levelsync.drift")
+    sentence = await application.refused(empty_database_url)
     assert "of_mine reads levelsync.drift" in sentence
     assert sentence.endswith("Nothing was changed.")
-    await live.execute(empty_database_url, "DROP VIEW of_mine")
-    await live.upgrade(empty_database_url)
+    await application.execute(empty_database_url, "DROP VIEW of_mine")
+    await application.upgrade(empty_database_url)
 
 
 async def test_the_release_before_writes_on_the_wider_columns(empty_database_url: str) -> None:
     """Its own statements, with arrays of int."""
-    await live.upgrade(empty_database_url)
+    await application.upgrade(empty_database_url)
     run = "00000000-0000-0000-0000-000000000001"
-    await live.execute(
+    await application.execute(
         empty_database_url,
         "INSERT INTO levelsync.reconcile_runs (id, direction, dry_run, force, user_id)"
         f" VALUES ('{run}', 'highest', true, false, CAST(5 AS int))",
@@ -176,6 +179,6 @@ async def test_the_release_before_writes_on_the_wider_columns(empty_database_url
         "INSERT INTO levelsync.fences AS f (user_id, specialization, decided_at, level, decided_by)"
         " SELECT v.*, now(), 1, '' FROM unnest(ARRAY[5]::int[], ARRAY['PLAYER']) AS v",
     )
-    assert await live.rows(empty_database_url, "SELECT after_user, upto_user FROM levelsync.reconcile_ranges") == [
-        (0, 9)
-    ]
+    assert await application.rows(
+        empty_database_url, "SELECT after_user, upto_user FROM levelsync.reconcile_ranges"
+    ) == [(0, 9)]

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from service.database.schema import HEAD
-from tests.migrations import live
+from tests.support import application
 
 
 async def _python(cwd: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -29,7 +29,7 @@ async def _python(cwd: Path, *arguments: str, **environment: str) -> subprocess.
 
 async def test_a_wheel_migrates_outside_the_checkout(empty_database_url: str, tmp_path: Path) -> None:
     """From `service/migrations`; there is no top-level `alembic` in the wheel, which would shadow the library."""
-    await _python(live.ROOT, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path / "dist"))
+    await _python(application.ROOT, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path / "dist"))
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     installed = tmp_path / "installed"
     with zipfile.ZipFile(wheel) as archive:
@@ -42,5 +42,5 @@ async def test_a_wheel_migrates_outside_the_checkout(empty_database_url: str, tm
     )
     done = await _python(tmp_path, "-c", code, PYTHONPATH=str(installed), LEVELSYNC_DATABASE_URL=empty_database_url)
     assert done.stdout.strip() == str(installed / "service" / "migrations")
-    assert set(live.SEED_LINES) <= set(done.stderr.splitlines())
-    assert await live.value(empty_database_url, "SELECT version_num FROM levelsync.alembic_version") == HEAD
+    assert set(application.SEED_LINES) <= set(done.stderr.splitlines())
+    assert await application.value(empty_database_url, "SELECT version_num FROM levelsync.alembic_version") == HEAD

@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.infrastructure.provider import Provider, choose, running
 from tests.mutants.table import MUTANTS, ROOT, TESTS, Mutant
+from tests.support.provider import Provider, choose, running
 
 _COPIED = ("service", "events", "tests", "alembic", "examples", "deploy", "docs", "alembic.ini", "pyproject.toml")
 _PASSED, _FAILED = 0, 1

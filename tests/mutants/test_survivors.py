@@ -21,14 +21,11 @@ from service.kafka.consumer import LevelConsumer
 from service.reconcile import steps
 from service.reconcile.due import take_one
 from service.settings import Settings
-from tests.hostile.entry import rise, sync
-from tests.infrastructure.waiting import eventually
-from tests.laws.model import LEVELED_UP
-from tests.laws.partitions import Partitions
-from tests.laws.tables import empty_tables, licenses
-from tests.reconcile.conductor import Conductor, NoTopics
-from tests.reconcile.filled import until_step
-from tests.sync.tables import execute, fill, read
+from tests.support.applier import Partitions, rise, sync
+from tests.support.model import LEVELED_UP
+from tests.support.runs import Conductor, NoTopics, until_step
+from tests.support.tables import empty_tables, execute, fill, licenses, read
+from tests.support.waiting import eventually
 
 PAIR = (1, "PLAYER")
 TOPIC = "progress.leveled-up"

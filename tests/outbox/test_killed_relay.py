@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.infrastructure.levelsync_process import LevelsyncProcess
-from tests.infrastructure.servers import Kafka
-from tests.outbox.events import delivered, first_deliveries, pending, put_numbered
+from tests.support.outbox import delivered, first_deliveries, pending, put_numbered
+from tests.support.process import LevelsyncProcess
+from tests.support.servers import Kafka
 
 USERS, EVENTS = range(1, 21), 200
 TAKEOVER_SECONDS = 5.0

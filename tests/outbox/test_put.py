@@ -11,7 +11,7 @@ from service.database.tables import outbox
 from service.outbox.held import HeldBack
 from service.outbox.put import put
 from service.outbox.relay import read_batch
-from tests.outbox.events import event, pending, put_numbered
+from tests.support.outbox import event, pending, put_numbered
 
 whole = func.octet_length(outbox.c.key) + func.octet_length(outbox.c.value)
 whole += func.octet_length(cast(outbox.c.headers, Text))

@@ -21,8 +21,8 @@ from service.outbox.put import put
 from service.outbox.relay import Relay
 from service.outbox.rows import Row
 from service.settings import Settings
-from tests.infrastructure.servers import Kafka
-from tests.outbox.events import delivered, event, first_deliveries, pending, put_numbered
+from tests.support.outbox import delivered, event, first_deliveries, pending, put_numbered
+from tests.support.servers import Kafka
 
 pytestmark = pytest.mark.usefixtures("topics")
 Eventually = Callable[..., Awaitable[Any]]

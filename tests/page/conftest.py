@@ -19,9 +19,8 @@ from service.page import overview
 from service.reconcile import due, steps
 from service.runtime import Service
 from service.settings import Settings
-from tests.infrastructure.servers import Kafka, Postgres
-from tests.page.browser import browser_path, launched
-from tests.page.desk import Desk
+from tests.support.browser import Desk, browser_path, launched
+from tests.support.servers import Kafka, Postgres
 
 KEY = "the page's tests sign with this, and nobody else does"
 

@@ -25,7 +25,7 @@ from service.health import Health
 from service.page import visit
 from service.page.session import SESSION, VISITOR, csrf_of
 from service.settings import Settings
-from tests.sync.tables import PLAYER, execute, fill, read
+from tests.support.tables import PLAYER, execute, fill, read
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 RUN = "00000000-0000-4000-8000-000000000001"

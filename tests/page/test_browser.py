@@ -14,7 +14,7 @@ from playwright.async_api import Page, expect
 from events import PROGRESS_LEVELED_UP_TYPE
 from service.admin import measured
 from service.admin.measured import Delay, Events
-from tests.page.desk import Desk
+from tests.support.browser import Desk
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 RUN = "00000000-0000-4000-8000-000000000001"

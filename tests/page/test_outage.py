@@ -22,11 +22,11 @@ from service.page import memory, overview
 from service.page.memory import Memory
 from service.page.session import SESSION, csrf_of
 from service.settings import Settings
-from tests.api.people import somebody
-from tests.attacks.silence import way_to
-from tests.infrastructure.waiting import eventually
-from tests.page.browser import PATIENCE
-from tests.sync.tables import execute
+from tests.support.browser import PATIENCE
+from tests.support.links import way_to
+from tests.support.tables import execute
+from tests.support.tokens import somebody
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 NOWHERE = SecretStr("postgresql://postgres@127.0.0.1:1/postgres")

@@ -14,7 +14,7 @@ from service.admin.identity import Identity
 from service.admin.measured import Waits
 from service.admin.overview import read_overview
 from service.admin.users import read_user
-from tests.api.people import somebody
+from tests.support.tokens import somebody
 
 ADMIN = somebody("admin")
 _RUNS = """

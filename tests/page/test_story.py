@@ -12,8 +12,8 @@ import pytest
 from playwright.async_api import Page, expect
 
 from events import PROGRESS_LEVELED_UP_TOPIC, ProgressLeveledUp
-from tests.infrastructure.publishing import Record
-from tests.page.desk import Desk
+from tests.support.browser import Desk
+from tests.support.topics import Record
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 Publish = Callable[..., Awaitable[list[int]]]

@@ -17,9 +17,9 @@ from service.apply.progress import Batch, Way, Work
 from service.apply.refusals import Refusals
 from service.apply.targets import license_target
 from service.store.curriculum import read_known
-from tests.laws.model import LEVELED_UP, Meant
-from tests.laws.records import TOPIC, as_record
-from tests.laws.tables import empty_tables
+from tests.support.model import LEVELED_UP, Meant
+from tests.support.records import TOPIC, as_record
+from tests.support.tables import empty_tables
 
 _PARTITION = TopicPartition(TOPIC[LEVELED_UP], 0)
 _OFTEN = 10

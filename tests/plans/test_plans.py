@@ -14,10 +14,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.database.engine import make_engine
 from service.settings import Settings
-from tests.infrastructure.servers import Postgres
-from tests.plans.plan import faults, generic_plan, plan_for
-from tests.plans.statements import statements, values_for
-from tests.plans.tables import ONE_IN, make_big, with_statistics, without_statistics
+from tests.support.plans import (
+    ONE_IN,
+    faults,
+    generic_plan,
+    make_big,
+    plan_for,
+    statements,
+    values_for,
+    with_statistics,
+    without_statistics,
+)
+from tests.support.servers import Postgres
 
 _STOPS_AT_THE_FIRST_ROW = {"reconcile.ONE_TABLE_IS_EMPTY"}
 _ALL = {name: statement for name, statement in statements() if name not in _STOPS_AT_THE_FIRST_ROW}

@@ -12,9 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
 from service.sync import ProgressLicenseSyncService
-from tests.laws.tables import licenses
-from tests.reconcile.conductor import Conductor
-from tests.sync.tables import fill
+from tests.support.runs import Conductor
+from tests.support.tables import fill, licenses
 
 PROGRESS = {(1, "PLAYER"): 5, (2, "PLAYER"): 3, (3, "COACH"): 2}
 LICENSES = {(1, "PLAYER"): 4, (2, "PLAYER"): 3}

@@ -15,10 +15,9 @@ from service.reconcile.due import take_one
 from service.reconcile.requests import open_runs
 from service.reconcile.work import decode
 from service.settings import Settings
-from tests.infrastructure.waiting import eventually
-from tests.reconcile.conductor import Conductor
-from tests.reconcile.filled import until_step
-from tests.sync.tables import fill
+from tests.support.runs import Conductor, until_step
+from tests.support.tables import fill
+from tests.support.waiting import eventually
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -12,9 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.apply.positions import set_position
 from service.reconcile import steps
 from service.settings import Settings
-from tests.reconcile.conductor import Conductor, NoTopics
-from tests.reconcile.filled import found_issues, until_step
-from tests.sync.tables import fill
+from tests.support.runs import Conductor, NoTopics, found_issues, until_step
+from tests.support.tables import fill
 
 PAIR = (1, "PLAYER")
 

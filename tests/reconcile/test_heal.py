@@ -16,12 +16,10 @@ from events import Direction
 from service.reconcile.finish import cancel_run
 from service.settings import Settings
 from service.sync import ProgressLicenseSyncService
-from tests.infrastructure.waiting import eventually
-from tests.laws.records import MAXIMUM
-from tests.laws.tables import history, licenses, progress
-from tests.reconcile.conductor import Conductor
-from tests.reconcile.filled import PAIRS, SCANS, Licenses, Progress, drifted, naive_kind, until_step
-from tests.sync.tables import fill
+from tests.support.records import MAXIMUM
+from tests.support.runs import PAIRS, SCANS, Conductor, Licenses, Progress, drifted, naive_kind, until_step
+from tests.support.tables import fill, history, licenses, progress
+from tests.support.waiting import eventually
 
 DIRECTIONS = get_args(Direction)
 HEALABLE = {"mismatched", "missing_license", "missing_progress"}

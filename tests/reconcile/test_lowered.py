@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.reconcile.read import read_issues
 from service.settings import Settings
-from tests.reconcile.conductor import Conductor
-from tests.sync.tables import fill
+from tests.support.runs import Conductor
+from tests.support.tables import fill
 
 LICENSES = "SELECT user_id, current_level FROM user_licenses ORDER BY user_id"
 

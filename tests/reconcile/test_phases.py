@@ -13,9 +13,8 @@ from service.reconcile import pace, plan
 from service.reconcile.pace import Pace
 from service.reconcile.values import Step
 from service.settings import Settings
-from tests.reconcile.conductor import Conductor
-from tests.reconcile.test_confirm import until_step
-from tests.reconcile.test_scan import fill
+from tests.support.runs import Conductor, until_step
+from tests.support.tables import fill
 
 
 @pytest.fixture

@@ -12,9 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.reconcile import plan
 from service.reconcile.finish import cancel_run
 from service.settings import Settings
-from tests.reconcile.conductor import Conductor
-from tests.reconcile.filled import drifted, until_step
-from tests.sync.tables import fill
+from tests.support.runs import Conductor, drifted, until_step
+from tests.support.tables import fill
 
 
 @pytest.fixture

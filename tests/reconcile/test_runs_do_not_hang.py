@@ -15,8 +15,8 @@ from service.reconcile.scan import scan_range
 from service.reconcile.steps import Steps
 from service.reconcile.values import Run
 from service.settings import Settings
-from tests.reconcile.conductor import Conductor
-from tests.sync.tables import fill
+from tests.support.runs import Conductor
+from tests.support.tables import fill
 
 
 @pytest.fixture

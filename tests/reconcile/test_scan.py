@@ -10,16 +10,8 @@ from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
-from tests.reconcile.conductor import Conductor
-from tests.reconcile.filled import (
-    PAIRS,
-    SCANS,
-    Licenses,
-    Progress,
-    found_issues,
-    naive_kind,
-)
-from tests.sync.tables import fill
+from tests.support.runs import PAIRS, SCANS, Conductor, Licenses, Progress, found_issues, naive_kind
+from tests.support.tables import fill
 
 
 @pytest.fixture

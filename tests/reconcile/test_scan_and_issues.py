@@ -13,9 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
 from service.sync.issues import stream_issues
-from tests.reconcile.conductor import Conductor
-from tests.reconcile.filled import PAIRS, SCANS, found_issues
-from tests.sync.tables import execute, fill
+from tests.support.runs import PAIRS, SCANS, Conductor, found_issues
+from tests.support.tables import execute, fill
 
 NAMES = ["PLAYER", "player", "Player", "COACH", "INTERNSHIP", "WIZARD"]
 LEVELS = st.one_of(st.none(), st.integers(-1, 9))

@@ -8,9 +8,9 @@ from aiokafka.errors import KafkaError
 from events import LICENSE_ADVANCED_TOPIC, PROGRESS_LEVELED_UP_TOPIC
 from service.reconcile.topics import KafkaTopics
 from service.settings import Settings
-from tests.infrastructure.publishing import publish
-from tests.infrastructure.servers import Kafka
-from tests.infrastructure.waiting import eventually
+from tests.support.servers import Kafka
+from tests.support.topics import publish
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
 

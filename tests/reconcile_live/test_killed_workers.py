@@ -12,8 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
-from tests.infrastructure.levelsync_process import LevelsyncProcess
-from tests.reconcile.filled import DRIFT, reconcile
+from tests.support.process import LevelsyncProcess
+from tests.support.runs import DRIFT, reconcile
 
 pytestmark = [pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
 USERS, DRIFTED = 100_000, 2_000

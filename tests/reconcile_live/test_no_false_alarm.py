@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from events import ProgressLeveledUp
 from service.runtime import Service
 from service.settings import Settings
-from tests.reconcile.filled import DRIFT, reconcile
+from tests.support.runs import DRIFT, reconcile
 
 pytestmark = [pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
 OUTBOX_DELAY = 2.0

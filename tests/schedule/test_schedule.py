@@ -19,7 +19,7 @@ from service.schedule.ask import ask
 from service.schedule.role import Schedule, schedule_role
 from service.schedule.slots import run_id
 from service.settings import Settings
-from tests.infrastructure.levelsync_process import LevelsyncProcess
+from tests.support.process import LevelsyncProcess
 
 SLOT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

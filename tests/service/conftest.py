@@ -13,8 +13,8 @@ from service import watch
 from service.kafka import consumer
 from service.kafka.consumer import LevelConsumer
 from service.settings import Settings
-from tests.laws.scene import Scene
-from tests.laws.tables import empty_tables
+from tests.support.published import Scene
+from tests.support.tables import empty_tables
 
 
 @pytest.fixture(autouse=True)

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from tests.infrastructure.waiting import eventually
-from tests.laws.load import Load, make_load
-from tests.laws.scene import Scene
-from tests.service import stage
-from tests.service.stage import running
+from tests.support import applying
+from tests.support.applying import running
+from tests.support.load import Load, make_load
+from tests.support.published import Scene
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
 
@@ -25,7 +25,7 @@ async def _begun_anew(scene: Scene) -> bool:
 
 async def test_on_another_cluster_every_topic_is_read_from_its_beginning(scene: Scene, log: list[Any]) -> None:
     """The rows stood higher than the new topics will ever be: nothing of them is skipped, nothing counts as lost."""
-    await stage.run(
+    await applying.run(
         scene.engine,
         "INSERT INTO levelsync.applied_offsets (topic, partition, next_offset, cluster_id) "
         "SELECT topic, partition, 1000000, 'the-old-cluster' "
@@ -35,7 +35,7 @@ async def test_on_another_cluster_every_topic_is_read_from_its_beginning(scene: 
     async with running(scene.settings) as service:
         await eventually(lambda: _begun_anew(scene))
         await scene.assert_ended()
-        await stage.caught_up(scene.settings, scene.engine)
-        lost = {key: value for key, value in (await stage.metrics(service)).items() if "records_lost" in key[0]}
+        await applying.caught_up(scene.settings, scene.engine)
+        lost = {key: value for key, value in (await applying.metrics(service)).items() if "records_lost" in key[0]}
         assert not any(lost.values())
     assert any(line["event"] == "positions start anew" for line in log)

@@ -13,11 +13,10 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
-from tests.infrastructure import groups
-from tests.infrastructure.publishing import Record, publish
-from tests.laws.tables import licenses, progress
-from tests.service import stage
-from tests.service.stage import TOPICS, running
+from tests.support import applying, topics
+from tests.support.applying import TOPICS, running
+from tests.support.tables import licenses, progress
+from tests.support.topics import Record, publish
 
 pytestmark = pytest.mark.real_broker
 LEVELED, ADVANCED = TOPICS
@@ -118,11 +117,11 @@ async def test_each_bad_record_is_one_letter_whole_and_once_and_its_neighbours_a
     database: AsyncEngine, settings: Settings, records: list[tuple[Record, str]]
 ) -> None:
     """Law 4, every reason; reading all of it again makes no second letter and changes no row."""
-    await stage.run(database, REFUSE_THIRTEEN)
+    await applying.run(database, REFUSE_THIRTEEN)
     offsets = await publish(settings.kafka_bootstrap_servers, [record for record, _ in records])
     async with running(settings):
-        end = await stage.caught_up(settings, database)
-    found = await stage.rows(database, LETTERS)
+        end = await applying.caught_up(settings, database)
+    found = await applying.rows(database, LETTERS)
     expected = [
         (*_as_letter(record, offset), reason)
         for (record, reason), offset in zip(records, offsets, strict=True)
@@ -135,12 +134,14 @@ async def test_each_bad_record_is_one_letter_whole_and_once_and_its_neighbours_a
     await _assert_the_same_after_a_replay(settings, database, dict.fromkeys(end, 0))
 
 
-async def _assert_the_same_after_a_replay(settings: Settings, database: AsyncEngine, beginning: stage.Offsets) -> None:
-    before = await stage.contents(database)
-    await groups.reset(settings.kafka_bootstrap_servers, settings.kafka_group_id, beginning)
+async def _assert_the_same_after_a_replay(
+    settings: Settings, database: AsyncEngine, beginning: applying.Offsets
+) -> None:
+    before = await applying.contents(database)
+    await topics.reset(settings.kafka_bootstrap_servers, settings.kafka_group_id, beginning)
     async with running(settings):
-        await stage.caught_up(settings, database)
-    assert await stage.contents(database) == before
+        await applying.caught_up(settings, database)
+    assert await applying.contents(database) == before
 
 
 def _as_letter(record: Record, offset: int) -> tuple[Any, ...]:

@@ -12,8 +12,8 @@ from service.cli.findings import Verdict
 from service.kafka.topics import compacted_topics, ensure_topics
 from service.runtime import Service
 from service.settings import Settings
-from tests.infrastructure.waiting import eventually
-from tests.service import stage
+from tests.support import applying
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
 COMPACT = "license.advanced"
@@ -22,7 +22,7 @@ SET_ON_THE_TOPIC = 1
 
 
 async def set_policy(settings: Settings, policy: str) -> None:
-    async with stage.admin(settings) as client:
+    async with applying.admin(settings) as client:
         await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, COMPACT, {"cleanup.policy": policy})])
 
 
@@ -41,12 +41,12 @@ async def test_a_compacted_topic_is_a_fault_of_the_installation(settings: Settin
 
 
 async def names(service: Service, words: str) -> bool:
-    return words in str(await stage.problems(service))
+    return words in str(await applying.problems(service))
 
 
 async def test_topics_that_are_created_say_that_they_are_not_compacted(settings: Settings) -> None:
     """Whatever the broker's default is."""
-    async with stage.admin(settings) as client:
+    async with applying.admin(settings) as client:
         await client.delete_topics([COMPACT])
         await eventually(lambda: is_gone(settings))
         assert await ensure_topics(settings) == []
@@ -58,5 +58,5 @@ async def test_topics_that_are_created_say_that_they_are_not_compacted(settings:
 
 
 async def is_gone(settings: Settings) -> bool:
-    async with stage.admin(settings) as client:
+    async with applying.admin(settings) as client:
         return COMPACT not in {topic["topic"] for topic in await client.describe_topics()}

@@ -13,13 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service import watch
 from service.kafka.consumer import LevelConsumer
 from service.settings import Settings
-from tests.infrastructure.apache_kafka import ApacheKafka
-from tests.infrastructure.publishing import publish
-from tests.infrastructure.servers import Kafka
-from tests.infrastructure.waiting import eventually
-from tests.laws.tables import licenses
-from tests.service import stage
-from tests.service.stage import rise, running
+from tests.support import applying
+from tests.support.apache_kafka import ApacheKafka
+from tests.support.applying import rise, running
+from tests.support.servers import Kafka
+from tests.support.tables import licenses
+from tests.support.topics import publish
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
 
@@ -39,25 +39,25 @@ async def test_a_corrupt_record_is_retried_until_it_is_repaired(
     segment = kafka._server.folder / "data" / "progress.leveled-up-0" / f"{0:020}.log"
     flip(segment, b"e2-3")
     async with running(settings) as service:
-        before = await stage.metrics(service)
+        before = await applying.metrics(service)
 
         async def all_but_the_corrupt_one() -> bool:
             assert {user for user, _ in await licenses(database)} == {1, *range(11, 41)}
-            return "CorruptRecordException" in json.dumps(await stage.problems(service))
+            return "CorruptRecordException" in json.dumps(await applying.problems(service))
 
         await eventually(all_but_the_corrupt_one)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(service.ended(), 4)
-        counted = stage.since(before, await stage.metrics(service))
-        assert counted["levelsync_retries_total", stage.labels(cause="kafka_unavailable")] > 0
+        counted = applying.since(before, await applying.metrics(service))
+        assert counted["levelsync_retries_total", applying.labels(cause="kafka_unavailable")] > 0
         flip(segment, b"E2-3")
-        await stage.caught_up(settings, database)
+        await applying.caught_up(settings, database)
         await eventually(lambda: is_well(service))
     assert {user for user, _ in await licenses(database)} == {1, 2, 3, *range(11, 41)}
 
 
 async def is_well(service: object) -> bool:
-    return not await stage.problems(service)  # type: ignore[arg-type]
+    return not await applying.problems(service)  # type: ignore[arg-type]
 
 
 def flip(segment: Path, text: bytes) -> None:
@@ -74,7 +74,7 @@ async def test_a_partition_that_joins_while_a_commit_is_awaited_is_committed_wit
     """It raised KeyError: a batch finished in the meantime, and its partition was not among the committed ones."""
     one, other = TopicPartition("progress.leveled-up", 0), TopicPartition("progress.leveled-up", 1)
     async with running(settings):
-        await stage.caught_up(settings, database)
+        await applying.caught_up(settings, database)
         consumer = consumers[0]
 
         async def commits(_offsets: object) -> None:

@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
-from tests.infrastructure.apache_kafka import ApacheKafka
-from tests.infrastructure.publishing import publish
-from tests.infrastructure.servers import Kafka
-from tests.laws.tables import licenses
-from tests.service import stage
-from tests.service.stage import rise, running
+from tests.support import applying
+from tests.support.apache_kafka import ApacheKafka
+from tests.support.applying import rise, running
+from tests.support.servers import Kafka
+from tests.support.tables import licenses
+from tests.support.topics import publish
 
 pytestmark = pytest.mark.real_broker
 
@@ -28,15 +28,15 @@ async def test_a_log_that_was_cut_off_and_has_grown_again_is_read_from_where_it_
     async with running(settings):
         for first in (1, 21, 41):
             await publish(send, [rise(user, 3, 0) for user in range(first, first + 20)])
-        await stage.caught_up(settings, database)
+        await applying.caught_up(settings, database)
     await kafka.kill()
     cut_off_the_last_batch(kafka._server.folder / "data" / "progress.leveled-up-0")
     await kafka.start()
     [first, *_] = await publish(send, [rise(user, 3, 0) for user in range(101, 141)])
     assert first == 40
     async with running(settings):
-        await stage.caught_up(settings, database)
-        [(epoch,)] = await stage.rows(
+        await applying.caught_up(settings, database)
+        [(epoch,)] = await applying.rows(
             database,
             "SELECT leader_epoch FROM levelsync.applied_offsets WHERE topic = 'progress.leveled-up' AND partition = 0",
         )

@@ -7,11 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.infrastructure import groups
-from tests.infrastructure.levelsync_process import LevelsyncProcess
-from tests.laws.load import Load, make_load
-from tests.laws.scene import Scene
-from tests.service import stage
+from tests.support import applying, topics
+from tests.support.load import Load, make_load
+from tests.support.process import LevelsyncProcess
+from tests.support.published import Scene
 
 SESSION_TIMEOUT = 10.0
 """Seconds after which a group gives up a member that did not say goodbye."""
@@ -30,9 +29,9 @@ async def test_a_terminated_process_drains_commits_and_leaves_its_group(
     began = time.monotonic()
     assert await process.terminate() == 0
     assert time.monotonic() - began < 10
-    assert await groups.members(settings.kafka_bootstrap_servers, settings.kafka_group_id) == []
-    applied = await stage.applied(scene.engine)
-    assert await stage.committed(settings) == applied
+    assert await topics.members(settings.kafka_bootstrap_servers, settings.kafka_group_id) == []
+    applied = await applying.applied(scene.engine)
+    assert await applying.committed(settings) == applied
     assert sum(applied.values()) < scene.published, "it was not under load: this test shows nothing"
     await scene.assert_consistent()
     began = time.monotonic()

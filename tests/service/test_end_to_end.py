@@ -7,16 +7,15 @@ from typing import Any
 
 import pytest
 
-from tests.infrastructure import groups
-from tests.infrastructure.publishing import Record, publish
-from tests.infrastructure.waiting import eventually
-from tests.laws.load import Load, by_slot, make_load
-from tests.laws.model import LEVELED_UP, Meant
-from tests.laws.records import as_record
-from tests.laws.scene import Scene
-from tests.laws.tables import history, licenses
-from tests.service import stage
-from tests.service.stage import Metrics, labels, running
+from tests.support import applying, topics
+from tests.support.applying import Metrics, labels, running
+from tests.support.load import Load, by_slot, make_load
+from tests.support.model import LEVELED_UP, Meant
+from tests.support.published import Scene
+from tests.support.records import as_record
+from tests.support.tables import history, licenses
+from tests.support.topics import Record, publish
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
 TYPE = "progress.leveled-up.v1"
@@ -26,19 +25,19 @@ async def test_both_topics_are_applied_committed_counted_and_logged(scene: Scene
     """Laws 1 and 3: tables as the model says; position rows, the group's commits and Kafka's ends are the same."""
     meant = make_load(Load(2000, 100, seed=1, bad=0.01))
     async with running(scene.settings) as service:
-        before = await stage.metrics(service)
+        before = await applying.metrics(service)
         await scene.publish(meant)
-        await stage.caught_up(scene.settings, scene.engine)
+        await applying.caught_up(scene.settings, scene.engine)
         await scene.assert_consistent()
-        assert await stage.problems(service) == {}
-        assert (await stage.get(service, "/livez"))[0] == 200
+        assert await applying.problems(service) == {}
+        assert (await applying.get(service, "/livez"))[0] == 200
         await eventually(lambda: _no_lag(service))
-        await _assert_counted(scene, meant, stage.since(before, await stage.metrics(service)))
+        await _assert_counted(scene, meant, applying.since(before, await applying.metrics(service)))
         _assert_logged(log, meant, len(await scene.letters()))
 
 
 async def _no_lag(service: Any) -> bool:
-    found = await stage.metrics(service)
+    found = await applying.metrics(service)
     lags = {key: value for key, value in found.items() if key[0] == "levelsync_consumer_lag_records"}
     assert len(lags) == 8
     return not any(lags.values())
@@ -76,15 +75,15 @@ async def test_a_group_reset_to_the_beginning_replays_everything_and_changes_no_
     """Laws 1 and 3: every record is decided again; not a timestamp is different, and the positions stay."""
     await scene.publish(make_load(Load(600, 50, seed=2, bad=0.05)))
     async with running(scene.settings) as service:
-        end = await stage.caught_up(scene.settings, scene.engine)
-        counters = await stage.metrics(service)
-    before, moved = await stage.contents(scene.engine), await stage.rows(scene.engine, stage.POSITION_COLUMNS)
-    await groups.reset(scene.settings.kafka_bootstrap_servers, scene.settings.kafka_group_id, dict.fromkeys(end, 0))
+        end = await applying.caught_up(scene.settings, scene.engine)
+        counters = await applying.metrics(service)
+    before, moved = await applying.contents(scene.engine), await applying.rows(scene.engine, applying.POSITION_COLUMNS)
+    await topics.reset(scene.settings.kafka_bootstrap_servers, scene.settings.kafka_group_id, dict.fromkeys(end, 0))
     async with running(scene.settings) as service:
-        await stage.caught_up(scene.settings, scene.engine)
-        assert await stage.contents(scene.engine) == before
-        assert await stage.rows(scene.engine, stage.POSITION_COLUMNS) == moved
-        counted = stage.since(counters, await stage.metrics(service))
+        await applying.caught_up(scene.settings, scene.engine)
+        assert await applying.contents(scene.engine) == before
+        assert await applying.rows(scene.engine, applying.POSITION_COLUMNS) == moved
+        counted = applying.since(counters, await applying.metrics(service))
     again = sum(value for (name, _), value in counted.items() if name == "levelsync_events_total")
     assert again == 600
 

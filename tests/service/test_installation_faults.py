@@ -15,14 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.runtime import Service
 from service.settings import Settings, SettingsError
-from tests.infrastructure.levelsync_process import LevelsyncProcess
-from tests.infrastructure.publishing import Record, publish
-from tests.infrastructure.waiting import eventually
-from tests.laws.model import ADVANCED, LEVELED_UP, Meant
-from tests.laws.records import as_record
-from tests.laws.tables import licenses, progress
-from tests.service import stage
-from tests.service.stage import running
+from tests.support import applying
+from tests.support.applying import running
+from tests.support.model import ADVANCED, LEVELED_UP, Meant
+from tests.support.process import LevelsyncProcess
+from tests.support.records import as_record
+from tests.support.tables import licenses, progress
+from tests.support.topics import Record, publish
+from tests.support.waiting import eventually
 
 NEEDS_VALUES = (
     "CREATE TYPE mood AS ENUM ('calm', 'wild')",
@@ -52,7 +52,7 @@ async def test_serve_names_the_columns_that_nobody_fills_and_leaves_with_two(
     database: AsyncEngine, settings: Settings, levelsync_process: Callable[..., LevelsyncProcess]
 ) -> None:
     """R9b: table, column and variable are in the message."""
-    await stage.run(database, *NEEDS_VALUES)
+    await applying.run(database, *NEEDS_VALUES)
     some = settings.model_copy(update={"license_defaults": {"mood": "calm", "tags": []}})
     process = levelsync_process(some, ("serve", "--roles", "apply"))
     await process.start(ready=False)
@@ -71,7 +71,7 @@ async def test_serve_without_a_single_maximum_leaves_with_two(
     database: AsyncEngine, settings: Settings, levelsync_process: Callable[..., LevelsyncProcess]
 ) -> None:
     """The column and the setting are in the message."""
-    await stage.run(database, *NO_COLUMN.broken)
+    await applying.run(database, *NO_COLUMN.broken)
     process = levelsync_process(settings, ("serve", "--roles", "apply"))
     await process.start(ready=False)
     assert await process.wait() == 2
@@ -82,7 +82,7 @@ async def test_serve_names_specializations_that_cannot_be_used_and_starts(
     database: AsyncEngine, settings: Settings, log: list[Any]
 ) -> None:
     """The others can: their events are applied, with the maximum of the setting."""
-    await stage.run(database, *NO_COLUMN.broken)
+    await applying.run(database, *NO_COLUMN.broken)
     await publish(settings.kafka_bootstrap_servers, rises(1))
     async with running(settings.model_copy(update={"max_levels": {"player": 3}})):
         await eventually(lambda: _applied(database, 1, 0))
@@ -94,14 +94,14 @@ async def test_columns_of_any_type_get_their_values_from_the_settings(
     database: AsyncEngine, settings: Settings
 ) -> None:
     """R9b: PostgreSQL itself reads each value: an enum, an array, JSON, a date, numbers."""
-    await stage.run(database, *NEEDS_VALUES)
+    await applying.run(database, *NEEDS_VALUES)
     given = {"license_defaults": LICENSE_DEFAULTS, "progress_defaults": PROGRESS_DEFAULTS}
     await publish(settings.kafka_bootstrap_servers, rises(2) + rises(2, ADVANCED))
     async with running(settings.model_copy(update=given)):
         await eventually(lambda: _applied(database, 2, 2))
-    found = await stage.rows(database, 'SELECT mood::text, tags, extra, "the Date"::text FROM user_licenses')
+    found = await applying.rows(database, 'SELECT mood::text, tags, extra, "the Date"::text FROM user_licenses')
     assert found == [tuple(LICENSE_DEFAULTS.values())] * 2
-    found = await stage.rows(database, "SELECT club_id, rate::float FROM specialization_progress")
+    found = await applying.rows(database, "SELECT club_id, rate::float FROM specialization_progress")
     assert found == [tuple(PROGRESS_DEFAULTS.values())] * 2
 
 
@@ -165,27 +165,27 @@ async def test_a_fault_of_the_installation_is_named_and_retried_until_it_is_repa
 ) -> None:
     """Law 4: 23502, one refusal for twenty users, 23505 for everybody, an empty curriculum: no dead letter."""
     async with running(settings) as service:
-        end = await stage.caught_up(settings, database)
-        await stage.run(database, *fault.broken)
+        end = await applying.caught_up(settings, database)
+        await applying.run(database, *fault.broken)
         await one_batch(settings, rises(40))
         await eventually(lambda: _named(service, fault))
-        assert (await stage.get(service, "/livez"))[0] == 200
+        assert (await applying.get(service, "/livez"))[0] == 200
         await asyncio.sleep(1)  # time enough for a hot loop
         await eventually(lambda: _retries(log) >= 3)
         assert _retries(log) < 30
-        assert await stage.committed(settings) == await stage.applied(database) == dict.fromkeys(end, 0)
-        assert await stage.count(database, "levelsync.dead_letters") == 0
-        await stage.run(database, fault.repaired)
+        assert await applying.committed(settings) == await applying.applied(database) == dict.fromkeys(end, 0)
+        assert await applying.count(database, "levelsync.dead_letters") == 0
+        await applying.run(database, fault.repaired)
         await eventually(lambda: _applied(database, 40, 0))
-        await stage.caught_up(settings, database)
-        assert await stage.problems(service) == {}
-        assert await stage.count(database, "levelsync.dead_letters") == 0
+        await applying.caught_up(settings, database)
+        assert await applying.problems(service) == {}
+        assert await applying.count(database, "levelsync.dead_letters") == 0
     assert {line["cause"] for line in log if line["event"] == "batch is retried"} == {"installation"}
     assert not Counter(line["event"] for line in log)["dead letters"]
 
 
 async def _named(service: Service, fault: Fault) -> bool:
-    said = json.dumps((await stage.problems(service)).get("appliers", []))
+    said = json.dumps((await applying.problems(service)).get("appliers", []))
     return all(word in said for word in fault.named)
 
 

@@ -16,11 +16,11 @@ from service.apply.outcomes import Cut
 from service.kafka import records as reading
 from service.kafka.records import _Records, read_any_records
 from service.settings import Settings
-from tests.infrastructure.levelsync_process import LevelsyncProcess
-from tests.infrastructure.publishing import Record, publish
-from tests.laws.tables import empty_tables, licenses
-from tests.service import stage
-from tests.service.stage import rise
+from tests.support import applying
+from tests.support.applying import rise
+from tests.support.process import LevelsyncProcess
+from tests.support.tables import empty_tables, licenses
+from tests.support.topics import Record, publish
 
 MEGABYTE = 1024 * 1024
 CODECS = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
@@ -95,7 +95,7 @@ async def test_a_process_holds_no_more_than_the_bound_whatever_is_sent(
     await publish(send, [rise(user, 4, user % 4) for user in range(1, 9)])
     process = levelsync_process(settings, ("serve", "--roles", "apply"))
     await process.start()
-    await stage.caught_up(settings, engine, 60)
+    await applying.caught_up(settings, engine, 60)
     assert await licenses(engine) == {(user, "PLAYER"): 4 for user in range(1, 9)}
     async with engine.connect() as conn:
         [found] = await conn.execute(

@@ -13,15 +13,14 @@ from pydantic import SecretStr
 
 from service.runtime import Service
 from service.settings import Settings
-from tests.infrastructure import template
-from tests.infrastructure.servers import Kafka, Postgres
-from tests.infrastructure.waiting import eventually
-from tests.laws.load import Load, by_slot, make_load
-from tests.laws.model import Meant
-from tests.laws.records import as_record
-from tests.laws.scene import Scene
-from tests.service import stage
-from tests.service.stage import running
+from tests.support import applying, servers
+from tests.support.applying import running
+from tests.support.load import Load, by_slot, make_load
+from tests.support.model import Meant
+from tests.support.published import Scene
+from tests.support.records import as_record
+from tests.support.servers import Kafka, Postgres
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
 POSTGRES_AWAY, KAFKA_AWAY = 10.0, 15.0
@@ -32,7 +31,7 @@ EVENTS_A_SECOND = 50
 @pytest.fixture
 async def settings(own_postgres: Postgres, settings: Settings) -> Settings:
     """The service's database is on a server of the test's own."""
-    url = own_postgres.url_of(await template.make_template(own_postgres))
+    url = own_postgres.url_of(await servers.make_template(own_postgres))
     return settings.model_copy(update={"database_url": SecretStr(url)})
 
 
@@ -51,7 +50,7 @@ async def test_outages_lose_nothing_make_no_dead_letter_and_end_by_themselves(
             await _away(service, kafka, KAFKA_AWAY, "kafka")
             await scene.wait_applied(scene.published, BACK_WITHIN)
         await scene.assert_ended()
-        await stage.caught_up(scene.settings, scene.engine)
+        await applying.caught_up(scene.settings, scene.engine)
     assert not [line for line in log if line["event"] == "dead letters"]
     assert any(line["event"] == "batch is retried" and line["cause"] == "database_unavailable" for line in log)
 
@@ -61,20 +60,20 @@ async def _away(service: Service, server: Kafka | Postgres, seconds: float, comp
     await server.stop()
     gone = asyncio.create_task(asyncio.sleep(seconds))
     await eventually(lambda: _says(service, component))
-    assert (await stage.get(service, "/livez"))[0] == 200
+    assert (await applying.get(service, "/livez"))[0] == 200
     await gone
-    assert (await stage.get(service, "/livez"))[0] == 200
+    assert (await applying.get(service, "/livez"))[0] == 200
     assert await _says(service, component)
     await server.start()
     await eventually(lambda: _is_well(service), BACK_WITHIN)
 
 
 async def _says(service: Service, component: str) -> bool:
-    return bool((await stage.problems(service)).get(component))
+    return bool((await applying.problems(service)).get(component))
 
 
 async def _is_well(service: Service) -> bool:
-    return not await stage.problems(service)
+    return not await applying.problems(service)
 
 
 @contextlib.asynccontextmanager

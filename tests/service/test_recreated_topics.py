@@ -10,12 +10,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
-from tests.infrastructure.publishing import publish
-from tests.infrastructure.servers import Kafka
-from tests.infrastructure.waiting import eventually
-from tests.laws.tables import licenses
-from tests.service import stage
-from tests.service.stage import rise, running
+from tests.support import applying
+from tests.support.applying import rise, running
+from tests.support.servers import Kafka
+from tests.support.tables import licenses
+from tests.support.topics import publish
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
 
@@ -29,7 +29,7 @@ async def licenses_are_locked(engine: AsyncEngine) -> AsyncIterator[None]:
 
 
 async def a_batch_waits(engine: AsyncEngine) -> bool:
-    waiting = await stage.count(
+    waiting = await applying.count(
         engine, "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     )
     return waiting > 0
@@ -47,7 +47,7 @@ async def test_a_topic_recreated_with_a_batch_in_hand_is_read_from_its_beginning
             await eventually(lambda: a_batch_waits(database))
             await kafka.fresh_topics()
             await publish(send, [rise(user, 5, 0) for user in range(101, 101 + refill)])
-        await stage.caught_up(settings, database)
+        await applying.caught_up(settings, database)
     found = await licenses(database)
     assert {user for user, _ in found if user > 100} == set(range(101, 101 + refill))
 
@@ -59,11 +59,11 @@ async def test_topics_recreated_and_refilled_at_once_lose_no_record(
     send = settings.kafka_bootstrap_servers
     async with running(settings):
         await publish(send, [rise(user, 3, user % 4) for user in range(1, 81)])
-        await stage.caught_up(settings, database)
+        await applying.caught_up(settings, database)
         for level in (4, 5, 6):
             await kafka.fresh_topics()
             await publish(send, [rise(user, level, user % 4) for user in range(1, 161)])
-            await stage.caught_up(settings, database)
+            await applying.caught_up(settings, database)
             assert await licenses(database) == {(user, "PLAYER"): level for user in range(1, 161)}
 
 
@@ -72,11 +72,11 @@ async def test_a_position_keeps_the_id_of_its_topic(database: AsyncEngine, setti
     ids = "SELECT DISTINCT topic_id FROM levelsync.applied_offsets WHERE topic = 'progress.leveled-up'"
     async with running(settings):
         await publish(settings.kafka_bootstrap_servers, [rise(1, 3, 0)])
-        await stage.caught_up(settings, database)
-        [(first,)] = await stage.rows(database, ids)
+        await applying.caught_up(settings, database)
+        [(first,)] = await applying.rows(database, ids)
         assert len(first) == 22
         await kafka.fresh_topics()
         await publish(settings.kafka_bootstrap_servers, [rise(1, 4, 0)])
-        await stage.caught_up(settings, database)
-        [(second,)] = await stage.rows(database, ids)
+        await applying.caught_up(settings, database)
+        [(second,)] = await applying.rows(database, ids)
     assert second not in {"", first}

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.laws.load import Load, make_load
-from tests.laws.scene import Scene
-from tests.service import stage
-from tests.service.stage import running
+from tests.support import applying
+from tests.support.applying import running
+from tests.support.load import Load, make_load
+from tests.support.published import Scene
 
 pytestmark = pytest.mark.real_broker
 TABLES = (
@@ -23,14 +23,14 @@ TABLES = (
 
 async def keep(engine: AsyncEngine) -> None:
     """A backup: copies of everything that a batch writes."""
-    await stage.run(
+    await applying.run(
         engine, "CREATE SCHEMA kept", *(f"CREATE TABLE kept.{t.split('.')[1]} AS TABLE {t}" for t in TABLES)
     )
 
 
 async def restore(engine: AsyncEngine) -> None:
     """The backup is the database again, at one stroke."""
-    await stage.run(
+    await applying.run(
         engine,
         f"TRUNCATE {', '.join(TABLES)} CASCADE",
         *(f"INSERT INTO {t} SELECT * FROM kept.{t.split('.')[1]}" for t in TABLES),
@@ -47,8 +47,8 @@ async def test_a_database_restored_while_the_service_runs_is_brought_forward(sce
         await scene.assert_ended()
         await restore(scene.engine)
         await scene.assert_ended()
-        await stage.caught_up(scene.settings, scene.engine)
-        assert await stage.problems(service) == {}
+        await applying.caught_up(scene.settings, scene.engine)
+        assert await applying.problems(service) == {}
     assert any("DatabaseWentBack" in line.get("error", "") for line in log)
 
 
@@ -63,7 +63,7 @@ async def test_a_database_restored_under_load_is_brought_forward(scene: Scene) -
         await restore(scene.engine)
         await scene.publish(make_load(Load(400, 40, seed=9), "new"))
         await scene.assert_ended()
-        await stage.caught_up(scene.settings, scene.engine)
+        await applying.caught_up(scene.settings, scene.engine)
 
 
 async def test_a_database_restored_while_the_service_is_stopped_is_brought_forward(scene: Scene) -> None:
@@ -77,4 +77,4 @@ async def test_a_database_restored_while_the_service_is_stopped_is_brought_forwa
     await restore(scene.engine)
     async with running(scene.settings):
         await scene.assert_ended()
-        await stage.caught_up(scene.settings, scene.engine)
+        await applying.caught_up(scene.settings, scene.engine)

@@ -19,15 +19,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service import watch
 from service.runtime import Service
 from service.settings import Settings
-from tests.infrastructure import apache_kafka
-from tests.infrastructure.apache_kafka import GUARDED_PASSWORD, ApacheKafka
-from tests.infrastructure.publishing import publish
-from tests.infrastructure.topics import fresh_topics
-from tests.infrastructure.waiting import eventually
-from tests.laws.model import ADVANCED, LEVELED_UP
-from tests.laws.tables import empty_tables
-from tests.service import stage
-from tests.service.stage import rise, running
+from tests.support import apache_kafka, applying
+from tests.support.apache_kafka import GUARDED_PASSWORD, ApacheKafka
+from tests.support.applying import rise, running
+from tests.support.model import ADVANCED, LEVELED_UP
+from tests.support.tables import empty_tables
+from tests.support.topics import fresh_topics, publish
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
 TOPIC, GROUP = 2, 3
@@ -75,7 +73,7 @@ def guest(operator: Settings, guarded: ApacheKafka) -> Settings:
 
 async def change(operator: Settings, request: type, right: Right, permission: int) -> None:
     kind, name, operation = right
-    async with stage.admin(operator) as client:
+    async with applying.admin(operator) as client:
         node = client._client.get_random_node()
         rule = request(kind, name, LITERAL, "User:levelsync", "*", operation, permission)
         await client._send_request_to_node(node, rule)
@@ -92,11 +90,11 @@ async def denied(operator: Settings, right: Right) -> AsyncIterator[None]:
 
 
 async def names(service: Service, words: str) -> bool:
-    return words in json.dumps(await stage.problems(service))
+    return words in json.dumps(await applying.problems(service))
 
 
 async def is_well(service: Service) -> bool:
-    return not await stage.problems(service)
+    return not await applying.problems(service)
 
 
 async def send(operator: Settings, level: int, kind: str = LEVELED_UP) -> None:
@@ -104,7 +102,7 @@ async def send(operator: Settings, level: int, kind: str = LEVELED_UP) -> None:
 
 
 async def levels(engine: AsyncEngine, table: str) -> set[int]:
-    return {level for (level,) in await stage.rows(engine, f"SELECT current_level FROM {table}")}
+    return {level for (level,) in await applying.rows(engine, f"SELECT current_level FROM {table}")}
 
 
 async def until(engine: AsyncEngine, level: int, table: str = "user_licenses") -> None:
@@ -125,22 +123,22 @@ async def test_a_group_that_may_not_be_read_for_a_while_is_joined_again(
     async with running(guest) as service:
         await send(operator, 2)
         await until(engine, 2)
-        before = await stage.metrics(service)
+        before = await applying.metrics(service)
         async with denied(operator, (GROUP, guest.kafka_group_id, READ)):
             began = time.monotonic()
             await eventually(lambda: names(service, "GroupAuthorizationFailedError"))
             await send(operator, 3)
             await asyncio.sleep(max(0.0, 12 - (time.monotonic() - began)))  # its session of 10 s is over
-            counted = stage.since(before, await stage.metrics(service))
-            assert counted["levelsync_retries_total", stage.labels(cause="kafka_unavailable")] > 0
+            counted = applying.since(before, await applying.metrics(service))
+            assert counted["levelsync_retries_total", applying.labels(cause="kafka_unavailable")] > 0
         await send(operator, 4)
         await until(engine, 4)
         await eventually(lambda: is_well(service), RECOVERY)
 
 
 async def _retries(service: Service) -> float:
-    found = await stage.metrics(service)
-    return found.get(("levelsync_retries_total", stage.labels(cause="kafka_unavailable")), 0.0)
+    found = await applying.metrics(service)
+    return found.get(("levelsync_retries_total", applying.labels(cause="kafka_unavailable")), 0.0)
 
 
 async def _refused_more(service: Service, than: float) -> bool:
@@ -169,7 +167,7 @@ async def test_a_topic_that_may_not_be_read_stops_no_other(
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(service.ended(), 6)  # longer than a stall may last
             assert await levels(engine, "user_licenses") == {2}
-            assert (await stage.get(service, "/livez"))[0] == 200
+            assert (await applying.get(service, "/livez"))[0] == 200
         await until(engine, 3)
         await eventually(lambda: is_well(service), RECOVERY)
 

@@ -14,15 +14,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.kafka import consumer
 from service.kafka.consumer import LevelConsumer
 from service.settings import Settings
-from tests.infrastructure.publishing import Record, publish
-from tests.infrastructure.waiting import eventually
-from tests.laws.load import Load, make_load
-from tests.laws.model import ADVANCED, LEVELED_UP, Meant, Model
-from tests.laws.records import MAXIMUM, as_record
-from tests.laws.scene import Scene
-from tests.laws.tables import assert_equal_to, history, licenses, progress
-from tests.service import stage
-from tests.service.stage import running
+from tests.support import applying
+from tests.support.applying import running
+from tests.support.load import Load, make_load
+from tests.support.model import ADVANCED, LEVELED_UP, Meant, Model
+from tests.support.published import Scene
+from tests.support.records import MAXIMUM, as_record
+from tests.support.tables import assert_equal_to, history, licenses, progress
+from tests.support.topics import Record, publish
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
 _WAITING = """
@@ -51,7 +51,7 @@ async def test_two_services_share_the_partitions_and_one_may_leave_in_the_middle
         assert await scene.applied() < scene.published
         await scene.publish(make_load(Load(500, 100, seed=14), "c"))
         await scene.assert_ended()
-        await stage.caught_up(settings, scene.engine)
+        await applying.caught_up(settings, scene.engine)
 
 
 def _each_has_one(consumers: list[LevelConsumer]) -> bool:
@@ -68,7 +68,7 @@ async def test_a_consumer_that_was_evicted_and_still_writes_does_no_harm(
     model = Model(MAXIMUM, set(range(1, 201)))
     await _rise(settings, model, 1)
     async with running(settings):
-        await stage.caught_up(settings, database)
+        await applying.caught_up(settings, database)
         async with _locked(database, "public.user_licenses"):
             await _rise(settings, model, 2)
             await eventually(lambda: _waiting(database, 2))
@@ -77,7 +77,7 @@ async def test_a_consumer_that_was_evicted_and_still_writes_does_no_harm(
             await _rise(settings, model, 3)
             await eventually(lambda: _waiting(database, 3))  # the new owners wait for the position rows
         try:
-            await stage.caught_up(settings, database)
+            await applying.caught_up(settings, database)
         finally:
             await second.__aexit__(None, None, None)
     await assert_equal_to(model, database)
@@ -90,13 +90,13 @@ async def test_a_row_that_the_application_makes_meanwhile_is_decided_again(
 ) -> None:
     """Law 1: an insert that meets a conflict never means that the event is skipped; the history tells both levels."""
     async with running(settings):
-        await stage.caught_up(settings, database)
+        await applying.caught_up(settings, database)
         async with database.begin() as application:
             await application.execute(text(_LICENSE))
             await application.execute(text(_PROGRESS))
             await _publish(settings, [_meant(LEVELED_UP, 1, 3), _meant(ADVANCED, 1, 3)])
             await eventually(lambda: _waiting(database, 2))
-        await stage.caught_up(settings, database)
+        await applying.caught_up(settings, database)
     assert await licenses(database) == await progress(database) == {(1, "PLAYER"): 3}
     assert [row[:3] for row in await history(database)] == [((1, "PLAYER"), 2, 3)]
 
@@ -131,5 +131,5 @@ async def _locked(engine: AsyncEngine, table: str) -> AsyncIterator[None]:
 
 
 async def _waiting(engine: AsyncEngine, transactions: int) -> bool:
-    (found,) = await stage.rows(engine, _WAITING)
+    (found,) = await applying.rows(engine, _WAITING)
     return bool(found[0] >= transactions)

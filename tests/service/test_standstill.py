@@ -20,15 +20,15 @@ from service.kafka.consumer import LevelConsumer
 from service.runtime import Service
 from service.settings import Settings
 from service.watch import Stalled
-from tests.infrastructure.publishing import Record, publish
-from tests.infrastructure.waiting import eventually
-from tests.laws.load import Load, make_load
-from tests.laws.model import LEVELED_UP, Meant
-from tests.laws.records import as_record
-from tests.laws.scene import Scene
-from tests.laws.tables import licenses
-from tests.service import stage
-from tests.service.stage import TOPICS, running
+from tests.support import applying
+from tests.support.applying import TOPICS, running
+from tests.support.load import Load, make_load
+from tests.support.model import LEVELED_UP, Meant
+from tests.support.published import Scene
+from tests.support.records import as_record
+from tests.support.tables import licenses
+from tests.support.topics import Record, publish
+from tests.support.waiting import eventually
 
 PARTITION = TopicPartition(TOPICS[0], 0)
 
@@ -45,7 +45,7 @@ async def test_a_consumer_that_stands_still_with_lag_ends_the_service_and_says_w
     """/livez fails, the service ends with `Stalled`; a standstill without lag is none."""
     monkeypatch.setattr(watch, "STALL_SECONDS", 1.0)
     async with running(settings) as service:
-        await stage.caught_up(settings, database)
+        await applying.caught_up(settings, database)
         (stuck,) = [one for one in consumers if PARTITION in one.assignment()]
         stuck.pause(*stuck.assignment())
         with pytest.raises(TimeoutError):
@@ -53,10 +53,10 @@ async def test_a_consumer_that_stands_still_with_lag_ends_the_service_and_says_w
         await publish(settings.kafka_bootstrap_servers, [rise()])
         with pytest.raises(Stalled, match=r"progress\.leveled-up-0 at 0 of 1"):
             await asyncio.wait_for(service.ended(), 10)
-        status, body = await stage.get(service, "/livez")
+        status, body = await applying.get(service, "/livez")
         assert status == 503
         assert "progress.leveled-up-0 at 0 of 1" in json.loads(body)["reason"]
-        assert (await stage.get(service, "/readyz"))[0] == 503
+        assert (await applying.get(service, "/readyz"))[0] == 503
 
 
 @pytest.mark.real_broker
@@ -65,8 +65,8 @@ async def test_a_publishers_open_transaction_is_no_standstill(
 ) -> None:
     """A consumer of committed records waits for its end, and rightly so."""
     monkeypatch.setattr(watch, "STALL_SECONDS", 0.5)
-    async with running(settings) as service, stage.transactional(settings) as producer:
-        await stage.caught_up(settings, database)
+    async with running(settings) as service, applying.transactional(settings) as producer:
+        await applying.caught_up(settings, database)
         await producer.begin_transaction()
         record = rise()
         await producer.send_and_wait(
@@ -104,13 +104,13 @@ async def test_an_unknown_exception_is_retried_and_passes_no_record(
     monkeypatch.setattr("service.apply.events.decode", OnceInAWhile(decode))
     await scene.publish(make_load(Load(300, 50, seed=17, bad=0.05)))
     async with running(scene.settings) as service:
-        before = await stage.metrics(service)
+        before = await applying.metrics(service)
         await eventually(lambda: _names(service, "a bug"))
         await scene.assert_ended()
-        await stage.caught_up(scene.settings, scene.engine)
+        await applying.caught_up(scene.settings, scene.engine)
         await eventually(lambda: _is_well(service))
-        counted = stage.since(before, await stage.metrics(service))
-    assert counted["levelsync_retries_total", stage.labels(cause="installation")] > 0
+        counted = applying.since(before, await applying.metrics(service))
+    assert counted["levelsync_retries_total", applying.labels(cause="installation")] > 0
     assert {line["bug"] for line in log if line["event"] == "batch is retried"} == {"RuntimeError"}
 
 
@@ -124,7 +124,7 @@ async def test_a_handler_that_fails_outside_of_the_retries_gets_its_batch_again(
     await scene.publish(make_load(Load(300, 50, seed=18, bad=0.05)))
     async with running(scene.settings):
         await scene.assert_ended()
-        await stage.caught_up(scene.settings, scene.engine)
+        await applying.caught_up(scene.settings, scene.engine)
     assert any("Unfinished" in line.get("error", "") for line in log)
 
 
@@ -142,7 +142,7 @@ async def test_a_poll_that_fails_with_records_in_its_hands_passes_none_of_them(
         await eventually(lambda: _names(service, "a checksum"))
         broken.clear()
         await scene.assert_ended()
-        await stage.caught_up(scene.settings, scene.engine)
+        await applying.caught_up(scene.settings, scene.engine)
         await eventually(lambda: _is_well(service))
     assert any("CorruptRecordException" in line.get("error", "") for line in log)
 
@@ -160,8 +160,8 @@ def _failing_while(broken: asyncio.Event, getmany: Any) -> Any:
 
 
 async def _names(service: Service, words: str) -> bool:
-    return words in json.dumps(await stage.problems(service))
+    return words in json.dumps(await applying.problems(service))
 
 
 async def _is_well(service: Service) -> bool:
-    return not await stage.problems(service)
+    return not await applying.problems(service)

@@ -16,7 +16,7 @@ from service.apply.role import running_broker
 from service.health import Health
 from service.runtime import Service
 from service.settings import Settings
-from tests.service import stage
+from tests.support import applying as stage
 
 
 @pytest.mark.usefixtures("topics")

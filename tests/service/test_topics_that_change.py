@@ -14,14 +14,14 @@ from service.kafka import broker
 from service.kafka.consumer import LevelConsumer
 from service.runtime import Service
 from service.settings import Settings
-from tests.infrastructure.publishing import publish
-from tests.infrastructure.servers import Kafka
-from tests.infrastructure.waiting import eventually
-from tests.laws.load import Load, make_load
-from tests.laws.scene import Scene
-from tests.laws.tables import licenses
-from tests.service import stage
-from tests.service.stage import TOPICS, rise, running
+from tests.support import applying
+from tests.support.applying import TOPICS, rise, running
+from tests.support.load import Load, make_load
+from tests.support.published import Scene
+from tests.support.servers import Kafka
+from tests.support.tables import licenses
+from tests.support.topics import publish
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
 LEVELED = TOPICS[0]
@@ -35,18 +35,18 @@ async def test_records_that_retention_took_unread_are_counted_told_and_a_reconci
     send = settings.kafka_bootstrap_servers
     await publish(send, [rise(1, level, 0) for level in (1, 2)] + [rise(2, 1, 1)])
     async with running(settings) as service:
-        await stage.caught_up(settings, database)
-        before = await stage.metrics(service)
+        await applying.caught_up(settings, database)
+        before = await applying.metrics(service)
     await publish(send, [rise(1, level, 0) for level in (3, 4, 5)] + [rise(2, 2, 1), rise(2, 3, 1)])
-    await stage.delete_records_below(settings, {TopicPartition(LEVELED, 0): 4, TopicPartition(LEVELED, 1): 3})
+    await applying.delete_records_below(settings, {TopicPartition(LEVELED, 0): 4, TopicPartition(LEVELED, 1): 3})
     async with running(settings) as service:
-        await stage.caught_up(settings, database)
+        await applying.caught_up(settings, database)
         assert await licenses(database) == {(1, "PLAYER"): 5, (2, "PLAYER"): 1}
         assert await lost(service, before) == {"0": 2, "1": 2}
         await eventually(lambda: no_lag(service))  # partition 1 is empty: its log start is its end
         await _lose_while_it_runs(settings, database, consumers)
         assert await lost(service, before) == {"0": 4, "1": 2}
-        assert await stage.problems(service) == {}
+        assert await applying.problems(service) == {}
     assert await licenses(database) == {(1, "PLAYER"): 8, (2, "PLAYER"): 1}
     told = [line for line in log if line["event"] == "retention took records unread"]
     assert [(line["log_level"], line["lost"]) for line in told] == [("error", 2)] * 3
@@ -59,26 +59,26 @@ async def _lose_while_it_runs(settings: Settings, engine: AsyncEngine, consumers
     owner = next(one for one in consumers if partition in one.assignment() and not one._closed)
     owner.pause(partition)
     await publish(settings.kafka_bootstrap_servers, [rise(1, level, 0) for level in (6, 7, 8)])
-    await stage.delete_records_below(settings, {partition: 7})
+    await applying.delete_records_below(settings, {partition: 7})
     owner.resume(partition)
-    await stage.caught_up(settings, engine)
+    await applying.caught_up(settings, engine)
 
 
 async def _assert_requested(engine: AsyncEngine, times: int) -> None:
     """The outbox holds so many requests for a dry run that never lowers a level, each with an id of its own."""
-    found = await stage.rows(engine, "SELECT topic, value, headers FROM levelsync.outbox")
+    found = await applying.rows(engine, "SELECT topic, value, headers FROM levelsync.outbox")
     assert [topic for topic, _, _ in found] == ["sync.reconcile-requested"] * times
     assert all(json.loads(value)["direction"] == "highest" and json.loads(value)["dry_run"] for _, value, _ in found)
     assert len({dict(headers)["ce_id"] for _, _, headers in found}) == times
 
 
-async def lost(service: Service, before: stage.Metrics) -> dict[str, float]:
-    counted = stage.since(before, await stage.metrics(service))
+async def lost(service: Service, before: applying.Metrics) -> dict[str, float]:
+    counted = applying.since(before, await applying.metrics(service))
     return {dict(key[1])["partition"]: value for key, value in counted.items() if key[0] == LOST and value}
 
 
 async def no_lag(service: Service) -> bool:
-    found = await stage.metrics(service)
+    found = await applying.metrics(service)
     return not any(value for (name, _), value in found.items() if name == "levelsync_consumer_lag_records")
 
 
@@ -90,7 +90,7 @@ async def test_a_topic_made_anew_starts_anew(scene: Scene, kafka: Kafka) -> None
     await kafka.fresh_topics()
     await publish(scene.settings.kafka_bootstrap_servers, [rise(190, 7, partition) for partition in range(4)])
     async with running(scene.settings):
-        await stage.caught_up(scene.settings, scene.engine)
+        await applying.caught_up(scene.settings, scene.engine)
     assert (await licenses(scene.engine))[190, "PLAYER"] == 7
 
 
@@ -100,15 +100,15 @@ async def test_new_partitions_of_a_topic_are_picked_up_while_the_service_runs(
     """And what was published to them before they were noticed is not skipped."""
     monkeypatch.setattr(broker, "METADATA_MAX_AGE_MS", 2_000)
     async with running(settings):
-        await stage.caught_up(settings, database)
-        async with stage.admin(settings) as client:
+        await applying.caught_up(settings, database)
+        async with applying.admin(settings) as client:
             await client.create_partitions({LEVELED: NewPartitions(6)})
         await eventually(lambda: _exist(settings, 10))
         await publish(settings.kafka_bootstrap_servers, [rise(1, 3, 4), rise(2, 4, 5), rise(3, 5, 0)])
-        end = await stage.caught_up(settings, database)
+        end = await applying.caught_up(settings, database)
     assert len(end) == 10
     assert await licenses(database) == {(1, "PLAYER"): 3, (2, "PLAYER"): 4, (3, "PLAYER"): 5}
 
 
 async def _exist(settings: Settings, partitions: int) -> bool:
-    return len(await stage.ends(settings)) == partitions
+    return len(await applying.ends(settings)) == partitions

@@ -9,12 +9,12 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
-from tests.laws.load import Load, Slot, by_slot, make_load
-from tests.laws.model import ADVANCED, Meant, Model
-from tests.laws.records import MAXIMUM, TOPIC, as_record
-from tests.laws.tables import assert_equal_to
-from tests.service import stage
-from tests.service.stage import running
+from tests.support import applying
+from tests.support.applying import running
+from tests.support.load import Load, Slot, by_slot, make_load
+from tests.support.model import ADVANCED, Meant, Model
+from tests.support.records import MAXIMUM, TOPIC, as_record
+from tests.support.tables import assert_equal_to
 
 pytestmark = pytest.mark.real_broker
 ONLY_ABORTED = (TOPIC[ADVANCED], 3)
@@ -26,7 +26,7 @@ async def test_only_what_was_committed_applies_and_the_ends_are_reached_past_mar
     """Law 3: a commit and an abort last, and a partition that never held anything but aborted records."""
     slots = by_slot(make_load(Load(400, 50, seed=3, bad=0.05)))
     model = Model(MAXIMUM, set(range(1, 201)))
-    async with stage.transactional(settings) as producer, running(settings):
+    async with applying.transactional(settings) as producer, running(settings):
         for number, (slot, meant) in enumerate(sorted(slots.items())):
             half = len(meant) // 2
             for part, commit in ((meant[:half], number % 2 == 1), (meant[half:], number % 2 == 0)):
@@ -34,7 +34,7 @@ async def test_only_what_was_committed_applies_and_the_ends_are_reached_past_mar
                 await send(producer, slot, part, commit=commit)
                 for one in part if commit else ():
                     model.apply(one)
-        end = await stage.caught_up(settings, database)
+        end = await applying.caught_up(settings, database)
     assert end[TopicPartition(*ONLY_ABORTED)] == len(slots[ONLY_ABORTED]) + 2  # markers are offsets, too
     await assert_equal_to(model, database)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.infrastructure import apache_kafka
-from tests.infrastructure.servers import Kafka
+from tests.support import apache_kafka
+from tests.support.servers import Kafka
 
 
 @pytest.fixture

@@ -15,15 +15,14 @@ from events import Reason
 from service.apply.decode import decode
 from service.apply.outcomes import DeadLetter, LevelEvent
 from service.settings import Settings
-from tests.infrastructure.bulk import fill
-from tests.infrastructure.levelsync_process import LevelsyncProcess
-from tests.infrastructure.seeds import new_seed
-from tests.laws.load import PARTITIONS, Slot
-from tests.laws.model import Meant, Model
-from tests.laws.records import MAXIMUM, TOPIC
-from tests.laws.scene import Scene, assert_same
-from tests.laws.tables import history, licenses, progress
-from tests.soak.fuzzing import KINDS, fuzz
+from tests.support.fuzzing import KINDS, fuzz
+from tests.support.load import PARTITIONS, Slot, new_seed
+from tests.support.model import Meant, Model
+from tests.support.process import LevelsyncProcess
+from tests.support.published import Scene, assert_same
+from tests.support.records import MAXIMUM, TOPIC
+from tests.support.tables import history, licenses, progress
+from tests.support.topics import fill
 
 pytestmark = pytest.mark.soak
 DECODED, SERVED, USERS = 200_000, 20_000, 200

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from tests.database.pgbouncer import PROGRAM
-from tests.house.compose import ROOT
-from tests.infrastructure.through import THROUGH
+from tests.support.pgbouncer import PROGRAM
+from tests.support.repository import ROOT
+from tests.support.roles import THROUGH
 
 _SECONDS = 900
 pytestmark = [pytest.mark.soak, pytest.mark.real_broker, pytest.mark.timeout(_SECONDS + 60)]

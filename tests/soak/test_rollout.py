@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import text
 
 from service.settings import Settings
-from tests.infrastructure.levelsync_process import LevelsyncProcess
-from tests.laws.load import Load, make_load
-from tests.laws.model import LEVELED_UP
-from tests.laws.scene import Scene
+from tests.support.load import Load, make_load
+from tests.support.model import LEVELED_UP
+from tests.support.process import LevelsyncProcess
+from tests.support.published import Scene
 
 pytestmark = [pytest.mark.real_broker, pytest.mark.soak, pytest.mark.usefixtures("topics")]
 Make = Callable[..., LevelsyncProcess]

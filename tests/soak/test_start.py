@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from service.settings import Settings
-from tests.infrastructure import apache_kafka
-from tests.infrastructure.levelsync_process import LevelsyncProcess
-from tests.infrastructure.servers import Kafka
+from tests.support import apache_kafka
+from tests.support.process import LevelsyncProcess
+from tests.support.servers import Kafka
 
 pytestmark = [pytest.mark.real_broker, pytest.mark.soak]
 Make = Callable[..., LevelsyncProcess]

@@ -9,12 +9,11 @@ from random import Random
 import pytest
 
 from service.settings import Settings
-from tests.crash.killing import feed
-from tests.infrastructure import groups
-from tests.infrastructure.levelsync_process import LevelsyncProcess
-from tests.infrastructure.seeds import new_seed
-from tests.laws.load import Load, make_load
-from tests.laws.scene import Scene
+from tests.support import topics
+from tests.support.killing import feed
+from tests.support.load import Load, make_load, new_seed
+from tests.support.process import LevelsyncProcess
+from tests.support.published import Scene
 
 pytestmark = [pytest.mark.soak, pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
 Make = Callable[..., LevelsyncProcess]
@@ -63,7 +62,7 @@ class Victims:
 
     async def _bury(self) -> None:
         if self.killed and not self._running:  # the living would be told that they left
-            await groups.bury(self._scene.settings.kafka_bootstrap_servers, self._scene.settings.kafka_group_id)
+            await topics.bury(self._scene.settings.kafka_bootstrap_servers, self._scene.settings.kafka_group_id)
 
 
 async def test_twenty_kills_lose_nothing_and_repeat_nothing(settings: Settings, levelsync_process: Make) -> None:

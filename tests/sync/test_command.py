@@ -8,9 +8,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
-from tests.cli.command import environment, levelsync
-from tests.laws.tables import licenses, progress
-from tests.sync.tables import PLAYER, fill, read
+from tests.support.process import environment, levelsync
+from tests.support.tables import PLAYER, fill, licenses, progress, read
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.sync import DesyncIssue, ProgressLicenseSyncService, UnknownSpecialization
-from tests.sync.tables import PLAYER, execute, fill
+from tests.support.tables import PLAYER, execute, fill
 
 KEYS = {
     "user_id",

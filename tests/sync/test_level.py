@@ -8,10 +8,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.sync import LevelOutOfRange, ProgressLicenseSyncService, UnknownUser
-from tests.laws.model import ADVANCED
-from tests.laws.partitions import Partitions, one
-from tests.laws.tables import history, licenses, progress
-from tests.sync.tables import PLAYER, everything, execute, fill, read
+from tests.support.applier import Partitions, one
+from tests.support.model import ADVANCED
+from tests.support.tables import PLAYER, everything, execute, fill, history, licenses, progress, read
 
 
 @pytest.fixture

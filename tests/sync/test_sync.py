@@ -16,10 +16,9 @@ from service.settings import Settings
 from service.sync import ProgressLicenseSyncService, UnknownDirection, UnknownSpecialization, UnknownUser
 from service.sync.pair import Sides, Why
 from service.sync.write import MOST_PAIRS, sync_pairs
-from tests.laws.model import ADVANCED, LEVELED_UP
-from tests.laws.partitions import Partitions, one
-from tests.laws.tables import history, licenses, progress
-from tests.sync.tables import PLAYER, everything, execute, fill, read
+from tests.support.applier import Partitions, one
+from tests.support.model import ADVANCED, LEVELED_UP
+from tests.support.tables import PLAYER, everything, execute, fill, history, licenses, progress, read
 
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 KEYS = {"success", "message", "action", "synced", "progress_level", "license_level"} | {

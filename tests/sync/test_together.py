@@ -29,11 +29,10 @@ from service.sync import ProgressLicenseSyncService
 from service.sync.level import decide_level
 from service.sync.rows import NO_DEFAULTS, Author
 from service.sync.write import sync_pairs
-from tests.laws.model import ADVANCED, LEVELED_UP, Meant
-from tests.laws.partitions import Partitions, one
-from tests.laws.records import TOPIC, as_record
-from tests.laws.tables import history, licenses, progress
-from tests.sync.tables import PLAYER, everything, fill, read, somebody_waits
+from tests.support.applier import Partitions, one
+from tests.support.model import ADVANCED, LEVELED_UP, Meant
+from tests.support.records import TOPIC, as_record
+from tests.support.tables import PLAYER, everything, fill, history, licenses, progress, read, somebody_waits
 
 CALLS, USERS = 1000, (1, 2, 3)
 TARGETS: dict[str, Target] = {LEVELED_UP: license_target({}), ADVANCED: progress_target({})}

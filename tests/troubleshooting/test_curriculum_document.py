@@ -8,8 +8,8 @@ from service.checks.curriculum import levels_match_rows
 from service.checks.edge_cases import max_level_sync
 from service.checks.result import Check, Checker
 from service.database.engine import make_engine
-from tests.house.compose import ROOT
-from tests.migrations import live
+from tests.support import application
+from tests.support.repository import ROOT
 
 TEXT = (ROOT / "docs" / "curriculum.md").read_text(encoding="utf-8")
 ADD_LEVEL, ABOVE, ADD_SPECIALIZATION = re.findall(r"^```sql\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
@@ -17,7 +17,7 @@ ADD_LEVEL, ABOVE, ADD_SPECIALIZATION = re.findall(r"^```sql\n(.*?)^```", TEXT, r
 
 async def look(url: str, checker: Checker) -> Check:
     """Make one check."""
-    engine = make_engine(live.settings(url))
+    engine = make_engine(application.settings(url))
     async with engine.connect() as conn:
         found = await checker(conn)
     await engine.dispose()
@@ -26,7 +26,7 @@ async def look(url: str, checker: Checker) -> Check:
 
 async def test_a_level_is_added_and_only_the_fallback_is_behind(database_url: str) -> None:
     """Level rows agree at once; Max level sync says what is left to do."""
-    await live.execute(database_url, ADD_LEVEL)
+    await application.execute(database_url, ADD_LEVEL)
     assert (await look(database_url, levels_match_rows)).passed
     found = await look(database_url, max_level_sync)
     assert (found.passed, found.detail) == (False, "INTERNSHIP is 4 in the DB and 3 in the Helper fallback")
@@ -34,19 +34,19 @@ async def test_a_level_is_added_and_only_the_fallback_is_behind(database_url: st
 
 async def test_pairs_above_a_new_maximum_are_found_on_either_side(database_url: str) -> None:
     """Before a level is taken away."""
-    await live.execute(
+    await application.execute(
         database_url,
         ADD_LEVEL,
         "UPDATE specialization_progress SET current_level = 4"
         " WHERE student_id = 4 AND specialization_id = 'INTERNSHIP'",
         "UPDATE user_licenses SET current_level = 4 WHERE user_id = 8 AND specialization_type = 'INTERNSHIP'",
     )
-    assert sorted(await live.rows(database_url, ABOVE)) == [(4, 4), (8, 4)]
+    assert sorted(await application.rows(database_url, ABOVE)) == [(4, 4), (8, 4)]
 
 
 async def test_a_specialization_is_added_with_its_level_rows(database_url: str) -> None:
     """No check minds it."""
-    await live.execute(database_url, ADD_SPECIALIZATION)
+    await application.execute(database_url, ADD_SPECIALIZATION)
     found = await look(database_url, levels_match_rows)
     assert (found.passed, "REFEREE" in found.detail) == (True, True)
     assert (await look(database_url, max_level_sync)).passed

@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service.database.engine import make_engine
 from service.levels import LicenseSystemHelper
 from service.settings import Settings
-from tests.cli.command import environment, levelsync
-from tests.migrations import live
+from tests.support import application
+from tests.support.process import environment, levelsync
 
 NAME = "uq_specialization_progress_user_spec"
 UNIQUE = f"ALTER TABLE specialization_progress ADD CONSTRAINT {NAME} UNIQUE (student_id, specialization_id)"
@@ -35,7 +35,7 @@ async def doctor(url: str) -> Findings:
 
 async def ask(url: str, name: str) -> int:
     """Ask the helper as the application does, with a session."""
-    engine = make_engine(live.settings(url))
+    engine = make_engine(application.settings(url))
     async with AsyncSession(engine) as session:
         level = await session.run_sync(lambda sync: LicenseSystemHelper.get_specialization_max_level(name, sync))
     await engine.dispose()
@@ -44,11 +44,11 @@ async def ask(url: str, name: str) -> int:
 
 async def test_a_constraint_that_is_there_already_is_left(empty_database_url: str) -> None:
     """Entry 1, as the user met it: the migration goes on, and says so."""
-    await live.make_application(empty_database_url, UNIQUE)
+    await application.make_application(empty_database_url, UNIQUE)
     before = await doctor(empty_database_url)
     assert before["Migrations"][0] == "FAIL"
     assert before["Constraint's name"][:2] == ("PASS", f"the constraint is there already, as {NAME}: migrate leaves it")
-    done = await live.run(empty_database_url, "levelsync", "migrate")
+    done = await application.run(empty_database_url, "levelsync", "migrate")
     assert done.returncode == 0, done.stderr
     assert f"has {NAME} already: nothing to do" in done.stderr
 
@@ -69,33 +69,35 @@ async def test_a_name_that_something_else_has_is_found_and_given_free(
     empty_database_url: str, change: str, undo: str, said: str
 ) -> None:
     """Entry 1, where it is really in the way: `already exists`, said in a sentence, and nothing is changed."""
-    await live.make_application(empty_database_url, change)
+    await application.make_application(empty_database_url, change)
     verdict, detail, advice = (await doctor(empty_database_url))["Constraint's name"]
     assert (verdict, said in detail) == ("FAIL", True), detail
     assert NAME in advice
-    done = await live.run(empty_database_url, "levelsync", "migrate")
+    done = await application.run(empty_database_url, "levelsync", "migrate")
     assert (done.returncode, f"needs {NAME}" in done.stderr) == (1, True), done.stderr
-    await live.execute(empty_database_url, undo)
+    await application.execute(empty_database_url, undo)
     assert (await doctor(empty_database_url))["Constraint's name"][0] == "PASS"
-    assert (await live.run(empty_database_url, "levelsync", "migrate")).returncode == 0
+    assert (await application.run(empty_database_url, "levelsync", "migrate")).returncode == 0
 
 
 async def test_duplicate_records_are_found_and_cleaned(empty_database_url: str) -> None:
     """Entry 2: the highest level stays, a missing one counts lowest, and what went is kept."""
-    await live.make_application(empty_database_url, TWICE)
+    await application.make_application(empty_database_url, TWICE)
     verdict, detail, advice = (await doctor(empty_database_url))["Duplicate progress records"]
     assert (verdict, detail) == ("FAIL", "user 5 has 3 in COACH")
     assert "levelsync migrate" in advice
-    assert (await live.run(empty_database_url, "levelsync", "migrate")).returncode == 0
+    assert (await application.run(empty_database_url, "levelsync", "migrate")).returncode == 0
     assert (await doctor(empty_database_url))["Duplicate progress records"][0] == "PASS"
-    left = await live.rows(empty_database_url, "SELECT current_level FROM specialization_progress WHERE student_id = 5")
-    kept = await live.value(empty_database_url, "SELECT count(*) FROM levelsync.removed_rows")
+    left = await application.rows(
+        empty_database_url, "SELECT current_level FROM specialization_progress WHERE student_id = 5"
+    )
+    kept = await application.value(empty_database_url, "SELECT count(*) FROM levelsync.removed_rows")
     assert (left, kept) == ([(4,)], 2)
 
 
 async def test_a_fallback_that_differs_from_the_database_is_found(database_url: str) -> None:
     """Entry 3: a call without a session gets the fallback, and it is not what the database says."""
-    await live.execute(
+    await application.execute(
         database_url,
         "UPDATE specializations SET max_levels = 5 WHERE id = 'INTERNSHIP'",
         "INSERT INTO internship_levels (id, name, required_xp, required_sessions)"
@@ -110,7 +112,7 @@ async def test_a_fallback_that_differs_from_the_database_is_found(database_url: 
 
 async def test_a_query_that_fails_is_found_and_logged(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
     """Entry 3: the helper falls back and says why in the log; `doctor` shows PostgreSQL's words."""
-    await live.execute(
+    await application.execute(
         database_url,
         "UPDATE specializations SET max_levels = 11 WHERE id = 'PLAYER'",
         "ALTER TABLE specializations RENAME TO gone",
@@ -125,7 +127,7 @@ async def test_a_query_that_fails_is_found_and_logged(database_url: str, caplog:
 
 async def test_a_column_that_is_gone_is_named(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Entry 3: with the setting that stands in for it."""
-    await live.execute(database_url, "ALTER TABLE specializations DROP COLUMN max_levels")
+    await application.execute(database_url, "ALTER TABLE specializations DROP COLUMN max_levels")
     verdict, detail, _ = (await doctor(database_url))["Specializations"]
     assert (verdict, "no column max_levels and LEVELSYNC_MAX_LEVELS is not set" in detail) == ("FAIL", True), detail
     monkeypatch.setenv("LEVELSYNC_MAX_LEVELS", '{"PLAYER": 9}')
@@ -136,7 +138,7 @@ async def test_a_session_whose_transaction_has_failed_gets_the_fallback(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Entry 3: the query is right and the session is not; the log has the cause, which is the caller's."""
-    engine = make_engine(live.settings(database_url))
+    engine = make_engine(application.settings(database_url))
     async with AsyncSession(engine) as session:
         with pytest.raises(Exception, match="does not exist"):
             await session.execute(text("SELECT no_such_column FROM users"))

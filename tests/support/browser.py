@@ -1,0 +1,144 @@
+"""Somebody at the page, in Debian's Chromium."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright, expect
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
+
+from service.cli.token import sign
+from service.page.session import SESSION
+from service.settings import Settings
+from tests.support.waiting import eventually
+
+PATIENCE = 30_000
+"""Milliseconds: a bound for a busy machine, not a measurement."""
+expect.set_options(timeout=PATIENCE)
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+_ARGUMENTS = (
+    "--no-sandbox",  # root has none
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def browser_path() -> str | None:
+    """Where a browser is; None where there is none."""
+    return next((path for name in _NAMES if (path := shutil.which(name))), None)
+
+
+@asynccontextmanager
+async def launched() -> AsyncIterator[Browser]:
+    """A browser without a window, closed at the end."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=browser_path(), args=list(_ARGUMENTS))
+        yield browser
+        await browser.close()
+
+
+Levels = dict[tuple[int, str], int]
+_EMPTY = """
+    TRUNCATE public.license_progressions, public.user_licenses, public.specialization_progress,
+             levelsync.dead_letters, levelsync.fences, levelsync.reconcile_runs RESTART IDENTITY CASCADE
+"""
+_PROGRESS = """
+    INSERT INTO specialization_progress (student_id, specialization_id, current_level, total_xp)
+    VALUES (:user, :name, :level, 100)
+"""
+_LICENSE = """
+    INSERT INTO user_licenses (user_id, specialization_type, current_level, max_achieved_level, started_at)
+    VALUES (:user, :name, :level, :level, now())
+"""
+
+
+class Desk:
+    """Opens pages, signed in with a role."""
+
+    def __init__(self, browser: Browser, url: str, settings: Settings, engine: AsyncEngine) -> None:
+        self.url = url
+        self.engine = engine
+        self.complaints: list[str] = []
+        """What no page may ever give cause for."""
+        self._browser = browser
+        self._settings = settings
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> Desk:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._open.aclose()
+
+    def token(self, role: str = "admin", subject: str = "1", ttl: timedelta = timedelta(hours=1)) -> str:
+        """A token as `levelsync token` makes it."""
+        return sign(self._settings, role, subject, ttl)
+
+    async def visitor(self, **options: Any) -> Page:
+        """A new window of somebody who has not signed in; `options` are Playwright's, as `color_scheme`."""
+        context = await self._browser.new_context(base_url=self.url, **options)
+        self._open.push_async_callback(context.close)
+        context.set_default_timeout(PATIENCE)
+        page = await context.new_page()
+        page.on("console", self._heard)
+        page.on("pageerror", lambda error: self.complaints.append(f"script failed: {error}"))
+        page.on("request", self._requested)
+        return page
+
+    async def signed_in(self, role: str = "admin", **options: Any) -> Page:
+        """A new window, with the cookie that signing in leaves, and the overview in it."""
+        page = await self.visitor(**options)
+        await page.context.add_cookies([{"name": SESSION, "value": self.token(role), "url": self.url}])
+        await page.goto("/")
+        return page
+
+    async def levels(self, progress: Levels, licenses: Levels) -> None:
+        """Make the application's tables hold exactly this, and levelsync's own nothing."""
+        # The service goes on meanwhile, with locks in an order of its own.
+        async for attempt in AsyncRetrying(stop=stop_after_attempt(9), retry=retry_if_exception_type(DBAPIError)):
+            with attempt:
+                await self._fill(progress, licenses)
+
+    async def execute(self, statement: str, **values: object) -> None:
+        """Arrange something else."""
+        async with self.engine.begin() as conn:
+            await conn.execute(text(statement), values)
+
+    async def rows(self, query: str, **values: object) -> list[tuple[Any, ...]]:
+        """The rows of a query."""
+        async with self.engine.connect() as conn:
+            return [tuple(row) for row in await conn.execute(text(query), values)]
+
+    async def until(self, query: str) -> None:
+        """Wait until a query has a row."""
+        await eventually(lambda: self.rows(query))
+
+    async def _fill(self, progress: Levels, licenses: Levels) -> None:
+        async with self.engine.begin() as conn:
+            await conn.execute(text(_EMPTY))
+            for statement, rows in ((_PROGRESS, progress), (_LICENSE, licenses)):
+                for (user, name), level in rows.items():
+                    await conn.execute(text(statement), {"user": user, "name": name, "level": level})
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.complaints.append(f"console: {message.text}")
+
+    def _requested(self, request: Request) -> None:
+        if urlsplit(request.url).scheme != "data" and not request.url.startswith(f"{self.url}/"):
+            self.complaints.append(f"request to {request.url}")

@@ -1,0 +1,218 @@
+"""What a second session does while a batch is applied, in the database and in the model.
+
+The batch is always the same: it raises user 1 from 3 to 5 and user 2 from 1 to 2, and creates user 3's license at 2.
+A second session changes one of them. Whatever the moment, the tables must end as if one came wholly before the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import combinations
+from typing import Any
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.support.applier import Events, NotApplied, rise, sync
+from tests.support.model import Meant, Model, Pair
+from tests.support.records import MAXIMUM
+from tests.support.tables import add_rows, empty_tables, execute, read
+
+ONE, TWO, THREE = (1, "PLAYER"), (2, "PLAYER"), (3, "PLAYER")
+BATCH = (rise(1, 5), rise(2, 2), rise(3, 2))
+Mean = Callable[[Model], None]
+"""A change of the model."""
+Levels = frozenset[tuple[Pair, int]]
+State = tuple[Levels, Levels, tuple[tuple[Pair, int, int], ...], tuple[str, ...], frozenset[Pair]]
+"""Licenses, progress, history by pair, reasons of dead letters, fenced pairs; names in capitals."""
+_RESET = (
+    "INSERT INTO users (id, name, email) VALUES (3, 'Three', 'three@example.org') ON CONFLICT DO NOTHING",
+    "UPDATE specializations SET max_levels = 8 WHERE id = 'PLAYER'",
+)
+_WAITING = """
+    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
+
+
+@dataclass(frozen=True)
+class Interference:
+    """One change: what the second session does, and the same in the model. What it cannot do changes nothing."""
+
+    name: str
+    do: Callable[[AsyncEngine], Awaitable[Any]]
+    mean: Mean
+    evicts: bool = False
+    """Whether the batch is given up, wholly or its rest, when this comes first."""
+
+
+def sql(*statements: str) -> Callable[[AsyncEngine], Awaitable[None]]:
+    return lambda engine: execute(engine, *statements)
+
+
+def _lower(model: Model) -> None:
+    before, after = model.licenses[ONE], model.progress[ONE]
+    model.licenses[ONE] = after
+    model.history.append((ONE, before, after, datetime.now(UTC), "sync"))
+    model.fences[ONE] = datetime.now(UTC)
+
+
+def _rename(model: Model) -> None:
+    coach = (1, "COACH")
+    model.licenses[coach] = model.licenses.pop(ONE)
+    model.history = [(coach if row[0] == ONE else row[0], *row[1:]) for row in model.history]
+
+
+def _delete_license(model: Model) -> None:
+    del model.licenses[ONE]
+    model.history = [row for row in model.history if row[0] != ONE]
+
+
+def _delete_user(model: Model) -> None:
+    if THREE not in model.licenses:
+        model.users.discard(3)
+
+
+INTERFERENCES = (
+    Interference("lower_with_a_fence", lambda engine: sync(engine, 1, "progress_to_license"), _lower),
+    Interference(
+        "insert_the_license",
+        sql("INSERT INTO user_licenses (user_id, specialization_type, started_at) VALUES (3, 'PLAYER', now())"),
+        lambda model: None if THREE in model.licenses else model.licenses.update({THREE: 1}),
+    ),
+    Interference(
+        "rename_the_license",
+        sql("UPDATE user_licenses SET specialization_type = 'COACH' WHERE user_id = 1"),
+        _rename,
+    ),
+    Interference(
+        "rename_the_license_in_its_case",
+        sql("UPDATE user_licenses SET specialization_type = 'Player' WHERE user_id = 1"),
+        lambda _: None,
+    ),
+    Interference(
+        "delete_the_license",
+        sql(
+            "SELECT FROM user_licenses WHERE user_id = 1 FOR UPDATE",
+            """DELETE FROM license_progressions h USING user_licenses l
+                WHERE l.id = h.user_license_id AND l.user_id = 1""",
+            "DELETE FROM user_licenses WHERE user_id = 1",
+        ),
+        _delete_license,
+    ),
+    Interference("delete_the_user", sql("DELETE FROM users WHERE id = 3"), _delete_user),
+    Interference(
+        "lower_the_maximum",
+        sql("UPDATE specializations SET max_levels = 4 WHERE id = 'PLAYER'"),
+        lambda model: model.maximum.update(PLAYER=4),
+    ),
+    Interference(
+        "move_the_position",
+        sql("UPDATE levelsync.applied_offsets SET next_offset = 100 WHERE topic = 'progress.leveled-up'"),
+        lambda _: None,
+        evicts=True,
+    ),
+)
+
+
+@dataclass
+class Scene:
+    """The two sessions: `batch` is the engine of the path that is interrupted, `other` the second session's."""
+
+    batch: AsyncEngine
+    other: AsyncEngine
+
+    async def reset(self) -> Events:
+        """Put the tables back to their beginning; returns a consumer that applies batches with the engine `batch`."""
+        await empty_tables(self.other)
+        await execute(self.other, *_RESET)
+        await add_rows(self.other, progress={ONE: 2}, licenses={ONE: 3, TWO: 1})
+        return await Events(self.other, through=self.batch).begin()
+
+    async def interfere(self, interference: Interference, waiting: int = 0) -> asyncio.Task[None]:
+        """Start the second session's change; returns when it is made or waits as well as `waiting` others."""
+        task = asyncio.create_task(_do(interference, self.other))
+        while not task.done() and await self.waiting() <= waiting:
+            await asyncio.sleep(0.005)
+        return task
+
+    async def waiting(self) -> int:
+        """How many sessions of this database wait for a lock."""
+        return int((await read(self.other, _WAITING))[0][0])
+
+    async def state(self) -> State:
+        """The tables as they are."""
+        licenses = await read(
+            self.other, "SELECT user_id, upper(specialization_type), current_level FROM user_licenses"
+        )
+        progress = await read(
+            self.other, "SELECT student_id, specialization_id, current_level FROM specialization_progress"
+        )
+        history = await read(
+            self.other,
+            """SELECT l.user_id, upper(l.specialization_type), h.from_level, h.to_level
+                 FROM license_progressions h JOIN user_licenses l ON l.id = h.user_license_id
+                ORDER BY l.user_id, l.specialization_type, h.id""",
+        )
+        letters = await read(self.other, "SELECT reason FROM levelsync.dead_letters ORDER BY 1")
+        fences = await read(self.other, "SELECT user_id, upper(specialization) FROM levelsync.fences")
+        return (
+            frozenset(((row[0], row[1]), row[2]) for row in licenses),
+            frozenset(((row[0], row[1]), row[2]) for row in progress),
+            tuple(((row[0], row[1]), row[2], row[3]) for row in history),
+            tuple(row[0] for row in letters),
+            frozenset((row[0], row[1]) for row in fences),
+        )
+
+
+def ends(interference: Interference) -> set[State]:
+    """The states that the tables may end in after the batch: one came before the other."""
+    if interference.evicts:
+        some = (events for size in range(len(BATCH) + 1) for events in combinations(BATCH, size))
+        return {_after(_meaning(events), interference.mean) for events in some}
+    return both_orders(_meaning(BATCH), interference.mean)
+
+
+def both_orders(one: Mean, other: Mean) -> set[State]:
+    """The states in which two changes end, one after the other."""
+    return {_after(one, other), _after(other, one)}
+
+
+def _meaning(events: tuple[Meant, ...]) -> Mean:
+    def mean(model: Model) -> None:
+        for event in events:
+            model.apply(event)
+
+    return mean
+
+
+def _after(*changes: Mean) -> State:
+    model = Model(dict(MAXIMUM), set(range(1, 201)), {ONE: 3, TWO: 1}, {ONE: 2})
+    for change in changes:
+        change(model)
+    return _as_state(model)
+
+
+def _as_state(model: Model) -> State:
+    steps: Iterator[tuple[Pair, int, int]] = ((row[0], row[1], row[2]) for row in model.history)
+    return (
+        frozenset(model.licenses.items()),
+        frozenset(model.progress.items()),
+        tuple(sorted(steps, key=lambda step: step[0])),
+        tuple(sorted(model.letters.values())),
+        frozenset(model.fences),
+    )
+
+
+async def apply(events: Events) -> None:
+    """Apply the batch; where it is given up, the tables say what was done of it."""
+    with suppress(NotApplied):
+        await events.apply(*BATCH)
+
+
+async def _do(interference: Interference, engine: AsyncEngine) -> None:
+    with suppress(IntegrityError):  # the row is there already, or is referred to: it came second
+        await interference.do(engine)

@@ -1,0 +1,111 @@
+"""Letters that a batch left, replays taken from the outbox by hand, and the batches that read them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from aiokafka import ConsumerRecord
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.dead_letters.replay import replay
+from service.dead_letters.select import Selection
+from service.outbox.held import HeldBack
+from service.outbox.relay import read_batch
+from tests.support.applier import Partitions, fresh, one
+from tests.support.model import LEVELED_UP
+from tests.support.records import START
+
+NOBODY = 500
+"""No user has this id, until a test makes one."""
+ALL = Selection()
+_LATER = itertools.count(int(START.timestamp() * 1000) + 86_400_000, 1000)
+_LETTERS = """
+    SELECT id, CASE WHEN resolved_at IS NULL THEN 'open' ELSE 'resolved' END AS state, resolution, attempts, reason
+      FROM levelsync.dead_letters ORDER BY id
+"""
+
+
+class Scene:
+    """One partition of each topic of events, and whoever reads it."""
+
+    def __init__(self, engine: AsyncEngine, partitions: Partitions) -> None:
+        self.engine = engine
+        self.partitions = partitions
+
+    @classmethod
+    async def begin(cls, engine: AsyncEngine) -> Scene:
+        """No level, no letter, nothing on its way."""
+        scene = cls(engine, await fresh(engine))
+        await scene.run("TRUNCATE levelsync.outbox", "TRUNCATE levelsync.dead_letters RESTART IDENTITY")
+        return scene
+
+    async def letters_of(self, *users: int, **changes: Any) -> list[ConsumerRecord]:
+        """Read one record of each user; those that cannot apply become letters."""
+        meant = [one(user=user, minutes=number, **changes) for number, user in enumerate(users)]
+        return await self.read(self.partitions.records(meant))
+
+    async def read(self, records: Sequence[ConsumerRecord]) -> list[ConsumerRecord]:
+        """Read records as one batch."""
+        await self.partitions.apply(LEVELED_UP, list(records))
+        return list(records)
+
+    async def send(self, selection: Selection = ALL, by: str = "somebody") -> list[int]:
+        """Replay letters; the ids of those that were sent."""
+        return [letter for batch in [ids async for ids in replay(self.engine, selection, by)] for letter in batch]
+
+    async def on_their_way(self) -> list[ConsumerRecord]:
+        """Take what the relay would bring to Kafka, and read there again at a later time."""
+        async with self.engine.begin() as conn:
+            rows = await read_batch(conn, HeldBack())
+            await conn.execute(text("DELETE FROM levelsync.outbox"))
+        records = []
+        for row in rows:
+            sizes = (len(row.key or b""), len(row.value or b""))
+            at = self.next_offset(), next(_LATER)
+            records.append(ConsumerRecord(row.topic, 0, *at, 0, row.key, row.value, None, *sizes, tuple(row.headers)))
+        return records
+
+    def next_offset(self) -> int:
+        """Where the next record of the topic comes to lie."""
+        self.partitions.ends[LEVELED_UP] += 1
+        return self.partitions.ends[LEVELED_UP] - 1
+
+    async def come_back(self) -> list[ConsumerRecord]:
+        """Read what is on its way."""
+        return await self.read(await self.on_their_way())
+
+    async def letters(self) -> list[tuple[Any, ...]]:
+        """Each letter: id, open or resolved, its resolution, its attempts, its reason."""
+        return await self.rows(_LETTERS)
+
+    async def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """What a query finds."""
+        async with self.engine.connect() as conn:
+            return [tuple(row) for row in await conn.execute(text(query))]
+
+    async def run(self, *statements: str) -> None:
+        """Run statements in one transaction."""
+        async with self.engine.begin() as conn:
+            for statement in statements:
+                await conn.execute(text(statement))
+
+    async def make_user(self, user: int = NOBODY) -> None:
+        """The user appears."""
+        await self.run(f"INSERT INTO users (id, name, email) VALUES ({user}, 'New', 'new{user}@example.org')")
+
+    async def a_minute_later(self) -> None:
+        """What is on its way has been so for a minute."""
+        await self.run("UPDATE levelsync.dead_letters SET replayed_at = replayed_at - interval '61 seconds'")
+
+
+def changed(record: ConsumerRecord, **data: Any) -> ConsumerRecord:
+    """The same record with other data."""
+    return replace(record, value=json.dumps(json.loads(record.value) | data).encode())
+
+
+ODD = [("a", None), ("a", b"\xff\x00"), ("", b""), ("no\0text", b"\0"), ("é", "é".encode()), ("a", b"twice")]

@@ -1,0 +1,127 @@
+"""Links to PostgreSQL that are slow, fall silent, or stop before a round trip."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from types import TracebackType
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import SecretStr
+
+
+class Way:
+    """Forwards bytes in both directions for as long as `open` is set."""
+
+    def __init__(self, url: str) -> None:
+        self._target = urlsplit(url)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take a client's connection and join it to one of the server's."""
+        theirs, ours = await asyncio.open_connection(self._target.hostname, self._target.port)
+        pairs = ((reader, ours), (theirs, writer))
+        self._tasks |= {asyncio.create_task(self._forward(*pair)) for pair in pairs}
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                await self.open.wait()
+                writer.write(data)
+            await self.open.wait()
+        finally:
+            writer.close()
+
+    async def close(self) -> None:
+        """End all that is left."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def way_to(url: str) -> AsyncIterator[tuple[Way, str]]:
+    """A `Way` to the server of `url`, and the URL that leads over it."""
+    way = Way(url)
+    server = await asyncio.start_server(way.answer, "127.0.0.1", 0)
+    target = urlsplit(url)
+    port = server.sockets[0].getsockname()[1]
+    user, _, _ = target.netloc.rpartition("@")
+    async with server:
+        yield way, urlunsplit(target._replace(netloc=f"{user}@127.0.0.1:{port}"))
+        await way.close()
+
+
+class SlowLink:
+    """Forwards loopback connections to a server; what a client sends is held back for `seconds`."""
+
+    def __init__(self, database_url: str, seconds: float = 0) -> None:
+        self._parts = urlsplit(database_url)
+        self._seconds = seconds
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stop_at = 0
+        self.trips = 0
+        """How often a client has sent something, which is about how often it has waited for an answer."""
+        self.stopped = asyncio.Event()
+        self._go_on = asyncio.Event()
+
+    async def __aenter__(self) -> SlowLink:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def secret_url(self) -> SecretStr:
+        """The database's URL through this link."""
+        port = self._server.sockets[0].getsockname()[1]
+        user = self._parts.netloc.rpartition("@")[0]
+        return SecretStr(urlunsplit(self._parts._replace(netloc=f"{user}@127.0.0.1:{port}")))
+
+    def stop_before(self, trip: int) -> None:
+        """Hold back what a client sends in this round trip, counted from now, until `go_on`."""
+        self.trips, self._stop_at = 0, trip
+        self.stopped.clear()
+        self._go_on.clear()
+
+    def go_on(self) -> None:
+        """Send what is held back."""
+        self._go_on.set()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(self._parts.hostname, self._parts.port)
+        for source, sink, is_client in ((reader, back, True), (there, writer, False)):
+            task = asyncio.create_task(self._forward(source, sink, is_client=is_client))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_client: bool) -> None:
+        try:
+            while data := await source.read(1 << 16):
+                if is_client:
+                    await self._hold_back()
+                sink.write(data)
+                await sink.drain()
+        except OSError:
+            pass  # the other side is gone: so is this link
+        finally:
+            sink.close()
+            with suppress(OSError):
+                await sink.wait_closed()
+
+    async def _hold_back(self) -> None:
+        self.trips += 1
+        if self.trips == self._stop_at:
+            self.stopped.set()
+            await self._go_on.wait()
+        if self._seconds:
+            await asyncio.sleep(self._seconds)

@@ -1,0 +1,218 @@
+"""Tables of five million rows as the planner sees them, every statement of both hot paths, and its plan."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.dialects.postgresql.asyncpg import dialect
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from service.apply import sql as apply_sql
+from service.reconcile import sql as reconcile_sql
+from service.reconcile.plan import ROWS_A_RANGE
+from service.sync import sql as sync_sql
+
+ROWS = 5_000_000
+BIG = {
+    "public.users": "id, name, email, role) SELECT g, 'User', g || '@example.org', 'student'",
+    "public.specialization_progress": "student_id, specialization_id, current_level) SELECT g, 'PLAYER', 1 + g % 8",
+    "public.user_licenses": (
+        "user_id, specialization_type, current_level, max_achieved_level, started_at) "
+        "SELECT g, 'PLAYER', 1 + g % 8, 8, now()"
+    ),
+    "levelsync.fences": "user_id, specialization, decided_at, level) SELECT g, 'PLAYER', now(), 1",
+}
+"""The tables that grow with the users, and what a row of each holds."""
+_SPARSE = 10
+"""How full a page is, in percent; less is not possible."""
+ONE_IN = 20
+"""Rows of five million for one that is made: half of the pages are then there, which makes a sequential scan seem
+cheaper than it is, never dearer."""
+
+
+async def make_big(engine: AsyncEngine, one_in: int) -> None:
+    """Fill the tables with every so-manieth row of `ROWS`, sparsely where they are not all there."""
+    full = 100 if one_in == 1 else _SPARSE
+    async with engine.begin() as conn:
+        await conn.execute(text("SET LOCAL session_replication_role = replica"))
+        await conn.execute(text("SET LOCAL statement_timeout = 0"))
+        for table, columns in BIG.items():
+            await conn.execute(text(f"TRUNCATE {table} CASCADE"))
+            await conn.execute(text(f"ALTER TABLE {table} SET (fillfactor = {full}, autovacuum_enabled = false)"))
+            made = f"generate_series(1, {ROWS}, {one_in}) g"
+            await conn.execute(text(f"INSERT INTO {table} ({columns} FROM {made}"))
+            await conn.execute(text(f"ALTER TABLE {table} RESET (fillfactor)"))
+
+
+async def with_statistics(engine: AsyncEngine) -> None:
+    """As autovacuum leaves tables of `ROWS` rows."""
+    async with engine.begin() as conn:
+        for table in BIG:
+            await conn.execute(text(f"ANALYZE {table}"))
+        await conn.execute(
+            text("""
+                UPDATE pg_class SET reltuples = :rows
+                 WHERE oid = ANY(CAST(:tables AS regclass[]))
+                    OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = ANY(CAST(:tables AS regclass[])))
+            """),
+            {"rows": ROWS, "tables": list(BIG)},
+        )
+
+
+async def without_statistics(engine: AsyncEngine) -> None:
+    """As a restore leaves them: nobody has analysed anything yet."""
+    async with engine.begin() as conn:
+        of_ours = "IN (SELECT unnest(CAST(:tables AS regclass[])))"
+        await conn.execute(text(f"DELETE FROM pg_statistic WHERE starelid {of_ours}"), {"tables": list(BIG)})
+        await conn.execute(
+            text(f"""
+                UPDATE pg_class SET reltuples = -1, relpages = 0
+                 WHERE oid {of_ours} OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid {of_ours})
+            """),
+            {"tables": list(BIG)},
+        )
+
+
+Plan = dict[str, Any]
+_PARAMETER = re.compile(r"\$(\d+)")
+_BIG = {table.partition(".")[2] for table in BIG}
+
+
+async def plan_for(conn: AsyncConnection, statement: TextClause, values: Mapping[str, Any]) -> Plan:
+    """The plan for these very values: the first five executions of a prepared statement have it."""
+    explained = text(f"EXPLAIN (FORMAT JSON) {statement.text}")
+    return _plan((await conn.execute(explained, dict(values))).scalar_one())
+
+
+async def generic_plan(conn: AsyncConnection, statement: TextClause) -> Plan:
+    """The plan for any values: a prepared statement may have it from the sixth execution on."""
+    numbered = str(statement.compile(dialect=dialect()))  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it so
+    count = max((int(number) for number in _PARAMETER.findall(numbered)), default=0)
+    nulls = f"({', '.join(['NULL'] * count)})" if count else ""
+    raw: Any = (await conn.get_raw_connection()).driver_connection
+    await raw.execute("SET plan_cache_mode = force_generic_plan")
+    await raw.execute(f"PREPARE of_the_service AS {numbered}")
+    return _plan(await raw.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE of_the_service {nulls}"))
+
+
+def _plan(found: Any) -> Plan:
+    document = json.loads(found) if isinstance(found, str) else found
+    plan: Plan = document[0]["Plan"]
+    return plan
+
+
+def faults(plan: Plan) -> list[str]:
+    """Sequential scans of a big table, whole scans of its indexes, and nested loops over its rows."""
+    return [fault for node, above in _nodes(plan, ()) if (fault := _fault(node, above))]
+
+
+def _fault(node: Plan, above: tuple[Plan, ...]) -> str:
+    kind, table = node["Node Type"], node.get("Relation Name", "")
+    if kind == "Seq Scan" and table in _BIG:
+        return f"sequential scan of {table}"
+    if kind in {"Index Scan", "Index Only Scan"} and table in _BIG and "Index Cond" not in node and not _limited(above):
+        return f"scan of a whole index of {table}"
+    if kind == "Nested Loop" and node["Plans"][1]["Node Type"] != "Memoize":  # which remembers what it looked up
+        outer, inner = (_big_tables(side) for side in node["Plans"])
+        return f"nested loop over {', '.join(sorted(outer))}" if outer and inner else ""
+    return ""
+
+
+def _big_tables(plan: Plan) -> set[str]:
+    """A look-up in a table of a few rows, such as `specializations`, is as good as any join."""
+    return {str(node.get("Relation Name")) for node, _ in _nodes(plan, ())} & _BIG
+
+
+def _limited(above: tuple[Plan, ...]) -> bool:
+    """Whether only the first rows are taken."""
+    return any(node["Node Type"] == "Limit" for node in above)
+
+
+def _nodes(plan: Plan, above: tuple[Plan, ...]) -> Iterator[tuple[Plan, tuple[Plan, ...]]]:
+    yield plan, above
+    for child in plan.get("Plans", ()):
+        yield from _nodes(child, (plan, *above))
+
+
+_BATCH = 5000
+_NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def statements() -> Iterator[tuple[str, TextClause]]:
+    """All that the modules declare, by their names: a new one is looked at without being asked for."""
+    yield from _declared("apply", apply_sql)
+    yield from _declared("reconcile", reconcile_sql)
+    yield "reconcile.compare_range", text(reconcile_sql.compare_range(None))
+    yield "reconcile.compare_range_of_one", text(reconcile_sql.compare_range("PLAYER"))
+    yield "sync.SET_FENCES", sync_sql.SET_FENCES
+
+
+def _declared(part: str, module: object) -> Iterator[tuple[str, TextClause]]:
+    for name, value in vars(module).items():
+        if isinstance(value, TextClause):
+            yield f"{part}.{name}", value
+
+
+def values_for(statement: TextClause) -> dict[str, Any]:
+    """A value for every parameter: `_BATCH` of its type where it is an array, else by its name (NULL by any other)."""
+    arrays = {name: _OF_TYPE[kind] for name, kind in _ARRAY.findall(statement.text)}
+    return {name: arrays.get(name, _BY_NAME.get(name)) for name in statement.compile().params}
+
+
+_ARRAY = re.compile(r"CAST\(:(\w+) AS (\w+)\[\]\)")
+_NUMBERS = list(range(1, ROWS, ROWS // _BATCH))
+_OF_TYPE: dict[str, list[Any]] = {
+    "int": _NUMBERS,
+    "bigint": _NUMBERS,
+    "text": ["PLAYER"] * _BATCH,
+    "timestamptz": [_NOW] * _BATCH,
+    "bytea": [b"{}"] * _BATCH,
+    "jsonb": ["[]"] * _BATCH,
+    "uuid": [uuid.UUID(int=1)] * _BATCH,
+}
+_BY_NAME: dict[str, Any] = {
+    "id": uuid.UUID(int=1),
+    "user": 1,
+    "user_id": 1,
+    "specialization": "PLAYER",
+    "topic": "progress.leveled-up",
+    "partition": 0,
+    "offset": 1,
+    "next_offset": 1,
+    "timestamp": 1,
+    "value": b"{}",
+    "cluster_id": "",
+    "topic_id": "",
+    "leader_epoch": -1,
+    "advanced_by": 1,
+    "decided_at": _NOW,
+    "decided_by": "",
+    "after": ROWS // 2,
+    "upto": ROWS // 2 + ROWS_A_RANGE,
+    "rows": ROWS_A_RANGE,
+    "chunk": 1,
+    "phase": 1,
+    "older": 60.0,
+    "most": 1000,
+    "limit": 100,
+    "maxima_of": ["COACH", "INTERNSHIP", "PLAYER"],
+    "maxima": [8, 3, 8],
+    "suspects": "[]",
+    "suspect_count": 0,
+    "counts": "{}",
+    "ends": "{}",
+    "topic_ids": "{}",
+    "patience": 60.0,
+    "step": "scan",
+    "status": "running",
+    "detail": "",
+    "direction": "highest",
+    "dry_run": True,
+    "force": False,
+}

@@ -1,0 +1,251 @@
+"""`levelsync` as a process of its own: commands, and services that tests kill, stop and restart."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import psutil
+from pydantic import SecretStr
+
+from service.embedded.process import ServerProcess
+from service.settings import PREFIX, Settings
+from tests.support.waiting import eventually
+
+_URL = re.compile(r"http://[^\s\"',}]+")
+
+
+def serve_environment(settings: Settings) -> dict[str, str]:
+    """Every setting that was given, as the environment of `levelsync`; the rest of our own LEVELSYNC_ is left out."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    given = {name: getattr(settings, name) for name in settings.model_fields_set}
+    return ours | {f"{PREFIX}{name.upper()}": _as_text(value) for name, value in given.items() if value is not None}
+
+
+def _as_text(value: object) -> str:
+    match value:
+        case SecretStr():
+            return value.get_secret_value()
+        case timedelta():
+            return f"{value.total_seconds():f}s"
+        case datetime():
+            return value.isoformat()
+        case dict():
+            return json.dumps(value)
+        case _:
+            return str(value)
+
+
+class LevelsyncProcess:
+    """One `levelsync serve`. It ends with the tests, whatever ends them."""
+
+    def __init__(self, settings: Settings, folder: Path, arguments: Sequence[str] = ("serve",)) -> None:
+        self._folder = folder
+        self._written_before = 0
+        self._server = ServerProcess(
+            [sys.executable, "-m", "service", *arguments],
+            folder / "output.log",
+            environment=serve_environment(settings),
+            stop_seconds=12,
+            folder=folder,  # without a `.env` of the checkout
+        )
+
+    async def start(self, *, ready: bool = True) -> None:
+        """Start it; with `ready`, wait until /readyz says so."""
+        self._written_before = len(self.output)
+        self._server.start()
+        if ready:
+            await self.wait_ready()
+
+    async def wait_ready(self, timeout: float = 60) -> None:  # noqa: ASYNC109 - a test's own bound
+        """Wait until /readyz answers 200."""
+
+        async def is_ready() -> bool:
+            if not self.running:
+                raise RuntimeError(f"levelsync ended while it started:\n{self.output}")
+            return self.url is not None and (await self.get("/readyz"))[0] == 200
+
+        await eventually(is_ready, timeout)
+
+    async def get(self, path: str) -> tuple[int, str]:
+        """GET a path of its HTTP server; status and body, (0, reason) where nobody answers."""
+        return await asyncio.to_thread(http_get, f"{self.url}{path}")
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.send_signal(signal.SIGKILL)
+        self._guard.wait(10)
+        self.stop()
+
+    async def terminate(self, timeout: float = 12) -> int:  # noqa: ASYNC109 - a test's own bound
+        """SIGTERM; returns the exit code.
+
+        Raises:
+            subprocess.TimeoutExpired: it has not left within `timeout` seconds.
+        """
+        self.send_signal(signal.SIGTERM)
+        return await self.wait(timeout)
+
+    async def wait(self, timeout: float = 30) -> int:  # noqa: ASYNC109 - a test's own bound
+        """Wait until it leaves by itself; returns the exit code."""
+        code = await asyncio.to_thread(self._guard.wait, timeout)
+        self.stop()
+        return code
+
+    def stop(self) -> None:
+        """End it in any case."""
+        self._server.stop()
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process itself (SIGSTOP and SIGCONT make a consumer that stands still)."""
+        os.kill(self.pid, number)
+
+    @property
+    def pid(self) -> int:
+        """Its process id: the guard's only child."""
+        deadline = time.monotonic() + 5
+        while not (children := psutil.Process(self._guard.pid).children()):
+            assert time.monotonic() < deadline, f"levelsync does not run:\n{self.output}"
+            time.sleep(0.01)
+        return children[0].pid
+
+    @property
+    def _guard(self) -> subprocess.Popen[bytes]:
+        assert self._server._guard is not None, "levelsync was not started, or is stopped"
+        return self._server._guard
+
+    @property
+    def memory_bytes(self) -> int:
+        """Its resident memory now."""
+        return int(psutil.Process(self.pid).memory_info().rss)
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs."""
+        return self._server.running
+
+    @property
+    def output(self) -> str:
+        """All that it has written, stdout and stderr, over all its starts."""
+        log = self._folder / "output.log"
+        return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+
+    @property
+    def url(self) -> str | None:
+        """Where it serves HTTP, None as long as it has not said so since its last start."""
+        lines = self.output[self._written_before :].splitlines()
+        found = [match[0] for line in lines if "serving" in line and (match := _URL.search(line))]
+        return found[-1] if found else None
+
+
+def http_get(url: str) -> tuple[int, str]:
+    """GET an address; status and body, (0, reason) where nobody answers."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own loopback URL
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+    except OSError as error:
+        return 0, str(error)
+
+
+Result = subprocess.CompletedProcess[str]
+
+
+def levelsync(
+    *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None, stdin: str | None = None
+) -> Result:
+    """Run `levelsync` to its end; nothing of the caller's environment reaches it but what `env` says."""
+    command = [sys.executable, "-m", "service", *arguments]
+    return subprocess.run(  # noqa: S603 - our own command
+        command, env=clean(env), cwd=cwd, input=stdin, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def clean(env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Give an environment without any of the caller's own settings."""
+    here = Path(__file__).parents[2]
+    return {"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "PYTHONPATH": str(here)} | dict(env or {})
+
+
+def environment(settings: Settings, **more: str) -> dict[str, str]:
+    """Give the settings of a test as a command's environment, with `more` of them by their names."""
+    given = {name: value for name, value in serve_environment(settings).items() if name.startswith(PREFIX)}
+    return given | {f"{PREFIX}{name}": value for name, value in more.items()}
+
+
+READY = "In another terminal"
+
+
+class Up:
+    """One `levelsync up`; its folder is below `folder`, its output in files beside it."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.folder = folder
+        self._answers, self._remarks = folder.parent / "answers.log", folder.parent / "remarks.log"
+        with self._answers.open("wb") as answers, self._remarks.open("wb") as remarks:
+            self.process = subprocess.Popen(  # noqa: S603 - our own command
+                [sys.executable, "-m", "service", "up", *arguments],
+                cwd=folder,
+                env=clean(),
+                stdout=answers,
+                stderr=remarks,
+            )
+
+    @property
+    def stdout(self) -> str:
+        """What it has printed."""
+        return self._answers.read_text()
+
+    @property
+    def stderr(self) -> str:
+        """What it has logged."""
+        return self._remarks.read_text()
+
+    async def ready(self) -> None:
+        """Wait until it says where everything is."""
+        await self.until(lambda: READY in self.stdout)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition, for as long as it runs."""
+
+        def came() -> bool:
+            assert self.process.poll() is None, f"it ended before that:\n{self.stderr}"
+            assert condition(), f"so far:\n{self.stdout}\n{self.stderr}"
+            return True
+
+        await eventually(came, timeout=60)
+
+    def end(self, number: signal.Signals) -> int:
+        """Send a signal, and wait for the end; returns the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def children(self) -> list[psutil.Process]:
+        """Every process that it has started, theirs included."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+@contextmanager
+def up(folder: Path, *arguments: str) -> Iterator[Up]:
+    """Start it; it ends with the test."""
+    folder.mkdir(exist_ok=True)
+    started = Up(folder, *arguments)
+    try:
+        yield started
+    finally:
+        if started.process.poll() is None:
+            started.end(signal.SIGKILL)

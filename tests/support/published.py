@@ -1,0 +1,179 @@
+"""What was published, and whether the tables are what the model makes of it: for tests that run `levelsync serve`.
+
+Law 3 can be checked at any moment, not only at the end: levels, history and dead letters are together exactly what the
+records below `applied_offsets` mean, because all of it is one transaction.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.database.engine import make_engine
+from service.settings import Settings
+from tests.support import topics
+from tests.support.load import Slot, by_slot, encode
+from tests.support.model import Meant, Model, Pair
+from tests.support.records import MAXIMUM, as_record
+from tests.support.tables import empty_tables, history, licenses, progress
+from tests.support.topics import fill
+from tests.support.waiting import eventually
+
+_USERS = """
+    INSERT INTO public.users (id, name, email)
+    SELECT id, 'User ' || id, 'load' || id || '@example.org' FROM generate_series(1, :users) AS id
+    ON CONFLICT (id) DO NOTHING
+"""
+_FENCE = "INSERT INTO levelsync.fences VALUES (:user, :name, :at, 1, 'test')"
+_BUSY = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'levelsync'"
+_LETTERS = 'SELECT topic, partition, "offset", reason, value FROM levelsync.dead_letters'
+Letter = tuple[str, int, int]
+
+
+@dataclass
+class Scene:
+    """One service's database and everything that its topics hold; begins with empty tables and empty topics."""
+
+    settings: Settings
+    users: int
+    fences: Mapping[Pair, datetime] = field(default_factory=dict)
+    """Decisions made before the first record was applied (law 2)."""
+    slots: dict[Slot, list[Meant]] = field(default_factory=dict)
+    went_back: bool = False
+    """The database was restored, and has not caught up since: what Kafka knows is ahead of it."""
+
+    async def __aenter__(self) -> Scene:
+        self.engine = _engine(self.settings)
+        await empty_tables(self.engine)
+        fences = [{"user": user, "name": name, "at": at} for (user, name), at in self.fences.items()]
+        async with self.engine.begin() as conn:
+            await conn.execute(text(_USERS), {"users": self.users})
+            if fences:
+                await conn.execute(text(_FENCE), fences)
+        return self
+
+    async def move_to(self, settings: Settings) -> None:
+        """Look at another database from now on."""
+        await self.engine.dispose()
+        self.settings, self.engine = settings, _engine(settings)
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.engine.dispose()
+
+    async def publish(self, meant: Sequence[Meant]) -> None:
+        """Publish the records, in their order, behind those before them."""
+        slots = by_slot(meant)
+        for slot, records in slots.items():  # remembered first: they may be applied before the broker's answer is here
+            self.slots.setdefault(slot, []).extend(records)
+        if slots:
+            await fill(self.settings.kafka_bootstrap_servers, encode(slots))
+
+    @property
+    def published(self) -> int:
+        """How many records the topics hold, or soon will."""
+        return sum(map(len, self.slots.values()))
+
+    async def positions(self) -> dict[Slot, int]:
+        """`applied_offsets`, 0 where there is none."""
+        async with self.engine.connect() as conn:
+            rows = await conn.execute(text("SELECT topic, partition, next_offset FROM levelsync.applied_offsets"))
+            found = {(row[0], row[1]): int(row[2]) for row in rows}
+        return {slot: found.get(slot, 0) for slot in self.slots}
+
+    async def applied(self) -> int:
+        """How many records are applied."""
+        return sum((await self.positions()).values())
+
+    async def wait_applied(self, records: int, timeout: float = 60) -> None:  # noqa: ASYNC109 - a test's own bound
+        """Wait until so many records are applied."""
+
+        async def reached() -> bool:
+            applied = await self.applied()
+            assert applied >= records, f"{applied} of {records} records are applied"
+            return True
+
+        await eventually(reached, timeout)
+
+    async def assert_ended(self, timeout: float = 60) -> None:  # noqa: ASYNC109 - a test's own bound
+        """Every record is applied, and the tables are the model's."""
+        await self.wait_applied(self.published, timeout)
+        self.went_back = False
+        await self.assert_consistent()
+
+    async def assert_consistent(self) -> None:
+        """Tables, history and dead letters are what the records below `applied_offsets` mean (laws 1, 3 and 4).
+
+        Nothing may write meanwhile.
+        """
+        below = {slot: self.slots[slot][:at] for slot, at in (await self.positions()).items()}
+        model = Model(MAXIMUM, set(range(1, self.users + 1)), fences=dict(self.fences))
+        for meant in below.values():
+            for one in meant:
+                model.apply(one)
+        assert_same("licenses", (await licenses(self.engine)).items(), model.licenses.items())
+        assert_same("progress", (await progress(self.engine)).items(), model.progress.items())
+        assert_same("history", _numbered(await history(self.engine)), _numbered(model.history))
+        assert_same("dead letters", (await self.letters()).items(), _letters(below, model).items())
+
+    async def assert_nothing_half_done(self) -> None:
+        """After a `kill -9`: law 3 holds for what is there, and Kafka knows of nothing that PostgreSQL does not."""
+        await eventually(self._nobody_writes)  # what PostgreSQL was told last may still become true
+        await self.assert_consistent()
+        if self.went_back:
+            return
+        applied = await self.positions()
+        committed = await topics.committed(self.settings.kafka_bootstrap_servers, self.settings.kafka_group_id)
+        ahead = {tp: at for tp, at in committed.items() if at > applied.get((tp.topic, tp.partition), 0)}
+        assert not ahead, f"committed to Kafka, but not applied: {ahead}; applied: {applied}"
+
+    async def letters(self) -> dict[Letter, tuple[str, Any]]:
+        """Reason and raw value of every dead letter, by where it lay."""
+        async with self.engine.connect() as conn:
+            rows = (await conn.execute(text(_LETTERS))).all()
+        found = {(row[0], row[1], row[2]): (row[3], row[4]) for row in rows}
+        assert len(found) == len(rows), "a record is a dead letter twice"
+        return found
+
+    async def _nobody_writes(self) -> bool:
+        async with self.engine.connect() as conn:
+            return not (await conn.execute(text(_BUSY))).scalar_one()
+
+
+def _engine(settings: Settings) -> AsyncEngine:
+    """Connections that are not named like the service's, which are counted, and that outlive a server's restart."""
+    return make_engine(settings, pool_size=10, pool_pre_ping=True, bounds={"application_name": "levelsync tests"})
+
+
+def assert_same(what: str, found: Collection[Any], expected: Collection[Any]) -> None:
+    """Equal, each as often; else the first few differences: a thousand of them say no more."""
+    here, there = Counter(found), Counter(expected)
+    surplus, missing = list((here - there).elements()), list((there - here).elements())
+    assert not surplus and not missing, (  # noqa: PT018 - one sentence about both
+        f"{what}: {len(surplus)} wrong, such as {sorted(surplus)[:3]}; "
+        f"{len(missing)} missing, such as {sorted(missing)[:3]}"
+    )
+
+
+def _numbered(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Rows with their place in the history of their pair: the order is part of it."""
+    seen: Counter[Any] = Counter()
+    numbered = []
+    for row in rows:
+        seen[row[0]] += 1
+        numbered.append((*row, seen[row[0]]))
+    return numbered
+
+
+def _letters(slots: Mapping[Slot, Sequence[Meant]], model: Model) -> dict[Letter, tuple[str, Any]]:
+    return {
+        (*slot, offset): (model.letters[one.id], as_record(one, offset).value)
+        for slot, meant in slots.items()
+        for offset, one in enumerate(meant)
+        if one.id in model.letters
+    }

@@ -1,0 +1,104 @@
+"""The roles of deploy/postgresql/rights.sql, and other ways for the service to its database."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from tests.support import application
+from tests.support.pgbouncer import pgbouncer
+from tests.support.repository import ROOT
+
+RIGHTS = (ROOT / "deploy" / "postgresql" / "rights.sql").read_text(encoding="utf-8")
+_ROLES = ("migrator", "runtime", "reader")
+
+
+@dataclass(frozen=True)
+class Roles:
+    """URLs of one database: the superuser's, and each role's."""
+
+    superuser: str
+    suffix: str
+
+    @property
+    def migrator(self) -> str:
+        return self._url("migrator")
+
+    @property
+    def runtime(self) -> str:
+        return self._url("runtime")
+
+    @property
+    def reader(self) -> str:
+        return self._url("reader")
+
+    def name(self, role: str) -> str:
+        """Give a role's name on this server: roles are shared by all its databases."""
+        return f"levelsync_{role}_{self.suffix}"
+
+    async def grant(self) -> None:
+        """Run the file, as an operator does."""
+        statements = RIGHTS
+        for role in _ROLES:
+            statements = statements.replace(f"levelsync_{role}", self.name(role))
+        passwords = "".join(f"ALTER ROLE {self.name(role)} PASSWORD 'x';" for role in _ROLES)
+        await application.execute(self.superuser, statements + passwords)
+
+    def _url(self, role: str) -> str:
+        place = urlsplit(self.superuser).netloc.rpartition("@")[2]
+        return urlsplit(self.superuser)._replace(netloc=f"{self.name(role)}:x@{place}").geturl()
+
+
+@asynccontextmanager
+async def roles(url: str) -> AsyncIterator[Roles]:
+    """The three roles with their rights in the database at `url`; they are gone afterwards."""
+    made = Roles(url, uuid.uuid4().hex[:12])
+    await made.grant()
+    try:
+        yield made
+    finally:
+        for role in _ROLES:
+            await application.execute(url, f"REASSIGN OWNED BY {made.name(role)} TO CURRENT_USER",
+                               f"DROP OWNED BY {made.name(role)}", f"DROP ROLE {made.name(role)}")  # fmt: skip
+
+
+THROUGH = "LEVELSYNC_TEST_THROUGH"
+Way = Callable[[str], Awaitable[str]]
+"""Takes the superuser's URL of a database, and gives the service's."""
+_SUFFIX = "of_the_tests"
+
+
+@contextmanager
+def way_through(name: str, server_url: str) -> Iterator[Way]:
+    """Give the way called `name`: `pgbouncer` in session mode, `runtime` as the role of rights.sql, or '' for none."""
+    if name == "pgbouncer":
+        with pgbouncer(server_url, "session", {"default_pool_size": "60"}) as place:
+            yield _at(place)
+    elif name == "runtime":
+        yield _as_runtime
+    else:
+        assert not name, f"{THROUGH}={name} is no way"
+        yield _unchanged
+
+
+def _at(place: str) -> Way:
+    async def through(url: str) -> str:
+        return urlsplit(url)._replace(netloc=place).geturl()
+
+    return through
+
+
+async def _as_runtime(url: str) -> str:
+    """The tests' own hand may become the owner for a transaction: what the role may do by itself stays as it is."""
+    made = Roles(url, _SUFFIX)
+    await made.grant()
+    role = made.name("runtime")
+    await application.execute(url, f"ALTER ROLE {role} NOINHERIT", f'GRANT "{urlsplit(url).username}" TO {role}')
+    return made.runtime
+
+
+async def _unchanged(url: str) -> str:
+    return url

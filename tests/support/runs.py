@@ -1,0 +1,184 @@
+"""Reconcile runs in one process, message by message: what Kafka carries is taken from the outbox by hand.
+
+The steps, the ranges and the SQL are the service's own; what is left out is only the way of a message through Kafka,
+so that a test can deliver one twice, late, or to a worker that dies.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid4
+
+from hypothesis import HealthCheck, settings
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from events import Received, ReconcileChunk, ReconcileRequested, read
+from service.outbox.put import put
+from service.reconcile.caught_up import Ends
+from service.reconcile.chunks import Chunks
+from service.reconcile.due import take_one
+from service.reconcile.read import read_run, report_of
+from service.reconcile.requests import open_runs
+from service.reconcile.steps import Steps
+from service.settings import Settings
+from tests.support.records import MAXIMUM
+from tests.support.tables import fill
+from tests.support.waiting import eventually
+
+
+@dataclass
+class NoTopics:
+    """Topics that were never used: everything is applied."""
+
+    ends: dict[str, int] = field(default_factory=dict)
+    starts: dict[str, int] = field(default_factory=dict)
+    topic_ids: dict[str, str] = field(default_factory=dict)
+
+    async def read(self) -> Ends:
+        """What Kafka would say."""
+        return Ends("test", self.starts, self.ends, self.topic_ids)
+
+
+class Conductor:
+    """One worker that does everything, as fast as it is asked to."""
+
+    def __init__(self, engine: AsyncEngine, settings: Settings, topics: NoTopics | None = None) -> None:
+        self.engine = engine
+        self.topics = topics or NoTopics()
+        self.steps = Steps(settings, self.topics)
+        self.chunks = Chunks(engine, settings, self.steps)
+        self.completed: list[dict[str, Any]] = []
+
+    async def request(self, **data: Any) -> UUID:
+        """Ask for a run, as a record of `sync.reconcile-requested` does."""
+        run_id = data.pop("id", None) or uuid4()
+        event = ReconcileRequested(id=str(run_id), **data)
+        async with self.engine.begin() as conn:
+            letters = await open_runs(conn, [(0, Received(event, event.id, event.source, event.time))])
+        assert not letters, letters
+        return UUID(str(run_id))
+
+    async def messages(self) -> list[ReconcileChunk]:
+        """Take what is in the outbox: the messages of ranges; reports are kept in `completed`."""
+        async with self.engine.begin() as conn:
+            rows = (await conn.execute(text("DELETE FROM levelsync.outbox RETURNING *"))).all()
+        found = []
+        for row in sorted(rows, key=lambda row: row.id):
+            headers = [(name, value.encode()) for name, value in row.headers]
+            received = read(row.topic, row.value, headers, int(row.created_at.timestamp() * 1000) + 60_000)
+            if isinstance(received.event, ReconcileChunk):
+                found.append(received.event)
+            elif isinstance(received.event, ReconcileRequested):
+                async with self.engine.begin() as conn:
+                    await open_runs(conn, [(0, received)])
+            elif row.topic == "sync.reconcile-completed":
+                self.completed.append(json.loads(row.value))
+        return found
+
+    async def step(self) -> bool:
+        """Take every due step and every message once; False when there was nothing to do."""
+        stepped = await take_one(self.engine, self.steps)
+        messages = await self.messages()
+        for message in messages:
+            await self.chunks.work(message)
+        return stepped or bool(messages)
+
+    async def finish(self, run_id: UUID, timeout: float = 20) -> dict[str, Any]:  # noqa: ASYNC109 - a test's own bound
+        """Go on until the run has ended; its report."""
+
+        async def ended() -> bool:
+            while await self.step():
+                pass
+            return (await self.report(run_id))["finished_at"] is not None
+
+        await eventually(ended, timeout)
+        await self.messages()
+        return await self.report(run_id)
+
+    async def report(self, run_id: UUID) -> dict[str, Any]:
+        """The run as every command shows it."""
+        async with self.engine.connect() as conn:
+            run = await read_run(conn, run_id)
+            assert run is not None
+            return await report_of(conn, run)
+
+    async def run(self, **data: Any) -> dict[str, Any]:
+        """Ask for a run and finish it."""
+        return await self.finish(await self.request(**data))
+
+
+Progress = Mapping[tuple[int, str], int | None]
+Licenses = Mapping[tuple[int, str], int]
+PAIRS = [(user, name) for user in range(1, 6) for name in MAXIMUM]
+SCANS = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+def naive_kind(pair: tuple[int, str], progress: Progress, licenses: Licenses) -> str:
+    """What a person would say of one pair."""
+    p, li, top = progress.get(pair), licenses.get(pair), MAXIMUM[pair[1]]
+    if pair in progress and p is None:
+        return "null_level"
+    if any(level is not None and not 1 <= level <= top for level in (p, li)):
+        return "out_of_range"
+    if li is None:
+        return "missing_license"
+    if p is None:
+        return "missing_progress"
+    return "mismatched" if p != li else ""
+
+
+async def found_issues(engine: AsyncEngine) -> dict[tuple[int, str], str]:
+    """What the last run kept."""
+    async with engine.connect() as conn:
+        rows = await conn.execute(text("SELECT user_id, specialization, kind FROM levelsync.drift_issues"))
+        return {(row.user_id, row.specialization): row.kind for row in rows}
+
+
+USERS = range(1, 101)
+
+
+async def drifted(engine: AsyncEngine, number: int) -> None:
+    """A hundred users, the first of them in disagreement."""
+    progress = {(user, "PLAYER"): 5 for user in USERS}
+    await fill(engine, progress, {pair: 4 if pair[0] <= number else 5 for pair in progress})
+
+
+async def until_step(conductor: Conductor, run_id: object, step: str) -> None:
+    """Go on until the run waits for this step."""
+    for _ in range(200):
+        async with conductor.engine.connect() as conn:
+            row = await conn.execute(text("SELECT step FROM levelsync.reconcile_runs WHERE id = :id"), {"id": run_id})
+            if row.scalar_one() == step:
+                return
+        if not await take_one(conductor.engine, conductor.steps):  # messages only when no step is due
+            await conductor.step()
+    raise AssertionError(f"the run never came to {step}")
+
+
+DRIFT = ("mismatched", "missing_license", "missing_progress")
+
+
+async def reconcile(engine: AsyncEngine, **request: Any) -> dict[str, int]:
+    """One run through Kafka, to its end; its counts."""
+    event = ReconcileRequested(**request)
+    async with engine.begin() as conn:
+        await put(conn, [event])
+
+    report: dict[str, Any] = {}
+
+    async def ended() -> bool:
+        async with engine.connect() as conn:
+            run = await read_run(conn, UUID(event.id))
+            if run is not None:
+                report.update(await report_of(conn, run))
+        return bool(report.get("finished_at"))
+
+    await eventually(ended, timeout=60)
+    counts: dict[str, int] = report["counts"]
+    return counts

@@ -1,0 +1,214 @@
+"""The tables as tests fill and read them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from tests.support.model import Model, Pair
+from tests.support.waiting import eventually
+
+_EMPTY = """
+    TRUNCATE public.license_progressions, public.user_licenses, public.specialization_progress,
+             levelsync.dead_letters, levelsync.fences, levelsync.applied_offsets RESTART IDENTITY CASCADE
+"""
+
+_OWNER = """
+    SELECT set_config('role', pg_get_userbyid(datdba), true) FROM pg_database WHERE datname = current_database()
+"""
+
+
+async def become_owner(conn: AsyncConnection) -> None:
+    """Have the rights of the database's owner until the transaction ends; a role with fewer may be the service's."""
+    await conn.execute(text(_OWNER))
+
+
+async def empty_tables(engine: AsyncEngine) -> None:
+    """Both level tables, the history and levelsync's own tables, empty; the users stay."""
+    async with engine.begin() as conn:
+        await become_owner(conn)
+        await conn.execute(text(_EMPTY))
+
+
+async def levels(engine: AsyncEngine, table: str, user: str, specialization: str) -> dict[Pair, int]:
+    """Every pair's level in one of the two tables."""
+    async with engine.connect() as conn:
+        rows = await conn.execute(text(f"SELECT {user}, {specialization}, current_level FROM public.{table}"))
+        return {(row[0], row[1]): row[2] for row in rows}
+
+
+async def licenses(engine: AsyncEngine) -> dict[Pair, int]:
+    """Every license's level."""
+    return await levels(engine, "user_licenses", "user_id", "specialization_type")
+
+
+async def progress(engine: AsyncEngine) -> dict[Pair, int]:
+    """Every progress row's level."""
+    return await levels(engine, "specialization_progress", "student_id", "specialization_id")
+
+
+async def history(engine: AsyncEngine) -> list[tuple[Pair, int, int, datetime, str]]:
+    """The history in the order it was written."""
+    query = """
+        SELECT l.user_id, l.specialization_type, h.from_level, h.to_level, h.advanced_at, h.advancement_reason
+          FROM public.license_progressions h JOIN public.user_licenses l ON l.id = h.user_license_id ORDER BY h.id
+    """
+    async with engine.connect() as conn:
+        return [((r[0], r[1]), r[2], r[3], r[4].replace(tzinfo=UTC), r[5]) for r in await conn.execute(text(query))]
+
+
+async def assert_equal_to(model: Model, engine: AsyncEngine, *, in_order: bool = True) -> None:
+    """The tables are what the model says; with `in_order` the history too, row by row for each pair."""
+    assert await licenses(engine) == model.licenses
+    assert await progress(engine) == model.progress
+    found = await history(engine)
+    if in_order:
+        assert sorted(found, key=_by_pair) == sorted(model.history, key=_by_pair)
+    else:
+        assert _tops(found) == model.licenses
+
+
+def _by_pair(row: tuple[Pair, int, int, datetime, str]) -> Pair:
+    return row[0]
+
+
+def _tops(rows: list[tuple[Pair, int, int, datetime, str]]) -> dict[Pair, int]:
+    """Where each pair's history ends, when it is a chain from 0 without a gap."""
+    tops: dict[Pair, int] = {}
+    for pair, from_level, to_level, _, _ in rows:
+        assert tops.get(pair, 0) == from_level, f"the history of {pair} has a gap"
+        tops[pair] = to_level
+    return tops
+
+
+Levels = Mapping[tuple[int, str], int | None]
+PLAYER = (1, "PLAYER")
+_TABLES = (
+    "public.user_licenses",
+    "public.specialization_progress",
+    "public.license_progressions",
+    "levelsync.fences",
+    "levelsync.outbox",
+)
+_PROGRESS = """
+    INSERT INTO specialization_progress (student_id, specialization_id, current_level, total_xp, updated_at)
+    VALUES (:user, :name, :level, 777, '2026-01-01')
+"""
+_LICENSE = """
+    INSERT INTO user_licenses (user_id, specialization_type, current_level, max_achieved_level, started_at, updated_at)
+    VALUES (:user, :name, :level, :level, '2026-01-01', '2026-01-01')
+"""
+_BLOCKED = """
+    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
+
+
+async def fill(engine: AsyncEngine, progress: Levels | None = None, licenses: Levels | None = None) -> None:
+    """Make the two tables hold exactly these rows."""
+    await empty_tables(engine)
+    async with engine.begin() as conn:
+        await become_owner(conn)
+        await conn.execute(text("TRUNCATE levelsync.reconcile_runs, levelsync.outbox CASCADE"))
+        await _add(conn, progress or {}, licenses or {})
+
+
+async def add_rows(engine: AsyncEngine, *, progress: Levels | None = None, licenses: Levels | None = None) -> None:
+    """Create rows beside those that are there."""
+    async with engine.begin() as conn:
+        await _add(conn, progress or {}, licenses or {})
+
+
+async def _add(conn: AsyncConnection, progress: Levels, licenses: Levels) -> None:
+    for statement, levels in ((_PROGRESS, progress), (_LICENSE, licenses)):
+        for (user, name), level in levels.items():
+            await conn.execute(text(statement), {"user": user, "name": name, "level": level})
+
+
+async def everything(engine: AsyncEngine) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table that a sync writes, whole."""
+    async with engine.connect() as conn:
+        return {
+            table: [tuple(row) for row in await conn.execute(text(f"SELECT * FROM {table} ORDER BY 1, 2"))]
+            for table in _TABLES
+        }
+
+
+async def read(engine: AsyncEngine, query: str, **values: object) -> list[Any]:
+    """The rows of a query."""
+    async with engine.connect() as conn:
+        return list((await conn.execute(text(query), values)).all())
+
+
+async def execute(engine: AsyncEngine, *statements: str) -> None:
+    """Change the database."""
+    async with engine.begin() as conn:
+        for statement in statements:
+            await conn.execute(text(statement))
+
+
+async def somebody_waits(engine: AsyncEngine) -> None:
+    """Wait until a transaction of this database waits for a lock."""
+
+    async def blocked() -> bool:
+        return bool((await read(engine, _BLOCKED))[0][0])
+
+    await eventually(blocked, 10)
+
+
+_HISTORY = """
+    SELECT l.user_id, l.specialization_type, h.from_level, h.to_level
+      FROM license_progressions h JOIN user_licenses l ON l.id = h.user_license_id ORDER BY h.id
+"""
+
+
+async def trigger(
+    engine: AsyncEngine, when: str, body: str, table: str = "user_licenses", name: str = "hostile"
+) -> None:
+    """Create a row trigger of the application: `when` as in BEFORE UPDATE, `body` in PL/pgSQL."""
+    await execute(
+        engine,
+        f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$",
+        f"CREATE TRIGGER {name} {when} ON {table} FOR EACH ROW EXECUTE FUNCTION {name}()",
+    )
+
+
+async def levels_of(engine: AsyncEngine, user: int, specialization: str = "PLAYER") -> tuple[int | None, int | None]:
+    """The levels of one pair: progress, license; None for a row that is not there."""
+    query = """
+        SELECT (SELECT current_level FROM specialization_progress
+                 WHERE student_id = :user AND specialization_id = :name),
+               (SELECT current_level FROM user_licenses WHERE user_id = :user AND specialization_type = :name)
+    """
+    ((progress, license_),) = await read(engine, query, user=user, name=specialization)
+    return progress, license_
+
+
+async def steps(engine: AsyncEngine) -> list[tuple[int, str, int, int]]:
+    """The history in the order it was written: user, specialization, from, to."""
+    return [tuple(row) for row in await read(engine, _HISTORY)]
+
+
+async def letters(engine: AsyncEngine) -> list[tuple[int, str]]:
+    """Open dead letters: offset and reason."""
+    query = 'SELECT "offset", reason FROM levelsync.dead_letters WHERE resolved_at IS NULL ORDER BY 1'
+    return [tuple(row) for row in await read(engine, query)]
+
+
+async def position(engine: AsyncEngine, topic: str = "progress.leveled-up") -> int:
+    """How far partition 0 of a topic is applied."""
+    query = "SELECT next_offset FROM levelsync.applied_offsets WHERE topic = :topic AND partition = 0"
+    return int((await read(engine, query, topic=topic))[0][0])
+
+
+@asynccontextmanager
+async def held(engine: AsyncEngine, statement: str) -> AsyncIterator[AsyncConnection]:
+    """A session of the application that has run a statement, and takes it back when the block ends."""
+    async with engine.connect() as conn:
+        await conn.execute(text(statement))
+        yield conn
+        await conn.rollback()

@@ -1,0 +1,207 @@
+"""Topics, consumer groups and records of a test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple, Protocol
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.protocol.admin import DeleteGroupsRequest
+from aiokafka.protocol.group import LeaveGroupRequest
+
+from events import TOPICS
+from tests.support.waiting import eventually
+
+OUR_GROUPS = "levelsync"
+"""Groups are removed when their name begins so: the cluster may be somebody's own."""
+
+
+async def fresh_topics(bootstrap_servers: str, partitions: int, *, remove_groups: bool) -> list[str]:
+    """Delete and make every topic of the contract, and wait until all of it can be seen, empty."""
+    async with _admin(bootstrap_servers) as client:
+        await _delete_topics(client)
+        if remove_groups:
+            await _delete_groups(client)
+        await client.create_topics([NewTopic(name, partitions, replication_factor=1) for name in TOPICS])
+        await eventually(lambda: _all_have(client, partitions))
+    await eventually(lambda: _are_empty(bootstrap_servers, partitions))
+    return list(TOPICS)
+
+
+@asynccontextmanager
+async def _admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=15_000)
+    try:
+        await client.start()
+        yield client
+    finally:
+        await client.close()
+
+
+async def _delete_topics(client: AIOKafkaAdminClient) -> None:
+    present = [name for name in TOPICS if name in await _partition_counts(client)]
+    if present:
+        await client.delete_topics(present)
+        await eventually(lambda: _none_is_left(client))
+
+
+async def _none_is_left(client: AIOKafkaAdminClient) -> bool:
+    return not set(TOPICS) & set(await _partition_counts(client))
+
+
+async def _all_have(client: AIOKafkaAdminClient, partitions: int) -> bool:
+    counts = await _partition_counts(client)
+    return all(counts.get(name) == partitions for name in TOPICS)
+
+
+async def _partition_counts(client: AIOKafkaAdminClient) -> dict[str, int]:
+    """Partitions that have a leader. Topics are listed, not asked for by name: some brokers would make them."""
+    topics = await client.describe_topics()
+    return {t["topic"]: sum(p["leader"] >= 0 for p in t["partitions"]) for t in topics}
+
+
+async def _are_empty(bootstrap_servers: str, partitions: int) -> bool:
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, retry_backoff_ms=10)  # a wait for each new topic
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets([TopicPartition(name, p) for name in TOPICS for p in range(partitions)])
+    finally:
+        await consumer.stop()
+    return not any(ends.values())
+
+
+async def _delete_groups(client: AIOKafkaAdminClient) -> None:
+    """Groups with members stay: the broker refuses to delete them. aiokafka has no method for this request."""
+    for name, _ in await client.list_consumer_groups():
+        if name.startswith(OUR_GROUPS):
+            node = await client.find_coordinator(name)
+            await client._send_request_to_node(node, DeleteGroupsRequest([name]))
+
+
+_MEMBERS = 5
+"""Where a described group has its members: error, group, state, protocol type, protocol, members."""
+
+
+async def committed(bootstrap_servers: str, group: str) -> dict[TopicPartition, int]:
+    """The offsets that the group has committed."""
+    async with _admin(bootstrap_servers) as client:
+        return {tp: found.offset for tp, found in (await client.list_consumer_group_offsets(group)).items()}
+
+
+async def members(bootstrap_servers: str, group: str) -> list[str]:
+    """The ids of the group's members, those among them that died and were not missed yet."""
+    async with _admin(bootstrap_servers) as client:
+        return await _members(client, group)
+
+
+async def bury(bootstrap_servers: str, name: str) -> None:
+    """Say in the name of every member of every group whose name begins with `name` that it leaves.
+
+    After a `kill -9` nobody then waits for session timeouts.
+    """
+    async with _admin(bootstrap_servers) as client:
+        for group, _ in await client.list_consumer_groups():
+            if group.startswith(name):
+                node = await client.find_coordinator(group)
+                for member in await _members(client, group):
+                    await client._send_request_to_node(node, LeaveGroupRequest(group, member))
+
+
+async def reset(bootstrap_servers: str, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+    """Set the group's offsets; it must have no members."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, group_id=group, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        consumer.assign(list(offsets))
+        await consumer.commit(dict(offsets))
+    finally:
+        await consumer.stop()
+
+
+async def _members(client: AIOKafkaAdminClient, group: str) -> list[str]:
+    (answer,) = await client.describe_consumer_groups([group])
+    return [member[0] for described in answer.groups for member in described[_MEMBERS]]
+
+
+class Record(NamedTuple):
+    """One record. `Record(*event.to_kafka())` is an event's own; without a partition the key chooses it."""
+
+    topic: str
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: Sequence[tuple[str, bytes | None]] = ()
+    timestamp_ms: int | None = None
+    partition: int | None = None
+
+
+async def publish(bootstrap_servers: str, records: Iterable[Sequence[Any]], **producer_options: Any) -> list[int]:
+    """Send all records, in their order, and wait until the broker has them; returns their offsets.
+
+    Raises:
+        aiokafka.errors.KafkaError: a record was refused.
+    """
+    options: dict[str, Any] = {"acks": "all", "linger_ms": 5, "max_batch_size": 262_144, "max_request_size": 20_000_000}
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, **(options | producer_options))
+    await producer.start()
+    try:
+        acknowledged = [await _send(producer, Record(*record)) for record in records]
+        return [metadata.offset for metadata in await asyncio.gather(*acknowledged)]
+    finally:
+        await producer.stop()
+
+
+async def _send(producer: AIOKafkaProducer, record: Record) -> Any:
+    return await producer.send(
+        record.topic,
+        record.value,
+        record.key,
+        partition=record.partition,
+        timestamp_ms=record.timestamp_ms,
+        headers=list(record.headers),
+    )
+
+
+_BATCH_BYTES = 900_000
+"""Below Kafka's own limit of 1 MiB for a batch."""
+
+
+class Raw(Protocol):
+    """What is sent of a record (aiokafka's ConsumerRecord has it)."""
+
+    key: Any
+    value: Any
+    timestamp: int
+    headers: Sequence[tuple[str, bytes]]
+
+
+async def fill(bootstrap_servers: str, slots: Mapping[tuple[str, int], Iterable[Raw]]) -> None:
+    """Send the records of each (topic, partition) in their order, and wait until the broker has them all.
+
+    Raises:
+        aiokafka.errors.KafkaError: a batch was refused.
+    """
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all", max_batch_size=_BATCH_BYTES)
+    try:
+        await producer.start()
+        await asyncio.gather(*(_fill(producer, *slot, records) for slot, records in slots.items()))
+    finally:
+        await producer.stop()
+
+
+async def _fill(producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[Raw]) -> None:
+    sent, batch = [], producer.create_batch()
+    for record in records:
+        if _append(batch, record) is None:  # full
+            sent.append(await producer.send_batch(batch, topic, partition=partition))
+            batch = producer.create_batch()
+            _append(batch, record)
+    if batch.record_count():
+        sent.append(await producer.send_batch(batch, topic, partition=partition))
+    await asyncio.gather(*sent)
+
+
+def _append(batch: Any, record: Raw) -> Any:
+    return batch.append(key=record.key, value=record.value, timestamp=record.timestamp, headers=list(record.headers))
