@@ -14,5 +14,5 @@ _FILL = """
 
 
 def fill(first: int, last: int, every: int) -> str:
-    """SQL: two pairs for each user from `first` to `last`; those of every so-manieth user disagree."""
+    """SQL: two pairs for each user from `first` to `last`; those of every Nth user disagree."""
     return _FILL.format(first=first, last=last, every=every)

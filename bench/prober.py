@@ -21,7 +21,7 @@ _FOUND = "SELECT user_id FROM public.user_licenses WHERE user_id = ANY($1)"
 
 
 async def delays(settings: Settings, rate: int, events: int, every: int) -> list[float]:
-    """Publish one event for each of the users 1 to `events`; returns the milliseconds of every so-manieth.
+    """Publish one event for each of the users 1 to `events`; returns the milliseconds of every Nth.
 
     Raises:
         TimeoutError: a probe was not there half a minute after the last event.

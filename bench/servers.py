@@ -68,7 +68,7 @@ class Arena:
             await client.close()
 
     async def empty_topics(self) -> None:
-        """Make the contract's topics anew."""
+        """Delete and create the contract's topics."""
         await fresh_topics(self.bootstrap_servers, PARTITIONS, remove_groups=False)
 
     def _settings(self, url: str, **changes: object) -> Settings:

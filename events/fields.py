@@ -14,7 +14,7 @@ _NO_NUL = r"^[^\u0000]*$"
 UserId = Annotated[int, Field(ge=1, le=INT8_MAX, description="The user's id, `users.id`.")]
 Level = Annotated[
     int,
-    Field(ge=1, le=INT4_MAX, description="A level, from 1. The real maximum is `specializations.max_levels` (R11)."),
+    Field(ge=1, le=INT4_MAX, description="A level, from 1. The real maximum is `specializations.max_levels`."),
 ]
 LevelBefore = Annotated[
     int,

@@ -1,4 +1,4 @@
-"""LicenseAdvanced: a user's license was advanced; the progress follows (R23)."""
+"""LicenseAdvanced: a user's license was advanced; the progress follows."""
 
 from __future__ import annotations
 

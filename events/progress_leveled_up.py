@@ -1,4 +1,4 @@
-"""ProgressLeveledUp: a user's progress reached a level; the license follows (R22)."""
+"""ProgressLeveledUp: a user's progress reached a level; the license follows."""
 
 from __future__ import annotations
 

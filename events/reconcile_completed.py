@@ -1,4 +1,4 @@
-"""ReconcileCompleted: a run has ended, with its report (R24)."""
+"""ReconcileCompleted: a run has ended, with its report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ReconcileRequested: compare the two tables in full, and heal what differs if the request says so (R24)."""
+"""ReconcileRequested: compare the two tables in full, and heal what differs if the request says so."""
 
 from __future__ import annotations
 

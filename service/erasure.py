@@ -54,7 +54,7 @@ _STATEMENTS = {
 """By what it removes or changes, in words.
 
 Fences go with the application's user, not before: a decision stands for as long as there is something to raise (law 2).
-Who comes back under this id begins anew.
+A user who is created later with this id starts without a history.
 """
 _ADDRESS = text("SELECT email FROM users WHERE id = CAST(:user AS bigint)")
 _UNFINISHED = text(

@@ -111,7 +111,7 @@ class _Impatient(H11Protocol):
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Stop waiting when the headers are complete; begin anew with the next request's first byte."""
+        """Stop waiting when the headers are complete; start again with the next request's first byte."""
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
             self._stop_waiting()

@@ -1,4 +1,4 @@
-"""How high a specialization goes. This is the only module that knows (R11 to R13).
+"""How high a specialization goes. This is the only module that knows.
 
 The database's `specializations.max_levels` wins. Newer releases of the application have dropped that column; the
 setting MAX_LEVELS answers where the column, its value or the row is missing. The setting travels with the engine
@@ -27,7 +27,7 @@ from service.names import fold, folded
 from service.settings import PREFIX, Settings, SettingsError, load_settings
 
 FALLBACK: Mapping[str, int] = {"COACH": 8, "PLAYER": 8, "INTERNSHIP": 3}
-"""What `LicenseSystemHelper` answers where nothing else does (R12). `doctor` compares it with the database."""
+"""What `LicenseSystemHelper` answers where nothing else does. `doctor` compares it with the database."""
 
 SETTING = f"{PREFIX}MAX_LEVELS"
 _OPTION = "levelsync_max_levels"
@@ -128,7 +128,7 @@ class Curriculum:
 
 
 async def read_curriculum(conn: AsyncConnection) -> Curriculum:
-    """Read the specializations as they are now; a new row counts from the next call on (R9c).
+    """Read the specializations as they are now; a new row counts from the next call on.
 
     Raises:
         InstallationFault: no specialization can be used; the text names the column and the setting.
@@ -224,7 +224,7 @@ class LicenseSystemHelper:
         """Return the highest level of a specialization, its name in any case.
 
         The database answers first, then the setting MAX_LEVELS of this process. Where neither has a level above 0:
-        COACH 8, PLAYER 8, INTERNSHIP 3, anything else 1 (R12). A failed query is logged and leaves the session as
+        COACH 8, PLAYER 8, INTERNSHIP 3, anything else 1. A failed query is logged and leaves the session as
         usable as it was.
         """
         found = None if db is None else _ask(specialization, db)

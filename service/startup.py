@@ -39,7 +39,7 @@ async def wait_until_ready(engine: AsyncEngine, settings: Settings, health: Heal
     """Wait for everything a role needs; returns the Kafka cluster's id.
 
     Raises:
-        SettingsError: a column of the application needs a default that the settings do not give (R9b).
+        SettingsError: a column of the application needs a default that the settings do not give.
     """
     await _wait_for("postgresql", lambda: _database(engine, settings), health)
     cluster_id = await _wait_for("kafka", lambda: _kafka(settings), health)

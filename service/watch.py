@@ -56,7 +56,7 @@ class Watchdog:
         return {tp: at for tp, (at, since) in self._since.items() if now - since >= self._bound(at)}
 
     def forget(self) -> None:
-        """Start every clock anew: nobody could move while Kafka or PostgreSQL was away."""
+        """Restart every clock: no consumer could move while Kafka or PostgreSQL was away."""
         self._since = {}
 
     def _bound(self, at: int) -> float:

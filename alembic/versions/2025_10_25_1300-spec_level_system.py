@@ -1,6 +1,6 @@
 """Tables of users, specializations, levels, progress and licenses
 
-All or none (R10). Where the search_path finds `users` the database is the application's: no table of it is created or
+All or none. Where the search_path finds `users` the database is the application's: no table of it is created or
 changed here. Where no schema has `users`, the database is our own: all tables are created in `public` (or the first
 schema of the search_path), and the specializations and their levels written.
 """  # noqa: D400, D415 - alembic logs the title as it is

@@ -1,9 +1,9 @@
 """Add unique constraint to specialization_progress
 
 Of duplicates the highest level stays, then the latest update, then the highest id; a missing level or time counts as
-the lowest (R2). The others are kept as JSON in `levelsync.removed_rows`. Where the constraint is there already,
-nothing is done (R3).
-"""  # noqa: D400, D415 - the title is fixed (R1)
+the lowest. The others are kept as JSON in `levelsync.removed_rows`. Where the constraint is there already,
+nothing is done.
+"""  # noqa: D400, D415 - the title is fixed
 
 from alembic import op
 from sqlalchemy import text

@@ -1,8 +1,8 @@
 """Fix INTERNSHIP level count - DB is source of truth (3 levels)
 
-Sets `specializations.max_levels` (R6) and the comment on `internship_levels` (R7). Levels above 3 stay as they are:
+Sets `specializations.max_levels` and the comment on `internship_levels`. Levels above 3 stay as they are:
 they are counted here, and a person decides them.
-"""  # noqa: D400, D415 - the title is fixed (R5)
+"""  # noqa: D400, D415 - the title is fixed
 
 from alembic import op
 from sqlalchemy import Connection, text

@@ -1,6 +1,6 @@
 """Add unique constraint to user_licenses where there is none
 
-The upsert of a license needs it (R9a). Of duplicates the highest level stays, then the oldest id; every foreign key to
+The upsert of a license needs it. Of duplicates the highest level stays, then the oldest id; every foreign key to
 `user_licenses.id` is pointed at the row that stays, and the others are kept in `levelsync.removed_rows`.
 """  # noqa: D400, D415 - alembic logs the title as it is
 

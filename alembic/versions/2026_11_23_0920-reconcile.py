@@ -1,6 +1,6 @@
 """Tables and views of the reconciler
 
-Exactly what `service/database/tables.py` declares, and the views that dashboards read (R33).
+Exactly what `service/database/tables.py` declares, and the views that dashboards read.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op

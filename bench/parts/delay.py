@@ -16,7 +16,7 @@ _BETWEEN_PROBES = 30
 
 
 class _Steady(NamedTuple):
-    """A steady load: events a second, every so-manieth of them a probe, and what is asked of it."""
+    """A steady load: events a second, every Nth of them a probe, and what is asked of it."""
 
     rate: int
     every: int

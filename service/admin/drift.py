@@ -1,4 +1,4 @@
-"""What differs now, page by page, and whether the last complete scan has confirmed it (R28)."""
+"""What differs now, page by page, and whether the last complete scan has confirmed it."""
 
 from __future__ import annotations
 

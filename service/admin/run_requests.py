@@ -33,7 +33,7 @@ _ASKED_FOR = text("""
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What a run shall do; a dry run of everything unless it says otherwise."""
+    """What a run does; a dry run of everything unless it says otherwise."""
 
     direction: Direction = "progress_to_license"
     dry_run: bool = True

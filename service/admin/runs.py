@@ -45,7 +45,7 @@ async def read_report(engine: AsyncEngine, who: Identity, run_id: UUID) -> Repor
 
 
 async def read_result(engine: AsyncEngine, who: Identity, run_id: UUID) -> BulkSyncResult | None:
-    """What a run of everything found and did, as R31 shows it; None as long as it goes on.
+    """What a run of everything found and did, with the keys of the bulk sync; None as long as it goes on.
 
     Raises:
         Forbidden, Busy.

@@ -1,4 +1,4 @@
-"""`POST /all`: a run of everything, waited for (R31)."""
+"""`POST /all`: a run of everything, waited for."""
 
 from __future__ import annotations
 

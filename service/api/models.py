@@ -36,7 +36,7 @@ class Body(BaseModel):
 
 
 class PairSync(Body):
-    """One pair of a user (R29)."""
+    """One pair of a user."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"specialization": "PLAYER", "direction": "progress_to_license"}]}
@@ -47,7 +47,7 @@ class PairSync(Body):
 
 
 class UserSync(Body):
-    """Every specialization of a user (R30)."""
+    """Every specialization of a user."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"direction": "progress_to_license"}]})
 
@@ -55,7 +55,7 @@ class UserSync(Body):
 
 
 class BulkSync(Body):
-    """Everything that differs, through a run (R31). It writes only where `dry_run` is literally `false`."""
+    """Everything that differs, through a run. It writes only where `dry_run` is literally `false`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"direction": "progress_to_license", "dry_run": True}]})
 

@@ -1,4 +1,4 @@
-"""`GET /desync-issues`, `POST /user/{user_id}`, `POST /user/{user_id}/all` (R28 to R30)."""
+"""`GET /desync-issues`, `POST /user/{user_id}`, `POST /user/{user_id}/all`."""
 
 from __future__ import annotations
 

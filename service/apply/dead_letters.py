@@ -77,7 +77,7 @@ def _key(record: ConsumerRecord) -> tuple[object, ...]:
 async def _write(
     conn: AsyncConnection, records: Records, letters: Sequence[DeadLetter], claimed: Mapping[int, int], encoding: str
 ) -> None:
-    in_order = sorted(letters, key=lambda letter: letter.index)  # as their replays shall be
+    in_order = sorted(letters, key=lambda letter: letter.index)  # so that their replays are published in order
     storable = [DeadLetter(one.index, one.reason, _storable(one.detail, encoding)) for one in in_order]
     new = await replayed.settle(conn, records, claimed, storable) if claimed else storable
     if new:

@@ -49,7 +49,7 @@ class DatabaseKeeper:
         topic_ids: Mapping[str, str] = _NOTHING,
         cut_at: Mapping[TopicPartition, int] = _NOTHING,
     ) -> dict[TopicPartition, Start]:
-        """Decide where the partitions of a new assignment begin; write rows that start anew, change or are missing."""
+        """Decide where the partitions of a new assignment begin; write rows that restart, change or are missing."""
         async with self.engine.begin() as conn:
             stored = await positions.read_positions(conn, committed)
             log_ends = await read_log_ends()

@@ -78,7 +78,7 @@ class Log:
 def starting_point(committed: int | None, stored: Stored | None, log: Log) -> Start:
     """The smaller of the group's commit and the position row (law 3).
 
-    Begun anew at the earliest record: without a commit, on another cluster, on another topic of the same name, or when
+    Restart at the earliest record: without a commit, on another cluster, on another topic of the same name, or when
     a position lies beyond the partition's end. A log that was cut off and has grown again goes on where it was cut off.
     Records between the row and the log's start were never applied and are lost to retention, also where the commit is
     gone: Kafka forgets a group that is away for a week. The row then moves there, so that the next start does not find

@@ -111,4 +111,4 @@ SET_POSITION = text("""
        SET next_offset = excluded.next_offset, cluster_id = excluded.cluster_id, topic_id = excluded.topic_id,
            leader_epoch = excluded.leader_epoch, updated_at = clock_timestamp()
 """)
-"""Start a partition's position anew."""
+"""Restart a partition's position."""

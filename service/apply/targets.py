@@ -14,7 +14,7 @@ class Target:
 
     name: str
     defaults: str
-    """JSON object for the columns that only the application can fill (R9b)."""
+    """JSON object for the columns that only the application can fill."""
 
 
 def license_target(defaults: Mapping[str, Any]) -> Target:

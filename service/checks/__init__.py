@@ -1,4 +1,4 @@
-"""What `levelsync doctor` and the two scripts check in the database (R34): a function each, grouped in tuples."""
+"""What `levelsync doctor` and the two scripts check in the database: a function each, grouped in tuples."""
 
 from service.checks.curriculum import CURRICULUM
 from service.checks.edge_cases import EDGE_CASES

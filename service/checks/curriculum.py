@@ -1,6 +1,6 @@
-"""Whether the highest level of every specialization is known, and what the level tables say of it (R34).
+"""Whether the highest level of every specialization is known, and what the level tables say of it.
 
-They check the specializations that this database has (R9c). The level table of X is `x_levels`, where it has one.
+They check the specializations that this database has. The level table of X is `x_levels`, where it has one.
 """
 
 from __future__ import annotations

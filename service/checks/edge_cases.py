@@ -1,4 +1,4 @@
-"""The three edge cases of the user's own checks, under their own names (R34)."""
+"""The three edge cases of the user's own checks, under their own names."""
 
 from __future__ import annotations
 

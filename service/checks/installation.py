@@ -1,4 +1,4 @@
-"""Whether the database is migrated, filled, and shaped as the service needs it (R9a, R9b, R10)."""
+"""Whether the database is migrated, filled, and shaped as the service needs it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from service.database.schema import stand_of
 from service.settings import Settings
 
 PROGRESS_UNIQUE = "uq_specialization_progress_user_spec"
-"""The constraint that the migration adds; its revision has the name in the user's own file (R1, R3)."""
+"""The constraint that the migration adds; its revision has the name in the user's own file."""
 
 _WHO_HAS_THE_NAME = text("""
     SELECT 'the constraint ' || pg_get_constraintdef(oid) FROM pg_constraint
@@ -44,7 +44,7 @@ async def migrations(conn: AsyncConnection) -> str:
 
 @check("Users", "LEVELSYNC_DATABASE_URL may name another database than the application's.")
 async def users(conn: AsyncConnection) -> str:
-    """There are users: without any, this is hardly the application's database (R10)."""
+    """There are users: without any, this is hardly the application's database."""
     if not await conn.scalar(text("SELECT EXISTS (SELECT FROM users)")):
         raise CheckFailed("the table users is empty")
     return "there are users"
@@ -52,7 +52,7 @@ async def users(conn: AsyncConnection) -> str:
 
 @check("Constraint's name", f"Rename or drop what has the name {PROGRESS_UNIQUE}, then run: levelsync migrate")
 async def constraint_name(conn: AsyncConnection) -> str:
-    """The constraint that the migration adds is there already, which is fine, or its name is free (R3)."""
+    """The constraint that the migration adds is there already, which is fine, or its name is free."""
     found = await conn.run_sync(find_unique, PROGRESS, ("student_id", "specialization_id"))
     if found is not None and found.is_constraint:
         return f"the constraint is there already, as {found.name}: migrate leaves it"
@@ -68,7 +68,7 @@ async def constraint_name(conn: AsyncConnection) -> str:
     "ALTER TABLE user_licenses ADD UNIQUE (user_id, specialization_type)",
 )
 async def license_unique(conn: AsyncConnection) -> str:
-    """`user_licenses` has the unique index that creating a license needs, under whatever name (R9a)."""
+    """`user_licenses` has the unique index that creating a license needs, under whatever name."""
     found = await conn.run_sync(find_unique, LICENSES, ("user_id", "specialization_type"))
     if found is None:
         raise CheckFailed("user_licenses has no unique index on (user_id, specialization_type)")
@@ -77,7 +77,7 @@ async def license_unique(conn: AsyncConnection) -> str:
 
 @check("Application's columns", "See README, Settings: LEVELSYNC_LICENSE_DEFAULTS and LEVELSYNC_PROGRESS_DEFAULTS.")
 async def application_columns(conn: AsyncConnection, settings: Settings) -> str:
-    """Every column that the service needs is there, and every other one that must have a value gets one (R9b)."""
+    """Every column that the service needs is there, and every other one that must have a value gets one."""
     missing = [f"there is no {part}" for part in await conn.run_sync(missing_parts)]
     wrong = missing or await configuration_faults(conn, settings)
     if wrong:

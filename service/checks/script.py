@@ -1,4 +1,4 @@
-"""A script that makes some checks and prints a line for each (R34)."""
+"""A script that makes some checks and prints a line for each."""
 
 from __future__ import annotations
 

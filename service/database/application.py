@@ -1,4 +1,4 @@
-"""What the application's tables look like in this database (R9b): read from it, never assumed.
+"""What the application's tables look like in this database: read from it, never assumed.
 
 Columns that levelsync does not know are left alone. One that must have a value and gets none from the database is
 filled from LEVELSYNC_LICENSE_DEFAULTS or LEVELSYNC_PROGRESS_DEFAULTS; without one there, it is named.
@@ -138,7 +138,7 @@ async def inspect_application(conn: AsyncConnection) -> Application:
 async def configuration_faults(conn: AsyncConnection, settings: Settings) -> list[str]:
     """Say what the settings must give or change for this database: a sentence each, none where all is well.
 
-    Any sentence is a fault of the configuration (R9b): `doctor` fails, `serve` does not start.
+    Any sentence is a fault of the configuration: `doctor` fails, `serve` does not start.
     """
     return [
         *await conn.run_sync(missing_maxima),
@@ -193,7 +193,7 @@ def _missing(found: Mapping[str, set[str]], schemas: Mapping[str, str]) -> Itera
 def missing_defaults(application: Application, settings: Settings) -> list[str]:
     """Say which columns get no value from anybody, and which defaults cannot be used: a sentence each.
 
-    Any sentence is a fault of the configuration (R9b): `doctor` fails, `serve` does not start.
+    Any sentence is a fault of the configuration: `doctor` fails, `serve` does not start.
     """
     return [
         *_faults(LICENSES, application.licenses, LICENSE_COLUMNS, settings.license_defaults, "LICENSE_DEFAULTS"),

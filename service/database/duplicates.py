@@ -1,4 +1,4 @@
-"""Removing duplicate rows of the application without losing anything (R2, R9a).
+"""Removing duplicate rows of the application without losing anything.
 
 Whatever points at a removed row is pointed at the row that is kept, and the removed row itself is kept as JSON in
 `levelsync.removed_rows`. Every step is one statement, so that a hundred thousand rows take seconds. The caller holds
@@ -187,5 +187,5 @@ LICENSE_DUPLICATES = Duplicates(
 
 
 def differing_licenses(conn: Connection) -> str:
-    """Say which licenses the migrations cannot choose between; '' where there are none (R9a)."""
+    """Say which licenses the migrations cannot choose between; '' where there are none."""
     return LICENSE_DUPLICATES.differing(conn, LICENSE_COLUMNS)

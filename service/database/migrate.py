@@ -1,4 +1,4 @@
-"""Bringing a database to this release (R9, R10): what `alembic upgrade head` does, from a checkout or a wheel.
+"""Bringing a database to this release: what `alembic upgrade head` does, from a checkout or a wheel.
 
 Alembic is imported by `migrate` only: it is slow, and every command imports this module.
 """
@@ -220,7 +220,7 @@ def make_schema(connection: Connection) -> None:
 
 @contextmanager
 def alembic_log_format() -> Iterator[None]:
-    """Write Alembic's lines, and ours among them, in Alembic's own format on stderr, whatever LOG_FORMAT (R9)."""
+    """Write Alembic's lines, and ours among them, in Alembic's own format on stderr, whatever LOG_FORMAT."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_ALEMBICS_OWN_FORMAT)
     loggers = [logging.getLogger("alembic"), log]

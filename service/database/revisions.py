@@ -50,7 +50,7 @@ _GRANTS = text("""
 
 
 def stop_where_parts_are_missing(conn: Connection) -> None:
-    """Stop before any change where the application's database lacks what levelsync needs (R9b).
+    """Stop before any change where the application's database lacks what levelsync needs.
 
     Raises:
         Stop: names every missing table and column, or what gives a specialization's highest level.

@@ -1,7 +1,7 @@
 """levelsync's own tables, in the PostgreSQL schema ``levelsync`` (semantics, "Where things live").
 
 The migrations create them; `tests/migrations` holds these models equal to the migrations. The application's tables
-are not declared here: what they look like is read from the database (R9b, `service.database.application`).
+are not declared here: what they look like is read from the database (`service.database.application`).
 """
 
 from sqlalchemy import (
@@ -115,7 +115,7 @@ removed_rows = Table(
     Column("revision", Text, nullable=False),
     _when("removed_at"),
 )
-"""Rows of the application that a migration removed as duplicates, as JSON (R2, R9a)."""
+"""Rows of the application that a migration removed as duplicates, as JSON."""
 
 reconcile_runs = Table(
     "reconcile_runs",

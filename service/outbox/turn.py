@@ -22,7 +22,7 @@ async def our_turn(engine: AsyncEngine, woken: asyncio.Event, well: Well) -> Asy
     """Wait for the turn; yields the connection that holds it, in autocommit, on which a put event sets `woken`.
 
     The turn ends with the connection, however that ends. All of the relay's reading and deleting goes over it, so that
-    a relay which lost it unawares can do neither.
+    a relay that lost it without noticing can do neither.
     """
     conn = await engine.connect()
     try:

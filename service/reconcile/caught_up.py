@@ -47,8 +47,8 @@ async def read_applied(conn: AsyncConnection, now: Ends) -> dict[str, int]:
 def reached(goal: Mapping[str, int], now: Ends, applied: Mapping[str, int]) -> bool:
     """Whether every partition is applied up to `goal`.
 
-    One that holds no record is caught up. A row beyond the partition's present end counts on a topic that was made
-    anew since: it says nothing until its consumer has started it again.
+    One that holds no record is caught up. A row beyond the partition's present end counts on a topic that was
+    created again since: it says nothing until its consumer has started it again.
     """
     return all(
         now.starts.get(partition, 0) >= end or end <= applied.get(partition, 0) <= now.ends.get(partition, 0)

@@ -13,7 +13,7 @@ from service.settings import Settings
 
 
 class KafkaTopics:
-    """`service.reconcile.caught_up.Topics`: its clients are kept from question to question, made anew on a fault."""
+    """`service.reconcile.caught_up.Topics`: it keeps its clients between questions, and replaces them after a fault."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -1,1 +1,1 @@
-"""The periodic reconcile: one run a time slot, whoever asks (R27, law 7)."""
+"""The periodic reconcile: one run a time slot, whoever asks (law 7)."""

@@ -1,4 +1,4 @@
-"""The role `schedule`: asks for a reconcile at the beginning of each time slot (R27), and removes what is old."""
+"""The role `schedule`: asks for a reconcile at the beginning of each time slot, and removes what is old."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bringing the two records of a level into agreement on request: lock → decide → write, one write path (R15 to R21)."""
+"""Bringing the two records of a level into agreement on request: lock → decide → write, one write path."""
 
 from service.sync.errors import LevelOutOfRange, SyncRefused, UnknownDirection, UnknownSpecialization, UnknownUser
 from service.sync.everything import BulkSyncResult

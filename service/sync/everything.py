@@ -1,4 +1,4 @@
-"""`auto_sync_all`: a reconcile run, asked for and waited for (R18): the same confirmation, the same breaker."""
+"""`auto_sync_all`: a reconcile run, asked for and waited for: the same confirmation, the same breaker."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class BulkSyncResult:
         return f"Run {status}: {counts['healed']} of {self._total()} pairs synced, {counts['failed']} failed{more}"
 
     def as_dict(self) -> dict[str, Any]:
-        """As clients read it (R31)."""
+        """As clients read it."""
         shared = {"success": self.success, "dry_run": self.report["dry_run"], "total_issues": self._total()}
         named = {"more": self.more, "message": self.message, "run_id": self.report["run_id"]}
         if self.report["dry_run"]:

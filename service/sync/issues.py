@@ -1,4 +1,4 @@
-"""The pairs that differ now (R17): streamed from PostgreSQL, which compares. The whole table is never in memory."""
+"""The pairs that differ now: streamed from PostgreSQL, which compares. The whole table is never in memory."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def decide_pair(sides: Sides, direction: Direction, maximum: int) -> PairDecisio
     """Believe one side and give the other its level, also downwards; `maximum` is the specialization's highest level.
 
     A missing row is made from the other one, whatever the direction. `highest` believes the higher level, so it never
-    lowers one. A level that is NULL or outside 1 to `maximum`, on either side, is left as it is: never a clamp (R14).
+    lowers one. A level that is NULL or outside 1 to `maximum`, on either side, is left as it is: never a clamp.
     """
     if not sides.progress_exists and not sides.license_exists:
         return nothing(Why.NO_SOURCE, "there is neither a progress row nor a license")
@@ -95,7 +95,7 @@ def decide_pair(sides: Sides, direction: Direction, maximum: int) -> PairDecisio
 
 
 def decide_one(sides: Sides, direction: Direction, maximum: int) -> PairDecision:
-    """Decide a pair that somebody asked for by name: as `decide_pair`, but the row to believe has to be there (R31)."""
+    """Decide a pair that somebody asked for by name: as `decide_pair`, but the row to believe has to be there."""
     source = _BELIEVED.get(direction)
     if source is not None and not sides.exists(source):
         return nothing(Why.NO_SOURCE, f"there is no {source} row to sync from")

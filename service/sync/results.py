@@ -1,4 +1,4 @@
-"""What a sync answers: values, and as the clients of the application read them (`as_dict`, R28 to R31)."""
+"""What a sync answers: values, and as the clients of the application read them (`as_dict`)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class UserSyncResult:
 
     @property
     def success(self) -> bool:
-        """Whether none failed; a specialization in which the user has no row is nothing to fail (R19)."""
+        """Whether none failed; a specialization in which the user has no row is nothing to fail."""
         return not any(result.failed for result in self.results.values())
 
     def as_dict(self) -> dict[str, Any]:

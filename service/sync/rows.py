@@ -40,7 +40,7 @@ _WRITE = {
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The two tables that a sync writes, with the application's own defaults for new rows (R9b)."""
+    """The two tables that a sync writes, with the application's own defaults for new rows."""
 
     progress: Target
     license: Target

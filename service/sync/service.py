@@ -43,8 +43,8 @@ class ProgressLicenseSyncService:
 
     Names of specializations may be in any case. Every method raises `UnknownSpecialization`, `UnknownUser` or
     `UnknownDirection` where the question makes no sense, and the database's own errors where it cannot be reached.
-    Calls may run at once, on the same pairs and in opposite directions: they end in agreement (R20).
-    Without `settings`, the columns of the application get their values from the environment's own (R9b).
+    Calls may run at once, on the same pairs and in opposite directions: they end in agreement.
+    Without `settings`, the columns of the application get their values from the environment's own.
     """
 
     def __init__(self, engine: AsyncEngine, settings: Settings | None = None) -> None:
@@ -56,13 +56,13 @@ class ProgressLicenseSyncService:
     async def sync_progress_to_license(
         self, user_id: int, specialization: str, synced_by: int | str | None = None
     ) -> SyncResult:
-        """Give the license the progress's level, also downwards; create the license that is missing (R15)."""
+        """Give the license the progress's level, also downwards; create the license that is missing."""
         return await self.sync_pair(user_id, specialization, "progress_to_license", synced_by)
 
     async def sync_license_to_progress(
         self, user_id: int, specialization: str, synced_by: int | str | None = None
     ) -> SyncResult:
-        """Give the progress the license's level, also downwards; create the progress that is missing (R16)."""
+        """Give the progress the license's level, also downwards; create the progress that is missing."""
         return await self.sync_pair(user_id, specialization, "license_to_progress", synced_by)
 
     async def sync_pair(
@@ -74,7 +74,7 @@ class ProgressLicenseSyncService:
         *,
         also: InTransaction | None = None,
     ) -> SyncResult:
-        """Sync one pair in any direction; where the row to believe is missing, write nothing (R31).
+        """Sync one pair in any direction; where the row to believe is missing, write nothing.
 
         `synced_by` is a user's id, or who else called, in words.
         """
@@ -136,14 +136,14 @@ class ProgressLicenseSyncService:
         *,
         also: InTransaction | None = None,
     ) -> UserSyncResult:
-        """Sync every specialization of the database for one user, each in its own transaction (R19)."""
+        """Sync every specialization of the database for one user, each in its own transaction."""
         _check(user_id, sync_direction)
         names = (await self._curriculum()).names
         done = {name: await self.sync_pair(user_id, name, sync_direction, synced_by, also=also) for name in names}
         return UserSyncResult(user_id, sync_direction, done)
 
     async def find_desync_issues(self, specialization: str | None = None) -> AsyncGenerator[DesyncIssue, None]:
-        """Every pair that differs now, by user and specialization (R17). What is on its way in Kafka differs too.
+        """Every pair that differs now, by user and specialization. What is on its way in Kafka differs too.
 
         The rows are one moment's, read through a cursor: a connection is held until the iteration ends, and
         PostgreSQL ends it when nothing is read for a minute. Who stops early closes it (`contextlib.aclosing`).
@@ -157,7 +157,7 @@ class ProgressLicenseSyncService:
     async def auto_sync_all(
         self, sync_direction: Direction = "progress_to_license", dry_run: bool = True
     ) -> BulkSyncResult:
-        """Sync everything that differs, through a reconcile run; as a dry run, which is the default, say what (R18).
+        """Sync everything that differs, through a reconcile run; as a dry run, which is the default, say what.
 
         Waits for the run's end. A process with the roles `reconcile` and `relay` has to work on it.
         """
@@ -249,7 +249,7 @@ def _author(what: str, synced_by: int | str | None) -> Author:
 
 
 def _logged(result: SyncResult, direction: str, author: Author) -> SyncResult:
-    """One line an operation (R32)."""
+    """One line an operation."""
     say = log.warning if result.failed else log.info
     say(
         "pair synced" if result.success else "pair not synced",

@@ -77,7 +77,7 @@ async def sync_pairs(  # noqa: PLR0913 - what a sync and a heal differ in, each 
 
 
 async def check_maxima(conn: AsyncConnection, decided_with: Curriculum) -> None:
-    """Compare the maxima after the writes with those that were decided with: nobody is kept from changing them (R14).
+    """Compare the maxima after the writes with those that were decided with: nobody is kept from changing them.
 
     Raises:
         DecideAgain: they have changed.

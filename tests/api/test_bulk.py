@@ -1,4 +1,4 @@
-"""R31 over HTTP: a dry run unless the body says otherwise in so many words."""
+"""`POST /all`: a dry run unless the body says otherwise in so many words."""
 
 from __future__ import annotations
 

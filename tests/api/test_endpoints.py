@@ -1,4 +1,4 @@
-"""R28 to R30 over HTTP, key by key, and their pages."""
+"""The endpoints of the application's API, key by key, and their pages."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_pages_follow_each_other_by_their_links(admin: httpx.AsyncClient, 
 
 
 async def test_one_pair_is_synced_in_each_direction(client: Client, engine: AsyncEngine) -> None:
-    """With the keys of R29; the history names the user whose token it was."""
+    """With the keys that the application's clients read; the history names the user whose token it was."""
     await fill(engine, {(3, "PLAYER"): 2}, {(3, "PLAYER"): 5})
     instructor = client("instructor", "2")
     answer = await instructor.post("/user/3", json={"specialization": "player"})
@@ -95,7 +95,7 @@ async def test_a_user_without_a_row_is_an_answer_and_no_user_is_not(
 
 
 async def test_every_specialization_of_a_user_is_synced(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    """With the keys of R30; a body is not needed; one that nobody can repair fails the whole, not the others."""
+    """A body is not needed. A pair that needs a decision fails the whole answer, not the other pairs."""
     await fill(engine, {(3, "PLAYER"): 2, (3, "INTERNSHIP"): 3}, {(3, "COACH"): 7})
     answer = (await admin.post("/user/3/all")).json()
     assert set(answer) == {"success", "user_id", "sync_direction", "results"}

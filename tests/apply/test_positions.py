@@ -19,7 +19,7 @@ def test_a_consumer_begins_at_the_smaller_of_commit_and_row() -> None:
 
 
 def test_a_group_without_a_commit_begins_anew_at_the_earliest_record() -> None:
-    """Its position row begins anew too."""
+    """Its position row restarts too."""
     assert start(None, 500, first=7) == Start(seek=7, row=7, anew=True)
 
 
@@ -40,7 +40,7 @@ def test_a_missing_row_reads_everything_again() -> None:
 
 @pytest.mark.parametrize(("committed", "row"), [(2000, 10), (10, 2000)])
 def test_a_position_beyond_the_end_begins_anew(committed: int, row: int) -> None:
-    """The topic was made anew, or cut off."""
+    """The topic was created again, or truncated."""
     assert start(committed, row, end=1000) == Start(seek=0, row=0, anew=True)
 
 

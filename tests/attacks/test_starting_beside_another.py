@@ -1,4 +1,4 @@
-"""A partition that begins here while another member still moves it on is not begun anew (law 3)."""
+"""A partition that begins here while another member still moves it on does not restart (law 3)."""
 
 from __future__ import annotations
 

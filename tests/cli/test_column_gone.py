@@ -1,4 +1,4 @@
-"""The application drops a column under a running service: every command and the API name it (R9b)."""
+"""The application drops a column under a running service: every command and the API name it."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_a_database_that_is_not_migrated_is_exit_1(empty_database_url: str, sett
 
 
 async def test_empty_users_fail(settings: Settings, engine: AsyncEngine) -> None:
-    """R10: without users this is hardly the application's database."""
+    """Without users this is hardly the application's database."""
     async with engine.begin() as conn:
         await conn.execute(text("TRUNCATE users CASCADE"))
     assert checks(levelsync("doctor", "--json", env=environment(settings, HTTP_PORT="1")))["Users"] == "FAIL"

@@ -6,7 +6,7 @@ from tests.support.process import levelsync
 
 
 def test_alembic_says_on_stderr_what_it_does(empty_database_url: str) -> None:
-    """R9: its own lines in its own format, whatever LOG_FORMAT says; a second run has nothing to do."""
+    """Its own lines in its own format, whatever LOG_FORMAT says; a second run has nothing to do."""
     env = {"LEVELSYNC_DATABASE_URL": empty_database_url, "LEVELSYNC_LOG_FORMAT": "json"}
     run = levelsync("migrate", env=env)
     assert (run.returncode, run.stdout) == (0, "")
@@ -26,7 +26,7 @@ def test_a_revision_can_be_named(empty_database_url: str) -> None:
 
 
 async def test_a_migration_that_stops_is_exit_1_with_its_sentence(empty_database_url: str) -> None:
-    """R10: a database of the application that lacks a table is named, not repaired."""
+    """A database of the application that lacks a table is named, not repaired."""
     conn = await asyncpg.connect(empty_database_url)
     await conn.execute("CREATE TABLE users (id int PRIMARY KEY)")
     await conn.close()

@@ -61,7 +61,7 @@ async def test_the_application_s_other_rows_are_not_held_while_a_batch_waits(
 
 
 async def test_a_maximum_that_falls_while_a_batch_waits_counts(events: Events, engine: AsyncEngine) -> None:
-    """R14: the maximum is what it is when the row is written."""
+    """The maximum is what it is when the row is written."""
     await add_rows(engine, licenses={(1, "PLAYER"): 1})
     async with held(engine, _HOLD.format(1)):
         batch = asyncio.create_task(events.apply(rise(1, 8)))

@@ -32,7 +32,7 @@ def test_every_row_of_the_edge_cases_names_its_test() -> None:
 
 
 def test_every_entry_of_the_troubleshooting_names_its_test() -> None:
-    """R35: each is reproduced."""
+    """Each is reproduced."""
     text = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
     _, *entries = re.split(r"^## ", text, flags=re.MULTILINE)
     assert len(entries) >= 8

@@ -179,7 +179,7 @@ async def test_a_license_in_another_case_is_the_pairs_license(engine: AsyncEngin
 
 
 async def test_a_new_specialization_works_without_a_restart(engine: AsyncEngine) -> None:
-    """R9c: specializations are data."""
+    """Specializations are data."""
     partitions = await fresh(engine)
     meant = one(specialization="REFEREE")
     applied = await partitions.apply(LEVELED_UP, partitions.records([meant]))

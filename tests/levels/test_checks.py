@@ -1,4 +1,4 @@
-"""The checks of `doctor` and of the two scripts: each breaks when its condition is broken (R34)."""
+"""The checks of `doctor` and of the two scripts: each breaks when its condition is broken."""
 
 import re
 import subprocess
@@ -207,7 +207,7 @@ async def test_a_failed_check_does_not_spoil_the_next(database_url: str) -> None
 
 @pytest.mark.parametrize("name", ["max_level_sync", "specializations", "levels_match_rows"])
 async def test_more_specializations_are_fine(database_url: str, name: str) -> None:
-    """R9c: with a level table of their own or without."""
+    """With a level table of their own or without."""
     await application.execute(
         database_url,
         "INSERT INTO specializations (id, name, max_levels) VALUES ('REFEREE', 'R', 2), ('SCOUT', 'S', 9)",
@@ -220,7 +220,7 @@ async def test_more_specializations_are_fine(database_url: str, name: str) -> No
 
 
 async def test_columns_that_nobody_fills_are_named(database_url: str) -> None:
-    """R9b: with the variable that would fill them."""
+    """With the variable that would fill them."""
 
     async def look() -> Check:
         return await make(database_url, lambda conn: application_columns(conn, application.settings(database_url)))
@@ -246,7 +246,7 @@ SCRIPTS = {
 
 @pytest.mark.parametrize("script", SCRIPTS)
 async def test_a_script_prints_a_line_a_check_and_exits_0_or_1(database_url: str, script: str) -> None:
-    """R34: the user's lines, with PASS or FAIL."""
+    """The user's lines, with PASS or FAIL."""
     done = await application.run(database_url, "python", f"scripts/{script}")
     assert done.returncode == 0, done.stderr
     assert [line.split(" (")[0] for line in done.stdout.splitlines()] == [

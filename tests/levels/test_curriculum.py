@@ -1,4 +1,4 @@
-"""What the service asks before it writes a level (R13)."""
+"""What the service asks before it writes a level."""
 
 import pytest
 from sqlalchemy import text
@@ -38,7 +38,7 @@ def test_a_name_that_cannot_be_used_is_known_and_its_maximum_is_a_fault() -> Non
 
 
 async def test_a_new_specialization_counts_at_once(database_url: str) -> None:
-    """R9c: no restart, no code; an inactive one applies like any other."""
+    """No restart, no code; an inactive one applies like any other."""
     engine = make_engine(application.settings(database_url))
     async with engine.begin() as conn:
         assert (await read_curriculum(conn)).levels == {"PLAYER": 8, "COACH": 8, "INTERNSHIP": 3}

@@ -1,4 +1,4 @@
-"""The application's own NOT NULL columns (R9b): what the settings give is tried before any record is."""
+"""The application's own NOT NULL columns: what the settings give is tried before any record is."""
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine

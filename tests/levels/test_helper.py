@@ -1,4 +1,4 @@
-"""`LicenseSystemHelper`, for the application's own code (R11, R12)."""
+"""`LicenseSystemHelper`, for the application's own code."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -25,13 +25,13 @@ async def _ask(session: AsyncSession, name: str) -> int:
 
 
 async def test_the_database_is_the_source_of_truth(session: AsyncSession) -> None:
-    """R11: what this session has written counts, in whatever case the name is asked for."""
+    """What this session has written counts, in whatever case the name is asked for."""
     await session.execute(text("UPDATE specializations SET max_levels = 11 WHERE id = 'INTERNSHIP'"))
     assert [await _ask(session, name) for name in ("INTERNSHIP", "internship", "Internship")] == [11, 11, 11]
 
 
 async def test_a_name_that_the_database_writes_in_another_case_is_found(session: AsyncSession) -> None:
-    """R11: neither side need be upper case; the exact name wins."""
+    """Neither side need be upper case; the exact name wins."""
     insert = "INSERT INTO specializations (id, name, max_levels) VALUES ('Referee', 'R', 4), ('player', 'p', 2)"
     await session.execute(text(insert))
     assert [await _ask(session, name) for name in ("REFEREE", "player", "PLAYER")] == [4, 2, 8]
@@ -41,12 +41,12 @@ async def test_a_name_that_the_database_writes_in_another_case_is_found(session:
     ("name", "levels"), [("COACH", 8), ("player", 8), ("Internship", 3), ("GOALKEEPER", 1), ("", 1)]
 )
 def test_without_a_session_the_fallback_answers(name: str, levels: int) -> None:
-    """R12."""
+    """The levels that the application's own helper fell back to."""
     assert LicenseSystemHelper.get_specialization_max_level(name) == levels
 
 
 async def test_a_missing_row_and_a_maximum_of_nothing_fall_back(session: AsyncSession) -> None:
-    """R12: 0 is no number of levels."""
+    """0 is no number of levels."""
     await session.execute(text("UPDATE specializations SET max_levels = 0 WHERE id = 'COACH'"))
     await session.execute(text("DELETE FROM specializations WHERE id = 'INTERNSHIP'"))
     assert [await _ask(session, name) for name in ("COACH", "INTERNSHIP", "GOALKEEPER")] == [8, 3, 1]
@@ -64,7 +64,7 @@ async def test_the_setting_answers_before_the_fallback(session: AsyncSession, mo
 async def test_a_failed_query_is_logged_and_leaves_the_session_usable(
     session: AsyncSession, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R12: a savepoint keeps what the caller has done; nothing is silent."""
+    """A savepoint keeps what the caller has done; nothing is silent."""
     await session.execute(text("UPDATE users SET name = 'kept' WHERE id = 1"))
     await session.execute(text("ALTER TABLE specializations RENAME TO gone"))
     with caplog.at_level(logging.WARNING, "service.levels"):
@@ -74,7 +74,7 @@ async def test_a_failed_query_is_logged_and_leaves_the_session_usable(
 
 
 async def test_a_session_that_cannot_be_used_at_all_falls_back() -> None:
-    """R12: PostgreSQL away."""
+    """PostgreSQL away."""
     engine = make_engine(application.settings("postgresql://postgres@127.0.0.1:1/nothing"))
     async with AsyncSession(engine) as closed:
         assert await _ask(closed, "INTERNSHIP") == 3

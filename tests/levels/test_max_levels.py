@@ -168,7 +168,7 @@ def test_a_setting_that_cannot_be_used_is_named(value: str, named: str, monkeypa
 async def test_migrate_takes_a_database_without_the_column(
     empty_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without the setting it names both and changes nothing; with it, R6 is skipped with a line."""
+    """Without the setting it names both and changes nothing. With it, INTERNSHIP's levels are skipped with a line."""
     await application.make_application(empty_database_url, DROPPED)
     refusal = await application.refused(empty_database_url)
     assert "the table specializations has no column max_levels and LEVELSYNC_MAX_LEVELS is not set" in refusal

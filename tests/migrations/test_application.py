@@ -1,4 +1,4 @@
-"""What the application's tables look like is read from the database (R9b)."""
+"""What the application's tables look like is read from the database."""
 
 import json
 from typing import Any
@@ -57,7 +57,7 @@ async def test_columns_that_must_have_a_value_are_found_with_their_types(empty_d
 
 
 async def test_each_is_named_with_the_variable_to_set(empty_database_url: str) -> None:
-    """R9b: where there is no such variable, that is said."""
+    """Where there is no such variable, that is said."""
     sentences = missing_defaults(await _application(empty_database_url, *EXTRA), _settings())
     assert len(sentences) == 3
     assert "user_licenses.currency (character(3))" in sentences[0]

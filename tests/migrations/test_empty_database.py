@@ -18,7 +18,7 @@ DUPLICATES = """
 
 
 async def test_the_users_own_checks_in_psql_give_what_he_expects(empty_database_url: str) -> None:
-    """R9: 3 levels, no duplicates, exactly the one constraint."""
+    """3 levels, no duplicates, exactly the one constraint."""
     await application.upgrade(empty_database_url)
     levels = "SELECT max_levels FROM specializations WHERE id = 'INTERNSHIP'"
     assert await application.value(empty_database_url, levels) == 3
@@ -27,7 +27,7 @@ async def test_the_users_own_checks_in_psql_give_what_he_expects(empty_database_
 
 
 async def test_levels_are_seeded(empty_database_url: str) -> None:
-    """R8, R10: eight, eight and three levels, INTERNSHIP's by name."""
+    """Eight, eight and three levels, INTERNSHIP's by name."""
     await application.upgrade(empty_database_url)
     names = await application.rows(empty_database_url, "SELECT id, name FROM internship_levels ORDER BY id")
     assert names == [(1, "Junior"), (2, "Mid-level"), (3, "Senior")]
@@ -38,7 +38,7 @@ async def test_levels_are_seeded(empty_database_url: str) -> None:
 
 
 async def test_the_comment_on_internship_levels_is_the_users_text(empty_database_url: str) -> None:
-    """R7, character for character, the line break included."""
+    """Character for character, the line break included."""
     await application.upgrade(empty_database_url)
     assert await application.value(empty_database_url, "SELECT obj_description('internship_levels'::regclass)") == (
         "Startup Spirit Internship - 3 levels (Junior, Mid-level, Senior).\n"
@@ -47,7 +47,7 @@ async def test_the_comment_on_internship_levels_is_the_users_text(empty_database
 
 
 async def test_a_warning_names_host_and_database(empty_database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """R10: who meant another database notices it."""
+    """Who meant another database notices it."""
     await application.upgrade(empty_database_url)
     warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("WARNING")]
     host, database = re.fullmatch(r".*@(.*?)(?::\d+)?/(.*)", empty_database_url).groups()  # type: ignore[union-attr]
@@ -58,7 +58,7 @@ async def test_a_warning_names_host_and_database(empty_database_url: str, capsys
 
 @pytest.mark.parametrize("command", [("alembic", "upgrade", "head"), ("levelsync", "migrate")])
 async def test_the_expected_log_lines_appear(empty_database_url: str, command: tuple[str, ...]) -> None:
-    """R9: character for character, one after the other, whatever LOG_FORMAT."""
+    """Character for character, one after the other, whatever LOG_FORMAT."""
     done = await application.run(empty_database_url, *command, LEVELSYNC_LOG_FORMAT="json", LEVELSYNC_LOG_LEVEL="ERROR")
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if "Running upgrade" in line]
@@ -66,7 +66,7 @@ async def test_the_expected_log_lines_appear(empty_database_url: str, command: t
 
 
 async def test_alembic_current_shows_where_the_database_stands(empty_database_url: str) -> None:
-    """R9: nothing, then the user's revision, then the service's own; looking changes nothing."""
+    """Nothing, then the user's revision, then the service's own; looking changes nothing."""
     assert (await application.run(empty_database_url, "alembic", "current")).stdout.strip() == ""
     assert await application.value(empty_database_url, "SELECT to_regnamespace('levelsync')") is None
     await application.run(empty_database_url, "alembic", "upgrade", "fix_internship_levels")
@@ -76,7 +76,7 @@ async def test_alembic_current_shows_where_the_database_stands(empty_database_ur
 
 
 async def test_a_second_upgrade_changes_nothing(empty_database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """R10: nothing to do, nothing said."""
+    """Nothing to do, nothing said."""
     await application.upgrade(empty_database_url)
     before = await application.structure(empty_database_url), await application.content(empty_database_url)
     capsys.readouterr()
@@ -86,7 +86,7 @@ async def test_a_second_upgrade_changes_nothing(empty_database_url: str, capsys:
 
 
 async def test_every_revision_can_run_again_on_its_own_result(empty_database_url: str) -> None:
-    """R10: also where the version table has forgotten that it ran."""
+    """Also where the version table has forgotten that it ran."""
     await application.upgrade(empty_database_url)
     before = (
         await application.structure(empty_database_url),

@@ -1,4 +1,4 @@
-"""The revision license_unique: one license for each pair, whatever points at the others (R9a)."""
+"""The revision license_unique: one license for each pair, whatever points at the others."""
 
 import json
 import time
@@ -27,7 +27,7 @@ async def _left(url: str) -> list[tuple[object, ...]]:
 async def test_the_highest_level_then_the_oldest_id_stays(
     empty_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """R9a: the others are kept as JSON, and their ids logged."""
+    """The others are kept as JSON, and their ids logged."""
     await application.make_application(empty_database_url, DUPLICATES)
     await application.upgrade(empty_database_url)
     assert await _left(empty_database_url) == [(102,), (104,)]
@@ -39,7 +39,7 @@ async def test_the_highest_level_then_the_oldest_id_stays(
 
 
 async def test_every_table_that_points_at_a_license_follows(empty_database_url: str) -> None:
-    """R9a: found in the catalogue, in other schemas too, with whatever the reference does on a removal."""
+    """Found in the catalogue, in other schemas too, with whatever the reference does on a removal."""
     await application.make_application(
         empty_database_url,
         DUPLICATES,
@@ -85,7 +85,7 @@ async def test_a_license_that_points_at_a_license_follows(empty_database_url: st
     ids=["unique", "check", "two columns"],
 )
 async def test_a_refused_re_pointing_stops_before_any_change(empty_database_url: str, change: str) -> None:
-    """R9a: the pairs are listed; nothing of the revision stands."""
+    """The pairs are listed; nothing of the revision stands."""
     rows = "INSERT INTO badges (license) VALUES (101), (103)"
     await application.make_application(empty_database_url, DUPLICATES, change, rows)
     await application.upgrade(empty_database_url, "levelsync_schema")
@@ -108,7 +108,7 @@ async def test_a_refused_re_pointing_stops_before_any_change(empty_database_url:
 async def test_duplicates_that_differ_in_a_column_that_is_not_ours_stop(
     empty_database_url: str, change: str, column: str
 ) -> None:
-    """R9a: levelsync cannot know which value is right."""
+    """Levelsync cannot know which value is right."""
     await application.make_application(empty_database_url, DUPLICATES, change)
     sentence = await application.refused(empty_database_url)
     assert f"(5, COACH) in {column}" in sentence
@@ -125,7 +125,7 @@ async def test_duplicates_that_differ_in_a_column_that_is_not_ours_stop(
 async def test_a_unique_index_under_another_name_is_enough(
     empty_database_url: str, change: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """R9a: the table is left exactly as it is, by the downgrade too."""
+    """The table is left exactly as it is, by the downgrade too."""
     await application.make_application(empty_database_url, change)
     before = [
         line for line in (await application.structure(empty_database_url)).splitlines() if "user_licenses" in line

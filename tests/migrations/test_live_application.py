@@ -6,7 +6,7 @@ from tests.support import application
 
 
 async def test_the_applications_tables_are_not_touched_by_the_base_revision(empty_database_url: str) -> None:
-    """R10: no table made, none changed, no row written."""
+    """No table made, none changed, no row written."""
     await application.make_application(empty_database_url)
     before = await application.structure(empty_database_url), await application.content(empty_database_url)
     await application.upgrade(empty_database_url, "spec_level_system")
@@ -36,7 +36,7 @@ async def test_the_applications_own_alembic_history_is_left_alone(empty_database
 async def test_internship_is_fixed_and_the_old_value_said(
     empty_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """R6: from 5 to 3; a pair is counted once although both its rows stand above."""
+    """From 5 to 3; a pair is counted once although both its rows stand above."""
     await application.make_application(
         empty_database_url,
         "INSERT INTO specialization_progress (student_id, specialization_id, current_level)"
@@ -60,7 +60,7 @@ async def test_internship_is_fixed_and_the_old_value_said(
     ],
 )
 async def test_what_is_missing_is_named_before_any_change(empty_database_url: str, change: str, named: str) -> None:
-    """R9b, R10: not even the schema of levelsync is made."""
+    """Not even the schema of levelsync is made."""
     await application.make_application(empty_database_url, change)
     before = await application.structure(empty_database_url), await application.content(empty_database_url)
     assert named in await application.refused(empty_database_url)
@@ -69,7 +69,7 @@ async def test_what_is_missing_is_named_before_any_change(empty_database_url: st
 
 
 async def test_a_column_dropped_between_two_releases_stops_the_next_revision(empty_database_url: str) -> None:
-    """R9b: the revisions that are due look again."""
+    """The revisions that are due look again."""
     await application.make_application(empty_database_url)
     await application.upgrade(empty_database_url, "spec_level_system")
     await application.execute(empty_database_url, "ALTER TABLE specializations DROP COLUMN max_levels")
@@ -83,7 +83,7 @@ async def test_a_column_dropped_between_two_releases_stops_the_next_revision(emp
 async def test_a_missing_level_table_is_said_and_skipped(
     empty_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """R10: the level tables are not needed."""
+    """The level tables are not needed."""
     await application.make_application(empty_database_url, "DROP TABLE internship_levels")
     await application.upgrade(empty_database_url)
     assert "no table internship_levels" in capsys.readouterr().err
@@ -93,7 +93,7 @@ async def test_a_missing_level_table_is_said_and_skipped(
 async def test_other_numbers_of_level_rows_are_said_and_left(
     empty_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """R8: rows of the application are not ours to remove."""
+    """Rows of the application are not ours to remove."""
     await application.make_application(
         empty_database_url, "INSERT INTO internship_levels VALUES (4, 'Principal', 1, 1)"
     )
@@ -103,7 +103,7 @@ async def test_other_numbers_of_level_rows_are_said_and_left(
 
 
 async def test_half_an_application_is_refused(empty_database_url: str) -> None:
-    """R10, all or none: without users nothing may be there."""
+    """Without users nothing may be there."""
     await application.execute(empty_database_url, "CREATE TABLE user_licenses (id int)")
     assert "public.user_licenses is there" in await application.refused(empty_database_url)
     assert await application.value(empty_database_url, "SELECT to_regclass('specializations')") is None

@@ -47,7 +47,7 @@ def test_head_is_the_newest_revision() -> None:
 
 
 def test_the_users_files_have_their_names() -> None:
-    """R1, R5."""
+    """The user's own two revisions, title by title."""
     files = {path.name for path in Path(scripts_folder(), "versions").glob("*.py")}
     assert {
         "2025_10_25_1400-add_unique_constraint_progress.py",

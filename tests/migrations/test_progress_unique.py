@@ -1,4 +1,4 @@
-"""The revision unique_progress_constraint: duplicates go, the constraint comes (R2 to R4)."""
+"""The revision unique_progress_constraint: duplicates go, the constraint comes."""
 
 import json
 import time
@@ -30,7 +30,7 @@ def _rows(*values: str) -> str:
     ids=["level", "a level beats none", "latest update", "a time beats none", "highest id", "all missing"],
 )
 async def test_the_row_that_stays_is(empty_database_url: str, values: tuple[str, ...], kept: int) -> None:
-    """R2: the highest level, then the latest update, then the highest id; a missing one counts lowest."""
+    """The highest level, then the latest update, then the highest id; a missing one counts lowest."""
     await application.make_application(empty_database_url, _rows(*values))
     await application.upgrade(empty_database_url)
     query = "SELECT id FROM specialization_progress WHERE student_id = 5"
@@ -40,7 +40,7 @@ async def test_the_row_that_stays_is(empty_database_url: str, values: tuple[str,
 async def test_removed_rows_are_kept_as_json_and_their_ids_logged(
     empty_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """R2: with every column; other pairs and other users of the same specialization stay."""
+    """With every column; other pairs and other users of the same specialization stay."""
     await application.make_application(
         empty_database_url,
         _rows("(101, 5, 'COACH', 1, NULL)", "(102, 5, 'COACH', 2, NULL)", "(103, 5, 'COACH', 3, NULL)"),
@@ -73,7 +73,7 @@ async def test_rows_without_a_user_are_no_duplicates(empty_database_url: str) ->
 async def test_a_constraint_that_is_there_already_is_left_and_said(
     empty_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """R3: the user's troubleshooting case, and a downgrade does not take what it did not make."""
+    """The user's troubleshooting case, and a downgrade does not take what it did not make."""
     unique = f"ALTER TABLE specialization_progress ADD CONSTRAINT {NAME} UNIQUE (student_id, specialization_id)"
     await application.make_application(empty_database_url, unique)
     await application.upgrade(empty_database_url)
@@ -107,7 +107,7 @@ async def test_a_constraint_under_another_name_is_enough(
 async def test_what_the_users_check_or_an_upsert_cannot_use_is_not_taken_for_it(
     empty_database_url: str, change: str
 ) -> None:
-    """R9: his check looks for the constraint; ON CONFLICT needs one that is whole and immediate."""
+    """His check looks for the constraint; ON CONFLICT needs one that is whole and immediate."""
     await application.make_application(empty_database_url, change)
     await application.upgrade(empty_database_url)
     assert (NAME,) in await application.rows(empty_database_url, UNIQUES)
@@ -132,7 +132,7 @@ async def test_a_name_that_something_else_has_is_refused_with_a_sentence(empty_d
 
 
 async def test_a_later_duplicate_is_refused(empty_database_url: str) -> None:
-    """R4."""
+    """The constraint holds for the application's own writes."""
     await application.make_application(empty_database_url)
     await application.upgrade(empty_database_url)
     with pytest.raises(asyncpg.UniqueViolationError, match=NAME):

@@ -23,7 +23,7 @@ class Mutant:
         """Change a copy of the service.
 
         Raises:
-            LookupError: the code has changed: the mutant must be written anew.
+            LookupError: the code has changed: the mutant must be written again.
         """
         path = root / self.file
         text = path.read_text(encoding="utf-8")

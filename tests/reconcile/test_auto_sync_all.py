@@ -1,4 +1,4 @@
-"""`auto_sync_all`: the seed's bulk method as a run, with the keys that clients read (R18, R31)."""
+"""`auto_sync_all`: the seed's bulk method as a run, with the keys that clients read."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ async def test_a_scan_that_could_confirm_nothing_is_no_all_clear(
 async def test_a_position_beyond_the_end_of_a_new_topic_is_not_caught_up(
     engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The topic was made anew: its row says nothing until the consumer has started it again."""
+    """The topic was created again: its row says nothing until the consumer has started it again."""
     monkeypatch.setattr(steps, "PATIENCE_SECONDS", 0.3)
     await fill(engine, {PAIR: 4}, {PAIR: 3})
     async with engine.begin() as conn:

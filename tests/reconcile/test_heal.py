@@ -107,7 +107,7 @@ async def waiting(engine: AsyncEngine) -> bool:
 
 
 async def test_one_pair_that_the_database_refuses_stops_no_other(engine: AsyncEngine, at_once: Settings) -> None:
-    """R18: it has failed, with the server's words."""
+    """It has failed, with the server's words."""
     await drifted(engine, 20)
     async with engine.begin() as conn:
         await conn.execute(text("ALTER TABLE user_licenses ADD CHECK (user_id <> 7 OR current_level < 5)"))

@@ -1,4 +1,4 @@
-"""Faults of the installation: named and waited out, never a dead letter (law 4, R9b)."""
+"""Faults of the installation: named and waited out, never a dead letter (law 4)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def one_batch(settings: Settings, records: list[Record]) -> None:
 async def test_serve_names_the_columns_that_nobody_fills_and_leaves_with_two(
     database: AsyncEngine, settings: Settings, levelsync_process: Callable[..., LevelsyncProcess]
 ) -> None:
-    """R9b: table, column and variable are in the message."""
+    """Table, column and variable are in the message."""
     await applying.run(database, *NEEDS_VALUES)
     some = settings.model_copy(update={"license_defaults": {"mood": "calm", "tags": []}})
     process = levelsync_process(some, ("serve", "--roles", "apply"))
@@ -93,7 +93,7 @@ async def test_serve_names_specializations_that_cannot_be_used_and_starts(
 async def test_columns_of_any_type_get_their_values_from_the_settings(
     database: AsyncEngine, settings: Settings
 ) -> None:
-    """R9b: PostgreSQL itself reads each value: an enum, an array, JSON, a date, numbers."""
+    """PostgreSQL itself reads each value: an enum, an array, JSON, a date, numbers."""
     await applying.run(database, *NEEDS_VALUES)
     given = {"license_defaults": LICENSE_DEFAULTS, "progress_defaults": PROGRESS_DEFAULTS}
     await publish(settings.kafka_bootstrap_servers, rises(2) + rises(2, ADVANCED))

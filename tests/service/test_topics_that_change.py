@@ -1,4 +1,4 @@
-"""Retention, topics that are made anew, and new partitions: what Kafka does to positions (law 3)."""
+"""Retention, topics that are created again, and new partitions: what Kafka does to positions (law 3)."""
 
 from __future__ import annotations
 

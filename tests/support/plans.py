@@ -37,7 +37,7 @@ cheaper than it is, never dearer."""
 
 
 async def make_big(engine: AsyncEngine, one_in: int) -> None:
-    """Fill the tables with every so-manieth row of `ROWS`, sparsely where they are not all there."""
+    """Fill the tables with every Nth row of `ROWS`, sparsely where they are not all there."""
     full = 100 if one_in == 1 else _SPARSE
     async with engine.begin() as conn:
         await conn.execute(text("SET LOCAL session_replication_role = replica"))

@@ -82,7 +82,7 @@ class Kafka(Restartable):
         self.real = real
 
     async def fresh_topics(self, partitions: int = 4) -> list[str]:
-        """Make every topic of the contract anew and empty, and remove the groups that nobody uses."""
+        """Create every topic of the contract again, empty, and remove unused groups."""
         await self.start()  # the test before may have left it stopped
         return await fresh_topics(self.bootstrap_servers, partitions, remove_groups=self.real)
 

@@ -1,4 +1,4 @@
-"""`find_desync_issues`: the pairs that differ now (R17, law 8)."""
+"""`find_desync_issues`: the pairs that differ now (law 8)."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def test_each_kind_is_found_with_what_to_do(engine: AsyncEngine) -> None:
 
 
 async def test_an_unknown_specialization_cannot_be_looked_for(engine: AsyncEngine) -> None:
-    """R28: 422."""
+    """422."""
     with pytest.raises(UnknownSpecialization):
         await issues(engine, "WIZARD")
 

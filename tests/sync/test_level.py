@@ -77,7 +77,7 @@ async def test_events_before_the_decision_are_over(engine: AsyncEngine, service:
 async def test_a_level_that_the_specialization_lacks_is_refused(
     engine: AsyncEngine, service: ProgressLicenseSyncService, level: int
 ) -> None:
-    """Both numbers are named and nothing is written (R14)."""
+    """Both numbers are named and nothing is written."""
     await fill(engine, progress={PLAYER: 2})
     before = await everything(engine)
     with pytest.raises(LevelOutOfRange, match=f"level {level} is outside 1 to 8"):
@@ -113,7 +113,7 @@ async def test_a_duplicate_beside_the_license_is_named_and_left(
 async def test_nothing_is_half_written_where_the_license_is_refused(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """R21: the progress was written already; its level, the fence and the event go with the license's."""
+    """The progress was written already; its level, the fence and the event go with the license's."""
     await fill(engine, progress={PLAYER: 6}, licenses={PLAYER: 6})
     await execute(engine, "ALTER TABLE user_licenses ADD CONSTRAINT no_two CHECK (current_level <> 2)")
     before = await everything(engine)

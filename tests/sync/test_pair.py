@@ -1,4 +1,4 @@
-"""What is decided about one pair, on values alone (laws 2 and 8, R14 to R16, R36)."""
+"""What is decided about one pair, on values alone (laws 2 and 8)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ directions = st.sampled_from(DIRECTIONS)
 
 @given(before=anything, direction=directions)
 def test_a_write_ends_the_drift_and_never_leaves_the_range(before: Sides, direction: Direction) -> None:
-    """Whatever is written, both levels are the same afterwards, and 1 to the maximum (R14)."""
+    """Whatever is written, both levels are the same afterwards, and 1 to the maximum."""
     decision = decide_pair(before, direction, MAXIMUM)
     if decision.action is Action.NONE:
         assert decision.target is None
@@ -50,7 +50,7 @@ def test_a_write_ends_the_drift_and_never_leaves_the_range(before: Sides, direct
 
 @given(before=sound)
 def test_the_chosen_source_wins_also_downwards(before: Sides) -> None:
-    """R15 and R16; `highest` believes the higher one (R36)."""
+    """Each direction believes its own row; `highest` believes the higher one."""
     progress, license_ = before.progress_level, before.license_level
     expected = {
         "progress_to_license": progress,
@@ -74,7 +74,7 @@ def test_only_a_write_below_the_old_level_lowers(before: Sides, direction: Direc
 
 @given(level=st.integers(1, MAXIMUM), direction=directions)
 def test_an_orphan_gets_its_missing_row_whatever_the_direction(level: int, direction: Direction) -> None:
-    """R18."""
+    """The row to believe is missing: the other one is created in its place."""
     license_ = decide_pair(sides(level, "-"), direction, MAXIMUM)
     progress = decide_pair(sides("-", level), direction, MAXIMUM)
     assert (license_.action, license_.target, license_.new) == (Action.CREATED, "license", level)
@@ -93,6 +93,6 @@ def test_a_level_that_is_none_is_left_for_somebody_to_decide(before: Sides, dire
 
 @pytest.mark.parametrize("before", [sides(9, 4), sides(4, 9), sides(9, "-"), sides("-", 9)])
 def test_the_words_name_the_level_and_what_it_may_be(before: Sides) -> None:
-    """R14: both numbers."""
+    """Both numbers."""
     detail = decide_pair(before, "progress_to_license", MAXIMUM).detail
     assert "level 9 is outside 1 to 8" in detail

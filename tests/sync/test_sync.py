@@ -1,4 +1,4 @@
-"""The service's methods on a real PostgreSQL, one call at a time (R15 to R21)."""
+"""The service's methods on a real PostgreSQL, one call at a time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def service(engine: AsyncEngine) -> ProgressLicenseSyncService:
 
 
 async def test_a_license_follows_its_progress_down(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:
-    """R15: level, history with who and why, a fence, an event; the best level ever reached stays."""
+    """Level, history with who and why, a fence, an event; the best level ever reached stays."""
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     answer = (await service.sync_progress_to_license(1, "PLAYER", synced_by=2)).as_dict()
     assert set(answer) == KEYS
@@ -59,7 +59,7 @@ async def test_a_license_follows_its_progress_down(engine: AsyncEngine, service:
 async def test_progress_follows_its_license_and_keeps_its_xp(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """R16: no row of history, and a rise needs no fence."""
+    """No row of history, and a rise needs no fence."""
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     answer = (await service.sync_license_to_progress(1, "player")).as_dict()
     assert (answer["action"], answer["old_progress_level"], answer["new_progress_level"]) == ("updated", 3, 5)
@@ -73,7 +73,7 @@ async def test_progress_follows_its_license_and_keeps_its_xp(
 async def test_an_orphan_is_left_where_its_row_is_not_the_one_to_believe(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """R31: a single sync whose source row is missing says so and writes nothing; only runs make orphans' rows."""
+    """A single sync whose source row is missing says so and writes nothing; only runs make orphans' rows."""
     await fill(engine, progress={PLAYER: 4}, licenses={(2, "COACH"): 6})
     before = await everything(engine)
     cases: list[tuple[tuple[int, str], Direction, str]] = [
@@ -93,7 +93,7 @@ async def test_an_orphan_is_left_where_its_row_is_not_the_one_to_believe(
 async def test_orphans_get_their_missing_row(
     engine: AsyncEngine, service: ProgressLicenseSyncService, *, highest: bool
 ) -> None:
-    """A created license rises from 0, created progress has no XP (R15, R16, R18)."""
+    """A created license rises from 0, created progress has no XP."""
     await fill(engine, progress={PLAYER: 4}, licenses={(2, "COACH"): 6})
     made = [
         await service.sync_pair(*PLAYER, "highest" if highest else "progress_to_license"),
@@ -111,7 +111,7 @@ async def test_orphans_get_their_missing_row(
 async def test_a_pair_in_sync_is_not_touched(
     engine: AsyncEngine, service: ProgressLicenseSyncService, direction: Direction
 ) -> None:
-    """R20: no timestamp, no history, no event."""
+    """No timestamp, no history, no event."""
     await fill(engine, progress={PLAYER: 4}, licenses={PLAYER: 4})
     before = await everything(engine)
     answer = (await service.sync_pair(1, "PLAYER", direction)).as_dict()
@@ -120,7 +120,7 @@ async def test_a_pair_in_sync_is_not_touched(
 
 
 async def test_a_level_that_is_none_is_left_as_it_is(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:
-    """R14 and law 8: whatever the direction, never a clamp, and the answer names the range."""
+    """Law 8: whatever the direction, never a clamp, and the answer names the range."""
     pairs = {(user, "PLAYER"): levels for user, levels in enumerate([(None, 4), (9, 4), (4, 9), (0, 4)], start=1)}
     await fill(
         engine,
@@ -138,7 +138,7 @@ async def test_a_level_that_is_none_is_left_as_it_is(engine: AsyncEngine, servic
 async def test_no_source_row_is_an_answer_and_no_such_user_is_not(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """R29: 200 with success false; 404; 422."""
+    """200 with success false; 404; 422."""
     await fill(engine)
     answer = (await service.sync_progress_to_license(1, "PLAYER")).as_dict()
     assert (answer["success"], answer["action"]) == (False, "none")
@@ -209,7 +209,7 @@ async def test_a_second_lowering_moves_its_fence_forward(
 async def test_nothing_is_half_written_where_the_second_write_is_refused(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """R21: the license is written before its history; a CHECK there undoes both, and its words are the answer."""
+    """The license is written before its history; a CHECK there undoes both, and its words are the answer."""
     await execute(engine, "ALTER TABLE license_progressions ADD CONSTRAINT no_two CHECK (to_level <> 2)")
     await fill(engine, progress={PLAYER: 2}, licenses={PLAYER: 5})
     before = await everything(engine)
@@ -222,7 +222,7 @@ async def test_nothing_is_half_written_where_the_second_write_is_refused(
 async def test_every_specialization_of_a_user_in_one_call(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """R19: a result each, of the database's own list; one that fails stops no other."""
+    """A result each, of the database's own list; one that fails stops no other."""
     await execute(
         engine,
         "INSERT INTO specializations (id, name, max_levels) VALUES ('REFEREE', 'Referee', 4)",
@@ -242,7 +242,7 @@ async def test_every_specialization_of_a_user_in_one_call(
 
 
 async def test_columns_of_the_application_get_their_configured_values(engine: AsyncEngine, settings: Settings) -> None:
-    """R9b: a row that a sync makes is filled as one that an event makes."""
+    """A row that a sync makes is filled as one that an event makes."""
     await fill(engine)
     await execute(
         engine,
@@ -258,7 +258,7 @@ async def test_columns_of_the_application_get_their_configured_values(engine: As
 async def test_without_settings_the_environment_s_defaults_count(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R9b: the service that an application makes from its engine alone fills the application's columns too."""
+    """The service that an application makes from its engine alone fills the application's columns too."""
     monkeypatch.setenv("LEVELSYNC_LICENSE_DEFAULTS", '{"tier": "basic"}')
     await fill(engine, progress={PLAYER: 4})
     await execute(engine, "ALTER TABLE user_licenses ADD COLUMN tier text NOT NULL")
@@ -299,7 +299,7 @@ async def test_many_pairs_are_written_together(engine: AsyncEngine) -> None:
 
 
 async def test_each_operation_is_one_line_of_the_log(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:
-    """R32: who, what, from where to where."""
+    """Who, what, from where to where."""
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     with capture_logs() as lines:
         await service.sync_progress_to_license(1, "PLAYER", "admin@example.org")

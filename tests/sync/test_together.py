@@ -1,4 +1,4 @@
-"""Syncs at once, with each other and with appliers (R20; laws 2 and 6)."""
+"""Syncs at once, with each other and with appliers (laws 2 and 6)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def service(engine: AsyncEngine) -> ProgressLicenseSyncService:
 async def test_a_thousand_calls_at_once_end_in_agreement(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """R20: both directions on three pairs, with batches of events arriving; no error reaches a caller."""
+    """Both directions on three pairs, with batches of events arriving; no error reaches a caller."""
     await fill(engine, progress={(1, "PLAYER"): 3, (3, "PLAYER"): 2}, licenses={(2, "PLAYER"): 4})
     rng, arrived = Random(7), asyncio.Event()  # noqa: S311 - a choice of directions, not a secret
     calls = [_call(service, rng, number, arrived) for number in range(CALLS)]

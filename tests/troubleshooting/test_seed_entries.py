@@ -1,4 +1,4 @@
-"""The user's own three troubles (R35): each is made, `doctor` finds it, and what the document says ends it."""
+"""The user's own three troubles: each is made, `doctor` finds it, and what the document says ends it."""
 
 from __future__ import annotations
 
