@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from service.cli import context, output
 from service.cli.context import AsJson
-from service.cli.exits import Unreachable, WrongUse
+from service.cli.exits import Exit, Unreachable, WrongUse
+from service.cli.publish_wait import Outcome, Sent, following
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from aiokafka.structs import RecordMetadata
+
     from events import LicenseAdvanced, ProgressLeveledUp
     from service.settings import Settings
 
@@ -26,15 +32,12 @@ FromLevel = Annotated[int | None, typer.Option(help="The level before; it never 
 EventId = Annotated[str | None, typer.Option("--id", help="The event's id.", show_default="a new one")]
 Source = Annotated[str, typer.Option(help="Who says so, as a URI reference.")]
 Time = Annotated[str | None, typer.Option(help="When it happened, as 2026-01-31T12:00:00Z.", show_default="now")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is read, and say what became of it.")]
+Timeout = Annotated[str, typer.Option(help="How long --wait waits, as 30s or 2m.")]
 _SOURCE = "/levelsync/cli"
-
-
-class Place(NamedTuple):
-    """Where Kafka put a record."""
-
-    topic: str
-    partition: int
-    offset: int
+_PATIENCE = "30s"
+_WARNING_WITHIN = 1.0
+"""Seconds that a warning may take once Kafka has the event: the database may be out of reach, and is not needed."""
 
 
 @app.callback()
@@ -44,19 +47,55 @@ def publish(
         Path | None,
         typer.Option(allow_dash=True, dir_okay=False, help="One structured CloudEvent a line; - is stdin."),
     ] = None,
+    wait: Wait = False,
+    timeout: Timeout = _PATIENCE,
     as_json: AsJson = False,
 ) -> None:
     """Publish the events of a file, or one event by its options."""
     if (file is None) == (ctx.invoked_subcommand is None):
         raise WrongUse("publish takes either --file, or leveled-up or license-advanced with their options")
-    if file is not None:
-        from service.cli.publish_file import publish_file
+    if file is None:
+        if wait or as_json:
+            raise WrongUse(f"put the options of one event behind {ctx.invoked_subcommand}")
+        return
+    from service.cli.publish_file import publish_file
 
-        sent = publish_file(context.settings(), file)
-        if as_json:
-            output.print_json({"sent": sent})
-        else:
-            output.say(f"{sent} events sent")
+    seconds = _seconds(wait, timeout)
+    report = publish_file(context.settings(), file, seconds)
+    if as_json:
+        output.print_json(report)
+    else:
+        output.say(_summary(report))
+    if report.get("dead_letters"):
+        raise typer.Exit(Exit.NO)
+
+
+def _summary(report: dict[str, Any]) -> str:
+    sent = output.counted(report["sent"], "event")
+    if "dead_letters" not in report:
+        return f"{sent} sent"
+    letters = report["dead_letters"]
+    if not letters:
+        return f"{sent} sent and read; none is a dead letter"
+    named = ", ".join(f"{reason} {number:,}" for reason, number in sorted(letters.items()))
+    return f"{sent} sent and read; {output.counted(sum(letters.values()), 'dead letter')}: {named}"
+
+
+def _seconds(wait: bool, timeout: str) -> float | None:
+    """Read how long to wait; None: not at all.
+
+    Raises:
+        WrongUse: `timeout` is no time.
+    """
+    from service.settings import parse_duration
+
+    try:
+        duration = parse_duration(timeout)
+    except ValueError as error:
+        raise WrongUse(f"--timeout {timeout}: {error}") from error
+    if timeout != _PATIENCE and not wait:
+        raise WrongUse("--timeout is how long --wait waits: add --wait")
+    return cast("timedelta", duration).total_seconds() if wait else None
 
 
 @app.command("leveled-up")
@@ -68,13 +107,16 @@ def leveled_up(
     event_id: EventId = None,
     source: Source = _SOURCE,
     time: Time = None,
+    wait: Wait = False,
+    timeout: Timeout = _PATIENCE,
     as_json: AsJson = False,
 ) -> None:
     """Publish one ProgressLeveledUp: a user's progress reached a level."""
     from events import ProgressLeveledUp
 
     data = {"user_id": user, "specialization": specialization, "to_level": to_level, "from_level": from_level}
-    _publish_one(ProgressLeveledUp, data | _attributes(event_id, source, time), as_json=as_json)
+    seconds = _seconds(wait, timeout)
+    _publish_one(ProgressLeveledUp, data | _attributes(event_id, source, time), seconds, as_json=as_json)
 
 
 @app.command("license-advanced")
@@ -89,6 +131,8 @@ def license_advanced(
     event_id: EventId = None,
     source: Source = _SOURCE,
     time: Time = None,
+    wait: Wait = False,
+    timeout: Timeout = _PATIENCE,
     as_json: AsJson = False,
 ) -> None:
     """Publish one LicenseAdvanced: a user's license was advanced."""
@@ -96,7 +140,8 @@ def license_advanced(
 
     data = {"user_id": user, "specialization": specialization, "to_level": to_level, "from_level": from_level}
     more = {"advanced_by": advanced_by, "reason": reason, "requirements_met": requirements_met}
-    _publish_one(LicenseAdvanced, data | more | _attributes(event_id, source, time), as_json=as_json)
+    seconds = _seconds(wait, timeout)
+    _publish_one(LicenseAdvanced, data | more | _attributes(event_id, source, time), seconds, as_json=as_json)
 
 
 def _attributes(event_id: str | None, source: str, time: str | None) -> dict[str, Any]:
@@ -114,13 +159,66 @@ def _read_time(text: str | None) -> datetime | None:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def _publish_one(kind: type[ProgressLeveledUp | LicenseAdvanced], data: dict[str, Any], *, as_json: bool) -> None:
+def _publish_one(
+    kind: type[ProgressLeveledUp | LicenseAdvanced], data: dict[str, Any], seconds: float | None, *, as_json: bool
+) -> None:
     event = _make(kind, data)
-    place = asyncio.run(_send(context.settings(), event))
+    settings = context.settings()
+    if seconds is None:
+        place, outcome = asyncio.run(_send_and_warn(settings, event)), None
+    else:
+        place, outcome = asyncio.run(_send_and_wait(settings, event, seconds))
+    where = {"topic": place.topic, "partition": place.partition, "offset": place.offset}
     if as_json:
-        output.print_json({"id": event.id, "type": event.TYPE, **place._asdict()})
+        became = {} if outcome is None else asdict(outcome)
+        output.print_json({"id": event.id, "type": event.TYPE, **where, **became})
     else:
         output.say(f"{event.TYPE} {event.id} is in {place.topic}, partition {place.partition}, offset {place.offset}")
+        if outcome is not None:
+            output.say(outcome.in_words())
+    if outcome is not None and outcome.dead_letter is not None:
+        raise typer.Exit(Exit.NO)
+
+
+async def _send_and_warn(settings: Settings, event: ProgressLeveledUp | LicenseAdvanced) -> RecordMetadata:
+    """Send, and look meanwhile whether the event will become a dead letter."""
+    looking = asyncio.create_task(_doubts(settings, event))
+    try:
+        place = await _send(settings, event)
+        for doubt in await asyncio.wait_for(looking, _WARNING_WITHIN):
+            output.remark(f"levelsync: warning: this will be a dead letter: {doubt}")
+    except TimeoutError:
+        return place
+    finally:
+        looking.cancel()
+        await asyncio.wait([looking])
+    return place
+
+
+async def _doubts(settings: Settings, event: ProgressLeveledUp | LicenseAdvanced) -> list[str]:
+    from service.cli import reach
+    from service.cli.publish_wait import doubts
+
+    try:
+        async with reach.database(settings) as conn:
+            return await doubts(conn, event)
+    except Exception:  # noqa: BLE001 - the event is published whatever the database says, or does not say
+        return []
+
+
+async def _send_and_wait(
+    settings: Settings, event: ProgressLeveledUp | LicenseAdvanced, seconds: float
+) -> tuple[RecordMetadata, Outcome]:
+    from service.cli import reach
+    from service.cli.publish_wait import history_of, outcome_of, wait_until_read
+
+    async with reach.database(settings) as conn:  # before anything is published: what becomes of it is read there
+        before = await history_of(conn, event)
+        await conn.rollback()
+        sent = Sent()
+        place = await _send(settings, event, sent)
+        await wait_until_read(conn, sent, seconds)
+        return place, await outcome_of(conn, event, place, before)
 
 
 def _make(kind: type[ProgressLeveledUp | LicenseAdvanced], data: dict[str, Any]) -> ProgressLeveledUp | LicenseAdvanced:
@@ -151,16 +249,21 @@ def _in_options(problem: Any) -> str:
     return f"--{name}: {words}" if name else words
 
 
-async def _send(settings: Settings, event: ProgressLeveledUp | LicenseAdvanced) -> Place:
+async def _send(
+    settings: Settings, event: ProgressLeveledUp | LicenseAdvanced, sent: Sent | None = None
+) -> RecordMetadata:
+    """Send the event; what is sent is added to `sent`, to be waited for."""
     from service.cli import reach
     from service.kafka.delivery import NotDelivered, deliver
     from service.kafka.producer import running_producer
 
     async with reach.kafka(settings):
         await reach.topics(settings)
-        async with running_producer(settings) as producer:
+        async with running_producer(settings) as producer, following(settings, producer, sent):
             try:
-                (place,) = await deliver(producer, [event.to_kafka()])
+                places = await deliver(producer, [event.to_kafka()])
             except NotDelivered as error:
                 raise Unreachable(f"Kafka did not take the event: {error}") from error
-    return Place(place.topic, place.partition, place.offset)
+            if sent is not None:
+                sent.add(places)
+    return places[0]

@@ -9,10 +9,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from sqlalchemy import text
 
 from service.cli import output, reach
 from service.cli.exits import Unreachable, WrongUse
+from service.cli.publish_wait import Sent, following, letters_of, wait_until_read
 from service.kafka.producer import MAX_REQUEST_BYTES
 
 if TYPE_CHECKING:
@@ -31,14 +34,16 @@ class _Tally:
 
     sent: int = 0
     line: int = 0
+    places: Sent | None = None
+    """Where they are, if they are waited for."""
 
 
-def publish_file(settings: Settings, file: Path) -> int:
-    """Send every event of `file` (`-`: stdin) and return how many there were.
+def publish_file(settings: Settings, file: Path, seconds: float | None = None) -> dict[str, Any]:
+    """Send every event of `file` (`-`: stdin), and wait so many seconds until they are read; return the report.
 
     Raises:
         WrongUse: the file cannot be read, or a line is no event; the events before it are sent, the rest is not.
-        Unreachable: Kafka did not confirm an event; nothing after it is claimed as sent.
+        Unreachable: Kafka did not confirm an event; nothing after it is claimed as sent. Or nobody read them in time.
     """
     try:
         stream = sys.stdin.buffer if str(file) == "-" else file.open("rb")
@@ -49,11 +54,25 @@ def publish_file(settings: Settings, file: Path) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with stream:
-            asyncio.run(_publish(settings, stream, tally))
+            return asyncio.run(_publish_and_wait(settings, stream, tally, seconds))
     except KeyboardInterrupt:
-        output.remark(f"levelsync: stopped; {tally.sent} events are sent, the rest is not claimed")
+        output.remark(f"levelsync: stopped; {output.counted(tally.sent, 'event')} sent, the rest is not claimed")
         raise
-    return tally.sent
+
+
+async def _publish_and_wait(
+    settings: Settings, stream: BinaryIO, tally: _Tally, seconds: float | None
+) -> dict[str, Any]:
+    if seconds is None:
+        await _publish(settings, stream, tally)
+        return {"sent": tally.sent}
+    tally.places = Sent()
+    async with reach.database(settings) as conn:  # before anything is published: what becomes of it is read there
+        await conn.execute(text("SELECT FROM levelsync.applied_offsets LIMIT 0"))
+        await conn.rollback()
+        await _publish(settings, stream, tally)
+        await wait_until_read(conn, tally.places, seconds)
+        return {"sent": tally.sent, "dead_letters": await letters_of(conn, tally.places)}
 
 
 async def _publish(settings: Settings, stream: BinaryIO, tally: _Tally) -> None:
@@ -61,7 +80,7 @@ async def _publish(settings: Settings, stream: BinaryIO, tally: _Tally) -> None:
 
     async with reach.kafka(settings):
         await reach.topics(settings)
-        async with running_producer(settings) as producer:
+        async with running_producer(settings) as producer, following(settings, producer, tally.places):
             with _progress(stream) as bar:
                 for lines in read_pieces(stream):
                     await _send_lines(producer, lines, tally)
@@ -73,18 +92,24 @@ async def _send_lines(producer: AIOKafkaProducer, lines: list[bytes], tally: _Ta
 
     messages, trouble = _read(lines, tally)
     try:
-        tally.sent += len(await deliver(producer, messages))
+        places = await deliver(producer, messages)
+        tally.sent += len(places)
+        if tally.places is not None:
+            tally.places.add(places)
     except NotDelivered as error:
         tally.sent += error.confirmed
         raise Unreachable(
-            f"Kafka did not take an event: {error}. The {tally.sent} events before it are sent; "
-            f"it and those after it are not known to be"
+            f"Kafka did not take an event: {error}. {_before(tally)} sent; it and those after it are not known to be"
         ) from error
     if trouble:
         raise WrongUse(
-            f"line {tally.line}: {trouble}. The {tally.sent} events before it are sent, nothing after it is. "
+            f"line {tally.line}: {trouble}. {_before(tally)} sent, nothing after it is. "
             "A line is one CloudEvent in structured mode: levelsync schema --out DIR writes what it must look like"
         )
+
+
+def _before(tally: _Tally) -> str:
+    return "The 1 event before it is" if tally.sent == 1 else f"The {tally.sent:,} events before it are"
 
 
 def _read(lines: list[bytes], tally: _Tally) -> tuple[list[Message], str]:
