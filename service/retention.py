@@ -1,4 +1,4 @@
-"""Removing what levelsync kept long enough: dead letters, runs with their issues, and rows of the audit log."""
+"""Removing what levelsync kept long enough: dead letters, runs with their issues, the audit log, minute samples."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from service.settings import Settings
 log = structlog.get_logger(__name__)
 ACTIONS = timedelta(days=365)
 """How long the audit log is kept."""
+SAMPLES = timedelta(hours=48)
+"""How long minute samples are kept; the overview shows the last day."""
 EVERY = 3600.0
 """Seconds between two times of looking."""
 BATCH_ROWS, BATCH_RUNS = 1000, 10
@@ -50,6 +52,13 @@ _ACTIONS = text("""
                    ORDER BY at LIMIT :limit FOR UPDATE SKIP LOCKED)
  RETURNING id
 """)
+_SAMPLES = text("""
+    DELETE FROM levelsync.minute_samples
+     WHERE minute IN (SELECT minute FROM levelsync.minute_samples
+                       WHERE minute < clock_timestamp() - CAST(:age AS interval)
+                       ORDER BY minute LIMIT :limit FOR UPDATE SKIP LOCKED)
+ RETURNING minute
+""")
 
 
 class Retention:
@@ -67,7 +76,7 @@ class Retention:
             await asyncio.sleep(EVERY)
 
     async def clean(self) -> dict[str, int]:
-        """Remove what is old, in bounded transactions; how many letters, runs and rows of the audit log."""
+        """Remove what is old, in bounded transactions; return how many rows of each table."""
         letters: list[Any] = []
         if self._letters_for > timedelta(0):  # 0: for ever
             letters = await self._remove(_LETTERS, self._letters_for, BATCH_ROWS)
@@ -75,6 +84,7 @@ class Retention:
             "dead_letters": len(letters),
             "runs": len(await self._remove(_RUNS, KEPT, BATCH_RUNS)),
             "admin_actions": len(await self._remove(_ACTIONS, ACTIONS, BATCH_ROWS)),
+            "minute_samples": len(await self._remove(_SAMPLES, SAMPLES, BATCH_ROWS)),
         }
         self._say(removed, Counter(row.reason for row in letters if row.is_open))
         return removed

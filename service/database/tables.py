@@ -220,3 +220,17 @@ ended_sessions = Table(
     Column("ends_at", DateTime(timezone=True), nullable=False),
 )
 """Sessions of the page that were signed out, until their token expires."""
+
+minute_samples = Table(
+    "minute_samples",
+    metadata,
+    Column("minute", DateTime(timezone=True), primary_key=True),
+    Column("events", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("delays", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("lag", BigInteger),
+    Column("drift", BigInteger),
+    Column("dead_letters", BigInteger),
+)
+"""One row a minute, of all processes together. `events` counts by "type outcome", `delays` by "type bound": the bound
+of the histogram's bucket in seconds. `lag`, `drift` and `dead_letters` are the greatest that a process measured; NULL
+where none did."""

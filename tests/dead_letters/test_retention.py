@@ -42,7 +42,7 @@ async def test_letters_go_when_their_time_is_over(scene: Scene, settings: Settin
     await scene.run("UPDATE levelsync.dead_letters SET resolved_at = now(), resolution = 'discarded' WHERE id = 3")
     with capture_logs() as lines:
         removed = await of(scene, settings).clean()
-    assert removed == {"dead_letters": 2, "runs": 0, "admin_actions": 0}
+    assert removed == {"dead_letters": 2, "runs": 0, "admin_actions": 0, "minute_samples": 0}
     assert [row[0] for row in await scene.letters()] == [1, 2]
     (warning,) = [line for line in lines if line["log_level"] == "warning"]
     assert (warning["number"], warning["by_reason"]) == (1, {"unknown_user": 1})
@@ -96,6 +96,14 @@ async def test_the_audit_log_is_kept_for_a_year(scene: Scene, settings: Settings
         " SELECT now() - days * interval '1 day', '1', 'admin', 'read', 'refused' FROM unnest(ARRAY[364, 366]) days"
     )
     assert (await of(scene, settings).clean())["admin_actions"] == 1
+
+
+async def test_minute_samples_are_kept_for_two_days(scene: Scene, settings: Settings) -> None:
+    """And no longer."""
+    await scene.run(
+        "INSERT INTO levelsync.minute_samples (minute) SELECT now() - h * interval '1 hour' FROM unnest(ARRAY[47, 49]) h"
+    )
+    assert (await of(scene, settings).clean())["minute_samples"] == 1
 
 
 async def test_one_process_at_a_time_removes(scene: Scene, settings: Settings) -> None:
