@@ -7,7 +7,7 @@ at 1, and a dashboard without data looks like one that is broken.
 from __future__ import annotations
 
 from itertools import product
-from typing import get_args
+from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
@@ -99,6 +99,16 @@ def set_build_info(version: str, schema: str) -> None:
     """Set the one series of `levelsync_build_info`."""
     BUILD_INFO.clear()
     BUILD_INFO.labels(version, schema).set(1)
+
+
+def samples(metric: Any, suffix: str = "") -> list[tuple[dict[str, str], float]]:
+    """Return the labels and the value of each sample of a metric in this process."""
+    return [
+        (sample.labels, sample.value)
+        for family in metric.collect()
+        for sample in family.samples
+        if sample.name == family.name + suffix
+    ]
 
 
 def _begin_at_zero() -> None:

@@ -23,6 +23,7 @@ from service.health import Health
 from service.logs import configure_logs
 from service.outbox.role import relay_role
 from service.reconcile.role import reconcile_role
+from service.sampler import Sampler
 from service.schedule.role import schedule_role
 from service.settings import Settings, SettingsError
 from service.startup import wait_until_ready
@@ -105,6 +106,7 @@ class Service:
 
     async def _run(self) -> None:
         cluster_id = await interruptible(wait_until_ready(self._engine, self.settings, self.health))
+        sampler = Sampler()
         async with contextlib.AsyncExitStack() as stack:
             consuming = {"apply": apply_role, "reconcile": reconcile_role}
             roles = [
@@ -122,7 +124,7 @@ class Service:
             self._up.set()
             log.info("ready", url=self.http_url)
             everybody = lambda: [consumer for found in consumers for consumer in found()]  # noqa: E731 - used once
-            await interruptible(watch(self._engine, self.settings, self.health, everybody, cluster_id))
+            await interruptible(watch(self._engine, self.settings, self.health, everybody, cluster_id, sampler))
 
 
 def _listeners(settings: Settings) -> tuple[socket.socket, socket.socket | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from service.gauges import set_gauges
 from service.health import Health
 from service.kafka.diagnosis import diagnose
 from service.kafka.lag import EndOffsets
+from service.sampler import Sampler
 from service.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -63,10 +64,15 @@ class Watchdog:
         return max(self.stall_seconds, BEGIN_SECONDS) if at == NOT_BEGUN else self.stall_seconds
 
 
-async def watch(
-    engine: AsyncEngine, settings: Settings, health: Health, consumers: Callable[[], list[Any]], cluster_id: str
+async def watch(  # noqa: PLR0913, PLR0917 - what it looks at, and what it tells
+    engine: AsyncEngine,
+    settings: Settings,
+    health: Health,
+    consumers: Callable[[], list[Any]],
+    cluster_id: str,
+    sampler: Sampler,
 ) -> None:
-    """Look every few seconds, for as long as the service runs.
+    """Look every few seconds, for as long as the service runs. `sampler` has counted since before the first batch.
 
     Raises:
         Stalled: a consumer stands still.
@@ -82,7 +88,7 @@ async def watch(
                 while True:
                     ends = await kafka.read()
                     health.clear("kafka", watchdog)
-                    await _read_database(engine, ends, cluster_id, health, watchdog)
+                    await _use_database(_gauges_and_sample(engine, ends, cluster_id, sampler), health, watchdog)
                     # A publisher's open transaction holds a consumer back: that is no stall.
                     _check_stalled(watchdog, await readable.read(), consumers(), health)
                     await asyncio.sleep(LOOK_EVERY)
@@ -126,13 +132,19 @@ def _report_polls(consumer: Any, health: Health) -> None:
         health.clear("consumers", consumer)
 
 
-async def _read_database(
-    engine: AsyncEngine, ends: Mapping[TopicPartition, int], cluster_id: str, health: Health, watchdog: Watchdog
+async def _gauges_and_sample(
+    engine: AsyncEngine, ends: Mapping[TopicPartition, int], cluster_id: str, sampler: Sampler
 ) -> None:
-    """Set the gauges that are the same in every process."""
+    """Set the gauges that are the same in every process, and store a sample where a minute has ended."""
+    async with engine.connect() as conn:
+        await set_gauges(conn, ends, cluster_id)
+    await sampler.sample(engine)
+
+
+async def _use_database(work: Awaitable[None], health: Health, watchdog: Watchdog) -> None:
+    """Await work on the database; report its fault."""
     try:
-        async with engine.connect() as conn:
-            await set_gauges(conn, ends, cluster_id)
+        await work
     except Exception as error:  # noqa: BLE001 - a gauge never ends the service; the appliers report what they meet
         fault = read_fault(error)
         metrics.RETRIES.labels((fault.kind if fault.kind is not Kind.RECORD else Kind.INSTALLATION).value).inc()

@@ -1,0 +1,143 @@
+"""Minute samples: every process adds to them, nothing of them is lost for long, and what the charts make of them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from events import LICENSE_ADVANCED_TYPE, PROGRESS_LEVELED_UP_TYPE
+from service import metrics, sampler
+from service.admin.series import Delay, History, Sample, delay_of, series_of
+from service.database.engine import make_engine
+from service.sampler import Sampler
+from service.settings import Settings
+
+_ROWS = text("""
+    INSERT INTO levelsync.minute_samples (minute, lag)
+    SELECT date_trunc('minute', now()) - n * interval '1 minute', 1 FROM generate_series(1, CAST(:minutes AS int)) n
+""")
+NOW = datetime(2026, 11, 25, 12, 30, 20, tzinfo=UTC)
+
+
+@pytest.fixture
+def minute(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The minute that the sampler's clock shows."""
+    shown = [0]
+    monkeypatch.setattr(sampler, "_minute", lambda: shown[0])
+    return shown
+
+
+async def stored(engine: AsyncEngine) -> list[Sample]:
+    """Every row, as the page reads them."""
+    history = History()
+    async with engine.connect() as conn:
+        await history.read(conn, datetime.now(UTC))
+    return list(history._samples.values())
+
+
+def decide(applied: int, dead: int, *seconds: float) -> None:
+    """Count events as the appliers do."""
+    metrics.EVENTS.labels(PROGRESS_LEVELED_UP_TYPE, "applied").inc(applied)
+    metrics.EVENTS.labels(LICENSE_ADVANCED_TYPE, "dead_lettered").inc(dead)
+    metrics.EVENT_DELAY.observe_all(PROGRESS_LEVELED_UP_TYPE, seconds)
+
+
+async def test_the_processes_of_a_minute_add_up(engine: AsyncEngine, minute: list[int]) -> None:
+    """Counts are summed, of the gauges the greatest stays, and a minute that goes on stores nothing."""
+    one, other = Sampler(), Sampler()
+    decide(10, 1, 0.003, 0.02, 90_000)
+    await one.sample(engine)
+    assert await stored(engine) == []
+    minute[0] += 1
+    for process, lag in ((one, 40), (other, 10)):
+        metrics.CONSUMER_LAG.clear()
+        metrics.CONSUMER_LAG.labels("progress.leveled-up", "0").set(lag)
+        await process.sample(engine)
+        await process.sample(engine)
+    (sample,) = await stored(engine)
+    assert sample.events == {f"{PROGRESS_LEVELED_UP_TYPE} applied": 20, f"{LICENSE_ADVANCED_TYPE} dead_lettered": 2}
+    buckets = {"0.005": 2, "0.025": 2, "+Inf": 2}
+    assert sample.delays == {f"{PROGRESS_LEVELED_UP_TYPE} {bound}": number for bound, number in buckets.items()}
+    assert sample.lag == 40
+    assert datetime.now(UTC) - sample.minute < timedelta(seconds=95)
+
+
+async def test_what_could_not_be_stored_comes_with_the_next_minute(
+    engine: AsyncEngine, settings: Settings, minute: list[int]
+) -> None:
+    """PostgreSQL is away for a minute: the counts are added when it is back, once."""
+    process = Sampler()
+    away = make_engine(settings.model_copy(update={"database_url": SecretStr("postgresql://x@127.0.0.1:1/x")}))
+    decide(3, 0)
+    minute[0] += 1
+    with pytest.raises(OSError, match="Connect call failed"):
+        await process.sample(away)
+    decide(4, 0)
+    minute[0] += 1
+    await process.sample(engine)
+    minute[0] += 1
+    await process.sample(engine)
+    total = sum((sample.events for sample in await stored(engine)), Counter())
+    assert total == {f"{PROGRESS_LEVELED_UP_TYPE} applied": 7}
+
+
+def sample(minutes_ago: int, applied: int, delays: dict[str, int] | None = None, **gauges: int) -> Sample:
+    """A minute in which one type of events was applied."""
+    at = NOW.replace(second=0) - timedelta(minutes=minutes_ago)
+    counted = Counter({f"{PROGRESS_LEVELED_UP_TYPE} {bound}": number for bound, number in (delays or {}).items()})
+    levels: dict[str, int | None] = {"lag": None, "drift": None, "dead_letters": None, **gauges}
+    return Sample(at, Counter({f"{PROGRESS_LEVELED_UP_TYPE} applied": applied}), counted, **levels)
+
+
+def test_the_hour_goes_by_minutes_and_the_day_by_quarters() -> None:
+    """Counts of a quarter are summed, of its gauges the peak counts, and what nobody measured is a gap."""
+    series = series_of([sample(1, 60, lag=5), sample(2, 30, lag=9), sample(20, 6), sample(700, 1)], NOW)
+    assert (len(series.hour.points), len(series.day.points)) == (60, 96)
+    assert [point.outcomes["applied"] for point in series.hour.points[-3:]] == [0, 30, 60]
+    assert [point.lag for point in series.hour.points[-3:]] == [None, 9, 5]
+    assert [point.seconds for point in series.hour.points[-3:]] == [0, 60, 60]
+    last, before = series.day.points[-1], series.day.points[-2]
+    assert (last.at, last.outcomes["applied"], last.lag) == (datetime(2026, 11, 25, 12, 15, tzinfo=UTC), 90, 9)
+    assert (before.outcomes["applied"], before.lag) == (6, None)
+    assert sum(point.outcomes["applied"] for point in series.day.points) == 97
+    (kind,) = series.types
+    assert (kind.type, kind.outcomes) == (PROGRESS_LEVELED_UP_TYPE, [("applied", 96, 97)])
+
+
+def test_the_quantiles_are_those_of_all_minutes_together() -> None:
+    """They are read from the added buckets: means of quantiles would say nothing."""
+    series = series_of([sample(3, 9, {"0.005": 99}), sample(4, 9, {"1.0": 100}), sample(5, 9, {"+Inf": 1})], NOW)
+    assert series.day.points[-1].delay == Delay(1, 1)
+    assert [point.delay for point in series.hour.points[-5:-2]] == [
+        Delay(math.inf, math.inf),
+        Delay(1, 1),
+        Delay(0.005, 0.005),
+    ]
+
+
+def test_the_delay_is_two_quantiles_of_what_was_observed() -> None:
+    """A mean would say 197 days where one old event came in; beyond the last bucket there is no bound."""
+    assert delay_of(Counter({"0.05": 150, "1.0": 48, "60.0": 1, "+Inf": 1})) == Delay(0.05, 1)
+    assert delay_of(Counter({"+Inf": 1})) == Delay(math.inf, math.inf)
+    assert delay_of(Counter()) is None
+
+
+async def test_each_look_reads_only_the_newest_minutes(engine: AsyncEngine) -> None:
+    """A row that came late for a minute that has just ended is seen; the day is read once."""
+    history = History()
+    async with engine.begin() as conn:
+        await conn.execute(_ROWS, {"minutes": 1500})
+        now = datetime.now(UTC)
+        first = await history.read(conn, now)
+        await conn.execute(text("UPDATE levelsync.minute_samples SET lag = 77"))
+        assert await history.read(conn, now + timedelta(seconds=9)) is first
+        again = await history.read(conn, now + timedelta(seconds=10))
+    assert [point.lag for point in first.hour.points[-6:]] == [1, 1, 1, 1, 1, 1]
+    assert [point.lag for point in again.hour.points[-6:]] == [1, 1, 77, 77, 77, 77]
+    assert sum(point.seconds for point in first.day.points) == pytest.approx(24 * 3600, abs=900)
