@@ -14,7 +14,8 @@ from service.admin import measured
 from service.admin.audit import check
 from service.admin.database import asked
 from service.admin.identity import Identity
-from service.admin.measured import Events, Partition, Waits
+from service.admin.measured import Partition, Waits
+from service.admin.series import History, Series
 from service.dead_letters import ReasonCount, count_by_reason
 from service.reconcile.read import reports_of
 from service.reconcile.values import run_of
@@ -77,12 +78,12 @@ class Overview:
     """The last run over everything that ended, however it ended."""
     running: list[dict[str, Any]]
     letters: list[ReasonCount]
-    events: Events
+    series: Series
     lost: int
 
 
 async def read_overview(
-    engine: AsyncEngine, who: Identity, problems: Mapping[str, list[str]], waits: Waits
+    engine: AsyncEngine, who: Identity, problems: Mapping[str, list[str]], waits: Waits, history: History
 ) -> Overview:
     """Read it: a handful of short questions to the database, the rest from this process's gauges.
 
@@ -92,10 +93,12 @@ async def read_overview(
         Forbidden, Busy.
     """
     await check(engine, who)
-    return await take_overview(engine, problems, waits)
+    return await take_overview(engine, problems, waits, history)
 
 
-async def take_overview(engine: AsyncEngine, problems: Mapping[str, list[str]], waits: Waits) -> Overview:
+async def take_overview(
+    engine: AsyncEngine, problems: Mapping[str, list[str]], waits: Waits, history: History
+) -> Overview:
     """Read the overview for this process itself.
 
     Raises:
@@ -114,7 +117,7 @@ async def take_overview(engine: AsyncEngine, problems: Mapping[str, list[str]], 
                 last_end=await _last_end(conn),
                 running=await _running(conn),
                 letters=await count_by_reason(conn),
-                events=measured.events(),
+                series=await history.read(conn, now),
                 lost=measured.lost(),
             )
 

@@ -19,10 +19,11 @@ from service.health import Health
 from service.page import letters, outage, overview, runs, sign_in, users
 from service.page.assets import asset
 from service.page.memory import Memory
-from service.page.render import render
+from service.page.render import HEADERS, render
 from service.page.visit import Endpoint, Parts, bounded, signed_in
 from service.settings import Settings
 
+TRENDS = "/page/trends"
 _STATUS = {Forbidden: 403, NoSuch: 404, Refused: 422}
 _TITLES = {
     403: "Not yours to do",
@@ -50,6 +51,7 @@ def _routes() -> list[BaseRoute]:
         Route("/sign-in", bounded(sign_in.sign_in), methods=["GET", "POST"]),
         Route("/sign-out", bounded(sign_in.sign_out), methods=["POST"]),
         _get("/", overview.overview),
+        _get("/trends", overview.trends),
         _get("/runs", runs.list_runs),
         _post("/runs", runs.start, "request_run"),
         _get("/runs/{run_id:uuid}", runs.show_run),
@@ -83,6 +85,8 @@ async def _answer(request: Request, error: Exception) -> Response:
     if isinstance(error, Busy):
         if request.url.path == "/" and (shown := await _outage(request, error)):
             return shown
+        if request.url.path == TRENDS:  # the charts that are on the page stay there
+            return Response(status_code=204, headers=HEADERS)
         again = request.url.path if request.method == "GET" else "/"
         return _page(503, str(error), {"Retry-After": str(error.retry_after)}, again)
     return _page(next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500), str(error))

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -16,7 +17,11 @@ from service.admin.errors import Busy
 from service.admin.identity import Identity
 from service.admin.measured import Waits
 from service.admin.overview import Overview, take_overview
+from service.admin.series import History, Series
 from service.background import stop
+
+if TYPE_CHECKING:
+    from markupsafe import Markup  # it comes with the extra `page`
 
 log = structlog.get_logger(__name__)
 EVERY = 30.0
@@ -30,6 +35,9 @@ class Memory:
 
     def __init__(self) -> None:
         self.last: Overview | None = None
+        self.history = History()
+        self.charts: tuple[Series, Markup] | None = None
+        """The charts as they were drawn last, and of what."""
         self._ended: set[bytes] = set()
         self._people: dict[bytes, Identity] = {}
         self._waits = Waits()
@@ -41,7 +49,7 @@ class Memory:
             Busy: the database cannot answer; what was remembered stays.
         """
         self._ended = await ended_sessions.read(engine)
-        self.last = await take_overview(engine, {}, self._waits)
+        self.last = await take_overview(engine, {}, self._waits, self.history)
 
     def let_in(self, token: str, who: Identity) -> None:
         """Remember whose token this is; the oldest beyond the most is forgotten."""

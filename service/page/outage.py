@@ -34,7 +34,7 @@ async def show(request: Request, error: Busy) -> Response | None:
         said=str(error),
         problems=problems,
         verdict=judge(last, every) if last else None,
-        **(overview.values(replace(last, problems=problems), every) if last else {"seen": None}),
+        **(overview.values(replace(last, problems=problems), every, parts.memory) if last else {"seen": None}),
         questions=overview.QUESTIONS,
         links=overview.LINKS,
         refresh=overview.REFRESH,

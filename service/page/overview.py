@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from markupsafe import Markup
 from starlette.responses import Response
 
 from service.admin.measured import Partition
 from service.admin.overview import Overview, read_overview
 from service.admin.verdict import Level, Verdict, judge
+from service.page.charts import panels
+from service.page.memory import Memory
+from service.page.render import fragment
 from service.page.visit import Visit
 
 REFRESH = 5
@@ -41,7 +45,7 @@ class Drift:
 async def overview(visit: Visit) -> Response:
     """Everything that somebody who was woken looks at first."""
     parts = visit.parts
-    seen = await read_overview(visit.engine, visit.who, parts.health.by_component(), parts.waits)
+    seen = await read_overview(visit.engine, visit.who, parts.health.by_component(), parts.waits, parts.memory.history)
     parts.memory.last = seen
     every = parts.settings.reconcile_every
     verdict = judge(seen, every)
@@ -52,17 +56,24 @@ async def overview(visit: Visit) -> Response:
         questions=QUESTIONS,
         links=LINKS,
         refresh=REFRESH,
-        **values(seen, every),
+        **values(seen, every, parts.memory),
     )
 
 
-def values(seen: Overview, every: timedelta) -> dict[str, Any]:
-    """Return what the panels below the questions show."""
+async def trends(visit: Visit) -> Response:
+    """Answer with the charts alone; the overview fetches them once a minute."""
+    parts = visit.parts
+    seen = await read_overview(visit.engine, visit.who, {}, parts.waits, parts.memory.history)
+    return visit.show("trends.html", charts=_charts(seen, parts.memory))
+
+
+def values(seen: Overview, every: timedelta, memory: Memory) -> dict[str, Any]:
+    """Return what the charts and the panels below the questions show."""
     return {
+        "charts": _charts(seen, memory),
         "seen": seen,
         "drift": _drift(seen),
         "consumers": None if seen.partitions is None else _by_topic(seen.partitions),
-        "events": _events(seen),
         "every": every.total_seconds(),
     }
 
@@ -79,22 +90,20 @@ def _headline(verdict: Verdict) -> str:
             return f"Something is wrong: {things} a look."
 
 
+def _charts(seen: Overview, memory: Memory) -> Markup:
+    """Draw the charts, or take them from memory where nothing was measured since."""
+    if memory.charts is None or memory.charts[0] is not seen.series:
+        drawn = panels(seen.series, seen.scan.run_id if seen.scan else None)
+        memory.charts = seen.series, fragment("charts.html", measured=seen.series.measured, panels=drawn)
+    return memory.charts[1]
+
+
 def _drift(seen: Overview) -> Drift:
     found = seen.scan.drift if seen.scan else []
     names = sorted({name for _, name, _ in found})
     numbers = {(kind, name): number for kind, name, number in found}
     kinds = sorted({kind for kind, _, _ in found})
     return Drift(names, [(kind, [numbers.get((kind, name), 0) for name in names]) for kind in kinds])
-
-
-def _events(seen: Overview) -> list[dict[str, Any]]:
-    """Event types with what became of them; an outcome that never was is not listed."""
-    outcomes = {kind: sorted((n, c) for n, c in one.items() if c) for kind, one in seen.events.outcomes.items()}
-    return [
-        {"type": kind, "outcomes": found, "delay": seen.events.delay.get(kind)}
-        for kind, found in sorted(outcomes.items())
-        if found
-    ]
 
 
 def _by_topic(partitions: Sequence[Partition]) -> list[dict[str, str | int | datetime | None]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from service.page import assets, words
@@ -43,6 +44,11 @@ def _environment() -> Environment:
 
 
 _templates = _environment()
+
+
+def fragment(template: str, **context: Any) -> Markup:
+    """Render a template that is a part of pages."""
+    return Markup(_templates.get_template(template).render(context))  # noqa: S704 - the template escapes
 
 
 def render(

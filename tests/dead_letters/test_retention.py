@@ -101,7 +101,8 @@ async def test_the_audit_log_is_kept_for_a_year(scene: Scene, settings: Settings
 async def test_minute_samples_are_kept_for_two_days(scene: Scene, settings: Settings) -> None:
     """And no longer."""
     await scene.run(
-        "INSERT INTO levelsync.minute_samples (minute) SELECT now() - h * interval '1 hour' FROM unnest(ARRAY[47, 49]) h"
+        "INSERT INTO levelsync.minute_samples (minute)"
+        " SELECT now() - hours * interval '1 hour' FROM unnest(ARRAY[47, 49]) hours"
     )
     assert (await of(scene, settings).clean())["minute_samples"] == 1
 

@@ -13,7 +13,7 @@ from playwright.async_api import Browser
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service import watch
+from service import sampler, watch
 from service.database.engine import make_engine
 from service.page import overview
 from service.reconcile import due, steps
@@ -27,12 +27,13 @@ KEY = "the page's tests sign with this, and nobody else does"
 
 @pytest.fixture(scope="module")
 def often() -> Iterator[None]:
-    """Gauges are measured and runs go on in a fraction of a second, and the overview is fetched every second."""
+    """Gauges are measured and runs go on in a fraction of a second; the overview is fetched every second."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(watch, "LOOK_EVERY", 0.2)
         patch.setattr(due, "LOOK_EVERY", 0.05)
         patch.setattr(steps, "POLL_SECONDS", 0.1)
         patch.setattr(overview, "REFRESH", 1)
+        patch.setattr(sampler, "_minute", lambda: 0)  # no sample but a test's own
         yield
 
 

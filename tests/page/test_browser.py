@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import AsyncIterator
 
@@ -12,8 +11,6 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
 from events import PROGRESS_LEVELED_UP_TYPE
-from service.admin import measured
-from service.admin.measured import Delay, Events
 from tests.support.browser import Desk
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -49,6 +46,14 @@ _ISSUE = """
     INSERT INTO levelsync.drift_issues (run_id, user_id, specialization, kind, progress_level, license_level, status)
     VALUES (:id, 5, 'PLAYER', 'mismatched', 4, 2, 'confirmed')
 """
+_SAMPLES = """
+    INSERT INTO levelsync.minute_samples
+    SELECT date_trunc('minute', now()) - n * interval '1 minute',
+           jsonb_build_object(:kind || ' applied', 2, :kind || ' dead_lettered', 1),
+           jsonb_build_object(:kind || ' 0.25', 9, :kind || ' +Inf', 1), 7, 3, 2
+      FROM generate_series(-60, 1500) n
+"""
+"""Also of the next hour: the tests take their time."""
 
 _BEYOND_THE_EDGE = """() => [...document.querySelectorAll("main a.btn, main button, main .number")]
     .filter(one => one.getBoundingClientRect().width > 1 && !one.closest("thead"))
@@ -73,6 +78,7 @@ async def full(desk: Desk) -> AsyncIterator[Desk]:
         "SELECT id, 1, 2, :why FROM user_licenses WHERE user_id = 5 AND specialization_type = 'PLAYER'",
         why=HOSTILE,
     )
+    await desk.execute(_SAMPLES, kind=PROGRESS_LEVELED_UP_TYPE)
     yield desk
 
 
@@ -134,18 +140,52 @@ async def test_on_a_phone_no_count_and_no_button_is_behind_a_scroll(full: Desk) 
     await expect(page.get_by_role("link", name="Replay all: malformed")).to_be_in_viewport(ratio=1)
 
 
-async def test_each_outcome_stands_beside_its_count(full: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_outcome_stands_beside_its_count(full: Desk) -> None:
     """And the delay is two quantiles, which one event that came months late does not change into a mean of days."""
-    kind = PROGRESS_LEVELED_UP_TYPE
-    decided = Events({kind: {"applied": 12, "dead_lettered": 2}}, {kind: Delay(0.25, math.inf)})
-    monkeypatch.setattr(measured, "events", lambda: decided)
     page = await full.signed_in()
     table = page.locator("#events-table")
     await expect(table).to_contain_text("delay p50 up to 250 ms, p99 above 12 hours")
     cells = await table.locator("tbody tr").evaluate_all(
-        "rows => rows.map(row => [...row.querySelectorAll('td')].map(cell => cell.textContent))"
+        "rows => rows.slice(1).map(row => [...row.cells].map(cell => cell.textContent))"
     )
-    assert cells == [["applied", "12"], ["dead lettered", "2"]]
+    assert cells == [["applied", "120", "2,880"], ["dead lettered", "60", "1,440"]]
+
+
+async def test_the_charts_show_the_last_hour_and_the_last_day(full: Desk) -> None:
+    """Five quantities, each drawn twice, with the latest value in words, a table, and where the records are."""
+    page = await full.signed_in()
+    charts = page.locator("#trends article")
+    titles = await charts.get_by_role("heading", level=3).all_text_contents()
+    assert titles == [
+        "Events a second, by outcome",
+        "Delay from event to effect",
+        "Records waiting",
+        "Pairs that disagree",
+        "Open dead letters",
+    ]
+    assert await charts.get_by_role("img").count() == 10
+    said = await charts.first.get_by_role("img").first.get_attribute("aria-label")
+    assert said == (
+        "Events a second, by outcome, last hour. applied: last 0.0333, highest 0.0333; "
+        "dead lettered: last 0.0167, highest 0.0167."
+    )
+    await page.get_by_text("Last hour as a table").nth(2).click()
+    first = page.get_by_role("group", name="Records waiting, last hour").get_by_role("row").nth(1)
+    await expect(first).to_have_text(re.compile(r"^\d\d:\d\d7$"))
+    for name in ("Counts by type", "Lag by partition", "The letters"):
+        await expect(charts.get_by_role("link", name=name).first).to_be_visible()
+    assert await page.locator("#trends [style], #trends style, #trends script").count() == 0
+
+
+async def test_a_table_that_is_open_stays_open(full: Desk) -> None:
+    """The overview is fetched again every second here, and the charts are left as they are."""
+    page = await full.signed_in()
+    await page.get_by_text("Last day as a table").first.click()
+    table = page.get_by_role("group", name="Events a second, by outcome, last day")
+    await expect(table).to_be_visible()
+    before = await page.locator("#verdict + p time").get_attribute("datetime")
+    await expect(page.locator("#verdict + p time")).not_to_have_attribute("datetime", str(before))
+    await expect(table).to_be_visible()
 
 
 async def test_hostile_text_is_shown_as_text(full: Desk) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from service.admin.measured import Delay, Events, Partition, Waits, delay_of
+from service.admin.measured import Partition, Waits
 from service.admin.overview import Outbox, Overview, Scan
+from service.admin.series import series_of
 from service.admin.verdict import judge
 from service.dead_letters import ReasonCount
 
@@ -24,7 +24,7 @@ WELL: dict[str, Any] = {
     "last_end": {"run_id": "run", "status": "completed", "unconfirmed": 0},
     "running": [],
     "letters": [],
-    "events": Events({}, {}),
+    "series": series_of([], NOW),
     "lost": 0,
 }
 
@@ -124,9 +124,3 @@ def test_waiting_begins_anew_with_every_move() -> None:
     assert waits.see({first: 6}, {first: later}, later)[0].waits_since == later
     assert waits.see({first: 0}, {first: later}, later)[0].waits_since is None
     assert waits.see({first: 1}, {first: later}, later)[0].waits_since == later
-
-
-def test_one_late_event_does_not_hide_how_fast_the_others_are() -> None:
-    """A mean of 197 days said nothing: the quantiles are bounds of the buckets."""
-    assert delay_of([(0.01, 0), (0.05, 150), (1, 198), (60, 199), (math.inf, 200)]) == Delay(0.05, 1)
-    assert delay_of([(0.01, 0), (60, 0), (math.inf, 1)]) == Delay(math.inf, math.inf)
