@@ -10,7 +10,8 @@ from events.reasons import ContractViolation, Reason
 
 _AHEAD = timedelta(minutes=5)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TIMESTAMP_END = 253_402_300_800_000  # milliseconds: the year 10000
+_TIMESTAMP_END = 253_402_300_800_000
+"""Milliseconds: the year 10000. Kafka has -1 for no timestamp."""
 # The grammar of RFC 3339; `datetime.fromisoformat` alone takes far more. A leap second is part of it.
 _RFC3339 = re.compile(
     rb"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt](?:[01][0-9]|2[0-3]):[0-5][0-9]:)([0-5][0-9]|60)(?:\.([0-9]+))?"
@@ -24,12 +25,20 @@ def occurred_at(ce_time: bytes | None, timestamp_ms: int) -> datetime:
     Raises:
         ContractViolation: `bad_time`: unreadable, before 2000, or over 5 minutes ahead of a usable timestamp.
     """
-    time = _parse(ce_time)
-    if time < EARLIEST:
+    match = None if ce_time is None else _RFC3339.fullmatch(ce_time)
+    if match is None:
+        raise ContractViolation(Reason.BAD_TIME, "ce_time is not an RFC 3339 time with an offset")
+    second, text = int(match[2] == b"60"), match[0].decode().upper()  # Python has no 60th second: it is one after 59
+    try:
+        at = datetime.fromisoformat(text.replace(":60", ":59", second)).astimezone(UTC) + timedelta(seconds=second)
+    except (ValueError, OverflowError):  # the 30th of February, or a year outside 1 to 9999 in UTC
+        raise ContractViolation(Reason.BAD_TIME, "ce_time is not a date of the calendar") from None
+    if at < EARLIEST:
         raise ContractViolation(Reason.BAD_TIME, "ce_time is before the year 2000")
-    if _is_usable(timestamp_ms) and time - _AHEAD > _EPOCH + timedelta(milliseconds=timestamp_ms):
+    usable = 0 < timestamp_ms < _TIMESTAMP_END
+    if usable and at - _AHEAD > _EPOCH + timedelta(milliseconds=timestamp_ms):
         raise ContractViolation(Reason.BAD_TIME, "ce_time is more than 5 minutes ahead of the record's timestamp")
-    return time
+    return at
 
 
 def recorded_at(timestamp_ms: int) -> datetime:
@@ -38,29 +47,6 @@ def recorded_at(timestamp_ms: int) -> datetime:
     Raises:
         ContractViolation: `bad_time`: the timestamp is not usable.
     """
-    if not _is_usable(timestamp_ms):
+    if not 0 < timestamp_ms < _TIMESTAMP_END:
         raise ContractViolation(Reason.BAD_TIME, "there is no ce_time, and the record's timestamp is not usable")
     return _EPOCH + timedelta(milliseconds=timestamp_ms)
-
-
-def _is_usable(timestamp_ms: int) -> bool:
-    """Kafka has -1 for no timestamp; years after 9999 are no dates."""
-    return 0 < timestamp_ms < _TIMESTAMP_END
-
-
-def _parse(raw: bytes | None) -> datetime:
-    match = None if raw is None else _RFC3339.fullmatch(raw)
-    if match is None:
-        raise ContractViolation(Reason.BAD_TIME, "ce_time is not an RFC 3339 time with an offset")
-    try:
-        if match[2] == b"60":
-            return _leap_second(match)
-        return datetime.fromisoformat(match[0].decode().upper()).astimezone(UTC)
-    except (ValueError, OverflowError):  # the 30th of February, or a year outside 1 to 9999 in UTC
-        raise ContractViolation(Reason.BAD_TIME, "ce_time is not a date of the calendar") from None
-
-
-def _leap_second(match: re.Match[bytes]) -> datetime:
-    """The second after 59: Python has no 60th."""
-    text = match[0].decode().upper()
-    return datetime.fromisoformat(text.replace(":60", ":59", 1)).astimezone(UTC) + timedelta(seconds=1)

@@ -11,7 +11,7 @@ import uvloop
 
 from service.apply.call import Call, call_alone
 from service.apply.outcomes import LevelEvent, microseconds
-from service.apply.progress import Batch, Way, Work
+from service.apply.progress import Batch, Way
 from service.apply.targets import license_target
 from service.database.engine import make_engine
 from service.settings import Settings, load_settings
@@ -24,8 +24,7 @@ async def _write_all(settings: Settings, batches: list[list[LevelEvent]]) -> Non
     async with engine.connect() as conn:
         known = await read_known(conn)
     for events in batches:
-        work = Work(Batch([], {}, {}), {})
-        await call_alone(engine, Call(target, known, work, events, Way.QUICK, {}))
+        await call_alone(engine, Call(target, known, Batch([], {}, {}), {}, events, Way.QUICK, {}))
     await engine.dispose()
 
 

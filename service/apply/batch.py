@@ -7,19 +7,21 @@ applied again after a fault, continues.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import cast
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from events import Reason
 from service.apply import dead_letters, replayed
 from service.apply.call import Call, Result, call_alone, call_within, move_positions
-from service.apply.outcomes import DeadLetter, Outcome
+from service.apply.decode import decode
+from service.apply.outcomes import DeadLetter, LevelEvent, Outcome
 from service.apply.progress import MOST_SET_ASIDE, Batch, Item, Way, Work
 from service.apply.refusals import Refusals, RefusedAll
-from service.apply.screen import screen
+from service.apply.screen import Screened, screen
 from service.apply.targets import Target
 from service.database.faults import Fault, InstallationFault, Kind, read_fault
 from service.store.curriculum import Known, read_known
@@ -36,36 +38,72 @@ _WRITTEN = frozenset({Outcome.APPLIED, Outcome.CREATED})
 
 @dataclass(slots=True)
 class Applied:
-    """What a committed batch did: each event's outcome by index, and the dead letters."""
+    """What a committed batch did: the events, each one's outcome by index, and the dead letters."""
 
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
-    letters: list[DeadLetter] = field(default_factory=list)
+    decoded: Sequence[Item] = ()
+    outcomes: Mapping[int, Outcome] = field(default_factory=dict)
+    letters: Sequence[DeadLetter] = ()
 
 
 @dataclass(slots=True)
 class Applier:
-    """Applies batches to one target. One for each consumer; remembers refusals in a row."""
+    """Applies batches to one target (`service.apply.subscriber.Work`). One for each consumer."""
 
     engine: AsyncEngine
     target: Target
     apply_since: datetime | None = None
     refusals: Refusals = field(default_factory=Refusals)
+    """The refusals in a row, over batches."""
     refused_all: bool = False
     """Whether the database refused everybody when this batch was tried last."""
     _known: Known | None = None
     _work: Work | None = None
+    """The batch that is applied in parts, until it is through."""
 
-    async def apply(self, batch: Batch, decoded: Sequence[Item]) -> Applied:
-        """Apply one batch; where this raises, call it again with the same batch: it continues.
+    async def apply(self, batch: Batch) -> Applied:
+        """Decode and apply one batch; where this raises, call it again with the same batch: it continues.
 
         Raises:
             Evicted, DatabaseWentBack, TopicRecreated: the position rows are not where this consumer left them.
             Exception: whatever the database raised; the caller decides by `read_fault` and tries again.
         """
+        decoded, known = decode(batch.records), self._known
+        if self._work is not None and self._work.batch is batch:
+            return await self._apply_in_parts(batch, decoded)
+        if known is None or known.curriculum.faults:
+            known = await self._curriculum()
+        levels, screened = known.curriculum.levels, Screened()
+        if self.apply_since is None and all(
+            type(one) is LevelEvent and one.to_level <= levels.get(one.specialization, 0) for one in decoded
+        ):
+            screened.events = cast("list[LevelEvent]", decoded)
+        else:
+            screened = screen(decoded, known.curriculum, self.apply_since)
+        if screened.letters or any(event.letter for event in screened.events):
+            return await self._apply_in_parts(batch, decoded)
+        call = Call(self.target, known, batch, batch.expected, screened.events, Way.QUICK, batch.positions)
+        try:
+            result = await call_alone(self.engine, call)
+        except Exception as error:  # noqa: BLE001 - it is raised again, where parts are no help
+            return await self._apply_in_parts(batch, decoded, error)
+        if result is None or result.held:
+            return await self._apply_in_parts(batch, decoded, result)
+        if self.refusals.users and not _WRITTEN.isdisjoint(result.outcomes.values()):
+            self.refusals = Refusals()
+        return Applied(decoded, result.outcomes | dict.fromkeys(screened.superseded, Outcome.SUPERSEDED))
+
+    async def _apply_in_parts(
+        self, batch: Batch, decoded: Sequence[Item], met: Exception | Result | None = None
+    ) -> Applied:
+        """Apply what is left of a batch in transactions of several statements; `met` is what came of the one call."""
         if self._work is None or self._work.batch is not batch:
             self._work = Work(batch, replayed.claims(batch.records))
         work = self._work
         work.receive(decoded, self.refusals)
+        if isinstance(met, Exception):
+            await self._fall_back(met, work, list(work.items.values()), work.way)
+        elif met is not None:
+            self._keep_all_but_held(work, met)
         while work.items:
             part = work.next_part(PART)
             if work.set_aside and (not part or len(work.set_aside) >= MOST_SET_ASIDE):
@@ -73,51 +111,42 @@ class Applier:
             else:
                 await self._try(work, part, work.way)
         self._work, self.refused_all = None, False
-        return Applied(work.outcomes, work.letters)
+        return Applied(decoded, work.outcomes, work.letters)
+
+    def _keep_all_but_held(self, work: Work, result: Result) -> None:
+        """Note what the one call has committed: everything but the pairs that somebody else holds."""
+        stay = {work.partition_of(event.index) for event in result.held}
+        work.settle(result.outcomes, (), {tp: at for tp, at in work.batch.positions.items() if tp not in stay})
+        work.hold(result.held)
+        if not _WRITTEN.isdisjoint(result.outcomes.values()):
+            work.counted.accepted()
+            self.refusals = work.counted.copy()
 
     async def _try(self, work: Work, part: Sequence[Item], way: Way) -> None:
-        """Apply a part; where that fails for a reason of its own, make the next one smaller or more careful.
+        try:
+            await self._transaction(work, part, way)
+        except RefusedAll:
+            self.refused_all = True
+            raise
+        except Exception as error:  # noqa: BLE001 - as in `apply`
+            await self._fall_back(error, work, part, way)
+
+    async def _fall_back(self, error: Exception, work: Work, part: Sequence[Item], way: Way) -> None:
+        """After a part has failed, make the next one smaller or more careful.
 
         Raises:
             Exception: the fault is neither a record's, nor a conflict, nor a lock that can be waited for later.
         """
-        try:
-            if way is not Way.QUICK or not await self._quick(work, part):
-                await self._transaction(work, part, Way.WHOLE if way is Way.QUICK else way)
-        except RefusedAll:
-            self.refused_all = True
-            raise
-        except Exception as error:
-            fault = read_fault(error)
-            if fault.waits and way is not Way.WAITING:
-                work.try_less(part)
-            elif fault.kind is Kind.CONFLICT and work.conflicts < _CONFLICTS:
-                work.conflicts += 1
-                await self._look_again(fault)
-            elif fault.kind in {Kind.CONFLICT, Kind.RECORD} and way in {Way.QUICK, Way.WHOLE}:
-                work.way = Way.CAREFUL
-            else:
-                raise
-
-    async def _quick(self, work: Work, part: Sequence[Item]) -> bool:
-        """Apply everything by one call; False where dead letters are concerned."""
-        known = await self._curriculum()
-        screened = screen(part, known.curriculum, self.apply_since)
-        positions = work.next_positions({item.index for item in part})
-        work.way = Way.WHOLE
-        if screened.letters or work.claims:
-            return False
-        result = await call_alone(self.engine, Call(self.target, known, work, screened.events, Way.QUICK, positions))
-        if result.letters:
-            return False
-        stay = {work.partition_of(event.index) for event in result.held}
-        outcomes = {**result.outcomes, **dict.fromkeys(screened.superseded, Outcome.SUPERSEDED)}
-        work.settle(outcomes, (), {tp: at for tp, at in positions.items() if tp not in stay})
-        work.hold(result.held)
-        if not _WRITTEN.isdisjoint(outcomes.values()):
-            work.counted.accepted()
-            self.refusals = work.counted.copy()
-        return True
+        fault = read_fault(error)
+        if fault.waits and way is not Way.WAITING:
+            work.try_less(part)
+        elif fault.kind is Kind.CONFLICT and work.conflicts < _CONFLICTS:
+            work.conflicts += 1
+            await self._look_again(fault)
+        elif fault.kind in {Kind.CONFLICT, Kind.RECORD} and way is Way.WHOLE:
+            work.way = Way.CAREFUL
+        else:
+            raise error
 
     async def _transaction(self, work: Work, part: Sequence[Item], way: Way) -> None:
         """Apply a part together with its dead letters, its replays and the positions that it reaches."""
@@ -127,7 +156,8 @@ class Applier:
             discarded = await replayed.discarded(conn, records, work.claims_of(part))
             wanted = [item for item in part if item.index not in discarded]
             screened = screen(wanted, known.curriculum, self.apply_since)
-            result = await call_within(conn, Call(self.target, known, work, screened.events, way, {}))
+            call = Call(self.target, known, work.batch, work.expected, screened.events, way, {})
+            result = await call_within(conn, call)
             refused, suspicious = await self._judge(conn, work, part, result, counted)
             letters = [*screened.letters, *_unknown(result), *refused]
             outcomes = {**result.outcomes, **dict.fromkeys([*screened.superseded, *discarded], Outcome.SUPERSEDED)}
@@ -135,7 +165,7 @@ class Applier:
             settled = {index: outcome for index, outcome in outcomes.items() if index not in suspicious}
             positions = work.next_positions(settled.keys())
             await dead_letters.keep(conn, records, settled, letters, work.claims)
-            await move_positions(conn, work, positions)
+            await move_positions(conn, work.batch, positions)
         work.settle(settled, letters, positions)
         work.suspicious, work.counted = suspicious, counted
         work.hold(result.held)

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.apply.outcomes import LevelEvent, Outcome
 from service.apply.positions import DatabaseWentBack, Evicted, TopicRecreated, differ
-from service.apply.progress import Way, Work
+from service.apply.progress import Batch, Way
 from service.apply.targets import Target
 from service.database.faults import READ_ONLY, Fault, Kind, read_fault
 from service.store.curriculum import Known
@@ -61,7 +61,9 @@ class Call:
 
     target: Target
     known: Known
-    work: Work
+    batch: Batch
+    expected: Mapping[TopicPartition, int]
+    """What the position rows must say."""
     events: Sequence[LevelEvent]
     way: Way
     positions: Mapping[TopicPartition, int]
@@ -69,10 +71,9 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a call did. `letters` is true where it did nothing, because dead letters are concerned."""
+    """What a call did."""
 
-    letters: bool
-    outcomes: Mapping[int, Outcome]
+    outcomes: dict[int, Outcome]
     """Of every event that is not held, by its record's index."""
     held: Sequence[LevelEvent] = ()
     unknown: Sequence[LevelEvent] = ()
@@ -87,101 +88,101 @@ _ALONE = {name: f"SELECT * FROM levelsync.apply_{name}_v1({_IN_NUMBERS})" for na
 _WITHIN = {name: text(f"SELECT * FROM levelsync.apply_{name}_v1({_BY_NAME})") for name in _TARGETS}
 
 
-async def call_alone(engine: AsyncEngine, call: Call) -> Result:
-    """Make the call its own transaction, on the connection itself: SQLAlchemy costs as much as a small batch."""
-    values = _values(call)
+async def call_alone(engine: AsyncEngine, call: Call) -> Result | None:
+    """Make the call its own transaction; None where it did nothing, because dead letters are concerned.
+
+    It goes through the connection itself: SQLAlchemy costs as much as a small batch.
+    """
     pooled = await engine.raw_connection()
     connection: Any = pooled.driver_connection
     try:
-        row = await connection.fetchrow(_ALONE[call.target.name], *[values[name] for name in _TYPES])
+        row = await connection.fetchrow(_ALONE[call.target.name], *_arguments(call))
     except BaseException as error:
         if connection.is_closed() or read_fault(error).sqlstate == READ_ONLY:  # as the engine does for its own
             pooled.invalidate()
         raise
     finally:
         pooled.close()
-    return _result(call, row)
+    status, positions, topic_ids, codes, _ = row
+    if status == "moved":
+        _raise_moved(call, positions, topic_ids)
+    if status == "letters":
+        return None
+    events, codes = call.events, codes or ""
+    if _HELD not in codes:
+        return Result({event.index: _OUTCOMES[code] for event, code in zip(events, codes, strict=True)})
+    coded = list(zip(events, codes, strict=True))
+    outcomes = {event.index: _OUTCOMES[code] for event, code in coded if code != _HELD}
+    return Result(outcomes, [event for event, code in coded if code == _HELD])
 
 
 async def call_within(conn: AsyncConnection, call: Call) -> Result:
     """Make the call a part of the caller's transaction, which moves the positions itself."""
-    row = (await conn.execute(_WITHIN[call.target.name], _values(call))).mappings().one()
-    return _result(call, dict(row))
+    values = dict(zip(_TYPES, _arguments(call), strict=True))
+    row = (await conn.execute(_WITHIN[call.target.name], values)).one()
+    if row.status == "moved":
+        _raise_moved(call, row.positions, row.topic_ids)
+    coded = list(zip(call.events, row.outcomes or "", strict=True))
+    return Result(
+        outcomes={event.index: _OUTCOMES[code] for event, code in coded if code != _HELD},
+        held=[event for event, code in coded if code == _HELD],
+        unknown=[event for event, code in coded if code == _UNKNOWN_USER],
+        refused=_refused(call.events, row.refusals),
+    )
 
 
-async def move_positions(conn: AsyncConnection, work: Work, positions: Mapping[TopicPartition, int]) -> None:
+async def move_positions(conn: AsyncConnection, batch: Batch, positions: Mapping[TopicPartition, int]) -> None:
     """Move the rows that a call has locked and compared in this transaction."""
     moved = sorted(positions)
     values = {"topics": [tp.topic for tp in moved], "partitions": [tp.partition for tp in moved], "count": len(moved)}
-    epochs = [work.epoch_at(tp, positions[tp]) for tp in moved]
+    epochs = [batch.epoch_at(tp, positions[tp]) for tp in moved]
     await conn.execute(_MOVE, values | {"next": [positions[tp] for tp in moved], "epochs": epochs})
 
 
-def _values(call: Call) -> dict[str, Any]:
-    partitions = sorted(call.work.expected)
-    slots = {tp: number for number, tp in enumerate(partitions, 1)}
-    first: dict[TopicPartition, int] = {}
-    records, slot_of = call.work.batch.records, []
-    for event in call.events:
-        record = records[event.index]
-        tp = TopicPartition(record.topic, record.partition)
-        first.setdefault(tp, record.offset)
-        slot_of.append(slots[tp])
-    return {
-        "topics": [tp.topic for tp in partitions],
-        "partitions": [tp.partition for tp in partitions],
-        "topic_ids": [call.work.batch.topic_ids.get(tp.topic, "") for tp in partitions],
-        "expected": [call.work.expected[tp] for tp in partitions],
-        "first": [first.get(tp) for tp in partitions],
-        "next": [call.positions.get(tp) for tp in partitions],
-        "epochs": [call.work.epoch_at(tp, call.positions.get(tp, -1)) for tp in partitions],
-        "curriculum": call.known.fingerprint,
-        **_events(call.events),
-        "slots": slot_of or [0] * len(call.events),
-        "defaults": call.target.defaults,
-        "way": call.way.value,
-    }
+def _arguments(call: Call) -> tuple[Any, ...]:
+    """Return the function's arguments, as `_TYPES` has them.
 
-
-def _events(events: Sequence[LevelEvent]) -> dict[str, Any]:
-    """Return the events' arrays. Pairs are sorted by user and name, which is the order of all locks."""
+    Pairs are sorted by user and name, which is the order of all locks.
+    """
+    batch, events, records = call.batch, call.events, call.batch.records
+    partitions = sorted(call.expected)
+    slots: dict[tuple[str, int], int] = {tp: number for number, tp in enumerate(partitions, 1)}
+    places = [(one.topic, one.partition) for one in (records[event.index] for event in events)] if records else []
+    first = {tp: records[event.index].offset for tp, event in zip(reversed(places), reversed(events), strict=False)}
+    epochs, to = batch.leader_epochs, call.positions
     names = sorted({event.specialization for event in events})
     numbers = {name: number for number, name in enumerate(names, 1)}
     keys = [(event.user_id, numbers[event.specialization]) for event in events]
     pairs = sorted(set(keys))
-    places = {pair: place for place, pair in enumerate(pairs, 1)}
-    return {
-        "names": names,
-        "users": [user for user, _ in pairs],
-        "specs": [spec for _, spec in pairs],
-        "pairs": [places[key] for key in keys],
-        "levels": [event.to_level for event in events],
-        "times": [event.occurred_us for event in events],
-        "decided": [event.decided_us for event in events],
-        "reasons": [event.origin for event in events],
-    }
-
-
-def _result(call: Call, row: Mapping[str, Any]) -> Result:
-    if row["status"] == "moved":
-        _raise_moved(call.work, row["positions"], row["topic_ids"])
-    if row["status"] == "letters":
-        return Result(letters=True, outcomes={})
-    coded = list(zip(call.events, row["outcomes"] or "", strict=True))
-    return Result(
-        letters=False,
-        outcomes={event.index: _OUTCOMES[code] for event, code in coded if code != _HELD},
-        held=[event for event, code in coded if code == _HELD],
-        unknown=[event for event, code in coded if code == _UNKNOWN_USER],
-        refused=_refused(call.events, row["refusals"]),
+    place_of = {pair: place for place, pair in enumerate(pairs, 1)}
+    return (
+        [tp.topic for tp in partitions],
+        [tp.partition for tp in partitions],
+        [batch.topic_ids.get(tp.topic, "") for tp in partitions],
+        [call.expected[tp] for tp in partitions],
+        [first.get(tp) for tp in partitions],
+        [to.get(tp) for tp in partitions],
+        [epochs.get(tp, -1) if to.get(tp) == batch.positions.get(tp) else -1 for tp in partitions],
+        call.known.fingerprint,
+        names,
+        [user for user, _ in pairs],
+        [number for _, number in pairs],
+        [place_of[key] for key in keys],
+        [slots[place] for place in places] or [0] * len(events),
+        [event.to_level for event in events],
+        [event.occurred_us for event in events],
+        [event.decided_us for event in events],
+        [event.origin for event in events],
+        call.target.defaults,
+        call.way.value,
     )
 
 
-def _raise_moved(work: Work, found: Sequence[int], topic_ids: Sequence[str]) -> None:
+def _raise_moved(call: Call, found: Sequence[int], topic_ids: Sequence[str]) -> None:
     """Say what the position rows that are not as this consumer left them mean (law 3)."""
-    for partition, row, topic_id in zip(sorted(work.expected), found, topic_ids, strict=True):
-        left, name = work.expected[partition], f"{partition.topic}-{partition.partition}"
-        if differ(topic_id, work.batch.topic_ids.get(partition.topic, "")):
+    for partition, row, topic_id in zip(sorted(call.expected), found, topic_ids, strict=True):
+        left, name = call.expected[partition], f"{partition.topic}-{partition.partition}"
+        if differ(topic_id, call.batch.topic_ids.get(partition.topic, "")):
             raise TopicRecreated(f"{name}: the row counts on topic {topic_id}, not on the one that was read")
         if row != left:
             raise (Evicted if row > left else DatabaseWentBack)(f"{name}: row at {row}, left at {left}")

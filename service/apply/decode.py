@@ -7,12 +7,10 @@ from typing import Any
 
 from events import ContractViolation, LicenseAdvanced, ProgressLeveledUp, Reason, read
 from service.apply.outcomes import Cut, DeadLetter, LevelEvent, microseconds
-from service.apply.quick import FIRST_TIMESTAMP_HEADER, Record, read_quickly
-
-LETTER_HEADER = "levelsync-dead-letter"
-"""A replayed dead letter carries its id here."""
+from service.apply.quick import FIRST_TIMESTAMP_HEADER, LETTER_HEADER, Record, read_quickly
 
 _TIMESTAMP_DIGITS = 15
+_ID_DIGITS = 18
 _HISTORY_NAMES: dict[type, str] = {ProgressLeveledUp: "ProgressLeveledUp", LicenseAdvanced: "LicenseAdvanced"}
 
 
@@ -43,7 +41,16 @@ def decode_one(index: int, record: Record) -> LevelEvent | DeadLetter:
         occurred_us,
         occurred_us if timestamp <= 0 else min(occurred_us, timestamp * 1000),
         f"{name} {received.source} {received.id}",
+        claimed_letter(record),
     )
+
+
+def claimed_letter(record: Record) -> int:
+    """Return the id of the dead letter that a record claims to replay; 0 for none."""
+    for name, value in record.headers:
+        if name == LETTER_HEADER:
+            return int(value) if value is not None and value.isdigit() and len(value) <= _ID_DIGITS else 0
+    return 0
 
 
 def first_timestamp(record: Record) -> int:

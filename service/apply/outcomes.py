@@ -58,6 +58,8 @@ class LevelEvent:
     """Its time for comparisons with a decision: the smaller of `occurred_us` and the record's timestamp (law 2)."""
     origin: str
     """Type, source and id: the reason of the history row it may leave."""
+    letter: int = 0
+    """The dead letter that the record claims to replay; 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)

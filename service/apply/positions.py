@@ -152,10 +152,5 @@ def differ(one: str, other: str) -> bool:
     return bool(one and other and one != other)
 
 
-def after(expected: Positions, positions: Positions) -> dict[TopicPartition, int]:
-    """What the rows say once `positions` were stored over `expected`."""
-    return {partition: max(left, positions.get(partition, 0)) for partition, left in expected.items()}
-
-
 def _keys(partitions: list[TopicPartition]) -> dict[str, list[Any]]:
     return {"topics": [p.topic for p in partitions], "partitions": [p.partition for p in partitions]}

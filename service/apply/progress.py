@@ -44,6 +44,11 @@ class Batch:
     leader_epochs: Mapping[TopicPartition, int] = field(default_factory=dict)
     """The epoch of the last record before each of `positions`; stored with the position, -1 where it is not known."""
 
+    def epoch_at(self, partition: TopicPartition, position: int) -> int:
+        """Return the leader epoch to store with a position: it is known where the batch ends."""
+        known = position == self.positions.get(partition)
+        return self.leader_epochs.get(partition, -1) if known else -1
+
 
 @dataclass(slots=True)
 class Work:
@@ -57,7 +62,7 @@ class Work:
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     letters: list[DeadLetter] = field(default_factory=list)
     expected: dict[TopicPartition, int] = field(default_factory=dict)
-    way: Way = Way.QUICK
+    way: Way = Way.WHOLE
     most_pairs: int = 1_000_000
     """Pairs of the next transaction at most: halved where one waits for a lock, until the held pair stands alone."""
     conflicts: int = 0
@@ -95,11 +100,6 @@ class Work:
         for index in sorted(self.items.keys() - settling, reverse=True):
             moved[self.partition_of(index)] = self.batch.records[index].offset
         return moved
-
-    def epoch_at(self, partition: TopicPartition, position: int) -> int:
-        """Return the leader epoch to store with a position: it is known where the batch ends."""
-        known = position == self.batch.positions.get(partition)
-        return self.batch.leader_epochs.get(partition, -1) if known else -1
 
     def settle(
         self, outcomes: Mapping[int, Outcome], letters: Sequence[DeadLetter], positions: Mapping[TopicPartition, int]

@@ -6,6 +6,7 @@ accept, it does not judge: that record goes the long way, and there alone it is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Protocol
 
@@ -14,10 +15,12 @@ import msgspec
 from events import ContractViolation, LicenseAdvanced, ProgressLeveledUp
 from events.fields import INT4_MAX, INT8_MAX
 from events.times import occurred_at
-from service.apply.outcomes import LevelEvent, microseconds
+from service.apply.outcomes import LevelEvent
 
 FIRST_TIMESTAMP_HEADER = "levelsync-first-timestamp"
 """A replayed dead letter carries its first record's timestamp (milliseconds) here (law 2)."""
+LETTER_HEADER = "levelsync-dead-letter"
+"""A replayed dead letter carries its id here."""
 
 _Id = Annotated[int, msgspec.Meta(ge=1, le=INT8_MAX)]
 _Level = Annotated[int, msgspec.Meta(ge=1, le=INT4_MAX)]
@@ -27,14 +30,16 @@ _Text = Annotated[str, msgspec.Meta(max_length=10_000)]
 
 _AHEAD = 5 * 60 * 1_000_000
 _JSON = b"application/json"
-_MINUTE = len(b"2026-01-31T12:00:")
-_SECONDS = len(b"2026-01-31T12:00:59")
 _LONGEST_ATTRIBUTE = 255
 _FRACTION_DIGITS = 6
 _KEPT_MINUTES = 1000
 _LATEST = 253_402_300_800_000_000
 """Microseconds: the year 10000."""
-_minutes: dict[bytes, int | None] = {}
+_TIME = re.compile(rb"(.{17})([0-5][0-9])(?:\.([0-9]{1,6}))?(?:Z|\+00:00)")
+"""A minute, such as ``2026-01-31T12:00:``, which the contract judges; second and fraction; UTC."""
+_OURS = frozenset({FIRST_TIMESTAMP_HEADER, LETTER_HEADER})
+_minutes: dict[bytes, int] = {}
+"""Minutes that the contract accepts, as microseconds since 1970."""
 
 
 class _LeveledUp(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -59,26 +64,29 @@ class Record(Protocol):
     headers: Sequence[tuple[str, bytes | None]]
 
 
-_KINDS: dict[str, tuple[bytes, Any, str]] = {
-    event.TOPIC: (event.TYPE.encode(), msgspec.json.Decoder(data).decode, event.__name__)
+_KINDS: dict[str, tuple[bytes, Any, bytes]] = {
+    event.TOPIC: (event.TYPE.encode(), msgspec.json.Decoder(data).decode, event.__name__.encode())
     for event, data in ((ProgressLeveledUp, _LeveledUp), (LicenseAdvanced, _Advanced))
 }
 """For each topic: the CloudEvents type that belongs there, how its data is read, and what the history calls it."""
 
 
-def read_quickly(index: int, record: Record) -> LevelEvent | None:
+def read_quickly(index: int, record: Record) -> LevelEvent | None:  # noqa: PLR0911 - each return is one doubt
     """Read a good record in CloudEvents' binary mode; None for every other."""
     found, value, kind = dict(record.headers), record.value, _KINDS.get(record.topic)
-    if kind is None or type(value) is not bytes or len(found) != len(record.headers) or FIRST_TIMESTAMP_HEADER in found:
+    if kind is None or type(value) is not bytes or len(found) != len(record.headers) or not _OURS.isdisjoint(found):
         return None
     type_, decode, name = kind
+    source, event_id, time = found.get("ce_source"), found.get("ce_id"), found.get("ce_time")
     attributes = found.get("ce_type"), found.get("ce_specversion"), found.get("content-type", _JSON)
-    origin = _origin(name, found.get("ce_source"), found.get("ce_id"))
-    occurred = _microseconds(found.get("ce_time"))
-    written = record.timestamp * 1000
-    if attributes != (type_, b"1.0", _JSON) or origin is None or occurred is None or not 0 < written < _LATEST:
+    if attributes != (type_, b"1.0", _JSON) or not source or not event_id or not time:
         return None
-    if occurred - _AHEAD > written or not value.isascii() or b"\\u0000" in value:
+    origin, occurred, written = b"%b %b %b" % (name, source, event_id), _microseconds(time), record.timestamp * 1000
+    if len(source) > _LONGEST_ATTRIBUTE or len(event_id) > _LONGEST_ATTRIBUTE or b"\0" in origin:
+        return None
+    if occurred is None or not 0 < written < _LATEST or occurred - _AHEAD > written or b"\\u0000" in value:
+        return None
+    if not value.isascii() or not origin.isascii():
         return None
     try:
         data = decode(value)
@@ -86,46 +94,23 @@ def read_quickly(index: int, record: Record) -> LevelEvent | None:
         return None
     if data.from_level is not None and data.from_level >= data.to_level:
         return None
-    decided = min(occurred, written)
-    return LevelEvent(index, data.user_id, data.specialization, data.to_level, occurred, decided, origin)
+    decided, reason = min(occurred, written), origin.decode()
+    return LevelEvent(index, data.user_id, data.specialization, data.to_level, occurred, decided, reason)
 
 
-def _origin(name: str, source: bytes | None, event_id: bytes | None) -> str | None:
-    """Return what the history says of an event; None where an attribute is missing or not plain."""
-    if not source or not event_id or len(source) > _LONGEST_ATTRIBUTE or len(event_id) > _LONGEST_ATTRIBUTE:
-        return None
-    both = b"%b %b" % (source, event_id)
-    return f"{name} {both.decode()}" if both.isascii() and b"\0" not in both else None
-
-
-def _microseconds(raw: bytes | None) -> int | None:
+def _microseconds(raw: bytes) -> int | None:
     """Read a time in UTC with up to six digits behind the second's point, as microseconds since 1970."""
-    if raw is None:
+    match = _TIME.fullmatch(raw)
+    if match is None:
         return None
-    minute, second, rest = _minute(raw[:_MINUTE]), raw[_MINUTE:_SECONDS], raw[_SECONDS:]
-    if minute is None or len(second) != 2 or not second.isdigit() or second > b"59":  # noqa: PLR2004 - two digits
-        return None
-    fraction = rest.removesuffix(b"Z") if rest.endswith(b"Z") else rest.removesuffix(b"+00:00")
-    if len(fraction) == len(rest):
-        return None
-    if not fraction:
-        return minute + int(second) * 1_000_000
-    digits = fraction[1:]
-    if fraction[:1] != b"." or not digits.isdigit() or len(digits) > _FRACTION_DIGITS:
-        return None
-    return minute + int(second + digits.ljust(_FRACTION_DIGITS, b"0"))
-
-
-def _minute(prefix: bytes) -> int | None:
-    """Read a minute, such as ``2026-01-31T12:00:``, as the contract does; None where it does not accept it."""
-    try:
-        return _minutes[prefix]
-    except KeyError:
-        pass
-    if len(_minutes) >= _KEPT_MINUTES:
-        _minutes.clear()
-    try:
-        _minutes[prefix] = microseconds(occurred_at(prefix + b"00Z", 0))
-    except ContractViolation:
-        _minutes[prefix] = None
-    return _minutes[prefix]
+    minute, second, fraction = match.groups(b"")
+    begun = _minutes.get(minute)
+    if begun is None:
+        try:
+            begun = int(occurred_at(minute + b"00Z", 0).timestamp()) * 1_000_000
+        except ContractViolation:
+            return None
+        if len(_minutes) >= _KEPT_MINUTES:
+            _minutes.clear()
+        _minutes[minute] = begun
+    return begun + int(second + fraction.ljust(_FRACTION_DIGITS, b"0"))

@@ -15,11 +15,10 @@ from aiokafka import ConsumerRecord
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.apply import sql
-from service.apply.decode import LETTER_HEADER
+from service.apply.decode import claimed_letter
 from service.apply.outcomes import DeadLetter
 from service.kafka.headers import Header, header_from_json
 
-_ID_DIGITS = 18
 _MEANT = frozenset({"ce_specversion", "ce_type", "ce_source", "ce_id", "ce_time", "content-type"})
 """The headers that decide what a record says (law 4)."""
 
@@ -44,15 +43,8 @@ class Settlement:
 
 
 def claims(records: Sequence[ConsumerRecord]) -> dict[int, int]:
-    """Which records say that they are replays: the letter's id by the record's index. One pass over header names."""
-    found: dict[int, int] = {}
-    for index, record in enumerate(records):
-        for name, value in record.headers:
-            if name == LETTER_HEADER:
-                if value is not None and value.isdigit() and len(value) <= _ID_DIGITS:
-                    found[index] = int(value)
-                break
-    return found
+    """Return which records claim to be replays: the letter's id by the record's index."""
+    return {index: letter for index, record in enumerate(records) if (letter := claimed_letter(record))}
 
 
 async def genuine(

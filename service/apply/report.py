@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import structlog
@@ -20,16 +19,15 @@ _FIRST_LETTERS = 3
 _WRITTEN = (Outcome.APPLIED, Outcome.CREATED)
 
 
-def batch(
-    topic: str, done: Batch, decoded: Sequence[LevelEvent | DeadLetter], applied: Applied, seconds: float
-) -> None:
+def batch(done: Batch, applied: Applied, seconds: float) -> None:
     """Count and log one committed batch."""
+    topic = done.records[0].topic
     kind, counts = _TYPES[topic], Counter(applied.outcomes.values())
     for outcome, count in counts.items():
         metrics.EVENTS.labels(kind, outcome.value).inc(count)
     metrics.BATCH_SECONDS.labels(kind).observe(seconds)
     metrics.BATCH_RECORDS.labels(kind).observe(len(done.records))
-    _observe_delays(kind, decoded, applied)
+    _observe_delays(kind, applied)
     if applied.letters:
         first = [_about(done, letter) for letter in applied.letters[:_FIRST_LETTERS]]
         log.warning("dead letters", topic=topic, count=len(applied.letters), first=first)
@@ -43,7 +41,9 @@ def _about(done: Batch, letter: DeadLetter) -> dict[str, object]:
     return at | {"reason": letter.reason.value, "detail": letter.detail[:500]}
 
 
-def _observe_delays(kind: str, decoded: Sequence[LevelEvent | DeadLetter], applied: Applied) -> None:
+def _observe_delays(kind: str, applied: Applied) -> None:
     now, outcomes = datetime.now(UTC).timestamp(), applied.outcomes
-    written = (item for item in decoded if isinstance(item, LevelEvent) and outcomes.get(item.index) in _WRITTEN)
+    written = (
+        item for item in applied.decoded if isinstance(item, LevelEvent) and outcomes.get(item.index) in _WRITTEN
+    )
     metrics.EVENT_DELAY.observe_all(kind, (max(0.0, now - event.occurred_us / 1_000_000) for event in written))

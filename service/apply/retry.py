@@ -33,13 +33,24 @@ class Owner(Protocol):
         """Whether the batch in hand is still this consumer's."""
 
 
-async def until_applied(attempt: Callable[[], Awaitable[T]], owner: Owner, health: Health) -> T:
-    """Call `attempt` until it succeeds.
+async def until_applied(
+    attempt: Callable[[], Awaitable[T]], owner: Owner, health: Health, *, failed: Exception | None = None
+) -> T:
+    """Call `attempt` until it succeeds. It has been called already where it `failed`: the first wait comes first.
 
     Raises:
         GivenUp: the partitions were given away meanwhile.
         Evicted, DatabaseWentBack, TopicRecreated: as `attempt` raised them; they are not retried.
     """
+    first = [failed] if failed else []
+
+    async def again() -> T:
+        if first:
+            raise first.pop()
+        if not owner.owns_batch:
+            raise GivenUp("a rebalance came while the batch was retried")
+        return await attempt()
+
     retrying = AsyncRetrying(
         wait=wait_random_exponential(multiplier=0.1, max=LONGEST_WAIT),
         retry=retry_if_exception(_may_pass),
@@ -47,7 +58,7 @@ async def until_applied(attempt: Callable[[], Awaitable[T]], owner: Owner, healt
         reraise=True,
     )
     try:
-        return await retrying(_while_owned, attempt, owner)
+        return await retrying(again)
     finally:
         owner.retrying = False
         health.clear("appliers", owner)
@@ -56,12 +67,6 @@ async def until_applied(attempt: Callable[[], Awaitable[T]], owner: Owner, healt
 def _may_pass(error: BaseException) -> bool:
     """tenacity catches cancellation like any error; retried, it would keep the process from leaving."""
     return isinstance(error, Exception) and not isinstance(error, Evicted | DatabaseWentBack | TopicRecreated | GivenUp)
-
-
-async def _while_owned(attempt: Callable[[], Awaitable[T]], owner: Owner) -> T:
-    if not owner.owns_batch:
-        raise GivenUp("a rebalance came while the batch was retried")
-    return await attempt()
 
 
 def _note(state: RetryCallState, owner: Owner, health: Health) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -14,9 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import LICENSE_ADVANCED_TOPIC, PROGRESS_LEVELED_UP_TOPIC
 from service import metrics
-from service.apply.batch import Applier
-from service.apply.events import EventWork
+from service.apply.batch import Applied, Applier, Batch
 from service.apply.keeper import DatabaseKeeper
+from service.apply.report import batch as report_batch
 from service.apply.subscriber import subscribe
 from service.apply.targets import license_target, progress_target
 from service.background import cause_of, stop
@@ -27,6 +28,14 @@ from service.settings import Settings
 log = structlog.get_logger(__name__)
 CONSUMERS_A_TOPIC = 2
 START_BACKOFF = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class EventWork:
+    """What is done with the level events of one topic (`service.apply.subscriber.Work`)."""
+
+    apply: Callable[[Batch], Awaitable[Applied]]
+    report: Callable[[Batch, Applied, float], None] = report_batch
 
 
 @contextlib.asynccontextmanager
@@ -41,7 +50,7 @@ async def apply_role(
         LICENSE_ADVANCED_TOPIC: progress_target(settings.progress_defaults),
     }
     subscribers = [
-        subscribe(broker, topic, EventWork(topic, Applier(engine, target, settings.apply_since)), settings, health)
+        subscribe(broker, topic, EventWork(Applier(engine, target, settings.apply_since).apply), settings, health)
         for topic, target in targets.items()
         for _ in range(CONSUMERS_A_TOPIC)
     ]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from service.apply.decode import LETTER_HEADER
-from service.apply.quick import FIRST_TIMESTAMP_HEADER
+from service.apply.quick import FIRST_TIMESTAMP_HEADER, LETTER_HEADER
 
 SEND_AGAIN = text(f"""
     INSERT INTO levelsync.outbox (topic, key, value, headers)

@@ -118,7 +118,8 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         self._committed_at = -COMMIT_EVERY
         self._commit_failed_at = -COMMIT_BACKOFF
         self._failures = 0
-        self._batch: Batch | None = None
+        self.batch: Batch | None = None
+        """The batch in hand: what the last poll delivered, until it is finished or abandoned."""
         self._idle = asyncio.Event()
         self._idle.set()
         self.retrying = False
@@ -139,17 +140,6 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
     # --- what a subscriber's handler uses
 
     @property
-    def batch(self) -> Batch:
-        """The batch in hand.
-
-        Raises:
-            LookupError: no batch is in hand.
-        """
-        if self._batch is None:
-            raise LookupError("no batch is in hand")
-        return self._batch
-
-    @property
     def owns_batch(self) -> bool:
         """Whether the partitions of the batch in hand are still this consumer's."""
         return self._epoch == self._started_epoch
@@ -164,21 +154,23 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         waiting: set[TopicPartition] = set() if self.owns_batch else set(self.assignment())
         return waiting
 
-    async def finish(self, expected: Mapping[TopicPartition, int]) -> None:
-        """The batch in hand is in the database: `expected` is what its position rows say now. Kafka is told soon."""
-        positions = self.batch.positions
-        self._expected |= expected
+    async def finish(self) -> None:
+        """Go on behind the batch in hand, which is in the database; commit to Kafka unless that was a moment ago."""
+        positions = self.batch.positions if self.batch is not None else {}
+        self._expected |= {tp: max(at, self._expected[tp]) for tp, at in positions.items()}
         self._applied |= positions
         self._uncommitted |= positions
         try:
             if time.monotonic() - self._committed_at >= COMMIT_EVERY:
                 await self._commit()
         finally:
-            self._let_go()
+            self.batch = None
+            self._idle.set()
 
     def abandon(self, *, wait_for_rebalance: bool) -> None:
         """Give the batch in hand up; its partitions start again from the database and the group's commit."""
-        self._let_go()
+        self.batch = None
+        self._idle.set()
         self._started_epoch = -1
         self._evicted_at = time.monotonic() if wait_for_rebalance else None
 
@@ -213,7 +205,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
                     return {partition: found[:1]}
 
     async def _poll(self, timeout_ms: int, max_records: int | None) -> dict[TopicPartition, list[ConsumerRecord]]:
-        if self._batch is not None:
+        if self.batch is not None:
             self.abandon(wait_for_rebalance=False)
             raise Unfinished("its handler did not finish a batch: it is delivered again")
         self._coordinator.check_errors()
@@ -324,7 +316,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
     def _take(self, records: dict[TopicPartition, list[ConsumerRecord]], positions: dict[TopicPartition, int]) -> None:
         # Every row is checked, also those that stay: where one of them went back, all did.
         flat = [record for partition in records.values() for record in partition]
-        self._batch = self._batch_of(flat, self._moved(positions))
+        self.batch = self._batch_of(flat, self._moved(positions))
         self._idle.clear()
 
     def _batch_of(self, records: list[ConsumerRecord], moved: dict[TopicPartition, int]) -> Batch:
@@ -385,7 +377,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
 
     async def _commit(self) -> None:
         """Commit what is applied, partition by partition; a failed commit is repeated with the next one."""
-        if not self._uncommitted or not self.owns_batch:
+        if not self._uncommitted or self._epoch != self._started_epoch:
             return
         offsets = {tp: OffsetAndMetadata(at, "") for tp, at in self._uncommitted.items()}
         try:
@@ -398,10 +390,6 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
             self._committed_at = time.monotonic()
             done = {tp: committed.offset for tp, committed in offsets.items()}
             self._uncommitted = {tp: at for tp, at in self._uncommitted.items() if done.get(tp) != at}
-
-    def _let_go(self) -> None:
-        self._batch = None
-        self._idle.set()
 
 
 def _words(error: Exception) -> str:

@@ -61,12 +61,9 @@ class RequestWork:
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a run was opened: its first step is due."""
 
-    def decode(self, records: Sequence[Record]) -> Decoded:
-        """Requests and dead letters."""
-        return decode(records)
-
-    async def apply(self, batch: Batch, decoded: Decoded) -> list[DeadLetter]:
+    async def apply(self, batch: Batch) -> list[DeadLetter]:
         """Runs, dead letters and positions in one transaction (law 3); returns the letters."""
+        decoded = decode(batch.records)
         async with self.engine.begin() as conn:
             await positions.check_and_move(conn, batch)
             claims = replayed.claims(batch.records)
@@ -77,7 +74,7 @@ class RequestWork:
         self.woken.set()
         return letters
 
-    def report(self, batch: Batch, _decoded: Decoded, applied: list[DeadLetter], seconds: float) -> None:
+    def report(self, batch: Batch, applied: list[DeadLetter], seconds: float) -> None:
         """One line a batch."""
         log.info("reconcile requests taken", records=len(batch.records), dead_letters=len(applied), seconds=seconds)
 
@@ -89,15 +86,12 @@ class ChunkWork:
     engine: AsyncEngine
     chunks: Chunks
 
-    def decode(self, records: Sequence[Record]) -> Decoded:
-        """Ranges and dead letters."""
-        return decode(records)
-
-    async def apply(self, batch: Batch, decoded: Decoded) -> int:
+    async def apply(self, batch: Batch) -> int:
         """Work on every range of the batch, then store dead letters and positions; returns the number of ranges.
 
         A batch that is repeated finds its ranges done.
         """
+        decoded = decode(batch.records)
         await self.chunks.work(*(cast("ReconcileChunk", received.event) for _, received in decoded.received))
         async with self.engine.begin() as conn:
             await positions.check_and_move(conn, batch)
@@ -105,6 +99,6 @@ class ChunkWork:
             await dead_letters.keep(conn, batch.records, range(len(batch.records)), decoded.letters, claims)
         return len(decoded.received)
 
-    def report(self, batch: Batch, _decoded: Decoded, applied: int, seconds: float) -> None:
+    def report(self, batch: Batch, applied: int, seconds: float) -> None:
         """One line a batch, for whoever debugs."""
         log.debug("ranges done", records=len(batch.records), ranges=applied, seconds=seconds)

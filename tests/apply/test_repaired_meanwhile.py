@@ -10,7 +10,6 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.apply.batch import Applied, Applier, Batch
-from service.apply.decode import decode
 from service.apply.positions import set_position
 from service.apply.targets import license_target
 from service.database.faults import InstallationFault
@@ -31,7 +30,7 @@ async def apply(applier: Applier) -> Applied:
     now = datetime.now(UTC)
     meant = [Meant(LEVELED_UP, user, "PLAYER", 3, now, "/test", f"e{user}") for user in USERS]
     records = [as_record(one, offset) for offset, one in enumerate(meant)]
-    return await applier.apply(Batch(records, {PARTITION: 0}, {PARTITION: len(records)}), decode(records))
+    return await applier.apply(Batch(records, {PARTITION: 0}, {PARTITION: len(records)}))
 
 
 @pytest.fixture

@@ -165,7 +165,7 @@ async def test_a_discard_stands_against_a_request_that_comes_late(scene: Scene) 
     work, record = RequestWork(scene.engine), requested(specialization="WIZARD", dry_run=False)
 
     async def read(records: list[ConsumerRecord]) -> None:
-        await work.apply(Batch(records, {}, {}), work.decode(records))
+        await work.apply(Batch(records, {}, {}))
 
     await read([record, replace(record, offset=1)])
     await scene.send()

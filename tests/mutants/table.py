@@ -71,7 +71,7 @@ MUTANTS = (
     Mutant(
         "only moved position rows are checked, by a batch",
         "service/apply/call.py",
-        "partitions = sorted(call.work.expected)",
+        "partitions = sorted(call.expected)",
         "partitions = sorted(call.positions)",
         "test_a_batch_checks_the_rows_that_stay_too",
     ),

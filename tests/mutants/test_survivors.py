@@ -14,7 +14,6 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.apply.batch import Batch
-from service.apply.decode import decode
 from service.apply.keeper import DatabaseKeeper
 from service.apply.positions import Evicted, set_position
 from service.kafka.consumer import LevelConsumer
@@ -135,7 +134,7 @@ async def test_a_batch_checks_the_rows_that_stay_too(engine: AsyncEngine) -> Non
     records = partitions.records([rise(1, 3)])
     batch = Batch(records, {FIRST: 0, SECOND: 5}, {FIRST: 1})
     with pytest.raises(Evicted):
-        await partitions.appliers[LEVELED_UP].apply(batch, decode(records))
+        await partitions.appliers[LEVELED_UP].apply(batch)
     assert await licenses(engine) == {}
 
 
@@ -144,6 +143,7 @@ async def test_a_consumer_has_every_row_checked(consumer: LevelConsumer) -> None
     consumer._expected = {FIRST: 3, SECOND: 5}
     consumer._fetcher = SimpleNamespace(epochs={}, faults={})
     consumer._take({}, {})
+    assert consumer.batch is not None
     assert consumer.batch.expected == {FIRST: 3, SECOND: 5}
 
 
@@ -179,7 +179,7 @@ async def test_a_rebalance_waits_for_the_batch_in_hand(consumer: LevelConsumer) 
     revoked = asyncio.create_task(_listener(consumer).on_partitions_revoked({FIRST}))
     await asyncio.wait({revoked}, timeout=0.05)
     assert (revoked.done(), consumer._epoch) == (False, epoch)
-    consumer._let_go()
+    await consumer.finish()
     await asyncio.wait_for(revoked, 5)
     assert consumer._epoch == epoch + 1
 

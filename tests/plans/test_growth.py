@@ -13,8 +13,7 @@ from service.apply.call import Call, call_within
 from service.apply.decode import decode
 from service.apply.outcomes import LevelEvent
 from service.apply.positions import set_position
-from service.apply.progress import Batch, Way, Work
-from service.apply.refusals import Refusals
+from service.apply.progress import Batch, Way
 from service.apply.targets import license_target
 from service.store.curriculum import read_known
 from tests.support.model import LEVELED_UP, Meant
@@ -68,8 +67,7 @@ async def _apply(conn: AsyncConnection, *meant: Meant) -> None:
     """What a batch does to its target, always on this connection."""
     records = [as_record(one, offset) for offset, one in enumerate(meant)]
     await set_position(conn, _PARTITION, 0, "")
-    work = Work(Batch(records, {_PARTITION: 0}, {}), {})
-    work.receive(decode(records), Refusals())
-    events = [item for item in work.items.values() if isinstance(item, LevelEvent)]
-    result = await call_within(conn, Call(license_target({}), await read_known(conn), work, events, Way.WHOLE, {}))
+    events = [item for item in decode(records) if isinstance(item, LevelEvent)]
+    batch, known = Batch(records, {_PARTITION: 0}, {}), await read_known(conn)
+    result = await call_within(conn, Call(license_target({}), known, batch, batch.expected, events, Way.WHOLE, {}))
     assert len(result.outcomes) == len(meant)

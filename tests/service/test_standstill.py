@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime
+from functools import partialmethod
 from typing import Any
 
 import pytest
@@ -14,7 +15,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service import watch
 from service.apply.decode import decode
-from service.apply.positions import after
 from service.kafka import consumer
 from service.kafka.consumer import LevelConsumer
 from service.runtime import Service
@@ -101,7 +101,7 @@ async def test_an_unknown_exception_is_retried_and_passes_no_record(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, log: list[Any]
 ) -> None:
     """In decoding or in applying: named in /readyz and in the log, counted, and then applied."""
-    monkeypatch.setattr("service.apply.events.decode", OnceInAWhile(decode))
+    monkeypatch.setattr("service.apply.batch.decode", OnceInAWhile(decode))
     await scene.publish(make_load(Load(300, 50, seed=17, bad=0.05)))
     async with running(scene.settings) as service:
         before = await applying.metrics(service)
@@ -120,7 +120,7 @@ async def test_a_handler_that_fails_outside_of_the_retries_gets_its_batch_again(
 ) -> None:
     """FastStream swallows what a handler raises: the consumer sees that the batch was not finished."""
     monkeypatch.setattr(consumer, "POLL_BACKOFF", 0.1)
-    monkeypatch.setattr("service.apply.subscriber.after", OnceInAWhile(after))
+    monkeypatch.setattr(LevelConsumer, "finish", partialmethod(OnceInAWhile(LevelConsumer.finish)))
     await scene.publish(make_load(Load(300, 50, seed=18, bad=0.05)))
     async with running(scene.settings):
         await scene.assert_ended()

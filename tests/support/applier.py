@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import Direction
 from service.apply.batch import Applied, Applier, Batch
-from service.apply.decode import decode
 from service.apply.positions import set_position
 from service.apply.targets import license_target, progress_target
 from service.database.faults import Fault, read_fault
@@ -53,7 +52,7 @@ class Partitions:
         tp = TopicPartition(TOPIC[kind], 0)
         position = records[-1].offset + 1
         batch = Batch(list(records), {tp: self.rows[tp]}, {tp: position})
-        applied = await self.appliers[kind].apply(batch, decode(records))
+        applied = await self.appliers[kind].apply(batch)
         self.rows[tp] = max(self.rows[tp], position)
         return applied
 

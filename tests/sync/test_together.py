@@ -20,8 +20,7 @@ from service.apply.call import Call, call_within
 from service.apply.decode import decode
 from service.apply.outcomes import LevelEvent
 from service.apply.positions import set_position
-from service.apply.progress import Batch, Way, Work
-from service.apply.refusals import Refusals
+from service.apply.progress import Batch, Way
 from service.apply.targets import Target, license_target, progress_target
 from service.settings import Settings
 from service.store.curriculum import read_known
@@ -123,10 +122,10 @@ async def _apply(conn: AsyncConnection, kind: str, meant: Sequence[Meant]) -> No
     records = [as_record(m, i) for i, m in enumerate(meant)]
     tp = TopicPartition(TOPIC[kind], 0)
     await set_position(conn, tp, 0, "")
-    work = Work(Batch(records, {tp: 0}, {}), {})
-    work.receive(decode(records), Refusals())
-    events = [item for item in work.items.values() if isinstance(item, LevelEvent)]
-    await call_within(conn, Call(TARGETS[kind], await read_known(conn), work, events, Way.WHOLE, {}))
+    events = [item for item in decode(records) if isinstance(item, LevelEvent)]
+    batch = Batch(records, {tp: 0}, {})
+    call = Call(TARGETS[kind], await read_known(conn), batch, batch.expected, events, Way.WHOLE, {})
+    await call_within(conn, call)
 
 
 @pytest.mark.parametrize(
