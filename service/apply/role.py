@@ -80,7 +80,7 @@ async def running_broker(
     finally:
         for task in starting:
             await stop(task)
-        await _stop(broker)
+        await _stop(broker, subscribers)
 
 
 async def _start(subscriber: Any, health: Health, tried: asyncio.Event) -> None:
@@ -94,6 +94,7 @@ async def _start(subscriber: Any, health: Health, tried: asyncio.Event) -> None:
             log.warning("a consumer does not start, tried again", error=f"{type(error).__name__}: {error}")
             with contextlib.suppress(KafkaError, OSError, TimeoutError):
                 await asyncio.wait_for(subscriber.stop(), START_BACKOFF)
+            await _end(subscriber)
             tried.set()
             await asyncio.sleep(START_BACKOFF)
         else:
@@ -102,10 +103,19 @@ async def _start(subscriber: Any, health: Health, tried: asyncio.Event) -> None:
             return
 
 
-async def _stop(broker: KafkaBroker) -> None:
+async def _stop(broker: KafkaBroker, subscribers: Sequence[Any]) -> None:
     """Finish the batch in hand, commit it, leave the group; bounded, because aiokafka's stop can hang."""
     try:
         async with asyncio.timeout(GRACEFUL_TIMEOUT + 1):
             await broker.stop()
     except TimeoutError:
         log.warning("the consumers did not stop in time")
+    finally:
+        for subscriber in subscribers:
+            await _end(subscriber)
+
+
+async def _end(subscriber: Any) -> None:
+    """Close the connections of a consumer that did not stop by itself."""
+    if subscriber.consumer is not None:
+        await subscriber.consumer.end()

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
 
-from service.kafka.connection import connection_options
+from service.kafka.connection import close, connection_options
 from service.settings import Settings
 
 EMBEDDED_CLUSTER_PREFIX = "levelsync-embedded-"
@@ -43,7 +43,7 @@ async def admin_client(settings: Settings, *, timeout: float = 10) -> AsyncItera
         await client.start()
         yield client
     finally:
-        await client.close()
+        await close(client._client)  # noqa: SLF001 - its own close waits for the broker, however long
 
 
 async def describe_cluster(settings: Settings, *, timeout: float = 10) -> Cluster:  # noqa: ASYNC109 - a request's bound

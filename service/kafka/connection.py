@@ -1,15 +1,28 @@
-"""How to reach Kafka: the settings as the keyword arguments that every aiokafka client takes."""
+"""How to reach Kafka: the settings as the keyword arguments that every aiokafka client takes, and how to leave it."""
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
+
+import aiokafka.client
+from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection
 
 from service.settings import PREFIX, Settings, SettingsError
 
 if TYPE_CHECKING:
     from faststream.security import BaseSecurity
+
+CLOSE_TIMEOUT = 2.0
+"""Seconds that a broker gets to answer the end of a connection (TLS) before the connection is cut off."""
+_CUT_TIMEOUT = 1.0
+_bootstrapping: ContextVar[list[AIOKafkaConnection]] = ContextVar("bootstrapping")
+_create_conn = aiokafka.client.create_conn
+_bootstrap = AIOKafkaClient.bootstrap
 
 
 def connection_options(settings: Settings) -> dict[str, Any]:
@@ -18,6 +31,7 @@ def connection_options(settings: Settings) -> dict[str, Any]:
     Raises:
         SettingsError: for a protocol whose user, password or files are missing or unreadable.
     """
+    _close_what_is_half_open()
     return {
         "bootstrap_servers": settings.kafka_bootstrap_servers,
         "security_protocol": settings.kafka_security_protocol,
@@ -80,3 +94,54 @@ def _sasl_options(settings: Settings) -> dict[str, str]:
         "sasl_plain_username": settings.kafka_sasl_username,
         "sasl_plain_password": settings.kafka_sasl_password.get_secret_value(),
     }
+
+
+async def close(client: AIOKafkaClient) -> None:
+    """Close every connection of a client; cut off those whose broker does not answer in time."""
+    connections = list(client._conns.values())  # noqa: SLF001 - aiokafka's own close waits for the broker without end
+    transports = _transports(connections)
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            await client.close()
+    except TimeoutError:
+        pass  # what is left is cut off
+    finally:
+        await _cut_off(connections, transports)
+
+
+async def _cut_off(connections: Sequence[AIOKafkaConnection], transports: Sequence[asyncio.Transport]) -> None:
+    for transport in transports:
+        transport.abort()
+    if connections:
+        await asyncio.wait([connection.close() for connection in connections], timeout=_CUT_TIMEOUT)
+
+
+def _transports(connections: Sequence[AIOKafkaConnection]) -> list[asyncio.Transport]:
+    writers = [connection._writer for connection in connections]  # noqa: SLF001 - closed ones have none
+    return [writer.transport for writer in writers if writer is not None]
+
+
+def _close_what_is_half_open() -> None:
+    """Let each client close the connection of a bootstrap that is cancelled: aiokafka leaves it to the collector."""
+    aiokafka.client.create_conn = _create_and_note
+    AIOKafkaClient.bootstrap = _bootstrap_or_close
+
+
+async def _create_and_note(*address: Any, **options: Any) -> AIOKafkaConnection:
+    connection = await _create_conn(*address, **options)
+    if "on_close" not in options:  # a bootstrap's connection, which only that function knows
+        _bootstrapping.get().append(connection)
+    return connection
+
+
+async def _bootstrap_or_close(client: AIOKafkaClient) -> None:
+    """Bootstrap; close the connection where the answer to the first request is not waited for."""
+    opened: list[AIOKafkaConnection] = []
+    token = _bootstrapping.set(opened)
+    try:
+        await _bootstrap(client)
+    except BaseException:
+        await _cut_off(opened, _transports(opened))
+        raise
+    finally:
+        _bootstrapping.reset(token)

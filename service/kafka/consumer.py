@@ -36,7 +36,8 @@ from aiokafka.errors import (
 from service import metrics
 from service.apply.batch import Batch
 from service.apply.positions import Start
-from service.background import cause_of
+from service.background import cause_of, stop
+from service.kafka.connection import close
 from service.kafka.fetcher import LevelFetcher, LogCut, TopicChanged
 from service.kafka.protocol import read_topic_ids
 
@@ -180,6 +181,21 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         """Commit what is applied, and leave the group."""
         await self._commit()
         await super().stop()
+
+    async def end(self) -> None:
+        """End what a stop that was cut short has left: first the tasks, which would open connections again."""
+        coordinator = self._coordinator
+        if coordinator is not None:
+            for task in (
+                coordinator._coordination_task,  # noqa: SLF001 - aiokafka ends them one after the other
+                coordinator._heartbeat_task,  # noqa: SLF001 - as above
+                coordinator._commit_refresh_task,  # noqa: SLF001 - as above
+            ):
+                if task is not None:
+                    await stop(task)
+        if self._fetcher is not None:
+            await self._fetcher.close()
+        await close(self._client)
 
     async def getmany(
         self,

@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from events import LICENSE_ADVANCED_TOPIC, PROGRESS_LEVELED_UP_TOPIC
 from service.kafka.cluster import Cluster, admin_client, read_cluster
-from service.kafka.connection import connection_options
+from service.kafka.connection import close, connection_options
 from service.kafka.embedded_ends import ends_by_fetching
 from service.kafka.protocol import read_topic_ids
 from service.settings import Settings
@@ -36,7 +36,7 @@ class EndOffsets:
                 request_timeout_ms=10_000,
                 isolation_level=self._isolation_level,
             )
-            opening.push_async_callback(self._client.stop)
+            opening.push_async_callback(self._stop)
             await self._client.start()
             self._open = opening.pop_all()
         return self
@@ -45,6 +45,12 @@ class EndOffsets:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._open.aclose()
+
+    async def _stop(self) -> None:
+        try:
+            await self._client.stop()
+        finally:
+            await close(self._client._client)  # noqa: SLF001 - a stop may be cut short
 
     async def read(self) -> dict[TopicPartition, int]:
         """The end offset of every partition of both topics, on fresh metadata.

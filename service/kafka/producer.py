@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from service.kafka.cluster import describe_cluster
-from service.kafka.connection import connection_options
+from service.kafka.connection import close, connection_options
 from service.settings import Settings
 
 MAX_REQUEST_BYTES = 1_000_000
@@ -65,13 +65,15 @@ async def _stop(producer: AIOKafkaProducer) -> None:
             await producer.flush()  # first and by itself: a `stop` that is interrupted here leaves a task behind
             await producer.stop()
     except TimeoutError:
+        pass  # as the docstring says
+    finally:
         await _abandon(producer)
 
 
 async def _abandon(producer: AIOKafkaProducer) -> None:
-    """End a producer that cannot send: its sender would go on trying for as long as Kafka is away."""
+    """End a producer whose stop was cut short: its sender would go on trying for as long as Kafka is away."""
     producer._closed = True  # noqa: SLF001 - aiokafka has no other way than `stop`, which waits for Kafka
     ended = asyncio.create_task(producer._sender.close())  # noqa: SLF001 - as above
-    await producer.client.close()  # what the sender still waits for fails now
+    await close(producer.client)  # what the sender still waits for fails now
     with contextlib.suppress(TimeoutError, KafkaError):
         await asyncio.wait_for(ended, _STOP_TIMEOUT)

@@ -7,6 +7,7 @@ import inspect
 import re
 from importlib.metadata import version
 
+import aiokafka.client
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
@@ -23,6 +24,8 @@ METHODS = [
     (Fetcher, "_get_actions_per_node"),
     (GroupCoordinator, "_coordination_routine"),
     (AIOKafkaClient, "_get_conn"),
+    (AIOKafkaClient, "bootstrap"),
+    (aiokafka.client, "create_conn"),
     (Sender, "close"),
 ]
 ATTRIBUTES = [
@@ -30,6 +33,8 @@ ATTRIBUTES = [
     (GroupCoordinator, "_commit_refresh_task"),
     (GroupCoordinator, "_coordination_task"),
     (AIOKafkaConnection, "_versions"),
+    (AIOKafkaConnection, "_writer"),
+    (AIOKafkaClient, "_conns"),
     (AIOKafkaProducer, "_closed"),
     (AIOKafkaProducer, "_sender"),
     (AIOKafkaConsumer, "_fetcher"),

@@ -1,10 +1,12 @@
-"""Links to PostgreSQL that are slow, fall silent, or stop before a round trip."""
+"""Links to PostgreSQL and Kafka that are slow, fall silent, or stop before a round trip or an answer."""
 
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from types import TracebackType
 from urllib.parse import urlsplit, urlunsplit
 
@@ -125,3 +127,79 @@ class SlowLink:
             await self._go_on.wait()
         if self._seconds:
             await asyncio.sleep(self._seconds)
+
+
+_SIZE = struct.Struct(">i")
+
+
+class SilentWay:
+    """Forwards every request, and the first `answers` of the answers. Brokers are announced at its own address."""
+
+    def __init__(self, target: str, answers: int) -> None:
+        self._host, _, port = target.rpartition(":")
+        self._port, self._answers = int(port), answers
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._numbers = count()
+        self.address = ""
+        self.silent = asyncio.Event()
+        """Set once an answer was held back."""
+        self.open: set[int] = set()
+        """Numbers of the connections that the client has not closed."""
+        self.closed = asyncio.Event()
+        """Set while no connection is open."""
+        self.closed.set()
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Join a client's connection to one of the broker's."""
+        number = next(self._numbers)
+        self.open.add(number)
+        self.closed.clear()
+        theirs, ours = await asyncio.open_connection(self._host, self._port)
+        self._tasks.add(asyncio.create_task(self._requests(number, reader, ours, writer)))
+        self._tasks.add(asyncio.create_task(self._responses(theirs, writer)))
+
+    async def _requests(
+        self, number: int, reader: asyncio.StreamReader, ours: asyncio.StreamWriter, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            while data := await reader.read(65536):
+                ours.write(data)
+        except ConnectionError:
+            pass  # the client has cut the connection off: it is closed as well
+        finally:
+            self.open.discard(number)
+            if not self.open:
+                self.closed.set()
+            ours.close()
+            writer.close()
+
+    async def _responses(self, theirs: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        real, announced = self._port, int(self.address.rpartition(":")[2])
+        try:
+            while True:
+                (size,) = _SIZE.unpack(await theirs.readexactly(4))
+                frame = await theirs.readexactly(size)
+                if self._answers <= 0:
+                    self.silent.set()
+                    continue
+                self._answers -= 1
+                writer.write(_SIZE.pack(size) + frame.replace(_SIZE.pack(real), _SIZE.pack(announced)))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # one of the two sides has gone
+
+    async def close(self) -> None:
+        """End all that is left."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def silent_way(target: str, answers: int) -> AsyncIterator[SilentWay]:
+    """A `SilentWay` to the broker at `target`."""
+    way = SilentWay(target, answers)
+    server = await asyncio.start_server(way.answer, "127.0.0.1", 0)
+    way.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        yield way
+        await way.close()

@@ -1,0 +1,86 @@
+"""A client whose start is cancelled or fails leaves no connection open, wherever it was."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.apply.role import apply_role
+from service.background import stop
+from service.health import Health
+from service.kafka.cluster import describe_cluster
+from service.kafka.lag import EndOffsets
+from service.kafka.producer import running_producer
+from service.kafka.topics import ensure_topics
+from service.settings import Settings
+from tests.support.links import SilentWay, silent_way
+
+Start = Callable[[Settings], Awaitable[Any]]
+
+
+async def _producer(settings: Settings) -> None:
+    async with running_producer(settings):
+        pass
+
+
+async def _ends(settings: Settings) -> None:
+    async with EndOffsets(settings) as ends:
+        await ends.read()
+
+
+@pytest.mark.parametrize("start", [describe_cluster, ensure_topics, _ends, _producer], ids=lambda one: one.__name__)
+async def test_a_client_that_is_cancelled_at_any_answer_closes_what_it_opened(
+    start: Start, settings: Settings, topics: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever answer of the broker does not come, the way sees every connection end."""
+    assert topics
+    monkeypatch.setattr("service.kafka.producer._STOP_TIMEOUT", 0.2)
+    for answers in range(100):
+        async with silent_way(settings.kafka_bootstrap_servers, answers) as way:
+            if not await _cancelled_in_silence(start, settings, way):
+                break
+            await _assert_closed(way, answers)
+    assert answers > 3
+
+
+async def _cancelled_in_silence(start: Start, settings: Settings, way: SilentWay) -> bool:
+    """Cancel the start when the broker has fallen silent; return whether it has."""
+    theirs = settings.model_copy(update={"kafka_bootstrap_servers": way.address})
+    task = asyncio.ensure_future(start(theirs))
+    silent = asyncio.create_task(way.silent.wait())
+    await asyncio.wait({task, silent}, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+    fell_silent = silent.done()
+    await stop(silent)
+    await stop(task)
+    return fell_silent
+
+
+async def _assert_closed(way: SilentWay, answers: int) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(way.closed.wait(), 2)
+    assert not way.open, f"{len(way.open)} connections are open after {answers} answers"
+
+
+async def test_appliers_that_are_stopped_at_any_answer_close_what_they_opened(
+    settings: Settings, engine: AsyncEngine, topics: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four consumers start at once; with a broker that is silent they stop as well."""
+    assert topics
+    monkeypatch.setattr("service.apply.role.GRACEFUL_TIMEOUT", -0.8)  # plus a second
+    for answers in (1, 3, 8, 20, 40, 60):
+        async with silent_way(settings.kafka_bootstrap_servers, answers) as way:
+            theirs = settings.model_copy(update={"kafka_bootstrap_servers": way.address})
+
+            async def appliers(theirs: Settings = theirs) -> None:
+                async with apply_role(engine, theirs, Health(), ""):
+                    await asyncio.Event().wait()
+
+            task = asyncio.create_task(appliers())
+            await asyncio.wait_for(way.silent.wait(), 30)
+            await stop(task)
+            await _assert_closed(way, answers)
