@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from service import http
 from service.health import Health
 from service.settings import Settings
+from tests.support.process import LevelsyncProcess
 
 
 async def test_silent_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,3 +31,29 @@ async def test_silent_connections_are_closed(monkeypatch: pytest.MonkeyPatch) ->
             assert (await client.get("/livez")).status_code == 200
         for _reader, writer in silent:
             writer.close()
+
+
+@pytest.mark.soak
+async def test_250_silent_connections_leave_a_process_of_256_files_alive(
+    settings: Settings,
+    topics: list[str],  # noqa: ARG001 - the process consumes them
+    levelsync_process: Callable[..., LevelsyncProcess],
+) -> None:
+    """Where silent connections took every file, the probe's connection would be reset."""
+    process = levelsync_process(settings, ("serve",))
+    await process.start()
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (256, 256))
+    host, _, port = str(process.url).removeprefix("http://").rpartition(":")
+    silent = []
+    for _ in range(250):
+        silent.append(await asyncio.open_connection(host, int(port)))
+        if len(silent) % 50 == 0:
+            assert (await process.get("/livez"))[0] == 200
+    for _ in range(20):
+        assert (await process.get("/livez"))[0] == 200
+    for reader, _writer in silent:
+        assert await asyncio.wait_for(reader.read(), 15) == b""
+    assert (await process.get("/readyz"))[0] == 200
+    assert "Too many open files" not in process.output
+    for _reader, writer in silent:
+        writer.close()
