@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +21,10 @@ from service.kafka.records import _Records, read_any_records
 from service.settings import Settings
 from tests.support import applying
 from tests.support.applying import rise
-from tests.support.process import LevelsyncProcess
+from tests.support.process import LevelsyncProcess, http_get
 from tests.support.tables import empty_tables, licenses
 from tests.support.topics import Record, publish
+from tests.support.waiting import eventually
 
 MEGABYTE = 1024 * 1024
 CODECS = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
@@ -104,6 +108,47 @@ async def test_a_process_holds_no_more_than_the_bound_whatever_is_sent(
     assert tuple(found) == (len(sizes), 65536, "too_large")
     assert peak_megabytes(process.pid) < 350
     assert await process.terminate() == 0
+
+
+@pytest.mark.soak
+@pytest.mark.real_broker
+async def test_livez_answers_within_a_second_while_a_record_of_300_mb_is_read(
+    engine: AsyncEngine,
+    settings: Settings,
+    topics: list[str],  # noqa: ARG001 - empty ones
+    levelsync_process: Callable[..., LevelsyncProcess],
+) -> None:
+    """Kubernetes' probe has a second, and the process 512 MB."""
+    read_any_records(16_000_000)
+    await empty_tables(engine)
+    record = Record("progress.leveled-up", b"1", b"\0" * (300 * MEGABYTE))
+    await publish(settings.kafka_bootstrap_servers, [record], compression_type="zstd", max_request_size=400 * MEGABYTE)
+    process = levelsync_process(settings, ("serve", "--roles", "apply"))
+    await process.start(ready=False)
+    await eventually(lambda: _is_alive(process))
+    end = threading.Event()
+    probe = asyncio.create_task(asyncio.to_thread(_slowest_answer, str(process.url), end))
+    try:
+        await applying.caught_up(settings, engine, 60)
+    finally:
+        end.set()
+    assert await probe < 1
+    assert await applying.count(engine, "levelsync.dead_letters") == 1
+    assert peak_megabytes(process.pid) < 512
+    assert await process.terminate() == 0
+
+
+async def _is_alive(process: LevelsyncProcess) -> bool:
+    return process.url is not None and (await process.get("/livez"))[0] == 200
+
+
+def _slowest_answer(url: str, end: threading.Event) -> float:
+    slowest = 0.0
+    while not end.is_set():
+        began = time.monotonic()
+        assert http_get(f"{url}/livez")[0] == 200
+        slowest = max(slowest, time.monotonic() - began)
+    return slowest
 
 
 def peak_megabytes(pid: int) -> float:
