@@ -30,9 +30,11 @@ _DRIFT_SCANS = text("""
 _LAST_SCAN = text("SELECT finished_at, counts FROM levelsync.complete_scans ORDER BY finished_at DESC LIMIT 1")
 
 
-async def set_gauges(conn: AsyncConnection, ends: Mapping[TopicPartition, int], cluster_id: str) -> None:
+async def set_gauges(
+    conn: AsyncConnection, ends: Mapping[TopicPartition, int], cluster_id: str, topic_ids: Mapping[str, str]
+) -> None:
     """Set lag, the schema's revision, open dead letters, drift and what waits in the outbox."""
-    for partition, records in lag(ends, await applied_positions(conn, cluster_id)).items():
+    for partition, records in lag(ends, await applied_positions(conn, cluster_id, topic_ids)).items():
         at = (partition.topic, str(partition.partition))
         metrics.CONSUMER_LAG.labels(*at).set(records)
         metrics.RECORDS_LOST.labels(*at)  # a loss that is not there is a 0, not an absence

@@ -6,12 +6,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service import metrics
 from service.database.faults import Kind, read_fault
@@ -86,9 +87,11 @@ async def watch(  # noqa: PLR0913, PLR0917 - what it looks at, and what it tells
                 EndOffsets(settings, isolation_level="read_committed") as readable,
             ):
                 while True:
-                    ends = await kafka.read()
+                    cluster = await kafka.read_cluster()
+                    ends, topic_ids = await kafka.read_of(cluster), await kafka.read_topic_ids(cluster)
                     health.clear("kafka", watchdog)
-                    await _use_database(_gauges_and_sample(engine, ends, cluster_id, sampler), health, watchdog)
+                    gauges = partial(set_gauges, ends=ends, cluster_id=cluster_id, topic_ids=topic_ids)
+                    await _use_database(_gauges_and_sample(engine, gauges, sampler), health, watchdog)
                     # A publisher's open transaction holds a consumer back: that is no stall.
                     _check_stalled(watchdog, await readable.read(), consumers(), health)
                     await asyncio.sleep(LOOK_EVERY)
@@ -133,11 +136,11 @@ def _report_polls(consumer: Any, health: Health) -> None:
 
 
 async def _gauges_and_sample(
-    engine: AsyncEngine, ends: Mapping[TopicPartition, int], cluster_id: str, sampler: Sampler
+    engine: AsyncEngine, gauges: Callable[[AsyncConnection], Awaitable[None]], sampler: Sampler
 ) -> None:
     """Set the gauges that are the same in every process, and store a sample where a minute has ended."""
     async with engine.connect() as conn:
-        await set_gauges(conn, ends, cluster_id)
+        await gauges(conn)
     await sampler.sample(engine)
 
 

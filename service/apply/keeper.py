@@ -36,7 +36,7 @@ class DatabaseKeeper:
         """
         try:
             async with self.engine.connect() as conn:
-                return not await applied_positions(conn, self.cluster_id)
+                return not await applied_positions(conn, self.cluster_id, {})
         except Exception:  # noqa: BLE001 - as above
             return False
 

@@ -14,7 +14,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.cli import doctor_database, doctor_kafka, reach
 from service.cli.findings import Finding, Verdict, failed, passed, skipped
 from service.database.positions import applied_positions
-from service.kafka.cluster import describe_cluster
 from service.kafka.lag import EVENT_TOPICS, EndOffsets, lag
 from service.settings import Settings
 
@@ -61,9 +60,10 @@ def _lag_finding(topic: str, first: int, last: int) -> Finding:
 
 
 async def _lag_by_topic(settings: Settings) -> dict[str, int]:
-    cluster = await describe_cluster(settings)
     async with EndOffsets(settings) as kafka, reach.database(settings) as conn:
-        behind = lag(await kafka.read(), await applied_positions(conn, cluster.id))
+        cluster = await kafka.read_cluster()
+        applied = await applied_positions(conn, cluster.id, await kafka.read_topic_ids(cluster))
+        behind = lag(await kafka.read_of(cluster), applied)
     return {
         topic: sum(records for partition, records in behind.items() if partition.topic == topic)
         for topic in EVENT_TOPICS

@@ -4,11 +4,15 @@ import json
 from collections.abc import Callable
 
 import pytest
+from aiokafka import TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service.apply.positions import set_position
+from service.cli.doctor_service import _lag_by_topic
 from service.settings import Settings
 from tests.support.process import LevelsyncProcess, Result, environment, levelsync
+from tests.support.topics import Record, publish
 
 OUT_OF_REACH = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "HTTP_PORT": "1"}
 
@@ -86,3 +90,13 @@ def test_lag_that_stands_still_fails(settings: Settings) -> None:
     assert run.returncode == 1
     assert (found["Lag of progress.leveled-up"], found["Lag of license.advanced"]) == ("FAIL", "PASS")
     assert found["Running service"] == "SKIP"
+
+
+@pytest.mark.real_broker
+@pytest.mark.usefixtures("topics")
+async def test_the_lag_of_a_topic_created_again_is_its_own(settings: Settings, engine: AsyncEngine) -> None:
+    """The position row still counts on the topic that was deleted."""
+    async with engine.begin() as conn:
+        await set_position(conn, TopicPartition("progress.leveled-up", 0), 100, "", "deleted")
+    await publish(settings.kafka_bootstrap_servers, [Record("progress.leveled-up", b"1", b"{}", partition=0)])
+    assert await _lag_by_topic(settings) == {"progress.leveled-up": 1, "license.advanced": 0}

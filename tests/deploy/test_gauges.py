@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from aiokafka import TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service.apply.positions import set_position
 from service.gauges import set_gauges
 from service.metrics import REGISTRY
 from service.settings import Settings
@@ -26,7 +28,7 @@ def at_once(settings: Settings) -> Settings:
 async def read(engine: AsyncEngine, name: str) -> float | None:
     """Set the gauges as every process does, and give one."""
     async with engine.connect() as conn:
-        await set_gauges(conn, {}, "test")
+        await set_gauges(conn, {}, "test", {})
     return REGISTRY.get_sample_value(name)
 
 
@@ -90,3 +92,19 @@ async def test_the_oldest_event_in_the_outbox_has_an_age(engine: AsyncEngine) ->
         )
     assert 600 <= (await read(engine, "levelsync_outbox_oldest_seconds") or 0) < 660
     assert REGISTRY.get_sample_value("levelsync_outbox_pending") == 2
+
+
+async def test_the_lag_of_a_topic_created_again_counts_every_record_of_it(engine: AsyncEngine) -> None:
+    """The position row counts on the topic that was deleted, until a consumer starts the partition again."""
+    partition = TopicPartition("progress.leveled-up", 0)
+    async with engine.begin() as conn:
+        await set_position(conn, partition, 9, "test", "deleted")
+        await set_gauges(conn, {partition: 5}, "test", {partition.topic: "present"})
+        assert _lag() == 5
+        await set_gauges(conn, {partition: 11}, "test", {partition.topic: "deleted"})
+        assert _lag() == 2
+
+
+def _lag() -> float | None:
+    where = {"topic": "progress.leveled-up", "partition": "0"}
+    return REGISTRY.get_sample_value("levelsync_consumer_lag_records", where)
