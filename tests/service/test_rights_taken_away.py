@@ -16,7 +16,9 @@ from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from events import ReconcileRequested
 from service import watch
+from service.outbox.put import put
 from service.runtime import Service
 from service.settings import Settings
 from tests.support import apache_kafka, applying
@@ -28,8 +30,10 @@ from tests.support.topics import fresh_topics, publish
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
-TOPIC, GROUP = 2, 3
-ALL, READ = 2, 3
+TOPIC, GROUP, CLUSTER = 2, 3, 4
+ALL, READ, WRITE, CREATE = 2, 3, 4, 5
+EVERYTHING_ON_THE_CLUSTER = (CLUSTER, "kafka-cluster", ALL)
+"""DescribeCluster, IdempotentWrite and Create are among it."""
 DENY, ALLOW = 2, 3
 LITERAL = 3
 Right = tuple[int, str, int]
@@ -170,6 +174,47 @@ async def test_a_topic_that_may_not_be_read_stops_no_other(
             assert (await applying.get(service, "/livez"))[0] == 200
         await until(engine, 3)
         await eventually(lambda: is_well(service), RECOVERY)
+
+
+async def test_rights_on_the_cluster_and_to_write_are_waited_for(
+    engine: AsyncEngine, operator: Settings, guest: Settings
+) -> None:
+    """Idempotent producers need one of the two: the relay waits visibly, the appliers go on, and both recover."""
+    async with Service(guest, frozenset({"apply", "relay"})) as service:
+        await asyncio.wait_for(service.ready(), 30)
+        await _put_request(engine)
+        await eventually(lambda: _nothing_waits(engine))
+        async with denied(operator, EVERYTHING_ON_THE_CLUSTER), denied(operator, (TOPIC, "*", WRITE)):
+            await _put_request(engine)
+            await eventually(lambda: names(service, "ClusterAuthorizationFailed"))
+            retries = await _retries(service)
+            await eventually(lambda: _refused_more(service, retries))
+            await send(operator, 3)
+            await until(engine, 3)
+            assert (await applying.get(service, "/livez"))[0] == 200
+        await eventually(lambda: _nothing_waits(engine), RECOVERY)
+        await eventually(lambda: is_well(service), RECOVERY)
+
+
+async def _put_request(engine: AsyncEngine) -> None:
+    async with engine.begin() as conn:
+        await put(conn, [ReconcileRequested(user_id=1)])
+
+
+async def _nothing_waits(engine: AsyncEngine) -> bool:
+    return await applying.count(engine, "levelsync.outbox") == 0
+
+
+async def test_the_right_to_create_topics_is_waited_for_at_the_start(operator: Settings, guest: Settings) -> None:
+    """The service names the topic and Kafka's reason until somebody grants the right."""
+    async with applying.admin(operator) as client:
+        await client.delete_topics(["sync.level-synced"])
+    async with contextlib.AsyncExitStack() as stack:
+        async with denied(operator, EVERYTHING_ON_THE_CLUSTER), denied(operator, (TOPIC, "sync.level-synced", CREATE)):
+            service = await stack.enter_async_context(Service(guest, frozenset({"apply"})))
+            await eventually(lambda: names(service, "Kafka refused to make sync.level-synced: Authorization failed"))
+        await asyncio.wait_for(service.ready(), RECOVERY)
+        await eventually(lambda: is_well(service))
 
 
 @pytest.mark.soak
