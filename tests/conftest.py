@@ -19,9 +19,10 @@ from service.database.engine import make_engine
 from service.settings import PREFIX, Settings
 from tests.support import servers, waiting
 from tests.support import topics as of_kafka
+from tests.support.apache_kafka import ApacheKafka
 from tests.support.process import LevelsyncProcess
 from tests.support.provider import Choice, NoWay, Provider, choose, new_postgres, running
-from tests.support.roles import THROUGH, Way, way_through
+from tests.support.roles import ACLS, THROUGH, Way, guarded_access, way_through
 from tests.support.servers import Kafka, Postgres
 
 _CHOICE = pytest.StashKey[Choice]()
@@ -129,6 +130,17 @@ def other_way(postgres: Postgres) -> Iterator[Way]:
         yield way
 
 
+@pytest.fixture(scope="session")
+def kafka_access(kafka: Kafka) -> Iterator[dict[str, Any]]:
+    """Settings of the service's own way to Kafka: none, unless LEVELSYNC_TEST_THROUGH says that it signs in."""
+    if os.environ.get(THROUGH) != ACLS:
+        yield {}
+        return
+    assert isinstance(kafka._server, ApacheKafka)
+    with guarded_access(kafka._server) as access:
+        yield access
+
+
 @pytest.fixture
 async def service_url(database_url: str, other_way: Way) -> str:
     """The URL of the test's database for the service."""
@@ -136,16 +148,16 @@ async def service_url(database_url: str, other_way: Way) -> str:
 
 
 @pytest.fixture
-def settings(service_url: str, kafka: Kafka) -> Settings:
+def settings(service_url: str, kafka: Kafka, kafka_access: dict[str, Any]) -> Settings:
     """Settings for the test's database and the session's broker, with a consumer group of its own."""
-    return Settings(
-        _env_file=None,
-        database_url=service_url,
-        kafka_bootstrap_servers=kafka.bootstrap_servers,
-        kafka_group_id=f"levelsync-test-{uuid.uuid4().hex}",
-        http_port=0,
-        jwt_secret="a-secret-of-the-tests-which-is-long-enough-for-every-HMAC-there-is",  # noqa: S106 - of the tests only
-    )
+    values: dict[str, Any] = {
+        "database_url": service_url,
+        "kafka_bootstrap_servers": kafka.bootstrap_servers,
+        "kafka_group_id": f"levelsync-test-{uuid.uuid4().hex}",
+        "http_port": 0,
+        "jwt_secret": "a-secret-of-the-tests-which-is-long-enough-for-every-HMAC-there-is",
+    }
+    return Settings(_env_file=None, **(values | kafka_access))
 
 
 @pytest.fixture

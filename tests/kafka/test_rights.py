@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -24,8 +21,7 @@ from service.settings import Settings
 from tests.support import apache_kafka, application
 from tests.support.apache_kafka import GUARDED_PASSWORD, ApacheKafka
 from tests.support.process import environment, levelsync
-from tests.support.repository import ROOT
-from tests.support.roles import roles
+from tests.support.roles import grant, roles
 from tests.support.topics import Record, fresh_topics, publish
 from tests.support.waiting import eventually
 
@@ -57,17 +53,8 @@ async def restricted(settings: Settings, guarded: ApacheKafka, database_url: str
             "reconcile_grace": settings.reconcile_grace / 10,
         }
         given = settings.model_copy(update=values)
-        await asyncio.to_thread(_grant, guarded, given.kafka_group_id)
+        await asyncio.to_thread(grant, guarded, given.kafka_group_id)
         yield given
-
-
-def _grant(guarded: ApacheKafka, group: str) -> None:
-    script = [str(ROOT / "deploy" / "kafka" / "acls.sh"), guarded.bootstrap_servers, "User:levelsync", group]
-    tool = f"{sys.executable} {Path(__file__).with_name('acls_tool.py')}"
-    run = subprocess.run(  # noqa: S603 - our own script
-        script, env=os.environ | {"KAFKA_ACLS": tool}, capture_output=True, text=True, check=False, timeout=120
-    )
-    assert run.returncode == 0, run.stderr
 
 
 async def test_everything_works_with_the_rights_of_both_files(

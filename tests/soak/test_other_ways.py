@@ -1,4 +1,4 @@
-"""The tests of the server, through PgBouncer and with the rights of deploy/postgresql/rights.sql."""
+"""The tests of the server, through PgBouncer, with the rights of rights.sql and with those of acls.sh."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
+from tests.support import apache_kafka
 from tests.support.pgbouncer import PROGRAM
 from tests.support.repository import ROOT
-from tests.support.roles import THROUGH
+from tests.support.roles import ACLS, THROUGH
 
 _SECONDS = 900
 pytestmark = [pytest.mark.soak, pytest.mark.real_broker, pytest.mark.timeout(_SECONDS + 60)]
@@ -23,6 +24,16 @@ THROUGH_PGBOUNCER = (
     "tests/sync/test_together.py",
     "tests/dead_letters/test_through_kafka.py",
     "tests/schedule/test_schedule.py",
+    "tests/api/test_endpoints.py",
+)
+UNDER_THE_ACLS = (
+    "tests/service/test_end_to_end.py",
+    "tests/service/test_sharing.py",
+    "tests/service/test_bad_records.py",
+    "tests/outbox/test_relay.py",
+    "tests/dead_letters/test_through_kafka.py",
+    "tests/schedule/test_schedule.py",
+    "tests/reconcile_live/test_no_false_alarm.py",
     "tests/api/test_endpoints.py",
 )
 WITH_THE_RUNTIME_ROLE = (
@@ -50,6 +61,12 @@ def test_the_server_works_through_pgbouncer() -> None:
 def test_the_server_works_with_the_runtime_role() -> None:
     """It is neither a superuser nor an owner."""
     _passes("runtime", (*WITH_THE_RUNTIME_ROLE, "-k", f"not ({' or '.join(CHANGE_THE_APPLICATION)})"))
+
+
+@pytest.mark.skipif(bool(apache_kafka.unavailable()), reason="needs Apache Kafka from its Maven jars")
+def test_the_server_works_under_the_acls() -> None:
+    """Its Kafka user may do what acls.sh grants; the tests' own hand is an operator's."""
+    _passes(ACLS, UNDER_THE_ACLS)
 
 
 def _passes(way: str, selection: tuple[str, ...]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from service.embedded import EmbeddedBroker, EmbeddedPostgres
 from tests.support import apache_kafka, containers
+from tests.support.roles import ACLS, THROUGH
 from tests.support.servers import POSTGRES_SETTINGS, Kafka, Postgres, system_programs
 
 GIVEN_KAFKA, GIVEN_DATABASE = "LEVELSYNC_TEST_KAFKA", "LEVELSYNC_TEST_DATABASE_URL"
@@ -53,7 +54,8 @@ def _jars_unavailable() -> str:
 
 def _start_jars(folder: Path, stack: ExitStack) -> tuple[Kafka, Postgres]:
     def kafka() -> Kafka:
-        server = apache_kafka.ApacheKafka(folder / "kafka")
+        guarded = os.environ.get(THROUGH) == ACLS
+        server = apache_kafka.ApacheKafka(folder / "kafka", guarded=guarded)
         stack.enter_context(server)
         return Kafka(server.bootstrap_servers, real=True, server=server)
 

@@ -1,18 +1,32 @@
-"""The roles of deploy/postgresql/rights.sql, and other ways for the service to its database."""
+"""The roles of deploy/postgresql/rights.sql, and other ways for the service to its servers."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
+from aiokafka.client import AIOKafkaClient
+
+from service.embedded.ports import HOST
 from tests.support import application
+from tests.support.apache_kafka import GUARDED_PASSWORD, ApacheKafka
 from tests.support.pgbouncer import pgbouncer
 from tests.support.repository import ROOT
 
 RIGHTS = (ROOT / "deploy" / "postgresql" / "rights.sql").read_text(encoding="utf-8")
+ACLS = "acls"
+"""The service signs in to Kafka as a user who may do what deploy/kafka/acls.sh grants."""
+GROUP = "levelsync"
+_TOOL = Path(__file__).with_name("acls_tool.py")
 _ROLES = ("migrator", "runtime", "reader")
 
 
@@ -80,7 +94,7 @@ def way_through(name: str, server_url: str) -> Iterator[Way]:
     elif name == "runtime":
         yield _as_runtime
     else:
-        assert not name, f"{THROUGH}={name} is no way"
+        assert name in {"", ACLS}, f"{THROUGH}={name} is no way"
         yield _unchanged
 
 
@@ -102,3 +116,44 @@ async def _as_runtime(url: str) -> str:
 
 async def _unchanged(url: str) -> str:
     return url
+
+
+@contextmanager
+def guarded_access(server: ApacheKafka) -> Iterator[dict[str, Any]]:
+    """Grant what acls.sh grants, and give the settings of the user who has it.
+
+    The tests' own hand takes the broker's address from the same settings and does not sign in: it is led to the
+    operator's listener.
+    """
+    grant(server, GROUP)
+    address = f"{HOST}:{server.guarded_port}"
+    make = AIOKafkaClient.__init__
+
+    def make_elsewhere(self: AIOKafkaClient, **options: Any) -> None:
+        if options["bootstrap_servers"] == address and options.get("security_protocol", "PLAINTEXT") == "PLAINTEXT":
+            options["bootstrap_servers"] = server.bootstrap_servers
+        make(self, **options)
+
+    with patch.object(AIOKafkaClient, "__init__", make_elsewhere):
+        yield {
+            "kafka_bootstrap_servers": address,
+            "kafka_security_protocol": "SASL_PLAINTEXT",
+            "kafka_sasl_username": "levelsync",
+            "kafka_sasl_password": GUARDED_PASSWORD,
+            "kafka_group_id": GROUP,
+            "kafka_create_topics": False,
+        }
+
+
+def grant(server: ApacheKafka, group: str) -> None:
+    """Run acls.sh for the user `levelsync`."""
+    script = [str(ROOT / "deploy" / "kafka" / "acls.sh"), server.bootstrap_servers, "User:levelsync", group]
+    run = subprocess.run(  # noqa: S603 - our own script
+        script,
+        env=os.environ | {"KAFKA_ACLS": f"{sys.executable} {_TOOL}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
