@@ -21,6 +21,8 @@ from service.admin.permissions import Action, allow
 log = structlog.get_logger(__name__)
 Outcome = Literal["done", "refused", "failed"]
 _LONGEST = 500
+_LONGEST_ARGUMENTS = 2000
+"""Characters of what was sent that a row of a refusal keeps."""
 _ADD = text("""
     INSERT INTO levelsync.admin_actions
            (subject, role, action, arguments, outcome, detail, request_id, client_address)
@@ -73,6 +75,8 @@ async def audited(engine: AsyncEngine, who: Identity, action: Action, **argument
                 await _store(engine, entry, "done")
     except Exception as error:
         answered = isinstance(error, AdminError) and not isinstance(error, Busy)
+        if isinstance(error, AdminError):
+            error.is_audited = True
         await _store_if_possible(engine, entry, "refused" if answered else "failed", _words(error))
         raise
 
@@ -88,6 +92,7 @@ async def check(
     try:
         allow(who, action)
     except Forbidden as error:
+        error.is_audited = True
         await refuse(engine, who, action, arguments or {}, str(error))
         raise
 
@@ -95,6 +100,11 @@ async def check(
 async def refuse(engine: AsyncEngine, who: Identity, action: str, arguments: Mapping[str, Any], detail: str) -> None:
     """Leave the row of something that was refused before it began."""
     await _store_if_possible(engine, Entry(who, action, dict(arguments)), "refused", detail)
+
+
+def what_was_sent(sent: Any) -> dict[str, Any]:
+    """Return the fields that were sent; none of them where they are too long to keep."""
+    return sent if isinstance(sent, dict) and len(str(sent)) <= _LONGEST_ARGUMENTS else {}
 
 
 def client_address() -> str:

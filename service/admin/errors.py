@@ -6,6 +6,9 @@ from __future__ import annotations
 class AdminError(Exception):
     """An answer, not a defect."""
 
+    is_audited = False
+    """Whether the audit log has a row of it."""
+
 
 class NotSignedIn(AdminError):  # noqa: N818 - an answer, as all below
     """No token, or one that is not good (401). Its text says what is wrong with it, never the token."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -11,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.admin.audit import client_address
 from service.admin.database import ANSWERS_WITHIN, asked, within
-from service.admin.errors import AdminError, Busy
+from service.admin.errors import AdminError, Busy, NotSignedIn
 
 log = structlog.get_logger(__name__)
 A_ROW_FOR = 60.0
@@ -41,6 +43,15 @@ class FailedSignIns:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._rows: dict[str, _Row] = {}
+
+    @asynccontextmanager
+    async def noted(self) -> AsyncIterator[None]:
+        """Count a token that is not good."""
+        try:
+            yield
+        except NotSignedIn as error:
+            await self.note(error)
+            raise
 
     async def note(self, error: AdminError) -> None:
         """Count one, with why it failed; the log has it where the database cannot answer."""

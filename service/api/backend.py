@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -16,9 +15,6 @@ from service.admin.identity import Identity
 from service.admin.permissions import Action
 from service.admin.tokens import Authenticator
 from service.settings import Settings
-
-_LONGEST_ARGUMENTS = 2000
-"""Characters of a body that a row keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +44,8 @@ async def sign_in(request: Request) -> None:
         raise NotSignedIn("A token is needed: Authorization: Bearer …")
     authenticator = backend_of(request).authenticator
     request.state.token = token.strip()
-    try:
+    async with authenticator.failures.noted():
         request.state.who = await authenticator.identify(token.strip())
-    except NotSignedIn as error:
-        await authenticator.failures.note(error)
-        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +57,26 @@ class Caller:
     settings: Settings
 
 
-def allowed(action: Action) -> Callable[[Request], Awaitable[Caller]]:
-    """A dependency: who asks, once it is clear that they may and that the database answers.
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """A dependency of an endpoint: who asks, once it is clear that they may and that the database answers."""
 
-    Raises:
-        Forbidden: their role may not; it is in the audit log then.
-        Busy: the database does not answer.
-    """
+    action: Action
 
-    async def caller(request: Request) -> Caller:
+    async def __call__(self, request: Request) -> Caller:
+        """Check the right.
+
+        Raises:
+            Forbidden: their role may not; it is in the audit log then.
+            NotSignedIn: somebody signed out with the token.
+            Busy: the database does not answer.
+        """
         backend, who = backend_of(request), request.state.who
-        request.state.action = action
         await check_alive(backend.engine)
-        await ended_sessions.check(backend.engine, request.state.token)
-        await audit.check(backend.engine, who, action, await _arguments(request))
+        async with backend.authenticator.failures.noted():
+            await ended_sessions.check(backend.engine, request.state.token)
+        await audit.check(backend.engine, who, self.action, await _arguments(request))
         return Caller(who, backend.engine, backend.settings)
-
-    return caller
 
 
 def path_arguments(request: Request) -> dict[str, Any]:
@@ -94,8 +90,7 @@ async def _arguments(request: Request) -> dict[str, Any]:
         body = await request.json() if await request.body() else {}
     except HTTPException:
         body = {}
-    sent = body if isinstance(body, dict) and len(str(body)) <= _LONGEST_ARGUMENTS else {}
-    return path_arguments(request) | sent
+    return path_arguments(request) | audit.what_was_sent(body)
 
 
-Reader = Annotated[Caller, Depends(allowed("read"))]
+Reader = Annotated[Caller, Depends(Allowed("read"))]

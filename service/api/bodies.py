@@ -9,7 +9,8 @@ from typing import Any
 from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
 
-from service.api.backend import sign_in
+from service.admin.permissions import Action
+from service.api.backend import Allowed, sign_in
 
 LARGEST = 64 * 1024
 """Bytes of a body."""
@@ -60,11 +61,18 @@ class StrictRoute(APIRoute):
         """Sign in, then read the body strictly, then everything else."""
         handle: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
 
+        action = self._action()
+
         async def strictly(request: Request) -> Response:
             await sign_in(request)
+            request.state.action = action  # for the audit log, also of a body that cannot be read
             return await handle(StrictRequest(request.scope, request.receive))
 
         return strictly
+
+    def _action(self) -> Action:
+        found = (one.call.action for one in self.dependant.dependencies if isinstance(one.call, Allowed))
+        return next(found, "read")
 
 
 def parse(body: bytes) -> Any:

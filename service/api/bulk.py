@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 
 from service.admin import run_requests, runs
 from service.admin.run_requests import RunRequest
-from service.api.backend import Caller, allowed
+from service.api.backend import Allowed, Caller
 from service.api.middleware import PREFIX
 from service.api.models import BulkSync
 from service.api.problems import documented
@@ -40,7 +40,7 @@ Prefer = Annotated[str | None, Header(description="`respond-async`: answer 202 a
 
 @router.post("/all", response_model=DryRunAnswer | BulkAnswer, responses={**documented(413, 415), 202: _ACCEPTED})
 async def sync_all(
-    caller: Annotated[Caller, Depends(allowed("request_run"))],
+    caller: Annotated[Caller, Depends(Allowed("request_run"))],
     body: Annotated[BulkSync, Body()] = _ALL_BODY,
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,

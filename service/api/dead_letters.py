@@ -13,7 +13,7 @@ from events.fields import INT8_MAX
 from service.admin import letters
 from service.admin.errors import Refused
 from service.admin.letters import Selection
-from service.api.backend import Caller, Reader, allowed
+from service.api.backend import Allowed, Caller, Reader
 from service.api.dead_letter_models import (
     DeadLetter,
     DeadLetterCount,
@@ -82,7 +82,7 @@ async def read_dead_letter(
 
 @router.post("/dead-letters/replay", response_model=LetterAnswer, responses=documented(413, 415))
 async def replay_dead_letters(
-    body: LetterAction, caller: Annotated[Caller, Depends(allowed("replay_letters"))]
+    body: LetterAction, caller: Annotated[Caller, Depends(Allowed("replay_letters"))]
 ) -> letters.Handled:
     """Send the raw records to their topics again. What applies closes its letter; what fails raises its count."""
     return await letters.replay_letters(caller.engine, caller.who, _meant(body), dry_run=body.dry_run)
@@ -90,7 +90,7 @@ async def replay_dead_letters(
 
 @router.post("/dead-letters/discard", response_model=LetterAnswer, responses=documented(413, 415))
 async def discard_dead_letters(
-    body: LetterAction, caller: Annotated[Caller, Depends(allowed("discard_letters"))]
+    body: LetterAction, caller: Annotated[Caller, Depends(Allowed("discard_letters"))]
 ) -> letters.Handled:
     """Close letters without applying them; they can be read until their retention ends."""
     return await letters.discard_letters(caller.engine, caller.who, _meant(body), dry_run=body.dry_run)

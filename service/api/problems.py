@@ -60,7 +60,9 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _of_http)
 
 
-async def _of_answer(_request: Request, error: Exception) -> Response:
+async def _of_answer(request: Request, error: Exception) -> Response:
+    if isinstance(error, Refused | NoSuch) and not error.is_audited:
+        await _leave_row(request, str(error))
     status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
     return problem(status, str(error), _headers(error))
 
@@ -86,7 +88,7 @@ async def _of_faults(request: Request, error: Exception) -> Response:
 
 
 async def _leave_row(request: Request, said: str) -> None:
-    """A write that was asked for in a way that makes no sense; nothing of its body, which may hold anything."""
+    """Audit a write that was refused before it began: nothing of its body, which may hold anything."""
     action = getattr(request.state, "action", "read")
     if action != "read":
         await refuse(backend_of(request).engine, request.state.who, action, path_arguments(request), said)
@@ -107,7 +109,9 @@ async def _of_http(request: Request, error: Exception) -> Response:
         headers["Allow"] = ", ".join(sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())))
         if request.method == "OPTIONS":
             return Response(status_code=204, headers=headers)
-    return problem(error.status_code, _words(error, request), headers)
+    said = _words(error, request)
+    await _leave_row(request, said)
+    return problem(error.status_code, said, headers)
 
 
 def _words(error: HTTPException, request: Request) -> str:

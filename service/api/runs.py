@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import Depends
 
 from service.admin import runs
-from service.api.backend import Caller, Reader, allowed
+from service.api.backend import Allowed, Caller, Reader
 from service.api.pages import Page, ShortPage, pair_of, run_of
 from service.api.problems import documented
 from service.api.routers import make_router
@@ -46,6 +46,6 @@ async def read_run_issues(run_id: UUID, caller: Reader, page: Annotated[Page, De
 
 
 @router.post("/runs/{run_id}/cancel", response_model=Run, responses=documented(404))
-async def cancel_run(run_id: UUID, caller: Annotated[Caller, Depends(allowed("cancel_run"))]) -> dict[str, Any]:
+async def cancel_run(run_id: UUID, caller: Annotated[Caller, Depends(Allowed("cancel_run"))]) -> dict[str, Any]:
     """End a run at once; what it has healed stays healed, and one that has ended is left as it is."""
     return await runs.cancel_run(caller.engine, caller.who, run_id)

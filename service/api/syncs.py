@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Body, Depends, Query
 
 from service.admin import drift, syncs
-from service.api.backend import Caller, Reader, allowed
+from service.api.backend import Allowed, Caller, Reader
 from service.api.models import (
     PairSync,
     SeenIssue,
@@ -43,7 +43,7 @@ async def desync_issues(
 async def sync_pair(
     user_id: WholeNumber,
     body: PairSync,
-    caller: Annotated[Caller, Depends(allowed("sync_pair"))],
+    caller: Annotated[Caller, Depends(Allowed("sync_pair"))],
 ) -> dict[str, Any]:
     """Give one pair's other row the level of the row that is believed, also downwards; create a missing one.
 
@@ -57,7 +57,7 @@ async def sync_pair(
 @router.post("/user/{user_id}/all", response_model=UserSyncAnswer, responses=documented(404, 413, 415))
 async def sync_user(
     user_id: WholeNumber,
-    caller: Annotated[Caller, Depends(allowed("sync_user"))],
+    caller: Annotated[Caller, Depends(Allowed("sync_user"))],
     body: Annotated[UserSync, Body()] = _EMPTY_BODY,
 ) -> dict[str, Any]:
     """The same for every specialization of the database, each in its own transaction."""

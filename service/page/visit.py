@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from service.admin import ended_sessions
-from service.admin.audit import check, refuse
+from service.admin.audit import check, refuse, what_was_sent
 from service.admin.database import check_alive, within
-from service.admin.errors import AdminError, NotSignedIn
+from service.admin.errors import Forbidden, NoSuch, NotSignedIn, Refused
 from service.admin.identity import Identity
 from service.admin.measured import Waits
 from service.admin.permissions import Action, may
@@ -120,18 +120,27 @@ async def _serve(request: Request, endpoint: Endpoint, action: Action) -> Respon
     who = await parts.authenticator.identify(token)
     asked_for = {name: str(value) for name, value in request.path_params.items()}
     try:
-        form = await session.read_form(request, token) if request.method == "POST" else {}
-    except AdminError as error:
-        await refuse(parts.engine, who, action, asked_for, str(error))
+        if request.method == "POST":
+            form = await session.read_form(request, token)
+            asked_for |= what_was_sent(form)
+        else:
+            form = {}
+        check_text(request.query_params)
+        check_text(form)
+        await check_alive(parts.engine)
+        await _check_not_ended(parts, token)
+        parts.memory.let_in(token, who)
+        await check(parts.engine, who, action, asked_for)
+        return await endpoint(Visit(request, parts, who, session.csrf_of(token), form))
+    except (Forbidden, NoSuch, Refused) as error:
+        if request.method == "POST" and not error.is_audited:
+            await refuse(parts.engine, who, action, asked_for, str(error))
         raise
-    check_text(request.query_params)
-    check_text(form)
-    await check_alive(parts.engine)
+
+
+async def _check_not_ended(parts: Parts, token: str) -> None:
     try:
         await ended_sessions.check(parts.engine, token)
     except NotSignedIn:
         parts.memory.end(token)
         raise
-    parts.memory.let_in(token, who)
-    await check(parts.engine, who, action, asked_for | form)
-    return await endpoint(Visit(request, parts, who, session.csrf_of(token), form))

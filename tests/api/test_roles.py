@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import httpx
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service.admin import ended_sessions
 from service.api.app import openapi_document
 from tests.support.tables import fill, read
 from tests.support.tokens import PREFIX, signed
 
+JSON = {"Content-Type": "application/json"}
 STAFF, ADMINS = {"admin", "instructor"}, {"admin"}
 ENDPOINTS: dict[tuple[str, str], tuple[set[str], Any]] = {
     ("GET", "/desync-issues"): (STAFF, None),
@@ -152,6 +155,51 @@ async def test_a_refusal_keeps_what_was_asked_for_and_from_where(
     ]
     assert rows[2].detail == "body: A field that is not known here"
     assert {row.client_address for row in rows} == {"127.0.0.1"}
+
+
+BODIES_REFUSED: list[tuple[int, bytes, dict[str, str], str]] = [
+    (400, b"{", JSON, "The body is not JSON: Expecting property name enclosed in double quotes at character 1."),
+    (400, b'{"specialization": "PL\xff"}', JSON, "The body is not UTF-8."),
+    (413, b" " * 70_000, JSON, "A body has at most 65536 bytes."),
+    (415, b"{}", {"Content-Type": "text/plain"}, "A body is application/json, without a Content-Encoding."),
+    (422, b"null", JSON, "The body is null: leave it out, or send an object."),
+    (422, b"{}", JSON, "body.specialization: Field required"),
+]
+
+
+async def test_a_write_whose_body_is_refused_leaves_a_row_whoever_asks(
+    client: Callable[..., httpx.AsyncClient], engine: AsyncEngine
+) -> None:
+    """Also a body that cannot be read: it says what was tried on which user, and repeats nothing that was sent."""
+    await fill(engine, {}, {})
+    for status, content, headers, _ in BODIES_REFUSED:
+        answer = await client("admin").post("/user/3", content=content, headers=headers)
+        assert answer.status_code == status, content[:20]
+    await client("student").post("/user/3", content=b"{", headers=JSON)
+    await client("admin").post("/user/x", json={"specialization": "PLAYER"})
+    await client("admin").get("/runs", params={"cursor": "x"})  # reading
+    rows = await read(engine, "SELECT * FROM levelsync.admin_actions ORDER BY id")
+    expected = [("admin", "sync_pair", {"user_id": 3}, detail) for *_, detail in BODIES_REFUSED]
+    expected += [("student", "sync_pair", {"user_id": 3}, BODIES_REFUSED[0][3])]
+    expected += [("admin", "sync_pair", {"user_id": "x"}, rows[-1].detail)]
+    assert [(row.role, row.action, row.arguments, row.detail) for row in rows] == expected
+    assert {(row.outcome, row.client_address) for row in rows} == {("refused", "127.0.0.1")}
+
+
+async def test_a_token_that_was_signed_out_leaves_a_row(
+    client: Callable[..., httpx.AsyncClient], engine: AsyncEngine
+) -> None:
+    """Somebody has kept it."""
+    admin = client("admin")
+    kept = admin.headers["Authorization"].removeprefix("Bearer ")
+    await ended_sessions.end(engine, kept, datetime.now(UTC) + timedelta(hours=1))
+    assert (await admin.get("/runs")).status_code == 401
+    (row,) = await read(engine, "SELECT * FROM levelsync.admin_actions")
+    assert (row.action, row.outcome, row.detail) == (
+        "sign_in",
+        "refused",
+        "The token was signed out: a new one is needed.",
+    )
 
 
 async def test_failed_sign_ins_are_one_row_a_minute_and_address(

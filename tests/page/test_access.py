@@ -247,6 +247,29 @@ async def test_a_form_of_a_student_is_refused_by_what_it_does(
     ]
 
 
+NONSENSE: tuple[tuple[str, dict[str, str], int, dict[str, str]], ...] = (
+    ("/page/users/5/sync", {"direction": "up"}, 422, {"user_id": "5", "direction": "up"}),
+    ("/page/users/5/sync", {"specialization": "\0"}, 422, {"user_id": "5", "specialization": "\\x00"}),
+    ("/page/runs", {"user_id": "me"}, 422, {"user_id": "me"}),
+    ("/page/runs", {"user_id": "me" * 2000}, 422, {}),
+    (f"/page/runs/{RUN}/execute", {}, 404, {"run_id": RUN}),
+    ("/page/dead-letters/discard", {}, 422, {}),
+)
+"""Forms, how they are answered, and the arguments that the audit log keeps."""
+
+
+async def test_a_form_that_makes_no_sense_leaves_one_row(
+    visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
+) -> None:
+    """With what was asked for, as long as it is short."""
+    mark = await signed_in(visitor, settings, "admin")
+    for path, fields, status, _ in NONSENSE:
+        assert (await visitor.post(path, data=fields | mark)).status_code == status, path
+    rows = await read(engine, "SELECT action, outcome, arguments FROM levelsync.admin_actions ORDER BY id")
+    expected = [(ACTIONS[path], "refused", arguments) for path, *_, arguments in NONSENSE]
+    assert [tuple(row) for row in rows] == expected
+
+
 async def test_an_instructor_sees_no_button_that_is_not_theirs(
     visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
 ) -> None:
