@@ -191,17 +191,17 @@ def _missing(found: Mapping[str, set[str]], schemas: Mapping[str, str]) -> Itera
 
 
 def missing_defaults(application: Application, settings: Settings) -> list[str]:
-    """Say which columns get no value from anybody, and which defaults cannot be used: a sentence each.
+    """Say which columns get no value from anybody, a sentence for each table, and which defaults cannot be used.
 
     Any sentence is a fault of the configuration: `doctor` fails, `serve` does not start.
     """
     return [
         *_faults(LICENSES, application.licenses, LICENSE_COLUMNS, settings.license_defaults, "LICENSE_DEFAULTS"),
         *_faults(PROGRESS, application.progress, PROGRESS_COLUMNS, settings.progress_defaults, "PROGRESS_DEFAULTS"),
-        *(
-            f"{PROGRESSIONS}.{name} ({kind}) must have a value and has no default, and levelsync has no setting for "
-            f"this table: give the column a default in the database"
-            for name, kind in sorted(application.progressions.required_columns.items())
+        *_unfilled(
+            PROGRESSIONS,
+            application.progressions.required_columns,
+            "levelsync has no setting for this table. Give defaults in the database",
         ),
     ]
 
@@ -209,14 +209,17 @@ def missing_defaults(application: Application, settings: Settings) -> list[str]:
 def _faults(
     table: str, found: TableColumns, ours: Collection[str], defaults: Mapping[str, Any], variable: str
 ) -> Iterator[str]:
-    for name, kind in sorted(found.required_columns.items()):
-        if defaults.get(name) is None:
-            yield (
-                f"{table}.{name} ({kind}) must have a value and has no default: "
-                f'set it in {PREFIX}{variable}, a JSON object such as {{"{name}": …}}'
-            )
+    unfilled = {name: kind for name, kind in found.required_columns.items() if defaults.get(name) is None}
+    example = ", ".join(f'"{name}": …' for name in sorted({*defaults, *unfilled} & (set(found.columns) - set(ours))))
+    yield from _unfilled(table, unfilled, f"set {PREFIX}{variable} to a JSON object with them: {{{example}}}")
     for name in sorted(defaults):
         if name in ours:
             yield f"{PREFIX}{variable} names {table}.{name}, which levelsync writes itself: take it out"
         elif name not in found.columns:
             yield f"{PREFIX}{variable} names {table}.{name}, and there is no such column: take it out"
+
+
+def _unfilled(table: str, columns: Mapping[str, str], advice: str) -> Iterator[str]:
+    if columns:
+        named = ", ".join(f"{name} ({kind})" for name, kind in sorted(columns.items()))
+        yield f"{table} has columns that must have a value and have no default: {named}; {advice}"

@@ -56,16 +56,26 @@ async def test_columns_that_must_have_a_value_are_found_with_their_types(empty_d
     assert application.progressions.required_columns == {"signed_by": "integer"}
 
 
-async def test_each_is_named_with_the_variable_to_set(empty_database_url: str) -> None:
+async def test_they_are_named_in_one_sentence_a_table_with_the_variable_to_set(empty_database_url: str) -> None:
     """Where there is no such variable, that is said."""
-    sentences = missing_defaults(await _application(empty_database_url, *EXTRA), _settings())
-    assert len(sentences) == 3
-    assert "user_licenses.currency (character(3))" in sentences[0]
-    assert "LEVELSYNC_LICENSE_DEFAULTS" in sentences[0]
-    assert "specialization_progress.season" in sentences[1]
-    assert "LEVELSYNC_PROGRESS_DEFAULTS" in sentences[1]
-    assert "license_progressions.signed_by" in sentences[2]
-    assert "no setting" in sentences[2]
+    more = "ALTER TABLE user_licenses ADD COLUMN tier text NOT NULL"
+    application = await _application(empty_database_url, *EXTRA, more)
+    lacks = "has columns that must have a value and have no default:"
+    set_them = "to a JSON object with them:"
+    assert missing_defaults(application, _settings(license_defaults={"tier": None, "note": "new"})) == [
+        (
+            f"user_licenses {lacks} currency (character(3)), tier (text); "
+            f'set LEVELSYNC_LICENSE_DEFAULTS {set_them} {{"currency": …, "note": …, "tier": …}}'
+        ),
+        (
+            f"specialization_progress {lacks} season (character varying(9)); "
+            f'set LEVELSYNC_PROGRESS_DEFAULTS {set_them} {{"season": …}}'
+        ),
+        (
+            f"license_progressions {lacks} signed_by (integer); "
+            "levelsync has no setting for this table. Give defaults in the database"
+        ),
+    ]
 
 
 async def test_defaults_satisfy_them(empty_database_url: str) -> None:
