@@ -179,7 +179,7 @@ async def test_a_write_whose_body_is_refused_leaves_a_row_whoever_asks(
     await client("admin").post("/user/x", json={"specialization": "PLAYER"})
     await client("admin").get("/runs", params={"cursor": "x"})  # reading
     rows = await read(engine, "SELECT * FROM levelsync.admin_actions ORDER BY id")
-    expected = [("admin", "sync_pair", {"user_id": 3}, detail) for *_, detail in BODIES_REFUSED]
+    expected: list[Any] = [("admin", "sync_pair", {"user_id": 3}, detail) for *_, detail in BODIES_REFUSED]
     expected += [("student", "sync_pair", {"user_id": 3}, BODIES_REFUSED[0][3])]
     expected += [("admin", "sync_pair", {"user_id": "x"}, rows[-1].detail)]
     assert [(row.role, row.action, row.arguments, row.detail) for row in rows] == expected

@@ -25,6 +25,7 @@ from service.settings import Settings
 from tests.support import topics
 from tests.support.model import LEVELED_UP, Meant
 from tests.support.records import as_record
+from tests.support.tables import become_owner
 from tests.support.topics import Record
 from tests.support.waiting import eventually
 
@@ -104,8 +105,9 @@ async def rows(engine: AsyncEngine, query: str) -> list[tuple[Any, ...]]:
 
 
 async def run(engine: AsyncEngine, *statements: str) -> None:
-    """Run statements in one transaction."""
+    """Run statements in one transaction as the database's owner, whatever rights the service has."""
     async with engine.begin() as conn:
+        await become_owner(conn)
         for statement in statements:
             await conn.execute(text(statement))
 

@@ -19,6 +19,7 @@ from service.outbox.relay import read_batch
 from tests.support.applier import Partitions, fresh, one
 from tests.support.model import LEVELED_UP
 from tests.support.records import START
+from tests.support.tables import become_owner
 
 NOBODY = 500
 """No user has this id, until a test makes one."""
@@ -89,8 +90,9 @@ class Scene:
             return [tuple(row) for row in await conn.execute(text(query))]
 
     async def run(self, *statements: str) -> None:
-        """Run statements in one transaction."""
+        """Run statements in one transaction as the database's owner, whatever rights the service has."""
         async with self.engine.begin() as conn:
+            await become_owner(conn)
             for statement in statements:
                 await conn.execute(text(statement))
 

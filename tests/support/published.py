@@ -21,7 +21,7 @@ from tests.support import topics
 from tests.support.load import Slot, by_slot, encode
 from tests.support.model import Meant, Model, Pair
 from tests.support.records import MAXIMUM, as_record
-from tests.support.tables import empty_tables, history, licenses, progress
+from tests.support.tables import become_owner, empty_tables, history, licenses, progress
 from tests.support.topics import fill
 from tests.support.waiting import eventually
 
@@ -53,6 +53,7 @@ class Scene:
         await empty_tables(self.engine)
         fences = [{"user": user, "name": name, "at": at} for (user, name), at in self.fences.items()]
         async with self.engine.begin() as conn:
+            await become_owner(conn)
             await conn.execute(text(_USERS), {"users": self.users})
             if fences:
                 await conn.execute(text(_FENCE), fences)

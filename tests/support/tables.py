@@ -120,6 +120,7 @@ async def fill(engine: AsyncEngine, progress: Levels | None = None, licenses: Le
 async def add_rows(engine: AsyncEngine, *, progress: Levels | None = None, licenses: Levels | None = None) -> None:
     """Create rows beside those that are there."""
     async with engine.begin() as conn:
+        await become_owner(conn)
         await _add(conn, progress or {}, licenses or {})
 
 
@@ -145,8 +146,9 @@ async def read(engine: AsyncEngine, query: str, **values: object) -> list[Any]:
 
 
 async def execute(engine: AsyncEngine, *statements: str) -> None:
-    """Change the database."""
+    """Change the database as its owner, whatever rights the service has."""
     async with engine.begin() as conn:
+        await become_owner(conn)
         for statement in statements:
             await conn.execute(text(statement))
 

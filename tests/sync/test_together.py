@@ -31,7 +31,17 @@ from service.sync.write import sync_pairs
 from tests.support.applier import Partitions, one
 from tests.support.model import ADVANCED, LEVELED_UP, Meant
 from tests.support.records import TOPIC, as_record
-from tests.support.tables import PLAYER, everything, fill, history, licenses, progress, read, somebody_waits
+from tests.support.tables import (
+    PLAYER,
+    become_owner,
+    everything,
+    fill,
+    history,
+    licenses,
+    progress,
+    read,
+    somebody_waits,
+)
 
 CALLS, USERS = 1000, (1, 2, 3)
 TARGETS: dict[str, Target] = {LEVELED_UP: license_target({}), ADVANCED: progress_target({})}
@@ -184,6 +194,7 @@ async def test_a_deadlock_with_somebody_else_does_not_reach_the_caller(
     """An application may lock the rows the other way round: the sync gives way, and tries again."""
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     async with held(engine) as conn:
+        await become_owner(conn)
         await conn.execute(text("SET LOCAL deadlock_timeout = '30s'"))  # so that it is the sync which finds out
         await conn.execute(text("SELECT FROM user_licenses FOR UPDATE"))
         sync = asyncio.create_task(service.sync_progress_to_license(1, "PLAYER"))
