@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import ReconcileChunk
+from events.fields import INT4_MAX
 from service import metrics
 from service.database.faults import Kind, read_fault
 from service.reconcile import sql
@@ -20,6 +21,7 @@ from service.reconcile.steps import Steps
 from service.reconcile.values import Phase, Range, Suspect, run_of
 from service.settings import Settings
 from service.sync.rows import tables_of
+from service.sync.write import MOST_PAIRS
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +65,7 @@ class Chunks:
     async def _do_some(self, run_id: UUID, phase: Phase, chunk: int) -> bool:
         """One transaction of a range; True while some of it is left."""
         async with self._engine.begin() as conn:
-            found = (await conn.execute(sql.LOCK_RANGE, {"id": run_id, "chunk": chunk})).one_or_none()
+            found = (await conn.execute(sql.LOCK_RANGE, _which(run_id, phase, chunk))).one_or_none()
             if found is None or found.finished_at or found.phase != phase or found.done_phase >= phase:
                 return False
             run = run_of(found)
@@ -77,3 +79,8 @@ class Chunks:
             done = await heal_some(conn, part, self._tables)
         count(run, done)
         return True
+
+
+def _which(run_id: UUID, phase: Phase, chunk: int) -> dict[str, object]:
+    """Name a range, and how many of its suspects are read."""
+    return {"id": run_id, "chunk": chunk, "most": MOST_PAIRS if phase is Phase.HEAL else INT4_MAX}

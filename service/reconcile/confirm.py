@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import TextClause
 from sqlalchemy.exc import DBAPIError
@@ -16,7 +16,7 @@ from service.reconcile import sql
 from service.reconcile.issues import Issue, keep
 from service.reconcile.values import CONFIRMED, HEALED, Range, Suspect, by_label
 
-Levels = Mapping[tuple[int, str], int | None]
+Levels = Mapping[Suspect, int | None]
 
 
 async def confirm_range(conn: AsyncConnection, part: Range, room: int) -> None:
@@ -34,7 +34,7 @@ async def confirm_range(conn: AsyncConnection, part: Range, room: int) -> None:
             "id": part.run.id,
             "chunk": part.chunk,
             "phase": CONFIRMED if confirmed else HEALED,
-            "suspects": json.dumps([s.as_array() for s in confirmed]),
+            "suspects": json.dumps(confirmed),
             "suspect_count": len(confirmed),
             "counts": json.dumps(counts),
         },
@@ -65,31 +65,39 @@ async def _look(conn: AsyncConnection, suspects: Sequence[Suspect], *, wait: boo
 
     The locks end with the comparison, so that nobody waits for a whole range.
     """
-    keys: dict[str, list[Any]] = {
-        "users": [s.user_id for s in suspects],
-        "specializations": [s.specialization for s in suspects],
-    }
+    lock: Literal["wait", "skip"] = "wait" if wait else "skip"
     savepoint = await conn.begin_nested()
     try:
-        progress = await _levels(conn, sql.share(sql.PROGRESS_OF_PAIRS, wait=wait), keys)
-        licenses = await _levels(conn, sql.share(sql.LICENSES_OF_PAIRS, wait=wait), keys)
-        if not wait:  # a row that was skipped is not absent: that is read without a lock
-            progress_there = await _levels(conn, sql.PROGRESS_OF_PAIRS, keys)
-            licenses_there = await _levels(conn, sql.LICENSES_OF_PAIRS, keys)
-            held = (progress_there.keys() - progress.keys()) | (licenses_there.keys() - licenses.keys())
-            suspects = [s for s in suspects if (s.user_id, s.specialization) not in held]
+        progress = await _levels(conn, sql.progress_of_pairs(lock), suspects)
+        licenses = await _levels(conn, sql.licenses_of_pairs(lock), suspects)
+        held = set() if wait else await _held(conn, suspects, progress, licenses)
     finally:
         await savepoint.rollback()
-    return {s: _status(s, progress, licenses) for s in suspects}
+    return {s: _status(s, progress, licenses) for s in suspects if s not in held}
 
 
-async def _levels(conn: AsyncConnection, statement: TextClause, keys: Mapping[str, list[Any]]) -> Levels:
-    return {(row.user_id, row.specialization): row.level for row in await conn.execute(statement, dict(keys))}
+async def _held(conn: AsyncConnection, suspects: Sequence[Suspect], progress: Levels, licenses: Levels) -> set[Suspect]:
+    """Return the suspects of which a row was skipped. Such a row is not absent: that is read without a lock."""
+    without_progress = [s for s in suspects if s not in progress]
+    without_license = [s for s in suspects if s not in licenses]
+    skipped = {
+        **await _levels(conn, sql.progress_of_pairs("none"), without_progress),
+        **await _levels(conn, sql.licenses_of_pairs("none"), without_license),
+    }
+    return set(skipped)
+
+
+async def _levels(conn: AsyncConnection, statement: TextClause, suspects: Sequence[Suspect]) -> Levels:
+    """Read the levels of the rows that the statement finds."""
+    if not suspects:
+        return {}
+    keys = {"users": [s.user_id for s in suspects], "specializations": [s.specialization for s in suspects]}
+    levels, present = (await conn.execute(statement, keys)).one()
+    return {s: level for s, level, is_there in zip(suspects, levels, present, strict=True) if is_there}
 
 
 def _status(suspect: Suspect, progress: Levels, licenses: Levels) -> str:
-    pair = (suspect.user_id, suspect.specialization)
-    if (progress.get(pair), licenses.get(pair)) != (suspect.progress_level, suspect.license_level):
+    if (progress.get(suspect), licenses.get(suspect)) != (suspect.progress_level, suspect.license_level):
         return "changed_meanwhile"
     return "confirmed" if suspect.healable else "needs_decision"
 

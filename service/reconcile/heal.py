@@ -16,11 +16,11 @@ from service import metrics
 from service.database.faults import DecideAgain, Fault, Kind, NotAsDecided, read_fault
 from service.reconcile import sql
 from service.reconcile.issues import Issue, set_statuses
-from service.reconcile.values import HEALED, Range, Run, Suspect, add_labels, by_label
+from service.reconcile.values import Range, Run, Suspect, add_labels, by_label
 from service.store.sequences import behind
 from service.sync.pair import Action, Sides, Why
 from service.sync.rows import Tables
-from service.sync.write import MOST_PAIRS, PairResult, sync_pairs
+from service.sync.write import PairResult, sync_pairs
 
 log = structlog.get_logger(__name__)
 _HELD = "held"
@@ -32,21 +32,20 @@ async def heal_some(conn: AsyncConnection, part: Range, tables: Tables) -> Count
 
     Pairs that somebody else holds come last, one in a transaction: whoever waits holds no other pair.
     """
-    batch, rest = part.suspects[:MOST_PAIRS], part.suspects[MOST_PAIRS:]
+    batch = part.suspects
     await conn.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))  # at the commit no pair can be told from another
     issues, held = await _heal_those_at_hand(conn, part.run, batch, tables)
     if not issues:
         issues, held = [await _heal_one(conn, part.run, batch[0], tables, wait=True)], batch[1:]
-    rest = [*rest, *held]
     await set_statuses(conn, part.run.id, issues)
     await conn.execute(
         sql.RANGE_HEALED,
         {
             "id": part.run.id,
             "chunk": part.chunk,
-            "phase": HEALED if not rest else HEALED - 1,
-            "suspects": json.dumps([suspect.as_array() for suspect in rest]),
-            "suspect_count": len(rest),
+            "taken": len(batch),
+            "done": len(issues),
+            "held": json.dumps(held),
             "counts": json.dumps(_counts(part, issues)),
         },
     )

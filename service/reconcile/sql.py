@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from sqlalchemy import TextClause, text
 
 from service.levels import MAXIMA
@@ -102,11 +104,14 @@ ADD_RANGES = text("""
 """)
 
 LOCK_RANGE = text("""
-    SELECT r.*, g.after_user, g.upto_user, g.done_phase, g.suspects, g.counts AS range_counts
+    SELECT r.*, g.after_user, g.upto_user, g.done_phase, g.counts AS range_counts,
+           jsonb_path_query_array(g.suspects, '$[0 to $last]',
+                                  jsonb_build_object('last', CAST(:most AS int) - 1)) AS suspects
       FROM levelsync.reconcile_ranges g JOIN levelsync.reconcile_runs r ON r.id = g.run_id
      WHERE g.run_id = :id AND g.chunk = :chunk FOR UPDATE OF g
 """)
-"""A range with its run. It is done by the one that holds its row; a message delivered twice finds it done."""
+"""A range with its run and its first suspects. It is done by the one that holds its row; a message delivered twice
+finds it done."""
 
 OPEN_RANGES = text("""
     SELECT chunk FROM levelsync.reconcile_ranges WHERE run_id = :id AND done_phase < :phase ORDER BY chunk
@@ -140,26 +145,40 @@ RANGE_CONFIRMED = text("""
 """)
 """What is left to heal, and the counts of what was told apart."""
 
-RANGE_HEALED = RANGE_CONFIRMED
-"""What is still left to heal, and the counts so far."""
-
-PROGRESS_OF_PAIRS = text("""
-    SELECT p.student_id AS user_id, CAST(p.specialization_id AS text) AS specialization, p.current_level AS level
-      FROM unnest(CAST(:users AS bigint[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
-      JOIN specialization_progress p
-        ON p.student_id = k.user_id AND CAST(p.specialization_id AS text) = k.specialization
+RANGE_HEALED = text("""
+    UPDATE levelsync.reconcile_ranges
+       SET done_phase = CASE WHEN suspect_count = :done THEN 3 ELSE 2 END, suspect_count = suspect_count - :done,
+           suspects = jsonb_path_query_array(suspects, '$[$first to last]',
+                                             jsonb_build_object('first', CAST(:taken AS int))) || CAST(:held AS jsonb),
+           counts = counts || CAST(:counts AS jsonb)
+     WHERE run_id = :id AND chunk = :chunk
 """)
+"""What is still left to heal, those that are held last, and the counts so far."""
 
-LICENSES_OF_PAIRS = text("""
-    SELECT p.user_id, CAST(p.specialization_type AS text) AS specialization, p.current_level AS level
-      FROM unnest(CAST(:users AS bigint[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
-      JOIN user_licenses p ON p.user_id = k.user_id AND CAST(p.specialization_type AS text) = k.specialization
-""")
+_LEVELS_OF_PAIRS = """
+    SELECT array_agg(f.level) AS levels, array_agg(f.present) AS present
+      FROM (SELECT r.level, coalesce(r.present, false) AS present
+              FROM unnest(CAST(:users AS bigint[]), CAST(:specializations AS text[]))
+                   WITH ORDINALITY AS k (user_id, specialization, number)
+              LEFT JOIN LATERAL (
+                   SELECT p.current_level AS level, true AS present FROM {table} p
+                    WHERE p.{user} = k.user_id AND CAST(p.{specialization} AS text) = k.specialization
+                    LIMIT 1 {lock}) r ON true
+             ORDER BY k.number) f
+"""
+_LOCKS = {"wait": "FOR SHARE", "skip": "FOR SHARE SKIP LOCKED", "none": ""}
 
 
-def share(rows_of_pairs: TextClause, *, wait: bool) -> TextClause:
-    """Return the same with the rows kept as they are while they are compared: wait for writers, or skip their rows."""
-    return text(f"{rows_of_pairs.text} ORDER BY user_id, specialization FOR SHARE OF p{'' if wait else ' SKIP LOCKED'}")
+def progress_of_pairs(lock: Literal["wait", "skip", "none"]) -> TextClause:
+    """Read the progress of pairs, in their order, one by one on its index; with a lock, keep the rows as they are."""
+    key = {"table": "specialization_progress", "user": "student_id", "specialization": "specialization_id"}
+    return text(_LEVELS_OF_PAIRS.format(lock=_LOCKS[lock], **key))
+
+
+def licenses_of_pairs(lock: Literal["wait", "skip", "none"]) -> TextClause:
+    """Read the licenses of pairs in the same way."""
+    key = {"table": "user_licenses", "user": "user_id", "specialization": "specialization_type"}
+    return text(_LEVELS_OF_PAIRS.format(lock=_LOCKS[lock], **key))
 
 
 RANGE_COUNTS = text("SELECT counts FROM levelsync.reconcile_ranges WHERE run_id = :id")
@@ -314,11 +333,17 @@ ADD_ISSUES = text("""
 
 SET_ISSUES = text("""
     UPDATE levelsync.drift_issues AS i SET status = v.status, detail = v.detail
-      FROM unnest(CAST(:users AS bigint[]), CAST(:specializations AS text[]), CAST(:statuses AS text[]),
-                  CAST(:details AS text[])) AS v (user_id, specialization, status, detail)
-     WHERE i.run_id = :id AND i.user_id = v.user_id AND i.specialization = v.specialization
+      FROM (SELECT k.status, k.detail, o.place
+              FROM unnest(CAST(:users AS bigint[]), CAST(:specializations AS text[]), CAST(:statuses AS text[]),
+                          CAST(:details AS text[])) AS k (user_id, specialization, status, detail)
+             CROSS JOIN LATERAL (
+                   SELECT d.ctid AS place FROM levelsync.drift_issues d
+                    WHERE d.run_id = :id AND d.user_id = k.user_id AND d.specialization = k.specialization LIMIT 1) o
+           ) v
+     WHERE i.ctid = v.place
 """)
-"""What became of the issues that were kept."""
+"""What became of the issues that were kept. Each is looked up by itself: joined as a whole, PostgreSQL compared every
+issue of the run with every pair, which took three quarters of a heal."""
 
 APPLIED_OFFSETS = text("SELECT topic, partition, next_offset, cluster_id, topic_id FROM levelsync.applied_offsets")
 

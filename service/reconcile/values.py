@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID, uuid5
 
 from events import Direction
@@ -104,9 +104,8 @@ _WORDS: dict[Phase, Literal["scan", "confirm", "heal"]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Suspect:
-    """A pair that a scan saw in disagreement, with exactly the levels that it saw."""
+class Suspect(NamedTuple):
+    """A pair that a scan saw in disagreement, with exactly the levels that it saw. A range's row keeps it as it is."""
 
     user_id: int
     specialization: str
@@ -126,10 +125,6 @@ class Suspect:
         if direction == "progress_to_license":
             return self.progress_level < self.license_level
         return direction == "license_to_progress" and self.license_level < self.progress_level
-
-    def as_array(self) -> list[Any]:
-        """As a range's row keeps it; ``Suspect(*array)`` reads it back."""
-        return [self.user_id, self.specialization, self.kind, self.progress_level, self.license_level]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +161,7 @@ class Range:
     run: Run
     chunk: int
     suspects: list[Suspect]
+    """For a heal, the next ones only."""
     counts: Mapping[str, Any]
 
 

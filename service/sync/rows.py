@@ -13,11 +13,13 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from events import LevelSynced
+from events import LEVEL_SYNCED_TOPIC, LEVEL_SYNCED_TYPE
+from events.attributes import DEFAULT_SOURCE
+from events.writing import write_time
 from service.apply.outcomes import Pair
 from service.apply.targets import Target, license_target, progress_target
 from service.database.faults import DecideAgain, NotAsDecided
-from service.outbox.put import put
+from service.outbox.sql import NOTIFY
 from service.settings import Settings
 from service.sync import sql
 from service.sync.pair import Side, Sides
@@ -151,8 +153,7 @@ async def write_levels(  # noqa: PLR0913, PLR0917 - what is written, by whom, an
     if watched:
         await _check_both(conn, writes, locked)
     await _fence(conn, fenced, locked.decided_at, author.cause)
-    told = [write for write in writes if write.pair[0] > 0]  # the contract's user ids begin at 1
-    await put(conn, [_event(write, locked.decided_at, author.cause) for write in told])
+    await _publish(conn, writes, locked.decided_at, author.cause)
 
 
 def _values(
@@ -218,14 +219,20 @@ async def _fence(conn: AsyncConnection, fenced: Mapping[Pair, int], decided_at: 
         await conn.execute(sql.SET_FENCES, values)
 
 
-def _event(write: LevelWrite, at: datetime, cause: str) -> LevelSynced:
-    user, specialization = write.pair
-    return LevelSynced(
-        time=at,
-        user_id=user,
-        specialization=specialization,
-        target=write.side,
-        old_level=write.old if write.old is None or write.old >= 0 else None,  # the contract has no level below 0
-        new_level=write.new,
-        cause=cause,
-    )
+async def _publish(conn: AsyncConnection, writes: Sequence[LevelWrite], at: datetime, cause: str) -> None:
+    """Put a `LevelSynced` for each write into the outbox; the contract's user ids begin at 1."""
+    told = [write for write in writes if write.pair[0] > 0]
+    if not told:
+        return
+    values = _keys([write.pair for write in told]) | {
+        "topic": LEVEL_SYNCED_TOPIC,
+        "type": LEVEL_SYNCED_TYPE,
+        "source": DEFAULT_SOURCE,
+        "time": write_time(at),
+        "cause": cause,
+        "targets": [write.side for write in told],
+        "olds": [write.old for write in told],
+        "news": [write.new for write in told],
+    }
+    await conn.execute(sql.PUT_LEVELS_SYNCED, values)
+    await conn.execute(NOTIFY)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from datetime import timedelta
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import Direction
 from service.reconcile.finish import cancel_run
+from service.reconcile.sql import SET_ISSUES
 from service.settings import Settings
 from service.sync import ProgressLicenseSyncService
 from tests.support.records import MAXIMUM
@@ -63,6 +65,39 @@ async def test_a_heal_ends_as_the_model_says_and_a_second_run_finds_nothing(
     assert all(second["counts"][kind] == 0 for kind in (*HEALABLE, "healed", "failed"))
     lowered = [step for step in await history(engine) if step[2] < step[1]]
     assert not (lowered and direction == "highest")
+
+
+async def test_the_issues_of_a_run_are_looked_up_one_by_one(engine: AsyncEngine) -> None:
+    """With the plans of a heal's transaction too: joined as a whole, each pair was compared with every issue."""
+    issues, run_id = 3_000, uuid.uuid4()
+    values = {
+        "id": run_id,
+        "users": list(range(1, 501)),
+        "specializations": ["PLAYER"] * 500,
+        "statuses": ["healed"] * 500,
+        "details": [""] * 500,
+    }
+    async with engine.begin() as conn:
+        await conn.execute(text("ALTER TABLE levelsync.drift_issues DISABLE TRIGGER ALL"))
+        await conn.execute(
+            text("""
+            INSERT INTO levelsync.drift_issues (run_id, user_id, specialization, kind, status, detail)
+            SELECT :id, g, 'PLAYER', 'mismatched', 'confirmed', '' FROM generate_series(1, :issues) g
+            """),
+            {"id": run_id, "issues": issues},
+        )
+        await conn.execute(text("SELECT levelsync.settle_plans_v1()"))
+        explained = text(f"EXPLAIN (ANALYZE, TIMING off, FORMAT JSON) {SET_ISSUES.text}")
+        plan = (await conn.execute(explained, values)).scalar_one()
+        assert _rows_compared(plan[0]["Plan"]) < 5 * 500
+        changed = await conn.execute(text("SELECT count(*) FROM levelsync.drift_issues WHERE status = 'healed'"))
+        assert changed.scalar_one() == 500
+
+
+def _rows_compared(plan: dict[str, Any]) -> int:
+    """The most rows that any node of the plan returned, over all of its loops."""
+    here = plan["Actual Rows"] * plan["Actual Loops"]
+    return max([here, *(_rows_compared(child) for child in plan.get("Plans", ()))])
 
 
 async def test_a_pair_that_moves_before_its_heal_is_left(engine: AsyncEngine, at_once: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from datetime import timedelta
 from itertools import product
 from typing import get_args
@@ -11,7 +12,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from events import Direction
+from events import Direction, LevelSynced
+from service.outbox.rows import headers_of
 from service.settings import Settings
 from service.sync import ProgressLicenseSyncService, UnknownDirection, UnknownSpecialization, UnknownUser
 from service.sync.pair import Sides, Why
@@ -54,6 +56,34 @@ async def test_a_license_follows_its_progress_down(engine: AsyncEngine, service:
         "new_level": 3,
         "cause": "sync progress_to_license by 2",
     }
+
+
+async def test_what_is_published_of_a_sync_is_what_the_contract_writes(
+    engine: AsyncEngine, service: ProgressLicenseSyncService
+) -> None:
+    """The record that PostgreSQL makes is that of `LevelSynced`, whatever stands in its texts."""
+    await put_rows(engine, progress={PLAYER: 3}, licenses={PLAYER: -5})
+    await service.set_level(1, "PLAYER", 4, synced_by='O\'Neil "é" \\ \n\u2028{}')
+    sent = await read(engine, "SELECT topic, key, value, headers FROM levelsync.outbox ORDER BY id")
+    (fence,) = await read(engine, "SELECT decided_at FROM levelsync.fences")
+    assert [row.topic for row in sent] == ["sync.level-synced"] * 2
+    for row, target, old in zip(sent, ("progress", "license"), (3, None), strict=True):
+        event_id = dict(row.headers)["ce_id"]
+        expected = LevelSynced(
+            id=event_id,
+            time=fence.decided_at,
+            user_id=1,
+            specialization="PLAYER",
+            target=target,
+            old_level=old,
+            new_level=4,
+            cause='level decided by O\'Neil "é" \\ \n\u2028{}',
+        ).to_kafka()
+        assert (row.topic, row.key) == (expected.topic, expected.key)
+        assert json.loads(row.value) == json.loads(expected.value)
+        assert headers_of(row.headers) == expected.headers
+        assert uuid.UUID(event_id).version == 4
+    assert len({dict(row.headers)["ce_id"] for row in sent}) == 2
 
 
 async def test_progress_follows_its_license_and_keeps_its_xp(
