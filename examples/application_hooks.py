@@ -99,9 +99,9 @@ def raise_both(session: Session, user_id: int, specialization: str, to_level: in
 async def demote(engine: AsyncEngine, user_id: int, specialization: str, to_level: int, decided_by: int) -> None:
     """Lower both rows to a level. Events only raise, so levelsync itself writes this, and remembers when.
 
-    What was published before raises the pair no more, however late it comes. Do not lower the rows first: levelsync
-    would not see that this is a demotion. Without `levelsync[service]`, the command is
-    `levelsync sync USER --specialization X --level N`.
+    What was published before raises the pair no more, however late it comes. Code that has lowered one row by itself
+    calls a sync in that row's direction after its commit, which remembers it too. Without `levelsync[service]`, the
+    command is `levelsync sync USER --specialization X --level N`.
     """
     done = await ProgressLicenseSyncService(engine).set_level(user_id, specialization, to_level, decided_by)
     if not done.success:

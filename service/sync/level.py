@@ -10,7 +10,7 @@ from service.apply.outcomes import Pair
 from service.levels import read_curriculum
 from service.sync import sql
 from service.sync.errors import LevelOutOfRange
-from service.sync.pair import Side, Sides, undecidable
+from service.sync.pair import Side, Sides
 from service.sync.rows import Author, LevelWrite, Locked, Tables, lock_both, write_levels
 from service.sync.write import check_maxima
 
@@ -32,9 +32,9 @@ class LevelDecided:
 async def decide_level(conn: AsyncConnection, tables: Tables, pair: Pair, level: int, author: Author) -> LevelDecided:
     """Give both rows of a pair this level; make what is missing. The specialization is one of the database's.
 
-    A fence is set where a side is lowered, or held a level that is none: what had been published before this decision
-    is over. A license written in another case gets the specialization's own name, unless there is one already: then
-    the other one is left as it is.
+    What was published before this decision is over: a fence is set, also where both rows rise or hold the level. A
+    license written in another case gets the specialization's own name, unless there is one already: then the other one
+    is left as it is.
 
     Raises:
         LevelOutOfRange: the specialization has no such level.
@@ -48,8 +48,7 @@ async def decide_level(conn: AsyncConnection, tables: Tables, pair: Pair, level:
     before = locked.sides(pair)
     renamed, left_alone = await _set_right(conn, locked, pair)
     writes = [_level_write(pair, side, level, locked) for side in _SIDES if _differs(before, side, level)]
-    fenced = {pair: level} if undecidable(before, maximum) or _lowers(before, level) else {}
-    await write_levels(conn, tables, writes, fenced, author, locked)
+    await write_levels(conn, tables, writes, {pair: level}, author, locked)
     await check_maxima(conn, curriculum)
     return LevelDecided(before, tuple(writes), renamed, left_alone)
 
@@ -68,10 +67,6 @@ async def _set_right(conn: AsyncConnection, locked: Locked, pair: Pair) -> tuple
 
 def _differs(before: Sides, side: Side, level: int) -> bool:
     return not before.exists(side) or before.level(side) != level
-
-
-def _lowers(before: Sides, level: int) -> bool:
-    return any((before.level(side) or 0) > level for side in _SIDES)
 
 
 def _level_write(pair: Pair, side: Side, level: int, locked: Locked) -> LevelWrite:

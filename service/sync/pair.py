@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -64,11 +64,18 @@ class PairDecision:
     new: int | None = None
     why: Why | None = None
     detail: str = ""
+    declared: bool = False
+    """Whether somebody asked for this pair in a direction that names the side to believe, and it was there."""
 
     @property
     def lowers(self) -> bool:
-        """Whether the write needs a fence (law 2)."""
+        """Whether a level falls."""
         return self.old is not None and self.new is not None and self.new < self.old
+
+    @property
+    def fences(self) -> bool:
+        """Whether events from before the decision must not raise the pair again (law 2)."""
+        return self.lowers or self.declared
 
 
 def nothing(why: Why, detail: str) -> PairDecision:
@@ -95,11 +102,18 @@ def decide_pair(sides: Sides, direction: Direction, maximum: int) -> PairDecisio
 
 
 def decide_one(sides: Sides, direction: Direction, maximum: int) -> PairDecision:
-    """Decide a pair that somebody asked for by name: as `decide_pair`, but the row to believe has to be there."""
+    """Decide a pair that somebody asked for by name: as `decide_pair`, but the row to believe has to be there.
+
+    It is declared to be right as it is now, also where the other row agrees or rises: the caller may have lowered it
+    while an event from before is still on its way.
+    """
     source = _BELIEVED.get(direction)
-    if source is not None and not sides.exists(source):
+    if source is None:
+        return decide_pair(sides, direction, maximum)
+    if not sides.exists(source):
         return nothing(Why.NO_SOURCE, f"there is no {source} row to sync from")
-    return decide_pair(sides, direction, maximum)
+    decision = decide_pair(sides, direction, maximum)
+    return replace(decision, declared=decision.why in {None, Why.IN_SYNC})
 
 
 def undecidable(sides: Sides, maximum: int) -> str:

@@ -141,9 +141,7 @@ async def write_levels(  # noqa: PLR0913, PLR0917 - what is written, by whom, an
         NotAsDecided: triggers of the application changed what was written, in either of the two rows.
         sqlalchemy.exc.DBAPIError: among others a row that is there meanwhile: roll back, and decide again.
     """
-    if not writes:
-        return
-    named = await _existing(conn, author.user_id)
+    named = await _existing(conn, author.user_id) if writes else None
     watched = False
     for side, target in (("progress", tables.progress), ("license", tables.license)):
         some = sorted((write for write in writes if write.side == side), key=lambda write: write.pair)

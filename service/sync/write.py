@@ -36,6 +36,11 @@ class PairResult:
         levels = {"progress": self.before.progress_level, "license": self.before.license_level, done.target: done.new}
         return Sides(levels["progress"], levels["license"], progress_exists=True, license_exists=True)
 
+    @property
+    def agreed(self) -> int:
+        """The level of both rows now, where they agree."""
+        return self.after.progress_level or 0
+
 
 async def sync_pairs(  # noqa: PLR0913 - what a sync and a heal differ in, each by its name
     conn: AsyncConnection,
@@ -69,7 +74,7 @@ async def sync_pairs(  # noqa: PLR0913 - what a sync and a heal differ in, each 
         for pair in ours
     }
     writes = [_write(pair, result.decision, locked) for pair, result in results.items() if result.decision.target]
-    fenced = {pair: result.decision.new or 0 for pair, result in results.items() if result.decision.lowers}
+    fenced = {pair: result.agreed for pair, result in results.items() if result.decision.fences}
     await write_levels(conn, tables, writes, fenced, Author(cause, advanced_by), locked)
     if writes:
         await check_maxima(conn, curriculum)

@@ -69,7 +69,7 @@ async def test_a_heal_ends_as_the_model_says_and_a_second_run_finds_nothing(
 
 async def test_the_issues_of_a_run_are_looked_up_one_by_one(engine: AsyncEngine) -> None:
     """With the plans of a heal's transaction too: joined as a whole, each pair was compared with every issue."""
-    issues, run_id = 3_000, uuid.uuid4()
+    kept, run_id = 3_000, uuid.uuid4()
     values = {
         "id": run_id,
         "users": list(range(1, 501)),
@@ -82,22 +82,22 @@ async def test_the_issues_of_a_run_are_looked_up_one_by_one(engine: AsyncEngine)
         await conn.execute(
             text("""
             INSERT INTO levelsync.drift_issues (run_id, user_id, specialization, kind, status, detail)
-            SELECT :id, g, 'PLAYER', 'mismatched', 'confirmed', '' FROM generate_series(1, :issues) g
+            SELECT :id, g, 'PLAYER', 'mismatched', 'confirmed', '' FROM generate_series(1, :kept) g
             """),
-            {"id": run_id, "issues": issues},
+            {"id": run_id, "kept": kept},
         )
         await conn.execute(text("SELECT levelsync.settle_plans_v1()"))
         explained = text(f"EXPLAIN (ANALYZE, TIMING off, FORMAT JSON) {SET_ISSUES.text}")
-        plan = (await conn.execute(explained, values)).scalar_one()
-        assert _rows_compared(plan[0]["Plan"]) < 5 * 500
+        found = (await conn.execute(explained, values)).scalar_one()
+        assert _rows_compared(found[0]["Plan"]) < 5 * 500
         changed = await conn.execute(text("SELECT count(*) FROM levelsync.drift_issues WHERE status = 'healed'"))
         assert changed.scalar_one() == 500
 
 
-def _rows_compared(plan: dict[str, Any]) -> int:
-    """The most rows that any node of the plan returned, over all of its loops."""
-    here = plan["Actual Rows"] * plan["Actual Loops"]
-    return max([here, *(_rows_compared(child) for child in plan.get("Plans", ()))])
+def _rows_compared(node: dict[str, Any]) -> int:
+    """The most rows that any node of a plan returned, over all of its loops."""
+    here: int = node["Actual Rows"] * node["Actual Loops"]
+    return max([here, *(_rows_compared(child) for child in node.get("Plans", ()))])
 
 
 async def test_a_pair_that_moves_before_its_heal_is_left(engine: AsyncEngine, at_once: Settings) -> None:

@@ -52,6 +52,18 @@ class Model:
         elif self.fences.get(meant.pair) is None or meant.at > self.fences[meant.pair]:
             self._raise(meant)
 
+    def sync(self, pair: Pair, direction: str, at: datetime, cause: str) -> None:
+        """Believe one side of a pair on request: the other gets its level, and older events are over."""
+        believed, other = self.licenses, self.progress
+        if direction == "progress_to_license":
+            believed, other = other, believed
+        if pair not in believed:
+            return
+        if other is self.licenses and other.get(pair) != believed[pair]:
+            self.history.append((pair, other.get(pair, 0), believed[pair], at, cause))
+        other[pair] = believed[pair]
+        self.fences[pair] = at
+
     def _refusal(self, meant: Meant) -> str:
         if meant.specialization not in self.maximum:
             return "unknown_specialization"

@@ -151,8 +151,8 @@ def statements() -> Iterator[tuple[str, TextClause]]:
     yield "reconcile.compare_range", text(reconcile_sql.compare_range(None))
     yield "reconcile.compare_range_of_one", text(reconcile_sql.compare_range("PLAYER"))
     for lock in ("wait", "skip", "none"):
-        yield f"reconcile.progress_of_pairs_{lock}", reconcile_sql.progress_of_pairs(lock)  # type: ignore[arg-type]
-        yield f"reconcile.licenses_of_pairs_{lock}", reconcile_sql.licenses_of_pairs(lock)  # type: ignore[arg-type]
+        yield f"reconcile.progress_of_pairs_{lock}", reconcile_sql.progress_of_pairs(lock)
+        yield f"reconcile.licenses_of_pairs_{lock}", reconcile_sql.licenses_of_pairs(lock)
     yield "sync.SET_FENCES", sync_sql.SET_FENCES
 
 

@@ -66,9 +66,10 @@ def test_the_chosen_source_wins_also_downwards(before: Sides) -> None:
 
 @given(before=anything, direction=directions)
 def test_only_a_write_below_the_old_level_lowers(before: Sides, direction: Direction) -> None:
-    """That is what a fence is for (law 2); `highest` needs none."""
+    """A heal that lowers needs a fence (law 2); `highest` never does."""
     decision = decide_pair(before, direction, MAXIMUM)
     assert decision.lowers == (decision.old is not None and decision.new is not None and decision.new < decision.old)
+    assert decision.fences == decision.lowers
     assert not (decision.lowers and direction == "highest")
 
 
