@@ -2,85 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from service.embedded.ports import free_port
-from service.embedded.process import ServerProcess
 from tests.support import application
-from tests.support.process import http_get
+from tests.support.reader import BIN, Reader, blocks
 from tests.support.repository import ROOT
 from tests.support.servers import Kafka
 from tests.support.states import ADMIN, LICENSE_DEFAULTS, MAX_LEVELS, THOUSANDS, E
 from tests.support.tokens import APPLICATION_SECRET, application_token
-from tests.support.waiting import eventually
 
 TEXT = (ROOT / "docs" / "adopt.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
-"""Language and text of every block, in the document's order."""
-BIN = Path(sys.executable).parent
-_EXIT = re.compile(r" +# exit (\d+)$", re.MULTILINE)
-
-
-@dataclass
-class Reader:
-    """Somebody who follows the guide in a folder: its shell, its database, its `levelsync serve`."""
-
-    folder: Path
-    database_url: str
-    environment: dict[str, str]
-    replaced: dict[str, str]
-    serve: ServerProcess
-    shown: list[str] = field(default_factory=list)
-    """What each block of the shell printed, in order."""
-    found: list[list[tuple[Any, ...]]] = field(default_factory=list)
-    """What each block of SQL found, in order."""
-
-    async def follow(self, language: str, text: str) -> None:
-        """Run one block."""
-        if language == "sql":
-            self.found.append(await application.rows(self.database_url, text))
-        elif text.strip() == "levelsync serve":
-            await self.start()
-        else:
-            self.shown.append(await self._run(text))
-
-    async def start(self) -> None:
-        """Start `levelsync serve`, again where it runs, until it is ready."""
-        self.serve.stop()
-        self.serve.start()
-        url = f"http://127.0.0.1:{self.environment['LEVELSYNC_HTTP_PORT']}/readyz"
-
-        async def ready() -> bool:
-            return (await asyncio.to_thread(http_get, url))[0] == 200
-
-        await eventually(ready, 60)
-
-    async def _run(self, text: str) -> str:
-        expected = _EXIT.search(text)
-        for written, here in self.replaced.items():
-            text = text.replace(written, here)
-        shell = await asyncio.create_subprocess_exec(
-            *("bash", "-euo", "pipefail", "-c", text),
-            cwd=self.folder,
-            env=self.environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        out, _ = await asyncio.wait_for(shell.communicate(), 90)
-        said = out.decode()
-        assert shell.returncode == (int(expected[1]) if expected else 0), f"{text}\n{said}"
-        return said
+BLOCKS = blocks(TEXT)
 
 
 @pytest.fixture
@@ -102,11 +42,10 @@ async def reader(live_url: str, kafka: Kafka, tmp_path: Path) -> AsyncIterator[R
         "localhost:8000": f"127.0.0.1:{port}",
         "PATH_OF_THE_CHECKOUT": str(ROOT),
     }
-    command = [str(BIN / "levelsync"), "serve"]
-    serve = ServerProcess(command, tmp_path / "serve.log", stop_seconds=12, environment=environment, folder=tmp_path)
-    yield Reader(tmp_path, live_url, environment, replaced, serve)
-    serve.stop()
-    print((tmp_path / "serve.log").read_text())  # noqa: T201 - pytest shows it for a test that failed
+    reading = Reader(tmp_path, live_url, environment, replaced)
+    yield reading
+    reading.serve.stop()
+    print(reading.log.read_text())  # noqa: T201 - pytest shows it for a test that failed
 
 
 @pytest.mark.timeout(300)  # twenty commands, one after the other

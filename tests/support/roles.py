@@ -9,7 +9,6 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import urlsplit
@@ -17,7 +16,7 @@ from urllib.parse import urlsplit
 from aiokafka.client import AIOKafkaClient
 
 from service.embedded.ports import HOST
-from tests.support import application
+from tests.support import application, kafka_tools
 from tests.support.apache_kafka import GUARDED_PASSWORD, ApacheKafka
 from tests.support.pgbouncer import pgbouncer
 from tests.support.repository import ROOT
@@ -26,7 +25,6 @@ RIGHTS = (ROOT / "deploy" / "postgresql" / "rights.sql").read_text(encoding="utf
 ACLS = "acls"
 """The service signs in to Kafka as a user who may do what deploy/kafka/acls.sh grants."""
 GROUP = "levelsync"
-_TOOL = Path(__file__).with_name("acls_tool.py")
 _ROLES = ("migrator", "runtime", "reader")
 
 
@@ -150,7 +148,7 @@ def grant(server: ApacheKafka, group: str) -> None:
     script = [str(ROOT / "deploy" / "kafka" / "acls.sh"), server.bootstrap_servers, "User:levelsync", group]
     run = subprocess.run(  # noqa: S603 - our own script
         script,
-        env=os.environ | {"KAFKA_ACLS": f"{sys.executable} {_TOOL}"},
+        env=os.environ | {"KAFKA_ACLS": f"{sys.executable} {kafka_tools.__file__} kafka-acls.sh"},
         capture_output=True,
         text=True,
         check=False,

@@ -1,0 +1,122 @@
+"""Stands for Kafka's command-line tools, which are not among the jars: the same options, sent by aiokafka.
+
+`python kafka_tools.py kafka-acls.sh --bootstrap-server …`; `installed` puts all of them into a folder for the PATH.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.admin import CreateAclsRequest, DeleteGroupsRequest
+
+_OPERATIONS = {"Read": 3, "Write": 4, "DescribeConfigs": 10}
+_TOPIC, _GROUP, _ALLOW = 2, 3, 3
+_PATTERNS = {"literal": 3, "prefixed": 4}
+
+
+def installed(folder: Path) -> Path:
+    """Put every tool into a folder, under Kafka's names; returns it."""
+    folder.mkdir()
+    for name in TOOLS:
+        (folder / name).write_text(f'#!/bin/sh\nexec {sys.executable} {__file__} {name} "$@"\n', encoding="utf-8")
+        (folder / name).chmod(0o755)
+    return folder
+
+
+async def _acls(words: list[str]) -> None:
+    parser = _parser()
+    parser.add_argument("--add", action="store_true", required=True)
+    parser.add_argument("--allow-principal", required=True)
+    parser.add_argument("--operation", action="append", choices=_OPERATIONS, required=True)
+    parser.add_argument("--topic", action="append", default=[])
+    parser.add_argument("--group", action="append", default=[])
+    parser.add_argument("--resource-pattern-type", choices=_PATTERNS, default="literal")
+    given = parser.parse_args(words)
+    async with _admin(given.bootstrap_server) as client:
+        for kind, names in ((_TOPIC, given.topic), (_GROUP, given.group)):
+            for name in names:
+                for operation in given.operation:
+                    pattern = _PATTERNS[given.resource_pattern_type]
+                    rule = (kind, name, pattern, given.allow_principal, "*", _OPERATIONS[operation], _ALLOW)
+                    answer = await client._send_request_to_node(
+                        client._client.get_random_node(), CreateAclsRequest(*rule)
+                    )
+                    assert not answer.creation_responses[0][0], answer
+
+
+async def _topics(words: list[str]) -> None:
+    parser = _parser()
+    parser.add_argument("--delete", action="store_true", required=True)
+    parser.add_argument("--topic", required=True)
+    given = parser.parse_args(words)
+    async with _admin(given.bootstrap_server) as client:
+        named = [name for name in await client.list_topics() if re.fullmatch(given.topic, name)]
+        assert named, "Kafka's tool fails too where no topic has such a name"
+        await client.delete_topics(named)
+
+
+async def _consumer_groups(words: list[str]) -> None:
+    parser = _parser()
+    parser.add_argument("--group", action="append", required=True)
+    parser.add_argument("--reset-offsets", action="store_true")
+    parser.add_argument("--to-earliest", action="store_true")
+    parser.add_argument("--all-topics", action="store_true")
+    parser.add_argument("--execute", action="store_true")
+    parser.add_argument("--delete", action="store_true")
+    given = parser.parse_args(words)
+    if given.delete:
+        await _delete_groups(given.bootstrap_server, given.group)
+    else:
+        assert given.reset_offsets and given.to_earliest and given.all_topics and given.execute, words  # noqa: PT018 - one form
+        for group in given.group:
+            await _reset_to_earliest(given.bootstrap_server, group)
+
+
+async def _delete_groups(bootstrap_servers: str, groups: list[str]) -> None:
+    async with _admin(bootstrap_servers) as client:
+        for group in groups:
+            node = await client.find_coordinator(group)
+            answer = await client._send_request_to_node(node, DeleteGroupsRequest([group]))
+            assert not answer.results[0][1], answer
+
+
+async def _reset_to_earliest(bootstrap_servers: str, group: str) -> None:
+    async with _admin(bootstrap_servers) as client:
+        partitions: list[TopicPartition] = list(await client.list_consumer_group_offsets(group))
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, group_id=group, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        consumer.assign(partitions)
+        await consumer.commit(await consumer.beginning_offsets(partitions))
+    finally:
+        await consumer.stop()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bootstrap-server", required=True)
+    return parser
+
+
+@asynccontextmanager
+async def _admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+TOOLS = {"kafka-acls.sh": _acls, "kafka-topics.sh": _topics, "kafka-consumer-groups.sh": _consumer_groups}
+
+if __name__ == "__main__":
+    asyncio.run(TOOLS[sys.argv[1]](sys.argv[2:]))
