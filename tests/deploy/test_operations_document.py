@@ -1,0 +1,174 @@
+"""docs/operations.md, section by section as an operator follows it, with real servers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from service.embedded.ports import free_port
+from service.settings import Settings
+from tests.house.compose import ROOT
+from tests.infrastructure import apache_kafka, kafka_tools
+from tests.infrastructure.apache_kafka import ApacheKafka
+from tests.infrastructure.reader import BIN, Reader, blocks, section
+from tests.infrastructure.servers import Kafka
+from tests.infrastructure.waiting import eventually
+from tests.migrations import live
+
+pytestmark = [pytest.mark.real_broker, pytest.mark.usefixtures("topics"), pytest.mark.timeout(300)]
+TEXT = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+(WAITING,) = blocks(TEXT.partition("\n## ")[0])
+RESTORE = blocks(section(TEXT, "Restore the database"))
+MOVE = blocks(section(TEXT, "Move to another Kafka cluster"))
+LEAVE = blocks(section(TEXT, "Leave levelsync"))
+LEVEL = "SELECT current_level FROM user_licenses WHERE user_id = {} AND specialization_type = 'PLAYER'"
+
+
+@pytest.fixture
+async def operator(database_url: str, kafka: Kafka, settings: Settings, tmp_path: Path) -> AsyncIterator[Reader]:
+    """Somebody beside a running levelsync, with the tools of Kafka and PostgreSQL at hand."""
+    if shutil.which("pg_dump") is None:
+        pytest.skip("pg_dump is not on this machine (Debian: apt-get install postgresql)")
+    port = str(free_port())
+    assert settings.jwt_secret is not None
+    (tmp_path / ".env").write_text(
+        f"LEVELSYNC_DATABASE_URL={database_url}\nLEVELSYNC_KAFKA_BOOTSTRAP_SERVERS={kafka.bootstrap_servers}\n"
+        f"LEVELSYNC_JWT_SECRET={settings.jwt_secret.get_secret_value()}\n",
+        encoding="utf-8",
+    )
+    tools = kafka_tools.installed(tmp_path / "tools")
+    environment = {
+        "PATH": os.pathsep.join((str(BIN), str(tools), os.environ["PATH"])),
+        "HOME": str(tmp_path),
+        "DATABASE_URL": database_url,
+        "LEVELSYNC_HTTP_PORT": port,
+        "LEVELSYNC_RECONCILE_GRACE": "300ms",
+    }
+    replaced = {
+        " kafka.example.org:9092": f" {kafka.bootstrap_servers}",
+        "localhost:8000": f"127.0.0.1:{port}",
+        "PATH_OF_THE_CHECKOUT": str(ROOT),
+        "deploy/kafka": str(ROOT / "deploy" / "kafka"),
+    }
+    reader = Reader(tmp_path, database_url, environment, replaced)
+    try:
+        await reader.start()
+        yield reader
+    finally:
+        reader.serve.stop()
+    print(reader.log.read_text())  # noqa: T201 - pytest shows it for a test that failed
+
+
+async def raise_both(operator: Reader, user: int, level: int) -> None:
+    """Do what the application does: it publishes that both tables go to a level; wait until they are there."""
+    for event in ("leveled-up", "license-advanced"):
+        await operator.run(f"levelsync publish {event} --user {user} --specialization PLAYER --to-level {level} --wait")
+    assert await live.value(operator.database_url, LEVEL.format(user)) == level
+
+
+async def until_no_records_wait(operator: Reader) -> None:
+    """Repeat the document's first block until it says so."""
+
+    async def none_waits() -> bool:
+        return await operator.run(WAITING[1]) == "0 wait\n"
+
+    await eventually(none_waits, 60)
+
+
+def level_of(operator: Reader, user: int, level: int) -> Callable[[], object]:
+    """Give a condition: the user's license has this level."""
+
+    async def has_it() -> bool:
+        return bool(await live.value(operator.database_url, LEVEL.format(user)) == level)
+
+    return has_it
+
+
+async def test_a_database_is_restored_as_the_document_says(operator: Reader) -> None:
+    """The dump lacks an event and a lowering: Kafka brings the one back, the list of step 1 the other."""
+    lowered, restore, compare, lower_again, reset = RESTORE
+    await raise_both(operator, 7, 3)
+    await operator.run('pg_dump --format=custom --file backup.dump "$DATABASE_URL"')
+    await raise_both(operator, 42, 5)
+    await operator.run("levelsync sync 7 --specialization PLAYER --level 1")
+    await operator.follow(*lowered)
+    assert [row[:2] for row in operator.found[0]] == [(7, "PLAYER")]
+
+    await operator.follow(*restore)
+    await eventually(level_of(operator, 42, 5), 60)
+    await until_no_records_wait(operator)
+    await operator.follow(*compare)
+    assert await live.value(operator.database_url, LEVEL.format(7)) == 3
+    await operator.follow(*lower_again)
+    assert await live.value(operator.database_url, LEVEL.format(7)) == 1
+
+    operator.serve.stop()
+    old = "UPDATE {} SET current_level = 1 WHERE {} = 42"
+    await live.execute(
+        operator.database_url,
+        old.format("user_licenses", "user_id"),
+        old.format("specialization_progress", "student_id"),
+    )
+    await operator.follow(*reset)
+    await operator.start()
+    await eventually(level_of(operator, 42, 5), 60)
+
+
+@pytest.mark.soak
+async def test_another_cluster_is_moved_to_as_the_document_says(operator: Reader, tmp_path: Path) -> None:
+    """Nothing that was published before is lost or repeated, and an open dead letter is replayed over there."""
+    if reason := apache_kafka.unavailable():
+        pytest.skip(reason)
+    outbox, rights, settings, replay = MOVE
+    await raise_both(operator, 42, 5)
+    await operator.run("levelsync publish leveled-up --user 9999 --specialization PLAYER --to-level 4")
+    await until_no_records_wait(operator)
+
+    async def outbox_is_empty() -> bool:
+        await operator.follow(*outbox)
+        return operator.found[-1] == [(0,)]
+
+    await eventually(outbox_is_empty, 30)
+    operator.serve.stop()
+    with ApacheKafka(tmp_path / "another", guarded=True) as another:
+        operator.replaced |= {"new-kafka.example.org:9092": another.bootstrap_servers}
+        await operator.follow(*rights)
+        await operator.follow(*settings)
+        await operator.start()
+        assert "positions start anew" in operator.log.read_text()
+        await raise_both(operator, 42, 6)
+        await live.execute(operator.database_url, "INSERT INTO users (id, name, email) VALUES (9999, 'New', 'n@x.org')")
+        await operator.follow(*replay)
+        await eventually(level_of(operator, 9999, 4), 30)
+        operator.serve.stop()
+
+
+async def test_levelsync_is_left_as_the_document_says(operator: Reader, kafka: Kafka) -> None:
+    """Levels and history stay; schema, topics and groups are gone."""
+    compare, keep, downgrade, rest, *kafka_s = LEAVE
+    await raise_both(operator, 42, 5)
+    await until_no_records_wait(operator)
+    await operator.follow(*compare)
+    operator.serve.stop()
+    await operator.follow(*keep)
+    assert "admin_actions" in (operator.folder / "levelsync-kept.sql").read_text()
+    await operator.follow(*downgrade)
+    await operator.follow(*rest)
+    for block in kafka_s:
+        await operator.follow(*block)
+    assert await live.value(operator.database_url, "SELECT to_regnamespace('levelsync')") is None
+    assert await live.value(operator.database_url, LEVEL.format(42)) == 5
+    assert await live.value(operator.database_url, "SELECT count(*) FROM license_progressions") == 1
+    async with kafka_tools._admin(kafka.bootstrap_servers) as client:
+        assert not [name for name in await client.list_topics() if name.startswith("sync.")]
+        assert not [name for name, _ in await client.list_consumer_groups() if name.startswith("levelsync")]
+
+
+def test_every_block_of_the_document_is_run() -> None:
+    """A block that no test above takes would be read, and never tried."""
+    assert blocks(TEXT) == [WAITING, *RESTORE, *MOVE, *LEAVE]
+    assert {language for language, _ in blocks(TEXT)} == {"sh", "sql"}
