@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from service.embedded.ports import free_port
+from service.embedded.postgres import _wheel_programs
 from service.settings import Settings
-from tests.house.compose import ROOT
-from tests.infrastructure import apache_kafka, kafka_tools
-from tests.infrastructure.apache_kafka import ApacheKafka
-from tests.infrastructure.reader import BIN, Reader, blocks, section
-from tests.infrastructure.servers import Kafka
-from tests.infrastructure.waiting import eventually
-from tests.migrations import live
+from tests.support import apache_kafka, application, kafka_tools
+from tests.support.apache_kafka import ApacheKafka
+from tests.support.reader import BIN, Reader, blocks, section
+from tests.support.repository import ROOT
+from tests.support.servers import Kafka
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.real_broker, pytest.mark.usefixtures("topics"), pytest.mark.timeout(300)]
 TEXT = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -27,12 +26,13 @@ MOVE = blocks(section(TEXT, "Move to another Kafka cluster"))
 LEAVE = blocks(section(TEXT, "Leave levelsync"))
 LEVEL = "SELECT current_level FROM user_licenses WHERE user_id = {} AND specialization_type = 'PLAYER'"
 
+NEW_USER = "INSERT INTO users (id, name, email) VALUES (9999, 'New', 'new@example.org')"
+
 
 @pytest.fixture
 async def operator(database_url: str, kafka: Kafka, settings: Settings, tmp_path: Path) -> AsyncIterator[Reader]:
     """Somebody beside a running levelsync, with the tools of Kafka and PostgreSQL at hand."""
-    if shutil.which("pg_dump") is None:
-        pytest.skip("pg_dump is not on this machine (Debian: apt-get install postgresql)")
+    programs = _wheel_programs()  # pg_dump as new as the server, or newer
     port = str(free_port())
     assert settings.jwt_secret is not None
     (tmp_path / ".env").write_text(
@@ -42,7 +42,7 @@ async def operator(database_url: str, kafka: Kafka, settings: Settings, tmp_path
     )
     tools = kafka_tools.installed(tmp_path / "tools")
     environment = {
-        "PATH": os.pathsep.join((str(BIN), str(tools), os.environ["PATH"])),
+        "PATH": os.pathsep.join((str(BIN), str(programs), str(tools), os.environ["PATH"])),
         "HOME": str(tmp_path),
         "DATABASE_URL": database_url,
         "LEVELSYNC_HTTP_PORT": port,
@@ -66,8 +66,8 @@ async def operator(database_url: str, kafka: Kafka, settings: Settings, tmp_path
 async def raise_both(operator: Reader, user: int, level: int) -> None:
     """Do what the application does: it publishes that both tables go to a level; wait until they are there."""
     for event in ("leveled-up", "license-advanced"):
-        await operator.run(f"levelsync publish {event} --user {user} --specialization PLAYER --to-level {level} --wait")
-    assert await live.value(operator.database_url, LEVEL.format(user)) == level
+        await operator.run(f"levelsync publish {event} --user {user} --specialization PLAYER --to-level {level}")
+    await eventually(level_of(operator, user, level))
 
 
 async def until_no_records_wait(operator: Reader) -> None:
@@ -83,7 +83,7 @@ def level_of(operator: Reader, user: int, level: int) -> Callable[[], object]:
     """Give a condition: the user's license has this level."""
 
     async def has_it() -> bool:
-        return bool(await live.value(operator.database_url, LEVEL.format(user)) == level)
+        return bool(await application.value(operator.database_url, LEVEL.format(user)) == level)
 
     return has_it
 
@@ -102,13 +102,13 @@ async def test_a_database_is_restored_as_the_document_says(operator: Reader) -> 
     await eventually(level_of(operator, 42, 5), 60)
     await until_no_records_wait(operator)
     await operator.follow(*compare)
-    assert await live.value(operator.database_url, LEVEL.format(7)) == 3
+    assert await application.value(operator.database_url, LEVEL.format(7)) == 3
     await operator.follow(*lower_again)
-    assert await live.value(operator.database_url, LEVEL.format(7)) == 1
+    assert await application.value(operator.database_url, LEVEL.format(7)) == 1
 
     operator.serve.stop()
     old = "UPDATE {} SET current_level = 1 WHERE {} = 42"
-    await live.execute(
+    await application.execute(
         operator.database_url,
         old.format("user_licenses", "user_id"),
         old.format("specialization_progress", "student_id"),
@@ -123,27 +123,27 @@ async def test_another_cluster_is_moved_to_as_the_document_says(operator: Reader
     """Nothing that was published before is lost or repeated, and an open dead letter is replayed over there."""
     if reason := apache_kafka.unavailable():
         pytest.skip(reason)
-    outbox, rights, settings, replay = MOVE
+    replay, outbox, rights, settings = MOVE
     await raise_both(operator, 42, 5)
     await operator.run("levelsync publish leveled-up --user 9999 --specialization PLAYER --to-level 4")
     await until_no_records_wait(operator)
+    await application.execute(operator.database_url, NEW_USER)
+    await operator.follow(*replay)
+    assert await application.value(operator.database_url, LEVEL.format(9999)) == 4
 
     async def outbox_is_empty() -> bool:
         await operator.follow(*outbox)
         return operator.found[-1] == [(0,)]
 
-    await eventually(outbox_is_empty, 30)
+    await eventually(outbox_is_empty)
     operator.serve.stop()
-    with ApacheKafka(tmp_path / "another", guarded=True) as another:
+    async with ApacheKafka(tmp_path / "another", guarded=True) as another:
         operator.replaced |= {"new-kafka.example.org:9092": another.bootstrap_servers}
         await operator.follow(*rights)
         await operator.follow(*settings)
         await operator.start()
-        assert "positions start anew" in operator.log.read_text()
         await raise_both(operator, 42, 6)
-        await live.execute(operator.database_url, "INSERT INTO users (id, name, email) VALUES (9999, 'New', 'n@x.org')")
-        await operator.follow(*replay)
-        await eventually(level_of(operator, 9999, 4), 30)
+        assert "positions start anew" in operator.log.read_text()
         operator.serve.stop()
 
 
@@ -160,9 +160,9 @@ async def test_levelsync_is_left_as_the_document_says(operator: Reader, kafka: K
     await operator.follow(*rest)
     for block in kafka_s:
         await operator.follow(*block)
-    assert await live.value(operator.database_url, "SELECT to_regnamespace('levelsync')") is None
-    assert await live.value(operator.database_url, LEVEL.format(42)) == 5
-    assert await live.value(operator.database_url, "SELECT count(*) FROM license_progressions") == 1
+    assert await application.value(operator.database_url, "SELECT to_regnamespace('levelsync')") is None
+    assert await application.value(operator.database_url, LEVEL.format(42)) == 5
+    assert await application.value(operator.database_url, "SELECT count(*) FROM license_progressions") == 1
     async with kafka_tools._admin(kafka.bootstrap_servers) as client:
         assert not [name for name in await client.list_topics() if name.startswith("sync.")]
         assert not [name for name, _ in await client.list_consumer_groups() if name.startswith("levelsync")]

@@ -15,7 +15,6 @@ from tests.support import application
 from tests.support.process import http_get
 from tests.support.waiting import eventually
 
-ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 _BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _EXIT = re.compile(r" +# exit (\d+)$", re.MULTILINE)
