@@ -52,12 +52,13 @@ def _run(connection: Connection) -> None:
     try:
         migrate.make_schema(connection)
         context.run_migrations()
+        renewed = migrate.renew_functions(connection)
     except (Stop, DBAPIError) as error:
         sentence = migrate.sentence_of(error)
         if sentence is None:
             raise
         raise CommandError(f"{sentence} {changes.before}") from error
-    if not track.steps:
+    if not track.steps and not renewed:
         migrate.log.info("The schema stands at %s already: nothing to do", stand.revision)
 
 

@@ -25,6 +25,7 @@ from service.kafka.diagnosis import diagnose
 from service.kafka.topics import COMPACTED, TopicsError, compacted_topics, ensure_topics
 from service.levels import read_curriculum
 from service.settings import PREFIX, Settings, SettingsError
+from service.store.functions import CREATED_FOR_OTHER_TABLES, changes_since_v1
 
 log = structlog.get_logger(__name__)
 SAY_EVERY = 10.0
@@ -92,7 +93,10 @@ async def _refusal(conn: AsyncConnection) -> tuple[Stand, str]:
     if stand.refusal:
         return stand, stand.refusal
     missing = await conn.run_sync(missing_parts)
-    return stand, f"This database lacks the {'; the '.join(missing)}" if missing else ""
+    if missing:
+        return stand, f"This database lacks the {'; the '.join(missing)}"
+    changed = await conn.run_sync(changes_since_v1)
+    return stand, f"{CREATED_FOR_OTHER_TABLES}: {'; '.join(changed)}. Run: levelsync migrate" if changed else ""
 
 
 async def _unusable(conn: AsyncConnection) -> list[str]:

@@ -12,6 +12,7 @@ from service.database.catalog import find_unique
 from service.database.obstacles import find_obstacles
 from service.database.schema import stand_of
 from service.settings import Settings
+from service.store.functions import CREATED_FOR_OTHER_TABLES, changes_since_v1
 
 PROGRESS_UNIQUE = "uq_specialization_progress_user_spec"
 """The constraint that the migration adds; its revision has the name in the user's own file."""
@@ -32,13 +33,18 @@ _FIRST = "Do what helps there, then run: levelsync migrate"
 
 @check("Migrations", "Run: levelsync migrate")
 async def migrations(conn: AsyncConnection) -> str:
-    """The database stands at this release's revision, or at a later one that allows this release."""
+    """The database stands at this release's revision, or at a later one that allows this release.
+
+    The stored functions were created for the application's tables as they are.
+    """
     stand = await stand_of(conn)
     obstacles = await conn.run_sync(find_obstacles) if stand.reason and not stand.is_later else []
     if obstacles:
         raise CheckFailed(f"{stand.reason}, and levelsync migrate would stop: {'; '.join(obstacles)}", _FIRST)
     if stand.reason:
         raise CheckFailed(stand.reason, stand.advice)
+    if changed := await conn.run_sync(changes_since_v1):
+        raise CheckFailed(f"{CREATED_FOR_OTHER_TABLES}: {'; '.join(changed)}")
     return f"at {stand.revision}" + (", which a later release made and this one may use" if stand.is_later else "")
 
 

@@ -21,10 +21,11 @@ from service.database.catalog import table_exists
 from service.database.engine import engine_to
 from service.database.faults import read_fault
 from service.database.revisions import LOCK_NOT_AVAILABLE
-from service.database.schema import INFO_TABLE, RELEASE, Stand, release_number, scripts_folder
+from service.database.schema import HEAD, INFO_TABLE, RELEASE, Stand, read_stand, release_number, scripts_folder
 from service.database.stop import Stop, changes
 from service.database.tables import SCHEMA
 from service.settings import Settings
+from service.store import functions
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -216,6 +217,18 @@ def make_schema(connection: Connection) -> None:
     """
     if connection.scalar(text(f"SELECT to_regnamespace('{SCHEMA}')")) is None:
         connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+
+
+def renew_functions(connection: Connection) -> bool:
+    """Create the stored functions again where the application's tables are not those that they were created for."""
+    if read_stand(connection).revision != HEAD:
+        return False
+    differences = functions.changes_since_v1(connection)
+    if differences:
+        functions.create_v1(connection)
+        log.info("Created the stored functions again: %s", "; ".join(differences))
+    connection.commit()
+    return bool(differences)
 
 
 @contextmanager

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 
 from sqlalchemy import Connection, text
+
+from service.database.application import NEEDED
+
+CREATED_FOR_OTHER_TABLES = "The stored functions were created for other tables than the application has now"
 
 _COLUMNS = text("""
     SELECT a.attname AS name, format_type(t.oid, NULL) AS type, t.typtype = 'e' AS is_enum
@@ -19,6 +24,19 @@ _QUALIFIED = text("""
 _OURS = text("""
     SELECT CAST(CAST(p.oid AS regprocedure) AS text) FROM pg_proc p
      WHERE p.pronamespace = to_regnamespace('levelsync') AND p.proname LIKE '%\\_v1'
+""")
+_FACTS = text("""
+    SELECT CAST(t.name AS text) AS name, format('%I.%I', n.nspname, c.relname) AS fact
+      FROM unnest(CAST(:tables AS text[])) AS t (name)
+      JOIN pg_class c ON c.oid = to_regclass(t.name) JOIN pg_namespace n ON n.oid = c.relnamespace
+     UNION ALL
+    SELECT format('%s.%s', t.name, a.attname), format_type(a.atttypid, NULL)
+      FROM unnest(CAST(:tables AS text[])) AS t (name)
+      JOIN pg_attribute a ON a.attrelid = to_regclass(t.name) AND a.attnum > 0 AND NOT a.attisdropped
+""")
+_MADE_FOR = text("""
+    SELECT obj_description(CAST(f.oid AS oid), 'pg_proc')
+      FROM (SELECT to_regprocedure('levelsync.curriculum_v1()') AS oid) f WHERE f.oid IS NOT NULL
 """)
 _NAIVE = "timestamp without time zone"
 _ROWS = "unnest({ids}, {users}, {specs}, {levels}, {created}, {advanced}) WITH ORDINALITY"
@@ -63,6 +81,42 @@ def create_v1(conn: Connection) -> None:
     ):
         for statement in _filled(script, shared | names).split("CREATE OR REPLACE")[1:]:
             conn.exec_driver_sql(f"CREATE OR REPLACE{statement}")
+    comment = json.dumps(_facts(conn), sort_keys=True).replace("'", "''")
+    conn.exec_driver_sql(f"COMMENT ON FUNCTION levelsync.curriculum_v1() IS '{comment}'")
+
+
+def changes_since_v1(conn: Connection) -> list[str]:
+    """Say how the application's tables differ from those that the functions were created for; [] where they do not.
+
+    A comment on one of the functions holds each table's name with its schema, and the types of the columns that
+    levelsync uses. Functions that do not exist, or have no such comment, were created for nothing that is known.
+    """
+    found = conn.execute(_MADE_FOR).one_or_none()
+    if found is None:
+        return ["the functions do not exist"]
+    made_for = _parsed(found[0])
+    if not made_for:
+        return ["nothing says what the functions were created for"]
+    return [
+        f"{name} was {made_for.get(name, 'not there')} and is {fact}"
+        for name, fact in _facts(conn).items()
+        if made_for.get(name) != fact
+    ]
+
+
+def _facts(conn: Connection) -> dict[str, str]:
+    """Return what the functions depend on: where the application's tables are, and the types of their columns."""
+    used = {*NEEDED, *(f"{table}.{column}" for table, columns in NEEDED.items() for column in columns)}
+    rows = conn.execute(_FACTS, {"tables": list(NEEDED)})
+    return {row.name: row.fact for row in rows if row.name in used}
+
+
+def _parsed(comment: str | None) -> dict[str, str]:
+    try:
+        made_for = json.loads(comment or "")
+    except ValueError:
+        return {}
+    return made_for if isinstance(made_for, dict) else {}
 
 
 def drop_v1(conn: Connection) -> None:

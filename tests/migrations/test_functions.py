@@ -1,0 +1,103 @@
+"""The stored functions follow the application's tables: what changed is named, and `levelsync migrate` creates them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from pydantic import SecretStr
+
+from service.checks.installation import migrations
+from service.database.engine import make_engine
+from service.health import Health
+from service.settings import Settings
+from service.startup import wait_until_ready
+from service.sync import ProgressLicenseSyncService
+from tests.support import application as live
+from tests.support.waiting import eventually
+
+LEVELS = """
+    INSERT INTO specialization_progress (student_id, specialization_id, current_level) VALUES (1, 'PLAYER', 5)
+"""
+CAST = "specialization_type::text::specialization_name"
+SEARCH_PATH = """
+    DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, app', current_database()); END$$
+"""
+NAMES = "CREATE TYPE specialization_name AS ENUM ('PLAYER', 'COACH', 'INTERNSHIP')"
+
+
+@pytest.mark.parametrize(
+    ("statements", "said"),
+    [
+        (
+            ["ALTER TABLE license_progressions ALTER advanced_at TYPE timestamptz"],
+            "license_progressions.advanced_at was timestamp without time zone and is timestamp with time zone",
+        ),
+        (
+            [
+                NAMES,
+                f"ALTER TABLE user_licenses ALTER specialization_type TYPE specialization_name USING {CAST}",
+            ],
+            "user_licenses.specialization_type was character varying and is specialization_name",
+        ),
+        (
+            ["ALTER TABLE user_licenses ALTER current_level TYPE bigint"],
+            "user_licenses.current_level was integer and is bigint",
+        ),
+        (
+            [
+                "CREATE SCHEMA app",
+                "ALTER TABLE user_licenses SET SCHEMA app",
+                "ALTER TABLE users SET SCHEMA app",
+                SEARCH_PATH,
+            ],
+            "user_licenses was public.user_licenses and is app.user_licenses",
+        ),
+        (["DROP FUNCTION levelsync.curriculum_v1()"], "the functions do not exist"),
+        (["COMMENT ON FUNCTION levelsync.curriculum_v1() IS 'ours'"], "nothing says what the functions were created"),
+    ],
+    ids=["with_time_zone", "enum", "bigint", "another_schema", "dropped", "no_comment"],
+)
+async def test_the_functions_are_created_again_where_the_tables_changed(
+    database_url: str, settings: Settings, statements: list[str], said: str
+) -> None:
+    """`doctor` and `serve` name what changed; `migrate` repairs it without a new revision, and a level is written."""
+    await live.execute(database_url, LEVELS, *statements)
+    there = settings.model_copy(update={"database_url": SecretStr(database_url)})
+    health, engine = Health(), make_engine(there)
+    waiting = asyncio.create_task(wait_until_ready(engine, there, health))
+
+    async def named() -> bool:
+        assert said in str(health.by_component())
+        return True
+
+    await eventually(named)
+    async with engine.connect() as conn:
+        found = await migrations(conn)
+    assert not found.passed
+    assert said in found.detail
+    assert found.fix == "Run: levelsync migrate"
+    done = await live.run(database_url, "levelsync", "migrate")
+    assert (done.returncode, "Created the stored functions again: " in done.stderr) == (0, True), done.stderr
+    await asyncio.wait_for(waiting, 20)
+    async with engine.connect() as conn:
+        assert (await migrations(conn)).passed
+    result = await ProgressLicenseSyncService(engine, there).sync_progress_to_license(1, "PLAYER")
+    assert (result.action, result.after.license_level) == ("created", 5), result.message
+    ages = await live.rows(
+        database_url,
+        "SELECT age(now() AT TIME ZONE 'UTC', advanced_at::timestamp) < '1 hour' FROM license_progressions",
+    )
+    assert ages == [(True,)]
+    await engine.dispose()
+
+
+async def test_columns_that_levelsync_does_not_use_change_nothing(database_url: str) -> None:
+    """The application's own columns come and go."""
+    await live.execute(
+        database_url,
+        "ALTER TABLE user_licenses ADD COLUMN tier text",
+        "ALTER TABLE user_licenses ALTER specialization_type TYPE varchar(100)",
+    )
+    done = await live.run(database_url, "levelsync", "migrate")
+    assert (done.returncode, "nothing to do" in done.stderr) == (0, True), done.stderr
