@@ -29,7 +29,8 @@ app = typer.Typer(
     name="levelsync",
     cls=CommandGroup,
     help="Keeps a user's level in two PostgreSQL tables in agreement, driven by Kafka events.",
-    epilog="Exit codes: 0 done, 1 the answer is no, 2 wrong use, 3 a component cannot be reached, 70 a defect.",
+    epilog="Exit codes: 0 done, 1 the answer is no, 2 wrong use, 3 a component cannot be reached, 70 a defect, "
+    "130 Ctrl-C.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

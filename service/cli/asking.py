@@ -21,14 +21,27 @@ def confirm(question: str, *, yes: bool) -> None:
     Raises:
         WrongUse: there is nobody to ask, and no --yes.
         SaidNo: they did not want it.
+        KeyboardInterrupt: they pressed Ctrl-C.
     """
     if yes:
         return
     if not somebody_is_there():
         raise WrongUse(f"{question} Nobody can be asked here: add --yes")
-    asyncios = signal.signal(signal.SIGINT, signal.default_int_handler)  # its own waits for its loop, which waits here
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    asyncios = signal.signal(signal.SIGINT, interrupt)  # its own waits for its loop, which waits here
     try:
-        if not typer.confirm(question, err=True):
-            raise SaidNo("nothing was done")
+        agreed = typer.confirm(question, err=True)
+    except typer.Abort:  # Ctrl-C or the end of the input
+        if interrupted:
+            raise KeyboardInterrupt from None
+        agreed = False
     finally:
         signal.signal(signal.SIGINT, asyncios)
+    if not agreed:
+        raise SaidNo("nothing was done")

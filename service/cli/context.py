@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,11 +28,14 @@ def one_form(as_json: bool, as_csv: bool) -> None:
         raise WrongUse("give --json or --csv, not both")
 
 
-def settings() -> Settings:
+def settings(*, servers: bool = True) -> Settings:
     """Read the settings; warn about `LEVELSYNC_` names that no setting has, and what of the database's URL is ignored.
+
+    With `servers`, the command needs PostgreSQL or Kafka.
 
     Raises:
         SettingsError: for a value that cannot be used.
+        Unreachable: they are those of `levelsync up` in this folder, which does not run.
     """
     from service.database.url import database_url
     from service.settings import PREFIX, load_settings, unknown_names
@@ -39,9 +43,25 @@ def settings() -> Settings:
     for name, nearest in unknown_names().items():
         output.remark(f"levelsync: warning: {unknown_sentence(name, nearest)}")
     settings = load_settings()
+    if servers:
+        _check_up()
     for warning in database_url(settings).warnings:
         output.remark(f"levelsync: warning: {PREFIX}DATABASE_URL: {warning}")
     return settings
+
+
+def _check_up() -> None:
+    from service.cli import up_folder
+    from service.cli.exits import Unreachable
+    from service.settings import PREFIX, Settings
+
+    if up_folder.has_stopped():
+        configured = Settings(_env_file=".env").model_fields_set
+        if not configured & {"database_url", "kafka_bootstrap_servers"}:
+            raise Unreachable(
+                f"levelsync up has run in {Path.cwd()} but is not running: start it in another terminal, "
+                f"or set {PREFIX}DATABASE_URL and {PREFIX}KAFKA_BOOTSTRAP_SERVERS"
+            )
 
 
 def unknown_sentence(name: str, nearest: str | None) -> str:

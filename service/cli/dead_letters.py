@@ -9,7 +9,7 @@ import typer
 
 from service.cli import context, letter_writes, output
 from service.cli.context import AsCsv, AsJson
-from service.cli.exits import SaidNo
+from service.cli.exits import WrongUse
 from service.cli.letter_options import Reason, Since, Topic, Until, User, selection
 from service.cli.letter_view import show_counts, show_letter, show_page
 
@@ -56,7 +56,7 @@ def show(
 
     seen = asyncio.run(_find(context.settings(), letter_id))
     if seen is None:
-        raise SaidNo(f"there is no dead letter {letter_id}: levelsync dead-letters list --state all lists them")
+        raise WrongUse(f"there is no dead letter {letter_id}: levelsync dead-letters list --state all lists them")
     if as_json:
         said = {"would_apply_now": seen.verdict.would_apply, "would_apply_why": seen.verdict.why}
         output.print_json(as_document(seen.letter) | said)

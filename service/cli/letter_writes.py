@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -121,6 +122,7 @@ async def _announce(conn: AsyncConnection, verb: Verb, wanted: Selection) -> Han
     """Say first how many."""
     from service.admin.letter_writes import would
 
+    await _check_ids(conn, wanted.ids)
     found = await would(conn, verb, wanted)
     await conn.rollback()
     done = {"replay": "sent again", "discard": "discarded"}[verb]
@@ -135,6 +137,21 @@ async def _announce(conn: AsyncConnection, verb: Verb, wanted: Selection) -> Han
         if number:
             output.remark(f"  {number} {words}")
     return found
+
+
+async def _check_ids(conn: AsyncConnection, ids: Sequence[int] | None) -> None:
+    """Check that every letter that is named was ever there.
+
+    Raises:
+        WrongUse: naming those that were not; nothing is done with the others.
+    """
+    from sqlalchemy import text
+
+    if ids:
+        query = text("SELECT id FROM levelsync.dead_letters WHERE id = ANY(CAST(:ids AS bigint[]))")
+        there = set((await conn.execute(query, {"ids": list(ids)})).scalars())
+        if missing := [str(one) for one in ids if one not in there]:
+            raise WrongUse(f"there is no dead letter {', '.join(missing)}: levelsync dead-letters list --state all")
 
 
 def _document(would: Handled, dry_run: bool, selected: int) -> dict[str, Any]:

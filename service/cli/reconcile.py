@@ -24,6 +24,11 @@ DIRECTIONS: tuple[Direction, ...] = ("progress_to_license", "license_to_progress
 TAKEN_WITHIN = 30.0
 """Seconds until a request that no worker has taken is given up."""
 _LOOK_EVERY = 0.2
+_USER = """
+    SELECT EXISTS (SELECT FROM users WHERE id = CAST(:id AS bigint))
+        OR EXISTS (SELECT FROM specialization_progress WHERE student_id = CAST(:id AS bigint))
+        OR EXISTS (SELECT FROM user_licenses WHERE user_id = CAST(:id AS bigint))
+"""
 
 
 def reconcile(
@@ -167,19 +172,30 @@ async def ask(settings: Settings, request: ReconcileRequested, *, wait: bool) ->
 
     async with reach.database(settings) as conn:  # before anything is published: a run cannot be followed without it
         await conn.rollback()
-        await _check_specialization(conn, request.specialization)
+        await _check_names(conn, request)
         await _publish(settings, request)
+        output.remark(f"levelsync: asked for run {request.id}")
         run_id = UUID(request.id)
         report = await _taken(conn, run_id)
         return await _follow(conn, run_id) if wait else report
 
 
-async def _check_specialization(conn: Any, name: str | None) -> None:
+async def _check_names(conn: Any, request: ReconcileRequested) -> None:
+    """Check what the request is narrowed to. A user whom the application has removed may have left rows behind.
+
+    Raises:
+        WrongUse: there is no such specialization, or no trace of the user.
+    """
+    from sqlalchemy import text
+
     from service.levels import read_curriculum
 
-    curriculum = await read_curriculum(conn)
+    curriculum, name = await read_curriculum(conn), request.specialization
     if name is not None and curriculum.canonical(name) is None:
-        raise WrongUse(f"there is no specialization {name}: levelsync doctor lists them")
+        raise WrongUse(f"there is no specialization {name}; there are {', '.join(curriculum.names)}")
+    if request.user_id is not None and not await conn.scalar(text(_USER), {"id": request.user_id}):
+        raise WrongUse(f"there is no user {request.user_id}")
+    await conn.rollback()
 
 
 async def _publish(settings: Settings, request: ReconcileRequested) -> None:

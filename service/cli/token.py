@@ -31,7 +31,7 @@ def token(
     ttl: Annotated[str, typer.Option(help="How long it is valid, as 30m, 1h or 7d.")] = "1h",
 ) -> None:
     """Print a token signed with LEVELSYNC_JWT_SECRET (for development)."""
-    output.say(sign(context.settings(), role, subject, _read_ttl(ttl)))
+    output.say(sign(context.settings(servers=False), role, subject, _read_ttl(ttl)))
 
 
 def sign(settings: Settings, role: str, subject: str, ttl: timedelta) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 _TOKEN_TTL = timedelta(days=1)
+_STOPPED = "levelsync: stopped; the data is kept in .levelsync (levelsync up --reset removes it)"
 
 
 def up(
@@ -32,8 +33,12 @@ def up(
         settings = _settings(port)
         configure_logs(settings)
         _check_port(settings)
-        run_until_signal(_up(settings, data))
-    output.remark("levelsync: stopped; the data is kept in .levelsync (levelsync up --reset removes it)")
+        try:
+            run_until_signal(_up(settings, data))
+        except KeyboardInterrupt:
+            output.remark(_STOPPED)
+            raise
+    output.remark(_STOPPED)
 
 
 def _settings(port: int | None) -> Settings:
@@ -42,7 +47,7 @@ def _settings(port: int | None) -> Settings:
 
     from service.cli import up_folder
 
-    settings = context.settings()
+    settings = context.settings(servers=False)
     changes: dict[str, object] = {} if port is None else {"http_port": port}
     if settings.jwt_secret is None and settings.jwt_jwks_url is None:
         changes["jwt_secret"] = SecretStr(up_folder.secret())

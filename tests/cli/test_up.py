@@ -55,7 +55,7 @@ async def test_everything_is_found_in_the_folder_and_data_survives_a_restart(fol
         check_second_one_is_refused(folder)
         children = first.children()
         assert children
-        assert first.end(signal.SIGINT) == 0
+        assert first.end(signal.SIGINT) == 130
         assert [child for child in children if child.is_running()] == []
         assert not (folder / ".levelsync" / "up.env").exists()
     with up(folder, "--port", "0") as second:

@@ -1,0 +1,162 @@
+"""What the shell sees: 2 for what does not exist, 130 for Ctrl-C, 3 where `up` has stopped, 70 for a defect."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from typer.testing import CliRunner
+
+from service.cli import app
+from service.settings import Settings
+from tests.support.process import clean, environment, levelsync
+
+NOBODY = 4_242_424_242
+_ADD_LETTER = """
+    INSERT INTO levelsync.dead_letters (topic, partition, "offset", record_timestamp, value, reason)
+    VALUES ('progress.leveled-up', 0, 1, 0, '{}', 'malformed')
+"""
+
+
+@pytest.fixture
+async def env(engine: AsyncEngine, settings: Settings) -> Mapping[str, str]:
+    """A database with one dead letter."""
+    async with engine.begin() as conn:
+        await conn.execute(text(_ADD_LETTER))
+    return environment(settings)
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        (f"sync {NOBODY} --all", NOBODY),
+        (f"sync {NOBODY} --specialization PLAYER --level 2", NOBODY),
+        ("sync 1 --specialization CHEF", "CHEF"),
+        (f"reconcile --user {NOBODY}", NOBODY),
+        ("reconcile --specialization CHEF", "CHEF"),
+        ("drift --specialization CHEF", "CHEF"),
+        ("runs 00000000-0000-4000-8000-000000000000", "00000000-0000"),
+        ("runs 00000000-0000-4000-8000-000000000000 --issues", "00000000-0000"),
+        ("runs 00000000-0000-4000-8000-000000000000 --cancel", "00000000-0000"),
+        ("dead-letters show 999", 999),
+        ("dead-letters replay 1 999", 999),
+        ("dead-letters discard 1 999 --yes", 999),
+    ],
+)
+def test_what_does_not_exist_is_exit_2_and_named(env: Mapping[str, str], command: str, named: object) -> None:
+    """A user, a run, a letter, a specialization; and nothing is done with what does exist."""
+    run = levelsync(*command.split(), env=env)
+    assert (run.returncode, run.stdout) == (2, ""), run.stderr
+    assert str(named) in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("command", ["dead-letters discard --all", "erase 42"])
+async def test_ctrl_c_at_a_question_is_130(env: Mapping[str, str], command: str) -> None:
+    """One letter is asked for too, and "no" is 1."""
+    for answer, code in ((b"\x03", 130), (b"n\n", 1), (b"\x04", 1)):
+        assert await asyncio.to_thread(answered, command.split(), env, answer) == code
+
+
+def answered(arguments: list[str], env: Mapping[str, str], answer: bytes) -> int:
+    """Run the command at a terminal, wait for its question and type the answer; returns the exit code."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(sys.executable, [sys.executable, "-m", "service", *arguments], clean(env))  # noqa: S606 - our own command
+    shown = b""
+    while b"[y/N]" not in shown:
+        shown += os.read(terminal, 1000)
+    time.sleep(0.05)  # the prompt is written before the terminal is read
+    os.write(terminal, answer)
+    _, status = os.waitpid(child, 0)
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(status)
+
+
+@pytest.mark.usefixtures("topics")
+@pytest.mark.parametrize(("command", "begun"), [("demo", "The application writes"), ("reconcile", "asked for run")])
+async def test_ctrl_c_while_a_command_works_is_130(
+    settings: Settings, tmp_path: Path, command: str, begun: str
+) -> None:
+    """In the demo, and in waiting for a run that nobody takes."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "service", command),
+        env=clean(environment(settings)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd=tmp_path,
+    )
+    assert process.stdout is not None
+    shown = b""
+    while begun.encode() not in shown:
+        piece = await process.stdout.read(1000)
+        assert piece, shown
+        shown += piece
+    process.send_signal(signal.SIGINT)
+    await process.communicate()
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize("command", ["drift", "runs", "doctor", "migrate", "reconcile", "dead-letters list", "audit"])
+def test_a_folder_where_up_has_stopped_says_so(tmp_path: Path, command: str) -> None:
+    """Whether `up` left in order or was killed; unless servers are configured."""
+    (tmp_path / ".levelsync").mkdir()
+    (tmp_path / ".levelsync" / "up.lock").touch()
+    for settings in (None, "LEVELSYNC_DATABASE_URL=postgresql://nobody@127.0.0.1:1/none\n"):
+        if settings is not None:
+            (tmp_path / ".levelsync" / "up.env").write_text(settings)
+        run = levelsync(*command.split(), cwd=tmp_path)
+        assert (run.returncode, "levelsync up has run in" in run.stderr) == (3, True), run.stderr
+    if command == "drift":
+        elsewhere = {"LEVELSYNC_DATABASE_URL": "postgresql://nobody@127.0.0.1:2/none"}
+        assert "127.0.0.1:2" in levelsync("drift", cwd=tmp_path, env=elsewhere).stderr
+
+
+COMMANDS = {
+    "publish": ("publish", "leveled-up", "--user", "1", "--specialization", "PLAYER", "--to-level", "2"),
+    "publish --file": ("publish", "--file", "pyproject.toml"),
+    "drift": ("drift",),
+    "sync": ("sync", "1", "--all"),
+    "reconcile": ("reconcile",),
+    "runs": ("runs",),
+    "dead-letters list": ("dead-letters", "list"),
+    "dead-letters show": ("dead-letters", "show", "1"),
+    "dead-letters replay": ("dead-letters", "replay", "1"),
+    "dead-letters discard": ("dead-letters", "discard", "1"),
+    "audit": ("audit",),
+    "erase": ("erase", "1"),
+    "token": ("token", "--role", "admin"),
+    "doctor": ("doctor",),
+    "migrate": ("migrate",),
+    "serve": ("serve",),
+    "up": ("up",),
+}
+
+
+@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize(("fault", "code"), [(ZeroDivisionError, 70), (KeyboardInterrupt, 130)])
+def test_a_defect_is_70_and_ctrl_c_is_130_in_every_command(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    fault: Callable[[], BaseException],
+    code: int,
+) -> None:
+    """Never 1, which is the answer "no"."""
+
+    def fail(**_: object) -> None:
+        raise fault()
+
+    monkeypatch.setattr("service.cli.context.settings", fail)
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(app, list(arguments)).exit_code == code
