@@ -48,6 +48,16 @@ _GRANTS = text("""
      WHERE c.oid = CAST(:view AS regclass) AND a.grantee <> c.relowner
 """)
 
+_COMMENTS = text("""
+    SELECT format('COMMENT ON %s IS %L', target, comment)
+      FROM (SELECT format('VIEW %s', c.oid::regclass), obj_description(c.oid)
+              FROM pg_class c WHERE c.oid = CAST(:view AS regclass)
+             UNION ALL
+            SELECT format('COLUMN %s.%I', a.attrelid::regclass, a.attname), col_description(a.attrelid, a.attnum)
+              FROM pg_attribute a WHERE a.attrelid = CAST(:view AS regclass) AND a.attnum > 0) AS c (target, comment)
+     WHERE comment IS NOT NULL
+""")
+
 
 def stop_where_parts_are_missing(conn: Connection) -> None:
     """Stop before any change where the application's database lacks what levelsync needs.
@@ -105,9 +115,9 @@ def drop_own_unique(conn: Connection, table: str, name: str, revision: str) -> N
 
 @contextmanager
 def set_aside(conn: Connection, views: Sequence[str]) -> Iterator[None]:
-    """Drop views of levelsync, so that the columns below them can change; create them again with the same rights.
+    """Drop views of levelsync, so that the columns below them can change; create them again as they were.
 
-    `views` are qualified and in the order in which they can be dropped.
+    Rights and comments are kept. `views` are qualified and in the order in which they can be dropped.
 
     Raises:
         Stop: a view of somebody else reads one of them.
@@ -121,7 +131,8 @@ def set_aside(conn: Connection, views: Sequence[str]) -> Iterator[None]:
     kept: list[str] = []
     for view in views:
         definition = conn.scalar(text("SELECT pg_get_viewdef(CAST(:view AS regclass))"), {"view": view})
-        kept = [f"CREATE VIEW {view} AS {definition}", *conn.execute(_GRANTS, {"view": view}).scalars(), *kept]
+        its_own = [*conn.execute(_GRANTS, {"view": view}).scalars(), *conn.execute(_COMMENTS, {"view": view}).scalars()]
+        kept = [f"CREATE VIEW {view} AS {definition}", *its_own, *kept]
         conn.execute(text(f"DROP VIEW {view}"))
     yield
     for statement in kept:
