@@ -30,20 +30,39 @@ metadata = MetaData(schema=SCHEMA)
 _NOW = text("clock_timestamp()")
 
 
-def _when(name: str = "created_at") -> Column[object]:
-    return Column(name, DateTime(timezone=True), nullable=False, server_default=_NOW)
+def _when(name: str = "created_at", comment: str | None = None) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=_NOW, comment=comment)
 
 
 applied_offsets = Table(
     "applied_offsets",
     metadata,
-    Column("topic", Text, primary_key=True),
-    Column("partition", Integer, primary_key=True, autoincrement=False),
-    Column("next_offset", BigInteger, nullable=False),
-    Column("cluster_id", Text, nullable=False, server_default=text("''")),
-    _when("updated_at"),
-    Column("topic_id", Text, nullable=False, server_default=text("''")),
-    Column("leader_epoch", Integer, nullable=False, server_default=text("-1")),
+    Column("topic", Text, primary_key=True, comment="the topic"),
+    Column("partition", Integer, primary_key=True, autoincrement=False, comment="the partition"),
+    Column("next_offset", BigInteger, nullable=False, comment="the first offset that is not applied yet"),
+    Column(
+        "cluster_id",
+        Text,
+        nullable=False,
+        server_default=text("''"),
+        comment="the Kafka cluster that the offset counts on; empty where it is not known",
+    ),
+    _when("updated_at", comment="when the position moved last"),
+    Column(
+        "topic_id",
+        Text,
+        nullable=False,
+        server_default=text("''"),
+        comment="the id of the topic that the offset counts on; empty where the broker gives none",
+    ),
+    Column(
+        "leader_epoch",
+        Integer,
+        nullable=False,
+        server_default=text("-1"),
+        comment="the leader epoch of the record before the offset; -1 where it is not known",
+    ),
+    comment="How far each partition has been applied, stored in the transaction of the effects.",
 )
 """How far each partition has been applied: `next_offset` is the first offset not yet applied (laws 3 and 5).
 
@@ -53,29 +72,64 @@ epoch in which the record before the offset was written (-1 where that is not kn
 dead_letters = Table(
     "dead_letters",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("topic", Text, nullable=False),
-    Column("partition", Integer, nullable=False),
-    Column("offset", BigInteger, nullable=False),
-    Column("record_timestamp", BigInteger, nullable=False, comment="milliseconds since 1970, as Kafka has it"),
-    Column("key", LargeBinary),
-    Column("value", LargeBinary),
     Column(
-        "value_digest", Text, Computed("coalesce(encode(sha256(value), 'hex'), '')", persisted=True), nullable=False
+        "id",
+        BigInteger,
+        Identity(always=True),
+        primary_key=True,
+        comment="the letter's id, as levelsync dead-letters shows it",
     ),
-    Column("headers", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
-    Column("reason", Text, nullable=False),
-    Column("detail", Text, nullable=False, server_default=text("''")),
-    _when("first_seen_at"),
-    Column("attempts", Integer, nullable=False, server_default=text("1")),
-    Column("resolved_at", DateTime(timezone=True)),
-    Column("resolution", Text),
-    Column("replayed_at", DateTime(timezone=True)),
-    Column("last_attempt_timestamp", BigInteger),
-    Column("resolved_by", Text),
+    Column("topic", Text, nullable=False, comment="the record's topic"),
+    Column("partition", Integer, nullable=False, comment="the record's partition"),
+    Column("offset", BigInteger, nullable=False, comment="the record's offset"),
+    Column("record_timestamp", BigInteger, nullable=False, comment="milliseconds since 1970, as Kafka has it"),
+    Column("key", LargeBinary, comment="the record's key, as bytes"),
+    Column("value", LargeBinary, comment="the record's value, as bytes; NULL for a tombstone"),
+    Column(
+        "value_digest",
+        Text,
+        Computed("coalesce(encode(sha256(value), 'hex'), '')", persisted=True),
+        nullable=False,
+        comment="SHA-256 of the value in hexadecimal; empty for a tombstone",
+    ),
+    Column(
+        "headers",
+        JSONB,
+        nullable=False,
+        server_default=text("'[]'::jsonb"),
+        comment="the record's headers, in their order",
+    ),
+    Column(
+        "reason",
+        Text,
+        nullable=False,
+        comment="why the record was not applied: malformed, invalid, bad_time, unknown_type, "
+        "unknown_specialization, unknown_user, level_out_of_range, refused_by_database or too_large",
+    ),
+    Column("detail", Text, nullable=False, server_default=text("''"), comment="the reason in a sentence"),
+    _when("first_seen_at", comment="when the record was read first"),
+    Column(
+        "attempts",
+        Integer,
+        nullable=False,
+        server_default=text("1"),
+        comment="how often the record was tried: once, and once for each replay that failed",
+    ),
+    Column("resolved_at", DateTime(timezone=True), comment="when the letter was closed; NULL while it is open"),
+    Column("resolution", Text, comment="how the letter was closed: replayed or discarded"),
+    Column(
+        "replayed_at", DateTime(timezone=True), comment="when the replay that is on its way was sent; NULL without one"
+    ),
+    Column(
+        "last_attempt_timestamp",
+        BigInteger,
+        comment="timestamp of the last replayed record that failed, in milliseconds since 1970",
+    ),
+    Column("resolved_by", Text, comment="who closed the letter"),
     UniqueConstraint("topic", "partition", "offset", "record_timestamp", "value_digest", name="uq_dead_letters_record"),
     Index("ix_dead_letters_open", "reason", "id", postgresql_where=text("resolved_at IS NULL")),
     Index("ix_dead_letters_resolved", "resolved_at", postgresql_where=text("resolved_at IS NOT NULL")),
+    comment="Records that could not be applied, kept as they were published. They may hold personal data.",
 )
 """Records that can never apply, kept whole (law 4). Open until `resolved_at` is set. `replayed_at`: a replay is on its
 way since then; `last_attempt_timestamp`: of the last replayed record that failed, in milliseconds."""
