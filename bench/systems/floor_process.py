@@ -11,7 +11,8 @@ import uvloop
 
 from service.apply.call import Call, call_alone
 from service.apply.outcomes import LevelEvent, microseconds
-from service.apply.progress import Batch, Way
+from service.apply.positions import Batch
+from service.apply.progress import Way
 from service.apply.targets import license_target
 from service.database.engine import make_engine
 from service.settings import Settings, load_settings

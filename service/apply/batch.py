@@ -19,15 +19,14 @@ from service.apply import dead_letters, replayed
 from service.apply.call import Call, Result, call_alone, call_within, move_positions
 from service.apply.decode import decode
 from service.apply.outcomes import DeadLetter, LevelEvent, Outcome
-from service.apply.progress import MOST_SET_ASIDE, Batch, Item, Way, Work
+from service.apply.positions import Batch
+from service.apply.progress import MOST_SET_ASIDE, Item, Way, Work
 from service.apply.refusals import Refusals, RefusedAll
 from service.apply.screen import Screened, screen
 from service.apply.targets import Target
 from service.database.faults import Fault, InstallationFault, Kind, read_fault
 from service.store.curriculum import Known, read_known
 from service.store.sequences import behind
-
-__all__ = ["Applied", "Applier", "Batch"]
 
 PART = 100
 """Records of one transaction where each is tried by itself: bounds how long its locks are held."""

@@ -12,8 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.apply.outcomes import LevelEvent, Outcome
-from service.apply.positions import DatabaseWentBack, Evicted, TopicRecreated, differ
-from service.apply.progress import Batch, Way
+from service.apply.positions import Batch, DatabaseWentBack, Evicted, TopicRecreated, differ
+from service.apply.progress import Way
 from service.apply.targets import Target
 from service.database.faults import READ_ONLY, Fault, Kind, read_fault
 from service.store.curriculum import Known

@@ -9,17 +9,16 @@ from typing import Any
 
 import structlog
 from aiokafka import TopicPartition
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service import metrics
 from service.apply import positions
-from service.apply.batch import Batch
-from service.apply.lost import ask_for_reconcile
-from service.apply.positions import Log, Start, Stored, starting_point
+from service.apply.positions import Batch, Log, Start, Stored, starting_point
 from service.database.positions import applied_positions
 
 log = structlog.get_logger(__name__)
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
+AskForReconcile = Callable[[AsyncConnection, TopicPartition, int], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +27,8 @@ class DatabaseKeeper:
 
     engine: AsyncEngine
     cluster_id: str
+    ask_for_reconcile: AskForReconcile
+    """What is done about a loss, in the transaction that stores where a partition goes on."""
 
     async def is_new(self) -> bool:
         """Return whether no position in this cluster is kept: the consumer groups are new there too.
@@ -66,7 +67,7 @@ class DatabaseKeeper:
                 if stored.get(partition) != row:
                     await positions.set_position(conn, partition, *astuple(row))
                 if start.lost:
-                    await ask_for_reconcile(conn, partition, start.seek)
+                    await self.ask_for_reconcile(conn, partition, start.seek)
         self._report_lost(starts)
         self._report_anew(starts)
         return starts

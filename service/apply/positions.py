@@ -5,16 +5,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from aiokafka import TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.apply import sql
-
 Positions = Mapping[TopicPartition, int]
+
+_MOVE_POSITIONS = text("""
+    WITH locked AS MATERIALIZED (
+        SELECT a.topic, a.partition, a.next_offset, a.topic_id, k.next_offset AS moved_to, k.leader_epoch
+          FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[]), CAST(:offsets AS bigint[]),
+                      CAST(:epochs AS int[])) AS k (topic, partition, next_offset, leader_epoch)
+          JOIN levelsync.applied_offsets a ON a.topic = k.topic AND a.partition = k.partition
+         ORDER BY a.topic, a.partition
+           FOR NO KEY UPDATE OF a
+    ), moved AS (
+        UPDATE levelsync.applied_offsets AS a
+           SET next_offset = greatest(a.next_offset, l.moved_to), updated_at = clock_timestamp(),
+               leader_epoch = CASE WHEN l.moved_to >= a.next_offset THEN l.leader_epoch ELSE a.leader_epoch END
+          FROM locked l
+         WHERE a.topic = l.topic AND a.partition = l.partition AND l.moved_to IS NOT NULL
+    )
+    SELECT topic, partition, next_offset, topic_id FROM locked
+""")
+"""Lock the position rows of a batch, move those that got further (a replay leaves them), and tell where they were: the
+consumer compares that with what it found or stored last (law 3)."""
+
+_READ_POSITIONS = text("""
+    SELECT a.topic, a.partition, a.next_offset, a.cluster_id, a.topic_id, a.leader_epoch
+      FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[])) AS k (topic, partition)
+      JOIN levelsync.applied_offsets a ON a.topic = k.topic AND a.partition = k.partition
+""")
+"""Where the partitions of a new assignment stand."""
+
+_SET_POSITION = text("""
+    INSERT INTO levelsync.applied_offsets (topic, partition, next_offset, cluster_id, topic_id, leader_epoch)
+    VALUES (:topic, :partition, :next_offset, :cluster_id, :topic_id, :leader_epoch)
+        ON CONFLICT (topic, partition) DO UPDATE
+       SET next_offset = excluded.next_offset, cluster_id = excluded.cluster_id, topic_id = excluded.topic_id,
+           leader_epoch = excluded.leader_epoch, updated_at = clock_timestamp()
+""")
+"""Restart a partition's position."""
 
 
 class Evicted(Exception):  # noqa: N818 - an event in the group's life, not an error of ours
@@ -29,17 +64,23 @@ class TopicRecreated(Exception):  # noqa: N818 - as above
     """The position row counts on another topic of the same name: one of the two was deleted."""
 
 
-class Move(Protocol):
-    """What the position rows must say, and where they are to go (`service.apply.batch.Batch` has it)."""
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one poll delivered: the records, what the position rows must say, and where they are to go."""
 
-    @property
-    def expected(self) -> Positions: ...  # noqa: D102 - as in `Batch`
-    @property
-    def positions(self) -> Positions: ...  # noqa: D102
-    @property
-    def topic_ids(self) -> Mapping[str, str]: ...  # noqa: D102
-    @property
-    def leader_epochs(self) -> Positions: ...  # noqa: D102
+    records: Sequence[ConsumerRecord]
+    expected: Positions
+    positions: Positions
+    topic_ids: Mapping[str, str] = field(default_factory=dict)
+    """The id of each topic that the records were read from; '' or absent where the broker gives none. The position rows
+    must hold the same ids."""
+    leader_epochs: Mapping[TopicPartition, int] = field(default_factory=dict)
+    """The epoch of the last record before each of `positions`; stored with the position, -1 where it is not known."""
+
+    def epoch_at(self, partition: TopicPartition, position: int) -> int:
+        """Return the leader epoch to store with a position: it is known where the batch ends."""
+        known = position == self.positions.get(partition)
+        return self.leader_epochs.get(partition, -1) if known else -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +142,7 @@ def starting_point(committed: int | None, stored: Stored | None, log: Log) -> St
 
 async def read_positions(conn: AsyncConnection, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Stored]:
     """The position rows that there are."""
-    rows = await conn.execute(sql.READ_POSITIONS, _keys(sorted(partitions)))
+    rows = await conn.execute(_READ_POSITIONS, _keys(sorted(partitions)))
     return {
         TopicPartition(r.topic, r.partition): Stored(r.next_offset, r.cluster_id, r.topic_id, r.leader_epoch)
         for r in rows
@@ -118,10 +159,10 @@ async def set_position(  # noqa: PLR0913, PLR0917 - the columns of a row
 ) -> None:
     """Write a position row whatever it said before: only for a partition that starts."""
     row = Stored(offset, cluster_id, topic_id, leader_epoch)
-    await conn.execute(sql.SET_POSITION, {"topic": partition.topic, "partition": partition.partition} | asdict(row))
+    await conn.execute(_SET_POSITION, {"topic": partition.topic, "partition": partition.partition} | asdict(row))
 
 
-async def check_and_move(conn: AsyncConnection, move: Move) -> None:
+async def check_and_move(conn: AsyncConnection, move: Batch) -> None:
     """Lock the rows of `expected`, move them to where this consumer gets with this transaction; a replay leaves them.
 
     They must count on the topic that was read, and be where this consumer found or stored them last.
@@ -136,7 +177,7 @@ async def check_and_move(conn: AsyncConnection, move: Move) -> None:
         "offsets": [move.positions.get(partition) for partition in partitions],
         "epochs": [move.leader_epochs.get(partition, -1) for partition in partitions],
     }
-    rows = await conn.execute(sql.MOVE_POSITIONS, values)
+    rows = await conn.execute(_MOVE_POSITIONS, values)
     found = {TopicPartition(r.topic, r.partition): r for r in rows}
     for partition in partitions:
         row, left = found.get(partition), move.expected[partition]

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 
 from service.apply.outcomes import DeadLetter, LevelEvent, Outcome
-from service.apply.positions import Positions
+from service.apply.positions import Batch
 from service.apply.refusals import Refusals
 
 Item = LevelEvent | DeadLetter
@@ -29,25 +29,6 @@ class Way(StrEnum):
     """Record by record: one that the database refuses is left out."""
     WAITING = "waiting"
     """As careful, for one pair whose rows somebody else holds: wait for them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What one poll delivered: the records, what the position rows must say, and where they are to go."""
-
-    records: Sequence[ConsumerRecord]
-    expected: Positions
-    positions: Positions
-    topic_ids: Mapping[str, str] = field(default_factory=dict)
-    """The id of each topic that the records were read from; '' or absent where the broker gives none. The position rows
-    must hold the same ids."""
-    leader_epochs: Mapping[TopicPartition, int] = field(default_factory=dict)
-    """The epoch of the last record before each of `positions`; stored with the position, -1 where it is not known."""
-
-    def epoch_at(self, partition: TopicPartition, position: int) -> int:
-        """Return the leader epoch to store with a position: it is known where the batch ends."""
-        known = position == self.positions.get(partition)
-        return self.leader_epochs.get(partition, -1) if known else -1
 
 
 @dataclass(slots=True)

@@ -9,8 +9,9 @@ import structlog
 
 from events import LICENSE_ADVANCED_TOPIC, LICENSE_ADVANCED_TYPE, PROGRESS_LEVELED_UP_TOPIC, PROGRESS_LEVELED_UP_TYPE
 from service import metrics
-from service.apply.batch import Applied, Batch
+from service.apply.batch import Applied
 from service.apply.outcomes import DeadLetter, LevelEvent, Outcome
+from service.apply.positions import Batch
 
 log = structlog.get_logger(__name__)
 _TYPES = {PROGRESS_LEVELED_UP_TOPIC: PROGRESS_LEVELED_UP_TYPE, LICENSE_ADVANCED_TOPIC: LICENSE_ADVANCED_TYPE}

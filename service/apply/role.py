@@ -15,8 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import LICENSE_ADVANCED_TOPIC, PROGRESS_LEVELED_UP_TOPIC
 from service import metrics
-from service.apply.batch import Applied, Applier, Batch
+from service.apply.batch import Applied, Applier
 from service.apply.keeper import DatabaseKeeper
+from service.apply.lost import ask_for_reconcile
+from service.apply.positions import Batch
 from service.apply.report import batch as report_batch
 from service.apply.subscriber import subscribe
 from service.apply.targets import license_target, progress_target
@@ -43,7 +45,7 @@ async def apply_role(
     engine: AsyncEngine, settings: Settings, health: Health, cluster_id: str
 ) -> AsyncIterator[Callable[[], list[Any]]]:
     """Run the appliers; yields a function that returns their consumers, for the watchdog."""
-    keeper = DatabaseKeeper(engine, cluster_id)
+    keeper = DatabaseKeeper(engine, cluster_id, ask_for_reconcile)
     broker = make_broker(settings, keeper)
     targets = {
         PROGRESS_LEVELED_UP_TOPIC: license_target(settings.license_defaults),

@@ -1,4 +1,4 @@
-"""The statements of the appliers beside their one call (`service/store/levels_v1.sql`): letters and positions.
+"""The statements of the appliers beside their one call (`service/store/levels_v1.sql`): dead letters and fences.
 
 Arrays are unnested and joined by key.
 """
@@ -76,39 +76,3 @@ RAISE_REPLAYED = text("""
      WHERE d.id = v.id
 """)
 """Count replays that failed again, with the newest reason."""
-
-MOVE_POSITIONS = text("""
-    WITH locked AS MATERIALIZED (
-        SELECT a.topic, a.partition, a.next_offset, a.topic_id, k.next_offset AS moved_to, k.leader_epoch
-          FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[]), CAST(:offsets AS bigint[]),
-                      CAST(:epochs AS int[])) AS k (topic, partition, next_offset, leader_epoch)
-          JOIN levelsync.applied_offsets a ON a.topic = k.topic AND a.partition = k.partition
-         ORDER BY a.topic, a.partition
-           FOR NO KEY UPDATE OF a
-    ), moved AS (
-        UPDATE levelsync.applied_offsets AS a
-           SET next_offset = greatest(a.next_offset, l.moved_to), updated_at = clock_timestamp(),
-               leader_epoch = CASE WHEN l.moved_to >= a.next_offset THEN l.leader_epoch ELSE a.leader_epoch END
-          FROM locked l
-         WHERE a.topic = l.topic AND a.partition = l.partition AND l.moved_to IS NOT NULL
-    )
-    SELECT topic, partition, next_offset, topic_id FROM locked
-""")
-"""Lock the position rows of a batch, move those that got further (a replay leaves them), and tell where they were: the
-consumer compares that with what it found or stored last (law 3)."""
-
-READ_POSITIONS = text("""
-    SELECT a.topic, a.partition, a.next_offset, a.cluster_id, a.topic_id, a.leader_epoch
-      FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[])) AS k (topic, partition)
-      JOIN levelsync.applied_offsets a ON a.topic = k.topic AND a.partition = k.partition
-""")
-"""Where the partitions of a new assignment stand."""
-
-SET_POSITION = text("""
-    INSERT INTO levelsync.applied_offsets (topic, partition, next_offset, cluster_id, topic_id, leader_epoch)
-    VALUES (:topic, :partition, :next_offset, :cluster_id, :topic_id, :leader_epoch)
-        ON CONFLICT (topic, partition) DO UPDATE
-       SET next_offset = excluded.next_offset, cluster_id = excluded.cluster_id, topic_id = excluded.topic_id,
-           leader_epoch = excluded.leader_epoch, updated_at = clock_timestamp()
-""")
-"""Restart a partition's position."""

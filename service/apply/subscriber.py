@@ -10,8 +10,7 @@ import structlog
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 
-from service.apply.batch import Batch
-from service.apply.positions import DatabaseWentBack, Evicted, TopicRecreated
+from service.apply.positions import Batch, DatabaseWentBack, Evicted, TopicRecreated
 from service.apply.retry import GivenUp, until_applied
 from service.health import Health
 from service.kafka.consumer import LevelConsumer

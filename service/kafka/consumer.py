@@ -34,8 +34,7 @@ from aiokafka.errors import (
 )
 
 from service import metrics
-from service.apply.batch import Batch
-from service.apply.positions import Start
+from service.apply.positions import Batch, Start
 from service.background import cause_of, stop
 from service.kafka.connection import close
 from service.kafka.fetcher import LevelFetcher, LogCut, TopicChanged

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import RECONCILE_CHUNKS_TOPIC, RECONCILE_REQUESTED_TOPIC
 from service.apply.keeper import DatabaseKeeper
+from service.apply.lost import ask_for_reconcile
 from service.apply.role import running_broker
 from service.apply.subscriber import subscribe
 from service.background import stop
@@ -36,7 +37,7 @@ async def reconcile_role(
     """Run the reconciler; yields a function that returns its consumers, for the watchdog."""
     topics = KafkaTopics(settings)
     steps = Steps(settings, topics)
-    keeper = DatabaseKeeper(engine, cluster_id)
+    keeper = DatabaseKeeper(engine, cluster_id, ask_for_reconcile)
     broker = make_broker(settings, keeper)
     chunk_settings = settings.model_copy(update={"batch_max_records": RANGES_A_BATCH})
     work = ChunkWork(engine, Chunks(engine, settings, steps))

@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import RECONCILE_CHUNKS_TOPIC, ContractViolation, Reason, Received, ReconcileChunk, read
 from service.apply import dead_letters, positions, replayed
-from service.apply.batch import Batch
 from service.apply.decode import first_timestamp
 from service.apply.outcomes import Cut, DeadLetter
+from service.apply.positions import Batch
 from service.apply.quick import Record
 from service.reconcile.chunks import Chunks
 from service.reconcile.requests import open_runs

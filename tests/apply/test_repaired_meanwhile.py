@@ -9,8 +9,8 @@ from aiokafka import TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.apply.batch import Applied, Applier, Batch
-from service.apply.positions import set_position
+from service.apply.batch import Applied, Applier
+from service.apply.positions import Batch, set_position
 from service.apply.targets import license_target
 from service.database.faults import InstallationFault
 from tests.support.model import LEVELED_UP, Meant

@@ -8,8 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.apply import positions
-from service.apply.batch import Batch
-from service.apply.positions import Stored, TopicRecreated
+from service.apply.positions import Batch, Stored, TopicRecreated
 
 PARTITION = TopicPartition("progress.leveled-up", 0)
 

@@ -9,8 +9,8 @@ from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service import metrics
-from service.apply import keeper
 from service.apply.keeper import DatabaseKeeper
+from service.apply.lost import ask_for_reconcile
 from service.apply.positions import Log, Start, Stored, set_position, starting_point
 
 PARTITION = TopicPartition("progress.leveled-up", 0)
@@ -30,7 +30,9 @@ async def test_a_row_that_moves_on_past_the_end_that_was_read_is_no_topic_made_a
         await move_row(engine, 1010)
         return {PARTITION: 1005}
 
-    starts = await DatabaseKeeper(engine, "here").start({PARTITION: 990}, {PARTITION: 0}, another_member_goes_on)
+    starts = await DatabaseKeeper(engine, "here", ask_for_reconcile).start(
+        {PARTITION: 990}, {PARTITION: 0}, another_member_goes_on
+    )
     assert starts == {PARTITION: Start(seek=990, row=1000)}
 
 
@@ -41,7 +43,7 @@ def test_a_week_away_forgets_the_commit_but_not_the_loss() -> None:
     assert starting_point(None, Stored(100, "there"), Log("here", "", 150, 900)).lost == 0
 
 
-async def test_a_loss_is_counted_when_it_is_committed(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_loss_is_counted_when_it_is_committed(engine: AsyncEngine) -> None:
     """And so once, however often the start has to be repeated."""
     await move_row(engine, 10)
     lost = metrics.RECORDS_LOST.labels(PARTITION.topic, "0")
@@ -53,11 +55,9 @@ async def test_a_loss_is_counted_when_it_is_committed(engine: AsyncEngine, monke
     async def end() -> Offsets:
         return {PARTITION: 50}
 
-    monkeypatch.setattr(keeper, "ask_for_reconcile", fails)
     with pytest.raises(ConnectionError):
-        await DatabaseKeeper(engine, "here").start({PARTITION: 10}, {PARTITION: 30}, end)
+        await DatabaseKeeper(engine, "here", fails).start({PARTITION: 10}, {PARTITION: 30}, end)
     assert lost._value.get() == before
-    monkeypatch.undo()
     for _ in range(2):
-        await DatabaseKeeper(engine, "here").start({PARTITION: 10}, {PARTITION: 30}, end)
+        await DatabaseKeeper(engine, "here", ask_for_reconcile).start({PARTITION: 10}, {PARTITION: 30}, end)
     assert lost._value.get() == before + 20

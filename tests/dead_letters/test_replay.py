@@ -10,7 +10,7 @@ import pytest
 from aiokafka import ConsumerRecord
 
 from events import ReconcileRequested
-from service.apply.batch import Batch
+from service.apply.positions import Batch
 from service.dead_letters import batches
 from service.dead_letters.discard import discard
 from service.dead_letters.replay import replay

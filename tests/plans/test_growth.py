@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from service.apply.call import Call, call_within
 from service.apply.decode import decode
 from service.apply.outcomes import LevelEvent
-from service.apply.positions import set_position
-from service.apply.progress import Batch, Way
+from service.apply.positions import Batch, set_position
+from service.apply.progress import Way
 from service.apply.targets import license_target
 from service.store.curriculum import read_known
 from tests.support.model import LEVELED_UP, Meant

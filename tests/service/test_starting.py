@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from service import runtime
 from service.apply.keeper import DatabaseKeeper
+from service.apply.lost import ask_for_reconcile
 from service.apply.role import running_broker
 from service.health import Health
 from service.runtime import Service
@@ -71,13 +72,13 @@ async def test_the_first_member_of_a_new_group_joins_alone(new_group: bool, orde
 
 async def test_a_cluster_without_positions_has_new_groups(database: AsyncEngine) -> None:
     """The positions of another cluster say nothing about it; a database that does not answer decides nothing."""
-    assert await DatabaseKeeper(database, "here").is_new()
+    assert await DatabaseKeeper(database, "here", ask_for_reconcile).is_new()
     await stage.run(
         database,
         "INSERT INTO levelsync.applied_offsets (topic, partition, next_offset, cluster_id) "
         "VALUES ('progress.leveled-up', 0, 7, 'elsewhere')",
     )
-    assert await DatabaseKeeper(database, "here").is_new()
-    assert not await DatabaseKeeper(database, "elsewhere").is_new()
+    assert await DatabaseKeeper(database, "here", ask_for_reconcile).is_new()
+    assert not await DatabaseKeeper(database, "elsewhere", ask_for_reconcile).is_new()
     nobody = create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:1/none")
-    assert not await DatabaseKeeper(nobody, "here").is_new()
+    assert not await DatabaseKeeper(nobody, "here", ask_for_reconcile).is_new()

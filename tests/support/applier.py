@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, settings
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import Direction
-from service.apply.batch import Applied, Applier, Batch
-from service.apply.positions import set_position
+from service.apply.batch import Applied, Applier
+from service.apply.positions import Batch, set_position
 from service.apply.targets import license_target, progress_target
 from service.database.faults import Fault, read_fault
 from service.settings import Settings

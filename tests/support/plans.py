@@ -13,6 +13,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from service.apply import positions as apply_positions
 from service.apply import sql as apply_sql
 from service.reconcile import sql as reconcile_sql
 from service.reconcile.plan import ROWS_A_RANGE
@@ -147,6 +148,7 @@ _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 def statements() -> Iterator[tuple[str, TextClause]]:
     """All that the modules declare, by their names: a new one is looked at without being asked for."""
     yield from _declared("apply", apply_sql)
+    yield from _declared("apply", apply_positions)
     yield from _declared("reconcile", reconcile_sql)
     yield "reconcile.compare_range", text(reconcile_sql.compare_range(None))
     yield "reconcile.compare_range_of_one", text(reconcile_sql.compare_range("PLAYER"))

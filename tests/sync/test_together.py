@@ -19,8 +19,8 @@ from events import Direction
 from service.apply.call import Call, call_within
 from service.apply.decode import decode
 from service.apply.outcomes import LevelEvent
-from service.apply.positions import set_position
-from service.apply.progress import Batch, Way
+from service.apply.positions import Batch, set_position
+from service.apply.progress import Way
 from service.apply.targets import Target, license_target, progress_target
 from service.settings import Settings
 from service.store.curriculum import read_known
