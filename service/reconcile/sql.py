@@ -6,8 +6,7 @@ from typing import Literal
 
 from sqlalchemy import TextClause, text
 
-from service.levels import MAXIMA
-from service.names import folded
+from service.store.comparison import OF_ONE_LICENSE, OF_ONE_PROGRESS, TOLD_BY_ITS_LICENSE, compared
 
 ADD_RUN = text("""
     INSERT INTO levelsync.reconcile_runs
@@ -268,60 +267,6 @@ SCANNED_AND_KEPT = text("""
 """)
 """The pairs that a run has scanned, and the issues that it has kept."""
 
-_SAME_LICENSE = f"{folded('o.specialization_type')} = {folded('l.specialization_type')}"
-_LICENSE_OF_PROGRESS = f"{folded('o.specialization_type')} = {folded('p.specialization_id')}"
-_SPECIALIZATION_OF_PAIR = (
-    f"{folded('s.id')} = {folded('coalesce(CAST(l.specialization_type AS text), CAST(p.specialization_id AS text))')}"
-)
-_OF_ONE_PROGRESS = f"AND {folded('specialization_id')} = {folded(':specialization')}"
-_OF_ONE_LICENSE = f"AND {folded('specialization_type')} = {folded(':specialization')}"
-COMPARE_RANGE = f"""
-    WITH maxima AS MATERIALIZED ({MAXIMA}),
-    compared AS (
-        SELECT coalesce(p.student_id, l.user_id) AS user_id,
-               coalesce(CAST(p.specialization_id AS text), CAST(l.specialization_type AS text)) AS specialization,
-               p.current_level AS progress_level,
-               l.current_level AS license_level,
-               CASE
-               WHEN p.current_level = l.current_level AND l.current_level BETWEEN 1 AND own.max_levels THEN NULL
-               WHEN own.id IS NULL THEN
-                   CASE WHEN NOT EXISTS (SELECT FROM maxima s WHERE {_SPECIALIZATION_OF_PAIR})
-                        THEN 'unknown_specialization'
-                        WHEN EXISTS (SELECT FROM user_licenses o
-                                      WHERE o.user_id = l.user_id AND o.id <> l.id
-                                        AND {_SAME_LICENSE})
-                        THEN 'duplicate' ELSE 'wrong_case' END
-               WHEN l.id IS NULL AND EXISTS (SELECT FROM user_licenses o
-                                              WHERE o.user_id = p.student_id
-                                                AND {_LICENSE_OF_PROGRESS})
-               THEN 'told_by_its_license'
-               WHEN p.id IS NOT NULL AND p.current_level IS NULL
-                 OR l.id IS NOT NULL AND l.current_level IS NULL THEN 'null_level'
-               WHEN p.current_level NOT BETWEEN 1 AND own.max_levels
-                 OR l.current_level NOT BETWEEN 1 AND own.max_levels THEN 'out_of_range'
-               WHEN l.id IS NULL THEN 'missing_license'
-               WHEN p.id IS NULL THEN 'missing_progress'
-               WHEN p.current_level <> l.current_level THEN 'mismatched'
-               END AS kind
-          FROM (SELECT * FROM specialization_progress
-                 WHERE student_id > CAST(:after AS bigint) AND student_id <= CAST(:upto AS bigint)
-                       {{progress_filter}}) p
-          FULL JOIN (SELECT * FROM user_licenses
-                      WHERE user_id > CAST(:after AS bigint) AND user_id <= CAST(:upto AS bigint)
-                            {{license_filter}}) l
-            ON l.user_id = p.student_id AND CAST(l.specialization_type AS text) = CAST(p.specialization_id AS text)
-          LEFT JOIN maxima own
-            ON own.id = coalesce(CAST(l.specialization_type AS text), CAST(p.specialization_id AS text))
-    )
-    SELECT count(*) FILTER (WHERE kind IS DISTINCT FROM 'told_by_its_license') AS scanned,
-           count(*) FILTER (WHERE kind IS NULL) AS matching,
-           coalesce(jsonb_agg(jsonb_build_array(user_id, specialization, kind, progress_level, license_level))
-                    FILTER (WHERE kind <> 'told_by_its_license'), '[]') AS suspects
-      FROM compared
-"""
-"""Compare one range inside PostgreSQL: only what differs leaves it. A license written in another case tells for its
-pair, whose progress then counts with it. What agrees is told first, and what it costs is what a scan costs."""
-
 ADD_ISSUES = text("""
     INSERT INTO levelsync.drift_issues
            (run_id, user_id, specialization, kind, progress_level, license_level, status, detail)
@@ -349,10 +294,17 @@ APPLIED_OFFSETS = text("SELECT topic, partition, next_offset, cluster_id, topic_
 
 
 def compare_range(specialization: str | None) -> str:
-    """The comparison of a range, of one specialization or of all."""
-    if specialization is None:
-        return COMPARE_RANGE.format(progress_filter="", license_filter="")
-    return COMPARE_RANGE.format(
-        progress_filter=_OF_ONE_PROGRESS,
-        license_filter=_OF_ONE_LICENSE,
-    )
+    """Compare a range inside PostgreSQL, of one specialization or of all: only what differs leaves it.
+
+    Progress that its license tells for, written in another case, is not scanned by itself.
+    """
+    progress = "student_id > CAST(:after AS bigint) AND student_id <= CAST(:upto AS bigint)"
+    licenses = "user_id > CAST(:after AS bigint) AND user_id <= CAST(:upto AS bigint)"
+    if specialization is not None:
+        progress, licenses = f"{progress} AND {OF_ONE_PROGRESS}", f"{licenses} AND {OF_ONE_LICENSE}"
+    return f"""
+        SELECT count(*) FILTER (WHERE kind IS DISTINCT FROM '{TOLD_BY_ITS_LICENSE}') AS scanned,
+               count(*) FILTER (WHERE kind IS NULL) AS matching,
+               coalesce(jsonb_agg(jsonb_build_array(user_id, specialization, kind, progress_level, license_level))
+                        FILTER (WHERE kind <> '{TOLD_BY_ITS_LICENSE}'), '[]') AS suspects
+          FROM ({compared(progress, licenses)}) c"""

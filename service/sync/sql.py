@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from sqlalchemy import TextClause, text
 
-from service.levels import MAXIMA
 from service.names import folded
+from service.store.comparison import (
+    OF_ONE_LICENSE,
+    OF_ONE_PROGRESS,
+    PROGRESS_OF_THE_NAME,
+    TOLD_BY_ITS_LICENSE,
+    compared,
+)
 
 LOCK_PAIRS = text("""
     SELECT *
@@ -63,69 +69,6 @@ OTHER_LICENSES = text(f"""
 """)
 """Licenses of the same pair beside the one that counts, told apart by their case only."""
 
-_SAME_LICENSE = f"{folded('o.specialization_type')} = {folded('l.specialization_type')}"
-_LICENSE_OF_PROGRESS = f"{folded('o.specialization_type')} = {folded('p.specialization_id')}"
-_PROGRESS_OF_LICENSE = f"{folded('o.specialization_id')} = {folded('l.specialization_type')}"
-_SPECIALIZATION_OF_PAIR = (
-    f"{folded('s.id')} = {folded('coalesce(CAST(l.specialization_type AS text), CAST(p.specialization_id AS text))')}"
-)
-_DIFFERING = f"""
-      WITH maxima AS MATERIALIZED ({MAXIMA})
-    SELECT d.user_id, d.specialization, d.progress_level, d.license_level, d.issue_type
-      FROM (
-        SELECT coalesce(p.student_id, l.user_id) AS user_id,
-               coalesce(CAST(p.specialization_id AS text), CAST(l.specialization_type AS text)) AS specialization,
-               CASE WHEN own.id IS NOT NULL THEN p.current_level ELSE
-                    (SELECT max(o.current_level) FROM specialization_progress o
-                      WHERE o.student_id = l.user_id AND {_PROGRESS_OF_LICENSE})
-               END AS progress_level,
-               l.current_level AS license_level,
-               CASE
-               WHEN own.id IS NULL THEN
-                   CASE WHEN NOT EXISTS (SELECT FROM maxima s WHERE {_SPECIALIZATION_OF_PAIR})
-                        THEN 'unknown_specialization'
-                        WHEN EXISTS (SELECT FROM user_licenses o
-                                      WHERE o.user_id = l.user_id AND o.id <> l.id
-                                        AND {_SAME_LICENSE})
-                        THEN 'duplicate'
-                        ELSE 'wrong_case' END
-               WHEN l.id IS NULL AND EXISTS (SELECT FROM user_licenses o
-                                              WHERE o.user_id = p.student_id
-                                                AND {_LICENSE_OF_PROGRESS})
-               THEN NULL  -- that license, written in another case, tells for the pair
-               WHEN p.id IS NOT NULL AND p.current_level IS NULL
-                 OR l.id IS NOT NULL AND l.current_level IS NULL THEN 'null_level'
-               WHEN p.current_level NOT BETWEEN 1 AND own.max_levels
-                 OR l.current_level NOT BETWEEN 1 AND own.max_levels THEN 'out_of_range'
-               WHEN l.id IS NULL THEN 'missing_license'
-               WHEN p.id IS NULL THEN 'missing_progress'
-               WHEN p.current_level <> l.current_level THEN 'mismatched'
-               END AS issue_type
-          FROM (SELECT * FROM specialization_progress {{only_progress}}) p
-          FULL JOIN (SELECT * FROM user_licenses {{only_licenses}}) l
-            ON l.user_id = p.student_id AND CAST(l.specialization_type AS text) = CAST(p.specialization_id AS text)
-          LEFT JOIN maxima own
-            ON own.id = coalesce(CAST(p.specialization_id AS text), CAST(l.specialization_type AS text))
-           ) d
-     WHERE d.issue_type IS NOT NULL {{behind}}
-"""
-_ISSUES = f"""
-    SELECT d.user_id, u.email AS user_email, d.specialization, d.progress_level, d.license_level, d.issue_type
-      FROM ({_DIFFERING}) d LEFT JOIN users u ON u.id = d.user_id
-     ORDER BY d.user_id, d.specialization
-"""
-# Materialized, so that the limit does not make PostgreSQL look up every row's specialization one by one: with it a
-# window that holds no issue took twice as long.
-_ISSUES_OF_WINDOW = f"""
-    WITH differing AS MATERIALIZED ({_DIFFERING})
-    SELECT d.user_id, u.email AS user_email, d.specialization, d.progress_level, d.license_level, d.issue_type
-      FROM (SELECT * FROM differing ORDER BY user_id, specialization LIMIT :limit) d
-      LEFT JOIN users u ON u.id = d.user_id
-     ORDER BY d.user_id, d.specialization
-"""
-_OF_ONE_PROGRESS = f"{folded('specialization_id')} = {folded(':specialization')}"
-_OF_ONE_LICENSE = f"{folded('specialization_type')} = {folded(':specialization')}"
-
 NEXT_WINDOW = text("""
     SELECT coalesce(
         (SELECT student_id FROM specialization_progress WHERE student_id >= CAST(:from_user AS bigint)
@@ -139,17 +82,32 @@ where both do. Counting both tables every time would cost as much again as compa
 
 def issues(*, of_one_specialization: bool) -> TextClause:
     """Compare the tables as they are now; the kinds are law 8's. Only what differs leaves PostgreSQL."""
-    only = {"only_progress": "", "only_licenses": "", "behind": ""}
-    if of_one_specialization:
-        only |= {"only_progress": f"WHERE {_OF_ONE_PROGRESS}", "only_licenses": f"WHERE {_OF_ONE_LICENSE}"}
-    return text(_ISSUES.format(**only))
+    progress, licenses = (OF_ONE_PROGRESS, OF_ONE_LICENSE) if of_one_specialization else ("true", "true")
+    return text(f"""
+        SELECT d.user_id, u.email AS user_email, d.specialization, d.progress_level, d.license_level,
+               d.kind AS issue_type
+          FROM ({compared(progress, licenses, PROGRESS_OF_THE_NAME)}) d LEFT JOIN users u ON u.id = d.user_id
+         WHERE d.kind <> '{TOLD_BY_ITS_LICENSE}'
+         ORDER BY d.user_id, d.specialization""")
 
 
 def issues_of_window(*, of_one_specialization: bool) -> TextClause:
-    """The same for the users of one window, behind a pair: what a page costs does not depend on where it begins."""
-    progress = "WHERE student_id >= CAST(:from_user AS bigint) AND student_id <= CAST(:upto_user AS bigint)"
-    licenses = "WHERE user_id >= CAST(:from_user AS bigint) AND user_id <= CAST(:upto_user AS bigint)"
+    """Compare the users of one window, behind a pair: what a page costs does not depend on where it begins.
+
+    Materialized, so that the limit does not make PostgreSQL look up every row's specialization one by one: with it a
+    window that holds no issue took twice as long.
+    """
+    progress = "student_id >= CAST(:from_user AS bigint) AND student_id <= CAST(:upto_user AS bigint)"
+    licenses = "user_id >= CAST(:from_user AS bigint) AND user_id <= CAST(:upto_user AS bigint)"
     if of_one_specialization:
-        progress, licenses = f"{progress} AND {_OF_ONE_PROGRESS}", f"{licenses} AND {_OF_ONE_LICENSE}"
-    behind = "AND (d.user_id, d.specialization) > (CAST(:after_user AS bigint), :after_specialization)"
-    return text(_ISSUES_OF_WINDOW.format(only_progress=progress, only_licenses=licenses, behind=behind))
+        progress, licenses = f"{progress} AND {OF_ONE_PROGRESS}", f"{licenses} AND {OF_ONE_LICENSE}"
+    return text(f"""
+        WITH differing AS MATERIALIZED (
+            SELECT * FROM ({compared(progress, licenses, PROGRESS_OF_THE_NAME)}) d
+             WHERE d.kind <> '{TOLD_BY_ITS_LICENSE}'
+               AND (d.user_id, d.specialization) > (CAST(:after_user AS bigint), :after_specialization))
+        SELECT d.user_id, u.email AS user_email, d.specialization, d.progress_level, d.license_level,
+               d.kind AS issue_type
+          FROM (SELECT * FROM differing ORDER BY user_id, specialization LIMIT :limit) d
+          LEFT JOIN users u ON u.id = d.user_id
+         ORDER BY d.user_id, d.specialization""")

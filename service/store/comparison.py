@@ -1,0 +1,67 @@
+"""The one comparison of the two tables: of the scan, and of the list of issues.
+
+It shares nothing with the write path: it must be able to catch its mistakes. `levelsync.read_pairs()`, behind the view
+`levelsync.pairs`, is the same join with coarser words; a migration created it.
+"""
+
+from __future__ import annotations
+
+from service.levels import MAXIMA
+from service.names import folded
+
+OF_ONE_PROGRESS = f"{folded('specialization_id')} = {folded(':specialization')}"
+OF_ONE_LICENSE = f"{folded('specialization_type')} = {folded(':specialization')}"
+"""Conditions on either table that leave one specialization, whatever its case."""
+
+_SAME_LICENSE = f"{folded('o.specialization_type')} = {folded('l.specialization_type')}"
+_LICENSE_OF_PROGRESS = f"{folded('o.specialization_type')} = {folded('p.specialization_id')}"
+_PROGRESS_OF_LICENSE = f"{folded('o.specialization_id')} = {folded('l.specialization_type')}"
+_SPECIALIZATION_OF_PAIR = (
+    f"{folded('s.id')} = {folded('coalesce(CAST(l.specialization_type AS text), CAST(p.specialization_id AS text))')}"
+)
+TOLD_BY_ITS_LICENSE = "told_by_its_license"
+"""Progress whose license is written in another case: the license tells for the pair."""
+_KIND = f"""CASE
+               WHEN p.current_level = l.current_level AND l.current_level BETWEEN 1 AND own.max_levels THEN NULL
+               WHEN own.id IS NULL THEN
+                   CASE WHEN NOT EXISTS (SELECT FROM maxima s WHERE {_SPECIALIZATION_OF_PAIR})
+                        THEN 'unknown_specialization'
+                        WHEN EXISTS (SELECT FROM user_licenses o
+                                      WHERE o.user_id = l.user_id AND o.id <> l.id AND {_SAME_LICENSE})
+                        THEN 'duplicate' ELSE 'wrong_case' END
+               WHEN l.id IS NULL AND EXISTS (SELECT FROM user_licenses o
+                                              WHERE o.user_id = p.student_id AND {_LICENSE_OF_PROGRESS})
+               THEN '{TOLD_BY_ITS_LICENSE}'
+               WHEN p.id IS NOT NULL AND p.current_level IS NULL
+                 OR l.id IS NOT NULL AND l.current_level IS NULL THEN 'null_level'
+               WHEN p.current_level NOT BETWEEN 1 AND own.max_levels
+                 OR l.current_level NOT BETWEEN 1 AND own.max_levels THEN 'out_of_range'
+               WHEN l.id IS NULL THEN 'missing_license'
+               WHEN p.id IS NULL THEN 'missing_progress'
+               WHEN p.current_level <> l.current_level THEN 'mismatched'
+               END"""
+"""The kind of a pair (law 8), NULL where it agrees. That comes first: what it costs is what a scan costs."""
+PROGRESS_OF_THE_NAME = f"""
+               CASE WHEN own.id IS NOT NULL THEN p.current_level ELSE
+                    (SELECT max(o.current_level) FROM specialization_progress o
+                      WHERE o.student_id = l.user_id AND {_PROGRESS_OF_LICENSE}) END"""
+"""The level of progress for a person to read: also that of a license in another case."""
+
+
+def compared(of_progress: str, of_licenses: str, progress_level: str = "p.current_level") -> str:
+    """Return a query of every pair: user_id, specialization, progress_level, license_level, kind.
+
+    `of_progress` and `of_licenses` are the conditions on either table. The query has the parameters of `MAXIMA`.
+    """
+    return f"""
+      WITH maxima AS MATERIALIZED ({MAXIMA})
+    SELECT coalesce(p.student_id, l.user_id) AS user_id,
+           coalesce(CAST(p.specialization_id AS text), CAST(l.specialization_type AS text)) AS specialization,
+           {progress_level} AS progress_level,
+           l.current_level AS license_level,
+           {_KIND} AS kind
+      FROM (SELECT * FROM specialization_progress WHERE {of_progress}) p
+      FULL JOIN (SELECT * FROM user_licenses WHERE {of_licenses}) l
+        ON l.user_id = p.student_id AND CAST(l.specialization_type AS text) = CAST(p.specialization_id AS text)
+      LEFT JOIN maxima own
+        ON own.id = coalesce(CAST(l.specialization_type AS text), CAST(p.specialization_id AS text))"""
