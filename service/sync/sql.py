@@ -1,4 +1,4 @@
-"""The statements of syncs and heals that the appliers do not have already (`service.apply.sql`)."""
+"""The statements of syncs beside the write path (`service.sync.rows`)."""
 
 from __future__ import annotations
 
@@ -12,45 +12,6 @@ from service.store.comparison import (
     TOLD_BY_ITS_LICENSE,
     compared,
 )
-
-LOCK_PAIRS = text("""
-    SELECT *
-      FROM levelsync.lock_pairs_v1(CAST(:users AS bigint[]), CAST(:specs AS int[]), CAST(:names AS text[]), :wait)
-""")
-"""Lock both rows of pairs, and take the time of a decision once the locks are held (law 2)."""
-
-LOCK_USER = text("SELECT id FROM users WHERE id = CAST(:user AS bigint) FOR KEY SHARE")
-
-SET_FENCES = text("""
-    INSERT INTO levelsync.fences AS f (user_id, specialization, decided_at, level, decided_by)
-    SELECT v.user_id, v.specialization, :decided_at, v.level, :decided_by
-      FROM unnest(CAST(:users AS bigint[]), CAST(:specializations AS text[]), CAST(:levels AS int[]))
-           AS v (user_id, specialization, level)
-     ORDER BY v.user_id, v.specialization
-        ON CONFLICT (user_id, specialization) DO UPDATE
-       SET decided_at = greatest(f.decided_at, excluded.decided_at), level = excluded.level,
-           decided_by = excluded.decided_by
-""")
-"""Remember decisions that lowered a level: one row a pair, and its time never goes back (law 2)."""
-
-PUT_LEVELS_SYNCED = text("""
-    INSERT INTO levelsync.outbox (topic, key, value, headers)
-    SELECT :topic, convert_to(CAST(e.user_id AS text), 'UTF8'),
-           convert_to(CAST(json_strip_nulls(json_build_object(
-               'user_id', e.user_id, 'specialization', (CAST(:names AS text[]))[e.spec], 'target', e.target,
-               'old_level', CASE WHEN e.old_level >= 0 THEN e.old_level END, 'new_level', e.new_level,
-               'cause', CAST(:cause AS text))) AS text), 'UTF8'),
-           jsonb_build_array(
-               jsonb_build_array('ce_specversion', '1.0'), jsonb_build_array('ce_id', gen_random_uuid()),
-               jsonb_build_array('ce_source', CAST(:source AS text)), jsonb_build_array('ce_type', CAST(:type AS text)),
-               jsonb_build_array('ce_time', CAST(:time AS text)),
-               jsonb_build_array('content-type', 'application/json'))
-      FROM unnest(CAST(:users AS bigint[]), CAST(:specs AS int[]), CAST(:targets AS text[]), CAST(:olds AS int[]),
-                  CAST(:news AS int[])) WITH ORDINALITY AS e (user_id, spec, target, old_level, new_level, number)
-     ORDER BY e.number
-""")
-"""Put a `LevelSynced` for each level that was written, as `events.LevelSynced.to_kafka` writes it: a thousand of them
-cost Python 20 ms, and PostgreSQL less than it took to read them. The contract has no level below 0."""
 
 USER_EXISTS = text("SELECT EXISTS (SELECT FROM users WHERE id = CAST(:user AS bigint))")
 

@@ -35,7 +35,7 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "SET_FENCES without greatest",
-        "service/sync/sql.py",
+        "service/sync/rows.py",
         "decided_at = greatest(f.decided_at, excluded.decided_at)",
         "decided_at = excluded.decided_at",
         "test_the_time_of_a_fence_never_goes_back",

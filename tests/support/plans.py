@@ -17,7 +17,7 @@ from service.apply import positions as apply_positions
 from service.apply import sql as apply_sql
 from service.reconcile import sql as reconcile_sql
 from service.reconcile.plan import ROWS_A_RANGE
-from service.sync import sql as sync_sql
+from service.sync import rows
 
 ROWS = 5_000_000
 BIG = {
@@ -155,7 +155,7 @@ def statements() -> Iterator[tuple[str, TextClause]]:
     for lock in ("wait", "skip", "none"):
         yield f"reconcile.progress_of_pairs_{lock}", reconcile_sql.progress_of_pairs(lock)
         yield f"reconcile.licenses_of_pairs_{lock}", reconcile_sql.licenses_of_pairs(lock)
-    yield "sync.SET_FENCES", sync_sql.SET_FENCES
+    yield "sync.SET_FENCES", rows.SET_FENCES
 
 
 def _declared(part: str, module: object) -> Iterator[tuple[str, TextClause]]:
