@@ -57,8 +57,8 @@ MUTANTS = (
     Mutant(
         "confirm without FOR SHARE on licenses",
         "service/reconcile/confirm.py",
-        "licenses = await _levels(conn, sql.share(sql.LICENSES_OF_PAIRS, wait=wait), keys)",
-        "licenses = await _levels(conn, sql.LICENSES_OF_PAIRS, keys)",
+        "licenses = await _levels(conn, sql.licenses_of_pairs(lock), suspects)",
+        'licenses = await _levels(conn, sql.licenses_of_pairs("none"), suspects)',
         "test_a_confirmation_waits_for_whoever_writes_the_license",
     ),
     Mutant(
