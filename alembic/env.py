@@ -12,12 +12,12 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from service.database import migrate
-from service.database.schema import VERSION_TABLE, read_stand
-from service.database.stop import Stop, changes
-from service.database.tables import SCHEMA, metadata
-from service.database.url import database_url
 from service.settings import Settings, SettingsError, load_settings
+from service.store import migrate
+from service.store.revisions import Stop, changes
+from service.store.schema import VERSION_TABLE, read_stand
+from service.store.tables import SCHEMA, metadata
+from service.store.url import database_url
 
 
 def _settings() -> Settings:

@@ -4,7 +4,7 @@ Say here what is changed, why, and what the downgrade leaves.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op
-from service.database import revisions
+from service.store import revisions
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}

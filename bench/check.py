@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.load import Records
-from service.database.engine import make_engine
 from service.settings import Settings
+from service.store.engine import make_engine
 from tests.support.model import Model
 from tests.support.records import MAXIMUM
 from tests.support.tables import history, licenses

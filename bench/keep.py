@@ -59,7 +59,7 @@ def _section(kept: dict[str, Any]) -> str:
 
 
 def _postgres() -> str:
-    from service.embedded.postgres import _wheel_programs  # noqa: PLC0415 - only to ask its version
+    from service.local.postgres import _wheel_programs  # noqa: PLC0415 - only to ask its version
 
     return str(_wheel_programs() / "postgres")
 

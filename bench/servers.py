@@ -15,9 +15,9 @@ import asyncpg
 import psutil
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from service.database.migrate import migrate
-from service.embedded import EmbeddedPostgres
+from service.local import EmbeddedPostgres
 from service.settings import Settings
+from service.store.migrate import migrate
 from tests.support import apache_kafka
 from tests.support.load import PARTITIONS
 from tests.support.servers import Postgres, database_name

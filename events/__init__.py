@@ -4,18 +4,11 @@ A publisher makes an event and sends what `to_kafka()` gives. A consumer calls `
 The package needs pydantic only and does no input or output; docs/contract.md tells it for other languages.
 """
 
-from events.base import Event
-from events.catalogue import BY_TYPE, MODELS
-from events.fields import Direction
-from events.level_synced import LevelSynced
-from events.license_advanced import LicenseAdvanced
-from events.lines import read_line
-from events.progress_leveled_up import ProgressLeveledUp
-from events.reading import Received, read
+from events.base import Direction, Event
+from events.levels import LevelSynced, LicenseAdvanced, ProgressLeveledUp
+from events.reading import BY_TYPE, MODELS, Received, read, read_line
 from events.reasons import ContractViolation, Reason
-from events.reconcile_chunk import ReconcileChunk
-from events.reconcile_completed import ReconcileCompleted
-from events.reconcile_requested import ReconcileRequested
+from events.reconcile import ReconcileChunk, ReconcileCompleted, ReconcileRequested
 from events.topics import (
     LEVEL_SYNCED_TOPIC,
     LEVEL_SYNCED_TYPE,

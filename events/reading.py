@@ -1,4 +1,4 @@
-"""Kafka record → event: the CloudEvents Kafka binding, both modes, whatever the bytes are.
+"""From a Kafka record or a line of JSON to an event, or the reason why not.
 
 Every record of the service passes `read`, so the path of a good record is short: one pass over the headers, one over
 the value. The order in which reasons are looked for is part of the contract (docs/contract.md).
@@ -9,18 +9,41 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from time import time_ns
 from typing import Final, NamedTuple
 
 from pydantic import ValidationError
 
-from events.attributes import LONGEST, Attributes
+from events.attributes import LONGEST, Attributes, open_envelope, parse
 from events.base import Event
-from events.catalogue import BY_TYPE
-from events.envelope import open_envelope, parse
-from events.explanation import explain
-from events.reasons import ContractViolation, Reason
+from events.levels import LevelSynced, LicenseAdvanced, ProgressLeveledUp
+from events.reasons import ContractViolation, Reason, explain
+from events.reconcile import ReconcileChunk, ReconcileCompleted, ReconcileRequested
 from events.times import occurred_at, recorded_at
 from events.writing import SPEC_VERSION, STRUCTURED_TYPE
+
+MODELS: tuple[type[Event], ...] = (
+    ProgressLeveledUp,
+    LicenseAdvanced,
+    ReconcileRequested,
+    ReconcileChunk,
+    ReconcileCompleted,
+    LevelSynced,
+)
+"""Every event of the contract."""
+BY_TYPE = {model.TYPE: model for model in MODELS}
+
+
+def read_line(line: str | bytes) -> Event:
+    """The event of one line, with its id, source and time; without a time it occurs now.
+
+    Raises:
+        ContractViolation: the line does not keep the contract; its text names the field and what was wrong.
+    """
+    # A lone surrogate is passed on as bytes that are not UTF-8, and is refused as such.
+    value = line.encode(errors="surrogatepass") if isinstance(line, str) else line
+    return read_envelope(None, value, time_ns() // 1_000_000).event
+
 
 _BY_TYPE: Final[dict[bytes | None, type[Event]]] = {name.encode(): event for name, event in BY_TYPE.items()}
 _ATTRIBUTES = frozenset({"ce_specversion", "ce_type", "ce_source", "ce_id", "ce_time"})

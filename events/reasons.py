@@ -1,6 +1,10 @@
-"""Why a record can never apply (semantics, "The contract")."""
+"""Why a record becomes a dead letter, and pydantic's complaints in one sentence."""
+
+from __future__ import annotations
 
 from enum import StrEnum
+
+from pydantic import ValidationError
 
 
 class Reason(StrEnum):
@@ -39,3 +43,22 @@ def _short(detail: str) -> str:
     """One line that PostgreSQL can store: no NUL, no lone surrogate, 500 characters at most."""
     one_line = " ".join(detail.replace("\0", "\\0").split())
     return one_line.encode("utf-8", "replace").decode()[:500]
+
+
+def explain(error: ValidationError) -> ContractViolation:
+    """Name the first field that is wrong and what is wrong with it; further ones are only counted."""
+    first, *others = error.errors(include_url=False, include_context=False, include_input=False)
+    if first["type"] == "json_invalid":
+        return ContractViolation(
+            Reason.MALFORMED, f"the value is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}"
+        )
+    more = f" (and {len(others)} more)" if others else ""
+    return ContractViolation(Reason.INVALID, _sentence(".".join(map(str, first["loc"])), first["msg"]) + more)
+
+
+def _sentence(field: str, message: str) -> str:
+    """Start with the field; a rule of our own over several fields names them itself."""
+    if message.startswith("Input should"):
+        return f"{field or 'the data'}{message.removeprefix('Input')}"
+    own = message.removeprefix("Value error, ")
+    return f"{field}: {own}" if field else own

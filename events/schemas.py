@@ -13,10 +13,9 @@ from pydantic.json_schema import models_json_schema
 
 from events.attributes import LONGEST
 from events.base import Event
-from events.catalogue import MODELS
-from events.level_raised import LevelRaised
-from events.reconcile_chunk import ReconcileChunk
-from events.reconcile_requested import ReconcileRequested
+from events.levels import LevelRaised
+from events.reading import MODELS
+from events.reconcile import ReconcileChunk, ReconcileRequested
 from events.writing import JSON_TYPE, SPEC_VERSION
 
 VERSION = "1.1.0"

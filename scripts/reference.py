@@ -16,12 +16,12 @@ from typing import Any
 import typer
 from pydantic import ByteSize, SecretStr
 
-from events.catalogue import MODELS
+from events.reading import MODELS
 from events.reasons import Reason
-from service.api.app import openapi_document
 from service.cli import app
-from service.metrics import REGISTRY
 from service.settings import PREFIX, Settings
+from service.telemetry.metrics import REGISTRY
+from service.web.api.app import openapi_document
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 SETTINGS_INTRO = """\
@@ -136,7 +136,7 @@ def metrics() -> str:
         )
     return _page(
         "Metrics",
-        "service/metrics.py",
+        "service/telemetry/metrics.py",
         METRICS_INTRO,
         _table(("metric", "kind", "labels", "meaning"), rows),
     )
@@ -183,7 +183,7 @@ def http() -> str:
         if path.startswith(_BASE)
         for method, operation in operations.items()
     ]
-    return _page("HTTP", "service/api", HTTP_INTRO, _table(("endpoint", "does"), rows))
+    return _page("HTTP", "service/web/api", HTTP_INTRO, _table(("endpoint", "does"), rows))
 
 
 def _page(title: str, source: str, *parts: str) -> str:

@@ -4,7 +4,7 @@ import sys
 
 try:
     from service.checks import EDGE_CASES
-    from service.checks.script import run
+    from service.checks.result import run
 except ModuleNotFoundError as error:
     sys.exit(f"{error}: run it in levelsync's environment (make install, then . .venv/bin/activate)")
 

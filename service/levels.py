@@ -1,12 +1,4 @@
-"""How high a specialization goes. This is the only module that knows.
-
-The database's `specializations.max_levels` wins. Newer releases of the application have dropped that column; the
-setting MAX_LEVELS answers where the column, its value or the row is missing. The setting travels with the engine
-(`maxima_options`), so that whoever has a connection has it too (docs/decisions/0016).
-
-Appliers and syncs call `read_curriculum`. Statements that compare whole tables join `MAXIMA`. `LicenseSystemHelper` is
-for the application's own code: its fallback answers callers without a database and never decides a write.
-"""
+"""The specializations as a batch was decided with them, and the text by which the stored functions compare them."""
 
 from __future__ import annotations
 
@@ -21,9 +13,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Session
 
-from events.fields import INT4_MAX
-from service.database.faults import InstallationFault
-from service.names import fold, folded
+from events.base import INT4_MAX
+from service.core.names import fold, folded
+from service.faults import InstallationFault
 from service.settings import PREFIX, Settings, SettingsError, load_settings
 
 FALLBACK: Mapping[str, int] = {"COACH": 8, "PLAYER": 8, "INTERNSHIP": 3}
@@ -251,3 +243,24 @@ def _from_setting(specialization: str) -> int | None:
         log.warning("%s cannot be read: %s", SETTING, error)
         return None
     return {fold(name): level for name, level in given.items()}.get(fold(specialization))
+
+
+_PRINT = text("SELECT levelsync.curriculum_v1()")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A curriculum and its fingerprint: where the database's differs under the locks, the batch is decided again."""
+
+    curriculum: Curriculum
+    fingerprint: str | None
+
+
+async def read_known(conn: AsyncConnection) -> Known:
+    """Read both, the fingerprint first: a change in between is then found by the next comparison.
+
+    Raises:
+        InstallationFault: no level can be checked.
+    """
+    fingerprint = (await conn.execute(_PRINT)).scalar_one()
+    return Known(await read_curriculum(conn), fingerprint)

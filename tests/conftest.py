@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.database.engine import make_engine
 from service.settings import PREFIX, Settings
+from service.store.engine import make_engine
 from tests.support import servers, waiting
 from tests.support import topics as of_kafka
 from tests.support.apache_kafka import ApacheKafka

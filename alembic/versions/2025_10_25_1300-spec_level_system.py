@@ -8,8 +8,8 @@ schema of the search_path), and the specializations and their levels written.
 from alembic import op
 from sqlalchemy import Connection, text
 
-from service.database import catalog, obstacles, revisions
-from service.database.stop import Stop
+from service.store import catalog, obstacles, revisions
+from service.store.revisions import Stop
 
 revision = "spec_level_system"
 down_revision = None

@@ -8,8 +8,8 @@ nothing is done.
 from alembic import op
 from sqlalchemy import text
 
-from service.database import catalog, revisions
-from service.database.duplicates import PROGRESS_DUPLICATES
+from service.store import catalog, revisions
+from service.store.obstacles import PROGRESS_DUPLICATES
 
 revision = "unique_progress_constraint"
 down_revision = "spec_level_system"

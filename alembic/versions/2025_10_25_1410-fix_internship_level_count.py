@@ -7,9 +7,9 @@ they are counted here, and a person decides them.
 from alembic import op
 from sqlalchemy import Connection, text
 
-from service.database import catalog, revisions
-from service.database.stop import changes
 from service.levels import has_column
+from service.store import catalog, revisions
+from service.store.revisions import changes
 
 revision = "fix_internship_levels"
 down_revision = "unique_progress_constraint"

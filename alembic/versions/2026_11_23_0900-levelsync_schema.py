@@ -1,13 +1,13 @@
 """Tables of levelsync
 
-Exactly what `service/database/tables.py` declares, which a test holds equal. `removed_rows` is there since
+Exactly what `service/store/tables.py` declares, which a test holds equal. `removed_rows` is there since
 `unique_progress_constraint`, the first revision that needs it.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op
 from sqlalchemy import text
 
-from service.database import revisions
+from service.store import revisions
 
 revision = "levelsync_schema"
 down_revision = "fix_internship_levels"

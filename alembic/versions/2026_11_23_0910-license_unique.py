@@ -6,9 +6,9 @@ The upsert of a license needs it. Of duplicates the highest level stays, then th
 
 from alembic import op
 
-from service.database import catalog, revisions
-from service.database.duplicates import LICENSE_DUPLICATES, differing_licenses
-from service.database.stop import Stop
+from service.store import catalog, revisions
+from service.store.obstacles import LICENSE_DUPLICATES, differing_licenses
+from service.store.revisions import Stop
 
 revision = "license_unique"
 down_revision = "levelsync_schema"

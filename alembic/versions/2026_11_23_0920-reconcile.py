@@ -1,12 +1,12 @@
 """Tables and views of the reconciler
 
-Exactly what `service/database/tables.py` declares, and the views that dashboards read.
+Exactly what `service/store/tables.py` declares, and the views that dashboards read.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op
 from sqlalchemy import text
 
-from service.database import revisions
+from service.store import revisions
 
 revision = "reconcile"
 down_revision = "license_unique"

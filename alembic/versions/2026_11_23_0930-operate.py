@@ -1,12 +1,12 @@
 """Audit log, what a replayed dead letter needs, and which scans are complete
 
-The tables are exactly what `service/database/tables.py` declares.
+The tables are exactly what `service/store/tables.py` declares.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op
 from sqlalchemy import text
 
-from service.database import revisions
+from service.store import revisions
 
 revision = "operate"
 down_revision = "reconcile"

@@ -8,7 +8,7 @@ Runs and issues are few. The release before runs on the wider columns.
 from alembic import op
 from sqlalchemy import text
 
-from service.database import catalog, revisions
+from service.store import catalog, revisions
 
 revision = "bigint_user_ids"
 down_revision = "operate"

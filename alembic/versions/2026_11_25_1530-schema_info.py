@@ -7,7 +7,7 @@ transaction (docs/decisions, "A schema says which releases may run on it").
 from alembic import op
 from sqlalchemy import text
 
-from service.database import revisions
+from service.store import revisions
 
 revision = "schema_info"
 down_revision = "topic_ids"

@@ -7,8 +7,7 @@ this release compares. The functions only come beside what is there.
 from alembic import op
 from sqlalchemy import text
 
-from service.database import revisions
-from service.store import functions
+from service.store import functions, revisions
 
 revision = "level_functions"
 down_revision = "access"

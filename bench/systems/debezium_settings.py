@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import make_url
 
 from bench.systems.debezium_records import SCHEMA
-from service.embedded.ports import free_port
+from service.local.process import free_port
 from service.settings import Settings
 
 BEST = {

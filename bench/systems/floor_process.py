@@ -9,14 +9,13 @@ from pathlib import Path
 
 import uvloop
 
-from service.apply.call import Call, call_alone
-from service.apply.outcomes import LevelEvent, microseconds
-from service.apply.positions import Batch
+from service.apply.call import Call, call_alone, license_target
 from service.apply.progress import Way
-from service.apply.targets import license_target
-from service.database.engine import make_engine
+from service.core.outcomes import LevelEvent, microseconds
+from service.levels import read_known
 from service.settings import Settings, load_settings
-from service.store.curriculum import read_known
+from service.store.engine import make_engine
+from service.stream.positions import Batch
 from tests.support.model import Meant
 
 

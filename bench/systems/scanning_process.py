@@ -5,11 +5,11 @@ from __future__ import annotations
 import uvloop
 from sqlalchemy import text
 
-from service.database.engine import make_engine
 from service.levels import read_curriculum
 from service.reconcile import sql
-from service.reconcile.plan import ROWS_A_RANGE
+from service.reconcile.steps import ROWS_A_RANGE
 from service.settings import load_settings
+from service.store.engine import make_engine
 
 
 async def _scan() -> None:

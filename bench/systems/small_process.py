@@ -13,8 +13,8 @@ from pathlib import Path
 
 import uvloop
 
-from service.database.engine import make_engine
 from service.settings import load_settings
+from service.store.engine import make_engine
 from tests.support.applier import Partitions
 from tests.support.model import LEVELED_UP, Meant
 

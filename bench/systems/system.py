@@ -11,7 +11,7 @@ import psutil
 
 from bench.load import Records
 from bench.servers import Arena
-from service.embedded.process import ServerProcess
+from service.local.process import ServerProcess
 from service.settings import Settings
 
 Publish = Callable[[Arena, Records], Awaitable[None]]

@@ -16,8 +16,8 @@ from sqlalchemy import DateTime, ForeignKey, func, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from service.database.engine import make_engine
 from service.settings import load_settings
+from service.store.engine import make_engine
 
 
 class Base(DeclarativeBase):

@@ -1,4 +1,4 @@
-"""Who did what, and what came of it: a row of `levelsync.admin_actions` for every write and every refusal."""
+"""The audit log: what was asked, by whom, from where, with what result."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 import structlog
@@ -14,9 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.admin.database import asked
-from service.admin.errors import AdminError, Busy, Forbidden
-from service.admin.identity import Identity
-from service.admin.permissions import Action, allow
+from service.admin.identity import Action, AdminError, Busy, Forbidden, Identity, allow
 
 log = structlog.get_logger(__name__)
 Outcome = Literal["done", "refused", "failed"]
@@ -163,3 +162,37 @@ def _storable(value: Any) -> Any:
 def _words(error: Exception) -> str:
     """An answer's own sentence; of a defect only its kind, because its text may quote anything."""
     return str(error) if isinstance(error, AdminError) else type(error).__name__
+
+
+_READ = text("""
+    SELECT id, at, subject, role, action, arguments, outcome, detail, request_id, client_address, times
+      FROM levelsync.admin_actions
+     WHERE (CAST(:since AS timestamptz) IS NULL OR at >= CAST(:since AS timestamptz))
+       AND (CAST(:subject AS text) IS NULL OR subject = CAST(:subject AS text))
+     ORDER BY at DESC, id DESC LIMIT :limit
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class AdminAction:
+    """One row. `times` is how often it happened where one row stands for many; `client_address` may be empty."""
+
+    id: int
+    at: datetime
+    subject: str
+    role: str
+    action: str
+    arguments: dict[str, Any]
+    outcome: str
+    detail: str
+    request_id: str
+    client_address: str
+    times: int
+
+
+async def read_actions(
+    conn: AsyncConnection, since: datetime | None = None, subject: str | None = None, limit: int = 1000
+) -> list[AdminAction]:
+    """Read rows of the audit log, the newest first."""
+    rows = await conn.execute(_READ, {"since": since, "subject": subject, "limit": limit})
+    return [AdminAction(**row) for row in rows.mappings()]

@@ -12,8 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.admin.errors import Busy
-from service.database.faults import NOT_AS_NEEDED, InstallationFault, Kind, read_fault
+from service.admin.identity import Busy
+from service.faults import NOT_AS_NEEDED, InstallationFault, Kind, read_fault
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""The first glance: is it working, is there drift, is anything stuck. Never a count of the application's tables."""
+"""What the overview shows."""
 
 from __future__ import annotations
 
@@ -10,15 +10,60 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.admin import measured
 from service.admin.audit import check
 from service.admin.database import asked
 from service.admin.identity import Identity
-from service.admin.measured import Partition, Waits
 from service.admin.series import History, Series
 from service.dead_letters import ReasonCount, count_by_reason
-from service.reconcile.read import reports_of
+from service.reconcile.runs import reports_of
 from service.reconcile.values import run_of
+from service.telemetry import metrics
+
+Moves = Mapping[tuple[str, int], datetime]
+"""When the position of a topic's partition was stored last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """How far one partition of events is from being applied."""
+
+    topic: str
+    number: int
+    lag: int
+    """Records, as this process measured it seconds ago."""
+    moved_at: datetime | None
+    """When its position was stored last."""
+    waits_since: datetime | None
+    """Since when this process has seen records wait there without a move; None where none wait."""
+
+
+class Waits:
+    """Remembers since when records have waited: one on its way after an idle hour is not stuck."""
+
+    def __init__(self) -> None:
+        self._since: dict[tuple[str, int], tuple[datetime | None, datetime]] = {}
+
+    def see(self, lag: Mapping[tuple[str, int], int], moved: Moves, now: datetime) -> list[Partition]:
+        """The partitions as they are now."""
+        waiting = [(at, moved.get(at)) for at, records in lag.items() if records]
+        self._since = {at: self._unmoved(at, position_at) or (position_at, now) for at, position_at in waiting}
+        since = {at: begun for at, (_, begun) in self._since.items()}
+        return [Partition(*at, records, moved.get(at), since.get(at)) for at, records in sorted(lag.items())]
+
+    def _unmoved(self, at: tuple[str, int], moved_at: datetime | None) -> tuple[datetime | None, datetime] | None:
+        known = self._since.get(at)
+        return known if known is not None and known[0] == moved_at else None
+
+
+def lag() -> dict[tuple[str, int], int]:
+    """Records that wait, by topic and partition; nothing until it was measured for the first time."""
+    return {(at["topic"], int(at["partition"])): int(value) for at, value in metrics.samples(metrics.CONSUMER_LAG)}
+
+
+def lost() -> int:
+    """Records that Kafka's retention removed before they were read."""
+    return int(sum(value for _, value in metrics.samples(metrics.RECORDS_LOST, "_total")))
+
 
 MOST_PENDING = 100_000
 """Rows of the outbox that are counted; more are "at least"."""
@@ -111,14 +156,14 @@ async def take_overview(
             return Overview(
                 now=now,
                 problems=problems,
-                partitions=waits.see(measured.lag(), moved, now) or None,
+                partitions=waits.see(lag(), moved, now) or None,
                 outbox=Outbox(*(await conn.execute(_PENDING, {"limit": MOST_PENDING})).one()),
                 scan=await _last_scan(conn),
                 last_end=await _last_end(conn),
                 running=await _running(conn),
                 letters=await count_by_reason(conn),
                 series=await history.read(conn, now),
-                lost=measured.lost(),
+                lost=lost(),
             )
 
 

@@ -1,7 +1,8 @@
-"""From a bearer's token to who they are."""
+"""From a token to an identity and its role."""
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,12 +11,61 @@ from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.admin.database import ANSWERS_WITHIN, asked, within
-from service.admin.errors import NotSignedIn
-from service.admin.failed_sign_ins import FailedSignIns
-from service.admin.identity import ROLES, Identity, Role, user_id_of
+from service.admin.identity import ROLES, Identity, NotSignedIn, Role, user_id_of
 from service.admin.keys import decode, make_keys
-from service.admin.roles_claim import ABSENT, RolesClaim
-from service.settings import Settings
+from service.admin.sessions import FailedSignIns
+from service.settings import PREFIX, Settings, SettingsError
+
+ABSENT = object()
+"""The token has no such claim."""
+_POINTER = re.compile(r"(/([^~]|~0|~1)*)+")
+
+
+class RolesClaim:
+    """The claim of roles.
+
+    The literal name counts first (`https://example.com/roles`), then a dotted path (`realm_access.roles`). A value
+    that begins with `/` is a JSON Pointer (RFC 6901), as `/resource_access/my.client/roles`.
+
+    Raises:
+        SettingsError: it begins with `/` and is no JSON Pointer, or it is empty.
+    """
+
+    def __init__(self, setting: str) -> None:
+        self._name = setting
+        self._is_pointer = setting.startswith("/")
+        if not setting or (self._is_pointer and not _POINTER.fullmatch(setting)):
+            raise SettingsError(f"{PREFIX}JWT_ROLES_CLAIM: must be a claim's name, a dotted path or a JSON Pointer")
+        self._path = _names(setting) if self._is_pointer else setting.split(".")
+
+    def find(self, claims: dict[str, Any]) -> Any:
+        """Return what the claim holds, or `ABSENT`.
+
+        Raises:
+            NotSignedIn: the path leads through something that has no names.
+        """
+        if not self._is_pointer and self._name in claims:
+            return claims[self._name]
+        held: Any = claims
+        for name in self._path:
+            if not isinstance(held, dict):
+                raise NotSignedIn("The token's roles are neither text nor a list of texts.")
+            if name not in held:
+                return ABSENT
+            held = held[name]
+        return held
+
+    def put(self, claims: dict[str, Any], roles: list[str]) -> None:
+        """Write the roles where `find` reads them."""
+        *parents, leaf = [self._name] if "://" in self._name else self._path
+        for name in parents:
+            claims = claims.setdefault(name, {})
+        claims[leaf] = roles
+
+
+def _names(pointer: str) -> list[str]:
+    return [name.replace("~1", "/").replace("~0", "~") for name in pointer.split("/")[1:]]
+
 
 LEEWAY = 10
 """Seconds by which the clocks of who signs and who checks may differ."""

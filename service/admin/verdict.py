@@ -7,8 +7,7 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Literal
 
-from service.admin.measured import Partition
-from service.admin.overview import MOST_PENDING, Overview
+from service.admin.overview import MOST_PENDING, Overview, Partition
 
 STUCK_AFTER = timedelta(minutes=1)
 """Longer than a batch, a rebalance and a relay's turn take."""

@@ -8,25 +8,70 @@ applied again after a fault, continues.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import cast
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from events import Reason
-from service.apply import dead_letters, replayed
-from service.apply.call import Call, Result, call_alone, call_within, move_positions
-from service.apply.decode import decode
-from service.apply.outcomes import DeadLetter, LevelEvent, Outcome
-from service.apply.positions import Batch
-from service.apply.progress import MOST_SET_ASIDE, Item, Way, Work
-from service.apply.refusals import Refusals, RefusedAll
-from service.apply.screen import Screened, screen
-from service.apply.targets import Target
-from service.database.faults import Fault, InstallationFault, Kind, read_fault
-from service.store.curriculum import Known, read_known
-from service.store.sequences import behind
+from service.apply import dead_letters
+from service.apply.call import Call, Result, Target, call_alone, call_within, move_positions
+from service.apply.progress import MOST_SET_ASIDE, Item, Refusals, RefusedAll, Way, Work
+from service.core.decode import decode
+from service.core.outcomes import DeadLetter, LevelEvent, Outcome, microseconds
+from service.faults import Fault, InstallationFault, Kind, read_fault
+from service.levels import Curriculum, Known, read_known
+from service.store.catalog import behind
+from service.stream.positions import Batch
+
+
+@dataclass(slots=True)
+class Screened:
+    """The events to decide, the dead letters so far, and the indexes of events that a setting supersedes."""
+
+    events: list[LevelEvent] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+    superseded: list[int] = field(default_factory=list)
+
+
+def screen(
+    decoded: Sequence[LevelEvent | DeadLetter], curriculum: Curriculum, apply_since: datetime | None
+) -> Screened:
+    """Sort a decoded batch.
+
+    Raises:
+        InstallationFault: an event's specialization has no known maximum; its events wait (law 4).
+    """
+    result, since = Screened(), None if apply_since is None else microseconds(apply_since)
+    levels = curriculum.levels
+    for item in decoded:
+        if isinstance(item, DeadLetter):
+            result.letters.append(item)
+        elif since is not None and item.decided_us < since:
+            result.superseded.append(item.index)
+        elif item.to_level <= levels.get(item.specialization, 0):  # most events: no call for each of them
+            result.events.append(item)
+        else:
+            _place(item, curriculum, result)
+    return result
+
+
+def _place(event: LevelEvent, curriculum: Curriculum, result: Screened) -> None:
+    canonical = curriculum.canonical(event.specialization)
+    if canonical is None:
+        result.letters.append(
+            DeadLetter(
+                event.index, Reason.UNKNOWN_SPECIALIZATION, f"there is no specialization {event.specialization!r}"
+            )
+        )
+    elif event.to_level > (maximum := curriculum.max_level(canonical)):
+        detail = f"level {event.to_level} is above the maximum {maximum} of {canonical}"
+        result.letters.append(DeadLetter(event.index, Reason.LEVEL_OUT_OF_RANGE, detail))
+    else:
+        known = event if event.specialization == canonical else replace(event, specialization=canonical)
+        result.events.append(known)
+
 
 PART = 100
 """Records of one transaction where each is tried by itself: bounds how long its locks are held."""
@@ -96,7 +141,7 @@ class Applier:
     ) -> Applied:
         """Apply what is left of a batch in transactions of several statements; `met` is what came of the one call."""
         if self._work is None or self._work.batch is not batch:
-            self._work = Work(batch, replayed.claims(batch.records))
+            self._work = Work(batch, dead_letters.claims(batch.records))
         work = self._work
         work.receive(decoded, self.refusals)
         if isinstance(met, Exception):
@@ -152,7 +197,7 @@ class Applier:
         known, records = await self._curriculum(), work.batch.records
         counted = work.counted.copy()
         async with self.engine.begin() as conn:
-            discarded = await replayed.discarded(conn, records, work.claims_of(part))
+            discarded = await dead_letters.discarded(conn, records, work.claims_of(part))
             wanted = [item for item in part if item.index not in discarded]
             screened = screen(wanted, known.curriculum, self.apply_since)
             call = Call(self.target, known, work.batch, work.expected, screened.events, way, {})

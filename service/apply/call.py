@@ -11,12 +11,31 @@ from aiokafka import TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.apply.outcomes import LevelEvent, Outcome
-from service.apply.positions import Batch, DatabaseWentBack, Evicted, TopicRecreated, differ
 from service.apply.progress import Way
-from service.apply.targets import Target
-from service.database.faults import READ_ONLY, Fault, Kind, read_fault
-from service.store.curriculum import Known
+from service.core.outcomes import LevelEvent, Outcome
+from service.faults import READ_ONLY, Fault, Kind, read_fault
+from service.levels import Known
+from service.stream.positions import Batch, DatabaseWentBack, Evicted, TopicRecreated, differ
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One of the two tables: the name of its stored functions, and the application's own defaults."""
+
+    name: str
+    defaults: str
+    """JSON object for the columns that only the application can fill."""
+
+
+def license_target(defaults: Mapping[str, Any]) -> Target:
+    """`user_licenses`, whose rises are kept in `license_progressions`."""
+    return Target("license", json.dumps(defaults))
+
+
+def progress_target(defaults: Mapping[str, Any]) -> Target:
+    """`specialization_progress`, which has no history."""
+    return Target("progress", json.dumps(defaults))
+
 
 _TYPES = {
     "topics": "text[]",

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import structlog
 
 from events import LICENSE_ADVANCED_TOPIC, LICENSE_ADVANCED_TYPE, PROGRESS_LEVELED_UP_TOPIC, PROGRESS_LEVELED_UP_TYPE
-from service import metrics
 from service.apply.batch import Applied
-from service.apply.outcomes import DeadLetter, LevelEvent, Outcome
-from service.apply.positions import Batch
+from service.core.outcomes import DeadLetter, LevelEvent, Outcome
+from service.stream.positions import Batch
+from service.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 _TYPES = {PROGRESS_LEVELED_UP_TOPIC: PROGRESS_LEVELED_UP_TYPE, LICENSE_ADVANCED_TOPIC: LICENSE_ADVANCED_TYPE}

@@ -14,18 +14,17 @@ from faststream.kafka import KafkaBroker
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import LICENSE_ADVANCED_TOPIC, PROGRESS_LEVELED_UP_TOPIC
-from service import metrics
 from service.apply.batch import Applied, Applier
-from service.apply.keeper import DatabaseKeeper
+from service.apply.call import license_target, progress_target
 from service.apply.lost import ask_for_reconcile
-from service.apply.positions import Batch
 from service.apply.report import batch as report_batch
 from service.apply.subscriber import subscribe
-from service.apply.targets import license_target, progress_target
-from service.background import cause_of, stop
-from service.health import Health
-from service.kafka.broker import GRACEFUL_TIMEOUT, make_broker
 from service.settings import Settings
+from service.stream.background import cause_of, stop
+from service.stream.broker import GRACEFUL_TIMEOUT, make_broker
+from service.stream.positions import Batch, DatabaseKeeper
+from service.telemetry import metrics
+from service.telemetry.health import Health
 
 log = structlog.get_logger(__name__)
 CONSUMERS_A_TOPIC = 2

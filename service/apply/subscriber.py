@@ -10,11 +10,11 @@ import structlog
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 
-from service.apply.positions import Batch, DatabaseWentBack, Evicted, TopicRecreated
-from service.apply.retry import GivenUp, until_applied
-from service.health import Health
-from service.kafka.consumer import LevelConsumer
 from service.settings import Settings
+from service.stream.consumer import LevelConsumer
+from service.stream.positions import Batch, DatabaseWentBack, Evicted, TopicRecreated
+from service.stream.retry import GivenUp, until_applied
+from service.telemetry.health import Health
 
 log = structlog.get_logger(__name__)
 

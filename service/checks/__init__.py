@@ -1,8 +1,7 @@
 """What `levelsync doctor` and the two scripts check in the database: a function each, grouped in tuples."""
 
-from service.checks.curriculum import CURRICULUM
+from service.checks.curriculum import CURRICULUM, WARNINGS
 from service.checks.edge_cases import EDGE_CASES
-from service.checks.falling import WARNINGS
 from service.checks.installation import BEFORE_MIGRATION, INSTALLATION, application_columns
 from service.checks.result import Check, Checker
 from service.checks.rights import rights, row_security

@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from service.checks.curriculum import disagreements, known_maxima, level_rows
 from service.checks.result import Checker, CheckFailed, check
-from service.database.application import PROGRESS
-from service.database.catalog import find_unique
+from service.core.names import fold
 from service.levels import FALLBACK, LicenseSystemHelper
-from service.names import fold
+from service.store.application import PROGRESS
+from service.store.catalog import find_unique
 
 _DUPLICATES = text("""
     SELECT student_id, specialization_id, count(*) AS rows FROM specialization_progress

@@ -7,12 +7,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.checks.edge_cases import duplicate_progress
 from service.checks.result import Checker, CheckFailed, check
-from service.database.application import LICENSES, PROGRESS, configuration_faults, missing_parts
-from service.database.catalog import find_unique
-from service.database.obstacles import find_obstacles
-from service.database.schema import stand_of
 from service.settings import Settings
+from service.store.application import LICENSES, PROGRESS, configuration_faults, missing_parts
+from service.store.catalog import find_unique
 from service.store.functions import CREATED_FOR_OTHER_TABLES, changes_since_v1
+from service.store.obstacles import find_obstacles
+from service.store.schema import stand_of
 
 PROGRESS_UNIQUE = "uq_specialization_progress_user_spec"
 """The constraint that the migration adds; its revision has the name in the user's own file."""

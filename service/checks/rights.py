@@ -6,7 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.checks.result import CheckFailed, check
-from service.database.application import LICENSES, PROGRESS, PROGRESSIONS
+from service.store.application import LICENSES, PROGRESS, PROGRESSIONS
 
 _OF_THE_APPLICATION = {
     "users": ("SELECT",),

@@ -9,13 +9,13 @@ import typer
 
 from service.cli import context, output
 from service.cli.context import AsCsv, AsJson
-from service.cli.letter_options import TIME, moment
 from service.cli.letter_view import when
+from service.cli.letter_writes import TIME, moment
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from service.admin.actions import AdminAction
+    from service.admin.audit import AdminAction
     from service.settings import Settings
 
 
@@ -74,7 +74,7 @@ def _line(action: AdminAction) -> tuple[object, ...]:
 
 
 async def _read(settings: Settings, since: datetime | None, subject: str | None, limit: int) -> list[AdminAction]:
-    from service.admin.actions import read_actions
+    from service.admin.audit import read_actions
     from service.cli import reach
 
     async with reach.database(settings) as conn:

@@ -1,16 +1,116 @@
-"""What every command begins with: the settings, with a word about names that are none."""
+"""What the commands share: settings, questions, the audit log, signals."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import getpass
+import signal
+import sys
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from service.cli import output
+from service.cli.exits import SaidNo, WrongUse
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from service.settings import Settings
+
+
+def somebody_is_there() -> bool:
+    """Return whether a terminal is there, so that a question can be answered."""
+    return sys.stdin.isatty()
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask somebody at a terminal.
+
+    Raises:
+        WrongUse: there is nobody to ask, and no --yes.
+        SaidNo: they did not want it.
+        KeyboardInterrupt: they pressed Ctrl-C.
+    """
+    if yes:
+        return
+    if not somebody_is_there():
+        raise WrongUse(f"{question} Nobody can be asked here: add --yes")
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    asyncios = signal.signal(signal.SIGINT, interrupt)  # its own waits for its loop, which waits here
+    try:
+        agreed = typer.confirm(question, err=True)
+    except typer.Abort:  # Ctrl-C or the end of the input
+        if interrupted:
+            raise KeyboardInterrupt from None
+        agreed = False
+    finally:
+        signal.signal(signal.SIGINT, asyncios)
+    if not agreed:
+        raise SaidNo("nothing was done")
+
+
+def me() -> str:
+    """Return who is at the terminal."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "cli"
+
+
+async def record(conn: AsyncConnection, action: str, detail: str = "", **arguments: Any) -> None:
+    """Leave a row in the transaction of the write that it tells of."""
+    from service.admin.audit import Actor, Entry
+
+    await Entry(Actor(me(), "shell"), action, arguments).done(conn, detail)
+
+
+T = TypeVar("T")
+
+
+def run_until_signal(main: Coroutine[Any, Any, T]) -> T | None:
+    """Run `main` to its end; SIGTERM or SIGHUP cancels it once, and None is returned when it has cleaned up.
+
+    A second signal is not heard: it would cut the cleaning up short, and leave processes behind.
+
+    Raises:
+        KeyboardInterrupt: it was Ctrl-C instead.
+    """
+    heard: list[signal.Signals] = []
+    result = asyncio.run(_until_signal(main, heard))
+    if signal.SIGINT in heard:
+        raise KeyboardInterrupt
+    return result
+
+
+async def _until_signal(main: Coroutine[Any, Any, T], heard: list[signal.Signals]) -> T | None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def hear(name: signal.Signals) -> None:
+        heard.append(name)
+        stop.set()
+
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(name, hear, name)
+    work, stopped = asyncio.create_task(main), asyncio.create_task(stop.wait())
+    await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not work.done():
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+        return None
+    return work.result()
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV with a heading on stdout.")]
@@ -37,8 +137,8 @@ def settings(*, servers: bool = True) -> Settings:
         SettingsError: for a value that cannot be used.
         Unreachable: they are those of `levelsync up` in this folder, which does not run.
     """
-    from service.database.url import database_url
     from service.settings import PREFIX, load_settings, unknown_names
+    from service.store.url import database_url
 
     for name, nearest in unknown_names().items():
         output.remark(f"levelsync: warning: {unknown_sentence(name, nearest)}")
@@ -51,11 +151,11 @@ def settings(*, servers: bool = True) -> Settings:
 
 
 def _check_up() -> None:
-    from service.cli import up_folder
+    from service.cli import servers
     from service.cli.exits import Unreachable
     from service.settings import PREFIX, Settings
 
-    if up_folder.has_stopped():
+    if servers.has_stopped():
         configured = Settings(_env_file=".env").model_fields_set
         if not configured & {"database_url", "kafka_bootstrap_servers"}:
             raise Unreachable(

@@ -10,8 +10,8 @@ import typer
 from service.cli import context, letter_writes, output
 from service.cli.context import AsCsv, AsJson
 from service.cli.exits import WrongUse
-from service.cli.letter_options import Reason, Since, Topic, Until, User, selection
 from service.cli.letter_view import show_counts, show_letter, show_page
+from service.cli.letter_writes import Reason, Since, Topic, Until, User, selection
 
 if TYPE_CHECKING:
     from service.admin.letters import CountedReason, SeenLetter, SeenPage
@@ -52,7 +52,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one dead letter: where it came from, why it is here, its bytes, and whether it would apply now."""
-    from service.dead_letters.document import as_document
+    from service.dead_letters.read import as_document
 
     seen = asyncio.run(_find(context.settings(), letter_id))
     if seen is None:

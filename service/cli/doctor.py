@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import typer
@@ -10,10 +12,53 @@ import typer
 from service.cli import context, output
 from service.cli.context import AsJson
 from service.cli.exits import Exit
-from service.cli.findings import Finding, Verdict, failed, passed
 
 if TYPE_CHECKING:
     from service.settings import Settings
+
+
+class Verdict(StrEnum):
+    """What came of one check."""
+
+    PASS = "PASS"  # noqa: S105 - no password
+    FAIL = "FAIL"
+    WARN = "WARN"
+    """No fault by itself: somebody should look at it."""
+    SKIP = "SKIP"
+    """It depends on something that failed, or that is not there."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: what was found and, where that is not well, what to do."""
+
+    check: str
+    verdict: Verdict
+    detail: str
+    advice: str = ""
+    unreachable: bool = False
+    """Whether a component did not answer: exit code 3."""
+
+
+def passed(check: str, detail: str) -> Finding:
+    """Give the finding of a check that is well."""
+    return Finding(check, Verdict.PASS, detail)
+
+
+def failed(check: str, detail: str, advice: str = "") -> Finding:
+    """Give the finding of a check that is not well."""
+    return Finding(check, Verdict.FAIL, detail, advice)
+
+
+def unreachable(check: str, sentence: str) -> Finding:
+    """Give the finding about a component that does not answer."""
+    return Finding(check, Verdict.FAIL, sentence, unreachable=True)
+
+
+def skipped(check: str, why: str) -> Finding:
+    """Give the finding of a check that could not be made."""
+    return Finding(check, Verdict.SKIP, why)
+
 
 _STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.WARN: "yellow", Verdict.SKIP: "yellow"}
 
@@ -32,9 +77,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 async def examine(settings: Settings) -> list[Finding]:
     """Make every check; one that fails never keeps the others from being made."""
-    from service.cli.doctor_database import database_findings
-    from service.cli.doctor_kafka import kafka_findings
-    from service.cli.doctor_service import service_findings
+    from service.cli.doctor_checks import database_findings, kafka_findings, service_findings
 
     database, kafka = await asyncio.gather(database_findings(settings), kafka_findings(settings))
     service = await service_findings(settings, [*database, *kafka])

@@ -65,7 +65,7 @@ async def _compare(settings: Settings, specialization: str | None, limit: int) -
     from sqlalchemy.exc import SQLAlchemyError
 
     from service.cli import reach
-    from service.database.engine import make_engine
+    from service.store.engine import make_engine
     from service.sync import ProgressLicenseSyncService, UnknownSpecialization
 
     found: list[DesyncIssue] = []

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli import context, output
-from service.cli.asking import confirm
-from service.cli.audited import record
-from service.cli.context import AsJson
+from service.cli.context import AsJson, confirm, record
 from service.cli.exits import Exit, WrongUse
 
 if TYPE_CHECKING:
@@ -32,7 +30,7 @@ def erase(
     as_json: AsJson = False,
 ) -> None:
     """Remove a user from dead letters, issues, fences, runs and the audit log; first remove them in the application."""
-    from events.fields import INT8_MAX
+    from events.base import INT8_MAX
 
     if user > INT8_MAX:
         raise WrongUse(f"no user's id is above {INT8_MAX}")
@@ -47,23 +45,23 @@ def erase(
 
 
 async def _erase(settings: Settings, user: int, address: str | None, *, yes: bool, dry_run: bool) -> dict[str, Any]:
-    from service import erasure
     from service.cli import reach
+    from service.process import removal
 
     async with reach.database(settings) as conn:
-        known = await erasure.address_of(conn, user)
+        known = await removal.address_of(conn, user)
         if known is not None:
             output.remark(f"The application still has user {user}: their fences stay, and its events are kept again")
         names = address or known
-        counts = await erasure.erase(conn, user, names)
+        counts = await removal.erase(conn, user, names)
         await conn.rollback()
         _announce(user, counts)
         if not dry_run:
             confirm(f"Erase user {user} from what levelsync keeps?", yes=yes)
-            counts = await erasure.erase(conn, user, names)
+            counts = await removal.erase(conn, user, names)
             await record(conn, "erase_user", f"{sum(counts.values())} erased")
             await conn.commit()
-        left = await erasure.unfinished_runs(conn, user)
+        left = await removal.unfinished_runs(conn, user)
     return {"user_id": user, "dry_run": dry_run, "erased": counts, "unfinished_runs": left}
 
 

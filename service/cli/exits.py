@@ -92,7 +92,7 @@ def _code_of(error: Exception) -> Exit | None:
 
 def _has_to_be_repaired(error: Exception) -> bool:
     """Whether the installation is not ready, such as a database without any highest level; the error names it."""
-    from service.database.faults import InstallationFault
+    from service.faults import InstallationFault
 
     return isinstance(error, InstallationFault)
 

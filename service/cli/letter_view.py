@@ -119,7 +119,7 @@ def _state(seen: SeenLetter) -> str:
 
 
 def _show_bytes(name: str, content: bytes | None) -> None:
-    from service.dead_letters.document import as_text
+    from service.dead_letters.read import as_text
 
     text = as_text(content)
     if content is None:

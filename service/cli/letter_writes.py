@@ -1,28 +1,124 @@
-"""`levelsync dead-letters replay` and `discard`."""
+"""Replaying and discarding dead letters by command, and the options that select them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from service.cli import context, output
-from service.cli.asking import confirm
-from service.cli.audited import me, record
-from service.cli.context import AsJson
+from service.cli.context import AsJson, confirm, me, record
 from service.cli.exits import Exit, WrongUse
-from service.cli.letter_options import Reason, Since, Topic, Until, User, selection
-from service.cli.letter_progress import PATIENCE, collect, follow
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from service.admin.letter_writes import Handled, Verb
-    from service.dead_letters.batches import Write
+    from service.admin.letters import Handled, Verb
     from service.dead_letters.select import Selection
+    from service.dead_letters.write import Write
     from service.settings import Settings
+
+TIME = "a time as 2026-11-23T09:00, in UTC without a zone, or so long ago as 2h or 3d"
+Reason = Annotated[str | None, typer.Option(help="Only letters of this reason.")]
+Topic = Annotated[str | None, typer.Option(help="Only letters of this topic.")]
+Since = Annotated[str | None, typer.Option(help=f"Only letters first seen since {TIME}.")]
+Until = Annotated[str | None, typer.Option(help="Only letters first seen before, written in the same way.")]
+User = Annotated[int | None, typer.Option(help="Only letters of this user, by key or by the JSON's user_id.")]
+
+
+def selection(state: str = "open", ids: list[int] | None = None, **narrowed: Any) -> Selection:
+    """What the options mean.
+
+    Raises:
+        WrongUse: a reason or a state that there is not, or a time that is none.
+    """
+    from service.dead_letters import MEANINGS
+    from service.dead_letters.select import STATES, Selection
+
+    reason = narrowed.get("reason")
+    if reason is not None and reason not in MEANINGS:
+        raise WrongUse(f"there is no reason {reason}; the reasons are {', '.join(MEANINGS)}")
+    if state not in STATES:
+        raise WrongUse(f"there is no state {state}; the states are {', '.join(STATES)}")
+    for name in ("since", "until"):
+        narrowed[name] = moment(name, narrowed.get(name))
+    return Selection(ids=tuple(ids) if ids else None, state=state, **narrowed)
+
+
+def moment(name: str, given: str | None) -> datetime | None:
+    """Read the time of an option.
+
+    Raises:
+        WrongUse: it is none.
+    """
+    from service.settings import parse_duration
+
+    if given is None:
+        return None
+    try:
+        read = datetime.fromisoformat(given)
+    except ValueError:
+        try:
+            ago = parse_duration(given)
+        except ValueError:
+            raise WrongUse(f"--{name} {given}: give {TIME}") from None
+        assert isinstance(ago, timedelta)  # noqa: S101 - what parse_duration makes of text
+        return datetime.now(UTC) - ago
+    return read.replace(tzinfo=UTC) if read.tzinfo is None else read
+
+
+PATIENCE = 30.0
+"""Seconds without one more letter coming back after which nobody waits any longer."""
+_LOOK_EVERY = 0.2
+_FOLLOWED_AT_ONCE = 10_000
+
+
+async def collect(batches: AsyncIterator[list[int]], total: int, word: str) -> list[int]:
+    """Go through the batches, with a bar on stderr; the ids of all of them."""
+    ids: list[int] = []
+    with _bar() as bar:
+        task = bar.add_task(word, total=total)
+        async for batch in batches:
+            ids += batch
+            bar.update(task, completed=len(ids))
+    return ids
+
+
+async def follow(conn: AsyncConnection, ids: list[int]) -> dict[str, int]:
+    """Wait until every letter has come back, or for 30 s none did."""
+    pending, closed, failed = ids, 0, 0
+    last = time.monotonic()
+    with _bar() as bar:
+        task = bar.add_task("applying", total=len(ids))
+        while pending and time.monotonic() - last < PATIENCE:
+            was = len(pending)
+            pending, newly_closed, newly_failed = await _look(conn, pending)
+            closed, failed = closed + newly_closed, failed + newly_failed
+            if len(pending) < was:
+                last = time.monotonic()
+            bar.update(task, completed=len(ids) - len(pending))
+            if pending:
+                await asyncio.sleep(_LOOK_EVERY)
+    return {"closed": closed, "failed": failed, "pending": len(pending)}
+
+
+async def _look(conn: AsyncConnection, pending: list[int]) -> tuple[list[int], int, int]:
+    from service.dead_letters.write import follow as look
+
+    found = await look(conn, pending[:_FOLLOWED_AT_ONCE])
+    await conn.rollback()
+    return pending[_FOLLOWED_AT_ONCE:] + found.pending, len(found.closed), len(found.failed)
+
+
+def _bar() -> Any:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+
+    return output.progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+
 
 Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Letters by id.")]
 All = Annotated[bool, typer.Option("--all", help="Every open letter.")]
@@ -90,7 +186,7 @@ def _meant(ids: list[int] | None, everything: bool, **narrowed: Any) -> Selectio
 
 async def _replay(settings: Settings, wanted: Selection, *, dry_run: bool, wait: bool) -> dict[str, Any]:
     from service.cli import reach
-    from service.dead_letters.replay import replay as send
+    from service.dead_letters.write import replay as send
 
     async with reach.database(settings) as conn:
         would = await _announce(conn, "replay", wanted)
@@ -105,7 +201,7 @@ async def _replay(settings: Settings, wanted: Selection, *, dry_run: bool, wait:
 
 async def _discard(settings: Settings, wanted: Selection, *, dry_run: bool, yes: bool) -> dict[str, Any]:
     from service.cli import reach
-    from service.dead_letters.discard import discard as close
+    from service.dead_letters.write import discard as close
 
     async with reach.database(settings) as conn:
         would = await _announce(conn, "discard", wanted)
@@ -120,7 +216,7 @@ async def _discard(settings: Settings, wanted: Selection, *, dry_run: bool, yes:
 
 async def _announce(conn: AsyncConnection, verb: Verb, wanted: Selection) -> Handled:
     """Say first how many."""
-    from service.admin.letter_writes import would
+    from service.admin.letters import would
 
     await _check_ids(conn, wanted.ids)
     found = await would(conn, verb, wanted)

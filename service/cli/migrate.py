@@ -17,8 +17,8 @@ def migrate(
     from sqlalchemy.exc import SQLAlchemyError
 
     from service.cli import reach
-    from service.database.migrate import MigrationStopped, UnknownRevision
-    from service.database.migrate import migrate as upgrade
+    from service.store.migrate import MigrationStopped, UnknownRevision
+    from service.store.migrate import migrate as upgrade
 
     settings = context.settings()
     try:

@@ -107,7 +107,7 @@ async def following(settings: Settings, producer: AIOKafkaProducer, sent: Sent |
     if sent is None:
         yield
         return
-    from service.kafka.cluster import describe_cluster
+    from service.stream.connection import describe_cluster
 
     sent.topic_ids = await _topic_ids(producer)
     sent.cluster_id = (await describe_cluster(settings)).id
@@ -117,8 +117,8 @@ async def following(settings: Settings, producer: AIOKafkaProducer, sent: Sent |
 
 
 async def _topic_ids(producer: AIOKafkaProducer) -> dict[str, str]:
-    from service.kafka.lag import EVENT_TOPICS
-    from service.kafka.protocol import read_topic_ids
+    from service.stream.lag import EVENT_TOPICS
+    from service.stream.protocol import read_topic_ids
 
     return await read_topic_ids(producer.client, EVENT_TOPICS)
 
@@ -183,7 +183,7 @@ async def outcome_of(
     from sqlalchemy import text
 
     from events import ProgressLeveledUp
-    from service.names import folded
+    from service.core.names import folded
 
     where = {"topic": place.topic, "partition": place.partition, "offset": place.offset, "timestamp": place.timestamp}
     letter = (await conn.execute(text(_LETTER), where | {"value": event.to_kafka().value})).mappings().one_or_none()

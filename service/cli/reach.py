@@ -27,7 +27,7 @@ async def database(settings: Settings) -> AsyncIterator[AsyncConnection]:
     """
     from sqlalchemy.exc import SQLAlchemyError
 
-    from service.database.engine import make_engine
+    from service.store.engine import make_engine
 
     engine = make_engine(settings, pool_size=1)
     try:
@@ -44,7 +44,7 @@ async def kafka(settings: Settings) -> AsyncIterator[None]:
     """Within it, a Kafka that does not answer is `Unreachable`; aiokafka's own log lines are kept quiet."""
     from aiokafka.errors import KafkaError
 
-    from service.kafka.topics import TopicsError
+    from service.stream.topics import TopicsError
 
     for name in ("aiokafka", "asyncio"):  # the sentence below says it once
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -62,7 +62,7 @@ async def topics(settings: Settings) -> None:
     Raises:
         Unreachable: some are missing and may not be made.
     """
-    from service.kafka.topics import ensure_topics
+    from service.stream.topics import ensure_topics
 
     if missing := await ensure_topics(settings):
         hint = f"make them, or set {PREFIX}KAFKA_CREATE_TOPICS=true"
@@ -71,7 +71,7 @@ async def topics(settings: Settings) -> None:
 
 def database_trouble(settings: Settings, error: Exception) -> Exception:
     """Say what `error` means to somebody at a terminal; an error that is a bug comes back as it is."""
-    from service.database.faults import NOT_AS_NEEDED, Kind, read_fault
+    from service.faults import NOT_AS_NEEDED, Kind, read_fault
 
     fault = read_fault(error)
     if fault.sqlstate in _NO_SUCH_TABLE:
@@ -93,7 +93,7 @@ def database_trouble(settings: Settings, error: Exception) -> Exception:
 
 async def kafka_trouble(settings: Settings, error: Exception) -> Unreachable:
     """Say why Kafka cannot be used, where, and what to do."""
-    from service.kafka.diagnosis import NOTHING_ANSWERS, diagnose
+    from service.stream.diagnosis import NOTHING_ANSWERS, diagnose
 
     found = await diagnose(settings) or f"{settings.kafka_bootstrap_servers}: {str(error) or type(error).__name__}"
     advice = f". Set {PREFIX}KAFKA_BOOTSTRAP_SERVERS, {_UP}" if NOTHING_ANSWERS in found else ""
@@ -102,6 +102,6 @@ async def kafka_trouble(settings: Settings, error: Exception) -> Unreachable:
 
 def database_address(settings: Settings) -> str:
     """Give host, port and database, without user and password."""
-    from service.database.url import database_url
+    from service.store.url import database_url
 
     return database_url(settings).address

@@ -10,15 +10,49 @@ from uuid import UUID
 import typer
 
 from service.cli import context, output
-from service.cli.asking import confirm, somebody_is_there
-from service.cli.context import AsJson
+from service.cli.context import AsJson, confirm, somebody_is_there
 from service.cli.exits import Exit, SaidNo, Unreachable, WrongUse
-from service.cli.next_steps import say_next
 from service.cli.output import counted
 
 if TYPE_CHECKING:
     from events import Direction, ReconcileRequested
     from service.settings import Settings
+
+
+def say_next(report: dict[str, Any]) -> None:
+    """Name the command that goes on from a run, on stderr."""
+    for sentence in next_steps(report):
+        output.remark(sentence)
+
+
+def next_steps(report: dict[str, Any]) -> list[str]:
+    """Give one sentence for each thing that is left to do; none where all is well."""
+    from service.reconcile.values import healable
+
+    counts, look = report["counts"], f"levelsync runs {report['run_id']}"
+    differs = healable(counts)
+    return [
+        sentence
+        for sentence, holds in (
+            (f"It goes on: {look} shows how far it is.", report["finished_at"] is None),
+            (f"Which pairs: {look} --issues", differs or counts["needs_decision"] or counts["failed"]),
+            (
+                "A pair that needs a decision: levelsync sync USER --specialization X --level N",
+                counts["needs_decision"],
+            ),
+            (
+                f"To heal them: levelsync reconcile --direction {report['direction']}{_narrowed(report)} --execute",
+                differs and report["dry_run"] and report["status"] == "completed",
+            ),
+        )
+        if holds
+    ]
+
+
+def _narrowed(report: dict[str, Any]) -> str:
+    specialization, user = report["specialization"], report["user_id"]
+    return (f" --specialization {specialization}" if specialization else "") + (f" --user {user}" if user else "")
+
 
 DIRECTIONS: tuple[Direction, ...] = ("progress_to_license", "license_to_progress", "highest")
 TAKEN_WITHIN = 30.0
@@ -200,8 +234,7 @@ async def _check_names(conn: Any, request: ReconcileRequested) -> None:
 
 async def _publish(settings: Settings, request: ReconcileRequested) -> None:
     from service.cli import reach
-    from service.kafka.delivery import NotDelivered, deliver
-    from service.kafka.producer import running_producer
+    from service.stream.producer import NotDelivered, deliver, running_producer
 
     async with reach.kafka(settings):
         await reach.topics(settings)
@@ -294,7 +327,7 @@ async def _look(conn: Any, run_id: UUID) -> dict[str, Any] | None:
 
 
 async def _read(conn: Any, run_id: UUID) -> dict[str, Any] | None:
-    from service.reconcile.read import read_run, report_of
+    from service.reconcile.runs import read_run, report_of
 
     try:
         run = await read_run(conn, run_id)

@@ -10,11 +10,9 @@ from uuid import UUID
 import typer
 
 from service.cli import context, output
-from service.cli.audited import record
-from service.cli.context import AsCsv, AsJson
+from service.cli.context import AsCsv, AsJson, record
 from service.cli.exits import WrongUse
-from service.cli.next_steps import say_next
-from service.cli.reconcile import show_report
+from service.cli.reconcile import say_next, show_report
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -76,7 +74,7 @@ async def _find(conn: AsyncConnection, given: str) -> Run:
     Raises:
         WrongUse: it is neither, or there is no such run.
     """
-    from service.reconcile.read import read_run, runs_that_begin
+    from service.reconcile.runs import read_run, runs_that_begin
 
     try:
         run = await read_run(conn, UUID(given))
@@ -95,7 +93,7 @@ async def _find(conn: AsyncConnection, given: str) -> Run:
 
 async def _list(settings: Settings, limit: int) -> list[dict[str, Any]]:
     from service.cli import reach
-    from service.reconcile.read import read_runs, report_of
+    from service.reconcile.runs import read_runs, report_of
 
     async with reach.database(settings) as conn:
         return [await report_of(conn, run) for run in await read_runs(conn, limit)]
@@ -103,8 +101,7 @@ async def _list(settings: Settings, limit: int) -> list[dict[str, Any]]:
 
 async def _one(settings: Settings, given: str, *, cancel: bool) -> dict[str, Any]:
     from service.cli import reach
-    from service.reconcile.finish import cancel_run
-    from service.reconcile.read import read_run, report_of
+    from service.reconcile.runs import cancel_run, read_run, report_of
 
     async with reach.database(settings) as conn:
         run_id = (await _find(conn, given)).id
@@ -126,7 +123,7 @@ async def issues_of(settings: Settings, given: str) -> list[dict[str, Any]]:
         WrongUse: there is no such run.
     """
     from service.cli import reach
-    from service.reconcile.read import read_issues
+    from service.reconcile.runs import read_issues
 
     found: list[dict[str, Any]] = []
     async with reach.database(settings) as conn:

@@ -36,7 +36,7 @@ def write_schemas(folder: Path) -> list[Path]:
         OSError: when the folder cannot be made or written.
     """
     from events.schemas import asyncapi, json_schemas
-    from service.api.app import openapi_document
+    from service.web.api.app import openapi_document
 
     folder.mkdir(parents=True, exist_ok=True)
     documents = {"asyncapi.json": asyncapi(), "openapi.json": openapi_document()}

@@ -17,7 +17,7 @@ def serve(
     ] = None,
 ) -> None:
     """Run the service until SIGTERM or Ctrl-C; the batch in hand is finished first."""
-    from service.runtime import run
+    from service.process.runtime import run
 
     settings = context.settings()
     raise typer.Exit(run(settings, read_roles(roles)))
@@ -29,7 +29,7 @@ def read_roles(text: str | None) -> frozenset[str]:
     Raises:
         WrongUse: for a name that is no role, or an empty list.
     """
-    from service.runtime import ROLES
+    from service.process.runtime import ROLES
 
     if text is None:
         return ROLES

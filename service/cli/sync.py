@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from service.cli import context, output
-from service.cli.audited import record
-from service.cli.context import AsJson
+from service.cli.context import AsJson, record
 from service.cli.exits import Exit, Unreachable, WrongUse
 from service.cli.reconcile import DIRECTIONS
 
@@ -99,10 +98,10 @@ async def _service(settings: Settings) -> AsyncIterator[ProgressLicenseSyncServi
     from sqlalchemy.exc import SQLAlchemyError
 
     from service.cli import reach
-    from service.database.engine import make_engine
-    from service.database.faults import InstallationFault
-    from service.logs import configure_logs
+    from service.faults import InstallationFault
+    from service.store.engine import make_engine
     from service.sync import ProgressLicenseSyncService, SyncRefused
+    from service.telemetry.logs import configure_logs
 
     configure_logs(settings)
     engine = make_engine(settings, pool_size=1)

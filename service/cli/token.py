@@ -56,7 +56,7 @@ def sign(settings: Settings, role: str, subject: str, ttl: timedelta) -> str:
 
 
 def _claims(settings: Settings, role: str, subject: str, ttl: timedelta) -> dict[str, Any]:
-    from service.admin.roles_claim import RolesClaim
+    from service.admin.tokens import RolesClaim
 
     now = datetime.now(UTC)
     claims: dict[str, Any] = {

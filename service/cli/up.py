@@ -25,11 +25,11 @@ def up(
     reset: Annotated[bool, typer.Option("--reset", help="Remove this folder's data first.")] = False,
 ) -> None:
     """Start PostgreSQL, a broker and the service here; Ctrl-C stops everything, PostgreSQL's data stays."""
-    from service.cli import up_folder
-    from service.cli.signals import run_until_signal
-    from service.logs import configure_logs
+    from service.cli import servers
+    from service.cli.context import run_until_signal
+    from service.telemetry.logs import configure_logs
 
-    with up_folder.owned(reset=reset) as data:
+    with servers.owned(reset=reset) as data:
         settings = _settings(port)
         configure_logs(settings)
         _check_port(settings)
@@ -45,12 +45,12 @@ def _settings(port: int | None) -> Settings:
     """Read the settings, with a port and a secret of this folder where none is configured."""
     from pydantic import SecretStr
 
-    from service.cli import up_folder
+    from service.cli import servers
 
     settings = context.settings(servers=False)
     changes: dict[str, object] = {} if port is None else {"http_port": port}
     if settings.jwt_secret is None and settings.jwt_jwks_url is None:
-        changes["jwt_secret"] = SecretStr(up_folder.secret())
+        changes["jwt_secret"] = SecretStr(servers.secret())
     return settings.model_copy(update=changes)
 
 
@@ -60,8 +60,8 @@ def _check_port(settings: Settings) -> None:
     Raises:
         WrongUse: the port is taken.
     """
-    from service import http
     from service.settings import SettingsError
+    from service.web import http
 
     try:
         http.bind(settings).close()
@@ -70,15 +70,15 @@ def _check_port(settings: Settings) -> None:
 
 
 async def _up(settings: Settings, data: Path) -> None:
-    from service.cli import up_folder
-    from service.cli.local import local_stack
-    from service.runtime import Service
+    from service.cli import servers
+    from service.cli.servers import local_stack
+    from service.process.runtime import Service
 
-    output.remark(f"Starting PostgreSQL and a broker in {Path.cwd() / up_folder.FOLDER} …")
+    output.remark(f"Starting PostgreSQL and a broker in {Path.cwd() / servers.FOLDER} …")
     async with local_stack(data, settings) as reached, Service(reached) as service:
         await service.ready()
         port = service.http_url.rpartition(":")[2]
-        up_folder.announce(_announced(reached, port))
+        servers.announce(_announced(reached, port))
         _print_addresses(reached, service.http_url)
         await service.ended()
 

@@ -1,15 +1,127 @@
-"""Reading dead letters: by reason, by page, one whole. Every function only queries."""
+"""Dead letters as they are read: a line each, grouped by reason, whole; and as JSON documents."""
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.database.tables import dead_letters as table
 from service.dead_letters.select import Selection, conditions, is_open, on_its_way
-from service.dead_letters.values import Letter, LetterLine, LetterPage, ReasonCount
+from service.store.tables import dead_letters as table
+
+MEANINGS = {
+    "malformed": "not a JSON object: broken JSON, not UTF-8, or no value at all",
+    "invalid": "JSON, but not what the event's schema says",
+    "bad_time": "its ce_time cannot be read, or is before 2000 or more than 5 minutes after the record",
+    "unknown_type": "no CloudEvents type, an unknown one, or one that belongs on another topic",
+    "unknown_specialization": "`specializations` has no such specialization",
+    "unknown_user": "`users` has no such user",
+    "level_out_of_range": "the level is below 1 or above the specialization's max_levels",
+    "refused_by_database": "a constraint or trigger of the application refused the write",
+    "too_large": "larger than a consumer holds in memory; only its beginning is kept",
+}
+"""Each reason in words."""
+
+
+@dataclass(frozen=True)
+class ReasonCount:
+    """The open dead letters of one reason: how many, and when the oldest and the newest were first seen."""
+
+    reason: str
+    count: int
+    oldest: datetime
+    newest: datetime
+
+
+@dataclass(frozen=True)
+class LetterLine:
+    """One dead letter in a list. `value_bytes` is the size of its value; None for a tombstone."""
+
+    id: int
+    reason: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    first_seen_at: datetime
+    attempts: int
+    value_bytes: int | None
+    state: str
+    """`open`, `replaying` (on its way since less than a minute) or `resolved`."""
+    resolution: str | None
+
+
+@dataclass(frozen=True)
+class LetterPage:
+    """Some letters, the newest first, and the id before which the next page begins; None where there is none."""
+
+    letters: list[LetterLine]
+    next: int | None
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One dead letter, whole; `resolved_at` is None while it is open. Timestamps are Kafka's, in ms."""
+
+    id: int
+    reason: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    record_timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[dict[str, Any]]
+    first_seen_at: datetime
+    attempts: int
+    resolved_at: datetime | None
+    resolution: str | None
+    replayed_at: datetime | None
+    """Since when a replay is on its way."""
+    last_attempt_timestamp: int | None
+    """Of the last replayed record that failed."""
+    resolved_by: str | None
+    """Who asked last for a replay or for the discard."""
+    state: str
+    """As in `LetterLine`."""
+
+    @property
+    def record_time(self) -> datetime | None:
+        """The record's time; None where its publisher sent a number that no calendar has."""
+        try:
+            return datetime.fromtimestamp(self.record_timestamp / 1000, UTC)
+        except (ValueError, OverflowError, OSError):
+            return None
+
+
+def as_document(letter: Letter) -> dict[str, Any]:
+    """Give key and value as text, or, where they are none, null and as base64 beside it."""
+    document = dataclasses.asdict(letter)
+    for name in ("key", "value"):
+        content = document.pop(name)
+        text = as_text(content)
+        document[name] = text
+        document[f"{name}_base64"] = (
+            base64.b64encode(content).decode() if content is not None and text is None else None
+        )
+    return document | {"meaning": MEANINGS.get(letter.reason, letter.reason)}
+
+
+def as_text(content: bytes | None) -> str | None:
+    """Give the bytes as text that a terminal can take, else None."""
+    try:
+        text = content.decode() if content is not None else None
+    except UnicodeDecodeError:
+        return None
+    printable = text is not None and all(char.isprintable() or char in "\n\r\t" for char in text)
+    return text if printable else None
+
 
 WINDOW = 100_000
 """Letters that one page looks through for a user: their bytes have to be searched."""

@@ -11,8 +11,8 @@ from sqlalchemy import ARRAY, BigInteger, ColumnElement, Text, and_, any_, cast,
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from events import Reason
-from service.database.tables import dead_letters as table
-from service.kafka.producer import MAX_REQUEST_BYTES
+from service.store.tables import dead_letters as table
+from service.stream.producer import MAX_REQUEST_BYTES
 
 State = Literal["open", "replaying", "resolved", "all"]
 """`replaying` are those of the open ones that are on their way; `resolved` were replayed or discarded."""

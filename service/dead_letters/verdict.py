@@ -21,16 +21,15 @@ from events import (
     read,
 )
 from service.apply import sql as apply_sql
-from service.apply.decode import decode, first_timestamp
-from service.apply.outcomes import DeadLetter, LevelEvent, microseconds
-from service.apply.screen import screen
-from service.database.faults import InstallationFault
-from service.database.tables import dead_letters as table
-from service.dead_letters.read import read_whole
+from service.apply.batch import screen
+from service.core.decode import decode, first_timestamp
+from service.core.outcomes import DeadLetter, LevelEvent, microseconds
+from service.dead_letters.read import Letter, read_whole
 from service.dead_letters.select import Selection, conditions, is_open, size
-from service.dead_letters.values import Letter
-from service.kafka.headers import Header, header_from_json
+from service.faults import InstallationFault
 from service.levels import Curriculum, read_curriculum
+from service.store.tables import dead_letters as table
+from service.stream.records import Header, header_from_json
 
 LOOKED_AT = 1000
 """Of each reason so many letters are judged for the counts, the newest first."""

@@ -1,4 +1,4 @@
-"""Brings the outbox to Kafka: at least once, and each key's events in their order.
+"""The role `relay`: one process at a time publishes the outbox and deletes what Kafka confirmed.
 
 **Order.** Events are read in the order of their ids. Ids are given before the commit, so a lower one may appear after
 a higher one was published. That is no matter: of two transactions, the later one's ids are higher wherever it put its
@@ -19,24 +19,54 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.background import Well, wait_for
-from service.health import Health
-from service.kafka.producer import running_producer
-from service.outbox import sql
-from service.outbox.held import HeldBack
-from service.outbox.publish import Delivery, publish
-from service.outbox.rows import Row, headers_of
-from service.outbox.turn import our_turn
+from service.outbox import put
+from service.outbox.publish import Delivery, HeldBack, publish
+from service.outbox.put import Row, headers_of
 from service.settings import Settings
+from service.stream.background import Well, in_background, wait_for
+from service.stream.producer import running_producer
+from service.telemetry.health import Health
 
 log = structlog.get_logger(__name__)
+TRY_EVERY = 1.0
+"""Seconds between the attempts of a relay that stands by."""
+
+
+@contextlib.asynccontextmanager
+async def our_turn(engine: AsyncEngine, woken: asyncio.Event, well: Well) -> AsyncIterator[AsyncConnection]:
+    """Wait for the turn; yields the connection that holds it, in autocommit, on which a put event sets `woken`.
+
+    The turn ends with the connection, however that ends. All of the relay's reading and deleting goes over it, so that
+    a relay that lost it without noticing can do neither.
+    """
+    conn = await engine.connect()
+    try:
+        await conn.execution_options(isolation_level="AUTOCOMMIT")
+        await conn.execute(put.NOTICE_A_VANISHED_CLIENT)
+        while not (await conn.execute(put.TRY_LOCK)).scalar_one():
+            well()  # standing by is all there is to do
+            await asyncio.sleep(TRY_EVERY)
+        await _listen(conn, woken)
+        log.info("relaying the outbox")
+        yield conn
+    finally:
+        await conn.invalidate()  # never back into the pool with the lock and the listener
+        await conn.close()
+
+
+async def _listen(conn: AsyncConnection, woken: asyncio.Event) -> None:
+    driver = (await conn.get_raw_connection()).driver_connection
+    assert driver is not None  # noqa: S101 - the connection is open
+    await driver.add_listener(put.CHANNEL, lambda *_: woken.set())
+
+
 BATCH_ROWS = 500
 BATCH_BYTES = 4_000_000
 """A batch's events reach this with the last of them at most: one is 1 MB at most."""
@@ -77,13 +107,13 @@ class Relay:
                 self._report_topics()
                 well()
                 if not rows:
-                    await conn.execute(sql.DELETE, {"ids": []})  # it fails where the server became read-only
+                    await conn.execute(put.DELETE, {"ids": []})  # it fails where the server became read-only
                     await wait_for(woken, self._poll_every)
 
     async def _relay(self, conn: AsyncConnection, producer: AIOKafkaProducer, rows: Sequence[Row]) -> None:
         delivery = await publish(producer, rows)
         if delivery.confirmed:
-            await conn.execute(sql.DELETE, {"ids": delivery.confirmed})
+            await conn.execute(put.DELETE, {"ids": delivery.confirmed})
         self._held.hold_topics(delivery.topics)
         self._held.sort(delivery.failed)
         _raise_first(delivery)
@@ -99,7 +129,7 @@ class Relay:
 async def read_batch(conn: AsyncConnection, held: HeldBack) -> list[Row]:
     """Read the oldest events that are not held back; one alone where a batch before was refused for one of its own."""
     values = {"without_rows": sorted(held.rows), "without_topics": sorted(held.topics()), "bytes": BATCH_BYTES}
-    found = (await conn.execute(sql.READ, values | {"rows": BATCH_ROWS})).all()
+    found = (await conn.execute(put.READ, values | {"rows": BATCH_ROWS})).all()
     rows = [Row(r.id, r.topic, r.key, r.value, headers_of(r.headers)) for r in found]
     return rows[:1] if rows and rows[0].id <= held.one_by_one_upto else rows
 
@@ -118,3 +148,10 @@ async def _finished_even_if_cancelled(work: Coroutine[Any, Any, None]) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), FINISH_SECONDS)
         raise
+
+
+@contextlib.asynccontextmanager
+async def relay_role(engine: AsyncEngine, settings: Settings, health: Health) -> AsyncIterator[None]:
+    """Run the relay beside the caller; its faults stand in `health` under "relay" and are waited out."""
+    async with in_background(Relay(engine, settings, health).run, "relay", health):
+        yield

@@ -11,9 +11,9 @@ from sqlalchemy import TextClause
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.database.faults import read_fault
+from service.faults import read_fault
 from service.reconcile import sql
-from service.reconcile.issues import Issue, keep
+from service.reconcile.runs import Issue, keep
 from service.reconcile.values import CONFIRMED, HEALED, Range, Suspect, by_label
 
 Levels = Mapping[Suspect, int | None]

@@ -12,15 +12,15 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service import metrics
-from service.database.faults import DecideAgain, Fault, Kind, NotAsDecided, read_fault
+from service.apply.rows import Tables
+from service.apply.write import PairResult, sync_pairs
+from service.core.pair import Action, Sides, Why
+from service.faults import DecideAgain, Fault, Kind, NotAsDecided, read_fault
 from service.reconcile import sql
-from service.reconcile.issues import Issue, set_statuses
+from service.reconcile.runs import Issue, set_statuses
 from service.reconcile.values import Range, Run, Suspect, add_labels, by_label
-from service.store.sequences import behind
-from service.sync.pair import Action, Sides, Why
-from service.sync.rows import Tables
-from service.sync.write import PairResult, sync_pairs
+from service.store.catalog import behind
+from service.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 _HELD = "held"

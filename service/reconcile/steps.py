@@ -1,4 +1,4 @@
-"""A run's steps: what follows what. Every step is taken under the run's row, by any worker, when it is due.
+"""The steps of a run, taken under its row when they are due.
 
 plan → settle → scan → grace → catch_up → confirm → heal → done. Scan, confirm and heal are passes over the ranges, and
 end when the last range is done; the others wait for nothing but their time.
@@ -13,19 +13,51 @@ from collections.abc import Collection, Hashable, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from events import ReconcileChunk
-from service.apply.positions import differ
+from service.faults import read_fault
 from service.outbox.put import put
 from service.reconcile import sql
 from service.reconcile.caught_up import Topics, reached, read_applied
-from service.reconcile.finish import finish, unconfirmed_is_all
-from service.reconcile.issues import breaker_limit
 from service.reconcile.pace import note_time_left
-from service.reconcile.plan import plan_some
+from service.reconcile.runs import breaker_limit, finish, unconfirmed_is_all
 from service.reconcile.values import Phase, Run, Step, add_up, healable, run_of
 from service.settings import Settings
+from service.stream.background import wait_for
+from service.stream.positions import differ
+from service.telemetry.health import Health
+
+ROWS_A_RANGE = 40_000
+"""Rows of either table in one range: 20 ms of work, and some megabytes of suspects at worst."""
+RANGES_A_STEP = 100
+"""Ranges planned in one transaction."""
+
+
+async def plan_some(conn: AsyncConnection, run: Run) -> bool:
+    """Plan the next ranges; True once the last user is in a range. The caller holds the run's row."""
+    if run.user_id is not None:
+        await _add(conn, run, [(0, run.user_id - 1, run.user_id)])
+        return True
+    chunk, upto = (await conn.execute(sql.PLANNED_UPTO, {"id": run.id})).one()
+    number, after = (0 if chunk is None else chunk + 1), (0 if upto is None else upto)
+    last = (await conn.execute(sql.LAST_USER)).scalar_one() or 0
+    ranges: list[tuple[int, int, int]] = []
+    while after < last and len(ranges) < RANGES_A_STEP:
+        boundary = (await conn.execute(sql.NEXT_BOUNDARY, {"after": after, "rows": ROWS_A_RANGE})).scalar_one()
+        end = last if boundary is None else min(boundary, last)
+        ranges.append((number + len(ranges), after, end))
+        after = end
+    await _add(conn, run, ranges)
+    return after >= last
+
+
+async def _add(conn: AsyncConnection, run: Run, ranges: list[tuple[int, int, int]]) -> None:
+    if ranges:
+        chunks, afters, uptos = (list(column) for column in zip(*ranges, strict=True))
+        await conn.execute(sql.ADD_RANGES, {"id": run.id, "chunks": chunks, "afters": afters, "uptos": uptos})
+
 
 POLL_SECONDS = 0.5
 """How often a run looks whether the appliers have caught up."""
@@ -220,3 +252,63 @@ class Steps:
 
 async def _send(conn: AsyncConnection, run: Run, phase: Phase, chunks: list[int]) -> None:
     await put(conn, [ReconcileChunk(run_id=run.id, phase=phase.word, chunk=chunk) for chunk in chunks])
+
+
+log = structlog.get_logger(__name__)
+LOOK_EVERY = 0.1
+"""Seconds between looks while nothing is due."""
+BACKOFF = 2.0
+"""Seconds after a fault, before the step is due again. The steps of other runs are taken meanwhile."""
+
+
+class StepFailed(Exception):  # noqa: N818 - its cause is the error
+    """A step of a run failed; it is due again later, and the steps of other runs come first."""
+
+
+async def take_due_steps(engine: AsyncEngine, steps: Steps, health: Health) -> None:
+    """Take due steps for as long as the service runs; a fault is reported, and its step is tried again later."""
+    while True:
+        steps.woken.clear()  # before the look: what becomes due during it wakes again
+        try:
+            taken = await take_one(engine, steps)
+        except StepFailed as failed:
+            _report(failed, steps, health)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the step stays due and is tried again
+            _report(error, steps, health)
+            await asyncio.sleep(BACKOFF)
+        else:
+            health.clear("reconcile", steps)
+            if not taken:
+                await wait_for(steps.woken, LOOK_EVERY)
+
+
+async def take_one(engine: AsyncEngine, steps: Steps) -> bool:
+    """Take the step of one run that is due, under its row; False when none is."""
+    async with engine.begin() as conn:
+        run = await _lock_due(conn, steps)
+        if run is None:
+            return False
+        try:
+            async with conn.begin_nested():
+                await steps.take(conn, run)
+        except Exception as error:
+            await conn.execute(sql.PUT_OFF, {"id": run.id, "after": BACKOFF})
+            await conn.commit()
+            raise StepFailed from error
+        return True
+
+
+async def _lock_due(conn: AsyncConnection, steps: Steps) -> Run | None:
+    """Lock the run whose step has been due for longest and that nobody else is taking a step of."""
+    for waiting in steps.due((await conn.execute(sql.UNFINISHED)).all()):
+        row = (await conn.execute(sql.LOCK_STEP, {"id": waiting.id, "due_at": waiting.due_at})).one_or_none()
+        if row is not None:
+            return run_of(row)
+    return None
+
+
+def _report(error: Exception, steps: Steps, health: Health) -> None:
+    cause = error.__cause__ if isinstance(error, StepFailed) else error
+    fault = read_fault(cause or error)
+    health.report("reconcile", steps, fault.message)
+    log.warning("a step of a run failed, tried again", error=fault.message, kind=type(cause or error).__name__)

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from uuid import UUID, uuid5
 
 from events import Direction
-from service.names import fold
+from service.core.names import fold
 
 SCANNED, CONFIRMED, HEALED = 1, 2, 3
 HEALABLE = frozenset({"mismatched", "missing_license", "missing_progress"})

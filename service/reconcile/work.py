@@ -1,23 +1,99 @@
-"""The work of the role `reconcile`: requests become runs, messages of ranges become work on ranges."""
+"""The role `reconcile`: requests become runs, messages become ranges."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from events import RECONCILE_CHUNKS_TOPIC, ContractViolation, Reason, Received, ReconcileChunk, read
-from service.apply import dead_letters, positions, replayed
-from service.apply.decode import first_timestamp
-from service.apply.outcomes import Cut, DeadLetter
-from service.apply.positions import Batch
-from service.apply.quick import Record
+from events import (
+    RECONCILE_CHUNKS_TOPIC,
+    RECONCILE_REQUESTED_TOPIC,
+    ContractViolation,
+    Reason,
+    Received,
+    ReconcileChunk,
+    ReconcileRequested,
+    read,
+)
+from service.apply import dead_letters
+from service.apply.lost import ask_for_reconcile
+from service.apply.role import running_broker
+from service.apply.subscriber import subscribe
+from service.core.decode import Record, first_timestamp
+from service.core.outcomes import Cut, DeadLetter
+from service.levels import read_curriculum
+from service.reconcile import sql
+from service.reconcile.caught_up import KafkaTopics
 from service.reconcile.chunks import Chunks
-from service.reconcile.requests import open_runs
+from service.reconcile.runs import finish
+from service.reconcile.steps import Steps, take_due_steps
+from service.reconcile.values import KEPT, run_id_of, run_of
+from service.settings import Settings
+from service.stream import positions
+from service.stream.background import stop
+from service.stream.broker import make_broker
+from service.stream.positions import Batch, DatabaseKeeper
+from service.telemetry.health import Health
+
+
+async def open_runs(conn: AsyncConnection, requests: Sequence[tuple[int, Received]]) -> list[DeadLetter]:
+    """Open a run for each request, once; a request for an unknown specialization becomes a dead letter.
+
+    A request from before the oldest run that is kept may have had its run already: it is answered `expired`.
+    """
+    curriculum = await read_curriculum(conn)
+    letters: list[DeadLetter] = []
+    for index, received in requests:
+        request = received.event
+        assert isinstance(request, ReconcileRequested)  # noqa: S101 - the topic has one type, which `read` checked
+        canonical = None if request.specialization is None else curriculum.canonical(request.specialization)
+        if request.specialization is not None and canonical is None:
+            detail = f"there is no specialization {request.specialization!r}"
+            letters.append(DeadLetter(index, Reason.UNKNOWN_SPECIALIZATION, detail))
+            continue
+        values: dict[str, Any] = {
+            "id": run_id_of(received.id, received.source),
+            "direction": request.direction,
+            "dry_run": request.dry_run,
+            "force": request.force,
+            "specialization": canonical,
+            "user_id": request.user_id,
+            "max_lowered": request.max_lowered,
+            "requested_by": request.requested_by,
+        }
+        added = (await conn.execute(sql.ADD_RUN, values)).one_or_none()
+        if added is None:
+            continue
+        await _leave_row(conn, values, received)
+        if await _has_expired(conn, received):
+            why = f"asked for on {received.occurred_at:%Y-%m-%d}: runs are kept for {KEPT.days} days only"
+            await finish(conn, run_of(added), "expired", why)
+    return letters
+
+
+async def _has_expired(conn: AsyncConnection, received: Received) -> bool:
+    values = {"occurred_at": received.occurred_at, "kept": KEPT}
+    return bool((await conn.execute(sql.HAS_EXPIRED, values)).scalar_one())
+
+
+async def _leave_row(conn: AsyncConnection, run: dict[str, Any], received: Received) -> None:
+    """Leave a row of the audit log for a request by event; the API's and the page's have left theirs already."""
+    arguments = {name: value for name, value in run.items() if name not in {"id", "requested_by"}}
+    values = {
+        "subject": run["requested_by"] or received.source,
+        "arguments": json.dumps(arguments | {"run_id": str(run["id"])}),
+        "detail": f"event {received.id} from {received.source}",
+        "run_id": str(run["id"]),
+    }
+    await conn.execute(sql.RECORD_REQUEST, values)
+
 
 log = structlog.get_logger(__name__)
 
@@ -66,8 +142,8 @@ class RequestWork:
         decoded = decode(batch.records)
         async with self.engine.begin() as conn:
             await positions.check_and_move(conn, batch)
-            claims = replayed.claims(batch.records)
-            unwanted = await replayed.discarded(conn, batch.records, claims)
+            claims = dead_letters.claims(batch.records)
+            unwanted = await dead_letters.discarded(conn, batch.records, claims)
             wanted = [(index, received) for index, received in decoded.received if index not in unwanted]
             letters = decoded.letters + await open_runs(conn, wanted)
             await dead_letters.keep(conn, batch.records, range(len(batch.records)), letters, claims)
@@ -95,10 +171,45 @@ class ChunkWork:
         await self.chunks.work(*(cast("ReconcileChunk", received.event) for _, received in decoded.received))
         async with self.engine.begin() as conn:
             await positions.check_and_move(conn, batch)
-            claims = replayed.claims(batch.records)
+            claims = dead_letters.claims(batch.records)
             await dead_letters.keep(conn, batch.records, range(len(batch.records)), decoded.letters, claims)
         return len(decoded.received)
 
     def report(self, batch: Batch, applied: int, seconds: float) -> None:
         """One line a batch, for whoever debugs."""
         log.debug("ranges done", records=len(batch.records), ranges=applied, seconds=seconds)
+
+
+RANGES_A_BATCH = 8
+"""Ranges that one worker takes at a time: few, so that a run spreads over all of them."""
+WORKERS = 2
+"""Workers in one process: one compares in PostgreSQL while the other stores what it found."""
+
+
+@contextlib.asynccontextmanager
+async def reconcile_role(
+    engine: AsyncEngine, settings: Settings, health: Health, cluster_id: str
+) -> AsyncIterator[Callable[[], list[Any]]]:
+    """Run the reconciler; yields a function that returns its consumers, for the watchdog."""
+    topics = KafkaTopics(settings)
+    steps = Steps(settings, topics)
+    keeper = DatabaseKeeper(engine, cluster_id, ask_for_reconcile)
+    broker = make_broker(settings, keeper)
+    chunk_settings = settings.model_copy(update={"batch_max_records": RANGES_A_BATCH})
+    work = ChunkWork(engine, Chunks(engine, settings, steps))
+    group_id = f"{settings.kafka_group_id}-reconcile"
+    requests = RequestWork(engine, steps.woken)
+    subscribers = [
+        subscribe(broker, RECONCILE_REQUESTED_TOPIC, requests, settings, health, group_id=group_id),
+        *(
+            subscribe(broker, RECONCILE_CHUNKS_TOPIC, work, chunk_settings, health, group_id=group_id)
+            for _ in range(WORKERS)
+        ),
+    ]
+    new_group = await keeper.is_new()
+    async with topics, running_broker(broker, subscribers, health, new_group=new_group) as consumers:
+        due = asyncio.create_task(take_due_steps(engine, steps, health))
+        try:
+            yield consumers
+        finally:
+            await stop(due)

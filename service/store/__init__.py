@@ -1,1 +1,1 @@
-"""What levelsync keeps in PostgreSQL as stored code: the only way in which it writes a level."""
+"""PostgreSQL: engine, faults, tables, migrations, and the stored functions that alone write a level."""

@@ -6,8 +6,8 @@ It shares nothing with the write path: it must be able to catch its mistakes. `l
 
 from __future__ import annotations
 
+from service.core.names import folded
 from service.levels import MAXIMA
-from service.names import folded
 
 OF_ONE_PROGRESS = f"{folded('specialization_id')} = {folded(':specialization')}"
 OF_ONE_LICENSE = f"{folded('specialization_type')} = {folded(':specialization')}"

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from sqlalchemy import Connection, text
 
-from service.database.application import NEEDED
+from service.store.application import NEEDED
 
 CREATED_FOR_OTHER_TABLES = "The stored functions were created for other tables than the application has now"
 

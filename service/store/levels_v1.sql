@@ -5,7 +5,7 @@
 -- and settings. A pair is named by a user and the number of its specialization in `p_names`. Pairs arrive in the order
 -- of (user, name COLLATE "C"), in which everybody locks. Times are microseconds since 1970. Ids: 0 is a row that does
 -- not exist, -1 one that must not be touched. Conditions of our own have SQLSTATEs of the class LS, which
--- `service.database.faults` reads.
+-- `service.faults` reads.
 --
 -- Statements with kept plans join by LATERAL with a LIMIT or a lock, which PostgreSQL cannot turn around: the arrays
 -- come first, whatever it knows of the tables.

@@ -11,15 +11,15 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from events import Direction, ReconcileRequested
-from events.fields import INT4_MAX
+from events.base import INT4_MAX
+from service.apply.write import PairResult
+from service.core.pair import Action, Sides, Why, decide_pair
 from service.levels import read_curriculum
 from service.outbox.put import put
-from service.reconcile.read import read_issues, read_run, report_of
+from service.reconcile.runs import read_issues, read_run, report_of
 from service.reconcile.values import Run, healable
 from service.sync.issues import issue_of
-from service.sync.pair import Action, Sides, Why, decide_pair
 from service.sync.results import SyncResult, of_pair
-from service.sync.write import PairResult
 
 FIRST_ISSUES = 100
 """Issues that a result carries; the rest is read from the run, page by page."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from events.fields import INT8_MAX
+from events.base import INT8_MAX
 from service.levels import read_curriculum
 from service.sync import sql
 

@@ -1,4 +1,4 @@
-"""Deciding a pair that no direction can repair: somebody names the level (law 8)."""
+"""Decide one pair at a given level, and what syncs refuse."""
 
 from __future__ import annotations
 
@@ -6,13 +6,33 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.apply.outcomes import Pair
+from service.apply.rows import Author, LevelWrite, Locked, Tables, lock_both, write_levels
+from service.apply.write import check_maxima
+from service.core.outcomes import Pair
+from service.core.pair import Side, Sides
 from service.levels import read_curriculum
 from service.sync import sql
-from service.sync.errors import LevelOutOfRange
-from service.sync.pair import Side, Sides
-from service.sync.rows import Author, LevelWrite, Locked, Tables, lock_both, write_levels
-from service.sync.write import check_maxima
+
+
+class SyncRefused(Exception):  # noqa: N818 - an answer, not a defect
+    """A sync that makes no sense as it was asked for. Its text says why."""
+
+
+class UnknownSpecialization(SyncRefused):
+    """`specializations` has no such row."""
+
+
+class UnknownUser(SyncRefused):
+    """`users` has no such row."""
+
+
+class LevelOutOfRange(SyncRefused):
+    """The level to be written is none of the specialization's."""
+
+
+class UnknownDirection(SyncRefused):
+    """There are three directions."""
+
 
 _SIDES: tuple[Side, Side] = ("progress", "license")
 

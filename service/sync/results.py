@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from service.apply.outcomes import Pair
+from service.apply.write import PairResult
+from service.core.outcomes import Pair
+from service.core.pair import Action, Sides, Why
 from service.sync.level import LevelDecided
-from service.sync.pair import Action, Sides, Why
-from service.sync.write import PairResult
 
 _NO_ROWS = Sides(None, None, progress_exists=False, license_exists=False)
 

@@ -12,21 +12,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from events import Direction
-from events.fields import INT8_MAX
-from service import metrics
-from service.apply.outcomes import Pair
-from service.database.faults import DecideAgain, Kind, NotAsDecided, read_fault
+from events.base import INT8_MAX
+from service.apply.rows import Author, tables_of
+from service.apply.write import sync_pairs
+from service.core.outcomes import Pair
+from service.core.pair import Sides, decide_one
+from service.faults import DecideAgain, Kind, NotAsDecided, read_fault
 from service.levels import Curriculum, maxima_options, read_curriculum
 from service.settings import Settings, load_settings
 from service.sync import results, sql
-from service.sync.errors import UnknownDirection, UnknownSpecialization, UnknownUser
 from service.sync.everything import BulkSyncResult, sync_all
 from service.sync.issues import DesyncIssue, stream_issues
-from service.sync.level import decide_level
-from service.sync.pair import Sides, decide_one
+from service.sync.level import UnknownDirection, UnknownSpecialization, UnknownUser, decide_level
 from service.sync.results import SyncResult, UserSyncResult
-from service.sync.rows import Author, tables_of
-from service.sync.write import sync_pairs
+from service.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")

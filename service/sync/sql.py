@@ -1,10 +1,10 @@
-"""The statements of syncs beside the write path (`service.sync.rows`)."""
+"""The statements of syncs beside the write path (`service.apply.rows`)."""
 
 from __future__ import annotations
 
 from sqlalchemy import TextClause, text
 
-from service.names import folded
+from service.core.names import folded
 from service.store.comparison import (
     OF_ONE_LICENSE,
     OF_ONE_PROGRESS,

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable
 import httpx
 import pytest
 
-from service import http
-from service.api.role import Api
-from service.health import Health
 from service.settings import Settings
+from service.telemetry.health import Health
+from service.web import http
+from service.web.api.app import Api
 from tests.support.tokens import PREFIX, token
 
 

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.admin import drift, run_requests, runs, syncs
-from service.admin.errors import Forbidden, NoSuch, Refused
-from service.admin.run_requests import RunRequest
+from service.admin import pairs, runs, users
+from service.admin.identity import Forbidden, NoSuch, Refused
+from service.admin.runs import RunRequest
 from service.settings import Settings
 from tests.support.runs import Conductor
 from tests.support.tables import execute, fill, licenses, read
@@ -30,14 +30,14 @@ async def audit(engine: AsyncEngine) -> list[tuple[Any, ...]]:
 async def test_a_sync_and_its_row_in_the_audit_log_are_one_transaction(engine: AsyncEngine, settings: Settings) -> None:
     """Without the one there is not the other: an audit log that refuses stops the sync."""
     await fill(engine, {(1, "PLAYER"): 5}, {})
-    await syncs.sync_pair(engine, settings, INSTRUCTOR, (1, "player"), "progress_to_license")
+    await users.sync_pair(engine, settings, INSTRUCTOR, (1, "player"), "progress_to_license")
     assert await audit(engine) == [
         ("2", "instructor", "sync_pair", "done", "PLAYER: license row created at level 5"),
     ]
     refuse_rows = "ALTER TABLE levelsync.admin_actions ADD CHECK (action = 'no') NOT VALID"
     await execute(engine, "UPDATE specialization_progress SET current_level = 6", refuse_rows)
     with pytest.raises(DBAPIError):
-        await syncs.sync_pair(engine, settings, INSTRUCTOR, (1, "PLAYER"), "progress_to_license")
+        await users.sync_pair(engine, settings, INSTRUCTOR, (1, "PLAYER"), "progress_to_license")
     assert await licenses(engine) == {(1, "PLAYER"): 5}
 
 
@@ -49,15 +49,15 @@ async def test_pages_of_issues_are_the_whole_list_in_order(
     monkeypatch.setattr("service.sync.issues._LARGEST_WINDOW", 3)
     progress = {(user, name): 2 for user in range(1, 12) for name in ("COACH", "PLAYER") if user % 3}
     await fill(engine, progress, {(5, "PLAYER"): 2, (6, "COACH"): 1, (7, "player"): 1})
-    whole = [issue.issue.as_dict() for issue in (await drift.desync_issues(engine, ADMIN, limit=1000)).issues]
+    whole = [issue.issue.as_dict() for issue in (await pairs.desync_issues(engine, ADMIN, limit=1000)).issues]
     assert [(i["user_id"], i["specialization"]) for i in whole] == sorted(
         {*progress, (6, "COACH"), (7, "player")} - {(5, "PLAYER"), (7, "PLAYER")}
     )
     paged: list[Any] = []
-    page = await drift.desync_issues(engine, ADMIN, limit=2)
+    page = await pairs.desync_issues(engine, ADMIN, limit=2)
     paged += page.issues
     while page.next:
-        page = await drift.desync_issues(engine, ADMIN, after=page.next, limit=2)
+        page = await pairs.desync_issues(engine, ADMIN, after=page.next, limit=2)
         paged += page.issues
     assert [one.issue.as_dict() for one in paged] == whole
 
@@ -68,22 +68,22 @@ async def test_an_issue_is_confirmed_when_a_complete_scan_found_the_very_same_le
     """One that has changed since is suspected again."""
     await fill(engine, {(1, "PLAYER"): 5, (2, "PLAYER"): 3}, {(1, "PLAYER"): 4, (2, "PLAYER"): 2})
     conductor = Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
-    assert {one.status for one in (await drift.desync_issues(engine, ADMIN)).issues} == {"suspected"}
+    assert {one.status for one in (await pairs.desync_issues(engine, ADMIN)).issues} == {"suspected"}
     await conductor.run()
     await execute(engine, "UPDATE user_licenses SET current_level = 1 WHERE user_id = 2")
-    page = await drift.desync_issues(engine, ADMIN)
+    page = await pairs.desync_issues(engine, ADMIN)
     assert {one.issue.user_id: one.status for one in page.issues} == {1: "confirmed", 2: "suspected"}
 
 
 async def test_a_key_asks_for_one_run_and_for_no_other(engine: AsyncEngine, settings: Settings) -> None:
     """Before a worker has taken it, and after."""
     await fill(engine, {}, {})
-    first = await run_requests.request_run(engine, ADMIN, RunRequest(), "monday")
+    first = await runs.request_run(engine, ADMIN, RunRequest(), "monday")
     assert (await runs.read_report(engine, INSTRUCTOR, first))["status"] == "planning"
     for _ in range(2):
-        assert await run_requests.request_run(engine, ADMIN, RunRequest(), "monday") == first
+        assert await runs.request_run(engine, ADMIN, RunRequest(), "monday") == first
         with pytest.raises(Refused):
-            await run_requests.request_run(engine, ADMIN, RunRequest(dry_run=False), "monday")
+            await runs.request_run(engine, ADMIN, RunRequest(dry_run=False), "monday")
         conductor = Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
         await conductor.messages()
         await conductor.finish(first)
@@ -93,7 +93,7 @@ async def test_a_key_asks_for_one_run_and_for_no_other(engine: AsyncEngine, sett
 async def test_a_request_on_its_way_can_be_cancelled(engine: AsyncEngine, settings: Settings) -> None:
     """Its message comes later, and finds the run over."""
     await fill(engine, {(1, "PLAYER"): 5}, {})
-    run_id = await run_requests.request_run(engine, ADMIN, RunRequest(dry_run=False))
+    run_id = await runs.request_run(engine, ADMIN, RunRequest(dry_run=False))
     assert (await runs.cancel_run(engine, ADMIN, run_id))["status"] == "cancelled"
     conductor = Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
     while await conductor.step():
@@ -105,11 +105,11 @@ async def test_a_request_on_its_way_can_be_cancelled(engine: AsyncEngine, settin
 async def test_what_is_refused_leaves_a_row(engine: AsyncEngine, settings: Settings) -> None:
     """Who tried what, and that nothing came of it."""
     with pytest.raises(Forbidden):
-        await drift.desync_issues(engine, STUDENT)
+        await pairs.desync_issues(engine, STUDENT)
     with pytest.raises(Forbidden):
-        await run_requests.request_run(engine, INSTRUCTOR, RunRequest())
+        await runs.request_run(engine, INSTRUCTOR, RunRequest())
     with pytest.raises(NoSuch):
-        await syncs.sync_user(engine, settings, ADMIN, 999, "highest")
+        await users.sync_user(engine, settings, ADMIN, 999, "highest")
     with pytest.raises(NoSuch):
         await runs.cancel_run(engine, ADMIN, uuid4())
     rows = [row[:4] for row in await audit(engine)]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.api import bulk
 from service.settings import Settings
+from service.web.api import syncs
 from tests.support.load import new_seed
 from tests.support.tables import fill
 from tests.support.tokens import token
@@ -21,7 +21,7 @@ CALLERS = ("admin", "instructor", "student", "nobody")
 @pytest.fixture
 async def tables(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some drift; nobody waits for a run, because no worker is there."""
-    monkeypatch.setattr(bulk, "WAIT", 0.02)
+    monkeypatch.setattr(syncs, "WAIT", 0.02)
     await fill(engine, {(user, "PLAYER"): user % 8 + 1 for user in range(1, 50)}, {(3, "PLAYER"): 5, (4, "COACH"): 9})
 
 

@@ -12,9 +12,9 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.api import bulk
 from service.settings import Settings
 from service.sync import everything
+from service.web.api import syncs
 from tests.support.runs import Conductor
 from tests.support.tables import fill, licenses, read
 from tests.support.tokens import PREFIX
@@ -172,7 +172,7 @@ async def test_who_does_not_wait_watches_the_run(admin: httpx.AsyncClient, condu
 @pytest.mark.usefixtures("drift")
 async def test_a_run_that_takes_long_is_202_too(admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """After 30 seconds; here after a moment."""
-    monkeypatch.setattr(bulk, "WAIT", 0.3)
+    monkeypatch.setattr(syncs, "WAIT", 0.3)
     answer = await admin.post("/all", json={})
     assert (answer.status_code, answer.json()["status"]) == (202, "planning")
     assert "preference-applied" not in answer.headers

@@ -12,8 +12,8 @@ import pytest
 from playwright.async_api import async_playwright
 
 from events.schemas import asyncapi
-from service.api import models, run_models
-from service.api.app import openapi_document
+from service.web.api import models
+from service.web.api.app import openapi_document
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -62,7 +62,7 @@ def test_every_answer_has_an_example_that_keeps_its_form() -> None:
             if status.startswith("2"):
                 named |= set(re.findall(r"schemas/(\w+)", str(answer["content"]["application/json"]["schema"])))
     assert {"SeenIssue", "SyncAnswer", "UserSyncAnswer", "DryRunAnswer", "BulkAnswer", "RunGoesOn", "Run"} <= named
-    known = vars(models) | vars(run_models)
+    known = vars(models) | vars(models)
     for name in named & set(known):
         for example in parts[name]["examples"]:
             known[name].model_validate(example)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.api.pages import encode
+from service.web.api.pages import encode
 from tests.support.tables import execute, fill, licenses, progress, read
 from tests.support.tokens import PREFIX
 

@@ -10,8 +10,8 @@ import jwt
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.admin import published_keys
-from service.admin.errors import Busy, NotSignedIn
+from service.admin import keys
+from service.admin.identity import Busy, NotSignedIn
 from service.admin.tokens import Authenticator
 from service.settings import Settings
 from tests.support.tokens import AUDIENCE, ISSUER, KeyServer, by_hand, claims, serving, unsigned
@@ -40,7 +40,7 @@ def authenticator(settings: Settings, engine: AsyncEngine, key_server: KeyServer
 @pytest.fixture
 def fetch_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait between two fetches."""
-    monkeypatch.setattr(published_keys, "FETCH_EVERY", 0.0)
+    monkeypatch.setattr(keys, "FETCH_EVERY", 0.0)
 
 
 @pytest.mark.usefixtures("fetch_at_once")
@@ -86,7 +86,7 @@ async def test_a_key_that_was_taken_back_ends(
     await authenticator.identify(token)
     key_server.extra.clear()
     key_server.add_rsa("second")
-    monkeypatch.setattr(published_keys, "FRESH_FOR", 0.0)
+    monkeypatch.setattr(keys, "FRESH_FOR", 0.0)
     with pytest.raises(NotSignedIn):
         await authenticator.identify(token)
 
@@ -102,7 +102,7 @@ async def test_a_server_that_is_away_makes_nobody_a_stranger(
     key_server.answers = True
     assert (await authenticator.identify(key_server.token("first"))).role == "admin"
     key_server.answers = False
-    monkeypatch.setattr(published_keys, "FRESH_FOR", 0.0)
+    monkeypatch.setattr(keys, "FRESH_FOR", 0.0)
     assert (await authenticator.identify(key_server.token("first"))).role == "admin"
 
 
@@ -112,7 +112,7 @@ async def test_a_server_that_never_ends_is_left(
     authenticator: Authenticator, key_server: KeyServer, drips: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Byte by byte or without end: the fetch is bounded, nothing of it is left behind, and the next one works."""
-    monkeypatch.setattr(published_keys, "FETCH_TIMEOUT", 0.5)
+    monkeypatch.setattr(keys, "FETCH_TIMEOUT", 0.5)
     key_server.drips = drips
     with pytest.raises(Busy):
         await authenticator.identify(key_server.token("first"))

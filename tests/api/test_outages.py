@@ -13,10 +13,10 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service import http
-from service.api.role import Api
-from service.health import Health
 from service.settings import Settings
+from service.telemetry.health import Health
+from service.web import http
+from service.web.api.app import Api
 from tests.support.links import way_to
 from tests.support.tables import execute, fill, read
 from tests.support.tokens import PREFIX, signed, token

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.admin.errors import NotSignedIn
+from service.admin.identity import NotSignedIn
 from service.admin.tokens import Authenticator
 from service.settings import Settings
 from tests.support.tokens import serving

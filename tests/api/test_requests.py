@@ -13,14 +13,14 @@ import pytest
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
-from service.admin import drift
-from service.api import middleware
+from service.admin import pairs
+from service.web.api import middleware
 from tests.support.tokens import PREFIX, signed
 from tests.support.waiting import eventually
 
 FAILS = """
 import structlog
-from service.logs import configure_logs
+from service.telemetry.logs import configure_logs
 from service.settings import Settings
 configure_logs(Settings(_env_file=None))
 def fail():
@@ -168,7 +168,7 @@ async def test_a_defect_is_a_500_that_tells_nothing(admin: httpx.AsyncClient, mo
     async def broken(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError("with a secret in it")
 
-    monkeypatch.setattr(drift, "desync_issues", broken)
+    monkeypatch.setattr(pairs, "desync_issues", broken)
     with capture_logs() as lines:
         answer = await admin.get("/desync-issues")
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
@@ -200,7 +200,7 @@ async def test_a_request_has_its_time(admin: httpx.AsyncClient, monkeypatch: pyt
         finally:
             given_up.set()
 
-    monkeypatch.setattr(drift, "desync_issues", endless)
+    monkeypatch.setattr(pairs, "desync_issues", endless)
     monkeypatch.setattr(middleware, "LONGEST", 0.3)
     answer = await admin.get("/desync-issues")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")

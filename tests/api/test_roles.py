@@ -11,8 +11,8 @@ from uuid import uuid4
 import httpx
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.admin import ended_sessions
-from service.api.app import openapi_document
+from service.admin import sessions
+from service.web.api.app import openapi_document
 from tests.support.tables import fill, read
 from tests.support.tokens import PREFIX, signed
 
@@ -192,7 +192,7 @@ async def test_a_token_that_was_signed_out_leaves_a_row(
     """Somebody has kept it."""
     admin = client("admin")
     kept = admin.headers["Authorization"].removeprefix("Bearer ")
-    await ended_sessions.end(engine, kept, datetime.now(UTC) + timedelta(hours=1))
+    await sessions.end(engine, kept, datetime.now(UTC) + timedelta(hours=1))
     assert (await admin.get("/runs")).status_code == 401
     (row,) = await read(engine, "SELECT * FROM levelsync.admin_actions")
     assert (row.action, row.outcome, row.detail) == (

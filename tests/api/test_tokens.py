@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.admin.errors import NotSignedIn
+from service.admin.identity import NotSignedIn
 from service.admin.tokens import Authenticator
 from service.cli.token import sign
-from service.database.engine import make_engine
 from service.settings import Settings, SettingsError
+from service.store.engine import make_engine
 from tests.support.tables import execute
 from tests.support.tokens import AUDIENCE, ISSUER, SECRET, by_hand, claims, signed, unsigned
 

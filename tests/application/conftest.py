@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from service.database.migrate import migrate
 from service.settings import Settings
+from service.store.migrate import migrate
 from tests.support import application
 from tests.support.servers import Kafka, Postgres, database_name
 from tests.support.states import STATES, State

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service.embedded.ports import free_port
+from service.local.process import free_port
 from tests.support import application
 from tests.support.reader import BIN, Reader, blocks
 from tests.support.repository import ROOT

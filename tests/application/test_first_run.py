@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.cli.reconcile import is_no, show_report
-from service.database.engine import make_engine
 from service.reconcile import steps
 from service.settings import Settings
+from service.store.engine import make_engine
 from tests.support import application
 from tests.support.runs import Conductor, NoTopics
 from tests.support.states import THOUSANDS, E, State

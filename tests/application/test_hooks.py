@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from service.runtime import Service
+from service.process.runtime import Service
 from service.settings import Settings
 from tests.support import application
 from tests.support.process import serve_environment

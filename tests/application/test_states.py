@@ -12,12 +12,12 @@ import pytest
 from alembic import command
 
 from events import LicenseAdvanced, ProgressLeveledUp
-from service import http
-from service.api.role import Api
-from service.database.migrate import alembic_config, migrate
-from service.health import Health
-from service.runtime import Service
+from service.process.runtime import Service
 from service.settings import Settings
+from service.store.migrate import alembic_config, migrate
+from service.telemetry.health import Health
+from service.web import http
+from service.web.api.app import Api
 from tests.support import application, topics
 from tests.support.process import environment, levelsync
 from tests.support.states import ADMIN, FIRST_STUDENT, INSTRUCTOR, SPORT_DIRECTORS, STUDENT, USERS, State

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.apply.positions import Log, Start, Stored, starting_point
+from service.stream.positions import Log, Start, Stored, starting_point
 
 HERE = "cluster-a"
 

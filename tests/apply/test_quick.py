@@ -11,9 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from events import LicenseAdvanced, ProgressLeveledUp
-from service.apply.decode import decode, decode_one
-from service.apply.outcomes import DeadLetter
-from service.apply.quick import read_quickly
+from service.core.decode import decode, decode_one, read_quickly
+from service.core.outcomes import DeadLetter
 
 WHEN = datetime(2026, 1, 31, 12, 0, 5, 250_000, tzinfo=UTC)
 NOW = int(WHEN.timestamp() * 1000) + 3

@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.apply.refusals import Refusals
-from service.database.faults import Fault, InstallationFault, Kind
+from service.apply.progress import Refusals
+from service.faults import Fault, InstallationFault, Kind
 
 CHECK = Fault(Kind.RECORD, "23514", "level_is_small", "violates check constraint")
 TRIGGER = Fault(Kind.RECORD, "P0001", "", "no")

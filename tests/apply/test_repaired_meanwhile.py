@@ -10,9 +10,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.apply.batch import Applied, Applier
-from service.apply.positions import Batch, set_position
-from service.apply.targets import license_target
-from service.database.faults import InstallationFault
+from service.apply.call import license_target
+from service.faults import InstallationFault
+from service.stream.positions import Batch, set_position
 from tests.support.model import LEVELED_UP, Meant
 from tests.support.records import TOPIC, as_record
 from tests.support.tables import empty_tables, licenses

@@ -8,8 +8,8 @@ from structlog.testing import capture_logs
 from events import Reason
 from service.apply import report
 from service.apply.batch import Applied
-from service.apply.outcomes import DeadLetter
-from service.apply.positions import Batch
+from service.core.outcomes import DeadLetter
+from service.stream.positions import Batch
 
 TOPIC = "progress.leveled-up"
 

@@ -7,8 +7,8 @@ from aiokafka import TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.apply import positions
-from service.apply.positions import Batch, Stored, TopicRecreated
+from service.stream import positions
+from service.stream.positions import Batch, Stored, TopicRecreated
 
 PARTITION = TopicPartition("progress.leveled-up", 0)
 

@@ -19,9 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import events
 import service
-from service.kafka import consumer
-from service.kafka.consumer import LevelConsumer
 from service.settings import Settings
+from service.stream import consumer
+from service.stream.consumer import LevelConsumer
 from tests.support import applying as stage
 from tests.support.model import LEVELED_UP, Meant
 from tests.support.records import as_record

@@ -2,7 +2,7 @@
 
 from aiokafka import TopicPartition
 
-from service.watch import Watchdog
+from service.process.watch import Watchdog
 
 TP = TopicPartition("progress.leveled-up", 0)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from service.apply.retry import until_applied
-from service.health import Health
+from service.stream.retry import until_applied
+from service.telemetry.health import Health
 
 
 class Owner:

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import ProgressLeveledUp
-from service import watch
-from service.kafka.consumer import LevelConsumer
+from service.process import watch
+from service.process.watch import Stalled
 from service.settings import Settings
-from service.watch import Stalled
+from service.stream.consumer import LevelConsumer
 from tests.support.applying import running
 from tests.support.topics import Record, publish
 

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.database.engine import make_engine
-from service.database.migrate import migrate
 from service.settings import Settings
+from service.store.engine import make_engine
+from service.store.migrate import migrate
 from tests.support.applier import fresh, one
 from tests.support.model import LEVELED_UP
 from tests.support.servers import Postgres

@@ -10,8 +10,8 @@ from aiokafka.errors import GroupAuthorizationFailedError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import ProgressLeveledUp
-from service.kafka.consumer import LevelConsumer
 from service.settings import Settings
+from service.stream.consumer import LevelConsumer
 from tests.support.applying import running
 from tests.support.tables import licenses
 from tests.support.topics import Record, publish

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from service.database.engine import make_engine
-from service.runtime import run
+from service.process.runtime import run
 from service.settings import Settings, SettingsError
+from service.store.engine import make_engine
 
 PASSWORD = "s3cret"  # noqa: S105 - what must not be shown
 

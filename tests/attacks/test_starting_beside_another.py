@@ -8,10 +8,9 @@ import pytest
 from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service import metrics
-from service.apply.keeper import DatabaseKeeper
 from service.apply.lost import ask_for_reconcile
-from service.apply.positions import Log, Start, Stored, set_position, starting_point
+from service.stream.positions import DatabaseKeeper, Log, Start, Stored, set_position, starting_point
+from service.telemetry import metrics
 
 PARTITION = TopicPartition("progress.leveled-up", 0)
 Offsets = dict[TopicPartition, int]

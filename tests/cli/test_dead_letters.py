@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import Reason
 from service.cli.letter_view import hex_dump
-from service.database.tables import dead_letters
 from service.dead_letters import MEANINGS
 from service.settings import Settings
+from service.store.tables import dead_letters
 from tests.support.process import environment, levelsync
 
 TEXT: dict[str, Any] = {"reason": "invalid", "detail": "to_level is missing", "key": b"42", "value": b'{"user_id": 42}'}

@@ -8,9 +8,9 @@ from aiokafka import TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.apply.positions import set_position
-from service.cli.doctor_service import _lag_by_topic
+from service.cli.doctor_checks import _lag_by_topic
 from service.settings import Settings
+from service.stream.positions import set_position
 from tests.support.process import LevelsyncProcess, Result, environment, levelsync
 from tests.support.topics import Record, publish
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.cli.next_steps import next_steps
+from service.cli.reconcile import next_steps
 
 NONE = dict.fromkeys(("mismatched", "missing_license", "missing_progress", "needs_decision", "failed"), 0)
 

@@ -10,12 +10,11 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import KafkaTimeoutError, NotLeaderForPartitionError
 
 from events import LicenseAdvanced, ProgressLeveledUp, read
-from service.cli.publish_file import read_pieces
-from service.embedded import EmbeddedBroker
-from service.kafka.delivery import NotDelivered, deliver
-from service.kafka.lag import EndOffsets
-from service.kafka.producer import MAX_REQUEST_BYTES
+from service.cli.publish import read_pieces
+from service.local import EmbeddedBroker
 from service.settings import Settings
+from service.stream.lag import EndOffsets
+from service.stream.producer import MAX_REQUEST_BYTES, NotDelivered, deliver
 from tests.support.process import environment, levelsync
 
 OPTIONS = ("--user", "42", "--specialization", "PLAYER", "--to-level", "5")

@@ -77,7 +77,7 @@ def test_a_heal_is_preceded_by_its_dry_run_and_limited_to_what_was_agreed(
         return case.answer
 
     monkeypatch.setattr(reconcile, "ask", desk.ask)
-    monkeypatch.setattr("service.cli.asking.somebody_is_there", lambda: case.at_a_terminal)
+    monkeypatch.setattr("service.cli.context.somebody_is_there", lambda: case.at_a_terminal)
     monkeypatch.setattr("service.cli.reconcile.somebody_is_there", lambda: case.at_a_terminal)
     monkeypatch.setattr("service.cli.context.settings", lambda: settings_of_nowhere)
     monkeypatch.setattr(typer, "confirm", confirm)

@@ -10,10 +10,10 @@ import pytest
 from pydantic import SecretStr
 
 from events import LevelSynced, ProgressLeveledUp
-from service.database.engine import make_engine
 from service.outbox.put import put
-from service.runtime import Service
+from service.process.runtime import Service
 from service.settings import Settings
+from service.store.engine import make_engine
 from tests.support import application, servers
 from tests.support.links import way_to
 from tests.support.servers import Postgres

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from events import ProgressLeveledUp
-from service.runtime import Service
+from service.process.runtime import Service
 from service.settings import Settings
 from tests.support import application as live
 from tests.support import applying as stage

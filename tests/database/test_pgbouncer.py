@@ -13,9 +13,9 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from events import ProgressLeveledUp
-from service.database.engine import make_engine
-from service.runtime import Service
+from service.process.runtime import Service
 from service.settings import Settings, SettingsError
+from service.store.engine import make_engine
 from tests.support import application
 from tests.support.pgbouncer import PROGRAM, pgbouncer
 from tests.support.process import Result, environment, levelsync

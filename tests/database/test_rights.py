@@ -10,8 +10,8 @@ from pydantic import SecretStr
 
 from service.checks import rights
 from service.checks.result import Check
-from service.database.engine import make_engine
 from service.settings import Settings
+from service.store.engine import make_engine
 from tests.support import application
 from tests.support.roles import Roles, roles
 from tests.support.servers import Postgres

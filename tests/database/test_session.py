@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.database import migrate
-from service.database.engine import make_engine
 from service.settings import Settings, SettingsError
+from service.store import migrate
+from service.store.engine import make_engine
 from tests.support import application
 from tests.support.servers import Postgres, database_name
 
@@ -80,7 +80,7 @@ async def test_what_cannot_be_had_is_refused_by_name(empty_database_url: str, mo
     """A wrong time zone would shift naive columns without a word."""
     if not await _add_login_trigger(empty_database_url):
         pytest.skip("needs PostgreSQL 17: a trigger on login")
-    monkeypatch.setattr("service.database.connecting._SET", "SELECT $1::text[], $2::text[]")
+    monkeypatch.setattr("service.store.engine._SET", "SELECT $1::text[], $2::text[]")
     engine = make_engine(application.settings(empty_database_url))
     with pytest.raises(SettingsError, match="lock_timeout is 1s instead of 10s, timezone is Europe/Budapest instead"):
         await _shown(engine)

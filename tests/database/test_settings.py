@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from service.database.engine import pool_sizes
-from service.kafka.connection import connection_options
 from service.settings import Settings, SettingsError, load_settings, unknown_names
+from service.store.engine import pool_sizes
+from service.stream.connection import connection_options
 from tests.support.certificates import Authority
 from tests.support.process import levelsync
 

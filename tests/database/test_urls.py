@@ -16,8 +16,8 @@ from sqlalchemy import text
 
 from service.cli import context, reach
 from service.cli.exits import Unreachable
-from service.database.url import database_url, read_url
 from service.settings import SettingsError
+from service.store.url import database_url, read_url
 from tests.support.process import levelsync
 from tests.support.secured_postgres import ENCODED, PASSWORD, Secured
 

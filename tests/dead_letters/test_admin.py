@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.admin import letters
-from service.admin.errors import Forbidden, NoSuch
+from service.admin.identity import Forbidden, NoSuch
 from service.admin.letters import Handled, Selection
 from service.settings import Settings
 from tests.support.letters import NOBODY, Scene
@@ -49,7 +49,7 @@ async def test_a_discard_says_who_wanted_it(scene: Scene) -> None:
 
 async def test_a_call_is_bounded_and_says_what_is_left(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call more does it."""
-    monkeypatch.setattr("service.admin.letter_writes.MOST", 2)
+    monkeypatch.setattr("service.admin.letters.MOST", 2)
     await scene.letters_of(NOBODY, NOBODY + 1, NOBODY + 2)
     handled = [await letters.replay_letters(scene.engine, ADMIN, UNKNOWN, dry_run=False) for _ in range(3)]
     assert [(one.selected, one.left) for one in handled] == [(2, 1), (1, 0), (0, 0)]

@@ -17,7 +17,7 @@ from events import (
     RECONCILE_REQUESTED_TOPIC,
     Reason,
 )
-from service.api.dead_letter_models import ReasonName, TopicName
+from service.web.api.dead_letter_models import ReasonName, TopicName
 from tests.api.conftest import admin, api_url, client
 from tests.support.letters import NOBODY, Scene
 

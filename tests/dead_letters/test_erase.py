@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.database.tables import metadata
 from service.settings import Settings
+from service.store.tables import metadata
 from tests.support.process import Result, environment, levelsync
 
 ID, ADDRESS = 4242, "erased.person@example.org"

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.dead_letters.replay import replay
 from service.dead_letters.select import Selection
+from service.dead_letters.write import replay
 from service.settings import Settings
 from tests.support import applying
 from tests.support.model import LEVELED_UP, Meant

@@ -10,12 +10,11 @@ import pytest
 from aiokafka import ConsumerRecord
 
 from events import ReconcileRequested
-from service.apply.positions import Batch
-from service.dead_letters import batches
-from service.dead_letters.discard import discard
-from service.dead_letters.replay import replay
+from service.dead_letters import write
 from service.dead_letters.select import Selection, census
+from service.dead_letters.write import discard, replay
 from service.reconcile.work import RequestWork
+from service.stream.positions import Batch
 from tests.support.applier import one
 from tests.support.letters import ALL, NOBODY, Scene, changed
 from tests.support.model import LEVELED_UP
@@ -187,7 +186,7 @@ def requested(**data: Any) -> ConsumerRecord:
 
 async def test_a_selection_is_sent_in_bounded_transactions(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order in which the letters came."""
-    monkeypatch.setattr(batches, "BATCH_LETTERS", 4)
+    monkeypatch.setattr(write, "BATCH_LETTERS", 4)
     await scene.letters_of(*range(NOBODY, NOBODY + 10))
     assert await scene.send(Selection(reason="unknown_user")) == list(range(1, 11))
     assert [int(record.key) for record in await scene.on_their_way()] == list(range(NOBODY, NOBODY + 10))
@@ -199,7 +198,7 @@ async def test_a_transaction_is_bounded_by_whole_letters(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, large: dict[str, Any]
 ) -> None:
     """A thousand letters of a megabyte of headers are no work for one transaction."""
-    monkeypatch.setattr(batches, "BATCH_BYTES", 4001)
+    monkeypatch.setattr(write, "BATCH_BYTES", 4001)
     records = scene.partitions.records(
         [one(user=NOBODY, minutes=number, specialization="WIZARD") for number in range(5)]
     )

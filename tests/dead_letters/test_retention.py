@@ -10,11 +10,11 @@ from uuid import UUID, uuid4
 import pytest
 from structlog.testing import capture_logs
 
-from service import retention
-from service.health import Health
-from service.retention import Retention
-from service.schedule.role import schedule_role
+from service.process import removal
+from service.process.removal import Retention
+from service.process.schedule import schedule_role
 from service.settings import Settings
+from service.telemetry.health import Health
 from tests.support.letters import NOBODY, Scene
 from tests.support.waiting import eventually
 
@@ -60,7 +60,7 @@ async def test_bounded_transactions_remove_everything(
     scene: Scene, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However much there is."""
-    monkeypatch.setattr(retention, "BATCH_ROWS", 2)
+    monkeypatch.setattr(removal, "BATCH_ROWS", 2)
     await scene.letters_of(*range(NOBODY, NOBODY + 5))
     await age(scene, 91)
     assert (await of(scene, settings).clean())["dead_letters"] == 5
@@ -112,7 +112,7 @@ async def test_one_process_at_a_time_removes(scene: Scene, settings: Settings) -
     await scene.letters_of(*range(NOBODY, NOBODY + 5))
     await age(scene, 91)
     async with scene.engine.begin() as conn:
-        await conn.execute(retention._OUR_TURN)
+        await conn.execute(removal._OUR_TURN)
         assert (await of(scene, settings).clean())["dead_letters"] == 0
     both = await asyncio.gather(*(of(scene, settings).clean() for _ in range(3)))
     assert sum(one["dead_letters"] for one in both) == 5

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import text
 
 from service.dead_letters import count_by_reason, read
-from service.dead_letters.discard import discard
 from service.dead_letters.select import Selection, census
 from service.dead_letters.verdict import Verdict, applicable, judge
+from service.dead_letters.write import discard
 from tests.support.applier import one
 from tests.support.letters import ALL, NOBODY, Scene, changed
 from tests.support.tables import licenses

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import ReconcileRequested
-from service.runtime import Service
+from service.process.runtime import Service
 from service.settings import Settings
 from tests.support import applying, topics
 from tests.support.applier import one
@@ -114,7 +114,7 @@ async def test_a_replay_that_nothing_takes_is_exit_3(
     async with applying.running(settings):
         await publish(settings.kafka_bootstrap_servers, records()[:1])
         await there_are(database, (None, 1, True))
-    monkeypatch.setattr("service.cli.letter_progress.PATIENCE", 0.5)
+    monkeypatch.setattr("service.cli.letter_writes.PATIENCE", 0.5)
     code, report = await run_here(settings, "replay", "1")
     assert (code, report["pending"]) == (3, 1)
     assert await applying.count(database, "levelsync.outbox WHERE topic = 'progress.leveled-up'") == 1

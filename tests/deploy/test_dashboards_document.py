@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 from sqlalchemy import Connection
 
-from service.database import revisions
-from service.database.engine import make_engine
+from service.store import revisions
+from service.store.engine import make_engine
 from tests.support import application, reader, repository
 from tests.support.repository import ROOT
 

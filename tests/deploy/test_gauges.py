@@ -9,10 +9,10 @@ from aiokafka import TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.apply.positions import set_position
-from service.gauges import set_gauges
-from service.metrics import REGISTRY
+from service.process.watch import set_gauges
 from service.settings import Settings
+from service.stream.positions import set_position
+from service.telemetry.metrics import REGISTRY
 from tests.support.runs import Conductor
 from tests.support.tables import fill
 

@@ -12,11 +12,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import Direction
-from service import metrics
-from service.apply.outcomes import Outcome
-from service.database.faults import Kind
+from service.core.outcomes import Outcome
+from service.faults import Kind
 from service.reconcile.values import HEALABLE
 from service.settings import Settings
+from service.telemetry import metrics
 from tests.support import repository
 from tests.support.process import LevelsyncProcess
 from tests.support.waiting import eventually

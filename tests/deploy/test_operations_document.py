@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from service.embedded.ports import free_port
-from service.embedded.postgres import _wheel_programs
+from service.local.postgres import _wheel_programs
+from service.local.process import free_port
 from service.settings import Settings
 from tests.support import apache_kafka, application, kafka_tools
 from tests.support.apache_kafka import ApacheKafka

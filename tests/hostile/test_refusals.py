@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.database.engine import make_engine
 from service.settings import Settings
+from service.store.engine import make_engine
 from tests.support.applier import Events, NotApplied, again, heal, rise, sync
 from tests.support.links import SlowLink
 from tests.support.tables import add_rows, execute, letters, levels_of, licenses, position, read, steps, trigger

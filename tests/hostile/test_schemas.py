@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.database.faults import InstallationFault, Kind, read_fault
+from service.faults import InstallationFault, Kind, read_fault
 from service.settings import Settings
 from tests.support.applier import Events, NotApplied, heal, rise, sync
 from tests.support.tables import add_rows, execute, letters, levels_of, read, steps

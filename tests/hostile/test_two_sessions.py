@@ -12,8 +12,8 @@ from itertools import count
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.database.engine import make_engine
 from service.settings import Settings
+from service.store.engine import make_engine
 from tests.support.interference import INTERFERENCES, Interference, Scene, apply, ends
 from tests.support.links import SlowLink
 from tests.support.tables import held, trigger

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.database.engine import make_engine
 from service.settings import Settings
+from service.store.engine import make_engine
 from tests.support.applier import Events, rise, sync
 from tests.support.interference import INTERFERENCES, ONE, Interference, Scene, both_orders, sql
 from tests.support.links import SlowLink

@@ -13,16 +13,16 @@ import asyncpg
 import psutil
 import pytest
 
-from service.embedded import EmbeddedBroker, EmbeddedError, EmbeddedPostgres, leftover
-from service.embedded.process import ServerProcess
-from service.kafka.cluster import describe_cluster
+from service.local import EmbeddedBroker, EmbeddedError, EmbeddedPostgres, postgres
+from service.local.process import ServerProcess
 from service.settings import Settings
+from service.stream.connection import describe_cluster
 from tests.support.waiting import eventually
 
 _OWNER = """
 import signal, sys, pathlib, psutil
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background inherits that it is ignored
-from service.embedded import EmbeddedBroker, EmbeddedPostgres
+from service.local import EmbeddedBroker, EmbeddedPostgres
 with EmbeddedPostgres(pathlib.Path(sys.argv[1])) as postgres, EmbeddedBroker() as broker:
     print(postgres.url, *(process.pid for process in psutil.Process().children(recursive=True)), flush=True)
     sys.stdin.read()
@@ -106,7 +106,7 @@ def test_a_pid_file_left_by_a_crash_does_not_stop_the_next_start(data: Path) -> 
 
 async def test_a_second_server_on_the_same_data_is_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two servers would destroy it."""
-    monkeypatch.setattr(leftover, "_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(postgres, "_WAIT_SECONDS", 0.2)
     async with EmbeddedPostgres(data) as first:
         with pytest.raises(EmbeddedError, match="another PostgreSQL"):
             EmbeddedPostgres(data).start()

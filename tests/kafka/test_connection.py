@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from faststream.kafka.security import parse_security
 
-from service.kafka.connection import connection_options, faststream_security
 from service.settings import Settings, SettingsError
+from service.stream.connection import connection_options, faststream_security
 
 USER = {"kafka_sasl_username": "me", "kafka_sasl_password": "secret"}
 

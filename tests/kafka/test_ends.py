@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 
-from service.embedded import EmbeddedBroker
-from service.kafka.lag import EVENT_TOPICS, EndOffsets
-from service.kafka.topics import ensure_topics
+from service.local import EmbeddedBroker
 from service.settings import Settings
+from service.stream.lag import EVENT_TOPICS, EndOffsets
+from service.stream.topics import ensure_topics
 
 
 async def test_an_end_counts_every_record_of_the_last_batch() -> None:

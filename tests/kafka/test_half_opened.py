@@ -11,13 +11,13 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.apply.role import apply_role
-from service.background import stop
-from service.health import Health
-from service.kafka.cluster import describe_cluster
-from service.kafka.lag import EndOffsets
-from service.kafka.producer import running_producer
-from service.kafka.topics import ensure_topics
 from service.settings import Settings
+from service.stream.background import stop
+from service.stream.connection import describe_cluster
+from service.stream.lag import EndOffsets
+from service.stream.producer import running_producer
+from service.stream.topics import ensure_topics
+from service.telemetry.health import Health
 from tests.support.links import SilentWay, silent_way
 
 Start = Callable[[Settings], Awaitable[Any]]
@@ -39,7 +39,7 @@ async def test_a_client_that_is_cancelled_at_any_answer_closes_what_it_opened(
 ) -> None:
     """Whichever answer of the broker does not come, the way sees every connection end."""
     assert topics
-    monkeypatch.setattr("service.kafka.producer._STOP_TIMEOUT", 0.2)
+    monkeypatch.setattr("service.stream.producer._STOP_TIMEOUT", 0.2)
     for answers in range(100):
         async with silent_way(settings.kafka_bootstrap_servers, answers) as way:
             if not await _cancelled_in_silence(start, settings, way):

@@ -12,12 +12,11 @@ from aiokafka.protocol.admin import DeleteAclsRequest
 from pydantic import SecretStr
 
 from events import ProgressLeveledUp
-from service.cli.doctor import examine
-from service.cli.findings import Verdict
-from service.kafka.cluster import admin_client
-from service.kafka.rights import missing_rights
-from service.runtime import Service
+from service.cli.doctor import Verdict, examine
+from service.process.runtime import Service
 from service.settings import Settings
+from service.stream.connection import admin_client
+from service.stream.topics import missing_rights
 from tests.support import apache_kafka, application
 from tests.support.apache_kafka import GUARDED_PASSWORD, ApacheKafka
 from tests.support.process import environment, levelsync

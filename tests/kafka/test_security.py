@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from service.kafka.cluster import describe_cluster
-from service.kafka.diagnosis import diagnose
-from service.kafka.topics import ensure_topics
 from service.settings import Settings
+from service.stream.connection import describe_cluster
+from service.stream.diagnosis import diagnose
+from service.stream.topics import ensure_topics
 from tests.support import apache_kafka
 from tests.support.process import environment, levelsync
 from tests.support.secured_kafka import PASSWORD, USER, Secured, secured_kafka

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from events import TOPICS
-from service.embedded import EmbeddedBroker
-from service.kafka.cluster import admin_client, describe_cluster
-from service.kafka.topics import TopicsError, ensure_topics
+from service.local import EmbeddedBroker
 from service.settings import Settings
+from service.stream.connection import admin_client, describe_cluster
+from service.stream.topics import TopicsError, ensure_topics
 from tests.support.servers import Kafka
 from tests.support.waiting import eventually
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.apply.positions import DatabaseWentBack, Evicted, set_position
+from service.stream.positions import DatabaseWentBack, Evicted, set_position
 from tests.support.applier import LAWS, SAMPLE_USERS, TARGETS, fresh, one
 from tests.support.model import ADVANCED, LEVELED_UP, Meant, Model
 from tests.support.records import MAXIMUM, START, TOPIC, meanings, with_case

@@ -10,10 +10,10 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from service.checks import CURRICULUM, EDGE_CASES, INSTALLATION, Check, Checker, application_columns
-from service.checks.falling import falling_levels
-from service.database.engine import make_engine
+from service.checks.curriculum import falling_levels
 from service.levels import LicenseSystemHelper
 from service.settings import load_settings
+from service.store.engine import make_engine
 from tests.support import application
 
 ALL = {checker.__name__: checker for checker in (*EDGE_CASES, *CURRICULUM, *INSTALLATION)}

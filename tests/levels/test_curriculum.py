@@ -3,9 +3,9 @@
 import pytest
 from sqlalchemy import text
 
-from service.database.engine import make_engine
-from service.database.faults import InstallationFault
+from service.faults import InstallationFault
 from service.levels import Curriculum, read_curriculum
+from service.store.engine import make_engine
 from tests.support import application
 
 

@@ -3,8 +3,8 @@
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.database.application import configuration_faults
 from service.settings import Settings
+from service.store.application import configuration_faults
 
 
 async def test_a_default_that_does_not_convert_is_named_before_any_record(

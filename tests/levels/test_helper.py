@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database.engine import make_engine
 from service.levels import LicenseSystemHelper
+from service.store.engine import make_engine
 from tests.support import application
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from service.database.engine import make_engine
-from service.embedded import EmbeddedPostgres
+from service.core.names import fold
 from service.levels import read_curriculum
-from service.names import fold
+from service.local import EmbeddedPostgres
 from service.reconcile.sql import compare_range
+from service.store.engine import make_engine
 from service.sync import ProgressLicenseSyncService
 from service.sync.issues import stream_issues
 from tests.support import application

@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.database.engine import make_engine
-from service.database.faults import InstallationFault
+from service.faults import InstallationFault
 from service.levels import read_curriculum
 from service.settings import Settings, SettingsError, load_settings
+from service.store.engine import make_engine
 from service.sync import ProgressLicenseSyncService
 from tests.support import application
 

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from service.database.application import Application, inspect_application, missing_defaults
-from service.database.engine import make_engine
 from service.settings import Settings
+from service.store.application import Application, inspect_application, missing_defaults
+from service.store.engine import make_engine
 from tests.support import application
 
 LICENSE_EXTRA = """

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from service.database.schema import HEAD
+from service.store.schema import HEAD
 from tests.support import application
 
 CONSTRAINTS = """

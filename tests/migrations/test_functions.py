@@ -8,11 +8,11 @@ import pytest
 from pydantic import SecretStr
 
 from service.checks.installation import migrations
-from service.database.engine import make_engine
-from service.health import Health
+from service.process.startup import wait_until_ready
 from service.settings import Settings
-from service.startup import wait_until_ready
+from service.store.engine import make_engine
 from service.sync import ProgressLicenseSyncService
+from service.telemetry.health import Health
 from tests.support import application as live
 from tests.support.waiting import eventually
 

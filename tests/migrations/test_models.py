@@ -7,9 +7,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from service.database.engine import make_engine
-from service.database.schema import HEAD, RELEASE, Stand, scripts_folder, stand_of
-from service.database.tables import SCHEMA, metadata
+from service.store.engine import make_engine
+from service.store.schema import HEAD, RELEASE, Stand, scripts_folder, stand_of
+from service.store.tables import SCHEMA, metadata
 from tests.support import application
 
 
@@ -87,5 +87,5 @@ async def test_serve_asks_cheaply_where_the_database_stands(empty_database_url: 
 
 async def test_asking_does_not_import_alembic(empty_database_url: str) -> None:
     """It would cost a third of a second at each start of a command."""
-    code = "import sys, service.database.migrate, service.startup; sys.exit('alembic' in sys.modules)"
+    code = "import sys, service.store.migrate, service.process.startup; sys.exit('alembic' in sys.modules)"
     assert (await application.run(empty_database_url, "python", "-c", code)).returncode == 0

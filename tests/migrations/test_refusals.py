@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import make_url
 
 from service.checks import EDGE_CASES, INSTALLATION, Check
-from service.database.engine import make_engine
-from service.health import Health
+from service.process.startup import wait_until_ready
 from service.settings import Settings
-from service.startup import wait_until_ready
+from service.store.engine import make_engine
+from service.telemetry.health import Health
 from tests.support import application
 from tests.support.waiting import eventually
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from service import metrics
 from service.checks.installation import migrations
-from service.database import migrate, schema
-from service.database.engine import make_engine
-from service.database.schema import HEAD, RELEASE, scripts_folder
-from service.health import Health
-from service.runtime import Service
+from service.process.runtime import Service
+from service.process.startup import wait_until_ready
 from service.settings import Settings
-from service.startup import wait_until_ready
+from service.store import migrate, schema
+from service.store.engine import make_engine
+from service.store.schema import HEAD, RELEASE, scripts_folder
+from service.telemetry import metrics
+from service.telemetry.health import Health
 from tests.support import application
 from tests.support.waiting import eventually
 

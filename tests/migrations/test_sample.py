@@ -1,7 +1,7 @@
 """The sample users of `levelsync up` and `levelsync demo`."""
 
-from service.database.engine import make_engine
-from service.database.sample import sample_users
+from service.cli.servers import sample_users
+from service.store.engine import make_engine
 from tests.support import application
 
 

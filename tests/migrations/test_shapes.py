@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.database.engine import make_engine
 from service.settings import Settings
+from service.store.engine import make_engine
 from service.sync import ProgressLicenseSyncService
 from tests.support import application
 from tests.support.applier import Events, heal, rise, sync

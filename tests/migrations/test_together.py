@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from sqlalchemy import make_url
 
-from service.database import migrate, schema
+from service.store import migrate, schema
 from tests.support import application
 
 KEY = "hashtextextended('levelsync migrate', 0)"

@@ -14,15 +14,15 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import ProgressLeveledUp
-from service import http
-from service.admin.drift import START
-from service.api.role import Api
-from service.database.engine import make_engine
-from service.health import Health
-from service.reconcile.read import read_issues
+from service.admin.pairs import START
+from service.reconcile.runs import read_issues
 from service.settings import Settings
+from service.store.engine import make_engine
 from service.sync import ProgressLicenseSyncService
 from service.sync.issues import page_of_issues
+from service.telemetry.health import Health
+from service.web import http
+from service.web.api.app import Api
 from tests.support import application, applier
 from tests.support.process import environment, levelsync
 from tests.support.runs import Conductor

@@ -8,7 +8,7 @@ import zipfile
 from functools import partial
 from pathlib import Path
 
-from service.database.schema import HEAD
+from service.store.schema import HEAD
 from tests.support import application
 
 
@@ -37,7 +37,7 @@ async def test_a_wheel_migrates_outside_the_checkout(empty_database_url: str, tm
     assert not (installed / "alembic").exists()
     assert not list(installed.rglob("*.pyc"))
     code = (
-        "from service.database import migrate, schema; from service.settings import load_settings;"
+        "from service.store import migrate, schema; from service.settings import load_settings;"
         "migrate.migrate(load_settings()); print(schema.scripts_folder())"
     )
     done = await _python(tmp_path, "-c", code, PYTHONPATH=str(installed), LEVELSYNC_DATABASE_URL=empty_database_url)

@@ -35,7 +35,7 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "SET_FENCES without greatest",
-        "service/sync/rows.py",
+        "service/apply/rows.py",
         "decided_at = greatest(f.decided_at, excluded.decided_at)",
         "decided_at = excluded.decided_at",
         "test_the_time_of_a_fence_never_goes_back",
@@ -63,7 +63,7 @@ MUTANTS = (
     ),
     Mutant(
         "only moved position rows are checked, in the database",
-        "service/apply/positions.py",
+        "service/stream/positions.py",
         "    for partition in partitions:\n",
         "    for partition in move.positions:\n",
         "test_rows_that_stay_are_checked_too",
@@ -77,28 +77,28 @@ MUTANTS = (
     ),
     Mutant(
         "only moved position rows are checked, by the consumer",
-        "service/kafka/consumer.py",
+        "service/stream/consumer.py",
         "Batch(records, dict(self._expected), moved,",
         "Batch(records, {tp: self._expected[tp] for tp in moved}, moved,",
         "test_a_consumer_has_every_row_checked",
     ),
     Mutant(
         "a rebalance does not drain",
-        "service/kafka/consumer.py",
+        "service/stream/consumer.py",
         "await self._consumer._idle.wait()",
         "pass",
         "test_a_rebalance_waits_for_the_batch_in_hand",
     ),
     Mutant(
         "a revoke does not commit",
-        "service/kafka/consumer.py",
+        "service/stream/consumer.py",
         "        await self._consumer._commit()  # noqa: SLF001 - as above\n",
         "",
         "test_a_revocation_commits_what_is_applied",
     ),
     Mutant(
         "ends are read before the rows",
-        "service/apply/keeper.py",
+        "service/stream/positions.py",
         """            stored = await positions.read_positions(conn, committed)
             log_ends = await read_log_ends()
 """,

@@ -13,13 +13,12 @@ from aiokafka import TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.apply.keeper import DatabaseKeeper
 from service.apply.lost import ask_for_reconcile
-from service.apply.positions import Batch, Evicted, set_position
-from service.kafka.consumer import LevelConsumer
 from service.reconcile import steps
-from service.reconcile.due import take_one
+from service.reconcile.steps import take_one
 from service.settings import Settings
+from service.stream.consumer import LevelConsumer
+from service.stream.positions import Batch, DatabaseKeeper, Evicted, set_position
 from tests.support.applier import Partitions, rise, sync
 from tests.support.model import LEVELED_UP
 from tests.support.runs import Conductor, NoTopics, until_step

@@ -3,8 +3,8 @@
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError, NotEnoughReplicasError, TopicAuthorizationFailedError
 
-from service.outbox.held import HeldBack
-from service.outbox.rows import Row
+from service.outbox.publish import HeldBack
+from service.outbox.put import Row
 
 ROWS = [Row(number, "topic", b"key", b"{}", []) for number in (1, 2, 3)]
 
@@ -31,6 +31,6 @@ def test_a_topic_without_rights_is_tried_again_after_a_while(monkeypatch: pytest
     back = HeldBack()
     back.sort({ROWS[0]: TopicAuthorizationFailedError("topic")})
     assert set(back.topics()) == {"topic"}
-    monkeypatch.setattr("service.outbox.held.time.monotonic", lambda: float("inf"))
+    monkeypatch.setattr("service.outbox.publish.time.monotonic", lambda: float("inf"))
     assert back.topics() == {}
     assert back.rows == set()

@@ -7,10 +7,10 @@ from sqlalchemy import Text, cast, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import read
-from service.database.tables import outbox
-from service.outbox.held import HeldBack
+from service.outbox.publish import HeldBack
 from service.outbox.put import put
 from service.outbox.relay import read_batch
+from service.store.tables import outbox
 from tests.support.outbox import event, pending, put_numbered
 
 whole = func.octet_length(outbox.c.key) + func.octet_length(outbox.c.value)

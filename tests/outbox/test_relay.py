@@ -13,14 +13,13 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from events import LEVEL_SYNCED_TOPIC
-from service.background import in_background
-from service.database.tables import outbox
-from service.health import Health
-from service.outbox import held, publish, relay
-from service.outbox.put import put
+from service.outbox import publish, relay
+from service.outbox.put import Row, put
 from service.outbox.relay import Relay
-from service.outbox.rows import Row
 from service.settings import Settings
+from service.store.tables import outbox
+from service.stream.background import in_background
+from service.telemetry.health import Health
 from tests.support.outbox import delivered, event, first_deliveries, pending, put_numbered
 from tests.support.servers import Kafka
 
@@ -114,7 +113,7 @@ async def test_a_topic_that_takes_nothing_does_not_stop_the_others(
 ) -> None:
     """Its events wait, /readyz names it, and everything else is delivered."""
     monkeypatch.setattr(publish, "TOPIC_TIMEOUT", 0.5)
-    monkeypatch.setattr(held, "TOPIC_SECONDS", NEVER)
+    monkeypatch.setattr(publish, "TOPIC_SECONDS", NEVER)
     async with engine.begin() as conn:
         waiting = await add(conn, b"{}", topic="not a name for a topic")
         await put(conn, [event(1, 1)])

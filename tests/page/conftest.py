@@ -13,12 +13,12 @@ from playwright.async_api import Browser
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service import sampler, watch
-from service.database.engine import make_engine
-from service.page import overview
-from service.reconcile import due, steps
-from service.runtime import Service
+from service.process import sampler, watch
+from service.process.runtime import Service
+from service.reconcile import steps
 from service.settings import Settings
+from service.store.engine import make_engine
+from service.web.page import overview
 from tests.support.browser import Desk, browser_path, launched
 from tests.support.servers import Kafka, Postgres
 
@@ -30,7 +30,7 @@ def often() -> Iterator[None]:
     """Gauges are measured and runs go on in a fraction of a second; the overview is fetched every second."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(watch, "LOOK_EVERY", 0.2)
-        patch.setattr(due, "LOOK_EVERY", 0.05)
+        patch.setattr(steps, "LOOK_EVERY", 0.05)
         patch.setattr(steps, "POLL_SECONDS", 0.1)
         patch.setattr(overview, "REFRESH", 1)
         patch.setattr(sampler, "_minute", lambda: 0)  # no sample but a test's own

@@ -16,15 +16,15 @@ from sqlalchemy import delete, insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from service import http
-from service.api.middleware import PREFIX
-from service.api.role import Api
 from service.cli.token import sign
-from service.database.tables import dead_letters
-from service.health import Health
-from service.page import visit
-from service.page.session import SESSION, VISITOR, csrf_of
 from service.settings import Settings
+from service.store.tables import dead_letters
+from service.telemetry.health import Health
+from service.web import http
+from service.web.api.app import Api
+from service.web.api.middleware import PREFIX
+from service.web.page import visit
+from service.web.page.session import SESSION, VISITOR, csrf_of
 from tests.support.tables import PLAYER, execute, fill, read
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -369,7 +369,7 @@ async def test_without_the_extra_the_page_says_what_to_install(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the API goes on."""
-    monkeypatch.setattr("service.page.find_spec", lambda _name: None)
+    monkeypatch.setattr("service.web.page.find_spec", lambda _name: None)
     async with (
         Api(settings).app(Health()) as app,
         http.served(app, http.bind(settings)) as served,
@@ -448,7 +448,7 @@ async def test_a_defect_is_a_page_without_its_insides(
     async def broken(*_: Any, **__: Any) -> Any:
         raise ValueError("the insides")
 
-    monkeypatch.setattr("service.page.overview.read_overview", broken)
+    monkeypatch.setattr("service.web.page.overview.read_overview", broken)
     await signed_in(visitor, settings, "admin")
     with capture_logs() as log:
         answer = await visitor.get("/")

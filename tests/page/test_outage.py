@@ -13,15 +13,15 @@ from playwright.async_api import Browser, expect
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service import http
 from service.admin.identity import Identity
-from service.api.role import Api
 from service.cli.token import sign
-from service.health import Health
-from service.page import memory, overview
-from service.page.memory import Memory
-from service.page.session import SESSION, csrf_of
 from service.settings import Settings
+from service.telemetry.health import Health
+from service.web import http
+from service.web.api.app import Api
+from service.web.page import memory, overview
+from service.web.page.memory import Memory
+from service.web.page.session import SESSION, csrf_of
 from tests.support.browser import PATIENCE
 from tests.support.links import way_to
 from tests.support.tables import execute

@@ -11,8 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.admin import runs
 from service.admin.identity import Identity
-from service.admin.measured import Waits
-from service.admin.overview import read_overview
+from service.admin.overview import Waits, read_overview
 from service.admin.series import History
 from service.admin.users import read_user
 from tests.support.tokens import somebody

@@ -12,11 +12,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import LICENSE_ADVANCED_TYPE, PROGRESS_LEVELED_UP_TYPE
-from service import metrics, sampler
 from service.admin.series import Delay, History, Sample, delay_of, series_of
-from service.database.engine import make_engine
-from service.sampler import Sampler
+from service.process import sampler
+from service.process.sampler import Sampler
 from service.settings import Settings
+from service.store.engine import make_engine
+from service.telemetry import metrics
 
 _ROWS = text("""
     INSERT INTO levelsync.minute_samples (minute, lag)

@@ -6,7 +6,7 @@ import json
 from hashlib import sha256
 from pathlib import Path
 
-from service import vendor
+from service.web import vendor
 
 MANIFEST = json.loads(vendor.read("manifest.json"))
 

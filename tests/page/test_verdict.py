@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.admin.measured import Partition, Waits
-from service.admin.overview import Outbox, Overview, Scan
+from service.admin.overview import Outbox, Overview, Partition, Scan, Waits
 from service.admin.series import series_of
 from service.admin.verdict import judge
 from service.dead_letters import ReasonCount

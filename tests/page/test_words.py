@@ -7,16 +7,16 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from service.page import words
+from service.web.page import render
 
 
 def test_times_are_in_utc_whatever_they_were_in() -> None:
     """One without a zone is the application's, which keeps UTC."""
     shown = "2026-11-23 01:30:00 UTC"
-    assert words.moment(datetime(2026, 11, 23, 1, 30)) == shown  # noqa: DTZ001 - as the application keeps them
-    assert words.moment(datetime(2026, 11, 23, 3, 30, tzinfo=timezone(timedelta(hours=2)))) == shown
-    assert words.moment("2026-11-23T01:30:00+00:00") == shown
-    assert words.moment(None) == "never"
+    assert render.moment(datetime(2026, 11, 23, 1, 30)) == shown  # noqa: DTZ001 - as the application keeps them
+    assert render.moment(datetime(2026, 11, 23, 3, 30, tzinfo=timezone(timedelta(hours=2)))) == shown
+    assert render.moment("2026-11-23T01:30:00+00:00") == shown
+    assert render.moment(None) == "never"
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_times_are_in_utc_whatever_they_were_in() -> None:
 )
 def test_ages_are_in_their_largest_unit(seconds: float, said: str) -> None:
     """Nobody counts seconds of an hour."""
-    assert words.age(datetime.now(UTC) - timedelta(seconds=seconds)) == said
+    assert render.age(datetime.now(UTC) - timedelta(seconds=seconds)) == said
 
 
 @pytest.mark.parametrize(
@@ -46,13 +46,13 @@ def test_ages_are_in_their_largest_unit(seconds: float, said: str) -> None:
 )
 def test_any_bytes_can_be_shown(raw: bytes | None, shown: str) -> None:
     """JSON indented, everything else as it is."""
-    assert words.decoded(raw) == shown
+    assert render.decoded(raw) == shown
 
 
 def test_what_is_nested_deeply_is_not_blown_up() -> None:
     """64 KB of JSON indented are 30 MB, and the process does nothing else for as long."""
     raw = b"[" * 400 + b"0," * 30_000 + b"0" + b"]" * 400
-    assert words.decoded(raw) == raw.decode()
+    assert render.decoded(raw) == raw.decode()
 
 
 @pytest.mark.parametrize(
@@ -67,4 +67,4 @@ def test_what_is_nested_deeply_is_not_blown_up() -> None:
 )
 def test_a_bucket_of_delays_is_shown_by_its_bound(seconds: float, said: str) -> None:
     """A histogram knows no more than that."""
-    assert words.bound(seconds) == said
+    assert render.bound(seconds) == said

@@ -9,13 +9,12 @@ from aiokafka import TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.apply.call import Call, call_within
-from service.apply.decode import decode
-from service.apply.outcomes import LevelEvent
-from service.apply.positions import Batch, set_position
+from service.apply.call import Call, call_within, license_target
 from service.apply.progress import Way
-from service.apply.targets import license_target
-from service.store.curriculum import read_known
+from service.core.decode import decode
+from service.core.outcomes import LevelEvent
+from service.levels import read_known
+from service.stream.positions import Batch, set_position
 from tests.support.model import LEVELED_UP, Meant
 from tests.support.records import TOPIC, as_record
 from tests.support.tables import empty_tables

@@ -12,8 +12,8 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.database.engine import make_engine
 from service.settings import Settings
+from service.store.engine import make_engine
 from tests.support.plans import (
     ONE_IN,
     faults,

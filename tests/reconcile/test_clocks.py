@@ -11,9 +11,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import Received, ReconcileChunk, ReconcileRequested
-from service.reconcile.due import take_one
-from service.reconcile.requests import open_runs
-from service.reconcile.work import decode
+from service.reconcile.steps import take_one
+from service.reconcile.work import decode, open_runs
 from service.settings import Settings
 from tests.support.runs import Conductor, until_step
 from tests.support.tables import fill

@@ -9,9 +9,9 @@ from aiokafka import TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.apply.positions import set_position
 from service.reconcile import steps
 from service.settings import Settings
+from service.stream.positions import set_position
 from tests.support.runs import Conductor, NoTopics, found_issues, until_step
 from tests.support.tables import fill
 

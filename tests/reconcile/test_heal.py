@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import Direction
-from service.reconcile.finish import cancel_run
+from service.reconcile.runs import cancel_run
 from service.reconcile.sql import SET_ISSUES
 from service.settings import Settings
 from service.sync import ProgressLicenseSyncService
@@ -204,10 +204,10 @@ async def test_past_the_limit_a_forced_run_heals_everything_and_keeps_samples(
     engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An emptied table does not become one issue row a pair."""
-    from service.reconcile import issues, plan  # noqa: PLC0415 - patched here
+    from service.reconcile import runs, steps  # noqa: PLC0415 - patched here
 
-    monkeypatch.setattr(issues, "SAMPLES", 5)
-    monkeypatch.setattr(plan, "ROWS_A_RANGE", 10)
+    monkeypatch.setattr(runs, "SAMPLES", 5)
+    monkeypatch.setattr(steps, "ROWS_A_RANGE", 10)
     small = at_once.model_copy(update={"reconcile_breaker_pairs": 10})
     await fill(engine, {(user, name): 3 for user in range(1, 101) for name in MAXIMUM}, {})
     report = await Conductor(engine, small).run(dry_run=False, force=True)

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.reconcile.read import read_issues
+from service.reconcile.runs import read_issues
 from service.settings import Settings
 from tests.support.runs import Conductor
 from tests.support.tables import fill

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.reconcile import pace, plan
+from service.reconcile import pace, steps
 from service.reconcile.pace import Pace
 from service.reconcile.values import Step
 from service.settings import Settings
@@ -20,7 +20,7 @@ from tests.support.tables import fill
 @pytest.fixture
 def in_five_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two users a range; the first range already says how long the others take."""
-    monkeypatch.setattr(plan, "ROWS_A_RANGE", 1)
+    monkeypatch.setattr(steps, "ROWS_A_RANGE", 1)
     monkeypatch.setattr(pace, "SURE_AFTER", 0.0)
 
 

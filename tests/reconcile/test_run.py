@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.reconcile import plan
-from service.reconcile.finish import cancel_run
+from service.reconcile import steps
+from service.reconcile.runs import cancel_run
 from service.settings import Settings
 from tests.support.runs import Conductor, drifted, until_step
 from tests.support.tables import fill
@@ -19,7 +19,7 @@ from tests.support.tables import fill
 @pytest.fixture
 def at_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Without a grace time, in ranges of ten rows."""
-    monkeypatch.setattr(plan, "ROWS_A_RANGE", 10)
+    monkeypatch.setattr(steps, "ROWS_A_RANGE", 10)
     return settings.model_copy(update={"reconcile_grace": timedelta(0)})
 
 

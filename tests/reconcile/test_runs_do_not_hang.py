@@ -9,10 +9,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.reconcile import chunks, due, plan
-from service.reconcile.due import StepFailed, take_one
-from service.reconcile.scan import scan_range
-from service.reconcile.steps import Steps
+from service.reconcile import chunks, steps
+from service.reconcile.chunks import scan_range
+from service.reconcile.steps import StepFailed, Steps, take_one
 from service.reconcile.values import Run
 from service.settings import Settings
 from tests.support.runs import Conductor
@@ -40,7 +39,7 @@ async def test_a_step_that_always_fails_holds_up_no_other_run(
         await take(self, conn, run)
 
     monkeypatch.setattr(Steps, "take", fails)
-    monkeypatch.setattr(due, "BACKOFF", 30.0)
+    monkeypatch.setattr(steps, "BACKOFF", 30.0)
     with pytest.raises(StepFailed):
         await take_one(engine, conductor.steps)
     report = await conductor.run()
@@ -71,7 +70,7 @@ async def test_a_row_that_cannot_be_read_has_failed_and_the_run_ends(
     engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other users of its range are compared."""
-    monkeypatch.setattr(plan, "ROWS_A_RANGE", 50)
+    monkeypatch.setattr(steps, "ROWS_A_RANGE", 50)
     await fill(engine, {(user, "PLAYER"): 4 for user in range(1, 101)}, {(user, "PLAYER"): 4 for user in range(2, 101)})
     await cannot_read(engine, 37)
     report = await Conductor(engine, at_once).run()

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import ProgressLeveledUp
-from service.runtime import Service
+from service.process.runtime import Service
 from service.settings import Settings
 from tests.support.runs import DRIFT, reconcile
 

@@ -11,14 +11,12 @@ from sqlalchemy import delete, insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import Received, read
-from service.database.tables import outbox, reconcile_runs
-from service.health import Health
-from service.outbox.held import HeldBack
+from service.outbox.publish import HeldBack
 from service.outbox.relay import read_batch
-from service.schedule.ask import ask
-from service.schedule.role import Schedule, schedule_role
-from service.schedule.slots import run_id
+from service.process.schedule import Schedule, ask, run_id, schedule_role
 from service.settings import Settings
+from service.store.tables import outbox, reconcile_runs
+from service.telemetry.health import Health
 from tests.support.process import LevelsyncProcess
 
 SLOT = datetime(2026, 3, 1, 12, tzinfo=UTC)

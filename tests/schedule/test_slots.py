@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.schedule.slots import run_id, seconds_to_next, slot_at
+from service.process.schedule import run_id, seconds_to_next, slot_at
 
 TIMES = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - the strategy gives it a zone
 LENGTHS = st.timedeltas(timedelta(milliseconds=1), timedelta(days=30))

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from service import watch
-from service.kafka import consumer
-from service.kafka.consumer import LevelConsumer
+from service.process import watch
 from service.settings import Settings
+from service.stream import consumer
+from service.stream.consumer import LevelConsumer
 from tests.support.published import Scene
 from tests.support.tables import empty_tables
 

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from service import background
-from service.background import interruptible, stop
+from service.stream import background
+from service.stream.background import interruptible, stop
 
 
 async def deaf(times: int) -> None:

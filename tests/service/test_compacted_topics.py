@@ -7,11 +7,11 @@ import asyncio
 import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from service.cli.doctor_kafka import POLICY, kafka_findings
-from service.cli.findings import Verdict
-from service.kafka.topics import compacted_topics, ensure_topics
-from service.runtime import Service
+from service.cli.doctor import Verdict
+from service.cli.doctor_checks import POLICY, kafka_findings
+from service.process.runtime import Service
 from service.settings import Settings
+from service.stream.topics import compacted_topics, ensure_topics
 from tests.support import applying
 from tests.support.waiting import eventually
 

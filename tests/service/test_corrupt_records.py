@@ -10,9 +10,9 @@ import pytest
 from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service import watch
-from service.kafka.consumer import LevelConsumer
+from service.process import watch
 from service.settings import Settings
+from service.stream.consumer import LevelConsumer
 from tests.support import applying
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.applying import rise, running

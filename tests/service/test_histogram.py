@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from service.histogram import BatchHistogram
+from service.telemetry.metrics import BatchHistogram
 
 BUCKETS = (0.125, 0.5, 1, 43200)  # whose sums are exact in any order
 _SECONDS = st.lists(st.integers(0, 50_000).map(lambda number: number / 8) | st.sampled_from(BUCKETS), max_size=50)

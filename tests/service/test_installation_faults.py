@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.runtime import Service
+from service.process.runtime import Service
 from service.settings import Settings, SettingsError
 from tests.support import applying
 from tests.support.applying import running

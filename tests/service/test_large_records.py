@@ -15,10 +15,10 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.apply.outcomes import Cut
-from service.kafka import records as reading
-from service.kafka.records import _Records, read_any_records
+from service.core.outcomes import Cut
 from service.settings import Settings
+from service.stream import records as reading
+from service.stream.records import _Records, read_any_records
 from tests.support import applying
 from tests.support.applying import rise
 from tests.support.process import LevelsyncProcess, http_get

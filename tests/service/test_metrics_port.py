@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from service.runtime import Service
+from service.process.runtime import Service
 from service.settings import Settings, SettingsError
 
 

@@ -11,7 +11,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from pydantic import SecretStr
 
-from service.runtime import Service
+from service.process.runtime import Service
 from service.settings import Settings
 from tests.support import applying, servers
 from tests.support.applying import running

@@ -17,9 +17,9 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import ReconcileRequested
-from service import watch
 from service.outbox.put import put
-from service.runtime import Service
+from service.process import watch
+from service.process.runtime import Service
 from service.settings import Settings
 from tests.support import apache_kafka, applying
 from tests.support.apache_kafka import GUARDED_PASSWORD, ApacheKafka

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.kafka import consumer
-from service.kafka.consumer import LevelConsumer
 from service.settings import Settings
+from service.stream import consumer
+from service.stream.consumer import LevelConsumer
 from tests.support import applying
 from tests.support.applying import running
 from tests.support.load import Load, make_load

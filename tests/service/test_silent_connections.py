@@ -9,9 +9,9 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from service import http
-from service.health import Health
 from service.settings import Settings
+from service.telemetry.health import Health
+from service.web import http
 from tests.support.process import LevelsyncProcess
 
 

@@ -13,13 +13,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CorruptRecordException
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service import watch
-from service.apply.decode import decode
-from service.kafka import consumer
-from service.kafka.consumer import LevelConsumer
-from service.runtime import Service
+from service.core.decode import decode
+from service.process import watch
+from service.process.runtime import Service
+from service.process.watch import Stalled
 from service.settings import Settings
-from service.watch import Stalled
+from service.stream import consumer
+from service.stream.consumer import LevelConsumer
 from tests.support import applying
 from tests.support.applying import TOPICS, running
 from tests.support.load import Load, make_load

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from service import runtime
-from service.apply.keeper import DatabaseKeeper
 from service.apply.lost import ask_for_reconcile
 from service.apply.role import running_broker
-from service.health import Health
-from service.runtime import Service
+from service.process import runtime
+from service.process.runtime import Service
 from service.settings import Settings
+from service.stream.positions import DatabaseKeeper
+from service.telemetry.health import Health
 from tests.support import applying as stage
 
 

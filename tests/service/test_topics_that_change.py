@@ -10,10 +10,10 @@ from aiokafka import TopicPartition
 from aiokafka.admin import NewPartitions
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.kafka import broker
-from service.kafka.consumer import LevelConsumer
-from service.runtime import Service
+from service.process.runtime import Service
 from service.settings import Settings
+from service.stream import broker
+from service.stream.consumer import LevelConsumer
 from tests.support import applying
 from tests.support.applying import TOPICS, rise, running
 from tests.support.load import Load, make_load

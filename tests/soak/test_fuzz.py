@@ -12,8 +12,8 @@ from aiokafka import ConsumerRecord
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import Reason
-from service.apply.decode import decode
-from service.apply.outcomes import DeadLetter, LevelEvent
+from service.core.decode import decode
+from service.core.outcomes import DeadLetter, LevelEvent
 from service.settings import Settings
 from tests.support.fuzzing import KINDS, fuzz
 from tests.support.load import PARTITIONS, Slot, new_seed

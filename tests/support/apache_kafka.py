@@ -14,8 +14,7 @@ from pathlib import Path
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from service.embedded.ports import HOST, answers, free_port
-from service.embedded.process import EmbeddedError, Server, ServerProcess
+from service.local.process import HOST, EmbeddedError, Server, ServerProcess, answers, free_port
 
 HERE = Path(__file__).parent
 POM = HERE / "pom.xml"

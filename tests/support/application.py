@@ -16,8 +16,8 @@ import asyncpg
 import pytest
 from alembic import command
 
-from service.database import migrate
 from service.settings import Settings
+from service.store import migrate
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent

@@ -14,10 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import Direction
 from service.apply.batch import Applied, Applier
-from service.apply.positions import Batch, set_position
-from service.apply.targets import license_target, progress_target
-from service.database.faults import Fault, read_fault
+from service.apply.call import license_target, progress_target
+from service.faults import Fault, read_fault
 from service.settings import Settings
+from service.stream.positions import Batch, set_position
 from service.sync import ProgressLicenseSyncService
 from service.sync.results import SyncResult
 from tests.support.model import ADVANCED, LEVELED_UP, Meant

@@ -20,7 +20,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import LICENSE_ADVANCED_TOPIC, PROGRESS_LEVELED_UP_TOPIC
-from service.runtime import Service
+from service.process.runtime import Service
 from service.settings import Settings
 from tests.support import topics
 from tests.support.model import LEVELED_UP, Meant

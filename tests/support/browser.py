@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
 from service.cli.token import sign
-from service.page.session import SESSION
 from service.settings import Settings
+from service.web.page.session import SESSION
 from tests.support.waiting import eventually
 
 PATIENCE = 30_000

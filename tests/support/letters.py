@@ -12,9 +12,9 @@ from aiokafka import ConsumerRecord
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.dead_letters.replay import replay
 from service.dead_letters.select import Selection
-from service.outbox.held import HeldBack
+from service.dead_letters.write import replay
+from service.outbox.publish import HeldBack
 from service.outbox.relay import read_batch
 from tests.support.applier import Partitions, fresh, one
 from tests.support.model import LEVELED_UP

@@ -10,8 +10,8 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import LEVEL_SYNCED_TOPIC, LevelSynced
-from service.database.tables import outbox
 from service.outbox.put import put
+from service.store.tables import outbox
 
 Numbered = tuple[int, int]
 """A user (the key) and a number that rises with each of the user's events."""

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from service.embedded.account import account_for, let_through
-from service.embedded.ports import HOST, answers, free_port
-from service.embedded.process import ServerProcess
+from service.local.postgres import account_for, let_through
+from service.local.process import HOST, ServerProcess, answers, free_port
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 _START_SECONDS = 20

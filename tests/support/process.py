@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 from pydantic import SecretStr
 
-from service.embedded.process import ServerProcess
+from service.local.process import ServerProcess
 from service.settings import PREFIX, Settings
 from tests.support.waiting import eventually
 

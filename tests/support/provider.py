@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.embedded import EmbeddedBroker, EmbeddedPostgres
+from service.local import EmbeddedBroker, EmbeddedPostgres
 from tests.support import apache_kafka, containers
 from tests.support.roles import ACLS, THROUGH
 from tests.support.servers import POSTGRES_SETTINGS, Kafka, Postgres, system_programs

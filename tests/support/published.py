@@ -15,8 +15,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.database.engine import make_engine
 from service.settings import Settings
+from service.store.engine import make_engine
 from tests.support import topics
 from tests.support.load import Slot, by_slot, encode
 from tests.support.model import Meant, Model, Pair

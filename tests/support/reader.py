@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from service.embedded.process import ServerProcess
+from service.local.process import ServerProcess
 from tests.support import application
 from tests.support.process import http_get
 from tests.support.waiting import eventually

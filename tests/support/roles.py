@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from aiokafka.client import AIOKafkaClient
 
-from service.embedded.ports import HOST
+from service.local.process import HOST
 from tests.support import application, kafka_tools
 from tests.support.apache_kafka import GUARDED_PASSWORD, ApacheKafka
 from tests.support.pgbouncer import pgbouncer

@@ -20,10 +20,9 @@ from events import Received, ReconcileChunk, ReconcileRequested, read
 from service.outbox.put import put
 from service.reconcile.caught_up import Ends
 from service.reconcile.chunks import Chunks
-from service.reconcile.due import take_one
-from service.reconcile.read import read_run, report_of
-from service.reconcile.requests import open_runs
-from service.reconcile.steps import Steps
+from service.reconcile.runs import read_run, report_of
+from service.reconcile.steps import Steps, take_one
+from service.reconcile.work import open_runs
 from service.settings import Settings
 from tests.support.records import MAXIMUM
 from tests.support.tables import fill

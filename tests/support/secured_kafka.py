@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.embedded.ports import HOST, free_port
+from service.local.process import HOST, free_port
 from service.settings import Settings
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.certificates import Authority, Pair

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from service.embedded import EmbeddedPostgres
-from service.embedded.account import account_for, let_through
+from service.local import EmbeddedPostgres
+from service.local.postgres import account_for, let_through
 from tests.support.certificates import Authority, Pair
 from tests.support.servers import POSTGRES_SETTINGS, Postgres, system_programs
 

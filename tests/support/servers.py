@@ -15,11 +15,11 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import psutil
 
-from service.database.engine import make_engine
-from service.database.migrate import migrate
-from service.database.sample import sample_users
-from service.embedded.process import Server
+from service.cli.servers import sample_users
+from service.local.process import Server
 from service.settings import Settings
+from service.store.engine import make_engine
+from service.store.migrate import migrate
 from tests.support.topics import fresh_topics
 
 POSTGRES_SETTINGS = {

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events import Direction
-from service.sync.pair import Action, PairDecision, Sides, Why, decide_pair
+from service.core.pair import Action, PairDecision, Sides, Why, decide_pair
 
 MAXIMUM = 8
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)

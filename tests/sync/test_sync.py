@@ -13,11 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from events import Direction, LevelSynced
-from service.outbox.rows import headers_of
+from service.apply.write import MOST_PAIRS, sync_pairs
+from service.core.pair import Sides, Why
+from service.outbox.put import headers_of
 from service.settings import Settings
 from service.sync import ProgressLicenseSyncService, UnknownDirection, UnknownSpecialization, UnknownUser
-from service.sync.pair import Sides, Why
-from service.sync.write import MOST_PAIRS, sync_pairs
 from tests.support.applier import Partitions, one
 from tests.support.model import ADVANCED, LEVELED_UP
 from tests.support.tables import PLAYER, Levels, everything, execute, fill, history, licenses, progress, read

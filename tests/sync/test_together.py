@@ -16,18 +16,17 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from events import Direction
-from service.apply.call import Call, call_within
-from service.apply.decode import decode
-from service.apply.outcomes import LevelEvent
-from service.apply.positions import Batch, set_position
+from service.apply.call import Call, Target, call_within, license_target, progress_target
 from service.apply.progress import Way
-from service.apply.targets import Target, license_target, progress_target
+from service.apply.rows import NO_DEFAULTS, Author
+from service.apply.write import sync_pairs
+from service.core.decode import decode
+from service.core.outcomes import LevelEvent
+from service.levels import read_known
 from service.settings import Settings
-from service.store.curriculum import read_known
+from service.stream.positions import Batch, set_position
 from service.sync import ProgressLicenseSyncService
 from service.sync.level import decide_level
-from service.sync.rows import NO_DEFAULTS, Author
-from service.sync.write import sync_pairs
 from tests.support.applier import Partitions, one
 from tests.support.model import ADVANCED, LEVELED_UP, Meant
 from tests.support.records import TOPIC, as_record

@@ -7,7 +7,7 @@ import re
 from service.checks.curriculum import levels_match_rows
 from service.checks.edge_cases import max_level_sync
 from service.checks.result import Check, Checker
-from service.database.engine import make_engine
+from service.store.engine import make_engine
 from tests.support import application
 from tests.support.repository import ROOT
 

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database.engine import make_engine
 from service.levels import LicenseSystemHelper
 from service.settings import Settings
+from service.store.engine import make_engine
 from tests.support import application
 from tests.support.process import environment, levelsync
 

@@ -1,0 +1,141 @@
+"""Sessions that ended, and sign-ins that failed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.admin.audit import client_address
+from service.admin.database import ANSWERS_WITHIN, asked, within
+from service.admin.identity import AdminError, Busy, NotSignedIn
+
+_END_SESSION = text("""
+    INSERT INTO levelsync.ended_sessions (token_digest, ends_at) VALUES (:digest, :ends_at) ON CONFLICT DO NOTHING
+""")
+_FORGET = text("DELETE FROM levelsync.ended_sessions WHERE ends_at < clock_timestamp() - interval '1 hour'")
+"""An hour beyond what any leeway allows: an expired token is refused for being expired."""
+_ALL = text("SELECT token_digest FROM levelsync.ended_sessions")
+_IS_ENDED = text("SELECT EXISTS (SELECT FROM levelsync.ended_sessions WHERE token_digest = :digest)")
+
+
+async def end(engine: AsyncEngine, token: str, ends_at: datetime) -> None:
+    """Refuse the token from now on.
+
+    Raises:
+        Busy: the database cannot answer; the token stays good.
+    """
+    with asked():
+        async with engine.begin() as conn:
+            await conn.execute(_FORGET)
+            await conn.execute(_END_SESSION, {"digest": digest(token), "ends_at": ends_at})
+
+
+async def read(engine: AsyncEngine) -> set[bytes]:
+    """Return the digests of all tokens that were signed out and may not have expired.
+
+    Raises:
+        Busy: the database cannot answer.
+    """
+    with asked():
+        async with engine.connect() as conn:
+            return set((await conn.execute(_ALL)).scalars())
+
+
+async def check(engine: AsyncEngine, token: str) -> None:
+    """Let a token pass that nobody signed out with.
+
+    Raises:
+        NotSignedIn: somebody did.
+        Busy: the database cannot answer.
+    """
+    with asked():
+        async with engine.connect() as conn:
+            ended = (await conn.execute(_IS_ENDED, {"digest": digest(token)})).scalar_one()
+    if ended:
+        raise NotSignedIn("The token was signed out: a new one is needed.")
+
+
+def digest(token: str) -> bytes:
+    """Return what is stored of a token: nobody can sign in with it."""
+    return sha256(token.encode()).digest()
+
+
+log = structlog.get_logger(__name__)
+A_ROW_FOR = 60.0
+"""Seconds that a row counts for."""
+_MOST_ADDRESSES, _OTHERS = 100, "others"
+"""Addresses that have rows of their own at once, in a process."""
+_COUNT_FAILURE = text("""
+    INSERT INTO levelsync.admin_actions (subject, role, action, outcome, detail, client_address, times)
+    VALUES ('', 'none', 'sign_in', 'refused', :detail, :address, :times) RETURNING id
+""")
+_COUNT = text("UPDATE levelsync.admin_actions SET times = times + :times, detail = :detail WHERE id = :id")
+
+
+@dataclass(slots=True)
+class _Row:
+    """The row of an address, and how many failures it does not count yet."""
+
+    since: float
+    row_id: int | None = None
+    waiting: int = 0
+    writing: bool = False
+
+
+class FailedSignIns:
+    """Those of one process."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._rows: dict[str, _Row] = {}
+
+    @asynccontextmanager
+    async def noted(self) -> AsyncIterator[None]:
+        """Count a token that is not good."""
+        try:
+            yield
+        except NotSignedIn as error:
+            await self.note(error)
+            raise
+
+    async def note(self, error: AdminError) -> None:
+        """Count one, with why it failed; the log has it where the database cannot answer."""
+        address = client_address()
+        log.warning("sign-in failed", address=address, reason=str(error))
+        row = self._row(address)
+        row.waiting += 1
+        if row.writing:  # whoever writes now counts this one too
+            return
+        row.writing = True
+        try:
+            while row.waiting:
+                times, row.waiting = row.waiting, 0
+                with asked():
+                    await within(ANSWERS_WITHIN, self._write(row, address, times, str(error)), "no answer")
+        except Busy:
+            row.waiting = 0
+        finally:
+            row.writing = False
+
+    def _row(self, address: str) -> _Row:
+        now = time.monotonic()
+        self._rows = {one: row for one, row in self._rows.items() if now - row.since < A_ROW_FOR}
+        name = address if address in self._rows or len(self._rows) < _MOST_ADDRESSES else _OTHERS
+        return self._rows.setdefault(name, _Row(now))
+
+    async def _write(self, row: _Row, address: str, times: int, detail: str) -> None:
+        async with self._engine.begin() as conn:
+            if row.row_id is not None:
+                counting = await conn.execute(_COUNT, {"id": row.row_id, "times": times, "detail": detail})
+                if counting.rowcount:
+                    return
+            values = {"detail": detail, "address": address, "times": times}
+            row.row_id = (await conn.execute(_COUNT_FAILURE, values)).scalar_one()

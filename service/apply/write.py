@@ -1,0 +1,114 @@
+"""Sync pairs: lock, look again, decide, write, in the caller's transaction. Syncs and heals both go through here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from events import Direction
+from service.apply.rows import NO_DEFAULTS, Author, LevelWrite, Locked, Tables, lock_both, write_levels
+from service.core.outcomes import Pair
+from service.core.pair import Action, PairDecision, Sides, Why, decide_pair, nothing
+from service.faults import DecideAgain
+from service.levels import Curriculum, read_curriculum
+
+Decide = Callable[[Sides, Direction, int], PairDecision]
+"""From a pair's rows, a direction and the specialization's highest level to the write that ends its drift."""
+MOST_PAIRS = 1000
+"""Pairs a transaction at most: what it locks, appliers wait for."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairResult:
+    """What became of a pair: its rows as they were found under the lock, and what was decided and done."""
+
+    before: Sides
+    decision: PairDecision
+
+    @property
+    def after(self) -> Sides:
+        """The rows as they are now."""
+        done = self.decision
+        if done.action is Action.NONE:
+            return self.before
+        levels = {"progress": self.before.progress_level, "license": self.before.license_level, done.target: done.new}
+        return Sides(levels["progress"], levels["license"], progress_exists=True, license_exists=True)
+
+    @property
+    def agreed(self) -> int:
+        """The level of both rows now, where they agree."""
+        return self.after.progress_level or 0
+
+
+async def sync_pairs(  # noqa: PLR0913 - what a sync and a heal differ in, each by its name
+    conn: AsyncConnection,
+    pairs: Sequence[Pair],
+    direction: Direction,
+    *,
+    cause: str,
+    advanced_by: int | None = None,
+    only_if: Mapping[Pair, Sides] | None = None,
+    decide: Decide = decide_pair,
+    tables: Tables = NO_DEFAULTS,
+    wait: bool = True,
+) -> dict[Pair, PairResult]:
+    """Bring pairs into agreement, at most `MOST_PAIRS` of them; specializations named as `specializations` has them.
+
+    `cause` (500 characters at most) is the reason in the history and in what is published; `advanced_by` is named in
+    the history where that user exists. `decide` says what a pair's rows come to. With `only_if`,
+    a pair whose rows are not exactly these is left (law 6).
+    Without `wait`, pairs that somebody else holds are missing from the result; with it, ask for one pair.
+
+    Raises:
+        DecideAgain: a missing row was made by somebody else meanwhile: roll back, and call again.
+    """
+    if len(pairs) > MOST_PAIRS:
+        raise ValueError(f"{len(pairs)} pairs in one transaction; {MOST_PAIRS} at most")
+    locked = await lock_both(conn, sorted(set(pairs)), wait=wait)
+    curriculum = await read_curriculum(conn)
+    ours = [pair for pair in locked.progress if pair not in locked.held]
+    results = {
+        pair: _decide(pair, locked.sides(pair), direction, curriculum=curriculum, only_if=only_if, decide=decide)
+        for pair in ours
+    }
+    writes = [_write(pair, result.decision, locked) for pair, result in results.items() if result.decision.target]
+    fenced = {pair: result.agreed for pair, result in results.items() if result.decision.fences}
+    await write_levels(conn, tables, writes, fenced, Author(cause, advanced_by), locked)
+    if writes:
+        await check_maxima(conn, curriculum)
+    return results
+
+
+async def check_maxima(conn: AsyncConnection, decided_with: Curriculum) -> None:
+    """Compare the maxima after the writes with those that were decided with: nobody is kept from changing them.
+
+    Raises:
+        DecideAgain: they have changed.
+    """
+    if (await read_curriculum(conn)).levels != decided_with.levels:
+        raise DecideAgain("the specializations have changed meanwhile")
+
+
+def _decide(  # noqa: PLR0913 - what `sync_pairs` was given
+    pair: Pair,
+    sides: Sides,
+    direction: Direction,
+    *,
+    curriculum: Curriculum,
+    only_if: Mapping[Pair, Sides] | None,
+    decide: Decide,
+) -> PairResult:
+    if only_if is not None and only_if.get(pair) != sides:
+        return PairResult(sides, nothing(Why.CHANGED_MEANWHILE, "the levels have changed meanwhile"))
+    if fault := curriculum.faults.get(pair[1]):
+        return PairResult(sides, nothing(Why.NO_MAXIMUM, fault))
+    if pair[1] not in curriculum.levels:
+        return PairResult(sides, nothing(Why.UNKNOWN_SPECIALIZATION, f"there is no specialization {pair[1]}"))
+    return PairResult(sides, decide(sides, direction, curriculum.max_level(pair[1])))
+
+
+def _write(pair: Pair, decision: PairDecision, locked: Locked) -> LevelWrite:
+    assert decision.target is not None and decision.new is not None  # noqa: PT018, S101 - what a write consists of
+    return LevelWrite(pair, decision.target, locked.row_id(pair, decision.target), decision.old, decision.new)

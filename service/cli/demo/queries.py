@@ -1,0 +1,138 @@
+"""What the demo reads from the tables, and what it writes in the application's place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.core.names import fold
+
+PairKey = tuple[int, str]
+
+_PAIRS = """
+    SELECT coalesce(p.student_id, l.user_id) AS user_id,
+           coalesce(p.specialization_id, l.specialization_type) AS specialization,
+           p.current_level AS progress, l.current_level AS license
+      FROM specialization_progress p
+      FULL JOIN user_licenses l
+        ON l.user_id = p.student_id AND l.specialization_type = p.specialization_id
+"""
+_ALL = text(f"SELECT * FROM ({_PAIRS}) pairs ORDER BY user_id, specialization")
+_HISTORY = text("""
+    SELECT l.user_id, l.specialization_type AS specialization, h.from_level, h.to_level, h.advanced_at,
+           h.advancement_reason AS reason
+      FROM license_progressions h
+      JOIN user_licenses l ON l.id = h.user_license_id
+     WHERE h.id > :after
+     ORDER BY h.id
+""")
+_LAST_HISTORY_ID = text("SELECT coalesce(max(id), 0) FROM license_progressions")
+_FINGERPRINT = text("""
+    SELECT (SELECT md5(string_agg(t::text, '' ORDER BY t.id)) FROM specialization_progress t)
+        || (SELECT md5(string_agg(t::text, '' ORDER BY t.id)) FROM user_licenses t)
+        || (SELECT count(*) FROM license_progressions)
+        || '/' || (SELECT count(*) FROM levelsync.dead_letters)
+""")
+_SPECIALIZATIONS = text("SELECT id FROM specializations")
+_OWN_PROGRESS = text("""
+    INSERT INTO specialization_progress AS p
+           (student_id, specialization_id, current_level, total_xp, completed_sessions, completed_projects)
+    VALUES (:user_id, :specialization, :to_level, 0, 0, 0)
+    ON CONFLICT (student_id, specialization_id)
+    DO UPDATE SET current_level = greatest(p.current_level, excluded.current_level)
+""")
+_OWN_LICENSE = text("""
+    INSERT INTO user_licenses AS l
+           (user_id, specialization_type, current_level, max_achieved_level, started_at)
+    VALUES (:user_id, :specialization, :to_level, :to_level, timezone('UTC', now()))
+    ON CONFLICT (user_id, specialization_type)
+    DO UPDATE SET current_level = greatest(l.current_level, excluded.current_level),
+                  max_achieved_level = greatest(l.max_achieved_level, excluded.current_level)
+""")
+_DAMAGE = (
+    text("""
+        UPDATE user_licenses SET current_level = current_level - 2
+         WHERE (user_id, specialization_type) IN ((112, 'PLAYER'), (116, 'INTERNSHIP'))
+    """),
+    text("DELETE FROM user_licenses WHERE user_id = 121 AND specialization_type = 'PLAYER'"),
+    text("""
+        UPDATE specialization_progress SET current_level = current_level + 3
+         WHERE student_id = 120 AND specialization_id = 'COACH'
+    """),
+)
+DAMAGED: tuple[PairKey, ...] = ((112, "PLAYER"), (116, "INTERNSHIP"), (120, "COACH"), (121, "PLAYER"))
+"""The pairs that `damage` brings into disagreement: sample users that no sample event is about."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One user in one specialization: the level in each table, None where there is no row."""
+
+    user_id: int
+    specialization: str
+    progress: int | None
+    license: int | None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both tables say the same."""
+        return self.progress == self.license
+
+
+@dataclass(frozen=True)
+class HistoryRow:
+    """One rise of a license, as `license_progressions` has it."""
+
+    user_id: int
+    specialization: str
+    from_level: int
+    to_level: int
+    advanced_at: datetime
+    reason: str | None
+
+
+async def all_pairs(conn: AsyncConnection) -> dict[PairKey, Pair]:
+    """Compare both tables whole, row by row."""
+    pairs = [Pair(**row) for row in (await conn.execute(_ALL)).mappings()]
+    return {(pair.user_id, pair.specialization): pair for pair in pairs}
+
+
+async def history_after(conn: AsyncConnection, row_id: int) -> list[HistoryRow]:
+    """Read the history rows above an id."""
+    return [HistoryRow(**row) for row in (await conn.execute(_HISTORY, {"after": row_id})).mappings()]
+
+
+async def last_history_id(conn: AsyncConnection) -> int:
+    """Say where the history ends now."""
+    return int((await conn.execute(_LAST_HISTORY_ID)).scalar_one())
+
+
+async def fingerprint(conn: AsyncConnection) -> str:
+    """Give a text that differs when any column of any row of the tables does."""
+    return str((await conn.execute(_FINGERPRINT)).scalar_one())
+
+
+async def specializations(conn: AsyncConnection) -> dict[str, str]:
+    """Give every specialization's id by its folded form."""
+    return {fold(name): name for name in (await conn.execute(_SPECIALIZATIONS)).scalars()}
+
+
+async def write_own_rows(
+    conn: AsyncConnection, *, progress: Iterable[dict[str, object]], licenses: Iterable[dict[str, object]]
+) -> None:
+    """Write what the application writes before it publishes: the row of the table that it owns."""
+    for statement, rows in ((_OWN_PROGRESS, list(progress)), (_OWN_LICENSE, list(licenses))):
+        if rows:
+            await conn.execute(statement, rows)
+    await conn.commit()
+
+
+async def damage(conn: AsyncConnection) -> None:
+    """Change both tables as no event explains: lower two licenses, remove one, raise one row of progress."""
+    for statement in _DAMAGE:
+        await conn.execute(statement)
+    await conn.commit()

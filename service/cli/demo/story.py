@@ -1,0 +1,266 @@
+"""What the demo does, step by step."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.request
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from events import LicenseAdvanced, ProgressLeveledUp, ReconcileRequested, read_line
+from service import dead_letters
+from service.cli.demo import queries
+from service.cli.demo.queries import DAMAGED, Pair, PairKey
+from service.cli.demo.screen import Screen
+from service.cli.reconcile import ask, show_report
+from service.cli.runs import issues_of, show_issues
+from service.core.names import fold
+from service.settings import Settings
+from service.store.tables import applied_positions
+from service.stream.lag import EndOffsets, lag
+from service.stream.producer import deliver
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The running service, what reaches it, and where the steps are shown."""
+
+    settings: Settings
+    engine: AsyncEngine
+    producer: AIOKafkaProducer
+    screen: Screen
+    url: str
+    cluster_id: str
+
+
+_CHECKOUT = Path(__file__).parents[2] / "examples" / "events.jsonl"
+
+
+def sample_events() -> list[ProgressLeveledUp | LicenseAdvanced]:
+    """Read the sample events, in the order of the file."""
+    packed = files("service.cli.demo") / "events.jsonl"
+    text = (packed if packed.is_file() else _CHECKOUT).read_text(encoding="utf-8")
+    events = [read_line(line) for line in text.splitlines() if line.strip()]
+    return [event for event in events if isinstance(event, ProgressLeveledUp | LicenseAdvanced)]
+
+
+_KINDS = ("mismatched", "missing_license", "missing_progress", "needs_decision", "unconfirmed")
+
+
+async def show_repair(stage: Stage) -> bool:
+    """Damage some pairs, find them, heal them; say whether exactly those were found, and none are left.
+
+    Raises:
+        Unreachable: nobody took a request for a run.
+    """
+    await _show_damage(stage)
+    exact = await _show_dry_run(stage)
+    healed = await _show_heal(stage)
+    return await _show_nothing_left(stage) and exact and healed
+
+
+async def _show_damage(stage: Stage) -> None:
+    screen = stage.screen
+    screen.step("Somebody edits the tables behind everybody's back")
+    screen.say("Two licenses lowered, one removed, one row of progress raised. There is no event to tell of it.")
+    async with stage.engine.connect() as conn:
+        await queries.damage(conn)
+    screen.pairs("Damaged", await _damaged(stage))
+
+
+async def _show_dry_run(stage: Stage) -> bool:
+    """Ask as `levelsync reconcile` does, through Kafka."""
+    stage.screen.step("A dry run finds exactly those")
+    report, found = await _run(stage, execute=False)
+    show_report(report)
+    show_issues(found, as_json=False)
+    return {(issue["user_id"], issue["specialization"]) for issue in found} == set(DAMAGED)
+
+
+async def _show_heal(stage: Stage) -> bool:
+    screen = stage.screen
+    screen.step("The same for real")
+    async with stage.engine.connect() as conn:
+        last_row = await queries.last_history_id(conn)
+    report, _ = await _run(stage, execute=True)
+    show_report(report)
+    async with stage.engine.connect() as conn:
+        history = await queries.history_after(conn, last_row)
+    screen.pairs("Healed: progress was believed", pairs := await _damaged(stage))
+    screen.say("Every heal of a license left one row of history, with the run's id:")
+    screen.history(history)
+    return report["counts"]["healed"] == len(DAMAGED) and all(pair.agrees for pair in pairs)
+
+
+async def _show_nothing_left(stage: Stage) -> bool:
+    stage.screen.step("A second dry run finds nothing")
+    report, _ = await _run(stage, execute=False)
+    show_report(report)
+    return report["status"] == "completed" and not any(report["counts"][kind] for kind in _KINDS)
+
+
+async def _run(stage: Stage, *, execute: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Ask for a run and wait for its end: its report, and its issues."""
+    request = ReconcileRequested(direction="progress_to_license", dry_run=not execute, requested_by="levelsync demo")
+    report = await ask(stage.settings, request, wait=True)
+    return report, await issues_of(stage.settings, report["run_id"])
+
+
+async def _damaged(stage: Stage) -> list[Pair]:
+    async with stage.engine.connect() as conn:
+        pairs = await queries.all_pairs(conn)
+    return [pairs[key] for key in DAMAGED]
+
+
+_PATIENCE = 30.0
+_LOOK_EVERY = 0.05
+_NEIGHBOUR = 25
+_BAD_VALUE = b'{"user_id": "forty-two", "specialization": "PLAYER", "to_level": 3}'
+
+Event = ProgressLeveledUp | LicenseAdvanced
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record for Kafka that may be anything."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+
+async def tell(stage: Stage) -> bool:
+    """Show every step; say whether both tables agree in the end, and every step did what it says.
+
+    Raises:
+        TimeoutError: the service did not apply what was published within half a minute.
+        Unreachable: the service did not take a request for a reconcile.
+    """
+    events = sample_events()
+    await _publish_and_show(stage, events)
+    await _show_bad_record(stage)
+    unchanged = await _show_repetition(stage, events)
+    repaired = await show_repair(stage)
+    await _show_metrics(stage)
+    return await _compare(stage) and unchanged and repaired
+
+
+async def _publish_and_show(stage: Stage, events: Sequence[Event]) -> None:
+    screen = stage.screen
+    screen.step("The application writes its own table, and publishes what happened")
+    screen.say("A level-up raised specialization_progress, an advancement raised user_licenses; never both.")
+    async with stage.engine.connect() as conn:
+        await _play_application(conn, events)
+        before, last_row = await queries.all_pairs(conn), await queries.last_history_id(conn)
+    touched = _touched(events, before)
+    screen.pairs("Before", (before[key] for key in touched))
+    await deliver(stage.producer, [event.to_kafka() for event in events])
+    screen.say(f"{len(events)} events of examples/events.jsonl are in Kafka.")
+
+    screen.step("levelsync raises the other table")
+    await _applied(stage)
+    async with stage.engine.connect() as conn:
+        after, history = await queries.all_pairs(conn), await queries.history_after(conn, last_row)
+    screen.pairs("After", (after[key] for key in touched))
+    screen.say("Every event that raised a license left one row of history, with its id:")
+    screen.history(history)
+
+
+async def _show_bad_record(stage: Stage) -> None:
+    """Send a record that can never apply between two good ones, on their partition."""
+    screen = stage.screen
+    screen.step("One bad record between two good ones")
+    good = [ProgressLeveledUp(user_id=_NEIGHBOUR, specialization="PLAYER", to_level=level) for level in (4, 5)]
+    async with stage.engine.connect() as conn:
+        await _play_application(conn, good)
+    first, last = (event.to_kafka() for event in good)
+    await deliver(stage.producer, [first, Record(first.topic, first.key, _BAD_VALUE, first.headers), last])
+    await _applied(stage)
+    async with stage.engine.connect() as conn:
+        pairs = await queries.all_pairs(conn)
+        for line in await dead_letters.list_open(conn, limit=1):
+            if letter := await dead_letters.find(conn, line.id):
+                screen.letter(letter, dead_letters.MEANINGS[letter.reason])
+    screen.say("The bad one is kept whole, and named: levelsync dead-letters list. Its neighbours were applied:")
+    screen.pairs("", [pairs[_NEIGHBOUR, "PLAYER"]])
+
+
+async def _show_repetition(stage: Stage, events: Sequence[Event]) -> bool:
+    screen = stage.screen
+    screen.step("Everything is published again")
+    async with stage.engine.connect() as conn:
+        before = await queries.fingerprint(conn)
+    await deliver(stage.producer, [event.to_kafka() for event in reversed(events)])
+    await _applied(stage)
+    async with stage.engine.connect() as conn:
+        same = await queries.fingerprint(conn) == before
+    screen.say(f"{len(events)} events again, last first: " + ("not one row changed." if same else "ROWS CHANGED."))
+    return same
+
+
+async def _show_metrics(stage: Stage) -> None:
+    stage.screen.step("What a dashboard sees")
+    page = await asyncio.to_thread(_get, f"{stage.url}/metrics")
+    stage.screen.metrics(page)
+
+
+async def _compare(stage: Stage) -> bool:
+    """Compare both tables whole."""
+    async with stage.engine.connect() as conn:
+        pairs = (await queries.all_pairs(conn)).values()
+    different = [pair for pair in pairs if not pair.agrees]
+    stage.screen.step("Do the tables agree?")
+    stage.screen.say(f"{len(pairs)} pairs compared, {len(different)} differ.")
+    if different:
+        stage.screen.pairs("Different", different[:20])
+    return not different
+
+
+async def _play_application(conn: AsyncConnection, events: Sequence[Event]) -> None:
+    """Do what the application does before it publishes: it writes the table that the event came from."""
+    known = await queries.specializations(conn)
+    rows = [
+        {"user_id": event.user_id, "specialization": known[fold(event.specialization)], "to_level": event.to_level}
+        for event in events
+    ]
+    advanced = [isinstance(event, LicenseAdvanced) for event in events]
+    await queries.write_own_rows(
+        conn,
+        progress=[row for row, is_license in zip(rows, advanced, strict=True) if not is_license],
+        licenses=[row for row, is_license in zip(rows, advanced, strict=True) if is_license],
+    )
+
+
+def _touched(events: Iterable[Event], pairs: Iterable[PairKey]) -> list[PairKey]:
+    """Give the pairs that the events are about."""
+    named = {(event.user_id, fold(event.specialization)) for event in events}
+    return sorted(key for key in pairs if (key[0], fold(key[1])) in named)
+
+
+async def _applied(stage: Stage) -> None:
+    """Wait until everything in Kafka is applied.
+
+    Raises:
+        TimeoutError: it took longer than half a minute.
+    """
+    async with EndOffsets(stage.settings) as kafka, asyncio.timeout(_PATIENCE):
+        ends = await kafka.read()
+        while any(lag(ends, await _positions(stage)).values()):
+            await asyncio.sleep(_LOOK_EVERY)
+
+
+async def _positions(stage: Stage) -> dict[TopicPartition, int]:
+    async with stage.engine.connect() as conn:
+        return await applied_positions(conn, stage.cluster_id, {})  # the embedded broker gives topics no ids
+
+
+def _get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own service, on loopback
+        return str(answer.read().decode())

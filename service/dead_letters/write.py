@@ -1,0 +1,154 @@
+"""Discard and replay dead letters, in batches.
+
+What becomes of it is decided where it is read (`service.apply.dead_letters`): applied, it closes its letter; failed, it
+raises the letter's count.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from service.core.decode import FIRST_TIMESTAMP_HEADER, LETTER_HEADER
+from service.dead_letters.select import Selection, last_id, lock_some, on_its_way, unsendable
+from service.outbox.put import NOTIFY
+
+SEND_AGAIN = text(f"""
+    INSERT INTO levelsync.outbox (topic, key, value, headers)
+    SELECT d.topic, d.key, d.value,
+           (SELECT coalesce(jsonb_agg(h.header ORDER BY h.number), '[]')
+              FROM jsonb_array_elements(d.headers) WITH ORDINALITY AS h (header, number)
+             WHERE h.header ->> 'key' IS NULL
+                OR h.header ->> 'key' NOT IN ('{FIRST_TIMESTAMP_HEADER}', '{LETTER_HEADER}'))
+           || jsonb_build_array(
+                jsonb_build_object('key', '{FIRST_TIMESTAMP_HEADER}', 'value',
+                                   least(d.record_timestamp, earlier.timestamp)::text),
+                jsonb_build_object('key', '{LETTER_HEADER}', 'value', d.id::text))
+      FROM levelsync.dead_letters d
+      LEFT JOIN LATERAL (
+           SELECT CASE WHEN h.header ->> 'value' ~ '^[0-9]{{1,15}}$' THEN nullif((h.header ->> 'value')::bigint, 0) END
+             FROM jsonb_array_elements(d.headers) WITH ORDINALITY AS h (header, number)
+            WHERE h.header ->> 'key' = '{FIRST_TIMESTAMP_HEADER}'
+            ORDER BY h.number LIMIT 1) AS earlier (timestamp) ON true
+     WHERE d.id = ANY(CAST(:ids AS bigint[]))
+     ORDER BY d.id
+""")
+"""Put records into the outbox as they were, with two headers more; those of an earlier replay are replaced. A record
+that had a first timestamp keeps the older of the two, as the appliers read it (law 2)."""
+
+MARK_SENT = text("""
+    UPDATE levelsync.dead_letters SET replayed_at = clock_timestamp(), resolved_by = :by
+     WHERE id = ANY(CAST(:ids AS bigint[]))
+""")
+
+CLOSE_DISCARDED = text("""
+    UPDATE levelsync.dead_letters
+       SET resolved_at = clock_timestamp(), resolution = 'discarded', resolved_by = :by, replayed_at = NULL
+     WHERE id = ANY(CAST(:ids AS bigint[]))
+""")
+
+FOLLOW = text("""
+    SELECT d.id, d.resolved_at IS NOT NULL AS resolved, d.replayed_at IS NOT NULL AS on_its_way
+      FROM levelsync.dead_letters d WHERE d.id = ANY(CAST(:ids AS bigint[]))
+""")
+"""What became of letters that were sent."""
+
+
+BATCH_LETTERS = 1000
+BATCH_BYTES = 16_000_000
+"""A transaction's letters reach this with their last one at most."""
+ALL = sys.maxsize
+Write = Callable[[AsyncConnection, list[int]], Awaitable[None]]
+"""What is done with a batch, in its transaction."""
+
+
+async def in_batches(
+    engine: AsyncEngine, selection: Selection, but: Sequence[ColumnElement[bool]], write: Write, most: int
+) -> AsyncIterator[list[int]]:
+    """Lock a selection's open letters batch by batch, except those that are `but`, and `write` each; yields the ids.
+
+    It ends after `most` letters. Those that arise meanwhile are left out, so that one which fails again at once is not
+    met a second time.
+    """
+    async with engine.connect() as conn:
+        upto, after = await last_id(conn), 0
+    while most > 0:
+        async with engine.begin() as conn:
+            locked = await lock_some(conn, selection, but, (after, upto), min(BATCH_LETTERS, most))
+            ids = _at_most(BATCH_BYTES, locked)
+            if ids:
+                await write(conn, ids)
+        if not ids:
+            return
+        yield ids
+        after, most = ids[-1], most - len(ids)
+
+
+def _at_most(most: int, rows: Sequence[Any]) -> list[int]:
+    """The ids of the first rows, up to the one that reaches so many bytes."""
+    ids, size = [], 0
+    for row in rows:
+        if size >= most:
+            break
+        ids.append(row.id)
+        size += row.bytes
+    return ids
+
+
+def discard(
+    engine: AsyncEngine, selection: Selection, by: str, also: Write | None = None, most: int = ALL
+) -> AsyncIterator[list[int]]:
+    """Close the open letters of a selection; yields the ids of each transaction.
+
+    One that is on its way is left out: nobody knows yet whether it applies. `also` and `most` as in `replay`.
+    """
+
+    async def close(conn: AsyncConnection, ids: list[int]) -> None:
+        await conn.execute(CLOSE_DISCARDED, {"ids": ids, "by": by})
+        if also is not None:
+            await also(conn, ids)
+
+    return in_batches(engine, selection, [on_its_way()], close, most)
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What became of letters that were sent: closed, failed again, or not come back yet."""
+
+    closed: list[int]
+    failed: list[int]
+    pending: list[int]
+
+
+def replay(
+    engine: AsyncEngine, selection: Selection, by: str, also: Write | None = None, most: int = ALL
+) -> AsyncIterator[list[int]]:
+    """Send the open letters of a selection again, in the order in which they came; yields the ids of each transaction.
+
+    One that was sent within the last minute is left out: two people at once send it once. So is one that Kafka does
+    not take. `also` is called in each transaction, as for the audit log; `most` letters are sent at most.
+    """
+
+    async def send(conn: AsyncConnection, ids: list[int]) -> None:
+        await conn.execute(SEND_AGAIN, {"ids": ids})
+        await conn.execute(MARK_SENT, {"ids": ids, "by": by})
+        await conn.execute(NOTIFY)
+        if also is not None:
+            await also(conn, ids)
+
+    return in_batches(engine, selection, [on_its_way(), unsendable()], send, most)
+
+
+async def follow(conn: AsyncConnection, ids: Iterable[int]) -> Followed:
+    """Look what became of letters; one that was removed meanwhile counts as closed."""
+    wanted = list(ids)
+    rows = {row.id: row for row in await conn.execute(FOLLOW, {"ids": wanted})}
+    closed = [letter for letter in wanted if letter not in rows or rows[letter].resolved]
+    failed = [row.id for row in rows.values() if not row.resolved and not row.on_its_way]
+    pending = [row.id for row in rows.values() if not row.resolved and row.on_its_way]
+    return Followed(closed, sorted(failed), sorted(pending))

@@ -1,1 +1,0 @@
-"""The main job from start to finish, as `levelsync demo` shows it."""

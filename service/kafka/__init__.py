@@ -1,1 +1,0 @@
-"""The Kafka side: FastStream's broker, a consumer whose position is the database's, topics, lag."""

@@ -1,0 +1,216 @@
+"""`levelsync serve`: brings the roles up when PostgreSQL, Kafka and the migrations are there, and drains them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+from collections.abc import Awaitable
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.apply.role import apply_role
+from service.outbox.relay import relay_role
+from service.process.sampler import Sampler
+from service.process.schedule import schedule_role
+from service.process.startup import wait_until_ready
+from service.process.watch import Stalled, watch
+from service.reconcile.work import reconcile_role
+from service.settings import Settings, SettingsError
+from service.store.engine import make_engine, pool_sizes
+from service.stream.background import interruptible
+from service.telemetry.health import Health
+from service.telemetry.logs import configure_logs
+from service.web import http
+
+if TYPE_CHECKING:
+    from service.web.api.app import Api
+
+log = structlog.get_logger(__name__)
+ROLES = frozenset({"apply", "reconcile", "relay", "schedule", "api"})
+STOP_TIMEOUT = 9.5
+"""Seconds until the process leaves, whatever hangs (interface: within 10)."""
+_ALLOCATIONS_A_COLLECTION = 50_000
+
+
+class Service:
+    """All roles of one process, inside a running event loop: ``async with Service(settings, roles) as service``."""
+
+    def __init__(self, settings: Settings, roles: frozenset[str] = ROLES) -> None:
+        self.settings = settings
+        self.roles = roles
+        self.health = Health()
+        self.http_url = ""
+        self.metrics_url = ""
+        self._api = _api(settings) if "api" in roles else None  # first: without a key nothing else begins
+        pool_size, _ = pool_sizes(settings, with_api="api" in roles)
+        self._engine: AsyncEngine = make_engine(settings, pool_size=pool_size, max_overflow=0)
+        self._listener, self._metrics_listener = _listeners(settings)
+        self._stack = contextlib.AsyncExitStack()
+        self._work: asyncio.Task[None] | None = None
+        self._up = asyncio.Event()
+
+    async def __aenter__(self) -> Service:
+        self.health.report("service", self, "starting")
+        with_metrics = self._metrics_listener is None
+        app = http.make_app(self.health, with_metrics=with_metrics)
+        if self._api is not None:
+            app = await self._stack.enter_async_context(self._api.app(self.health, with_metrics=with_metrics))
+        self.http_url = self.metrics_url = await self._stack.enter_async_context(http.served(app, self._listener))
+        if self._metrics_listener is not None:
+            served = http.served(http.make_app(self.health), self._metrics_listener)
+            self.metrics_url = await self._stack.enter_async_context(served)
+            log.info("metrics", url=f"{self.metrics_url}/metrics")
+        log.info("serving", url=self.http_url, roles=sorted(self.roles))
+        self._work = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._work is not None:
+            self._work.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self._work
+        await self._stack.aclose()
+        await self._engine.dispose()
+
+    async def ready(self) -> None:
+        """Wait until every role runs.
+
+        Raises:
+            Exception: what ended the service before that.
+        """
+        up = asyncio.create_task(self._up.wait())
+        assert self._work is not None  # noqa: S101 - only inside the context
+        await asyncio.wait({up, self._work}, return_when=asyncio.FIRST_COMPLETED)
+        up.cancel()
+        if self._work.done():
+            self._work.result()
+
+    async def ended(self) -> None:
+        """Wait until the service ends by itself: only a setting or a stalled consumer ends it.
+
+        Raises:
+            SettingsError: a setting that only the database could show to be wrong.
+            Stalled: a consumer stands still.
+        """
+        assert self._work is not None  # noqa: S101 - only inside the context
+        await asyncio.shield(self._work)
+
+    async def _run(self) -> None:
+        cluster_id = await interruptible(wait_until_ready(self._engine, self.settings, self.health))
+        sampler = Sampler()
+        async with contextlib.AsyncExitStack() as stack:
+            consuming = {"apply": apply_role, "reconcile": reconcile_role}
+            roles = [
+                role(self._engine, self.settings, self.health, cluster_id)
+                for name, role in consuming.items()
+                if name in self.roles
+            ]
+            # Both at once: by default a broker lets each new group wait for three seconds.
+            consumers = await asyncio.gather(*(stack.enter_async_context(role) for role in roles))
+            if "relay" in self.roles:
+                await stack.enter_async_context(relay_role(self._engine, self.settings, self.health))
+            if "schedule" in self.roles:
+                await stack.enter_async_context(schedule_role(self._engine, self.settings, self.health))
+            self.health.clear("service", self)
+            self._up.set()
+            log.info("ready", url=self.http_url)
+            everybody = lambda: [consumer for found in consumers for consumer in found()]  # noqa: E731 - used once
+            await interruptible(watch(self._engine, self.settings, self.health, everybody, cluster_id, sampler))
+
+
+def _listeners(settings: Settings) -> tuple[socket.socket, socket.socket | None]:
+    """Bind HTTP_PORT, and METRICS_PORT where it is set."""
+    listener = http.bind(settings)
+    if settings.metrics_port is None:
+        return listener, None
+    try:
+        return listener, http.bind(settings, settings.metrics_port, "METRICS_PORT")
+    except SettingsError:
+        listener.close()
+        raise
+
+
+def _api(settings: Settings) -> Api:
+    from service.web.api.app import Api  # noqa: PLC0415 - FastAPI costs 15 MB, which the other roles do without
+
+    return Api(settings)
+
+
+def _check_secret(settings: Settings) -> None:
+    from service.admin.keys import check_secret  # noqa: PLC0415 - as above
+
+    check_secret(settings)
+
+
+def run(settings: Settings, roles: frozenset[str] | set[str] = ROLES) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code (0 drained, 1 stalled, 2 settings)."""
+    configure_logs(settings)
+    # A batch makes many objects and next to no cycles: by default the collector takes a quarter of a drain's CPU.
+    gc.freeze()  # what is loaded stays, and need not be walked again
+    gc.set_threshold(_ALLOCATIONS_A_COLLECTION)
+    try:
+        if "api" in roles:
+            _check_secret(settings)
+        return _new_loop_run(_serve(settings, frozenset(roles)))
+    except SettingsError as error:
+        log.critical("cannot run with these settings", error=str(error))
+        return 2
+
+
+def _new_loop_run(main: Awaitable[int]) -> int:
+    """Run on uvloop where there is one."""
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        factory = None
+    else:
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main)  # type: ignore[arg-type]  # an awaitable made by a coroutine function
+
+
+async def _serve(settings: Settings, roles: frozenset[str]) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    service = Service(settings, roles)
+    await service.__aenter__()
+    stopped = asyncio.create_task(stop.wait())
+    ended = asyncio.create_task(service.ended())
+    await asyncio.wait({stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
+    log.info("stopping", reason="signal" if stop.is_set() else "see the next line")
+    clean = await _stopped_in_time(service)
+    stopped.cancel()
+    code = _exit_code(ended)
+    if not clean:
+        os._exit(code)  # what hangs (a rollback in a silent database) takes a cancellation as late as anything else
+    return code
+
+
+async def _stopped_in_time(service: Service) -> bool:
+    """aiokafka's stop can hang, and so can a connection to PostgreSQL: the bound is ours."""
+    _, late = await asyncio.wait({asyncio.create_task(service.__aexit__(None, None, None))}, timeout=STOP_TIMEOUT)
+    if late:
+        log.warning("left without a clean stop: nothing is lost, the group takes over after its session timeout")
+    return not late
+
+
+def _exit_code(ended: asyncio.Task[None]) -> int:
+    error = None if ended.cancelled() or not ended.done() else ended.exception()
+    if isinstance(error, SettingsError):
+        raise error
+    if error is not None and not isinstance(error, asyncio.CancelledError):
+        log.critical("ended", error=f"{type(error).__name__}: {error}")
+        return 1 if isinstance(error, Stalled) else os.EX_SOFTWARE
+    log.info("stopped")
+    return 0

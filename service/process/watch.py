@@ -1,0 +1,214 @@
+"""The watchdog, and the gauges that are read from the database and Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from sqlalchemy import func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from events import Reason
+from service.faults import Kind, read_fault
+from service.process.sampler import Sampler
+from service.settings import Settings
+from service.store.schema import RELEASE, stand_of
+from service.store.tables import applied_positions, dead_letters
+from service.stream.diagnosis import diagnose
+from service.stream.lag import EndOffsets, lag
+from service.telemetry import metrics
+from service.telemetry.health import Health
+
+_OUTBOX = text("""
+    SELECT count(*) AS pending, coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0) AS oldest
+      FROM levelsync.outbox
+""")
+_DRIFT_SCANS = text("""
+    WITH scans AS (
+        SELECT finished_at, jsonb_path_exists(
+                   counts, '$.left_by[*] ? (@[0] == "mismatched" || @[0] starts with "missing_")') AS drift
+          FROM levelsync.complete_scans)
+    SELECT count(*) FROM scans
+     WHERE drift AND finished_at > coalesce((SELECT max(finished_at) FROM scans WHERE NOT drift), '-infinity')
+""")
+_LAST_SCAN = text("SELECT finished_at, counts FROM levelsync.complete_scans ORDER BY finished_at DESC LIMIT 1")
+
+
+async def set_gauges(
+    conn: AsyncConnection, ends: Mapping[TopicPartition, int], cluster_id: str, topic_ids: Mapping[str, str]
+) -> None:
+    """Set lag, the schema's revision, open dead letters, drift and what waits in the outbox."""
+    for partition, records in lag(ends, await applied_positions(conn, cluster_id, topic_ids)).items():
+        at = (partition.topic, str(partition.partition))
+        metrics.CONSUMER_LAG.labels(*at).set(records)
+        metrics.RECORDS_LOST.labels(*at)  # a loss that is not there is a 0, not an absence
+    metrics.set_build_info(RELEASE, (await stand_of(conn)).revision or "")
+    await _set_dead_letters(conn)
+    await _set_reconcile(conn)
+    await _set_outbox(conn)
+
+
+async def _set_outbox(conn: AsyncConnection) -> None:
+    row = (await conn.execute(_OUTBOX)).one()
+    metrics.OUTBOX_PENDING.set(row.pending)
+    metrics.OUTBOX_OLDEST.set(float(row.oldest))
+
+
+async def _set_dead_letters(conn: AsyncConnection) -> None:
+    letters = dead_letters.c
+    query = select(letters.reason, func.count().label("open")).where(letters.resolved_at.is_(None))
+    counts = {row.reason: row.open for row in await conn.execute(query.group_by(letters.reason))}
+    for reason in Reason:
+        metrics.DEAD_LETTERS.labels(reason.value).set(counts.get(reason.value, 0))
+
+
+async def _set_reconcile(conn: AsyncConnection) -> None:
+    """What the last complete scan of everything left in disagreement, and when it ended."""
+    row = (await conn.execute(_LAST_SCAN)).one_or_none()
+    metrics.DRIFT_SCANS.set((await conn.execute(_DRIFT_SCANS)).scalar_one())
+    metrics.DRIFT_PAIRS.clear()
+    if row is not None:
+        metrics.RECONCILE_LAST_SUCCESS.set(row.finished_at.timestamp())
+        for kind, specialization, number in row.counts.get("left_by", ()):
+            metrics.DRIFT_PAIRS.labels(kind, specialization).set(number)
+
+
+log = structlog.get_logger(__name__)
+LOOK_EVERY = 5.0
+STALL_SECONDS = 120.0
+"""A consumer with lag may stand still this long, without a retry in progress: a statement may take 90 s (`engine`)."""
+BEGIN_SECONDS = 120.0
+"""And this long may partitions that it owns wait for their beginning: above a rebalance and what comes after it."""
+NOT_BEGUN = -1
+
+
+class Stalled(Exception):  # noqa: N818 - a state, not an error
+    """A consumer stands still: the process has to be started again."""
+
+
+@dataclass(slots=True)
+class Watchdog:
+    """Remembers since when each partition has stood where it stands."""
+
+    stall_seconds: float = STALL_SECONDS
+    _since: dict[TopicPartition, tuple[int, float]] = field(default_factory=dict)
+
+    def stalled(
+        self, ends: Mapping[TopicPartition, int], positions: Mapping[TopicPartition, int], now: float
+    ) -> dict[TopicPartition, int]:
+        """Partitions with lag whose position has not moved for `stall_seconds`, and where they stand.
+
+        `positions` are those of consumers that ought to move: none of a consumer that is retrying.
+        """
+        # The clock of a partition begins when lag is first seen: an idle hour before it is no stall.
+        lagging = {tp: at for tp, at in positions.items() if ends.get(tp, 0) > max(at, 0)}
+        self._since = {
+            tp: self._since[tp] if self._since.get(tp, (None,))[0] == at else (at, now) for tp, at in lagging.items()
+        }
+        return {tp: at for tp, (at, since) in self._since.items() if now - since >= self._bound(at)}
+
+    def forget(self) -> None:
+        """Restart every clock: no consumer could move while Kafka or PostgreSQL was away."""
+        self._since = {}
+
+    def _bound(self, at: int) -> float:
+        return max(self.stall_seconds, BEGIN_SECONDS) if at == NOT_BEGUN else self.stall_seconds
+
+
+async def watch(  # noqa: PLR0913, PLR0917 - what it looks at, and what it tells
+    engine: AsyncEngine,
+    settings: Settings,
+    health: Health,
+    consumers: Callable[[], list[Any]],
+    cluster_id: str,
+    sampler: Sampler,
+) -> None:
+    """Look every few seconds, for as long as the service runs. `sampler` has counted since before the first batch.
+
+    Raises:
+        Stalled: a consumer stands still.
+    """
+    watchdog = Watchdog(STALL_SECONDS)
+    metrics.RECONCILE_PERIOD.set(settings.reconcile_every.total_seconds())
+    while True:
+        try:
+            async with (
+                EndOffsets(settings) as kafka,
+                EndOffsets(settings, isolation_level="read_committed") as readable,
+            ):
+                while True:
+                    cluster = await kafka.read_cluster()
+                    ends, topic_ids = await kafka.read_of(cluster), await kafka.read_topic_ids(cluster)
+                    health.clear("kafka", watchdog)
+                    gauges = partial(set_gauges, ends=ends, cluster_id=cluster_id, topic_ids=topic_ids)
+                    await _use_database(_gauges_and_sample(engine, gauges, sampler), health, watchdog)
+                    # A publisher's open transaction holds a consumer back: that is no stall.
+                    _check_stalled(watchdog, await readable.read(), consumers(), health)
+                    await asyncio.sleep(LOOK_EVERY)
+        except (KafkaError, OSError) as error:
+            watchdog.forget()
+            metrics.RETRIES.labels("kafka_unavailable").inc()
+            health.report("kafka", watchdog, f"Kafka does not answer: {await _cause(settings, error)}")
+            await asyncio.sleep(LOOK_EVERY)
+
+
+async def _cause(settings: Settings, error: Exception) -> str:
+    """Look for the cause of a lost connection, which the client does not name; other errors say it themselves."""
+    lost = isinstance(error, KafkaConnectionError | OSError)
+    return (await diagnose(settings) if lost else "") or str(error)
+
+
+def _check_stalled(
+    watchdog: Watchdog, ends: Mapping[TopicPartition, int], consumers: Iterable[Any], health: Health
+) -> None:
+    positions: dict[TopicPartition, int] = {}
+    for consumer in consumers:
+        _report_polls(consumer, health)
+        if not consumer.retrying:
+            positions |= dict.fromkeys(consumer.not_begun(), NOT_BEGUN) | consumer.owned_positions()
+    if stalled := watchdog.stalled(ends, positions, time.monotonic()):
+        named = ", ".join(_where(tp, at, ends[tp]) for tp, at in sorted(stalled.items()))
+        health.stalled = f"a consumer stands still with lag and no retry in progress: {named}"
+        raise Stalled(health.stalled)
+
+
+def _where(tp: TopicPartition, at: int, end: int) -> str:
+    reached = f"at {at} of {end}" if at != NOT_BEGUN else f"not begun, {end} there"
+    return f"{tp.topic}-{tp.partition} {reached}"
+
+
+def _report_polls(consumer: Any, health: Health) -> None:
+    """What a consumer cannot read it tries again for ever: somebody has to be told."""
+    if consumer.problem:
+        health.report("consumers", consumer, consumer.problem)
+    else:
+        health.clear("consumers", consumer)
+
+
+async def _gauges_and_sample(
+    engine: AsyncEngine, gauges: Callable[[AsyncConnection], Awaitable[None]], sampler: Sampler
+) -> None:
+    """Set the gauges that are the same in every process, and store a sample where a minute has ended."""
+    async with engine.connect() as conn:
+        await gauges(conn)
+    await sampler.sample(engine)
+
+
+async def _use_database(work: Awaitable[None], health: Health, watchdog: Watchdog) -> None:
+    """Await work on the database; report its fault."""
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001 - a gauge never ends the service; the appliers report what they meet
+        fault = read_fault(error)
+        metrics.RETRIES.labels((fault.kind if fault.kind is not Kind.RECORD else Kind.INSTALLATION).value).inc()
+        health.report("postgresql", watchdog, fault.message)
+        watchdog.forget()
+    else:
+        health.clear("postgresql", watchdog)

@@ -1,0 +1,212 @@
+"""Runs and their issues as they are read, and the end of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from events import ReconcileCompleted
+from service.outbox.put import put
+from service.reconcile import sql
+from service.reconcile.pace import Pace, read_paces
+from service.reconcile.values import (
+    CONFIRMED,
+    COUNTS,
+    FAILED_BECAUSE,
+    HEALED,
+    UNCONFIRMED_BY_KIND,
+    Run,
+    Step,
+    Suspect,
+    add_labels,
+    add_up,
+    run_of,
+)
+from service.settings import Settings
+from service.telemetry import metrics
+
+
+async def read_run(conn: AsyncConnection, run_id: UUID) -> Run | None:
+    """One run, or None."""
+    row = (await conn.execute(sql.READ_RUN, {"id": run_id})).one_or_none()
+    return None if row is None else run_of(row)
+
+
+async def runs_that_begin(conn: AsyncConnection, prefix: str) -> list[Run]:
+    """Read the runs whose id begins so, in lower case: two at most, because one more than one is enough to know."""
+    return [run_of(row) for row in await conn.execute(sql.RUNS_THAT_BEGIN, {"prefix": prefix})]
+
+
+async def read_runs(conn: AsyncConnection, limit: int = 20) -> list[Run]:
+    """The newest runs first."""
+    return [run_of(row) for row in await conn.execute(sql.READ_RUNS, {"limit": limit})]
+
+
+async def report_of(conn: AsyncConnection, run: Run) -> dict[str, Any]:
+    """A run in the fixed shape; while it goes on, with the counts so far."""
+    (report,) = await reports_of(conn, [run])
+    return report
+
+
+async def reports_of(conn: AsyncConnection, runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The same for any number of runs, in three queries.
+
+    A worker that was healing when its run was cancelled has its batch's effect all the same: the ranges tell of it.
+    """
+    progress = await _progress(conn, runs)
+    living = [run.id for run in runs if run.finished_at is None or run.status == "cancelled"]
+    so_far = await _counts_so_far(conn, living)
+    paces = await read_paces(conn, runs)
+    return [
+        _report(run, _with_pace(progress.get(run.id, (0, 0)), paces.get(run.id)), so_far.get(run.id, run.counts))
+        for run in runs
+    ]
+
+
+def _with_pace(passes: tuple[int, int], pace: Pace | None) -> dict[str, Any]:
+    """How far a run is: in passes over ranges, and in its present phase."""
+    now = pace or Pace(Step.DONE)
+    return {
+        "ranges_done": passes[0],
+        "ranges_total": passes[1],
+        "phase": now.phase,
+        "seconds_left": None if now.seconds_left is None else round(now.seconds_left, 1),
+        "pairs_per_second": None if now.pairs_per_second is None else round(now.pairs_per_second, 1),
+    }
+
+
+async def _progress(conn: AsyncConnection, runs: Sequence[Run]) -> dict[UUID, tuple[int, int]]:
+    """Passes over ranges that are done, and all of them, by run."""
+    values = {"ids": [run.id for run in runs], "passes": [CONFIRMED if run.dry_run else HEALED for run in runs]}
+    return {row.run_id: (row.done, row.total) for row in await conn.execute(sql.PROGRESS, values)}
+
+
+async def _counts_so_far(conn: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, dict[str, int]]:
+    ranges: dict[UUID, list[Mapping[str, int]]] = {run_id: [] for run_id in ids}
+    if ids:
+        for row in await conn.execute(sql.COUNTS_OF_RUNS, {"ids": ids}):
+            ranges[row.run_id].append(row.counts)
+    return {run_id: add_up(counts) for run_id, counts in ranges.items()}
+
+
+def _report(run: Run, progress: dict[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "run_id": str(run.id),
+        "status": run.status,
+        "dry_run": run.dry_run,
+        "direction": run.direction,
+        "specialization": run.specialization,
+        "user_id": run.user_id,
+        "requested_by": run.requested_by,
+        "requested_at": run.requested_at.isoformat(),
+        "finished_at": run.finished_at.isoformat() if run.finished_at else None,
+        "progress": progress,
+        "counts": {name: counts.get(name, 0) for name in COUNTS},
+        UNCONFIRMED_BY_KIND: dict(run.counts.get(UNCONFIRMED_BY_KIND, {})),
+        "would_stop": run.would_stop,
+    }
+
+
+async def read_issues(
+    conn: AsyncConnection, run_id: UUID, limit: int, after: tuple[int, str] = (0, "")
+) -> list[dict[str, Any]]:
+    """A page of a run's issues in key order, beginning behind `after` (user, specialization)."""
+    values = {"id": run_id, "limit": limit, "user": after[0], "specialization": after[1]}
+    return [dict(row._mapping) for row in await conn.execute(sql.READ_ISSUES, values)]  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
+
+
+SAMPLES = 1000
+"""Issues that are kept beyond the breaker's limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """A suspect, what became of it, and the server's words where it was refused."""
+
+    suspect: Suspect
+    status: str
+    detail: str = ""
+
+
+def breaker_limit(settings: Settings, pairs: int) -> int:
+    """How many pairs a run may change without being forced: ``max(share of the pairs, a number)``."""
+    return max(int(pairs * settings.reconcile_breaker_share), settings.reconcile_breaker_pairs)
+
+
+async def room_for_issues(conn: AsyncConnection, run_id: UUID, settings: Settings) -> int:
+    """How many more issues a run keeps. Workers that ask at once may each fill it: never less than promised."""
+    run = (await conn.execute(sql.SCANNED_AND_KEPT, {"id": run_id})).one()
+    return max(0, breaker_limit(settings, int(run.scanned)) + SAMPLES - int(run.kept))
+
+
+async def keep(conn: AsyncConnection, run_id: UUID, issues: Sequence[Issue]) -> None:
+    """Add issues to the run's."""
+    if issues:
+        suspects = [issue.suspect for issue in issues]
+        levels = {
+            "kinds": [suspect.kind for suspect in suspects],
+            "progress": [suspect.progress_level for suspect in suspects],
+            "licenses": [suspect.license_level for suspect in suspects],
+        }
+        await conn.execute(sql.ADD_ISSUES, _values(run_id, issues) | levels)
+
+
+async def set_statuses(conn: AsyncConnection, run_id: UUID, issues: Sequence[Issue]) -> None:
+    """Give those of the issues that were kept their new status."""
+    if issues:
+        await conn.execute(sql.SET_ISSUES, _values(run_id, issues))
+
+
+def _values(run_id: UUID, issues: Sequence[Issue]) -> dict[str, Any]:
+    return {
+        "id": run_id,
+        "users": [issue.suspect.user_id for issue in issues],
+        "specializations": [issue.suspect.specialization for issue in issues],
+        "statuses": [issue.status for issue in issues],
+        "details": [issue.detail for issue in issues],
+    }
+
+
+log = structlog.get_logger(__name__)
+
+
+async def finish(conn: AsyncConnection, run: Run, status: str, detail: str = "", **more: Any) -> None:
+    """Close the run whose row the caller holds; the report leaves through the outbox."""
+    ranges = list((await conn.execute(sql.RANGE_COUNTS, {"id": run.id})).scalars())
+    counts: dict[str, Any] = add_up(ranges) | more
+    found, gone = ([one.get(name, ()) for one in ranges] for name in ("found_by", "gone_by"))
+    counts["left_by"] = add_labels(found, less=gone)
+    reasons = [one[FAILED_BECAUSE] for one in ranges if FAILED_BECAUSE in one]
+    told = detail or "; ".join(reasons[:1])
+    values = {"id": run.id, "status": status, "detail": told, "counts": json.dumps(counts)}
+    row = (await conn.execute(sql.FINISH_RUN, values)).one_or_none()
+    if row is None:
+        return
+    report = await report_of(conn, run_of(row))
+    await put(conn, [ReconcileCompleted.model_validate(report, strict=False)])
+    metrics.RECONCILE_RUNS.labels(status).inc()
+    log.info("reconcile ended", run_id=str(run.id), status=status, dry_run=run.dry_run, **report["counts"])
+
+
+async def unconfirmed_is_all(conn: AsyncConnection, run: Run, settings: Settings) -> None:
+    """The appliers did not catch up in time: nothing is confirmed, nothing is healed (law 5)."""
+    rows = (await conn.execute(sql.ALL_SUSPECTS, {"id": run.id, "most": breaker_limit(settings, 0)})).scalars()
+    await keep(conn, run.id, [Issue(Suspect(*array), "unconfirmed") for array in rows])
+    kinds = {row.kind: row.number for row in await conn.execute(sql.SUSPECT_KINDS, {"id": run.id})}
+    seen = {"unconfirmed": sum(kinds.values()), UNCONFIRMED_BY_KIND: kinds}
+    await finish(conn, run, "completed", "the appliers did not catch up in time", **seen)
+
+
+async def cancel_run(conn: AsyncConnection, run_id: UUID) -> bool:
+    """End a run at once, whatever its step; what it has healed stays healed. False where it had ended already."""
+    row = (await conn.execute(sql.LOCK_RUN, {"id": run_id})).one_or_none()
+    if row is None or row.finished_at is not None:
+        return False
+    await finish(conn, run_of(row), "cancelled", "cancelled on request")
+    return True

@@ -1,1 +1,0 @@
-"""The periodic reconcile: one run a time slot, whoever asks (law 7)."""

@@ -1,0 +1,232 @@
+"""The engine: how a connection is made, checked and dropped.
+
+A pooler may drop startup parameters. A lost time zone would shift the application's naive columns without a word, so
+a parameter that still differs after it was set again is refused by its name. A pooler in transaction mode is refused
+on the first connection: settings, locks of the session, LISTEN and prepared statements do not last there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+from sqlalchemy import URL, event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from service.faults import READ_ONLY, read_fault
+from service.levels import maxima_options
+from service.settings import PREFIX, Settings, SettingsError
+from service.store.url import BadUrl, database_url, tls_arguments
+
+_DEPENDED_ON = frozenset(
+    {
+        "default_transaction_isolation",
+        "idle_in_transaction_session_timeout",
+        "lock_timeout",
+        "row_security",
+        "statement_timeout",
+        "timezone",
+    }
+)
+_DIFFERING = """
+    SELECT name, current_setting(name) AS found, wanted
+      FROM unnest($1::text[], $2::text[]) AS parameters (name, wanted)
+     WHERE CASE WHEN name LIKE '%timeout' THEN current_setting(name)::interval <> wanted::interval
+                ELSE lower(current_setting(name)) <> lower(wanted) END
+     ORDER BY name
+"""
+_SET = "SELECT set_config(name, wanted, false) FROM unnest($1::text[], $2::text[]) AS parameters (name, wanted)"
+_LOOK_SECONDS = 10
+_SILENT_SERVER_SECONDS = 90
+"""When a statement is given up although the server's own bound, which is shorter, did not end it."""
+_PID = "SELECT pg_backend_pid()"
+_POOLERS_KNOW = frozenset({"application_name", "timezone"})
+"""PgBouncer refuses a connection that begins with any other of our parameters; they are then set afterwards."""
+_LOST_STATEMENT = (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError)
+_PROBES, _PROBE_SECONDS = 3, 3
+_TRANSACTION_MODE = (
+    f"{PREFIX}DATABASE_URL leads to a pooler in transaction mode, and levelsync needs settings and locks that last as "
+    "long as a connection: set pool_mode=session in PgBouncer, or connect to PostgreSQL itself"
+)
+
+
+@dataclass
+class Connecting:
+    """How to connect: `arguments` of `asyncpg.connect`, and the server's settings for each connection."""
+
+    arguments: Mapping[str, Any]
+    server_settings: Mapping[str, str]
+    _mode_is_known: bool = False
+
+    async def connect(self) -> asyncpg.Connection:
+        """Open a connection whose settings are those that were asked for.
+
+        Raises:
+            SettingsError: a setting that the service depends on cannot be had, or this is a pooler in transaction mode.
+            OSError, asyncpg.PostgresError: PostgreSQL cannot be reached, or refuses.
+        """
+        bounded = self.server_settings.get("statement_timeout") != "0"
+        connection = await self._open(command_timeout=_SILENT_SERVER_SECONDS if bounded else None)
+        try:
+            await self._look_at(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    async def _open(self, **options: Any) -> asyncpg.Connection:
+        given = dict(self.server_settings)
+        try:
+            return await asyncpg.connect(**self.arguments, server_settings=given, **options)
+        except asyncpg.ProtocolViolationError as error:
+            if "startup parameter" not in str(error) or "options" in given:
+                raise
+        known = {name: value for name, value in given.items() if name in _POOLERS_KNOW}
+        return await asyncpg.connect(**self.arguments, server_settings=known, **options)
+
+    async def _look_at(self, connection: asyncpg.Connection) -> None:
+        if not self._mode_is_known:
+            if await _is_pooled(connection):
+                await self._refuse_transaction_mode()
+            self._mode_is_known = True
+        if not await self._differing(connection):
+            return
+        settable = {name: value for name, value in self.server_settings.items() if name != "options"}
+        await connection.fetch(_SET, list(settable), list(settable.values()), timeout=_LOOK_SECONDS)
+        if differing := await self._differing(connection):
+            told = ", ".join(f"{name} is {found} instead of {wanted}" for name, found, wanted in differing)
+            raise SettingsError(
+                f"{PREFIX}DATABASE_URL: on this connection {told}. A pooler or the server overrides what levelsync "
+                "depends on: connect to PostgreSQL itself, or to a pooler in session mode"
+            )
+
+    async def _differing(self, connection: asyncpg.Connection) -> list[tuple[str, str, str]]:
+        names = sorted(_DEPENDED_ON & self.server_settings.keys())
+        wanted = [self.server_settings[name] for name in names]
+        rows = await connection.fetch(_DIFFERING, names, wanted, timeout=_LOOK_SECONDS)
+        return [tuple(row) for row in rows]
+
+    async def _refuse_transaction_mode(self) -> None:
+        """Ask over two connections of our own which server process each of them has, now and a moment later."""
+        one = another = None
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                one, another = await self._open(statement_cache_size=0), await self._open(statement_cache_size=0)
+                shared = [await _share_a_server(one, another) for _ in range(_PROBES)]
+        except TimeoutError:
+            return  # the pool gives no second server while the first connection is idle: it keeps its own
+        except (asyncpg.ProtocolViolationError, asyncpg.ConnectionDoesNotExistError) as error:
+            if "statement pooling mode" not in str(error):  # it knows no transactions, and ends the connection
+                raise
+            raise SettingsError(_TRANSACTION_MODE) from error
+        finally:
+            for connection in (one, another):
+                if connection is not None:
+                    connection.terminate()
+        if any(shared):
+            raise SettingsError(_TRANSACTION_MODE)
+
+
+async def _is_pooled(connection: asyncpg.Connection) -> bool:
+    """Say whether the process that greeted us is another than the one that answers."""
+    try:
+        return bool(await connection.fetchval(_PID, timeout=_LOOK_SECONDS) != connection.get_server_pid())
+    except _LOST_STATEMENT:
+        return True
+
+
+async def _share_a_server(one: asyncpg.Connection, another: asyncpg.Connection) -> bool:
+    """Say whether a server process serves both connections, or one of them changes its own between transactions."""
+    before = await _server_of(one)
+    async with another.transaction():
+        other = await another.fetchval(_PID)
+        after = await _server_of(one)
+    return before == other or before != after
+
+
+async def _server_of(connection: asyncpg.Connection) -> int:
+    async with connection.transaction():
+        return int(await connection.fetchval(_PID))
+
+
+# Bounds on one statement and on waiting for one lock: a fault that passes is retried (law 4), so a short bound only
+# means an earlier retry. The connection's time zone makes aware times land as UTC in the application's naive columns.
+SERVER_SETTINGS = {
+    "default_transaction_isolation": "read committed",  # laws 2 and 6, whatever the role or the database says
+    "timezone": "UTC",
+    "row_security": "off",  # a policy that hides rows from us is then an error: hidden rows are not absent (law 4)
+    "application_name": "levelsync",
+    "lock_timeout": "10s",
+    "statement_timeout": "60s",
+    "idle_in_transaction_session_timeout": "60s",
+    "plan_cache_mode": "force_custom_plan",  # a plan kept from when a table was empty reads all of it as it grows
+    "jit": "off",  # our statements take milliseconds: compiling one of a reconcile's ranges took 0.38 s of its 0.40 s
+}
+
+
+def make_engine(
+    settings: Settings,
+    *,
+    pool_size: int = 10,
+    bounds: Mapping[str, str] | None = None,
+    connect_within: float | None = None,
+    **overrides: Any,
+) -> AsyncEngine:
+    """Create an engine whose connections are READ COMMITTED, speak UTC and bound statements and lock waits.
+
+    `bounds` changes these bounds.
+
+    Raises:
+        SettingsError: the database's URL cannot be used, or names a file that cannot.
+    """
+    options: dict[str, Any] = {
+        "pool_size": pool_size,
+        "max_overflow": 5,
+        "pool_timeout": 30,
+        "pool_pre_ping": False,
+    }
+    return engine_to(settings, SERVER_SETTINGS | dict(bounds or {}), connect_within, **(options | overrides))
+
+
+def pool_sizes(settings: Settings, *, with_api: bool) -> tuple[int, int]:
+    """Share DATABASE_POOL_SIZE between the roles and the API, which has an engine of its own."""
+    api = settings.database_pool_size * 3 // 10 if with_api else 0
+    return settings.database_pool_size - api, api
+
+
+def engine_to(
+    settings: Settings, server_settings: Mapping[str, str], connect_within: float | None = None, **options: Any
+) -> AsyncEngine:
+    """Create an engine whose connections have `server_settings`; of the URL's own, name and options are kept.
+
+    `connect_within` bounds the URL's `connect_timeout` in seconds; without both it is 10.
+
+    Raises:
+        SettingsError: as `make_engine`.
+    """
+    url = database_url(settings)
+    try:
+        tls = tls_arguments(url.tls)
+    except BadUrl as error:
+        raise SettingsError(f"{PREFIX}DATABASE_URL: {error}") from None
+    timeouts = [seconds for seconds in (url.connect_timeout, connect_within) if seconds is not None]
+    connecting = Connecting(
+        arguments=url.connect | tls | {"timeout": min(timeouts, default=10)},
+        server_settings={**server_settings, **url.server_settings},
+    )
+    place, _, database = url.address.rpartition("/")
+    shown = URL.create("postgresql+asyncpg", host=place, database=database)  # for messages: the creator connects
+    told = maxima_options(settings)
+    engine = create_async_engine(shown, async_creator=connecting.connect, execution_options=told, **options)
+    event.listen(engine.sync_engine, "handle_error", _leave_a_server_that_became_read_only)
+    return engine
+
+
+def _leave_a_server_that_became_read_only(context: ExceptionContext) -> None:
+    """Drop the connection and those of its pool: new ones reach the new primary behind the same address."""
+    if read_fault(context.original_exception).sqlstate == READ_ONLY:
+        context.is_disconnect = True

@@ -1,0 +1,248 @@
+"""Bringing a database to this release: what `alembic upgrade head` does, from a checkout or a wheel.
+
+Alembic is imported by `migrate` only: it is slow, and every command imports this module.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.pool import NullPool
+
+from service.faults import read_fault
+from service.settings import Settings
+from service.store import functions
+from service.store.catalog import table_exists
+from service.store.engine import engine_to
+from service.store.revisions import LOCK_NOT_AVAILABLE, Stop, changes
+from service.store.schema import HEAD, INFO_TABLE, RELEASE, Stand, read_stand, release_number, scripts_folder
+from service.store.tables import SCHEMA
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext, MigrationInfo
+
+FIRST_RELEASE = "0.1.0"
+"""The oldest release for a revision that names none: `oldest_release` in its file does."""
+
+LOCK_TIMEOUT = "5s"
+"""How long a migration waits for a lock on a table: everybody who comes after it waits behind it meanwhile."""
+
+_INSUFFICIENT_PRIVILEGE = "42501"
+_SERVER_SETTINGS = {
+    "default_transaction_isolation": "read committed",
+    "timezone": "UTC",
+    "row_security": "off",
+    "application_name": "levelsync migrate",
+    "statement_timeout": "0",  # a large table may take its time; waiting for a lock may not
+    "idle_in_transaction_session_timeout": "0",
+}
+_WRITE_INFO = text("""
+    INSERT INTO levelsync.schema_info (id, revision, oldest_release) VALUES (1, :revision, :oldest)
+        ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, oldest_release = excluded.oldest_release
+""")
+# As in an alembic.ini, except that there WARNING is cut to WARNI.
+_ALEMBICS_OWN_FORMAT = logging.Formatter("%(levelname)-5s [%(name)s] %(message)s")
+_ALEMBIC_IS_GLOBAL = threading.Lock()  # it keeps the migration that runs in variables of its modules
+
+log = logging.getLogger("levelsync.migrate")
+
+
+class MigrationStopped(Exception):  # noqa: N818 - it stops on purpose, before it changes anything
+    """A migration found what it must not touch, or a lock that it could not have. Its text says what to do."""
+
+
+class UnknownRevision(MigrationStopped):
+    """The revision that was asked for does not exist."""
+
+
+def migrate(settings: Settings, revision: str = "head") -> None:
+    """Upgrade to `revision`. A second run finds nothing to do; a second process waits for the first.
+
+    It runs an event loop of its own: from a running one, call it through `asyncio.to_thread`.
+
+    Raises:
+        UnknownRevision: there is no such revision.
+        MigrationStopped: with a sentence for the operator; the revision that stopped changed nothing.
+        OSError, sqlalchemy.exc.DBAPIError: PostgreSQL cannot be reached, or refused a statement.
+    """
+    from alembic import command  # noqa: PLC0415 - slow, and needed here only
+    from alembic.util import CommandError  # noqa: PLC0415
+
+    config = alembic_config(settings)
+    _check_exists(config, revision)
+    try:
+        with _ALEMBIC_IS_GLOBAL:
+            command.upgrade(config, revision)
+    except CommandError as error:
+        raise MigrationStopped(str(error)) from error
+
+
+def _check_exists(config: Config, revision: str) -> None:
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - see `migrate`
+    from alembic.util import CommandError  # noqa: PLC0415
+
+    if revision.startswith("+"):  # so many revisions further than the database, which Alembic counts
+        return
+    scripts = ScriptDirectory.from_config(config)
+    try:
+        scripts.get_revisions(revision)
+    except CommandError as error:
+        known = ", ".join(reversed([script.revision for script in scripts.walk_revisions()]))
+        raise UnknownRevision(f"there is no revision {revision!r}; the revisions are {known}") from error
+
+
+def alembic_config(settings: Settings) -> Config:
+    """Make what `alembic.ini` is to the command `alembic`, with the settings that `env.py` is to take."""
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(scripts_folder()).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["settings"] = settings
+    return config
+
+
+@asynccontextmanager
+async def connect(settings: Settings) -> AsyncIterator[AsyncConnection]:
+    """Open the one connection of a migration.
+
+    Raises:
+        alembic.util.CommandError: a lock was not to be had in time, or a right is missing.
+        SettingsError: the database's URL cannot be used, or leads to a connection that cannot be used.
+    """
+    from alembic.util import CommandError  # noqa: PLC0415 - see `migrate`
+
+    engine = engine_to(settings, _SERVER_SETTINGS, poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            yield connection
+    except DBAPIError as error:
+        sentence = sentence_of(error)
+        if sentence is None:
+            raise
+        raise CommandError(sentence) from error
+    finally:
+        await engine.dispose()
+
+
+def sentence_of(error: Stop | DBAPIError) -> str | None:
+    """Say what an operator can do about an error; None for one that is not about the installation."""
+    if isinstance(error, Stop):
+        return str(error)
+    fault = read_fault(error)
+    if fault.sqlstate == LOCK_NOT_AVAILABLE:
+        return (
+            f"Somebody held a lock for longer than {LOCK_TIMEOUT} that this revision needs ({_statement(error)}). "
+            "Run levelsync migrate again at a quieter time; pg_stat_activity shows who holds the lock."
+        )
+    if fault.sqlstate == _INSUFFICIENT_PRIVILEGE:
+        return (
+            f"The database user may not do what this revision needs: {fault.message} ({_statement(error)}). Run "
+            "levelsync migrate as the owner of the application's tables, with the right to create a schema."
+        )
+    return None
+
+
+class Track:
+    """Counts the revisions that a run applies, and writes `levelsync.schema_info` with each."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def applied(self, *, ctx: MigrationContext, step: MigrationInfo, heads: set[str], **_: object) -> None:
+        """Write the row in the revision's own transaction; Alembic's `on_version_apply`."""
+        from alembic.script import Script  # noqa: PLC0415 - see `migrate`
+
+        self.steps += 1
+        changes.commit(step.up_revision_id or "")
+        connection = ctx.connection
+        if connection is None or not heads or not table_exists(connection, f"{SCHEMA}.{INFO_TABLE}"):
+            return
+        (revision,) = heads
+        scripts = [s for s in step.revision_map.iterate_revisions(revision, "base") if isinstance(s, Script)]
+        releases = [getattr(script.module, "oldest_release", FIRST_RELEASE) for script in scripts]
+        connection.execute(_WRITE_INFO, {"revision": revision, "oldest": max(releases, key=release_number)})
+
+
+def leave_later_schema(stand: Stand) -> bool:
+    """Whether a later release made the schema and allows this one, which then has nothing to do there.
+
+    Raises:
+        alembic.util.CommandError: a later release made it, and this one may not run on it.
+    """
+    from alembic.util import CommandError  # noqa: PLC0415 - see `migrate`
+
+    if not stand.is_later:
+        return False
+    if stand.refusal:
+        raise CommandError(stand.refusal)
+    log.info(
+        "The schema stands at %s, which a later release made and on which release %s may run: nothing to do",
+        stand.revision,
+        RELEASE,
+    )
+    return True
+
+
+def _statement(error: DBAPIError) -> str:
+    """The beginning of the statement that failed, which names the table."""
+    return " ".join((error.statement or "").split())[:120]
+
+
+def wait_for_turn(connection: Connection) -> None:
+    """Take the lock around the whole migration; it ends with the connection. Then bound every other lock's wait."""
+    key = "hashtextextended('levelsync migrate', 0)"
+    if not connection.scalar(text(f"SELECT pg_try_advisory_lock({key})")):
+        log.info("Another migration of this database is running; waiting for its end")
+        connection.execute(text("SET lock_timeout = 0"))
+        connection.execute(text(f"SELECT pg_advisory_lock({key})"))
+    connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+    connection.commit()
+
+
+def make_schema(connection: Connection) -> None:
+    """Make the schema of levelsync, in the transaction of the first migration: where that stops, nothing is left.
+
+    Asked first, because CREATE SCHEMA IF NOT EXISTS wants the right to create one even where it exists.
+    """
+    if connection.scalar(text(f"SELECT to_regnamespace('{SCHEMA}')")) is None:
+        connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+
+
+def renew_functions(connection: Connection) -> bool:
+    """Create the stored functions again where the application's tables are not those that they were created for."""
+    if read_stand(connection).revision != HEAD:
+        return False
+    differences = functions.changes_since_v1(connection)
+    if differences:
+        functions.create_v1(connection)
+        log.info("Created the stored functions again: %s", "; ".join(differences))
+    connection.commit()
+    return bool(differences)
+
+
+@contextmanager
+def alembic_log_format() -> Iterator[None]:
+    """Write Alembic's lines, and ours among them, in Alembic's own format on stderr, whatever LOG_FORMAT."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_ALEMBICS_OWN_FORMAT)
+    loggers = [logging.getLogger("alembic"), log]
+    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers[:], logger.propagate = [handler], False
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger, handlers, level, propagate in before:
+            logger.handlers[:], logger.propagate = handlers, propagate
+            logger.setLevel(level)

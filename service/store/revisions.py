@@ -1,0 +1,185 @@
+"""What the revisions have in common: stopping with a sentence, and the application's parts that they need."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from service.faults import read_fault
+from service.levels import missing_maxima
+from service.store import catalog
+from service.store.application import missing_parts
+
+log = logging.getLogger("levelsync.migrate")
+
+
+class Stop(Exception):  # noqa: N818 - it stops on purpose, before its revision changes anything
+    """A migration met what it must not touch. Its text names it, says why that is needed, and what helps."""
+
+
+class Changes:
+    """What the revisions of one run have changed in the application's tables, in words.
+
+    Alembic runs one migration of a process at a time, and its revisions are modules: there is one list for all.
+    """
+
+    def __init__(self) -> None:
+        self._done: list[str] = []
+        self._pending: list[str] = []
+
+    def add(self, change: str) -> None:
+        """Log a change of the revision that runs."""
+        log.info("%s", change)
+        self._pending.append(change)
+
+    def commit(self, revision: str) -> None:
+        """Keep the changes of a revision that is done."""
+        self._done.append(": ".join([revision, *["; ".join(self._pending)]]) if self._pending else revision)
+        self._pending = []
+
+    def begin(self) -> None:
+        """Forget an earlier run."""
+        self._done, self._pending = [], []
+
+    @property
+    def before(self) -> str:
+        """Say what stands although a revision stopped."""
+        if not self._done:
+            return "Nothing was changed."
+        return f"This revision changed nothing. Revisions done before it: {'. '.join(self._done)}."
+
+
+changes = Changes()
+
+
+LOCK_NOT_AVAILABLE = "55P03"
+
+REMOVED_ROWS = """
+    CREATE TABLE IF NOT EXISTS levelsync.removed_rows (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        table_name text NOT NULL,
+        row_id bigint NOT NULL,
+        row jsonb NOT NULL,
+        revision text NOT NULL,
+        removed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    )
+"""
+
+_NAME_IS_TAKEN = text("""
+    SELECT EXISTS (SELECT FROM pg_class t JOIN pg_class c USING (relnamespace)
+                    WHERE t.oid = to_regclass(:table) AND c.relname = :name)
+        OR EXISTS (SELECT FROM pg_constraint WHERE conrelid = to_regclass(:table) AND conname = :name)
+""")
+
+_OTHER_READERS = text("""
+    SELECT DISTINCT r.ev_class::regclass::text AS reader, d.refobjid::regclass::text AS view
+      FROM pg_depend d
+      JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+     WHERE d.refobjid = ANY(CAST(:views AS regclass[])) AND r.ev_class <> ALL(CAST(:views AS regclass[]))
+     ORDER BY 1, 2
+""")
+_GRANTS = text("""
+    SELECT format('GRANT %s ON %s TO %s%s', a.privilege_type, c.oid::regclass,
+                  CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
+                  CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+      FROM pg_class c CROSS JOIN aclexplode(c.relacl) a
+     WHERE c.oid = CAST(:view AS regclass) AND a.grantee <> c.relowner
+""")
+
+_COMMENTS = text("""
+    SELECT format('COMMENT ON %s IS %L', target, comment)
+      FROM (SELECT format('VIEW %s', c.oid::regclass), obj_description(c.oid)
+              FROM pg_class c WHERE c.oid = CAST(:view AS regclass)
+             UNION ALL
+            SELECT format('COLUMN %s.%I', a.attrelid::regclass, a.attname), col_description(a.attrelid, a.attnum)
+              FROM pg_attribute a WHERE a.attrelid = CAST(:view AS regclass) AND a.attnum > 0) AS c (target, comment)
+     WHERE comment IS NOT NULL
+""")
+
+
+def stop_where_parts_are_missing(conn: Connection) -> None:
+    """Stop before any change where the application's database lacks what levelsync needs.
+
+    Raises:
+        Stop: names every missing table and column, or what gives a specialization's highest level.
+    """
+    missing = missing_parts(conn)
+    if missing:
+        raise Stop(f"This database lacks the {'; the '.join(missing)}.")
+    if maxima := missing_maxima(conn):
+        raise Stop(f"{maxima[0]}.")
+
+
+def lock(conn: Connection, table: str) -> None:
+    """Keep everybody out of a table until the revision ends.
+
+    At once the strongest lock: getting it after a weaker one could deadlock with a transaction that has read the table.
+    """
+    try:
+        conn.execute(text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+    except DBAPIError as error:
+        if read_fault(error).sqlstate != LOCK_NOT_AVAILABLE:
+            raise
+        raise Stop(
+            f"Somebody held a lock on {table} for longer than this revision waits, and it has to add a unique "
+            f"constraint there. Run levelsync migrate again at a quieter time. Who holds the lock: SELECT a.pid, "
+            f"a.query FROM pg_stat_activity a JOIN pg_locks l USING (pid) WHERE l.relation = '{table}'::regclass"
+        ) from error
+
+
+def add_unique(conn: Connection, table: str, name: str, columns: Sequence[str], revision: str) -> None:
+    """Add a unique constraint, marked by a comment as made by this revision, so that only that one is ever dropped.
+
+    Raises:
+        Stop: something else has that name.
+    """
+    if conn.scalar(_NAME_IS_TAKEN, {"name": name, "table": table}):
+        raise Stop(
+            f"{table} needs {name} UNIQUE ({', '.join(columns)}), immediate and whole, because two events at once "
+            "would create two rows. Something else has that name: rename or drop it, then run levelsync migrate again."
+        )
+    conn.execute(text(f"ALTER TABLE {table} ADD CONSTRAINT {name} UNIQUE ({', '.join(columns)})"))
+    conn.execute(text(f"COMMENT ON CONSTRAINT {name} ON {table} IS '{_mark(revision)}'"))
+    changes.add(f"Added {name} UNIQUE ({', '.join(columns)}) on {table}")
+
+
+def drop_own_unique(conn: Connection, table: str, name: str, revision: str) -> None:
+    """Drop a unique constraint where this revision made it; say so where it did not."""
+    if catalog.constraint_comment(conn, table, name) == _mark(revision):
+        conn.execute(text(f"ALTER TABLE {table} DROP CONSTRAINT {name}"))
+    else:
+        log.info("%s has no %s that this revision made: nothing to remove", table, name)
+
+
+@contextmanager
+def set_aside(conn: Connection, views: Sequence[str]) -> Iterator[None]:
+    """Drop views of levelsync, so that the columns below them can change; create them again as they were.
+
+    Rights and comments are kept. `views` are qualified and in the order in which they can be dropped.
+
+    Raises:
+        Stop: a view of somebody else reads one of them.
+    """
+    others = [f"{row.reader} reads {row.view}" for row in conn.execute(_OTHER_READERS, {"views": list(views)})]
+    if others:
+        raise Stop(
+            f"Views that are not levelsync's depend on views that this revision creates again: {'; '.join(others)}. "
+            "Drop them, run levelsync migrate, and create them again."
+        )
+    kept: list[str] = []
+    for view in views:
+        definition = conn.scalar(text("SELECT pg_get_viewdef(CAST(:view AS regclass))"), {"view": view})
+        its_own = [*conn.execute(_GRANTS, {"view": view}).scalars(), *conn.execute(_COMMENTS, {"view": view}).scalars()]
+        kept = [f"CREATE VIEW {view} AS {definition}", *its_own, *kept]
+        conn.execute(text(f"DROP VIEW {view}"))
+    yield
+    for statement in kept:
+        conn.exec_driver_sql(statement)
+
+
+def _mark(revision: str) -> str:
+    return f"made by levelsync, revision {revision}"

@@ -1,0 +1,117 @@
+"""At which revision the database stands, and whether this release may run on it (semantics, "Rollout").
+
+`serve` asks again and again, so Alembic is not imported here: the revisions are read from the files.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.store.tables import SCHEMA
+
+VERSION_TABLE = "alembic_version"
+INFO_TABLE = "schema_info"
+RELEASE = version("levelsync")
+"""The version of this release."""
+
+_ASSIGNED = re.compile(r'^(revision|down_revision) = "(\w+)"$', re.MULTILINE)
+_EXISTS = text("SELECT to_regclass(:table) IS NOT NULL")
+
+
+def scripts_folder() -> Path:
+    """Where the migrations are: inside the package when installed from a wheel, else beside it in the checkout."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "migrations"
+    return installed if installed.is_dir() else package.parent / "alembic"
+
+
+def _read_revisions() -> tuple[str, frozenset[str]]:
+    """Give the newest revision and all of them. A test holds the newest equal to what Alembic finds."""
+    files = [path.read_text(encoding="utf-8") for path in (scripts_folder() / "versions").glob("*.py")]
+    found = [dict(_ASSIGNED.findall(content)) for content in files]
+    known = frozenset(names["revision"] for names in found)
+    (head,) = known - {names.get("down_revision") for names in found}
+    return head, known
+
+
+HEAD, KNOWN = _read_revisions()
+"""The revision that this release needs, and every revision that it knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """Where a database stands: its revision, and the oldest release that may run on it ('' where it does not say)."""
+
+    revision: str | None
+    oldest_release: str = ""
+
+    @property
+    def is_later(self) -> bool:
+        """Whether a later release made this schema."""
+        return self.revision is not None and self.revision not in KNOWN
+
+    @property
+    def allows_this_release(self) -> bool:
+        """Whether this release may run on it: it stands at our revision, or at a later one that allows us."""
+        if self.is_later:
+            return bool(self.oldest_release) and release_number(self.oldest_release) <= release_number(RELEASE)
+        return self.revision == HEAD
+
+    @property
+    def refusal(self) -> str:
+        """Say why this release may not run on it, and what to do; '' where it may."""
+        return f"{self.reason}. {self.advice}" if self.reason else ""
+
+    @property
+    def reason(self) -> str:
+        """Say why this release may not run on it; '' where it may."""
+        if self.allows_this_release:
+            return ""
+        if self.revision is None:
+            return "The database has no schema of levelsync yet"
+        if not self.is_later:
+            return f"The schema stands at {self.revision}, and release {RELEASE} needs {HEAD}"
+        if not self.oldest_release:
+            return (
+                f"The schema stands at {self.revision}, which release {RELEASE} does not know, and "
+                f"{SCHEMA}.{INFO_TABLE} does not say which releases may run on it"
+            )
+        return (
+            f"The schema stands at {self.revision}, which a later release made. Release {self.oldest_release} is the "
+            f"oldest that may run on it, and this is {RELEASE}"
+        )
+
+    @property
+    def advice(self) -> str:
+        """Say what to do where this release may not run on it."""
+        if not self.is_later:
+            return "Run: levelsync migrate"
+        if not self.oldest_release:
+            return "Run the release that made it."
+        return f"Run release {self.oldest_release} or a later one."
+
+
+def release_number(release: str) -> tuple[int, ...]:
+    """Give the numbers of a version such as 0.2.0, for comparison; a pre-release counts as its release."""
+    return tuple(int(number) for number in re.findall(r"\d+", release)[:3])
+
+
+def read_stand(conn: Connection) -> Stand:
+    """Read where the database stands; `Stand(None)` before the first migration."""
+    if not conn.scalar(_EXISTS, {"table": f"{SCHEMA}.{VERSION_TABLE}"}):
+        return Stand(None)
+    revision = conn.scalar(text(f"SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}"))
+    if not conn.scalar(_EXISTS, {"table": f"{SCHEMA}.{INFO_TABLE}"}):
+        return Stand(revision)
+    return Stand(revision, conn.scalar(text(f"SELECT oldest_release FROM {SCHEMA}.{INFO_TABLE}")) or "")
+
+
+async def stand_of(conn: AsyncConnection) -> Stand:
+    """Read the same on an asynchronous connection."""
+    return await conn.run_sync(read_stand)

@@ -1,0 +1,1 @@
+"""Kafka: consumer, fetches by topic id, positions, producer, lag."""

@@ -1,0 +1,102 @@
+"""Work of a role that goes on beside the consumers: what goes wrong with it is reported, and waited out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from service.faults import Kind, read_fault
+from service.telemetry import metrics
+from service.telemetry.health import Health
+
+log = structlog.get_logger(__name__)
+Well = Callable[[], None]
+"""What work calls when it has got something done: the fault before is over."""
+SHORTEST_WAIT, LONGEST_WAIT = 0.1, 5.0
+"""Seconds before work that failed begins again; doubled with every failure until it says that it is well."""
+CANCEL_AGAIN = 2.0
+"""Seconds that a task gets to end after a cancellation before it is cancelled again."""
+T = TypeVar("T")
+
+
+async def stop(task: asyncio.Task[Any]) -> None:
+    """Cancel a task until it has ended: libraries take a cancellation for a fault of their own now and then."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_AGAIN)
+    if not task.cancelled():
+        task.exception()  # seen: whoever stops a task does not ask how it ended
+
+
+async def interruptible(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work`, which a cancellation of the caller ends even where one is lost on its way."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait({task})
+        return task.result()
+    finally:
+        await stop(task)
+
+
+async def wait_for(event: asyncio.Event, seconds: float) -> None:
+    """Wait until `event` is set, for so many seconds at most."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+
+
+@contextlib.asynccontextmanager
+async def in_background(work: Callable[[Well], Awaitable[None]], component: str, health: Health) -> AsyncIterator[None]:
+    """Run `work` beside the caller and cancel it at the end; begin it again when it fails, whatever the reason.
+
+    A fault stands in `health` under `component` until the work calls the function that it was given.
+    """
+    task = asyncio.create_task(_again_and_again(work, component, health))
+    try:
+        yield
+    finally:
+        await stop(task)
+
+
+async def _again_and_again(work: Callable[[Well], Awaitable[None]], component: str, health: Health) -> None:
+    faults = 0
+
+    def well() -> None:
+        nonlocal faults
+        faults = 0
+        health.clear(component, work)
+
+    while True:
+        try:
+            await work(well)
+        except Exception as error:  # noqa: BLE001 - nobody else begins it again
+            faults += 1
+            _note(error, component, work, health)
+            await asyncio.sleep(_wait_after(faults))
+
+
+def _wait_after(faults: int) -> float:
+    """With jitter, so that processes which met the same fault do not come back together."""
+    longest = min(SHORTEST_WAIT * 2 ** min(faults, 16), LONGEST_WAIT)
+    return random.uniform(SHORTEST_WAIT, longest)  # noqa: S311 - no secret
+
+
+def _note(error: Exception, component: str, work: object, health: Health) -> None:
+    cause, message = cause_of(error)
+    metrics.RETRIES.labels(cause).inc()
+    health.report(component, work, f"{cause}: {message}")
+    say = log.error if cause == Kind.INSTALLATION.value else log.warning
+    say("tried again", component=component, cause=cause, error=message, kind=type(error).__name__)
+
+
+def cause_of(error: Exception) -> tuple[str, str]:
+    """The label of `levelsync_retries_total`, and words for people."""
+    if isinstance(error, KafkaError):
+        return "kafka_unavailable", str(error)
+    fault = read_fault(error)
+    return (fault.kind if fault.kind is not Kind.RECORD else Kind.INSTALLATION).value, fault.message

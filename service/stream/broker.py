@@ -1,0 +1,67 @@
+"""FastStream's broker, whose subscribers poll through `LevelConsumer`."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+import aiokafka
+from faststream.kafka import KafkaBroker
+
+from service.settings import Settings
+from service.stream.connection import connection_options, faststream_security
+from service.stream.consumer import LevelConsumer, PositionKeeper
+from service.stream.fetcher import fetch_by_id
+from service.stream.records import read_any_records
+
+GRACEFUL_TIMEOUT = 8.0
+"""Seconds that the batch in hand gets at a stop; the process leaves within 10 (interface, ``serve``)."""
+METADATA_MAX_AGE_MS = 10_000
+"""How soon a topic's new partitions are seen (aiokafka's default is five minutes)."""
+
+
+def make_broker(settings: Settings, keeper: PositionKeeper) -> KafkaBroker:
+    """A broker that is not started yet.
+
+    It only consumes: whatever the service publishes leaves through the outbox.
+    """
+    read_any_records(int(settings.record_max_bytes))
+    fetch_by_id()
+    broker = KafkaBroker(
+        connection_options(settings)["bootstrap_servers"],
+        security=faststream_security(settings),
+        client_id="levelsync",
+        consumer_only=True,
+        allow_auto_create_topics=False,
+        metadata_max_age_ms=METADATA_MAX_AGE_MS,
+        graceful_timeout=GRACEFUL_TIMEOUT,
+        apply_types=False,
+        logger=_quiet_logger(),
+        log_level=logging.DEBUG,
+    )
+    _poll_through_level_consumer(broker, keeper, settings)
+    return broker
+
+
+def _quiet_logger() -> logging.Logger:
+    """FastStream's logger, without the handler that it gave itself when it was imported: errors, in our format."""
+    logger = logging.getLogger("faststream")
+    logger.handlers[:], logger.propagate = [], True
+    logger.setLevel(logging.ERROR)
+    return logger
+
+
+def _poll_through_level_consumer(broker: KafkaBroker, keeper: PositionKeeper, settings: Settings) -> None:
+    """FastStream makes its consumers with `builder`, which it sets when it connects: ours is put in its place."""
+    config = broker.config.broker_config
+    connect = config.connect
+
+    async def connect_and_replace(**options: object) -> None:
+        await connect(**options)
+        theirs = config.builder
+        if not isinstance(theirs, partial) or theirs.func is not aiokafka.AIOKafkaConsumer:
+            raise RuntimeError("this FastStream makes its consumers differently: see service/stream/broker.py")
+        max_bytes = int(settings.batch_max_bytes)
+        config.builder = partial(LevelConsumer, keeper=keeper, max_bytes=max_bytes, **theirs.keywords)
+
+    config.connect = connect_and_replace  # type: ignore[method-assign]  # FastStream has no other place for it

@@ -1,0 +1,132 @@
+"""How far the consumers are behind the ends of their topics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from types import TracebackType
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaTimeoutError
+
+from events import LICENSE_ADVANCED_TOPIC, PROGRESS_LEVELED_UP_TOPIC
+from service.settings import Settings
+from service.stream.connection import Cluster, admin_client, close, connection_options, read_cluster
+from service.stream.protocol import read_topic_ids
+
+_SECONDS = 10.0
+_POLL_MS = 100
+
+
+async def ends_by_fetching(client: AIOKafkaConsumer, told: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+    """The high watermarks that come with the last batch itself: those are right.
+
+    Raises:
+        KafkaTimeoutError: the broker did not give them within ten seconds.
+    """
+    ends = dict(told)
+    missing = {partition for partition, end in told.items() if end > 0}
+    if not missing:
+        return ends
+    client.assign(list(missing))
+    for partition in missing:
+        client.seek(partition, told[partition] - 1)
+    try:
+        async with asyncio.timeout(_SECONDS):
+            while missing:
+                await client.getmany(timeout_ms=_POLL_MS)
+                known = {p: end for p in missing if (end := client.highwater(p)) is not None}
+                ends |= known
+                missing -= known.keys()
+    except TimeoutError as error:
+        raise KafkaTimeoutError from error
+    finally:
+        client.unsubscribe()
+    return ends
+
+
+EVENT_TOPICS = (PROGRESS_LEVELED_UP_TOPIC, LICENSE_ADVANCED_TOPIC)
+
+
+class EndOffsets:
+    """Reads high watermarks over clients of its own, without a group; with `read_committed`, last stable offsets."""
+
+    def __init__(self, settings: Settings, *, isolation_level: str = "read_uncommitted") -> None:
+        self._settings = settings
+        self._isolation_level = isolation_level
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> EndOffsets:
+        async with AsyncExitStack() as opening:  # what is open is closed where the next does not open
+            self._admin: AIOKafkaAdminClient = await opening.enter_async_context(admin_client(self._settings))
+            self._client = AIOKafkaConsumer(
+                **connection_options(self._settings),
+                enable_auto_commit=False,
+                request_timeout_ms=10_000,
+                isolation_level=self._isolation_level,
+            )
+            opening.push_async_callback(self._stop)
+            await self._client.start()
+            self._open = opening.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._open.aclose()
+
+    async def _stop(self) -> None:
+        try:
+            await self._client.stop()
+        finally:
+            await close(self._client._client)  # noqa: SLF001 - a stop may be cut short
+
+    async def read(self) -> dict[TopicPartition, int]:
+        """The end offset of every partition of both topics, on fresh metadata.
+
+        Raises:
+            KafkaError: Kafka does not answer.
+        """
+        return await self.read_of(await self.read_cluster())
+
+    async def read_of(self, cluster: Cluster) -> dict[TopicPartition, int]:
+        """The same of a cluster that was described a moment ago."""
+        partitions = [
+            TopicPartition(topic, number)
+            for topic in EVENT_TOPICS
+            for number in range(cluster.partitions.get(topic, 0))
+        ]
+        ends = await self._client.end_offsets(partitions) if partitions else {}
+        return await ends_by_fetching(self._client, ends) if cluster.is_embedded else ends
+
+    async def read_cluster(self) -> Cluster:
+        """The cluster that answers now.
+
+        Raises:
+            KafkaError: Kafka does not answer.
+        """
+        return await read_cluster(self._admin)
+
+    async def read_topic_ids(self, cluster: Cluster) -> dict[str, str]:
+        """Return the id of each of the topics that the cluster has; '' where it gives none.
+
+        Raises:
+            KafkaError: Kafka does not answer, or a topic was deleted a moment ago.
+        """
+        present = [topic for topic in EVENT_TOPICS if topic in cluster.partitions]
+        return await read_topic_ids(self._client._client, present) if present else {}  # noqa: SLF001 - as in protocol
+
+    async def read_starts(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """The first offset that each partition still holds.
+
+        Raises:
+            KafkaError: Kafka does not answer.
+        """
+        return await self._client.beginning_offsets(partitions) if partitions else {}
+
+
+def lag(ends: Mapping[TopicPartition, int], applied: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+    """Records of each partition that are not applied yet; one that never started counts whole."""
+    return {partition: max(0, end - applied.get(partition, 0)) for partition, end in ends.items()}

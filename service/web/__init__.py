@@ -1,0 +1,1 @@
+"""HTTP: health and metrics, the admin API, the operations page."""

@@ -1,0 +1,129 @@
+"""Bodies as they may be sent, and the routers that read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+
+from service.admin.identity import Action
+from service.web.api.backend import Allowed, sign_in
+from service.web.api.middleware import PREFIX
+
+LARGEST = 64 * 1024
+"""Bytes of a body."""
+
+
+class StrictRequest(Request):
+    """A request whose body is bounded, and whose JSON has no duplicate keys, no NaN and no other encoding."""
+
+    async def body(self) -> bytes:
+        """The body.
+
+        Raises:
+            HTTPException: 413, before more than 64 KB of it were read; 415, something that is not JSON.
+        """
+        if not hasattr(self, "_body"):
+            self._body = await self._read()
+        return self._body
+
+    async def _read(self) -> bytes:
+        too_large = HTTPException(413, f"A body has at most {LARGEST} bytes.")
+        if _length(self) > LARGEST:
+            raise too_large
+        body = bytearray()
+        async for part in self.stream():
+            body += part
+            if len(body) > LARGEST:
+                raise too_large
+        if body and not _is_json(self):
+            raise HTTPException(415, "A body is application/json, without a Content-Encoding.")
+        return bytes(body)
+
+    async def json(self) -> Any:
+        """The body's value.
+
+        Raises:
+            HTTPException: 400, it is none; 422, it is null.
+        """
+        value = parse(await self.body())
+        if value is None:
+            raise HTTPException(422, "The body is null: leave it out, or send an object.")
+        return value
+
+
+class StrictRoute(APIRoute):
+    """An endpoint that knows who asks before it reads what they sent."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Sign in, then read the body strictly, then everything else."""
+        handle: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
+
+        action = self._action()
+
+        async def strictly(request: Request) -> Response:
+            await sign_in(request)
+            request.state.action = action  # for the audit log, also of a body that cannot be read
+            return await handle(StrictRequest(request.scope, request.receive))
+
+        return strictly
+
+    def _action(self) -> Action:
+        found = (one.call.action for one in self.dependant.dependencies if isinstance(one.call, Allowed))
+        return next(found, "read")
+
+
+def parse(body: bytes) -> Any:
+    """Read JSON.
+
+    Raises:
+        HTTPException: 400, with what is wrong and nothing of what was sent.
+    """
+    try:
+        return json.loads(body.decode(), object_pairs_hook=_without_duplicates, parse_constant=_refuse)
+    except UnicodeDecodeError:
+        raise HTTPException(400, "The body is not UTF-8.") from None
+    except json.JSONDecodeError as error:
+        raise HTTPException(400, f"The body is not JSON: {error.msg} at character {error.pos}.") from None
+    except RecursionError:
+        raise HTTPException(400, "The body is nested too deeply.") from None
+    except ValueError as error:
+        raise HTTPException(400, f"The body is not JSON: {error}.") from None
+
+
+def _length(request: Request) -> int:
+    said = request.headers.get("content-length", "0")
+    return int(said) if said.isascii() and said.isdigit() else 0
+
+
+def _is_json(request: Request) -> bool:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_json = media_type == "application/json" or (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    )
+    return is_json and "content-encoding" not in request.headers
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name is there twice")
+    return found
+
+
+def _refuse(_constant: str) -> Any:
+    raise ValueError("a number is none")
+
+
+_BEARER = HTTPBearer(
+    bearerFormat="JWT", description="A token of the application or its identity provider.", auto_error=False
+)
+
+
+def make_router(tag: str) -> APIRouter:
+    """A router below the API's prefix: it signs in first and reads bodies strictly."""
+    return APIRouter(prefix=PREFIX, tags=[tag], route_class=StrictRoute, dependencies=[Depends(_BEARER)])

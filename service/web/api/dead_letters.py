@@ -1,0 +1,114 @@
+"""`GET /dead-letters`, `GET /dead-letters/{id}`, `POST /dead-letters/replay`, `POST /dead-letters/discard`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any, Literal
+
+from fastapi import Depends, Path, Query
+from pydantic import Field
+
+import service.web.paths  # noqa: F401 - for {…:id}
+from events.base import INT8_MAX
+from service.admin import letters
+from service.admin.identity import Refused
+from service.admin.letters import Selection
+from service.dead_letters.read import as_document
+from service.dead_letters.select import State
+from service.dead_letters.verdict import Verdict
+from service.web.api.backend import Allowed, Caller, Reader
+from service.web.api.bodies import make_router
+from service.web.api.dead_letter_models import (
+    DeadLetter,
+    DeadLetterCount,
+    DeadLetterLine,
+    LetterAction,
+    LetterAnswer,
+    Moment,
+    ReasonName,
+    TopicName,
+)
+from service.web.api.models import WholeNumber
+from service.web.api.pages import Page, decode, not_a_cursor
+from service.web.api.problems import documented
+
+router = make_router("dead letters")
+_UserId = Annotated[WholeNumber, Field(ge=0, le=INT8_MAX)]
+
+
+def _selection(  # noqa: PLR0913, PLR0917 - each is a parameter of the query
+    reason: Annotated[ReasonName | None, Query()] = None,
+    topic: Annotated[TopicName | None, Query()] = None,
+    since: Annotated[Moment | None, Query(description="First seen at this time or later.")] = None,
+    until: Annotated[Moment | None, Query(description="First seen before this time.")] = None,
+    user_id: Annotated[_UserId | None, Query(description="In the record's key, or in its JSON.")] = None,
+    state: Annotated[
+        State, Query(description="`replaying` are those of the open ones that are on their way.")
+    ] = "open",
+) -> Selection:
+    return Selection(None, reason, topic, since, until, user_id, state)
+
+
+@router.get("/dead-letters", response_model=list[DeadLetterLine] | list[DeadLetterCount], responses=documented())
+async def list_dead_letters(
+    caller: Reader,
+    page: Annotated[Page, Depends()],
+    selection: Annotated[Selection, Depends(_selection)],
+    group: Annotated[Literal["reason"] | None, Query(description="Count all open letters by reason instead.")] = None,
+) -> list[dict[str, Any]]:
+    """Dead letters, the newest first. A page of a user's may be short: what counts is whether there is a `Link`."""
+    if group is not None:
+        if selection != Selection():
+            raise Refused("group=reason counts all open letters: leave the other conditions out.")
+        counted = await letters.count_letters(caller.engine, caller.settings, caller.who)
+        return [dataclasses.asdict(one) for one in counted]
+    before = None if page.cursor is None else _id_of(page.cursor)
+    found = await letters.list_letters(
+        caller.engine, caller.settings, caller.who, selection, before=before, limit=page.limit
+    )
+    if found.next is not None:
+        page.link_next(found.next)
+    return [dataclasses.asdict(seen.line) | _said(seen.verdict) for seen in found.lines]
+
+
+@router.get("/dead-letters/{letter_id:id}", response_model=DeadLetter, responses=documented(404))
+async def read_dead_letter(
+    letter_id: Annotated[WholeNumber, Path(ge=1, le=INT8_MAX)], caller: Reader
+) -> dict[str, Any]:
+    """One dead letter, whole, and whether it would apply now."""
+    seen = await letters.find_letter(caller.engine, caller.settings, caller.who, letter_id)
+    return as_document(seen.letter) | _said(seen.verdict)
+
+
+@router.post("/dead-letters/replay", response_model=LetterAnswer, responses=documented(413, 415))
+async def replay_dead_letters(
+    body: LetterAction, caller: Annotated[Caller, Depends(Allowed("replay_letters"))]
+) -> letters.Handled:
+    """Send the raw records to their topics again. What applies closes its letter; what fails raises its count."""
+    return await letters.replay_letters(caller.engine, caller.who, _meant(body), dry_run=body.dry_run)
+
+
+@router.post("/dead-letters/discard", response_model=LetterAnswer, responses=documented(413, 415))
+async def discard_dead_letters(
+    body: LetterAction, caller: Annotated[Caller, Depends(Allowed("discard_letters"))]
+) -> letters.Handled:
+    """Close letters without applying them; they can be read until their retention ends."""
+    return await letters.discard_letters(caller.engine, caller.who, _meant(body), dry_run=body.dry_run)
+
+
+def _meant(body: LetterAction) -> Selection:
+    if body.ids is not None:
+        return Selection(ids=tuple(body.ids))
+    return Selection(**body.filter.conditions()) if body.filter else Selection()
+
+
+def _said(verdict: Verdict) -> dict[str, Any]:
+    return {"would_apply_now": verdict.would_apply, "would_apply_why": verdict.why}
+
+
+def _id_of(cursor: str) -> int:
+    match decode(cursor):
+        case [int(letter_id)] if 0 < letter_id <= INT8_MAX:
+            return letter_id
+        case _:
+            raise not_a_cursor()

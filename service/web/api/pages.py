@@ -1,0 +1,113 @@
+"""Cursors: an opaque text that says behind what the next page begins, and the header that carries it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import Query, Request, Response
+
+from events.base import INT8_MAX
+from service.admin.identity import Refused
+
+Cursor = Annotated[
+    str | None, Query(max_length=500, description="Where the page begins: take it from `Link` of the page before.")
+]
+
+
+def encode(position: list[Any]) -> str:
+    """A cursor."""
+    return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
+
+
+def decode(cursor: str) -> list[Any]:
+    """The position of a cursor.
+
+    Raises:
+        Refused: it was not made here.
+    """
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        position = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        json.dumps(position, ensure_ascii=False).encode()  # PostgreSQL's text is UTF-8: no lone surrogate
+    except (binascii.Error, ValueError, RecursionError):
+        raise not_a_cursor() from None
+    if not isinstance(position, list) or any(isinstance(part, bool) for part in position):  # a bool is an int, too
+        raise not_a_cursor()
+    return position
+
+
+def pair_of(cursor: str) -> tuple[int, str]:
+    """The position of a cursor over pairs.
+
+    Raises:
+        Refused: it is none.
+    """
+    match decode(cursor):
+        case [int(user), str(specialization)] if abs(user) <= INT8_MAX and "\0" not in specialization:
+            return user, specialization
+        case _:
+            raise not_a_cursor()
+
+
+def run_of(cursor: str) -> tuple[datetime, UUID]:
+    """The position of a cursor over runs.
+
+    Raises:
+        Refused: it is none.
+    """
+    try:
+        at, run_id = decode(cursor)
+        return datetime.fromisoformat(at).astimezone(UTC), UUID(run_id)
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        raise not_a_cursor() from None
+
+
+def not_a_cursor() -> Refused:
+    """The answer to a cursor that was made up."""
+    return Refused("The cursor is none of this list's: take it from the Link header of the page before.")
+
+
+class _Page:
+    """The page that was asked for, and the way to say where the next one is."""
+
+    def __init__(self, request: Request, response: Response, limit: int, cursor: str | None) -> None:
+        self._request, self._response = request, response
+        self.limit = limit
+        self.cursor = cursor
+
+    def link_next(self, *position: Any) -> None:
+        """Another page begins behind this position."""
+        query = dict(self._request.query_params) | {"cursor": encode(list(position))}
+        self._response.headers["Link"] = f'<{self._request.url.path}?{urlencode(query)}>; rel="next"'
+
+
+class Page(_Page):
+    """Up to 1,000 things, 100 unless it is said."""
+
+    def __init__(
+        self,
+        request: Request,
+        response: Response,
+        limit: Annotated[int, Query(ge=1, le=1000, description="At most so many.")] = 100,
+        cursor: Cursor = None,
+    ) -> None:
+        super().__init__(request, response, limit, cursor)
+
+
+class ShortPage(_Page):
+    """Up to 100 things, each of which takes some work; 20 unless it is said."""
+
+    def __init__(
+        self,
+        request: Request,
+        response: Response,
+        limit: Annotated[int, Query(ge=1, le=100, description="At most so many.")] = 20,
+        cursor: Cursor = None,
+    ) -> None:
+        super().__init__(request, response, limit, cursor)

@@ -1,0 +1,154 @@
+"""Every error as RFC 9457 has it: `application/problem+json`. Nothing that was sent is repeated in one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from service.admin.audit import refuse
+from service.admin.identity import AdminError, Busy, Forbidden, NoSuch, NotSignedIn, Refused
+from service.web.api.backend import backend_of, path_arguments
+
+MEDIA_TYPE = "application/problem+json"
+_STATUS = {NotSignedIn: 401, Forbidden: 403, NoSuch: 404, Refused: 422, Busy: 503}
+_BEARER = 'Bearer realm="levelsync"'
+
+
+class Fault(BaseModel):
+    """What is wrong with one part of the request."""
+
+    model_config = ConfigDict(frozen=True)
+
+    where: str = Field(description="As `body.direction` or `query.limit`.")
+    detail: str
+
+
+class Problem(BaseModel):
+    """RFC 9457. `request_id` finds the request in the logs and in the audit log."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    errors: list[Fault] | None = Field(None, description="With 422: every part that is wrong.")
+
+
+def problem(
+    status: int, detail: str, headers: Mapping[str, str] | None = None, errors: Sequence[Fault] | None = None
+) -> JSONResponse:
+    """The response."""
+    request_id = structlog.contextvars.get_contextvars().get("request_id", "")
+    title = HTTPStatus(status).phrase
+    body = Problem(title=title, status=status, detail=detail, request_id=request_id, errors=list(errors or []) or None)
+    return JSONResponse(body.model_dump(exclude_none=True), status, headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the application in this form."""
+    app.add_exception_handler(AdminError, _of_answer)
+    app.add_exception_handler(RequestValidationError, _of_faults)
+    app.add_exception_handler(HTTPException, _of_http)
+
+
+async def _of_answer(request: Request, error: Exception) -> Response:
+    if isinstance(error, Refused | NoSuch) and not error.is_audited:
+        await _leave_row(request, str(error))
+    status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
+    return problem(status, str(error), _headers(error))
+
+
+def _headers(error: Exception) -> dict[str, str]:
+    match error:
+        case NotSignedIn():
+            return {"WWW-Authenticate": f'{_BEARER}, error="invalid_token"'}
+        case Forbidden():
+            return {"WWW-Authenticate": f'{_BEARER}, error="insufficient_scope"'}
+        case Busy():
+            return {"Retry-After": str(error.retry_after)}
+        case _:
+            return {}
+
+
+async def _of_faults(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - it is installed for nothing else
+    faults = list(dict.fromkeys(_fault(one) for one in error.errors()))
+    said = "; ".join(f"{fault.where}: {fault.detail}" for fault in faults[:5])
+    await _leave_row(request, said)
+    return problem(422, said, errors=faults[:100])
+
+
+async def _leave_row(request: Request, said: str) -> None:
+    """Audit a write that was refused before it began: nothing of its body, which may hold anything."""
+    action = getattr(request.state, "action", "read")
+    if action != "read":
+        await refuse(backend_of(request).engine, request.state.who, action, path_arguments(request), said)
+
+
+def _fault(found: Mapping[str, Any]) -> Fault:
+    where = list(map(str, found["loc"]))
+    if found["type"] == "extra_forbidden":  # its last part is a name that was sent
+        return Fault(where=".".join(where[:-1]), detail="A field that is not known here")
+    return Fault(where=".".join(where), detail=found["msg"])
+
+
+async def _of_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - it is installed for nothing else
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        methods = {name.strip() for name in headers.get("Allow", "").split(",") if name.strip()}
+        headers["Allow"] = ", ".join(sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())))
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=headers)
+    said = _words(error, request)
+    await _leave_row(request, said)
+    return problem(error.status_code, said, headers)
+
+
+def _words(error: HTTPException, request: Request) -> str:
+    match error.status_code:
+        case HTTPStatus.NOT_FOUND:
+            return "There is nothing at this path; /docs lists what there is."
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            return f"{request.method} is not what this path takes."
+        case _:
+            return str(error.detail)
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of an endpoint that may answer with these problems; what every endpoint may is added."""
+    every = {400, 401, 403, 422, 500, 503, *statuses}
+    return {status: _document(status) for status in sorted(every)}
+
+
+def _document(status: int) -> dict[str, Any]:
+    title = HTTPStatus(status).phrase
+    example = {"type": "about:blank", "title": title, "status": status, "detail": _MEANS[status], "request_id": "8f14"}
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}}
+    headers = {
+        name: {"schema": {"type": "string"}, "description": text} for name, text in _SENT.get(status, {}).items()
+    }
+    return {"description": _MEANS[status], "content": content, "headers": headers}
+
+
+_SENT = {401: {"WWW-Authenticate": "RFC 6750"}, 403: {"WWW-Authenticate": "RFC 6750"}, 503: {"Retry-After": "seconds"}}
+_MEANS = {
+    400: "The body is not JSON.",
+    401: "No token, or one that is not good.",
+    403: "The token's role may not do this.",
+    404: "There is no such user, run or letter.",
+    413: "The body is too large.",
+    415: "The body is not application/json.",
+    422: "It is JSON, but not what is asked for; or it names what there is not.",
+    500: "A defect of levelsync; the log has it under the request's id.",
+    503: "The database cannot answer now.",
+}

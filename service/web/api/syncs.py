@@ -1,0 +1,133 @@
+"""The endpoints of syncs: one user, one pair, all."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Body, Depends, Header, Query
+from fastapi.responses import JSONResponse
+
+from service.admin import pairs, runs, users
+from service.admin.runs import RunRequest
+from service.sync import BulkSyncResult
+from service.web.api.backend import Allowed, Caller, Reader
+from service.web.api.bodies import make_router
+from service.web.api.middleware import PREFIX
+from service.web.api.models import (
+    BulkAnswer,
+    BulkSync,
+    DryRunAnswer,
+    PairSync,
+    RunGoesOn,
+    SeenIssue,
+    SpecializationName,
+    SyncAnswer,
+    UserSync,
+    UserSyncAnswer,
+    WholeNumber,
+)
+from service.web.api.pages import Page, pair_of
+from service.web.api.problems import documented
+
+router = make_router("sync")
+_EMPTY_BODY = UserSync()
+
+
+@router.get("/desync-issues", response_model=list[SeenIssue], responses=documented())
+async def desync_issues(
+    caller: Reader,
+    page: Annotated[Page, Depends()],
+    specialization: Annotated[SpecializationName | None, Query()] = None,
+) -> list[dict[str, Any]]:
+    """Pairs that differ now, by user and specialization; what is on its way in Kafka differs too."""
+    after = pairs.START if page.cursor is None else pair_of(page.cursor)
+    found = await pairs.desync_issues(caller.engine, caller.who, specialization, after, page.limit)
+    if found.next:
+        page.link_next(*found.next)
+    return [issue.as_dict() for issue in found.issues]
+
+
+@router.post("/user/{user_id}", response_model=SyncAnswer, responses=documented(404, 413, 415))
+async def sync_pair(
+    user_id: WholeNumber,
+    body: PairSync,
+    caller: Annotated[Caller, Depends(Allowed("sync_pair"))],
+) -> dict[str, Any]:
+    """Give one pair's other row the level of the row that is believed, also downwards; create a missing one.
+
+    Where the row to believe is missing, nothing is written: `success` is false and `action` is `none`.
+    """
+    pair = (user_id, body.specialization)
+    result = await users.sync_pair(caller.engine, caller.settings, caller.who, pair, body.direction)
+    return result.as_dict()
+
+
+@router.post("/user/{user_id}/all", response_model=UserSyncAnswer, responses=documented(404, 413, 415))
+async def sync_user(
+    user_id: WholeNumber,
+    caller: Annotated[Caller, Depends(Allowed("sync_user"))],
+    body: Annotated[UserSync, Body()] = _EMPTY_BODY,
+) -> dict[str, Any]:
+    """The same for every specialization of the database, each in its own transaction."""
+    result = await users.sync_user(caller.engine, caller.settings, caller.who, user_id, body.direction)
+    return result.as_dict()
+
+
+_ALL_BODY = BulkSync()
+WAIT = 30.0
+"""Seconds that a caller waits for the run's end."""
+_LOOK_EVERY = 0.25
+_NOT_YET = ("success", "total_issues", "issues", "synced_count", "failed_count", "results", "more")
+_LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Where the run can be watched."}}
+_ACCEPTED = {"model": RunGoesOn, "description": "The run goes on.", "headers": _LOCATION}
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        pattern=r'^"?[\x21\x23-\x7e]{1,255}"?$',
+        description="Becomes the run's id (a UUID as it is). Again, it is the same run; with another body, 422.",
+    ),
+]
+Prefer = Annotated[str | None, Header(description="`respond-async`: answer 202 at once.", max_length=500)]
+
+
+@router.post("/all", response_model=DryRunAnswer | BulkAnswer, responses={**documented(413, 415), 202: _ACCEPTED})
+async def sync_all(
+    caller: Annotated[Caller, Depends(Allowed("request_run"))],
+    body: Annotated[BulkSync, Body()] = _ALL_BODY,
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
+) -> Any:
+    """Sync everything that differs; a dry run unless the body says `"dry_run": false` in so many words."""
+    wanted = RunRequest(body.direction, body.dry_run)
+    key = None if idempotency_key is None else idempotency_key.strip('"')
+    run_id = await runs.request_run(caller.engine, caller.who, wanted, key)
+    result = await _wait(caller, run_id, 0 if _at_once(prefer) else WAIT)
+    if result is not None:
+        return result.as_dict()
+    return await _goes_on(caller, run_id, applied=_at_once(prefer))
+
+
+async def _wait(caller: Caller, run_id: UUID, seconds: float) -> BulkSyncResult | None:
+    """The run's result, None where it has not ended in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        result = await runs.read_result(caller.engine, caller.who, run_id)
+        if result is not None:
+            return result
+        await asyncio.sleep(_LOOK_EVERY)
+    return None
+
+
+async def _goes_on(caller: Caller, run_id: UUID, *, applied: bool) -> JSONResponse:
+    where = f"{PREFIX}/runs/{run_id}"
+    report = await runs.read_report(caller.engine, caller.who, run_id)
+    body = report | dict.fromkeys(_NOT_YET) | {"message": f"The run goes on: watch {where}"}
+    headers = {"Location": where} | ({"Preference-Applied": "respond-async"} if applied else {})
+    return JSONResponse(body, 202, headers)
+
+
+def _at_once(prefer: str | None) -> bool:
+    return "respond-async" in {part.partition(";")[0].strip().lower() for part in (prefer or "").split(",")}

@@ -1,0 +1,143 @@
+"""/livez, /readyz and /metrics, which every process serves whatever its roles."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import ClassVar
+
+import h11
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from service.settings import PREFIX, Settings, SettingsError
+from service.telemetry.health import Health
+from service.telemetry.metrics import REGISTRY
+
+HEADERS_WITHIN = 10.0
+"""Seconds that a client may take to send a request's headers."""
+MOST_SILENT = 100
+"""Connections at once whose headers are not complete; beyond it the oldest is closed."""
+
+
+def make_app(health: Health, *, with_metrics: bool = True) -> Starlette:
+    """Create the application of a process without the role `api`, and the one on METRICS_PORT."""
+    return Starlette(routes=health_routes(health, with_metrics=with_metrics))
+
+
+def health_routes(health: Health, *, with_metrics: bool = True) -> list[BaseRoute]:
+    """Return what every process serves; where METRICS_PORT is set, /metrics is on that port only."""
+
+    async def livez(_request: Request) -> Response:
+        answer = {"alive": not health.stalled, "reason": health.stalled}
+        return JSONResponse(answer, 503 if health.stalled else 200)
+
+    async def readyz(_request: Request) -> Response:
+        return JSONResponse({"ready": health.ready, "problems": health.for_anybody()}, 200 if health.ready else 503)
+
+    async def metrics(_request: Request) -> Response:
+        return Response(generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    routes: list[BaseRoute] = [Route("/livez", livez), Route("/readyz", readyz)]
+    return [*routes, Route("/metrics", metrics)] if with_metrics else routes
+
+
+def bind(settings: Settings, port: int | None = None, variable: str = "HTTP_PORT") -> socket.socket:
+    """Bind a port of HTTP_HOST, by default HTTP_PORT; 0 takes a free one. `variable` is the setting that names it.
+
+    Raises:
+        SettingsError: the port is taken, or the address is not this machine's.
+    """
+    port = settings.http_port if port is None else port
+    family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.http_host, port))
+        listener.listen()  # at once: what connects before the server runs waits instead of being refused
+    except OSError as error:
+        listener.close()
+        where = f"{settings.http_host}:{port}"
+        hint = f"choose another with {PREFIX}{variable}, or 0 for a free one"
+        raise SettingsError(f"cannot listen on {where}: {error.strerror}; {hint}") from error
+    return listener
+
+
+@contextlib.asynccontextmanager
+async def served(app: ASGIApp, listener: socket.socket) -> AsyncIterator[str]:
+    """Serve `app` on the bound socket; yields the URL."""
+    config = uvicorn.Config(
+        app,
+        http=_Impatient,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=2,
+        server_header=False,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    host, port = listener.getsockname()[:2]
+    try:
+        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()
+
+
+class _Impatient(H11Protocol):
+    """uvicorn's HTTP, with a time limit on a request's headers and a limit on connections that say nothing.
+
+    uvicorn waits for headers without end, so silent connections would take every file descriptor from the probes.
+    """
+
+    _silent: ClassVar[dict[_Impatient, asyncio.TimerHandle]] = {}
+    """Connections whose request is not complete up to its headers, the oldest first."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for headers; the oldest silent connection makes room."""
+        super().connection_made(transport)
+        if len(self._silent) >= MOST_SILENT:
+            next(iter(self._silent))._give_up()  # noqa: SLF001 - of the same class
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Stop waiting when the headers are complete; start again with the next request's first byte."""
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._stop_waiting()
+        elif self not in self._silent:
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._silent[self] = self.loop.call_later(HEADERS_WITHIN, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if timer := self._silent.pop(self, None):
+            timer.cancel()
+
+    def _give_up(self) -> None:
+        self._stop_waiting()
+        self.transport.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, without its signal handlers: signals are the runtime's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

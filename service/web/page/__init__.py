@@ -1,0 +1,40 @@
+"""The operations page: what `service.admin` does, in a browser. Without the extra `page`, `/` says what to install."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+
+from service.admin.tokens import Authenticator
+from service.settings import Settings
+from service.telemetry.health import Health
+from service.web.page.memory import Memory
+
+NEEDS = ("jinja2", "python_multipart")
+_MISSING = """\
+The operations page is not installed here.
+
+    pip install 'levelsync[service,page]'
+
+brings it; then start this process again. Everything else works without it: /docs describes the admin API.
+"""
+
+
+def page_routes(
+    engine: AsyncEngine, settings: Settings, authenticator: Authenticator, health: Health, memory: Memory
+) -> list[BaseRoute]:
+    """The routes of the page: `/` and everything below `/page`."""
+    if any(find_spec(name) is None for name in NEEDS):
+        return [Route("/", _say_what_is_missing)]
+    from service.web.page.app import make_page  # noqa: PLC0415 - it needs the extra
+
+    page = make_page(engine, settings, authenticator, health, memory)
+    return [Route("/", page), Mount("/page", page)]
+
+
+async def _say_what_is_missing(_request: Request) -> Response:
+    return PlainTextResponse(_MISSING, 501)

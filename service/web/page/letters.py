@@ -1,0 +1,103 @@
+"""Dead letters: by reason, in a list, one whole; replaying and discarding them after saying how many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, cast
+
+from starlette.responses import Response
+
+from events import Reason
+from events.base import INT8_MAX
+from service.admin import letters
+from service.admin.identity import NoSuch, Refused
+from service.admin.letters import Handled
+from service.dead_letters.select import Selection
+from service.web.page.visit import Visit, number_in, user_in
+
+PAGE = 50
+MOST_SHOWN = 64 * 1024
+"""Bytes of a value that the page shows."""
+Verb = Literal["replay", "discard"]
+_STATES = ("open", "replaying", "resolved", "all")
+
+
+async def list_letters(visit: Visit) -> Response:
+    """Open letters by reason, and those of one reason or user."""
+    settings, query = visit.parts.settings, visit.query
+    selection = _shown(query)
+    counts = await letters.count_letters(visit.engine, settings, visit.who)
+    before = number_in(query, "before")
+    page = await letters.list_letters(visit.engine, settings, visit.who, selection, before=before, limit=PAGE)
+    return visit.show("letters.html", counts=counts, page=page, chosen=selection, first=before is None, states=_STATES)
+
+
+async def show_letter(visit: Visit) -> Response:
+    """One letter, whole."""
+    letter_id: int = visit.request.path_params["letter_id"]
+    if letter_id > INT8_MAX:
+        raise NoSuch("There is no such dead letter.")
+    seen = await letters.find_letter(visit.engine, visit.parts.settings, visit.who, letter_id)
+    return visit.show("letter.html", seen=seen, letter=seen.letter, most=MOST_SHOWN)
+
+
+async def ask(visit: Visit) -> Response:
+    """Say how many letters it would be."""
+    verb = _verb(visit)
+    selection = _meant(visit.query)
+    would = await _do(visit, verb, selection, dry_run=True)
+    return visit.show("letters_ask.html", verb=verb, chosen=selection, would=would)
+
+
+async def replay(visit: Visit) -> Response:
+    """Replay them."""
+    return await _act(visit, "replay")
+
+
+async def discard(visit: Visit) -> Response:
+    """Discard them."""
+    return await _act(visit, "discard")
+
+
+async def _act(visit: Visit, verb: Verb) -> Response:
+    selection = _meant(visit.form)
+    done = await _do(visit, verb, selection, dry_run=False)
+    return visit.show("letters_done.html", verb=verb, chosen=selection, done=done)
+
+
+async def _do(visit: Visit, verb: Verb, selection: Selection, *, dry_run: bool) -> Handled:
+    handle = letters.replay_letters if verb == "replay" else letters.discard_letters
+    return await handle(visit.engine, visit.who, selection, dry_run=dry_run)
+
+
+def _verb(visit: Visit) -> Verb:
+    verb = visit.request.path_params["verb"]
+    if verb not in {"replay", "discard"}:
+        raise NoSuch("There is no such page.")
+    return cast("Verb", verb)
+
+
+def _shown(query: Mapping[str, str]) -> Selection:
+    state = query.get("state") or "open"
+    if state not in _STATES:
+        raise Refused(f"There is no such state; there are {', '.join(_STATES)}.")
+    return Selection(reason=_reason(query), user_id=user_in(query), state=state)  # type: ignore[arg-type]  # checked above
+
+
+def _meant(given: Mapping[str, str]) -> Selection:
+    """One letter, or all of a reason: never all letters by a forgotten field.
+
+    Raises:
+        Refused: neither is named.
+    """
+    letter_id, reason = number_in(given, "id"), _reason(given)
+    if letter_id is None and reason is None:
+        raise Refused("Say which: one letter, or all of one reason.")
+    return Selection(ids=None if letter_id is None else (letter_id,), reason=reason)
+
+
+def _reason(given: Mapping[str, str]) -> str | None:
+    named = given.get("reason") or None
+    if named is not None and named not in set(Reason):
+        raise Refused("There is no such reason.")
+    return named

@@ -1,0 +1,90 @@
+"""What a process remembers for an outage: the last overview, who was let in, and which tokens were signed out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.admin import sessions
+from service.admin.database import within
+from service.admin.identity import Busy, Identity
+from service.admin.overview import Overview, Waits, take_overview
+from service.admin.series import History, Series
+from service.stream.background import stop
+
+if TYPE_CHECKING:
+    from markupsafe import Markup  # it comes with the extra `page`
+
+log = structlog.get_logger(__name__)
+EVERY = 30.0
+"""Seconds between two overviews that are read although nobody looks."""
+MOST_PEOPLE = 1000
+_READ_WITHIN = 10.0
+
+
+class Memory:
+    """The memory of one process. Nothing of it survives the process, and no request waits for it."""
+
+    def __init__(self) -> None:
+        self.last: Overview | None = None
+        self.history = History()
+        self.charts: tuple[Series, Markup] | None = None
+        """The charts as they were drawn last, and of what."""
+        self._ended: set[bytes] = set()
+        self._people: dict[bytes, Identity] = {}
+        self._waits = Waits()
+
+    async def read(self, engine: AsyncEngine) -> None:
+        """Read the overview and the tokens that were signed out.
+
+        Raises:
+            Busy: the database cannot answer; what was remembered stays.
+        """
+        self._ended = await sessions.read(engine)
+        self.last = await take_overview(engine, {}, self._waits, self.history)
+
+    def let_in(self, token: str, who: Identity) -> None:
+        """Remember whose token this is; the oldest beyond the most is forgotten."""
+        self._people[sessions.digest(token)] = who
+        while len(self._people) > MOST_PEOPLE:
+            self._people.pop(next(iter(self._people)))
+
+    def end(self, token: str) -> None:
+        """Remember that the token was signed out."""
+        self._ended.add(sessions.digest(token))
+
+    def is_ended(self, token: str) -> bool:
+        """Return whether the token is known to be signed out."""
+        return sessions.digest(token) in self._ended
+
+    def find(self, token: str) -> Identity | None:
+        """Return whose token this is, as long as it has not expired; None where this process has not seen it."""
+        who = self._people.get(sessions.digest(token))
+        return who if who is not None and who.expires_at > datetime.now(UTC) else None
+
+
+@asynccontextmanager
+async def kept(memory: Memory, engine: AsyncEngine) -> AsyncIterator[None]:
+    """Read into the memory now and then, until the end of the block."""
+    task = asyncio.create_task(_keep(memory, engine))
+    try:
+        yield
+    finally:
+        await stop(task)
+
+
+async def _keep(memory: Memory, engine: AsyncEngine) -> None:
+    while True:
+        await asyncio.sleep(EVERY)  # first: a start has enough to do, and whoever looks reads it anyway
+        try:
+            await within(_READ_WITHIN, memory.read(engine), "The overview took too long.")
+        except Busy:  # the log has it
+            pass
+        except Exception as error:  # noqa: BLE001 - it is read again, whatever it was
+            log.warning("the overview could not be read", error=str(error))

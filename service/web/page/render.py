@@ -1,0 +1,190 @@
+"""Render the templates: words, times, addresses of static files."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from service.telemetry import metrics
+from service.web import vendor
+
+_DARK = re.compile(r"\[data-bs-theme=dark\]((?: [^{},]+)?),body\[data-bs-theme=dark\][^{},]*\{([^{}]*)\}")
+"""A rule of Tabler for dark mode, which it switches by an attribute that only a script could set."""
+
+
+@cache
+def contents() -> dict[str, tuple[bytes, str]]:
+    """Every asset by its name, with its media type."""
+    tabler = vendor.read("tabler.min.css")
+    return {
+        "tabler.css": (tabler, "text/css"),
+        "tabler-dark.css": (_dark_rules(tabler.decode()).encode(), "text/css"),
+        "page.css": (Path(__file__).with_name("static").joinpath("page.css").read_bytes(), "text/css"),
+        "htmx.js": (vendor.read("htmx.min.js"), "text/javascript"),
+    }
+
+
+def url_of(name: str) -> str:
+    """The asset's address; it changes with the content, so that the browser may keep it."""
+    return f"/page/assets/{name}?v={sha256(contents()[name][0]).hexdigest()[:12]}"
+
+
+async def asset(request: Request) -> Response:
+    """Serve one."""
+    name = request.path_params["name"]
+    if name not in contents():
+        raise HTTPException(404)
+    content, media_type = contents()[name]
+    return Response(content, media_type=media_type, headers={"Cache-Control": "public, max-age=31536000, immutable"})
+
+
+def _dark_rules(css: str) -> str:
+    """Tabler's rules for dark mode, for a stylesheet that the browser loads where its user prefers dark."""
+    rules = _DARK.findall(css)
+    if not rules:
+        raise LookupError("Tabler's stylesheet has no dark mode where it is looked for")
+    return "".join(f":root{selector}{{{declarations}}}" for selector, declarations in rules)
+
+
+_MOST_INDENTED = 4096
+"""Bytes of JSON. Nested deeply, 64 KB become 30 MB of spaces; no event of the contract comes near."""
+_UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
+
+
+def moment(value: datetime | str | None) -> str:
+    """A time in UTC, to the second. One without a zone is the application's, which keeps UTC."""
+    found = _time(value)
+    return "never" if found is None else f"{found:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def machine(value: datetime | str | None) -> str:
+    """The same for the attribute of `<time>`."""
+    found = _time(value)
+    return "" if found is None else found.isoformat()
+
+
+def age(value: datetime | str | None) -> str:
+    """How long ago, or how long until."""
+    found = _time(value)
+    if found is None:
+        return ""
+    seconds = (datetime.now(UTC) - found).total_seconds()
+    return f"{duration(seconds)} ago" if seconds >= 0 else f"in {duration(-seconds)}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the largest unit that fits."""
+    for size, name in _UNITS:
+        number = int(seconds // size)
+        if number:
+            return counted(number, name)
+    return "less than a second"
+
+
+def bound(seconds: float) -> str:
+    """Return a bound of a histogram's bucket; the last bucket has none."""
+    if math.isinf(seconds):
+        return f"above {duration(metrics.LONGEST_DELAY)}"
+    if seconds < 1:
+        return f"up to {seconds * 1000:g} ms"
+    return f"up to {seconds:g} s" if seconds < 60 else f"up to {duration(seconds)}"  # noqa: PLR2004 - a minute
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def number(value: float | None) -> str:
+    """A number with its thousands apart."""
+    return "-" if value is None else f"{value:,}"
+
+
+def level(value: int | None) -> str:
+    """A level; a dash where there is none."""
+    return "-" if value is None else str(value)
+
+
+def spaced(name: str) -> str:
+    """A fixed name as words: `missing_license` is "missing license"."""
+    return name.replace("_", " ")
+
+
+def decoded(raw: bytes | None) -> str:
+    """Bytes as text: JSON indented, other text as it is, what is no text with its bytes escaped."""
+    if raw is None:
+        return "(none: a tombstone)"
+    shown = raw.decode("utf-8", "backslashreplace")
+    if len(raw) > _MOST_INDENTED:
+        return shown
+    try:
+        return json.dumps(json.loads(shown), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return shown
+
+
+def _time(value: Any) -> datetime | None:
+    found = datetime.fromisoformat(value) if isinstance(value, str) else value
+    if found is None:
+        return None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""No inline script or style, no eval, nothing from elsewhere. Images: what Tabler's stylesheet holds in itself."""
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+class _Html(HTMLResponse):
+    """A page that can always be sent: what UTF-8 cannot hold, as a lone surrogate from JSON, is shown escaped."""
+
+    def render(self, content: str) -> bytes:
+        """Encode it."""
+        return content.encode("utf-8", "backslashreplace")
+
+
+def _environment() -> Environment:
+    loader = FileSystemLoader(Path(__file__).with_name("templates"))
+    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.globals |= {"asset": url_of}
+    filters = (moment, machine, age, duration, number, level, spaced)
+    made.filters |= {function.__name__: function for function in (*filters, decoded, counted, bound)}
+    return made
+
+
+_templates = _environment()
+
+
+def fragment(template: str, **context: Any) -> Markup:
+    """Render a template that is a part of pages."""
+    return Markup(_templates.get_template(template).render(context))  # noqa: S704 - the template escapes
+
+
+def render(
+    template: str, context: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
+) -> HTMLResponse:
+    """A template with its values, as a response."""
+    html = _templates.get_template(template).render(context)
+    return _Html(html, status, {**HEADERS, **(headers or {})})

@@ -1,0 +1,118 @@
+"""Runs: watching them, asking for a dry run, executing what one has shown, cancelling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from starlette.responses import Response
+
+from service.admin import runs
+from service.admin.identity import Refused
+from service.admin.runs import RunRequest
+from service.admin.users import DIRECTIONS, read_specializations
+from service.reconcile.values import healable
+from service.web.page.visit import Visit, direction_in, issue_cursor_in, run_cursor_in, user_in
+
+Report = Mapping[str, Any]
+PAGE = 20
+ISSUES = 50
+
+
+async def list_runs(visit: Visit) -> Response:
+    """Runs, the newest first, and the form for a new one."""
+    found = await runs.read_reports(visit.engine, visit.who, PAGE + 1, run_cursor_in(visit.query))
+    shown, more = found[:PAGE], found[PAGE:]
+    last = f"{shown[-1]['requested_at']}~{shown[-1]['run_id']}" if more else None
+    names = await read_specializations(visit.engine)
+    first = "before" not in visit.query
+    return visit.show("runs.html", runs=shown, older=last, first=first, names=names, directions=DIRECTIONS)
+
+
+async def start(visit: Visit) -> Response:
+    """Ask for a dry run: it changes nothing, so nothing is asked back."""
+    form = visit.form
+    wanted = RunRequest(
+        direction=direction_in(form), specialization=form.get("specialization") or None, user_id=user_in(form)
+    )
+    return visit.go(f"/page/runs/{await runs.request_run(visit.engine, visit.who, wanted)}")
+
+
+async def show_run(visit: Visit) -> Response:
+    """One run: how far it is, what it has counted, what it has found."""
+    run_id: UUID = visit.request.path_params["run_id"]
+    run = await runs.read_report(visit.engine, visit.who, run_id)
+    found = await runs.read_run_issues(visit.engine, visit.who, run_id, ISSUES + 1, issue_cursor_in(visit.query))
+    shown = found[:ISSUES]
+    following = f"{shown[-1]['user_id']}~{shown[-1]['specialization']}" if len(found) > ISSUES else None
+    return visit.show(
+        "run.html",
+        run=run,
+        elapsed=_elapsed(run),
+        changes=would_change(run),
+        issues=shown,
+        following=following,
+        first="after" not in visit.query,
+        again=f"{visit.request.url.path}?{visit.request.url.query}".rstrip("?"),
+    )
+
+
+async def ask_execute(visit: Visit) -> Response:
+    """Say what executing would change, and for how many."""
+    await visit.check("request_run")
+    run = await _finished_dry_run(visit)
+    return visit.show("execute.html", run=run, changes=would_change(run))
+
+
+async def execute(visit: Visit) -> Response:
+    """Ask for the run that a dry run has shown; however often the button is pressed, once."""
+    await visit.check("request_run")
+    run = await _finished_dry_run(visit)
+    forced = visit.form.get("force") == "yes"
+    wanted = RunRequest(
+        direction=run["direction"],
+        dry_run=False,
+        force=forced,
+        specialization=run["specialization"],
+        user_id=run["user_id"],
+        max_lowered=None if forced else run["counts"]["lowered"],
+    )
+    key = f"execute {run['run_id']}{' forced' if forced else ''}"
+    return visit.go(f"/page/runs/{await runs.request_run(visit.engine, visit.who, wanted, key)}")
+
+
+async def ask_cancel(visit: Visit) -> Response:
+    """Say what cancelling means."""
+    await visit.check("cancel_run")
+    return visit.show("cancel.html", run=await _read(visit))
+
+
+async def cancel(visit: Visit) -> Response:
+    """End it."""
+    run = await runs.cancel_run(visit.engine, visit.who, visit.request.path_params["run_id"])
+    return visit.go(f"/page/runs/{run['run_id']}")
+
+
+def would_change(run: Report) -> int:
+    """How many pairs the run of a dry run would write."""
+    return healable(run["counts"])
+
+
+async def _read(visit: Visit) -> Report:
+    return await runs.read_report(visit.engine, visit.who, visit.request.path_params["run_id"])
+
+
+async def _finished_dry_run(visit: Visit) -> Report:
+    run = await _read(visit)
+    if not run["dry_run"] or run["status"] != "completed":
+        raise Refused("Only what a complete dry run has shown can be executed.")
+    return run
+
+
+def _elapsed(run: Report) -> float:
+    """Seconds from the request to the run's end, or so far."""
+    begun = datetime.fromisoformat(run["requested_at"])
+    until = datetime.fromisoformat(run["finished_at"]) if run["finished_at"] else datetime.now(UTC)
+    return max((until - begun).total_seconds(), 0)
