@@ -206,7 +206,7 @@ def read_records(batch: Any, payload: bytes, number: int, largest: int) -> Itera
 
 
 def _parse(batch: Any, body: bytes) -> Any:
-    """Read one whole record with aiokafka's reader in Python, which takes any header name (`service.stream.records`)."""
+    """Read one whole record with aiokafka's reader in Python, which takes any header name (`stream.records`)."""
     reader = batch.reader(body)
     return reader._read_msg()  # noqa: SLF001 - aiokafka has no other place for it
 

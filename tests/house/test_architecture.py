@@ -34,7 +34,7 @@ def test_the_walk_of_a_record_is_six_calls_that_exist() -> None:
 
 def test_every_file_in_the_walk_exists() -> None:
     """Also those that are drawn, and not only told of."""
-    named = set(re.findall(r"\b((?:apply|kafka)/\w+\.py)\b", ARCHITECTURE))
+    named = set(re.findall(r"\b((?:apply|core|stream)/\w+\.py)\b", ARCHITECTURE))
     assert {file for file in named if not (ROOT / "service" / file).exists()} == set()
 
 

@@ -99,11 +99,11 @@ MUTANTS = (
     Mutant(
         "ends are read before the rows",
         "service/stream/positions.py",
-        """            stored = await positions.read_positions(conn, committed)
+        """            stored = await read_positions(conn, committed)
             log_ends = await read_log_ends()
 """,
         """            log_ends = await read_log_ends()
-            stored = await positions.read_positions(conn, committed)
+            stored = await read_positions(conn, committed)
 """,
         "test_a_row_that_moves_on_while_a_consumer_starts_is_no_new_topic",
     ),
