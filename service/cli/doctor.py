@@ -12,6 +12,7 @@ import typer
 from service.cli import context, output
 from service.cli.context import AsJson
 from service.cli.exits import Exit
+from service.core.names import shown
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -110,8 +111,8 @@ def _print(findings: list[Finding]) -> None:
     console = output.answers()
     for finding in findings:
         line = Text.assemble(
-            (finding.verdict.value, _STYLES[finding.verdict]), output.shown(f"  {finding.check}: {finding.detail}")
+            (finding.verdict.value, _STYLES[finding.verdict]), shown(f"  {finding.check}: {finding.detail}")
         )
         if finding.advice:
-            line.append(output.shown(f"\n      {finding.advice}"), style="bold")
+            line.append(shown(f"\n      {finding.advice}"), style="bold")
         console.print(line, soft_wrap=True)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from service.cli import output
+from service.core.names import one_line
 
 if TYPE_CHECKING:
     from service.admin.letters import CountedReason, SeenLetter, SeenPage
@@ -77,7 +78,7 @@ def show_letter(seen: SeenLetter) -> None:
     letter = seen.letter
     came = when(letter.record_time) if letter.record_time else f"{letter.record_timestamp} ms"
     output.say(f"Dead letter {letter.id}: {letter.reason} ({seen.meaning})")
-    output.say(f"  detail      {output.one_line(letter.detail) or '-'}")
+    output.say(f"  detail      {one_line(letter.detail) or '-'}")
     output.say(f"  record      {letter.topic}, partition {letter.partition}, offset {letter.offset}, {came}")
     output.say(f"  first seen  {when(letter.first_seen_at)}, attempts: {letter.attempts}")
     output.say(f"  state       {_state(seen)}")
@@ -85,7 +86,7 @@ def show_letter(seen: SeenLetter) -> None:
         output.say(f"  would apply {_WOULD[seen.verdict.would_apply]}: {seen.verdict.why}")
     for header in letter.headers:
         name, content = header.get("key", header.get("key_base64")), header.get("value", header.get("base64"))
-        output.say(f"  header      {output.one_line(f'{name}: {content}' if content is not None else f'{name}: null')}")
+        output.say(f"  header      {one_line(f'{name}: {content}' if content is not None else f'{name}: null')}")
     _show_bytes("key", letter.key)
     _show_bytes("value", letter.value)
 

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+from service.core.names import one_line, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
 
 _PIPE_WIDTH = 200
-
-
-# What a terminal obeys instead of showing: control characters (C0 but for the line's end and the tab, DEL, C1) and
-# those that turn the direction of writing. A lone surrogate has no UTF-8. Publishers and tables can hold all of them.
-_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def shown(text: str) -> str:
-    """Escape what a terminal would obey, as JSON escapes it, so that JSON stays JSON."""
-    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def one_line(text: str) -> str:
-    """The same for a text of somebody else's that stands on one line: a line's end in it forges no other line."""
-    return shown(text).replace("\n", "\\n")
+_CALCULATED = ("=", "+", "-", "@", "\t", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a spreadsheet takes for the beginning of a formula; some take the full-width signs too."""
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
@@ -86,7 +74,7 @@ def _csv_cell(cell: object) -> object:
     if not isinstance(cell, str):
         return cell
     text = one_line(cell)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
+    return f"'{text}" if text.startswith(_CALCULATED) else text
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 
+from service.core.names import one_line, shown
 from service.settings import Settings
 
 _QUIET = {
@@ -50,4 +52,16 @@ def _renderer(settings: Settings) -> list[Any]:
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     # A plain traceback: the other kind prints local variables, a token or a password among them.
     plain = structlog.dev.plain_traceback
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+    return [
+        structlog.processors.format_exc_info,
+        _escaped,
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain),
+    ]
+
+
+def _escaped(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape what a terminal would obey: a path or an error may be anybody's text. Only text needs it here."""
+    for name, value in line.items():
+        if isinstance(value, str):
+            line[name] = shown(value) if name == "exception" else one_line(value)
+    return line

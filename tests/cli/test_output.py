@@ -31,3 +31,10 @@ def test_json_stays_json(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert "\x1b" not in printed
     assert json.loads(printed) == {"x": HOSTILE}
+
+
+def test_a_cell_of_csv_is_one_line_and_no_formula(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of half or full width; numbers stay numbers."""
+    output.print_csv(("a", "b", "c"), [('=1+1,"x"', "\uff1d1+1", -1), (f"@{HOSTILE}", "a\nb", None)])
+    expected = ["a,b,c", '"\'=1+1,""x""",\'\uff1d1+1,-1', f"'@{SHOWN},a\\nb,"]
+    assert capsys.readouterr().out.splitlines() == expected

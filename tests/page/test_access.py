@@ -418,6 +418,7 @@ async def test_a_letter_is_shown_whatever_its_publisher_sent(
         b'["\\udfff\\ud800"]': "\\udfff\\ud800",
         b"\xff\xfe\x00\x1b": "\\xff\\xfe",
         b"[" * 20_000: "[[[[",
+        b"\x1b[2J\xe2\x80\xaetxet": r"\u001b[2J\u202etxet",
         None: "a tombstone",
     }
     row = {"topic": "progress.leveled-up", "partition": 0, "record_timestamp": 10**17, "key": b"\xff"}

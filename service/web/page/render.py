@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from service.core.names import shown
 from service.telemetry import metrics
 from service.web import vendor
 
@@ -165,9 +166,21 @@ class _Html(HTMLResponse):
         return content.encode("utf-8", "backslashreplace")
 
 
+def _visible(value: Any) -> Any:
+    """Escape what would be invisible or turn the text around it; what is markup already, is ours."""
+    return shown(value) if type(value) is str else value
+
+
 def _environment() -> Environment:
     loader = FileSystemLoader(Path(__file__).with_name("templates"))
-    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_visible,
+    )
     made.globals |= {"asset": url_of}
     filters = (moment, machine, age, duration, number, level, spaced)
     made.filters |= {function.__name__: function for function in (*filters, decoded, counted, bound)}

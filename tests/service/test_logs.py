@@ -1,0 +1,28 @@
+"""What the log prints of somebody else's text."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+LOGS = r"""
+import logging, structlog
+from service.telemetry.logs import configure_logs
+from service.settings import Settings
+configure_logs(Settings(_env_file=None, log_format="console"))
+hostile = "\x1b]0;owned\x07\x1b[2J\nforged\u202e"
+structlog.get_logger("service").info("request", path=hostile.replace("\n", ""), first=[hostile])
+logging.getLogger("a.library").warning("it says %s", hostile)
+structlog.get_logger("service").error("failed", exc_info=ValueError(hostile))
+"""
+SHOWN = r"\u001b]0;owned\u0007\u001b[2J\nforged\u202e"
+
+
+def test_no_text_steers_the_terminal_or_forges_a_line() -> None:
+    """A path that was asked for, a list of what publishers sent, another library's line, the text of an error."""
+    run = subprocess.run([sys.executable, "-c", LOGS], capture_output=True, text=True, timeout=60, check=True)  # noqa: S603 - our own code
+    lines = run.stderr.splitlines()
+    assert r"path=\u001b]0;owned\u0007\u001b[2Jforged\u202e" in lines[0]
+    assert f"it says {SHOWN}" in lines[1]
+    assert lines[-2:] == [r"ValueError: \u001b]0;owned\u0007\u001b[2J", r"forged\u202e"]
+    assert not set(run.stderr) & set("\x1b\x07\u202e")
