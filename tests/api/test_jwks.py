@@ -15,6 +15,7 @@ from service.admin.identity import Busy, NotSignedIn
 from service.admin.tokens import Authenticator
 from service.settings import Settings
 from tests.support.tokens import AUDIENCE, ISSUER, KeyServer, by_hand, claims, serving, unsigned
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -120,6 +121,20 @@ async def test_a_server_that_never_ends_is_left(
     assert key_server.dripped < 10_000_000
     key_server.drips = b""
     assert (await authenticator.identify(key_server.token("first"))).role == "admin"
+
+
+async def test_a_stop_ends_a_fetch(
+    authenticator: Authenticator, key_server: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for keys holds no process back: nothing of the fetch is in a thread."""
+    monkeypatch.setattr(keys, "FETCH_TIMEOUT", 600.0)
+    key_server.drips = b" "
+    asking = asyncio.create_task(authenticator.identify(key_server.token("first")))
+    await eventually(lambda: key_server.dripped > 0)
+    asking.cancel()
+    await asyncio.wait({asking}, timeout=2)
+    assert asking.cancelled()
+    assert await asyncio.to_thread(key_server.gone.wait, 5)
 
 
 @pytest.mark.parametrize(

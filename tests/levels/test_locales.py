@@ -19,7 +19,9 @@ from service.store.engine import make_engine
 from service.sync import ProgressLicenseSyncService
 from service.sync.issues import stream_issues
 from tests.support import application
+from tests.support.applier import Partitions, one
 from tests.support.servers import POSTGRES_SETTINGS, Postgres, system_programs
+from tests.support.tables import licenses
 
 _SPECIALIZATIONS = "INSERT INTO specializations (id, name, max_levels) VALUES ('játékos', 'j', 8), ('STRASSE', 's', 8)"
 _LICENSES = """
@@ -88,7 +90,13 @@ async def test_names_are_the_same_in_every_locale(url: str) -> None:
         of_one = [(one.user_id, one.specialization) async for one in stream_issues(conn, "internship")]
         values = {"after": 0, "upto": 100, **curriculum.parameters}
         scanned = (await conn.execute(text(compare_range(None)), values)).one()
+    partitions = await Partitions(engine).begin()
+    events = [one(user=2, specialization="Internship", to_level=3), one(user=4, specialization="JÁTÉKOS", minutes=1)]
+    await partitions.apply_all(events)
     result = await ProgressLicenseSyncService(engine).sync_license_to_progress(2, "Internship")
+    levels = await licenses(engine)
+    async with engine.connect() as conn:
+        letters = (await conn.execute(text("SELECT reason FROM levelsync.dead_letters"))).scalars().all()
     await engine.dispose()
     assert known == {
         "internship": "INTERNSHIP",
@@ -101,4 +109,5 @@ async def test_names_are_the_same_in_every_locale(url: str) -> None:
     assert listed == _KINDS
     assert {(user, name): kind for user, name, kind, *_ in scanned.suspects} == _KINDS
     assert of_one == [(2, "internship")]
-    assert (result.action, result.after.progress_level) == ("created", 2)
+    assert (levels[2, "internship"], letters) == (3, ["unknown_specialization"])
+    assert (result.action, result.after.progress_level) == ("created", 3)
