@@ -233,7 +233,8 @@ async def test_columns_that_nobody_fills_are_named(database_url: str) -> None:
     )
     found = await look()
     assert not found.passed
-    assert "user_licenses has columns" in found.detail and "currency (character(3))" in found.detail
+    assert "user_licenses has columns" in found.detail
+    assert "currency (character(3))" in found.detail
     await application.execute(database_url, "ALTER TABLE specializations DROP max_levels")
     assert "no column max_levels and LEVELSYNC_MAX_LEVELS is not set" in (await look()).detail
 
