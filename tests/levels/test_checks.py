@@ -15,6 +15,7 @@ from service.levels import LicenseSystemHelper
 from service.settings import load_settings
 from service.store.engine import make_engine
 from tests.support import application
+from tests.support.repository import ROOT
 
 ALL = {checker.__name__: checker for checker in (*EDGE_CASES, *CURRICULUM, *INSTALLATION)}
 UNIQUE = "ALTER TABLE specialization_progress DROP CONSTRAINT uq_specialization_progress_user_spec"
@@ -271,5 +272,5 @@ async def test_a_script_without_a_database_says_so() -> None:
 def test_pytest_takes_no_script_for_a_test() -> None:
     """They have the user's names, which begin with `test_`."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "scripts", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=application.ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - fixed
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - fixed
     assert "no tests" in done.stdout

@@ -11,6 +11,7 @@ from service.store.engine import make_engine
 from service.store.schema import HEAD, RELEASE, Stand, scripts_folder, stand_of
 from service.store.tables import SCHEMA, metadata
 from tests.support import application
+from tests.support.repository import ROOT
 
 
 async def test_the_migrations_make_what_the_models_declare(database_url: str, empty_database_url: str) -> None:
@@ -57,7 +58,7 @@ def test_the_users_files_have_their_names() -> None:
 
 def test_the_folder_of_the_migrations_is_no_package() -> None:
     """With an `__init__.py` it would shadow the library from the checkout."""
-    assert not (application.ROOT / "alembic" / "__init__.py").exists()
+    assert not (ROOT / "alembic" / "__init__.py").exists()
 
 
 async def test_serve_asks_cheaply_where_the_database_stands(empty_database_url: str) -> None:

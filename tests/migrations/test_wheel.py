@@ -10,6 +10,7 @@ from pathlib import Path
 
 from service.store.schema import HEAD
 from tests.support import application
+from tests.support.repository import ROOT
 
 
 async def _python(cwd: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -29,7 +30,7 @@ async def _python(cwd: Path, *arguments: str, **environment: str) -> subprocess.
 
 async def test_a_wheel_migrates_outside_the_checkout(empty_database_url: str, tmp_path: Path) -> None:
     """From `service/migrations`; there is no top-level `alembic` in the wheel, which would shadow the library."""
-    await _python(application.ROOT, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path / "dist"))
+    await _python(ROOT, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path / "dist"))
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     installed = tmp_path / "installed"
     with zipfile.ZipFile(wheel) as archive:

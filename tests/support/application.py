@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -18,9 +15,9 @@ from alembic import command
 
 from service.settings import Settings
 from service.store import migrate
+from tests.support import preloaded
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
 _UPGRADE = "INFO  [alembic.runtime.migration] Running upgrade"
 _TITLE = "Fix INTERNSHIP level count - DB is source of truth (3 levels)"
 SEED_LINES = (
@@ -152,20 +149,10 @@ async def content(url: str, schema: str = "public") -> dict[str, list[str]]:
         }
 
 
-async def run(url: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the virtual environment in the checkout, on a database."""
-    return await asyncio.to_thread(
-        partial(
-            subprocess.run,
-            [str(BIN / arguments[0]), *arguments[1:]],
-            cwd=ROOT,
-            env={**os.environ, "LEVELSYNC_DATABASE_URL": url, **environment},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    )
+async def run(url: str, program: str, *arguments: str, **environment: str) -> preloaded.Result:
+    """Run `levelsync`, `alembic` or `python` in the checkout, on a database."""
+    env = {**os.environ, "LEVELSYNC_DATABASE_URL": url, **environment}
+    return await asyncio.to_thread(preloaded.run, program, *arguments, env=env, cwd=ROOT)
 
 
 async def until(condition: Callable[[], Any], seconds: float = 20) -> None:

@@ -22,6 +22,8 @@ from pydantic import SecretStr
 
 from service.local.process import ServerProcess
 from service.settings import PREFIX, Settings
+from tests.support import preloaded
+from tests.support.repository import ROOT
 from tests.support.waiting import eventually
 
 _URL = re.compile(r"http://[^\s\"',}]+")
@@ -162,23 +164,19 @@ def http_get(url: str) -> tuple[int, str]:
         return 0, str(error)
 
 
-Result = subprocess.CompletedProcess[str]
+Result = preloaded.Result
 
 
 def levelsync(
     *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None, stdin: str | None = None
 ) -> Result:
     """Run `levelsync` to its end; nothing of the caller's environment reaches it but what `env` says."""
-    command = [sys.executable, "-m", "service", *arguments]
-    return subprocess.run(  # noqa: S603 - our own command
-        command, env=clean(env), cwd=cwd, input=stdin, capture_output=True, text=True, timeout=60, check=False
-    )
+    return preloaded.run("levelsync", *arguments, env=clean(env), cwd=cwd, stdin=stdin)
 
 
 def clean(env: Mapping[str, str] | None = None) -> dict[str, str]:
     """Give an environment without any of the caller's own settings."""
-    here = Path(__file__).parents[2]
-    return {"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "PYTHONPATH": str(here)} | dict(env or {})
+    return {"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "PYTHONPATH": str(ROOT)} | dict(env or {})
 
 
 def environment(settings: Settings, **more: str) -> dict[str, str]:
