@@ -7,6 +7,7 @@ BIN := .venv/bin
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 HELM = $(shell PATH=$(CURDIR)/.tools:$$PATH command -v helm)
 # Most tests wait, so three processes share two cores, each with servers of its own. Given servers are not shared.
+# Files go out by name: sorted by their number of tests, the long ones would come last, when one process works alone.
 WORKERS ?= $(if $(LEVELSYNC_TEST_KAFKA),0,3)
 
 .PHONY: help
@@ -32,7 +33,7 @@ up: install  ## PostgreSQL, broker and service in this folder; Ctrl-C stops ever
 
 .PHONY: test
 test: install  ## the tests, on a real broker and a real PostgreSQL (under 8 minutes on 2 cores)
-	$(BIN)/pytest -m 'not soak' -n $(WORKERS) --dist loadfile
+	$(BIN)/pytest -m 'not soak' -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: soak
 soak: install  ## the long runs: kills by the twenty, outages of ten minutes, fuzzing (under 25 minutes)

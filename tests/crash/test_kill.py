@@ -46,8 +46,8 @@ async def test_a_kill_in_the_middle_of_a_drain_ends_in_the_models_tables(
     """All settings as they come, nobody helps the group: it waits for the dead member, and goes on."""
     seed = new_seed()
     process = levelsync_process(settings)
-    async with Scene(settings, users=10_000) as scene:
-        await scene.publish(make_load(Load(60_000, 10_000, seed, kinds=(LEVELED_UP,))))
+    async with Scene(settings, users=4_000) as scene:
+        await scene.publish(make_load(Load(24_000, 4_000, seed, kinds=(LEVELED_UP,))))
         await start_and_kill(process, scene, Random(seed), share=0.5)  # noqa: S311 - no secret
         assert await scene.applied() < scene.published
         await process.start(ready=False)
