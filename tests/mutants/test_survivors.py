@@ -179,7 +179,7 @@ async def test_a_rebalance_waits_for_the_batch_in_hand(consumer: LevelConsumer) 
     await asyncio.wait({revoked}, timeout=0.05)
     assert (revoked.done(), consumer._epoch) == (False, epoch)
     await consumer.finish()
-    await asyncio.wait_for(revoked, 5)
+    await asyncio.wait_for(revoked, 30)
     assert consumer._epoch == epoch + 1
 
 

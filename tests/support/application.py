@@ -155,7 +155,7 @@ async def run(url: str, program: str, *arguments: str, **environment: str) -> pr
     return await asyncio.to_thread(preloaded.run, program, *arguments, env=env, cwd=ROOT)
 
 
-async def until(condition: Callable[[], Any], seconds: float = 20) -> None:
+async def until(condition: Callable[[], Any], seconds: float = 60) -> None:
     """Wait until a condition, an async function, is true; fail when it does not become so in time."""
     async with asyncio.timeout(seconds):
         while not await condition():

@@ -138,7 +138,7 @@ async def sync(engine: AsyncEngine, user: int, direction: Direction, specializat
     return await ProgressLicenseSyncService(engine).sync_pair(user, specialization, direction)
 
 
-async def heal(engine: AsyncEngine, settings: Settings, timeout: float = 20, **request: Any) -> dict[str, Any]:  # noqa: ASYNC109 - a test's own bound
+async def heal(engine: AsyncEngine, settings: Settings, timeout: float = 60, **request: Any) -> dict[str, Any]:  # noqa: ASYNC109 - a test's own bound
     """`levelsync reconcile --execute --force`, without a grace time; returns the report.
 
     Raises:

@@ -47,7 +47,7 @@ _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 async def running(settings: Settings) -> AsyncIterator[Service]:
     """The appliers, started and ready; drained at the end."""
     async with Service(settings, frozenset({"apply"})) as service:
-        await asyncio.wait_for(service.ready(), 30)
+        await asyncio.wait_for(service.ready(), 60)
         yield service
 
 
@@ -89,7 +89,7 @@ async def caught_up(settings: Settings, engine: AsyncEngine, timeout: float = 30
         return True
 
     await eventually(reached, timeout)
-    await eventually(in_kafka_too, 10)
+    await eventually(in_kafka_too, timeout)
     return end
 
 

@@ -117,7 +117,7 @@ class LevelsyncProcess:
     @property
     def pid(self) -> int:
         """Its process id: the guard's only child."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while not (children := psutil.Process(self._guard.pid).children()):
             assert time.monotonic() < deadline, f"levelsync does not run:\n{self.output}"
             time.sleep(0.01)
@@ -155,7 +155,7 @@ class LevelsyncProcess:
 def http_get(url: str) -> tuple[int, str]:
     """GET an address; status and body, (0, reason) where nobody answers."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own loopback URL
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own loopback URL
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:

@@ -159,7 +159,7 @@ async def somebody_waits(engine: AsyncEngine) -> None:
     async def blocked() -> bool:
         return bool((await read(engine, _BLOCKED))[0][0])
 
-    await eventually(blocked, 10)
+    await eventually(blocked)
 
 
 _HISTORY = """
