@@ -139,6 +139,8 @@ class Settings(BaseSettings):
     """Port to listen on; `0` takes a free one and prints it."""
     metrics_port: int | None = Field(None, ge=0, le=65535)
     """A port for `/metrics` beside `/livez` and `/readyz`; without it they are on `HTTP_PORT`."""
+    runbook_url: str | None = None
+    """The address of your copy of docs/runbook.md: the base of the alerts' links, as `https://wiki.example/levelsync`."""
 
     jwt_secret: SecretStr | None = None
     """Checks tokens (HS256, HS384, HS512) and signs those of `levelsync token`; `serve` refuses fewer than 32

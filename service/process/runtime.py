@@ -25,6 +25,7 @@ from service.reconcile.work import reconcile_role
 from service.settings import Settings, SettingsError
 from service.store.engine import make_engine, pool_sizes
 from service.stream.background import interruptible
+from service.telemetry import metrics
 from service.telemetry.health import Health
 from service.telemetry.logs import configure_logs
 from service.web import http
@@ -51,6 +52,7 @@ class Service:
         self._api = _api(settings) if "api" in roles else None  # first: without a key nothing else begins
         pool_size, _ = pool_sizes(settings, with_api="api" in roles)
         self._engine: AsyncEngine = make_engine(settings, pool_size=pool_size, max_overflow=0)
+        metrics.set_runbook_url(settings.runbook_url)
         self._listener, self._metrics_listener = _listeners(settings)
         self._stack = contextlib.AsyncExitStack()
         self._work: asyncio.Task[None] | None = None

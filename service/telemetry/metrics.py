@@ -133,6 +133,12 @@ BUILD_INFO = Gauge(
     ["version", "schema"],
     registry=REGISTRY,
 )
+RUNBOOK_INFO = Gauge(
+    "levelsync_runbook_info",
+    "Always 1, where `LEVELSYNC_RUNBOOK_URL` is set: the alert rules read the base of their links from it",
+    ["url"],
+    registry=REGISTRY,
+)
 HEALS = Counter("levelsync_heals", "Pairs that a reconcile healed", ["direction", "kind"], registry=REGISTRY)
 
 OUTCOMES = ("applied", "created", "equal", "ahead", "superseded", "dead_lettered")
@@ -145,6 +151,13 @@ def set_build_info(version: str, schema: str) -> None:
     """Set the one series of `levelsync_build_info`."""
     BUILD_INFO.clear()
     BUILD_INFO.labels(version, schema).set(1)
+
+
+def set_runbook_url(url: str | None) -> None:
+    """Set the one series of `levelsync_runbook_info`, or none."""
+    RUNBOOK_INFO.clear()
+    if url:
+        RUNBOOK_INFO.labels(url).set(1)
 
 
 def samples(metric: Any, suffix: str = "") -> list[tuple[dict[str, str], float]]:

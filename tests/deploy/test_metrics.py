@@ -39,6 +39,7 @@ INTERFACE = {
     "levelsync_retries_total": {"cause"},
     "levelsync_records_lost_total": {"topic", "partition"},
     "levelsync_build_info": {"version", "schema"},
+    "levelsync_runbook_info": {"url"},
 }
 """What users' own dashboards rely on: names and labels. A change here breaks them."""
 _OF_HISTOGRAMS = re.compile(r"(?<=_seconds|_records)_(?:bucket|sum|count)$")
@@ -51,9 +52,8 @@ async def test_a_process_that_has_just_started_shows_every_metric_and_no_other(
     """Also those that count what has not happened yet; drift is there as soon as the first scan found some."""
     async with engine.begin() as conn:
         await conn.execute(text("UPDATE user_licenses SET current_level = 8 WHERE user_id = 3"))
-    process = levelsync_process(
-        Settings(_env_file=None, **settings.model_dump(exclude_unset=True) | {"reconcile_grace": "0s"})
-    )
+    changed = {"reconcile_grace": "0s", "runbook_url": "https://wiki.example/levelsync"}
+    process = levelsync_process(Settings(_env_file=None, **settings.model_dump(exclude_unset=True) | changed))
     await process.start()
     shown: dict[str, set[str]] = {}
 
