@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from starlette.routing import Route
 
+from service.web.page.app import _routes
 from tests.support import repository
 from tests.support.repository import ROOT
 
@@ -69,7 +71,7 @@ def test_prometheus_can_parse_every_query(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_grafana_finds_prometheus_and_the_dashboard_where_docker_compose_puts_them() -> None:
+def test_grafana_finds_prometheus_and_the_dashboard() -> None:
     """Every path and name that one file says of another is there."""
     services = repository.services({"POSTGRES_PASSWORD": "x", "LEVELSYNC_JWT_SECRET": "x"})
     provisioning = repository.GRAFANA / "provisioning"
@@ -77,7 +79,8 @@ def test_grafana_finds_prometheus_and_the_dashboard_where_docker_compose_puts_th
         "datasources"
     ]
     (folder,) = yaml.safe_load((provisioning / "dashboards" / "levelsync.yml").read_text(encoding="utf-8"))["providers"]
-    assert {panel["datasource"]["uid"] for panel in repository.panels()} == {source["uid"]}
+    (variable,) = [one for one in repository.dashboard()["templating"]["list"] if one["type"] == "datasource"]
+    assert variable["current"]["value"] == source["uid"]
     assert source["url"] == "http://prometheus:9090"
     mounts = dict(volume.split(":")[:2] for volume in services["grafana"]["volumes"] if volume.startswith("."))
     assert mounts == {
@@ -88,6 +91,31 @@ def test_grafana_finds_prometheus_and_the_dashboard_where_docker_compose_puts_th
     (target,) = yaml.safe_load((repository.PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
     assert [(one["names"], one["port"]) for one in target["dns_sd_configs"]] == [(["serve"], 8000)]
     assert target["job_name"] == "levelsync"
+
+
+def test_every_panel_asks_the_prometheus_that_is_chosen() -> None:
+    """A dashboard that is imported elsewhere has another data source."""
+    sources = [one["datasource"]["uid"] for panel in repository.panels() for one in (panel, *panel["targets"])]
+    assert set(sources) == {"${datasource}"}
+
+
+def test_every_variable_narrows_some_panel_and_no_panel_uses_another() -> None:
+    """A process, a topic, a specialization; an unknown one would be sent to Prometheus as it is written."""
+    asked = {one["name"]: one for one in repository.dashboard()["templating"]["list"] if one["type"] == "query"}
+    assert asked.keys() == {"instance", "topic", "specialization"}
+    text = [target["expr"] for panel in repository.panels() for target in panel["targets"]]
+    assert set(re.findall(r"\$(\w+)", " ".join(text))) == asked.keys()
+    known = {name for one in asked.values() for name in repository.names(one["query"]["query"])}
+    assert known == {"up", "levelsync_consumer_lag_records", "levelsync_drift_pairs"}
+
+
+def test_panels_lead_to_pages_that_there_are() -> None:
+    """From a number to the records behind it, on the operations page."""
+    links = [link["url"] for panel in repository.panels() for link in panel.get("links", ())]
+    assert {"${page}/", "${page}/page/runs", "${page}/page/dead-letters"} == set(links)
+    paths = {"/page" + route.path for route in _routes() if isinstance(route, Route)} | {"/"}
+    assert {link.removeprefix("${page}") for link in links} <= paths
+    assert len(links) >= 10
 
 
 def test_the_dashboards_start_only_when_asked_for() -> None:

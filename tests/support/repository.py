@@ -51,6 +51,7 @@ PROMETHEUS = ROOT / "deploy" / "prometheus"
 GRAFANA = ROOT / "deploy" / "grafana"
 DASHBOARD = GRAFANA / "dashboards" / "levelsync.json"
 _NAME = re.compile(r"\b(?:levelsync[:_][a-z0-9_:]+|up)\b")
+_VARIABLE_OF_GRAFANA = re.compile(r"\$(?:instance|topic|specialization)\b")
 _STRING = re.compile(r'"[^"]*"')
 
 
@@ -85,8 +86,8 @@ def panels() -> Iterator[dict[str, Any]]:
 
 
 def dashboard_queries() -> list[str]:
-    """Give every query of the dashboard."""
-    return [target["expr"] for panel in panels() for target in panel["targets"]]
+    """Give every query of the dashboard, as Grafana sends it where all of each variable is chosen."""
+    return [_VARIABLE_OF_GRAFANA.sub(".*", target["expr"]) for panel in panels() for target in panel["targets"]]
 
 
 def names(query: str) -> set[str]:
