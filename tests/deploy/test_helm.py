@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -15,6 +18,7 @@ import yaml
 from cloudcoil.models.prometheus_operator import v1 as operator
 
 from service.settings import unknown_names
+from tests.support import reader
 from tests.support.repository import ROOT
 
 CHART = ROOT / "deploy" / "helm" / "levelsync"
@@ -177,3 +181,27 @@ def test_a_misspelt_value_is_refused() -> None:
     done = helm("template", "test", str(CHART), "--kube-version", "1.34.0", "--set", "worker.replica=3")
     assert done.returncode != 0
     assert "replica" in done.stderr
+
+
+def test_the_documented_install_renders(tmp_path: Path) -> None:
+    """docs/kubernetes.md: the line's own options, with the packaged chart; the secrets are the ones it creates."""
+    text = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    secrets, install = (block.replace("\\\n", "") for language, block in reader.blocks(text) if not language)
+    packaged = helm("package", str(CHART), "--destination", str(tmp_path))
+    assert packaged.returncode == 0, packaged.stderr
+    program, *words = shlex.split(install.splitlines()[0])
+    assert (program, words[:4]) == ("helm", ["upgrade", "--install", "levelsync", "dist/levelsync-*.tgz"])
+    (chart,) = tmp_path.glob("levelsync-*.tgz")
+    done = helm("template", words[2], str(chart), "--kube-version", "1.34.0", *words[4:])
+    assert done.returncode == 0, done.stderr
+    mounted = {
+        volume["secret"]["secretName"]
+        for one in yaml.safe_load_all(done.stdout)
+        if one["kind"] in {"Deployment", "Job"}
+        for volume in one["spec"]["template"]["spec"]["volumes"]
+        if "secret" in volume
+    }
+    assert set(re.findall(r"create secret generic (\S+)", secrets)) == mounted
+    named = {one["metadata"]["name"] for one in yaml.safe_load_all(done.stdout) if one["kind"] == "Deployment"}
+    assert re.findall(r"deploy/(\S+)", install) == ["levelsync-worker"]
+    assert "levelsync-worker" in named

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
+import stat
 import subprocess
 import tomllib
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from service.settings import unknown_names
-from tests.support import repository
+from tests.support import reader, repository
 
 SECRETS = {"POSTGRES_PASSWORD": "of-the-test", "LEVELSYNC_JWT_SECRET": "another-of-the-test"}
 SERVICES = repository.services(SECRETS)
@@ -127,6 +130,31 @@ def test_docker_compose_takes_the_file() -> None:
     command = [docker, "compose", "--file", str(repository.FILE), "config", "--quiet"]
     done = subprocess.run(command, env=os.environ | SECRETS, capture_output=True, text=True, check=False)  # noqa: S603
     assert done.returncode == 0, done.stderr
+
+
+def test_the_line_that_writes_the_secrets_gives_what_compose_needs(tmp_path: Path) -> None:
+    """As docs/docker.md has it: both secrets, long enough, and nobody else can read the file."""
+    text = (repository.ROOT / "docs" / "docker.md").read_text(encoding="utf-8")
+    _, line = reader.blocks(text)[0]
+    subprocess.run(["bash", "-c", line], cwd=tmp_path, check=True)  # noqa: S603, S607 - a line of our own document
+    written = dict(one.split("=") for one in (tmp_path / ".env").read_text().splitlines())
+    assert written.keys() == repository.required_variables().keys()
+    assert all(len(secret) >= 48 for secret in written.values())
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("line", [*reader.docker_lines("docs/docker.md"), *reader.docker_lines("docs/dashboards.md")])
+def test_every_docker_command_of_the_documents_fits_the_file(line: str) -> None:
+    """It names services that are there; one with a profile is started with it."""
+    words = shlex.split(line)
+    assert words[:2] == ["docker", "compose"]
+    profiles = {words[number + 1] for number, word in enumerate(words) if word == "--profile"}
+    command = next(word for word in words[2:] if word in {"up", "exec"})
+    rest = words[words.index(command) + 1 :]
+    named = rest[:1] if command == "exec" else [word for word in rest if not word.startswith("-")]
+    assert named
+    for service in named:
+        assert set(SERVICES[service].get("profiles", ())) <= profiles, service
 
 
 def _conditions(name: str) -> dict[str, str]:

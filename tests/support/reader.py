@@ -13,6 +13,7 @@ from typing import Any
 from service.local.process import ServerProcess
 from tests.support import application
 from tests.support.process import http_get
+from tests.support.repository import ROOT
 from tests.support.waiting import eventually
 
 BIN = Path(sys.executable).parent
@@ -28,6 +29,12 @@ def blocks(text: str) -> list[tuple[str, str]]:
 def section(text: str, heading: str) -> str:
     """Give what stands under a heading of the second level."""
     return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def docker_lines(document: str) -> list[str]:
+    """Give the lines of a document's blocks that begin with `docker`."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return [line for _, block in blocks(text) for line in block.splitlines() if line.startswith("docker ")]
 
 
 @dataclass
