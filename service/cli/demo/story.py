@@ -39,7 +39,7 @@ class Stage:
     cluster_id: str
 
 
-_CHECKOUT = Path(__file__).parents[2] / "examples" / "events.jsonl"
+_CHECKOUT = Path(__file__).parents[3] / "examples" / "events.jsonl"
 
 
 def sample_events() -> list[ProgressLeveledUp | LicenseAdvanced]:
