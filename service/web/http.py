@@ -24,8 +24,10 @@ from service.telemetry.metrics import REGISTRY
 
 HEADERS_WITHIN = 10.0
 """Seconds that a client may take to send a request's headers."""
+BODY_WITHIN = 30.0
+"""Seconds for its body, counted from the headers: more than any request may take (API, page)."""
 MOST_SILENT = 100
-"""Connections at once whose headers are not complete; beyond it the oldest is closed."""
+"""Connections at once whose request is not complete; beyond it the oldest is closed."""
 
 
 def make_app(health: Health, *, with_metrics: bool = True) -> Starlette:
@@ -95,36 +97,44 @@ async def served(app: ASGIApp, listener: socket.socket) -> AsyncIterator[str]:
 
 
 class _Impatient(H11Protocol):
-    """uvicorn's HTTP, with a time limit on a request's headers and a limit on connections that say nothing.
+    """uvicorn's HTTP, with time limits on receiving a request and a limit on connections that do not finish theirs.
 
-    uvicorn waits for headers without end, so silent connections would take every file descriptor from the probes.
+    uvicorn waits without end, so silent connections would take every file descriptor from the probes.
     """
 
     _silent: ClassVar[dict[_Impatient, asyncio.TimerHandle]] = {}
-    """Connections whose request is not complete up to its headers, the oldest first."""
+    """Connections whose request is not complete, the oldest first."""
+    _receiving: object = None
+    """The request whose headers are complete and whose body is not."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for headers; the oldest silent connection makes room."""
         super().connection_made(transport)
         if len(self._silent) >= MOST_SILENT:
             next(iter(self._silent))._give_up()  # noqa: SLF001 - of the same class
-        self._wait()
+        self._wait(HEADERS_WITHIN)
 
     def data_received(self, data: bytes) -> None:
-        """Stop waiting when the headers are complete; start again with the next request's first byte."""
+        """Stop waiting when the request is complete; start again with the next request's first byte."""
         super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
+        if self.conn.their_state is h11.SEND_BODY:
+            if self._receiving is not self.cycle:
+                self._receiving = self.cycle
+                self._wait(BODY_WITHIN)
+        elif self.conn.their_state is not h11.IDLE:
             self._stop_waiting()
         elif self not in self._silent:
-            self._wait()
+            self._wait(HEADERS_WITHIN)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
         self._stop_waiting()
         super().connection_lost(exc)
 
-    def _wait(self) -> None:
-        self._silent[self] = self.loop.call_later(HEADERS_WITHIN, self._give_up)
+    def _wait(self, seconds: float) -> None:
+        if timer := self._silent.get(self):
+            timer.cancel()
+        self._silent[self] = self.loop.call_later(seconds, self._give_up)  # in its old place, if it has one
 
     def _stop_waiting(self) -> None:
         if timer := self._silent.pop(self, None):
