@@ -87,7 +87,7 @@ _SUFFIX = "of_the_tests"
 def way_through(name: str, server_url: str) -> Iterator[Way]:
     """Give the way called `name`: `pgbouncer` in session mode, `runtime` as the role of rights.sql, or '' for none."""
     if name == "pgbouncer":
-        with pgbouncer(server_url, "session", {"default_pool_size": "60"}) as place:
+        with pgbouncer(server_url, "session", {"default_pool_size": "20"}) as place:
             yield _at(place)
     elif name == "runtime":
         yield _as_runtime
