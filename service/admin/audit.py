@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -190,9 +190,10 @@ class AdminAction:
     times: int
 
 
-async def read_actions(
-    conn: AsyncConnection, since: datetime | None = None, subject: str | None = None, limit: int = 1000
-) -> list[AdminAction]:
-    """Read rows of the audit log, the newest first."""
-    rows = await conn.execute(_READ, {"since": since, "subject": subject, "limit": limit})
-    return [AdminAction(**row) for row in rows.mappings()]
+async def stream_actions(
+    conn: AsyncConnection, since: datetime | None = None, subject: str | None = None, limit: int | None = None
+) -> AsyncGenerator[AdminAction]:
+    """Give rows of the audit log, the newest first, without holding all of them."""
+    async with conn.stream(_READ, {"since": since, "subject": subject, "limit": limit}) as rows:
+        async for row in rows.mappings():
+            yield AdminAction(**row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,26 +23,37 @@ if TYPE_CHECKING:
 def audit(
     since: Annotated[str | None, typer.Option(help=f"Only what happened since {TIME}.")] = None,
     subject: Annotated[str | None, typer.Option(help="Only what this subject asked for.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Rows to show at most, the newest first.")] = 1000,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Rows to show at most, the newest first.", show_default="1000; CSV: all"),
+    ] = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
     """List the audit log, newest first: every write, every refusal, and sign-ins that failed."""
     context.one_form(as_json, as_csv)
-    actions = asyncio.run(_read(context.settings(), moment("since", since), subject, limit + 1))
-    shown = actions[:limit]
+    asked = moment("since", since), subject
+    if as_csv:
+        sheet = output.Csv(_CSV)
+        asyncio.run(_read(context.settings(), *asked, limit, sheet.add))
+        sheet.end()
+        return
+    actions: list[AdminAction] = []
+    most = limit or _SHOWN
+    asyncio.run(_read(context.settings(), *asked, most + 1, actions.append))
+    shown = actions[:most]
     if as_json:
         output.print_json({"actions": shown})
-    elif as_csv:
-        output.print_csv(_CSV, ([getattr(action, name) for name in _CSV] for action in shown))
     elif not shown:
         output.say("No rows in the audit log.")
     else:
-        output.print_table("Audit log, newest first", _COLUMNS, map(_line, shown))
-    if len(actions) > limit:
-        output.remark(f"The newest {limit}: --limit shows more")
+        spare = ("address", "times", "role", "detail", "arguments")
+        output.print_table("Audit log, newest first", _COLUMNS, map(_line, shown), spare)
+    if len(actions) > most:
+        output.remark(f"The newest {most:,}: --limit shows more")
 
 
+_SHOWN = 1000
 _CSV = (
     "id",
     "at",
@@ -73,9 +85,16 @@ def _line(action: AdminAction) -> tuple[object, ...]:
     )
 
 
-async def _read(settings: Settings, since: datetime | None, subject: str | None, limit: int) -> list[AdminAction]:
-    from service.admin.audit import read_actions
+async def _read(
+    settings: Settings,
+    since: datetime | None,
+    subject: str | None,
+    limit: int | None,
+    show: Callable[[AdminAction], None],
+) -> None:
+    from service.admin.audit import stream_actions
     from service.cli import reach
 
     async with reach.database(settings) as conn:
-        return await read_actions(conn, since, subject, limit)
+        async for action in stream_actions(conn, since, subject, limit):
+            show(action)

@@ -7,7 +7,7 @@ import contextlib
 import getpass
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -112,6 +112,8 @@ async def _until_signal(main: Coroutine[Any, Any, T], heard: list[signal.Signals
     return work.result()
 
 
+_COMPLETED_WITHIN = 1.0
+"""Seconds that somebody waits for a completion."""
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV with a heading on stdout.")]
 
@@ -167,3 +169,49 @@ def _check_up() -> None:
 def unknown_sentence(name: str, nearest: str | None) -> str:
     """Say that `name` is no setting, and which one may have been meant."""
     return f"{name} is no setting" + (f"; did you mean {nearest}?" if nearest else "")
+
+
+def complete(values: Iterable[str]) -> Callable[[str], list[str]]:
+    """Give a shell's completion of an option that has these values."""
+
+    def matching(incomplete: str) -> list[str]:
+        return [value for value in values if _begins(value, incomplete)]
+
+    return matching
+
+
+def specializations(incomplete: str) -> list[str]:
+    """Complete the name of a specialization, where the database answers at once."""
+    return [
+        name
+        for name in _ask_database("SELECT CAST(id AS text) FROM specializations ORDER BY 1")
+        if _begins(name, incomplete)
+    ]
+
+
+def run_ids(incomplete: str) -> list[str]:
+    """Complete the id of one of the newest runs, where the database answers at once."""
+    newest = "SELECT CAST(id AS text) FROM levelsync.reconcile_runs ORDER BY requested_at DESC LIMIT 20"
+    return [run_id for run_id in _ask_database(newest) if _begins(run_id, incomplete)]
+
+
+def _begins(value: str, incomplete: str) -> bool:
+    return value.lower().startswith(incomplete.lower())
+
+
+def _ask_database(query: str) -> list[str]:
+    import asyncio
+
+    from sqlalchemy import text
+
+    from service.cli import reach
+    from service.settings import load_settings
+
+    async def ask() -> list[str]:
+        async with asyncio.timeout(_COMPLETED_WITHIN), reach.database(load_settings()) as conn:
+            return list((await conn.execute(text(query))).scalars())
+
+    try:
+        return asyncio.run(ask())
+    except Exception:  # noqa: BLE001 - a shell that completes shows no error
+        return []

@@ -10,7 +10,7 @@ import typer
 from service.cli import context, letter_writes, output
 from service.cli.context import AsCsv, AsJson
 from service.cli.exits import WrongUse
-from service.cli.letter_view import show_counts, show_letter, show_page
+from service.cli.letter_view import say_next_page, sheet_of_letters, show_counts, show_letter, show_page
 from service.cli.letter_writes import Reason, Since, Topic, Until, User, selection
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from service.dead_letters.select import Selection
     from service.settings import Settings
 
+_PAGE, _LONGEST_PAGE = 100, 1000
+_STATES = ("open", "replaying", "resolved", "all")
 app = typer.Typer(help="Records that can never apply, kept whole.", no_args_is_help=True)
 app.command()(letter_writes.replay)
 app.command()(letter_writes.discard)
@@ -30,8 +32,13 @@ def list_letters(
     since: Since = None,
     until: Until = None,
     user: User = None,
-    state: Annotated[str, typer.Option(help="open, replaying (on their way), resolved or all.")] = "open",
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Letters a page.")] = 100,
+    state: Annotated[
+        str,
+        typer.Option(help="open, replaying (on their way), resolved or all.", autocompletion=context.complete(_STATES)),
+    ] = "open",
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Letters a page.", show_default="100; CSV: all pages")
+    ] = None,
     cursor: Annotated[int | None, typer.Option(help="Go on after this letter: the last page's cursor.")] = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
@@ -42,8 +49,10 @@ def list_letters(
     settings = context.settings()
     if wanted.everything and state == "open" and cursor is None:
         show_counts(asyncio.run(_count(settings)), as_json=as_json, as_csv=as_csv)
+    elif as_csv:
+        asyncio.run(_print_sheet(settings, wanted, cursor, limit))
     else:
-        show_page(asyncio.run(_list(settings, wanted, cursor, limit)), as_json=as_json, as_csv=as_csv)
+        show_page(asyncio.run(_list(settings, wanted, cursor, limit or _PAGE)), as_json=as_json)
 
 
 @app.command()
@@ -78,6 +87,24 @@ async def _list(settings: Settings, wanted: Selection, cursor: int | None, limit
 
     async with reach.database(settings) as conn:
         return await read_lines(conn, settings, wanted, cursor, limit)
+
+
+async def _print_sheet(settings: Settings, wanted: Selection, cursor: int | None, limit: int | None) -> None:
+    """Print letters as CSV: one page of `limit`, or page by page all that there are."""
+    from service.admin.letters import read_lines
+    from service.cli import reach
+
+    sheet = sheet_of_letters()
+    async with reach.database(settings) as conn:
+        while True:
+            page = await read_lines(conn, settings, wanted, cursor, limit or _LONGEST_PAGE)
+            for seen in page.lines:
+                sheet.add(seen)
+            if page.next is None or limit is not None:
+                break
+            cursor = page.next
+    sheet.end()
+    say_next_page(page)
 
 
 async def _find(settings: Settings, letter_id: int) -> SeenLetter | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,32 +17,39 @@ if TYPE_CHECKING:
     from service.settings import Settings
     from service.sync import DesyncIssue
 
+_SHOWN = 1000
 _COLUMNS = ("user", "email", "specialization", "kind", "progress", "license", "what to do")
 
 
 def drift(
-    specialization: Annotated[str | None, typer.Option(help="Only this one.", show_default="all")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Rows to show at most; all are counted.")] = 1000,
+    specialization: Annotated[
+        str | None,
+        typer.Option(help="Only this one.", show_default="all", autocompletion=context.specializations),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Rows to show at most; all are counted.", show_default="1000; CSV: all")
+    ] = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
     """Compare the two tables now. An event on its way differs too: `levelsync reconcile` waits and confirms."""
     context.one_form(as_json, as_csv)
-    found, total = asyncio.run(_compare(context.settings(), specialization, limit))
+    found: list[DesyncIssue] = []
+    sheet = output.Csv(_names()) if as_csv else None
+    most = limit or (None if as_csv else _SHOWN)
+    total = asyncio.run(_compare(context.settings(), specialization, most, sheet.add if sheet else found.append))
     if as_json:
         output.print_json({"total": total, "issues": [issue.as_dict() for issue in found]})
-    elif as_csv:
-        names = _names()
-        output.print_csv(names, ([getattr(issue, name) for name in names] for issue in found))
-        if total > len(found):
-            output.remark(f"The first {len(found)} of {total}: --limit shows more")
+    elif sheet is not None:
+        sheet.end()
     elif not total:
         output.say("The two tables agree.")
     else:
-        output.print_table(f"{total} {'pair differs' if total == 1 else 'pairs differ'}", _COLUMNS, map(_line, found))
-        if total > len(found):
-            output.remark(f"The first {len(found)} of {total}: --limit shows more")
+        title = output.counted(total, "pair differs", "pairs differ")
+        output.print_table(title, _COLUMNS, map(_line, found), spare=("email", "what to do"))
         output.remark("What no event on its way explains: levelsync reconcile. One user: levelsync sync USER --all")
+    if most is not None and total > most:
+        output.remark(f"The first {most:,} of {total:,}: --limit shows more")
     if total:
         raise typer.Exit(Exit.NO)
 
@@ -60,27 +68,28 @@ def _line(issue: DesyncIssue) -> tuple[Any, ...]:
     return (issue.user_id, issue.user_email, issue.specialization, issue.issue_type, *levels, action)
 
 
-async def _compare(settings: Settings, specialization: str | None, limit: int) -> tuple[list[DesyncIssue], int]:
-    """The first issues, and how many there are."""
+async def _compare(
+    settings: Settings, specialization: str | None, most: int | None, show: Callable[[DesyncIssue], None]
+) -> int:
+    """Show the first issues, one after the other, and count all."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from service.cli import reach
     from service.store.engine import make_engine
     from service.sync import ProgressLicenseSyncService, UnknownSpecialization
 
-    found: list[DesyncIssue] = []
     total = 0
     engine = make_engine(settings, pool_size=1)
     try:
         async with aclosing(ProgressLicenseSyncService(engine, settings).find_desync_issues(specialization)) as issues:
             async for issue in issues:
                 total += 1
-                if total <= limit:
-                    found.append(issue)
+                if most is None or total <= most:
+                    show(issue)
     except UnknownSpecialization as error:
         raise WrongUse(str(error)) from error
     except (SQLAlchemyError, OSError) as error:
         raise reach.database_trouble(settings, error) from error
     finally:
         await engine.dispose()
-    return found, total
+    return total

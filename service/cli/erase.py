@@ -38,9 +38,10 @@ def erase(
     if as_json:
         output.print_json(report)
     elif not dry_run:
-        output.say(f"Erased {sum(report['erased'].values()):,}")
+        output.say(f"Erased: {sum(report['erased'].values()):,}")
     if report["unfinished_runs"]:
-        output.complain(f"{report['unfinished_runs']} runs of this user go on: erase again when they have ended")
+        runs = output.counted(report["unfinished_runs"], "run of this user goes on", "runs of this user go on")
+        output.complain(f"{runs}: erase again afterwards")
         raise typer.Exit(Exit.NO)
 
 
@@ -69,7 +70,7 @@ def _announce(user: int, counts: dict[str, int]) -> None:
     output.remark(f"Of user {user} levelsync keeps:")
     for what, number in counts.items():
         if number:
-            output.remark(f"  {number:>8,} {what}")
+            output.remark(f"  {what}: {number:,}")
     if not any(counts.values()):
         output.remark("  nothing")
     output.remark(_NOT_REACHED)

@@ -35,34 +35,42 @@ def show_counts(counts: list[CountedReason], *, as_json: bool, as_csv: bool = Fa
     if as_json:
         output.print_json({"reasons": counts, "total": sum(line.count for line in counts)})
     elif as_csv:
-        names = ("reason", "count", "oldest", "newest", "looked_at", "would_apply", "meaning")
-        output.print_csv(names, ([getattr(line, name) for name in names] for line in counts))
+        sheet = output.Csv(("reason", "count", "oldest", "newest", "looked_at", "would_apply", "meaning"))
+        for line in counts:
+            sheet.add(line)
+        sheet.end()
     elif not counts:
         output.say("No open dead letters.")
     else:
         rows = [(c.reason, c.count, _would(c), when(c.oldest), when(c.newest), c.meaning) for c in counts]
         columns = ("reason", "count", "would apply now", "oldest", "newest", "meaning")
-        output.print_table("Open dead letters", columns, rows)
+        output.print_table("Open dead letters", columns, rows, spare=("newest", "oldest", "meaning", "would apply now"))
         output.remark(
             "Each by id: levelsync dead-letters list --reason REASON. Again to Kafka: replay. Closed: discard."
         )
 
 
-def show_page(page: SeenPage, *, as_json: bool, as_csv: bool = False) -> None:
+def show_page(page: SeenPage, *, as_json: bool) -> None:
     """Print a page of letters, and how to get the next one."""
     if as_json:
         lines = [line_document(seen) for seen in page.lines]
         output.print_json({"dead_letters": lines, "cursor": page.next})
         return
-    if as_csv:
-        output.print_csv(_CSV, ([line_document(seen)[name] for name in _CSV] for seen in page.lines))
-        if page.next is not None:
-            output.remark(f"There may be more: --cursor {page.next}")
-        return
     columns = ("id", "first seen", "record", "bytes", "tries", "state", "would apply", "reason", "detail")
-    output.print_table("Dead letters, newest first", columns, map(_row, page.lines))
+    spare = ("bytes", "tries", "first seen", "detail", "would apply", "state")
+    output.print_table("Dead letters, newest first", columns, map(_row, page.lines), spare)
+    say_next_page(page)
+
+
+def say_next_page(page: SeenPage) -> None:
+    """Say how to get the next page."""
     if page.next is not None:
         output.remark(f"There may be more: --cursor {page.next}")
+
+
+def sheet_of_letters() -> output.Csv:
+    """Give a sheet for the letters of pages."""
+    return output.Csv(_CSV, lambda seen: map(line_document(seen).get, _CSV))
 
 
 def line_document(seen: Any) -> dict[str, Any]:

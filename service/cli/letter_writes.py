@@ -23,8 +23,23 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 TIME = "a time as 2026-11-23T09:00, in UTC without a zone, or so long ago as 2h or 3d"
-Reason = Annotated[str | None, typer.Option(help="Only letters of this reason.")]
-Topic = Annotated[str | None, typer.Option(help="Only letters of this topic.")]
+
+
+def _reasons(incomplete: str) -> list[str]:
+    from service.dead_letters import MEANINGS
+
+    return context.complete(MEANINGS)(incomplete)
+
+
+def _topics(incomplete: str) -> list[str]:
+    from events import topics
+
+    names = [topics.PROGRESS_LEVELED_UP_TOPIC, topics.LICENSE_ADVANCED_TOPIC]
+    return context.complete([*names, topics.RECONCILE_REQUESTED_TOPIC, topics.RECONCILE_CHUNKS_TOPIC])(incomplete)
+
+
+Reason = Annotated[str | None, typer.Option(help="Only letters of this reason.", autocompletion=_reasons)]
+Topic = Annotated[str | None, typer.Option(help="Only letters of this topic.", autocompletion=_topics)]
 Since = Annotated[str | None, typer.Option(help=f"Only letters first seen since {TIME}.")]
 Until = Annotated[str | None, typer.Option(help="Only letters first seen before, written in the same way.")]
 User = Annotated[int | None, typer.Option(help="Only letters of this user, by key or by the JSON's user_id.")]
@@ -174,7 +189,7 @@ def discard(
     if as_json:
         output.print_json(report)
     elif not dry_run:
-        output.say(f"Discarded {report['selected']}")
+        output.say(f"Discarded {output.counted(report['selected'], 'letter')}")
 
 
 def _meant(ids: list[int] | None, everything: bool, **narrowed: Any) -> Selection:
@@ -209,7 +224,7 @@ async def _discard(settings: Settings, wanted: Selection, *, dry_run: bool, yes:
         if dry_run or not number:
             return _document(would, dry_run, number)
         if number > 1 or wanted.everything:
-            confirm(f"Discard {number} dead {'letter' if number == 1 else 'letters'}?", yes=yes)
+            confirm(f"Discard {output.counted(number, 'dead letter')}?", yes=yes)
         closed = await collect(close(conn.engine, wanted, me(), _row_of("discard_letters")), number, "discarding")
         return _document(would, dry_run, len(closed))
 
@@ -223,15 +238,15 @@ async def _announce(conn: AsyncConnection, verb: Verb, wanted: Selection) -> Han
     await conn.rollback()
     done = {"replay": "sent again", "discard": "discarded"}[verb]
     number = found.selected + found.left
-    output.remark(f"{number} open dead {'letter' if number == 1 else 'letters'} to be {done}")
+    output.remark(f"{output.counted(number, 'open dead letter')} to be {done}")
     left_out = {
-        "are already on their way: sent within the last minute": found.on_its_way,
-        "cannot be sent: too large for Kafka, or without both key and value": found.unsendable,
-        "of the ids are of no open letter": found.not_open,
+        "sent within the last minute, so still on the way": found.on_its_way,
+        "not to be sent: too large for Kafka, or without both key and value": found.unsendable,
+        "not open": found.not_open,
     }
     for words, number in left_out.items():
         if number:
-            output.remark(f"  {number} {words}")
+            output.remark(f"  left out, {words}: {number:,}")
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,14 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
 
-_PIPE_WIDTH = 200
+_PIPE_WIDTH = 10_000
+"""A pipe is as wide as its longest line: programs that read lines find a row on each."""
 _CALCULATED = ("=", "+", "-", "@", "\t", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What a spreadsheet takes for the beginning of a formula; some take the full-width signs too."""
+_LONGEST_WORD = 40
+"""A longer word may be broken over two lines. A UUID has 36 characters."""
+_GAP = 2
+"""Characters between two columns."""
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
@@ -56,14 +61,33 @@ def print_json(document: object) -> None:
     say(json.dumps(document, indent=2, default=_as_json, ensure_ascii=False))
 
 
-def print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print the answer as CSV with a heading; an apostrophe stands before what a spreadsheet would calculate."""
-    import csv
+class Csv:
+    """The answer as CSV, printed row by row; an apostrophe stands before what a spreadsheet would calculate.
 
-    sheet = csv.writer(sys.stdout, lineterminator="\n")
-    sheet.writerow(columns)
-    sheet.writerows([_csv_cell(cell) for cell in row] for row in rows)
-    sys.stdout.flush()
+    The heading comes with the first row, or at the end: a command that fails before has printed nothing.
+    """
+
+    def __init__(self, columns: Sequence[str], cells: Callable[[Any], Iterable[object]] | None = None) -> None:
+        import csv
+
+        self._sheet = csv.writer(sys.stdout, lineterminator="\n")
+        self._columns: Sequence[str] | None = columns
+        self._cells = cells or (lambda item: (getattr(item, name) for name in columns))
+
+    def add(self, item: Any) -> None:
+        """Print the row of one item: its attributes, unless the sheet has other cells."""
+        self._begin()
+        self._sheet.writerow([_csv_cell(cell) for cell in self._cells(item)])
+
+    def end(self) -> None:
+        """Print what is left: the heading of an empty sheet."""
+        self._begin()
+        sys.stdout.flush()
+
+    def _begin(self) -> None:
+        if self._columns is not None:
+            self._sheet.writerow(self._columns)
+            self._columns = None
 
 
 def _csv_cell(cell: object) -> object:
@@ -77,22 +101,50 @@ def _csv_cell(cell: object) -> object:
     return f"'{text}" if text.startswith(_CALCULATED) else text
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table: with lines and colours on a terminal, aligned plain text elsewhere."""
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], spare: Sequence[str] = ()
+) -> None:
+    """Print a table: with lines and colours on a terminal, aligned plain text elsewhere.
+
+    On a terminal that is too narrow for whole words, the `spare` columns are left out, the first of them first.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     console = answers()
     lines = box.SIMPLE_HEAD if console.is_terminal else None
+    cells = [["-" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
+    widths = _widths(console.width, columns, cells, spare)
     table = Table(
         title=title, title_justify="left", box=lines, collapse_padding=lines is not None, pad_edge=lines is None
     )
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text("-" if cell is None else one_line(str(cell))) for cell in row))
+    for index, width in widths.items():
+        table.add_column(columns[index], overflow="fold", width=width)
+    for row in cells:
+        table.add_row(*(Text(row[index]) for index in widths))
     console.print(table)
+    if left_out := [column for index, column in enumerate(columns) if index not in widths]:
+        remark(f"Left out on this narrow terminal: {', '.join(left_out)}")
+
+
+def _widths(room: int, columns: Sequence[str], cells: Sequence[Sequence[str]], spare: Sequence[str]) -> dict[int, int]:
+    """Give the width of each column that fits, by its index: the widest are folded first, between words."""
+    from rich.cells import cell_len
+
+    texts = [[column, *(row[index] for row in cells)] for index, column in enumerate(columns)]
+    widths = {index: max(map(cell_len, found)) for index, found in enumerate(texts)}
+    words = [[word for text in found for word in text.split()] for found in texts]
+    least = [min(_LONGEST_WORD, max(map(cell_len, found), default=0)) for found in words]
+    for column in spare:
+        if sum(least[index] + _GAP for index in widths) > room:
+            del widths[columns.index(column)]
+    while (over := sum(width + _GAP for width in widths.values()) - room) > 0:
+        widest = max(widths, key=lambda index: widths[index] - least[index])
+        if widths[widest] <= least[widest]:
+            break
+        widths[widest] -= min(over, widths[widest] - least[widest])
+    return widths
 
 
 def progress(*columns: ProgressColumn, transient: bool = True) -> Progress:

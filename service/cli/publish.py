@@ -164,7 +164,12 @@ def _progress(stream: BinaryIO) -> Progress:
 app = typer.Typer(help="Publish events, as the application's services do.", invoke_without_command=True)
 
 User = Annotated[int, typer.Option(help="The user's id.")]
-Specialization = Annotated[str, typer.Option(help="As PLAYER, COACH or INTERNSHIP; the case does not matter.")]
+Specialization = Annotated[
+    str,
+    typer.Option(
+        help="As PLAYER, COACH or INTERNSHIP; the case does not matter.", autocompletion=context.specializations
+    ),
+]
 ToLevel = Annotated[int, typer.Option(help="The level that was reached.")]
 FromLevel = Annotated[int | None, typer.Option(help="The level before; it never decides.")]
 EventId = Annotated[str | None, typer.Option("--id", help="The event's id.", show_default="a new one")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -58,6 +59,8 @@ DIRECTIONS: tuple[Direction, ...] = ("progress_to_license", "license_to_progress
 TAKEN_WITHIN = 30.0
 """Seconds until a request that no worker has taken is given up."""
 _LOOK_EVERY = 0.2
+_FIRST = 10
+"""Issues that a report shows; the run has the others."""
 _USER = """
     SELECT EXISTS (SELECT FROM users WHERE id = CAST(:id AS bigint))
         OR EXISTS (SELECT FROM specialization_progress WHERE student_id = CAST(:id AS bigint))
@@ -66,8 +69,16 @@ _USER = """
 
 
 def reconcile(
-    direction: Annotated[str, typer.Option(help=f"Which row to believe: {', '.join(DIRECTIONS)}.")] = DIRECTIONS[0],
-    specialization: Annotated[str | None, typer.Option(help="Only this one.", show_default="all")] = None,
+    direction: Annotated[
+        str,
+        typer.Option(
+            help=f"Which row to believe: {', '.join(DIRECTIONS)}.", autocompletion=context.complete(DIRECTIONS)
+        ),
+    ] = DIRECTIONS[0],
+    specialization: Annotated[
+        str | None,
+        typer.Option(help="Only this one.", show_default="all", autocompletion=context.specializations),
+    ] = None,
     user: Annotated[int | None, typer.Option(help="Only this user.", show_default="all")] = None,
     execute: Annotated[
         bool, typer.Option("--execute", help="Heal. Without it, a dry run reports and writes nothing.")
@@ -95,9 +106,33 @@ def reconcile(
         output.print_json(report)
     else:
         show_report(report)
+        asyncio.run(_show_first_issues(settings, report))
         say_next(report)
     if wait and is_no(report):
         raise typer.Exit(Exit.NO)
+
+
+async def _show_first_issues(settings: Settings, report: dict[str, Any]) -> None:
+    """Print the first ten issues of a run that has ended: those whose level falls come first."""
+    from service.cli import reach
+    from service.cli.runs import show_issues
+    from service.reconcile.runs import lowered_first
+
+    counts = report["counts"]
+    if report["finished_at"] is None or counts["scanned"] == counts["matching"]:
+        return
+    found = []
+    async with (
+        reach.database(settings) as conn,
+        aclosing(lowered_first(conn, UUID(report["run_id"]), _FIRST + 1)) as issues,
+    ):
+        async for issue in issues:
+            found.append(issue)
+            if len(found) > _FIRST:
+                break
+    if found:
+        title = f"The first {_FIRST} issues" if len(found) > _FIRST else output.counted(len(found), "issue")
+        show_issues(found[:_FIRST], title=title)
 
 
 def _ask(settings: Settings, request: ReconcileRequested, *, wait: bool) -> dict[str, Any]:

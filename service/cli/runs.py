@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from service.reconcile.values import Run
     from service.settings import Settings
 
-_PAGE = 1000
 _PREFIX = re.compile(r"[0-9a-fA-F-]{6,35}")
 _CSV = (
     "user_id",
@@ -40,7 +39,10 @@ _SHORT = 8
 
 def runs(
     run_id: Annotated[
-        str | None, typer.Argument(metavar="ID", help="A run's id, or its first 6 characters or more.")
+        str | None,
+        typer.Argument(
+            metavar="ID", help="A run's id, or its first 6 characters or more.", autocompletion=context.run_ids
+        ),
     ] = None,
     issues: Annotated[bool, typer.Option("--issues", help="List what the run found.")] = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="End the run; what it has healed stays healed.")] = False,
@@ -58,7 +60,7 @@ def runs(
             raise WrongUse("--issues and --cancel need a run's ID: levelsync runs lists them")
         _show_runs(asyncio.run(_list(settings, limit)), as_json=as_json)
     elif issues:
-        show_issues(asyncio.run(issues_of(settings, run_id)), as_json=as_json, as_csv=as_csv)
+        asyncio.run(_print_issues(settings, run_id, as_json=as_json, as_csv=as_csv))
     else:
         report = asyncio.run(_one(settings, run_id, cancel=cancel))
         if as_json:
@@ -116,25 +118,20 @@ async def _one(settings: Settings, given: str, *, cancel: bool) -> dict[str, Any
         return await report_of(conn, run)
 
 
-async def issues_of(settings: Settings, given: str) -> list[dict[str, Any]]:
-    """Read every issue that a run kept, in key order.
-
-    Raises:
-        WrongUse: there is no such run.
-    """
+async def _print_issues(settings: Settings, given: str, *, as_json: bool, as_csv: bool) -> None:
+    """Print what a run found, the levels that fall first; as CSV page by page, however many there are."""
     from service.cli import reach
-    from service.reconcile.runs import read_issues
+    from service.reconcile.runs import lowered_first
 
-    found: list[dict[str, Any]] = []
     async with reach.database(settings) as conn:
         run_id = (await _find(conn, given)).id
-        while page := await read_issues(conn, run_id, _PAGE, _behind(found)):
-            found += page
-    return found
-
-
-def _behind(found: list[dict[str, Any]]) -> tuple[int, str]:
-    return (found[-1]["user_id"], found[-1]["specialization"]) if found else (0, "")
+        if as_csv:
+            sheet = output.Csv(_CSV, lambda issue: (issue[name] for name in _CSV))
+            async for issue in lowered_first(conn, run_id):
+                sheet.add(issue)
+            sheet.end()
+        else:
+            show_issues([issue async for issue in lowered_first(conn, run_id)], as_json=as_json)
 
 
 def _show_runs(reports: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -144,7 +141,8 @@ def _show_runs(reports: list[dict[str, Any]], *, as_json: bool) -> None:
         output.say("No runs yet. Ask for one: levelsync reconcile")
     else:
         columns = ("id", "requested", "status", "kind", "direction", "scanned", "differ", "lowered", "healed")
-        output.print_table("Reconcile runs, newest first", columns, map(_line, reports))
+        spare = ("direction", "scanned", "lowered", "requested", "healed")
+        output.print_table("Reconcile runs, newest first", columns, map(_line, reports), spare)
 
 
 def _line(report: dict[str, Any]) -> tuple[object, ...]:
@@ -166,22 +164,15 @@ def _line(report: dict[str, Any]) -> tuple[object, ...]:
     )
 
 
-def show_issues(found: list[dict[str, Any]], *, as_json: bool, as_csv: bool = False) -> None:
-    """Print the issues of a run."""
+def show_issues(found: list[dict[str, Any]], *, as_json: bool = False, title: str = "Issues") -> None:
+    """Print issues of a run."""
     if as_json:
-        output.print_json({"issues": lowered_first(found)})
-    elif as_csv:
-        output.print_csv(_CSV, ([issue[name] for name in _CSV] for issue in lowered_first(found)))
+        output.print_json({"issues": found})
     elif not found:
         output.say("The run kept no issues.")
     else:
         columns = ("user", "specialization", "kind", "progress", "license", "falls", "status", "detail")
-        output.print_table("Issues", columns, map(_issue_line, lowered_first(found)))
-
-
-def lowered_first(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Put the pairs whose level falls before all others; each part stays in key order."""
-    return sorted(found, key=lambda issue: not issue["lowered"])
+        output.print_table(title, columns, map(_issue_line, found), spare=("detail", "status", "kind"))
 
 
 def _issue_line(issue: dict[str, Any]) -> tuple[object, ...]:

@@ -27,11 +27,18 @@ _AUTHOR = "levelsync sync"
 
 def sync(
     user: Annotated[int, typer.Argument(metavar="USER", help="The user's id.")],
-    specialization: Annotated[str | None, typer.Option(help="As PLAYER; the case does not matter.")] = None,
+    specialization: Annotated[
+        str | None,
+        typer.Option(help="As PLAYER; the case does not matter.", autocompletion=context.specializations),
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every specialization of the database.")] = False,
     direction: Annotated[
         str | None,
-        typer.Option(help=f"Which row to believe: {', '.join(DIRECTIONS)}.", show_default=DIRECTIONS[0]),
+        typer.Option(
+            help=f"Which row to believe: {', '.join(DIRECTIONS)}.",
+            show_default=DIRECTIONS[0],
+            autocompletion=context.complete(DIRECTIONS),
+        ),
     ] = None,
     level: Annotated[int | None, typer.Option(help="Give both rows this level, whatever they hold.")] = None,
     as_json: AsJson = False,

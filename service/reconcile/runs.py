@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -114,11 +114,29 @@ def _report(run: Run, progress: dict[str, Any], counts: Mapping[str, int]) -> di
 
 
 async def read_issues(
-    conn: AsyncConnection, run_id: UUID, limit: int, after: tuple[int, str] = (0, "")
+    conn: AsyncConnection,
+    run_id: UUID,
+    limit: int,
+    after: tuple[int, str] = (0, ""),
+    *,
+    lowered: bool | None = None,
 ) -> list[dict[str, Any]]:
-    """A page of a run's issues in key order, beginning behind `after` (user, specialization)."""
-    values = {"id": run_id, "limit": limit, "user": after[0], "specialization": after[1]}
+    """A page of a run's issues in key order, beginning behind `after` (user, specialization).
+
+    With `lowered`, only those of which the run lowers a level, or only the others.
+    """
+    values = {"id": run_id, "limit": limit, "user": after[0], "specialization": after[1], "lowered": lowered}
     return [dict(row._mapping) for row in await conn.execute(sql.READ_ISSUES, values)]  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
+
+
+async def lowered_first(conn: AsyncConnection, run_id: UUID, page: int = 1000) -> AsyncGenerator[dict[str, Any]]:
+    """Give a run's issues page by page: those of which the run lowers a level, then the others, each in key order."""
+    for lowered in (True, False):
+        after = (0, "")
+        while found := await read_issues(conn, run_id, page, after, lowered=lowered):
+            for issue in found:
+                yield issue
+            after = (found[-1]["user_id"], found[-1]["specialization"])
 
 
 SAMPLES = 1000

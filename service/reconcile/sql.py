@@ -248,6 +248,7 @@ RUNS_THAT_BEGIN = text("""
 """)
 
 READ_ISSUES = text("""
+    SELECT * FROM (
     SELECT i.user_id, u.email AS user_email, i.specialization, i.kind AS issue_type, i.progress_level,
            i.license_level, i.status, i.detail, i.seen_at,
            coalesce(i.kind = 'mismatched' AND CASE r.direction
@@ -257,7 +258,8 @@ READ_ISSUES = text("""
       JOIN levelsync.reconcile_runs r ON r.id = i.run_id
       LEFT JOIN users u ON u.id = i.user_id
      WHERE i.run_id = :id AND (i.user_id, i.specialization) > (:user, :specialization)
-     ORDER BY i.user_id, i.specialization LIMIT :limit
+    ) found WHERE CAST(:lowered AS boolean) IS NULL OR lowered = CAST(:lowered AS boolean)
+     ORDER BY user_id, specialization LIMIT :limit
 """)
 
 SCANNED_AND_KEPT = text("""

@@ -98,10 +98,10 @@ def test_a_resolved_letter_can_still_be_shown(env: dict[str, str]) -> None:
     assert "replayed at 2026-01-01" in levelsync("dead-letters", "show", "4", env=env).stdout
 
 
-def test_no_such_letter_is_exit_1(env: dict[str, str]) -> None:
-    """The answer is no."""
+def test_no_such_letter_is_exit_2(env: dict[str, str]) -> None:
+    """An id that does not exist is wrong use."""
     run = levelsync("dead-letters", "show", "99", env=env)
-    assert (run.returncode, run.stdout) == (1, "")
+    assert (run.returncode, run.stdout) == (2, "")
 
 
 def test_every_reason_has_its_words() -> None:
@@ -144,11 +144,11 @@ def test_discarding_more_than_one_needs_a_word(env: dict[str, str]) -> None:
     """Where nobody can be asked, --yes; one letter needs none."""
     refused = levelsync("dead-letters", "discard", "--all", env=env)
     assert (refused.returncode, "--yes" in refused.stderr) == (2, True)
-    assert levelsync("dead-letters", "discard", "1", env=env).stdout == "Discarded 1\n"
-    assert levelsync("dead-letters", "discard", "2", env=env).stdout == "Discarded 1\n"
+    assert levelsync("dead-letters", "discard", "1", env=env).stdout == "Discarded 1 letter\n"
+    assert levelsync("dead-letters", "discard", "2", env=env).stdout == "Discarded 1 letter\n"
     asked = levelsync("dead-letters", "discard", "--all", env=env)
     assert (asked.returncode, "Discard 1 dead letter?" in asked.stderr) == (2, True)
-    assert levelsync("dead-letters", "discard", "--all", "--yes", env=env).stdout == "Discarded 1\n"
+    assert levelsync("dead-letters", "discard", "--all", "--yes", env=env).stdout == "Discarded 1 letter\n"
     assert "discarded at" in levelsync("dead-letters", "show", "1", env=env).stdout
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
+from typer.testing import CliRunner
 
+from service.cli import app, reconcile
+from service.reconcile.runs import lowered_first
+from service.reconcile.values import COUNTS
 from service.settings import Settings
 from tests.support.process import clean, environment, levelsync
 from tests.support.tables import PLAYER, fill
@@ -92,9 +99,90 @@ def test_the_audit_log_is_listed_and_narrowed(env: Mapping[str, str]) -> None:
     assert "10.0.0.8" in levelsync("audit", env=env).stdout
 
 
+async def test_issues_come_page_by_page_the_levels_that_fall_first(env: Mapping[str, str], engine: AsyncEngine) -> None:
+    """However many there are, a page is held at a time."""
+    del env
+    more = """
+        INSERT INTO levelsync.drift_issues
+               (run_id, user_id, specialization, kind, progress_level, license_level, status, detail)
+        SELECT :id, n, 'COACH', 'mismatched', 4, 4 + (n % 2) * 2 - 1, 'confirmed', '' FROM generate_series(3, 8) AS n
+    """
+    async with engine.begin() as conn:
+        await conn.execute(text(more), {"id": RUNS[0]})
+        found = [(i["user_id"], i["lowered"]) async for i in lowered_first(conn, UUID(RUNS[0]), page=2)]
+    assert found == [(2, True), (3, True), (5, True), (7, True), (1, False), (4, False), (6, False), (8, False)]
+
+
+async def test_a_report_shows_its_first_ten_issues(
+    env: Mapping[str, str], engine: AsyncEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The level that falls comes first and is marked."""
+    del env
+    more = """
+        INSERT INTO levelsync.drift_issues
+               (run_id, user_id, specialization, kind, progress_level, license_level, status, detail)
+        SELECT :id, n, 'COACH', 'mismatched', 5, 4, 'confirmed', '' FROM generate_series(3, 20) AS n
+    """
+    async with engine.begin() as conn:
+        await conn.execute(text(more), {"id": RUNS[0]})
+    report = {
+        "run_id": RUNS[0],
+        "status": "completed",
+        "dry_run": True,
+        "direction": "progress_to_license",
+        "specialization": None,
+        "user_id": None,
+        "finished_at": "2026-11-25T12:00:00Z",
+        "counts": dict.fromkeys(COUNTS, 0) | {"scanned": 30, "matching": 10, "mismatched": 20, "lowered": 1},
+        "would_stop": False,
+    }
+
+    async def ask(*_: Any, **__: Any) -> dict[str, Any]:
+        return report
+
+    monkeypatch.setattr(reconcile, "ask", ask)
+    monkeypatch.setattr("service.cli.context.settings", lambda: settings)
+    ended = await asyncio.to_thread(CliRunner().invoke, app, ["reconcile"])
+    assert ended.exit_code == 1, ended.output
+    shown = ended.stdout.split("The first 10 issues")[1].splitlines()[2:]
+    assert [line.split()[:2] for line in shown if line.strip()] == [
+        ["2", "PLAYER"],
+        ["1", "PLAYER"],
+        *([str(user), "COACH"] for user in range(3, 11)),
+    ]
+    assert [" yes " in line for line in shown if line.strip()] == [True] + [False] * 9
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("reconcile --direction ", ["progress_to_license", "license_to_progress", "highest"]),
+        ("sync 1 --direction h", ["highest"]),
+        ("dead-letters list --reason un", ["unknown_type", "unknown_specialization", "unknown_user"]),
+        ("dead-letters list --state r", ["replaying", "resolved"]),
+        ("reconcile --specialization P", ["PLAYER"]),
+        ("drift --specialization ", ["COACH", "INTERNSHIP", "PLAYER"]),
+        ("runs ", [*RUNS]),
+        ("runs 3f301f46-1", [RUNS[0]]),
+    ],
+)
+def test_values_complete(env: Mapping[str, str], typed: str, completed: list[str]) -> None:
+    """Names of the database too, where it answers."""
+    words = f"levelsync {typed}"
+    shell = {"_LEVELSYNC_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+    assert sorted(levelsync(env=dict(env) | shell).stdout.split()) == sorted(completed)
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [["audit", "--json", "--csv"], ["drift", "--json", "--csv"], ["runs", "--csv"], ["audit", "--since", "then"]],
+    [
+        ["audit", "--json", "--csv"],
+        ["drift", "--json", "--csv"],
+        ["dead-letters", "list", "--json", "--csv"],
+        ["runs", RUNS[0], "--issues", "--json", "--csv"],
+        ["runs", "--csv"],
+        ["audit", "--since", "then"],
+    ],
 )
 def test_wrong_use_is_exit_2(arguments: list[str]) -> None:
     """An answer has one form."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from rich.console import Console
 
 from service.cli import output
 
@@ -35,6 +37,59 @@ def test_json_stays_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_cell_of_csv_is_one_line_and_no_formula(capsys: pytest.CaptureFixture[str]) -> None:
     """Of half or full width; numbers stay numbers."""
-    output.print_csv(("a", "b", "c"), [('=1+1,"x"', "\uff1d1+1", -1), (f"@{HOSTILE}", "a\nb", None)])
+    sheet = output.Csv(("a", "b", "c"), lambda item: item)
+    for row in [('=1+1,"x"', "\uff1d1+1", -1), (f"@{HOSTILE}", "a\nb", None)]:
+        sheet.add(row)
     expected = ["a,b,c", '"\'=1+1,""x""",\'\uff1d1+1,-1', f"'@{SHOWN},a\\nb,"]
     assert capsys.readouterr().out.splitlines() == expected
+
+
+RUN = "3f301f46-108e-4aec-ac7d-bb07d4badd90"
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown", "left_out"),
+    [
+        (120, ["run", "requested", "status", "detail"], ""),
+        (70, ["run", "status", "detail"], "requested"),
+        (50, ["run", "status"], "requested, detail"),
+    ],
+)
+def test_a_narrow_terminal_drops_columns_and_breaks_no_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int, shown: list[str], left_out: str
+) -> None:
+    """What is left out is said beside the answer; a long text is folded between its words."""
+    monkeypatch.setattr(output, "answers", lambda: Console(width=columns, force_terminal=True, color_system=None))
+    row = (RUN, "2026-11-25T12:00:00", "completed", "somebody else kept its rows locked for too long")
+    output.print_table("Runs", ("run", "requested", "status", "detail"), [row], spare=("requested", "detail"))
+    printed = capsys.readouterr()
+    assert RUN in printed.out
+    assert re.search(r"^ *run .*", printed.out, re.MULTILINE)[0].split() == shown  # type: ignore[index]
+    assert max(map(len, printed.out.splitlines())) <= columns
+    assert printed.err == (f"Left out on this narrow terminal: {left_out}\n" if left_out else "")
+
+
+def test_a_row_in_a_pipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever its length, so that grep finds it whole."""
+    output.print_table("Letters", ("id", "detail"), [(1, "word " * 200)])
+    assert "word " * 199 in capsys.readouterr().out
+
+
+def test_csv_is_printed_row_by_row_and_calculates_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """The heading comes with the first row, or at the end of an empty sheet."""
+    sheet = output.Csv(("a", "b"), lambda item: item)
+    assert capsys.readouterr().out == ""
+    sheet.add((1, "=1+1"))
+    assert capsys.readouterr().out == "a,b\n1,'=1+1\n"
+    for text in ("+1", "-1", "@A1", "\uff1d1"):
+        sheet.add((-1, text))
+        assert capsys.readouterr().out == f"-1,'{text}\n"
+    sheet.end()
+    output.Csv(("a", "b")).end()
+    assert capsys.readouterr().out == "a,b\n"
+
+
+@pytest.mark.parametrize(("number", "words"), [(0, "0 pairs"), (1, "1 pair"), (2, "2 pairs"), (1200, "1,200 pairs")])
+def test_a_number_has_its_noun(number: int, words: str) -> None:
+    """One pair, and two pairs."""
+    assert output.counted(number, "pair") == words

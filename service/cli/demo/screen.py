@@ -58,7 +58,8 @@ class Screen:
             )
             for r in rows
         ]
-        output.print_table("license_progressions", ("user", "specialization", "level", "at (UTC)", "reason"), shown)
+        columns = ("user", "specialization", "level", "at (UTC)", "reason")
+        output.print_table("license_progressions", columns, shown, spare=("at (UTC)",))
 
     def letter(self, letter: Letter, meaning: str) -> None:
         """Show one dead letter."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -19,8 +20,9 @@ from service.cli.demo import queries
 from service.cli.demo.queries import DAMAGED, Pair, PairKey
 from service.cli.demo.screen import Screen
 from service.cli.reconcile import ask, show_report
-from service.cli.runs import issues_of, show_issues
+from service.cli.runs import show_issues
 from service.core.names import fold
+from service.reconcile.runs import lowered_first
 from service.settings import Settings
 from service.store.tables import applied_positions
 from service.stream.lag import EndOffsets, lag
@@ -79,7 +81,7 @@ async def _show_dry_run(stage: Stage) -> bool:
     stage.screen.step("A dry run finds exactly those")
     report, found = await _run(stage, execute=False)
     show_report(report)
-    show_issues(found, as_json=False)
+    show_issues(found)
     return {(issue["user_id"], issue["specialization"]) for issue in found} == set(DAMAGED)
 
 
@@ -109,7 +111,8 @@ async def _run(stage: Stage, *, execute: bool) -> tuple[dict[str, Any], list[dic
     """Ask for a run and wait for its end: its report, and its issues."""
     request = ReconcileRequested(direction="progress_to_license", dry_run=not execute, requested_by="levelsync demo")
     report = await ask(stage.settings, request, wait=True)
-    return report, await issues_of(stage.settings, report["run_id"])
+    async with stage.engine.connect() as conn:
+        return report, [issue async for issue in lowered_first(conn, UUID(report["run_id"]))]
 
 
 async def _damaged(stage: Stage) -> list[Pair]:
