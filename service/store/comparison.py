@@ -32,6 +32,8 @@ _KIND = f"""CASE
                WHEN l.id IS NULL AND EXISTS (SELECT FROM user_licenses o
                                               WHERE o.user_id = p.student_id AND {_LICENSE_OF_PROGRESS})
                THEN '{TOLD_BY_ITS_LICENSE}'
+               WHEN EXISTS (SELECT FROM user_licenses o
+                             WHERE o.user_id = l.user_id AND o.id <> l.id AND {_SAME_LICENSE}) THEN 'duplicate'
                WHEN p.id IS NOT NULL AND p.current_level IS NULL
                  OR l.id IS NOT NULL AND l.current_level IS NULL THEN 'null_level'
                WHEN p.current_level NOT BETWEEN 1 AND own.max_levels

@@ -14,9 +14,9 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from events import Direction
 from events.base import INT8_MAX
 from service.apply.rows import Author, tables_of
-from service.apply.write import sync_pairs
+from service.apply.write import Decide, sync_pairs
 from service.core.outcomes import Pair
-from service.core.pair import Sides, decide_one
+from service.core.pair import Sides, Why, decide_one, nothing
 from service.faults import DecideAgain, Kind, NotAsDecided, read_fault
 from service.levels import Curriculum, maxima_options, read_curriculum
 from service.settings import Settings, load_settings
@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 _ATTEMPTS = 20
 _CAUSE_LENGTH = 500
+_TWO = 2
 InTransaction = Callable[[AsyncConnection, SyncResult], Awaitable[None]]
 """What a caller writes in the transaction of the sync that it tells of."""
 _ROLLED_BACK = "40"
@@ -88,7 +89,7 @@ class ProgressLicenseSyncService:
                 direction,
                 cause=author.cause,
                 advanced_by=author.user_id,
-                decide=decide_one,
+                decide=await _how_to_decide(conn, pair),
                 tables=self._tables,
             )
             await _check_user(conn, user_id, done[pair].before)
@@ -223,6 +224,16 @@ def _canonical(curriculum: Curriculum, specialization: str) -> str:
         known = ", ".join(curriculum.names)
         raise UnknownSpecialization(f"there is no specialization {specialization!r}; there are {known}")
     return name
+
+
+async def _how_to_decide(conn: AsyncConnection, pair: Pair) -> Decide:
+    """Leave a pair with two licenses, told apart by their case only: which of them is right, nobody can know."""
+    named = {"user": pair[0], "specialization": pair[1]}
+    spellings = list((await conn.execute(sql.LICENSES_OF_PAIR, named)).scalars())
+    if len(spellings) < _TWO:
+        return decide_one
+    said = f"there are {len(spellings)} licenses ({', '.join(spellings)}): somebody has to remove all but one"
+    return lambda _sides, _direction, _maximum: nothing(Why.NEEDS_DECISION, said)
 
 
 async def _check_user(conn: AsyncConnection, user_id: int, found: Sides) -> None:

@@ -30,6 +30,13 @@ OTHER_LICENSES = text(f"""
 """)
 """Licenses of the same pair beside the one that counts, told apart by their case only."""
 
+LICENSES_OF_PAIR = text(f"""
+    SELECT specialization_type FROM user_licenses
+     WHERE user_id = CAST(:user AS bigint) AND {folded("specialization_type")} = {folded(":specialization")}
+     ORDER BY id
+""")
+"""Every spelling under which a pair has a license."""
+
 NEXT_WINDOW = text("""
     SELECT coalesce(
         (SELECT student_id FROM specialization_progress WHERE student_id >= CAST(:from_user AS bigint)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from events import Direction
 from tests.support.applier import Events, NotApplied, rise, sync
-from tests.support.tables import add_rows, execute, letters, licenses, steps
+from tests.support.tables import add_rows, execute, fill, letters, licenses, progress, read, steps
 
 _ADD = "INSERT INTO specializations (id, name, max_levels) VALUES ('{}', 'Goalie', 8)"
 
@@ -37,3 +38,34 @@ async def test_two_specializations_with_one_folded_name_are_a_fault_of_the_insta
     assert "PLAYER" in raised.value.fault.message
     assert "Player" in raised.value.fault.message
     assert (await licenses(engine), await letters(engine)) == ({(1, "PLAYER"): 2}, [])
+
+
+@pytest.mark.parametrize("direction", ["progress_to_license", "license_to_progress", "highest"])
+async def test_a_sync_of_a_pair_with_two_licenses_names_them_and_writes_nothing(
+    engine: AsyncEngine, direction: Direction
+) -> None:
+    """Neither is the pair's level: somebody has to remove one."""
+    held = {(1, "PLAYER"): 4, (1, "player"): 2}
+    await fill(engine, progress={(1, "PLAYER"): 3}, licenses=held)
+    result = await sync(engine, 1, direction)
+    assert (result.success, result.action.value) == (False, "none")
+    assert "there are 2 licenses (PLAYER, player)" in result.message
+    assert (await licenses(engine), await progress(engine)) == (held, {(1, "PLAYER"): 3})
+    assert await read(engine, "SELECT user_id FROM levelsync.fences") == []
+
+
+@pytest.mark.parametrize(
+    ("held", "raised"),
+    [
+        ({(1, "PLAYER"): 4, (1, "player"): 2}, {(1, "PLAYER"): 6, (1, "player"): 2}),
+        ({(1, "player"): 4, (1, "Player"): 2}, {(1, "player"): 4, (1, "Player"): 6}),
+    ],
+)
+async def test_events_of_a_pair_with_two_licenses_raise_one_of_them_and_always_the_same(
+    events: Events, engine: AsyncEngine, held: dict[tuple[int, str], int], raised: dict[tuple[int, str], int]
+) -> None:
+    """The one with the specialization's own name, or else the first by its letters' codes; the levels never flap."""
+    await add_rows(engine, licenses=held)
+    await events.apply(rise(1, 5), rise(1, 6, "player"), rise(1, 3, "Player"))
+    await events.apply(rise(1, 5, "pLAYER"))
+    assert (await licenses(engine), await letters(engine)) == (raised, [])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from events import Direction
 from service.settings import Settings
+from tests.support import tables
 from tests.support.runs import PAIRS, SCANS, Conductor, Licenses, Progress, found_issues, naive_kind
 from tests.support.tables import fill
 
@@ -47,6 +50,18 @@ async def test_the_scan_finds_what_a_naive_comparison_finds(
         assert counts[kind] == sum(found == kind for found in kinds.values())
     assert counts["needs_decision"] == sum(kind in {"null_level", "out_of_range"} for kind in kinds.values())
     assert counts["unconfirmed"] == counts["changed_meanwhile"] == counts["healed"] == counts["failed"] == 0
+
+
+async def test_two_licenses_of_a_pair_are_no_level_in_any_direction(engine: AsyncEngine, at_once: Settings) -> None:
+    """Both are told as duplicates, and a run that heals writes neither of them, nor the progress."""
+    held = {(1, "PLAYER"): 4, (1, "player"): 2, (2, "Player"): 4, (2, "pLAYER"): 2}
+    for direction in get_args(Direction):
+        await fill(engine, {(1, "PLAYER"): 3, (2, "PLAYER"): 3}, held)
+        report = await Conductor(engine, at_once).run(direction=direction, dry_run=False, force=True)
+        assert await found_issues(engine) == dict.fromkeys(held, "duplicate")
+        assert (report["counts"]["needs_decision"], report["counts"]["healed"]) == (4, 0)
+        assert await tables.licenses(engine) == held
+        assert await tables.progress(engine) == {(1, "PLAYER"): 3, (2, "PLAYER"): 3}
 
 
 @pytest.mark.parametrize(
