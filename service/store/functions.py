@@ -21,12 +21,15 @@ _QUALIFIED = text("""
     SELECT format('%I.%I', n.nspname, c.relname)
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(:table)
 """)
+_HAS_CHILDREN = text("SELECT relkind = 'p' OR relhassubclass FROM pg_class WHERE oid = to_regclass(:table)")
 _OURS = text("""
     SELECT CAST(CAST(p.oid AS regprocedure) AS text) FROM pg_proc p
      WHERE p.pronamespace = to_regnamespace('levelsync') AND p.proname LIKE '%\\_v1'
 """)
 _FACTS = text("""
-    SELECT CAST(t.name AS text) AS name, format('%I.%I', n.nspname, c.relname) AS fact
+    SELECT CAST(t.name AS text) AS name,
+           format('%I.%I', n.nspname, c.relname)
+           || CASE WHEN c.relkind = 'p' OR c.relhassubclass THEN ' with partitions' ELSE '' END AS fact
       FROM unnest(CAST(:tables AS text[])) AS t (name)
       JOIN pg_class c ON c.oid = to_regclass(t.name) JOIN pg_namespace n ON n.oid = c.relnamespace
      UNION ALL
@@ -126,7 +129,7 @@ def drop_v1(conn: Connection) -> None:
 
 
 def _licenses(conn: Connection) -> dict[str, str]:
-    table, history = _qualified(conn, "user_licenses"), _qualified(conn, "license_progressions")
+    history = _qualified(conn, "license_progressions")
     at = _writer(conn, "user_licenses")
     columns = {
         "current_level": "v.level",
@@ -141,13 +144,12 @@ def _licenses(conn: Connection) -> dict[str, str]:
     in_history = _writer(conn, "license_progressions")("advanced_at", _time("h.at"))
     return _table(conn, "user_licenses", ("user_id", "specialization_type"), columns, updates) | {
         "target": "license",
-        "watched": f"'{table}'::regclass, '{history}'::regclass",
+        "watched": _watched(conn, "user_licenses", "license_progressions"),
         "history": _HISTORY.format(table=history, at=in_history),
     }
 
 
 def _progress(conn: Connection) -> dict[str, str]:
-    table = _qualified(conn, "specialization_progress")
     at = _writer(conn, "specialization_progress")
     nothing_yet = ("total_xp", "completed_sessions", "completed_projects")
     hours = ("theory_hours_completed", "practice_hours_completed")
@@ -160,7 +162,20 @@ def _progress(conn: Connection) -> dict[str, str]:
     }
     updates = {name: columns[name] for name in ("current_level", "last_activity", "updated_at")}
     names = _table(conn, "specialization_progress", ("student_id", "specialization_id"), columns, updates)
-    return names | {"target": "progress", "watched": f"'{table}'::regclass", "history": ""}
+    return names | {"target": "progress", "watched": _watched(conn, "specialization_progress"), "history": ""}
+
+
+def _watched(conn: Connection, *tables: str) -> str:
+    """Return the tables whose triggers may write: with their partitions, as they are at each call, if they have any."""
+    names = ", ".join(f"'{_qualified(conn, table)}'::regclass" for table in tables)
+    if not any(conn.scalar(_HAS_CHILDREN, {"table": table}) for table in tables):
+        return names
+    return f"""
+        WITH RECURSIVE watched (oid) AS (
+            SELECT t.oid FROM pg_catalog.pg_class t WHERE t.oid IN ({names})
+             UNION
+            SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN watched w ON w.oid = i.inhparent)
+        SELECT w.oid FROM watched w"""
 
 
 def _table(

@@ -101,3 +101,41 @@ async def test_columns_that_levelsync_does_not_use_change_nothing(database_url: 
     )
     done = await live.run(database_url, "levelsync", "migrate")
     assert (done.returncode, "nothing to do" in done.stderr) == (0, True), done.stderr
+
+
+PARTITIONED = (
+    "ALTER TABLE license_progressions DROP CONSTRAINT license_progressions_user_license_id_fkey",
+    "ALTER TABLE user_licenses RENAME TO licenses_before",
+    """CREATE TABLE user_licenses (LIKE licenses_before INCLUDING DEFAULTS INCLUDING IDENTITY,
+           PRIMARY KEY (id, specialization_type), UNIQUE (user_id, specialization_type))
+       PARTITION BY LIST (specialization_type)""",
+    "CREATE TABLE licenses_of_players PARTITION OF user_licenses FOR VALUES IN ('PLAYER')",
+    "CREATE TABLE licenses_of_others PARTITION OF user_licenses DEFAULT",
+    """CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           UPDATE user_licenses SET current_level = 4 WHERE id = NEW.id; RETURN NULL; END $$""",
+    """CREATE TRIGGER act AFTER UPDATE ON licenses_of_players FOR EACH ROW WHEN (pg_trigger_depth() = 0)
+           EXECUTE FUNCTION act()""",
+)
+
+
+ROWS = """
+    INSERT INTO specialization_progress (student_id, specialization_id, current_level)
+    VALUES (1, 'PLAYER', 5), (1, 'COACH', 5);
+    INSERT INTO user_licenses (user_id, specialization_type, current_level, started_at)
+    VALUES (1, 'PLAYER', 2, now()), (1, 'COACH', 2, now());
+"""
+
+
+async def test_a_trigger_of_a_partition_alone_is_seen(database_url: str, settings: Settings) -> None:
+    """What it changes after the write is no sync that succeeded; in a partition without it, levels are written."""
+    await live.execute(database_url, *PARTITIONED, ROWS)
+    await live.upgrade(database_url)
+    there = settings.model_copy(update={"database_url": SecretStr(database_url)})
+    engine = make_engine(there)
+    service = ProgressLicenseSyncService(engine, there)
+    refused = await service.sync_progress_to_license(1, "PLAYER")
+    assert (refused.success, "a trigger of the application changed" in refused.message) == (False, True)
+    assert (await service.sync_progress_to_license(1, "COACH")).success
+    levels = await live.rows(database_url, "SELECT specialization_type, current_level FROM user_licenses ORDER BY 1")
+    assert levels == [("COACH", 5), ("PLAYER", 2)]
+    await engine.dispose()
