@@ -70,9 +70,12 @@ _WRITE = {
     name: text(f"""
         SELECT levelsync.write_{name}_v1(
             CAST(:ids AS bigint[]), CAST(:users AS bigint[]), CAST(:specs AS int[]), CAST(:names AS text[]),
-            CAST(:levels AS int[]), CAST(:times AS bigint[]), CAST(:times AS bigint[]), CAST(:defaults AS jsonb),
-            CAST(:places AS int[]), CAST(:olds AS int[]), CAST(:levels AS int[]), CAST(:times AS bigint[]),
-            CAST(:causes AS text[]), CAST(:advanced_by AS bigint))
+            CAST(:levels AS int[]), v.times, v.times, CAST(:defaults AS jsonb),
+            v.places, CAST(:olds AS int[]), CAST(:levels AS int[]), v.times,
+            array_fill(CAST(:cause AS text), ARRAY[v.count]), CAST(:advanced_by AS bigint))
+          FROM (SELECT c.count, array_fill(CAST(:time AS bigint), ARRAY[c.count]) AS times,
+                       ARRAY(SELECT generate_series(1, c.count)) AS places
+                  FROM (SELECT cardinality(CAST(:ids AS bigint[])) AS count) c) v
     """)
     for name in ("progress", "license")
 }
@@ -202,9 +205,8 @@ def _values(
         "ids": [write.row_id or _ABSENT for write in writes],
         "levels": [write.new for write in writes],
         "olds": [write.old or 0 for write in writes],
-        "times": [microseconds] * len(writes),
-        "places": list(range(1, len(writes) + 1)),
-        "causes": [cause] * len(writes),
+        "time": microseconds,
+        "cause": cause,
         "defaults": target.defaults,
         "advanced_by": named,
     }

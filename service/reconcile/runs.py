@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -167,27 +168,30 @@ async def keep(conn: AsyncConnection, run_id: UUID, issues: Sequence[Issue]) -> 
     """Add issues to the run's."""
     if issues:
         suspects = [issue.suspect for issue in issues]
-        levels = {
+        values = {
+            "statuses": [issue.status for issue in issues],
+            "details": [issue.detail for issue in issues],
             "kinds": [suspect.kind for suspect in suspects],
             "progress": [suspect.progress_level for suspect in suspects],
             "licenses": [suspect.license_level for suspect in suspects],
         }
-        await conn.execute(sql.ADD_ISSUES, _values(run_id, issues) | levels)
+        await conn.execute(sql.ADD_ISSUES, _pairs(run_id, suspects) | values)
 
 
 async def set_statuses(conn: AsyncConnection, run_id: UUID, issues: Sequence[Issue]) -> None:
-    """Give those of the issues that were kept their new status."""
-    if issues:
-        await conn.execute(sql.SET_ISSUES, _values(run_id, issues))
+    """Give those of the issues that were kept their new status: one statement for all that have the same."""
+    alike: defaultdict[tuple[str, str], list[Suspect]] = defaultdict(list)
+    for issue in issues:
+        alike[issue.status, issue.detail].append(issue.suspect)
+    for (status, detail), suspects in alike.items():
+        await conn.execute(sql.SET_ISSUES, _pairs(run_id, suspects) | {"status": status, "detail": detail})
 
 
-def _values(run_id: UUID, issues: Sequence[Issue]) -> dict[str, Any]:
+def _pairs(run_id: UUID, suspects: Sequence[Suspect]) -> dict[str, Any]:
     return {
         "id": run_id,
-        "users": [issue.suspect.user_id for issue in issues],
-        "specializations": [issue.suspect.specialization for issue in issues],
-        "statuses": [issue.status for issue in issues],
-        "details": [issue.detail for issue in issues],
+        "users": [suspect.user_id for suspect in suspects],
+        "specializations": [suspect.specialization for suspect in suspects],
     }
 
 

@@ -279,10 +279,9 @@ ADD_ISSUES = text("""
 """)
 
 SET_ISSUES = text("""
-    UPDATE levelsync.drift_issues AS i SET status = v.status, detail = v.detail
-      FROM (SELECT k.status, k.detail, o.place
-              FROM unnest(CAST(:users AS bigint[]), CAST(:specializations AS text[]), CAST(:statuses AS text[]),
-                          CAST(:details AS text[])) AS k (user_id, specialization, status, detail)
+    UPDATE levelsync.drift_issues AS i SET status = :status, detail = :detail
+      FROM (SELECT o.place
+              FROM unnest(CAST(:users AS bigint[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
              CROSS JOIN LATERAL (
                    SELECT d.ctid AS place FROM levelsync.drift_issues d
                     WHERE d.run_id = :id AND d.user_id = k.user_id AND d.specialization = k.specialization LIMIT 1) o

@@ -74,8 +74,8 @@ async def test_the_issues_of_a_run_are_looked_up_one_by_one(engine: AsyncEngine)
         "id": run_id,
         "users": list(range(1, 501)),
         "specializations": ["PLAYER"] * 500,
-        "statuses": ["healed"] * 500,
-        "details": [""] * 500,
+        "status": "healed",
+        "detail": "",
     }
     async with engine.begin() as conn:
         await conn.execute(text("ALTER TABLE levelsync.drift_issues DISABLE TRIGGER ALL"))
