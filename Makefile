@@ -50,6 +50,10 @@ lint: install  ## ruff, and the direction of imports
 	$(BIN)/lint-imports
 	git ls-files '*.md' '*.py' '*.sql' '*.yml' '*.toml' | xargs $(BIN)/codespell --ignore-words-list convertors
 
+.PHONY: hooks
+hooks: install  ## git hooks that check each commit; they need pre-commit (pipx install pre-commit)
+	pre-commit install
+
 .PHONY: types
 types: install  ## mypy --strict
 	$(BIN)/mypy
