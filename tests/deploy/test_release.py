@@ -1,0 +1,108 @@
+"""`make release`: one version for everything that is built, and what is built works outside the checkout."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.repository import ROOT
+
+(VERSION,) = re.findall(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+OF_PYDANTIC = ("pydantic", "pydantic_core", "annotated_types", "typing_extensions.py", "typing_inspection")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sdist, and the wheel that is built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)  # noqa: S603 - our own project
+    return folder
+
+
+@pytest.fixture(scope="module")
+def publisher(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with the wheel and pydantic, as `pip install levelsync` gives a publisher."""
+    folder = tmp_path_factory.mktemp("publisher")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)  # noqa: S603 - as above
+    (wheel,) = built.glob("*.whl")
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet"]
+    subprocess.run([*pip, "--no-index", "--no-deps", str(wheel)], check=True, timeout=120)  # noqa: S603 - as above
+    (site,) = folder.glob("lib/python*/site-packages")
+    for name in OF_PYDANTIC:
+        (site / name).symlink_to(Path(sysconfig.get_path("purelib")) / name)
+    return folder / "bin"
+
+
+def run(program: Path, *arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a program outside the checkout."""
+    return subprocess.run(  # noqa: S603 - our own
+        [str(program), *arguments],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_wheel_sdist_image_and_chart_have_the_version_of_pyproject(built: Path) -> None:
+    """Nobody writes it in a second place when a release is built."""
+    assert sorted(path.name for path in built.iterdir()) == [
+        f"levelsync-{VERSION}-py3-none-any.whl",
+        f"levelsync-{VERSION}.tar.gz",
+    ]
+    said = subprocess.run(
+        ["make", "--dry-run", "chart", "image", "HELM=helm"],  # noqa: S607 - make
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert f"helm package deploy/helm/levelsync --version {VERSION} --app-version {VERSION} " in said
+    assert f"--build-arg VERSION={VERSION} " in said
+    assert f" -t levelsync:{VERSION} ." in said
+
+
+def test_the_release_workflow_keeps_what_make_release_builds() -> None:
+    """A file that is built into another folder would be lost with the run."""
+    workflow = (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
+    assert re.findall(r"run: (make .+)", workflow) == ["make tools", "make release", "make image"]
+    assert "path: dist/" in workflow
+
+
+def test_the_sdist_has_what_the_wheel_needs_and_nothing_of_the_tests(built: Path) -> None:
+    """The wheel of these tests was built from it."""
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        top = {name.split("/")[1] for name in archive.getnames() if "/" in name}
+    assert {"alembic", "events", "service", "examples", "pyproject.toml", "LICENSE", "README.md"} <= top
+    assert not top & {"tests", "bench", "deploy", ".github"}
+
+
+def test_a_publisher_needs_pydantic_and_nothing_else(publisher: Path, tmp_path: Path) -> None:
+    """The lines of the README, in an environment that has nothing of the service."""
+    lines = (
+        "from events import ProgressLeveledUp\n"
+        "record = ProgressLeveledUp(user_id=42, specialization='PLAYER', to_level=5, source='/app').to_kafka()\n"
+        "print(record.topic, record.key)"
+    )
+    done = run(publisher / "python", "-c", lines, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "progress.leveled-up b'42'\n"), done.stderr
+
+
+def test_the_command_says_what_to_install_and_works_once_it_is_there(publisher: Path, tmp_path: Path) -> None:
+    """Exit 2 with a sentence; with the extra's libraries in reach, the help."""
+    bare = run(publisher / "levelsync", "--help", folder=tmp_path)
+    assert (bare.returncode, bare.stdout) == (2, "")
+    assert "pip install 'levelsync[service]'" in bare.stderr
+    whole = run(publisher / "levelsync", "--help", folder=tmp_path, PYTHONPATH=sysconfig.get_path("purelib"))
+    assert whole.returncode == 0, whole.stderr
+    assert "reconcile" in whole.stdout
