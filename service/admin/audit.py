@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -164,11 +164,17 @@ def _words(error: Exception) -> str:
     return str(error) if isinstance(error, AdminError) else type(error).__name__
 
 
-_READ = text("""
+ActionCursor = tuple[datetime, int]
+"""The row behind which a page begins: its time and id."""
+NEWEST_ACTION: ActionCursor = (datetime.fromisoformat("9999-12-31T00:00:00+00:00"), 2**63 - 1)
+_READ_ACTIONS = text("""
     SELECT id, at, subject, role, action, arguments, outcome, detail, request_id, client_address, times
       FROM levelsync.admin_actions
-     WHERE (CAST(:since AS timestamptz) IS NULL OR at >= CAST(:since AS timestamptz))
+     WHERE (at, id) < (CAST(:at AS timestamptz), CAST(:id AS bigint))
+       AND at >= coalesce(CAST(:since AS timestamptz), '-infinity')
        AND (CAST(:subject AS text) IS NULL OR subject = CAST(:subject AS text))
+       AND (CAST(:action AS text) IS NULL OR action = CAST(:action AS text))
+       AND (CAST(:outcome AS text) IS NULL OR outcome = CAST(:outcome AS text))
      ORDER BY at DESC, id DESC LIMIT :limit
 """)
 
@@ -190,10 +196,44 @@ class AdminAction:
     times: int
 
 
+@dataclass(frozen=True, slots=True)
+class ActionFilter:
+    """Which rows: those that fit everything that is given."""
+
+    since: datetime | None = None
+    subject: str | None = None
+    action: str | None = None
+    outcome: Literal["done", "refused", "failed"] | None = None
+
+
+async def list_actions(
+    engine: AsyncEngine,
+    who: Identity,
+    wanted: ActionFilter = ActionFilter(),
+    *,
+    limit: int = 100,
+    before: ActionCursor = NEWEST_ACTION,
+) -> list[AdminAction]:
+    """Read a page of the audit log, the newest first, beginning behind `before`.
+
+    Raises:
+        Forbidden, Busy.
+    """
+    await check(engine, who, "read_audit")
+    with asked():
+        async with engine.connect() as conn:
+            rows = await conn.execute(_READ_ACTIONS, _values(wanted, limit, before))
+            return [AdminAction(**row) for row in rows.mappings()]
+
+
 async def stream_actions(
     conn: AsyncConnection, since: datetime | None = None, subject: str | None = None, limit: int | None = None
 ) -> AsyncGenerator[AdminAction]:
     """Give rows of the audit log, the newest first, without holding all of them."""
-    async with conn.stream(_READ, {"since": since, "subject": subject, "limit": limit}) as rows:
+    async with conn.stream(_READ_ACTIONS, _values(ActionFilter(since, subject), limit, NEWEST_ACTION)) as rows:
         async for row in rows.mappings():
             yield AdminAction(**row)
+
+
+def _values(wanted: ActionFilter, limit: int | None, before: ActionCursor) -> dict[str, Any]:
+    return asdict(wanted) | {"limit": limit, "at": before[0], "id": before[1]}

@@ -70,13 +70,24 @@ def user_id_of(subject: str) -> int | None:
     return int(subject) if 0 < int(subject) <= INT8_MAX else None
 
 
-Action = Literal["read", "sync_pair", "sync_user", "request_run", "cancel_run", "replay_letters", "discard_letters"]
-"""`read` is every question that changes nothing: issues, runs, dead letters, users, the overview."""
+Action = Literal[
+    "read",
+    "read_audit",
+    "sync_pair",
+    "sync_user",
+    "request_run",
+    "cancel_run",
+    "replay_letters",
+    "discard_letters",
+]
+"""`read` is every question that changes nothing: issues, runs, dead letters, users, the overview. The audit log has a
+right of its own, because it says what people have done and from where."""
 
 _STAFF: frozenset[Role] = frozenset({"admin", "instructor"})
 _ADMINS: frozenset[Role] = frozenset({"admin"})
 _ALLOWED: dict[Action, frozenset[Role]] = {
     "read": _STAFF,
+    "read_audit": _ADMINS,
     "sync_pair": _STAFF,
     "sync_user": _STAFF,
     "request_run": _ADMINS,

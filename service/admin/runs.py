@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 from sqlalchemy import text
@@ -18,8 +18,8 @@ from service.admin.identity import Identity, NoSuch, Refused
 from service.admin.pairs import canonical
 from service.outbox.put import put
 from service.reconcile.runs import cancel_run as finish_cancelled
-from service.reconcile.runs import read_issues, read_run, report_of, reports_of
-from service.reconcile.sql import ADD_RUN
+from service.reconcile.runs import read_run, report_of, reports_of
+from service.reconcile.sql import ADD_RUN, FALLS
 from service.reconcile.values import COUNTS, RunPhase, run_id_of, run_of
 from service.sync import BulkSyncResult
 from service.sync.everything import result_of
@@ -136,8 +136,50 @@ _NEWEST = text("""
 """)
 NEWEST = (datetime.fromisoformat("9999-12-31T00:00:00+00:00"), UUID(int=2**128 - 1))
 """Before the first page of runs."""
-FIRST = (-(2**63), "")
+IssueOrder = Literal["lowered", "user", "specialization", "kind", "difference", "status"]
+"""`lowered`: pairs whose level falls come first; `difference`: the greatest first. Equal ones are in key order."""
+IssueCursor = tuple[str, int, str]
+"""The issue behind which a page begins: its place in the order, user, specialization."""
+FIRST: IssueCursor = ("", -(2**63), "")
 """Before the first page of issues."""
+_ISSUES = text(f"""
+    SELECT f.user_id, u.email AS user_email, f.specialization, f.kind AS issue_type, f.progress_level,
+           f.license_level, f.status, f.detail, f.seen_at, f.lowered, f.place
+      FROM (SELECT * FROM (
+                SELECT i.*, {FALLS} AS lowered,
+                       CASE CAST(:order AS text)
+                       WHEN 'lowered' THEN CASE WHEN {FALLS} THEN '1' ELSE '2' END
+                       WHEN 'specialization' THEN i.specialization
+                       WHEN 'kind' THEN i.kind
+                       WHEN 'status' THEN i.status
+                       WHEN 'difference' THEN lpad(CAST(9999999999 - abs(
+                            coalesce(CAST(i.progress_level AS bigint), 0) - coalesce(i.license_level, 0)
+                            ) AS text), 10, '0')
+                       ELSE '1' END COLLATE "C" AS place
+                  FROM levelsync.drift_issues i JOIN levelsync.reconcile_runs r ON r.id = i.run_id
+                 WHERE i.run_id = :id
+                   AND (CAST(:kind AS text) IS NULL OR i.kind = CAST(:kind AS text))
+                   AND (CAST(:status AS text) IS NULL OR i.status = CAST(:status AS text))
+                   AND (CAST(:of AS text) IS NULL
+                        OR upper(i.specialization COLLATE "C") = upper(CAST(:of AS text) COLLATE "C"))) AS every
+             WHERE (NOT CAST(:falling AS boolean) OR every.lowered)
+               AND (every.place, every.user_id, every.specialization)
+                 > (CAST(:place AS text) COLLATE "C", CAST(:user AS bigint), CAST(:specialization AS text))
+             ORDER BY every.place, every.user_id, every.specialization LIMIT :limit) AS f
+      LEFT JOIN users u ON u.id = f.user_id
+     ORDER BY f.place, f.user_id, f.specialization
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class IssueFilter:
+    """Which issues of a run, and in which order. `falling`: only pairs of which the run lowers a level."""
+
+    order: IssueOrder = "lowered"
+    kind: str | None = None
+    status: str | None = None
+    specialization: str | None = None
+    falling: bool = False
 
 
 async def read_report(engine: AsyncEngine, who: Identity, run_id: UUID) -> Report:
@@ -180,19 +222,37 @@ async def read_reports(
             return await reports_of(conn, [run_of(row) for row in rows])
 
 
-async def read_run_issues(
-    engine: AsyncEngine, who: Identity, run_id: UUID, limit: int = 100, after: tuple[int, str] = FIRST
+async def read_run_issues(  # noqa: PLR0913 - engine and who, as everywhere here, and the page
+    engine: AsyncEngine,
+    who: Identity,
+    run_id: UUID,
+    wanted: IssueFilter = IssueFilter(),
+    *,
+    limit: int = 100,
+    after: IssueCursor = FIRST,
 ) -> list[dict[str, Any]]:
-    """A page of what a run found, in key order, beginning behind `after` (user, specialization).
+    """Read a page of what a run found, beginning behind `after`; `place` is the issue's place in the order.
 
     Raises:
         Forbidden, NoSuch, Busy.
     """
     await check(engine, who)
+    values = {
+        "id": run_id,
+        "order": wanted.order,
+        "kind": wanted.kind,
+        "status": wanted.status,
+        "of": wanted.specialization,
+        "falling": wanted.falling,
+        "place": after[0],
+        "user": after[1],
+        "specialization": after[2],
+        "limit": limit,
+    }
     with asked():
         async with engine.connect() as conn:
             await _report(conn, run_id)
-            return await read_issues(conn, run_id, limit, after)
+            return [dict(row) for row in (await conn.execute(_ISSUES, values)).mappings()]
 
 
 async def cancel_run(engine: AsyncEngine, who: Identity, run_id: UUID) -> Report:

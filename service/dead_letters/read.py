@@ -124,7 +124,7 @@ def as_text(content: bytes | None) -> str | None:
 
 
 WINDOW = 100_000
-"""Letters that one page looks through for a user: their bytes have to be searched."""
+"""Letters that one page looks through for a user or a text: their bytes have to be searched."""
 
 
 async def count_by_reason(conn: AsyncConnection, selection: Selection | None = None) -> list[ReasonCount]:
@@ -146,11 +146,12 @@ async def read_page(
 ) -> LetterPage:
     """A page of letters, the newest first, beginning before an id.
 
-    A page of a user's letters may be short, or empty, and still have a next one: it looks at so many letters only.
+    A page of a search by user or text may be short, or empty, and still have a next one: it looks at so many only.
     """
     newest = select(func.coalesce(func.max(table.c.id), 0))
     end = before if before is not None else int((await conn.execute(newest)).scalar_one()) + 1
-    floor = end - WINDOW if selection.user_id is not None else 0
+    searched = selection.user_id is not None or selection.text is not None
+    floor = end - WINDOW if searched else 0
     wanted = [*conditions(selection), table.c.id < end, table.c.id >= floor]
     query = select(*_LINE, _size(), _state()).where(*wanted).order_by(table.c.id.desc()).limit(limit + 1)
     found = [LetterLine(**row) for row in (await conn.execute(query)).mappings()]

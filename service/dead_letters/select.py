@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Text, and_, any_, cast, func, literal, or_, select
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, LargeBinary, Text, and_, any_, cast, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from events import Reason
@@ -36,6 +36,8 @@ class Selection:
     until: datetime | None = None
     user_id: int | None = None
     state: State = "open"
+    text: str | None = None
+    """In the detail without case; in key, value and headers as it is."""
 
     @property
     def everything(self) -> bool:
@@ -94,6 +96,18 @@ def of_user(key: ColumnElement[Any], value: ColumnElement[Any], user_id: int) ->
     return or_(key == str(user_id).encode(), func.coalesce(said, False))
 
 
+def _has_text(wanted: str) -> ColumnElement[bool]:
+    """Where the text is; of a value its first bytes are searched, as they are."""
+    raw = literal(wanted.encode(), LargeBinary)
+    places = [
+        func.strpos(func.lower(table.c.detail), wanted.lower()),
+        func.strpos(cast(table.c.headers, Text), wanted),
+        func.position(raw.op("IN")(table.c.key)),
+        func.position(raw.op("IN")(func.substring(table.c.value, 1, SEARCHED_BYTES))),
+    ]
+    return or_(*(func.coalesce(place, 0) > 0 for place in places))
+
+
 async def census(conn: AsyncConnection, selection: Selection) -> Census:
     """Count what a selection holds."""
     query = select(
@@ -139,6 +153,7 @@ _CONDITIONS: dict[str, Callable[[Any], ColumnElement[bool]]] = {
     "since": lambda since: table.c.first_seen_at >= since,
     "until": lambda until: table.c.first_seen_at < until,
     "user_id": lambda user_id: of_user(table.c.key, table.c.value, user_id),
+    "text": _has_text,
 }
 _STATE_CONDITIONS: dict[State, list[ColumnElement[bool]]] = {
     "open": [is_open()],

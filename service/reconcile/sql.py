@@ -247,13 +247,17 @@ RUNS_THAT_BEGIN = text("""
     SELECT * FROM levelsync.reconcile_runs WHERE starts_with(CAST(id AS text), :prefix) ORDER BY id LIMIT 2
 """)
 
-READ_ISSUES = text("""
+FALLS = """
+    coalesce(i.kind = 'mismatched' AND CASE r.direction
+             WHEN 'progress_to_license' THEN i.progress_level < i.license_level
+             WHEN 'license_to_progress' THEN i.license_level < i.progress_level END, false)
+"""
+"""Whether the run `r` lowers a level of the issue `i`."""
+READ_ISSUES = text(f"""
     SELECT * FROM (
     SELECT i.user_id, u.email AS user_email, i.specialization, i.kind AS issue_type, i.progress_level,
            i.license_level, i.status, i.detail, i.seen_at,
-           coalesce(i.kind = 'mismatched' AND CASE r.direction
-                    WHEN 'progress_to_license' THEN i.progress_level < i.license_level
-                    WHEN 'license_to_progress' THEN i.license_level < i.progress_level END, false) AS lowered
+           {FALLS} AS lowered
       FROM levelsync.drift_issues i
       JOIN levelsync.reconcile_runs r ON r.id = i.run_id
       LEFT JOIN users u ON u.id = i.user_id

@@ -31,6 +31,7 @@ ENDPOINTS: dict[tuple[str, str], tuple[set[str], Any]] = {
     ("GET", "/dead-letters/{letter_id}"): (STAFF, None),
     ("POST", "/dead-letters/replay"): (ADMINS, {"ids": [1]}),
     ("POST", "/dead-letters/discard"): (ADMINS, {"ids": [1]}),
+    ("GET", "/audit"): (ADMINS, None),
 }
 ROLES = ("admin", "instructor", "student", "owner")
 

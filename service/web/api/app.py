@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from service.admin.tokens import Authenticator
+from service.api import audit
 from service.settings import Settings
 from service.store.engine import make_engine, pool_sizes
 from service.telemetry.health import Health
@@ -26,6 +27,7 @@ _TAGS = [
     {"name": "sync", "description": "What differs, and bringing it into agreement."},
     {"name": "runs", "description": "Reconcile runs: watching, reading and cancelling them."},
     {"name": "dead letters", "description": "Records that could not be applied: reading, replaying, discarding them."},
+    {"name": "audit", "description": "Who asked for what, and with which outcome."},
 ]
 
 
@@ -63,7 +65,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
 
 
 def _routers() -> list[Any]:
-    return [syncs.router, syncs.router, runs.router, dead_letters.router]
+    return [syncs.router, syncs.router, runs.router, dead_letters.router, audit.router]
 
 
 _BOUNDS = {"lock_timeout": "3s", "statement_timeout": "20s", "idle_in_transaction_session_timeout": "30s"}

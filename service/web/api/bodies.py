@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from functools import reduce
+from http import HTTPStatus
+from typing import Any, get_args, get_origin
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
+from pydantic import BaseModel
 
 from service.admin.identity import Action
+from service.admin.sheet import as_csv
 from service.web.api.backend import Allowed, sign_in
 from service.web.api.middleware import PREFIX
 
@@ -57,7 +61,7 @@ class StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """An endpoint that knows who asks before it reads what they sent."""
+    """An endpoint that knows who asks before it reads what they sent, and that answers with a list also as CSV."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Sign in, then read the body strictly, then everything else."""
@@ -68,7 +72,9 @@ class StrictRoute(APIRoute):
         async def strictly(request: Request) -> Response:
             await sign_in(request)
             request.state.action = action  # for the audit log, also of a body that cannot be read
-            return await handle(StrictRequest(request.scope, request.receive))
+            response = await handle(StrictRequest(request.scope, request.receive))
+            wanted = getattr(request.state, "as_csv", False) and response.status_code == HTTPStatus.OK
+            return _as_csv(response, self.response_model) if wanted else response
 
         return strictly
 
@@ -93,6 +99,35 @@ def parse(body: bytes) -> Any:
         raise HTTPException(400, "The body is nested too deeply.") from None
     except ValueError as error:
         raise HTTPException(400, f"The body is not JSON: {error}.") from None
+
+
+def _as_csv(response: Response, model: Any) -> Response:
+    """Return the same list as a sheet, with the same link to its next page."""
+    rows = json.loads(bytes(response.body))
+    columns = _columns(rows, model)
+    sheet = as_csv([".".join(path) for path in columns], ([_value(row, path) for path in columns] for row in rows))
+    headers = {name: value for name, value in response.headers.items() if name == "link"}
+    headers |= {"Content-Disposition": "attachment", "Vary": "Accept"}
+    return Response(sheet, media_type="text/csv", headers=headers)
+
+
+def _columns(rows: list[dict[str, Any]], model: Any) -> list[tuple[str, ...]]:
+    """Return the names of the rows' values, with those of values within values."""
+    kinds = [get_args(one)[0] for one in (get_args(model) if get_origin(model) is not list else [model])]
+    fitting = [kind for kind in kinds if not rows or kind.model_fields.keys() == rows[0].keys()]
+    return [
+        (name, *inner)
+        for name, field in fitting[0].model_fields.items()
+        for inner in ([(one,) for one in field.annotation.model_fields] if _is_model(field.annotation) else [()])
+    ]
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _value(row: Any, path: tuple[str, ...]) -> Any:
+    return reduce(lambda value, name: value[name], path, row)
 
 
 def _length(request: Request) -> int:

@@ -29,7 +29,7 @@ from service.web.api.dead_letter_models import (
     TopicName,
 )
 from service.web.api.models import WholeNumber
-from service.web.api.pages import Page, decode, not_a_cursor
+from service.web.api.pages import AS_CSV, Page, decode, not_a_cursor
 from service.web.api.problems import documented
 
 router = make_router("dead letters")
@@ -42,14 +42,25 @@ def _selection(  # noqa: PLR0913, PLR0917 - each is a parameter of the query
     since: Annotated[Moment | None, Query(description="First seen at this time or later.")] = None,
     until: Annotated[Moment | None, Query(description="First seen before this time.")] = None,
     user_id: Annotated[_UserId | None, Query(description="In the record's key, or in its JSON.")] = None,
+    text: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=200,
+            pattern=r"^[^\u0000]+$",
+            description="In the detail without case, or in key, value or headers as it is.",
+        ),
+    ] = None,
     state: Annotated[
         State, Query(description="`replaying` are those of the open ones that are on their way.")
     ] = "open",
 ) -> Selection:
-    return Selection(None, reason, topic, since, until, user_id, state)
+    return Selection(None, reason, topic, since, until, user_id, state, text)
 
 
-@router.get("/dead-letters", response_model=list[DeadLetterLine] | list[DeadLetterCount], responses=documented())
+@router.get(
+    "/dead-letters", response_model=list[DeadLetterLine] | list[DeadLetterCount], responses=AS_CSV | documented()
+)
 async def list_dead_letters(
     caller: Reader,
     page: Annotated[Page, Depends()],

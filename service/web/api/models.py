@@ -223,6 +223,9 @@ def _only_digits(value: Any) -> Any:
 WholeNumber = Annotated[int, BeforeValidator(_only_digits)]
 
 
+IssueStatus = Literal["confirmed", "unconfirmed", "changed_meanwhile", "healed", "failed", "needs_decision"]
+
+
 class RunIssue(BaseModel):
     """What a run found, and what became of it."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -73,11 +74,51 @@ def not_a_cursor() -> Refused:
     return Refused("The cursor is none of this list's: take it from the Link header of the page before.")
 
 
+def place_of(cursor: str) -> tuple[str, int, str]:
+    """Return the position of a cursor over a run's issues.
+
+    Raises:
+        Refused: it is none.
+    """
+    match decode(cursor):
+        case [str(place), int(user), str(specialization)] if (
+            abs(user) <= INT8_MAX and "\0" not in place + specialization
+        ):
+            return place, user, specialization
+        case _:
+            raise not_a_cursor()
+
+
+def action_of(cursor: str) -> tuple[datetime, int]:
+    """Return the position of a cursor over the audit log.
+
+    Raises:
+        Refused: it is none.
+    """
+    try:
+        at, number = decode(cursor)
+        when = datetime.fromisoformat(at).astimezone(UTC)
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        raise not_a_cursor() from None
+    if not isinstance(number, int) or abs(number) > INT8_MAX:
+        raise not_a_cursor()
+    return when, number
+
+
+AS_CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
+"""What a list's endpoint says in the document of the API."""
+Form = Annotated[
+    Literal["json", "csv"] | None,
+    Query(alias="format", description="`csv` answers as `Accept: text/csv` does: the same page, as a spreadsheet."),
+]
+
+
 class _Page:
     """The page that was asked for, and the way to say where the next one is."""
 
-    def __init__(self, request: Request, response: Response, limit: int, cursor: str | None) -> None:
+    def __init__(self, request: Request, response: Response, limit: int, cursor: str | None, form: str | None) -> None:
         self._request, self._response = request, response
+        request.state.as_csv = form == "csv" or (form is None and _prefers_csv(request))
         self.limit = limit
         self.cursor = cursor
 
@@ -85,6 +126,19 @@ class _Page:
         """Another page begins behind this position."""
         query = dict(self._request.query_params) | {"cursor": encode(list(position))}
         self._response.headers["Link"] = f'<{self._request.url.path}?{urlencode(query)}>; rel="next"'
+
+
+def _prefers_csv(request: Request) -> bool:
+    """Return whether CSV is preferred to JSON; whoever accepts anything alike gets JSON."""
+    weights = dict(map(_weight, request.headers.get("accept", "").split(",")))
+    json_too = max(weights.get(kind, 0) for kind in ("application/json", "application/*", "*/*"))
+    return weights.get("text/csv", 0) > json_too
+
+
+def _weight(part: str) -> tuple[str, float]:
+    kind, _, parameters = part.partition(";")
+    said = re.search(r"q=([01](\.\d{0,3})?)", parameters)
+    return kind.strip().lower(), float(said[1]) if said else 1.0
 
 
 class Page(_Page):
@@ -96,8 +150,9 @@ class Page(_Page):
         response: Response,
         limit: Annotated[int, Query(ge=1, le=1000, description="At most so many.")] = 100,
         cursor: Cursor = None,
+        form: Form = None,
     ) -> None:
-        super().__init__(request, response, limit, cursor)
+        super().__init__(request, response, limit, cursor, form)
 
 
 class ShortPage(_Page):
@@ -109,5 +164,6 @@ class ShortPage(_Page):
         response: Response,
         limit: Annotated[int, Query(ge=1, le=100, description="At most so many.")] = 20,
         cursor: Cursor = None,
+        form: Form = None,
     ) -> None:
-        super().__init__(request, response, limit, cursor)
+        super().__init__(request, response, limit, cursor, form)

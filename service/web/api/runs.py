@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import Depends
+from fastapi import Depends, Query
 
 from service.admin import runs
+from service.admin.runs import IssueFilter, IssueOrder
 from service.web.api.backend import Allowed, Caller, Reader
 from service.web.api.bodies import make_router
-from service.web.api.models import Run, RunIssue
-from service.web.api.pages import Page, ShortPage, pair_of, run_of
+from service.web.api.models import KIND, IssueStatus, Run, RunIssue, SpecializationName
+from service.web.api.pages import AS_CSV, Page, ShortPage, place_of, run_of
 from service.web.api.problems import documented
 
 router = make_router("runs")
 
 
-@router.get("/runs", response_model=list[Run], responses=documented())
+@router.get("/runs", response_model=list[Run], responses=AS_CSV | documented())
 async def list_runs(caller: Reader, page: Annotated[ShortPage, Depends()]) -> list[dict[str, Any]]:
     """Runs, the newest first."""
     before = runs.NEWEST if page.cursor is None else run_of(page.cursor)
@@ -34,14 +35,34 @@ async def read_run(run_id: UUID, caller: Reader) -> dict[str, Any]:
     return await runs.read_report(caller.engine, caller.who, run_id)
 
 
-@router.get("/runs/{run_id}/issues", response_model=list[RunIssue], responses=documented(404))
-async def read_run_issues(run_id: UUID, caller: Reader, page: Annotated[Page, Depends()]) -> list[dict[str, Any]]:
-    """What a run found and what became of it, by user and specialization; a run keeps 1,000 beyond its limit."""
-    after = runs.FIRST if page.cursor is None else pair_of(page.cursor)
-    found = await runs.read_run_issues(caller.engine, caller.who, run_id, page.limit + 1, after)
+def _issue_filter(
+    sort: Annotated[
+        IssueOrder, Query(description="`lowered`: pairs whose level falls first; `difference`: the greatest first.")
+    ] = "lowered",
+    kind: Annotated[KIND | None, Query()] = None,
+    status: Annotated[IssueStatus | None, Query()] = None,
+    specialization: Annotated[SpecializationName | None, Query()] = None,
+    lowered: Annotated[Literal["true"] | None, Query(description="Only pairs of which the run lowers a level.")] = None,
+) -> IssueFilter:
+    return IssueFilter(sort, kind, status, specialization, falling=lowered is not None)
+
+
+@router.get("/runs/{run_id}/issues", response_model=list[RunIssue], responses=AS_CSV | documented(404))
+async def read_run_issues(
+    run_id: UUID,
+    caller: Reader,
+    page: Annotated[Page, Depends()],
+    wanted: Annotated[IssueFilter, Depends(_issue_filter)],
+) -> list[dict[str, Any]]:
+    """What a run found and what became of it: pairs whose level falls come first, then by user and specialization.
+
+    A run keeps its issues up to the breaker's limit, and 1,000 beyond it.
+    """
+    after = runs.FIRST if page.cursor is None else place_of(page.cursor)
+    found = await runs.read_run_issues(caller.engine, caller.who, run_id, wanted, limit=page.limit + 1, after=after)
     if len(found) > page.limit:
         last = found[page.limit - 1]
-        page.link_next(last["user_id"], last["specialization"])
+        page.link_next(last["place"], last["user_id"], last["specialization"])
     return found[: page.limit]
 
 

@@ -29,14 +29,14 @@ from service.web.api.models import (
     UserSyncAnswer,
     WholeNumber,
 )
-from service.web.api.pages import Page, pair_of
+from service.web.api.pages import AS_CSV, Page, pair_of
 from service.web.api.problems import documented
 
 router = make_router("sync")
 _EMPTY_BODY = UserSync()
 
 
-@router.get("/desync-issues", response_model=list[SeenIssue], responses=documented())
+@router.get("/desync-issues", response_model=list[SeenIssue], responses=AS_CSV | documented())
 async def desync_issues(
     caller: Reader,
     page: Annotated[Page, Depends()],

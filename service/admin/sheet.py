@@ -1,0 +1,32 @@
+"""Rows as CSV that a spreadsheet opens without calculating anything."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+_CALCULATED = ("=", "+", "-", "@", "\t", "\r")
+
+
+def as_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Write a heading and rows, with the line ends of RFC 4180."""
+    sheet = io.StringIO()
+    writer = csv.writer(sheet)
+    writer.writerow(columns)
+    writer.writerows([cell(value) for value in row] for row in rows)
+    return sheet.getvalue()
+
+
+def cell(value: Any) -> Any:
+    """Return a value as a cell; an apostrophe stands before text that a spreadsheet would calculate."""
+    if isinstance(value, (dict, list)):
+        value = json.dumps(value, default=str, ensure_ascii=False)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, str) and value.startswith(_CALCULATED):
+        return f"'{value}"
+    return value
