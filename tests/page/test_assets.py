@@ -17,5 +17,5 @@ def test_tablers_dark_rules_are_found_in_its_stylesheet() -> None:
 def test_an_asset_changes_its_address_with_its_content() -> None:
     """The browser may keep it for a year."""
     addresses = {name: render.url_of(name) for name in render.contents()}
-    assert len(set(addresses.values())) == 4
+    assert len(set(addresses.values())) == 5
     assert all(address.startswith(f"/page/assets/{name}?v=") for name, address in addresses.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 
@@ -28,6 +29,7 @@ PAGES = {
     "dead letters": "/page/dead-letters?reason=malformed",
     "dead letter": "/page/dead-letters/1",
     "discard": "/page/dead-letters/discard?reason=malformed",
+    "audit": "/page/audit",
 }
 PHONE = {"width": 360, "height": 740}
 _LETTER = """
@@ -45,6 +47,10 @@ _RUN = """
 _ISSUE = """
     INSERT INTO levelsync.drift_issues (run_id, user_id, specialization, kind, progress_level, license_level, status)
     VALUES (:id, 5, 'PLAYER', 'mismatched', 4, 2, 'confirmed')
+"""
+_ACTION = """
+    INSERT INTO levelsync.admin_actions (subject, role, action, arguments, outcome, detail, client_address, times)
+    VALUES (:who, 'none', 'sign_in', '{"user_id": 5}', 'failed', :who, '192.0.2.7', 3)
 """
 _SAMPLES = """
     INSERT INTO levelsync.minute_samples
@@ -78,6 +84,7 @@ async def full(desk: Desk) -> AsyncIterator[Desk]:
         "SELECT id, 1, 2, :why FROM user_licenses WHERE user_id = 5 AND specialization_type = 'PLAYER'",
         why=HOSTILE,
     )
+    await desk.execute(_ACTION, who=HOSTILE)
     await desk.execute(_SAMPLES, kind=PROGRESS_LEVELED_UP_TYPE)
     yield desk
 
@@ -191,7 +198,7 @@ async def test_a_table_that_is_open_stays_open(full: Desk) -> None:
 async def test_hostile_text_is_shown_as_text(full: Desk) -> None:
     """A user's name, a letter's bytes, a reason, whoever asked: none of it is markup."""
     page = await full.signed_in()
-    for name in ("user", "run", "runs", "dead letter", "dead letters"):
+    for name in ("user", "run", "runs", "dead letter", "dead letters", "audit"):
         await page.goto(PAGES[name])
         await expect(page.get_by_role("main")).to_contain_text("<script>")
         assert "taken" not in await page.title()
@@ -223,6 +230,95 @@ async def test_everything_is_reached_by_the_keyboard(full: Desk) -> None:
     assert await page.evaluate(outline) == "solid"
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", level=1)).to_have_text("Done")
+
+
+async def test_keys_lead_to_every_page(full: Desk) -> None:
+    """`?` lists them, `g` and a letter go there, `/` searches; typing in a field is typing."""
+    page = await full.signed_in()
+    await page.keyboard.press("?")
+    await expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    found = await Axe().run(page)
+    assert [one["id"] for one in found.response["violations"]] == []
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("dialog", name="Keys")).to_be_hidden()
+    for letter, heading in {"r": "Runs", "u": "Find a user", "d": "Dead letters", "a": "Audit"}.items():
+        await page.keyboard.type(f"g{letter}")
+        await expect(page.get_by_role("heading", level=1)).to_have_text(heading)
+    await page.keyboard.press("/")
+    await expect(page.get_by_label("Subject")).to_be_focused()
+    await page.keyboard.type("g?/gr")
+    await expect(page.get_by_label("Subject")).to_have_value("g?/gr")
+    await page.goto("/")
+    await page.keyboard.press("/")
+    await expect(page.get_by_label("Id or e-mail address")).to_be_visible()
+
+
+async def test_keys_can_be_turned_off(full: Desk) -> None:
+    """Whoever speaks to their computer presses keys without knowing it (WCAG 2.1.4); the browser keeps it."""
+    page = await full.signed_in()
+    await page.get_by_role("button", name="Keys").click()
+    await page.get_by_label("Use these keys in this browser").uncheck()
+    await page.get_by_role("button", name="Close").click()
+    await page.reload()
+    await page.keyboard.type("gr?")
+    await expect(page.get_by_role("dialog", name="Keys")).to_be_hidden()
+    await expect(page.locator("#verdict")).to_be_visible()
+
+
+async def test_local_time_stands_beside_utc(full: Desk) -> None:
+    """In the browser's own zone, also after the overview was fetched again; in UTC there is nothing to add."""
+    there = await full.signed_in(timezone_id="Asia/Tokyo", locale="en-GB")
+    shown = there.locator("#verdict + p time")
+    await expect(shown).to_have_text(
+        re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC \(\d\d/\d\d/\d{4}, \d\d:\d\d:\d\d local\)$")
+    )
+    before = await shown.get_attribute("datetime")
+    await expect(shown).not_to_have_attribute("datetime", str(before))
+    await expect(shown).to_contain_text("local")
+    here = await full.signed_in(timezone_id="UTC")
+    await expect(here.locator("#verdict + p time")).to_have_text(re.compile("UTC$"))
+
+
+async def test_a_table_of_partitions_stays_open(full: Desk) -> None:
+    """The panel is fetched again every second here."""
+    page = await full.signed_in()
+    await page.get_by_text("By partition", exact=True).click()
+    row = page.locator("#partitions").get_by_role("row", name="progress.leveled-up").first
+    await expect(row).to_be_visible()
+    before = await page.locator("#verdict + p time").get_attribute("datetime")
+    await expect(page.locator("#verdict + p time")).not_to_have_attribute("datetime", str(before))
+    await expect(row).to_be_visible()
+
+
+async def test_an_instructor_sees_no_audit_log(full: Desk) -> None:
+    """Neither the link nor the page nor the key."""
+    page = await full.signed_in("instructor")
+    assert await page.get_by_role("link", name="Audit").count() == 0
+    await page.keyboard.type("ga")
+    answer = await page.goto("/page/audit")
+    assert answer is not None
+    assert answer.status == 403
+    full.complaints[:] = [said for said in full.complaints if "403" not in said]
+
+
+async def test_every_list_is_a_sheet(full: Desk) -> None:
+    """With the list's own conditions; what a spreadsheet would calculate has an apostrophe before it."""
+    await full.execute("UPDATE levelsync.dead_letters SET detail = '=1+1' WHERE \"offset\" = 2")
+    page = await full.signed_in()
+    for address, name in {
+        "/page/runs": "levelsync-runs.csv",
+        PAGES["run"]: f"levelsync-issues-{RUN}.csv",
+        "/page/dead-letters?text=%3D1": "levelsync-dead-letters.csv",
+        "/page/audit?action=sign_in": "levelsync-audit.csv",
+    }.items():
+        await page.goto(address)
+        async with page.expect_download() as download:
+            await page.get_by_role("link", name="All as CSV").click()
+        assert (await download.value).suggested_filename == name
+        path = await (await download.value).path()
+        lines = (await asyncio.to_thread(path.read_text, encoding="utf-8")).splitlines()
+        assert len(lines) == 2
+        assert ("'=1+1" in lines[1]) == ("dead-letters" in name)
 
 
 async def test_the_first_tab_skips_to_the_content(full: Desk) -> None:

@@ -12,12 +12,11 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from service.admin.tokens import Authenticator
-from service.api import audit
 from service.settings import Settings
 from service.store.engine import make_engine, pool_sizes
 from service.telemetry.health import Health
 from service.web import http
-from service.web.api import dead_letters, documents, problems, runs, syncs
+from service.web.api import audit, dead_letters, documents, problems, runs, syncs
 from service.web.api.backend import Backend
 from service.web.api.middleware import Requests
 from service.web.page import page_routes
@@ -65,7 +64,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
 
 
 def _routers() -> list[Any]:
-    return [syncs.router, syncs.router, runs.router, dead_letters.router, audit.router]
+    return [syncs.router, runs.router, dead_letters.router, audit.router]
 
 
 _BOUNDS = {"lock_timeout": "3s", "statement_timeout": "20s", "idle_in_transaction_session_timeout": "30s"}

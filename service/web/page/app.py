@@ -16,7 +16,7 @@ from service.admin.identity import Action, AdminError, Busy, Forbidden, NoSuch, 
 from service.admin.tokens import Authenticator
 from service.settings import Settings
 from service.telemetry.health import Health
-from service.web.page import letters, overview, runs, session, users
+from service.web.page import audit, letters, overview, runs, session, users
 from service.web.page.memory import Memory
 from service.web.page.render import HEADERS, asset, render
 from service.web.page.visit import Endpoint, Parts, bounded, signed_in
@@ -61,6 +61,7 @@ def _routes() -> list[BaseRoute]:
         _get("/users/{user_id:id}", users.show_user),
         _get("/users/{user_id:id}/sync", users.ask_sync),
         _post("/users/{user_id:id}/sync", users.sync, "sync_user"),
+        Route("/audit", signed_in(audit.list_audit, "read_audit"), methods=["GET"]),
         _get("/dead-letters", letters.list_letters),
         _get("/dead-letters/{letter_id:id}", letters.show_letter),
         _post("/dead-letters/replay", letters.replay, "replay_letters"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import astuple, fields
 from typing import Literal, cast
 
+from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
 from events import Reason
@@ -12,10 +14,14 @@ from events.base import INT8_MAX
 from service.admin import letters
 from service.admin.identity import NoSuch, Refused
 from service.admin.letters import Handled
+from service.dead_letters import LetterLine
 from service.dead_letters.select import Selection
-from service.web.page.visit import Visit, number_in, user_in
+from service.web.page.visit import Visit, number_in, numbers_in, user_in, wants_csv
 
 PAGE = 50
+MOST_EXPORTED = 10_000
+"""Rows of a sheet."""
+_LONGEST_TEXT = 200
 MOST_SHOWN = 64 * 1024
 """Bytes of a value that the page shows."""
 Verb = Literal["replay", "discard"]
@@ -26,10 +32,24 @@ async def list_letters(visit: Visit) -> Response:
     """Open letters by reason, and those of one reason or user."""
     settings, query = visit.parts.settings, visit.query
     selection = _shown(query)
+    if wants_csv(query):
+        return await _as_csv(visit, selection)
     counts = await letters.count_letters(visit.engine, settings, visit.who)
     before = number_in(query, "before")
     page = await letters.list_letters(visit.engine, settings, visit.who, selection, before=before, limit=PAGE)
     return visit.show("letters.html", counts=counts, page=page, chosen=selection, first=before is None, states=_STATES)
+
+
+async def _as_csv(visit: Visit, selection: Selection) -> Response:
+    settings, before, rows = visit.parts.settings, None, list[LetterLine]()
+    while len(rows) < MOST_EXPORTED:
+        page = await letters.list_letters(visit.engine, settings, visit.who, selection, before=before, limit=1000)
+        rows += [seen.line for seen in page.lines]
+        before = page.next
+        if before is None:
+            break
+    columns = [field.name for field in fields(LetterLine)]
+    return visit.sheet("dead-letters", columns, (astuple(line) for line in rows[:MOST_EXPORTED]))
 
 
 async def show_letter(visit: Visit) -> Response:
@@ -44,7 +64,7 @@ async def show_letter(visit: Visit) -> Response:
 async def ask(visit: Visit) -> Response:
     """Say how many letters it would be."""
     verb = _verb(visit)
-    selection = _meant(visit.query)
+    selection = _meant(visit.request.query_params)
     would = await _do(visit, verb, selection, dry_run=True)
     return visit.show("letters_ask.html", verb=verb, chosen=selection, would=would)
 
@@ -81,19 +101,20 @@ def _shown(query: Mapping[str, str]) -> Selection:
     state = query.get("state") or "open"
     if state not in _STATES:
         raise Refused(f"There is no such state; there are {', '.join(_STATES)}.")
-    return Selection(reason=_reason(query), user_id=user_in(query), state=state)  # type: ignore[arg-type]  # checked above
+    text = query.get("text", "").strip()[:_LONGEST_TEXT] or None
+    return Selection(reason=_reason(query), user_id=user_in(query), state=state, text=text)  # type: ignore[arg-type]  # checked above
 
 
-def _meant(given: Mapping[str, str]) -> Selection:
-    """One letter, or all of a reason: never all letters by a forgotten field.
+def _meant(given: QueryParams | Mapping[str, str]) -> Selection:
+    """Return the letters that are named, or all of a reason: never all letters by a forgotten field.
 
     Raises:
         Refused: neither is named.
     """
-    letter_id, reason = number_in(given, "id"), _reason(given)
-    if letter_id is None and reason is None:
-        raise Refused("Say which: one letter, or all of one reason.")
-    return Selection(ids=None if letter_id is None else (letter_id,), reason=reason)
+    ids, reason = numbers_in(given, "id"), _reason(given)
+    if not ids and reason is None:
+        raise Refused("Say which: check one letter or more, or take all of one reason.")
+    return Selection(ids=ids or None, reason=reason)
 
 
 def _reason(given: Mapping[str, str]) -> str | None:

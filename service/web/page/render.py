@@ -30,10 +30,12 @@ _DARK = re.compile(r"\[data-bs-theme=dark\]((?: [^{},]+)?),body\[data-bs-theme=d
 def contents() -> dict[str, tuple[bytes, str]]:
     """Every asset by its name, with its media type."""
     tabler = vendor.read("tabler.min.css")
+    static = Path(__file__).with_name("static")
     return {
         "tabler.css": (tabler, "text/css"),
         "tabler-dark.css": (_dark_rules(tabler.decode()).encode(), "text/css"),
-        "page.css": (Path(__file__).with_name("static").joinpath("page.css").read_bytes(), "text/css"),
+        "page.css": ((static / "page.css").read_bytes(), "text/css"),
+        "page.js": ((static / "page.js").read_bytes(), "text/javascript"),
         "htmx.js": (vendor.read("htmx.min.js"), "text/javascript"),
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -13,16 +13,63 @@ from service.admin import runs
 from service.admin.identity import Refused
 from service.admin.runs import RunRequest
 from service.admin.users import DIRECTIONS, read_specializations
-from service.reconcile.values import healable
-from service.web.page.visit import Visit, direction_in, issue_cursor_in, run_cursor_in, user_in
+from service.reconcile.values import COUNTS, healable
+from service.web.page.visit import (
+    Visit,
+    direction_in,
+    issue_cursor_in,
+    issue_filter_in,
+    run_cursor_in,
+    user_in,
+    wants_csv,
+)
 
 Report = Mapping[str, Any]
 PAGE = 20
 ISSUES = 50
+MOST_EXPORTED = 10_000
+"""Rows of a sheet."""
+_RUN_COLUMNS = (
+    "run_id",
+    "status",
+    "dry_run",
+    "direction",
+    "specialization",
+    "user_id",
+    "requested_by",
+    "requested_at",
+    "finished_at",
+    "would_stop",
+)
+_ISSUE_COLUMNS = (
+    "user_id",
+    "user_email",
+    "specialization",
+    "issue_type",
+    "progress_level",
+    "license_level",
+    "lowered",
+    "status",
+    "detail",
+    "seen_at",
+)
+KINDS = (
+    "mismatched",
+    "missing_license",
+    "missing_progress",
+    "out_of_range",
+    "null_level",
+    "unknown_specialization",
+    "wrong_case",
+    "duplicate",
+)
+STATUSES = ("confirmed", "unconfirmed", "changed_meanwhile", "healed", "failed", "needs_decision")
 
 
 async def list_runs(visit: Visit) -> Response:
     """Runs, the newest first, and the form for a new one."""
+    if wants_csv(visit.query):
+        return _runs_as_csv(visit, await runs.read_reports(visit.engine, visit.who, MOST_EXPORTED))
     found = await runs.read_reports(visit.engine, visit.who, PAGE + 1, run_cursor_in(visit.query))
     shown, more = found[:PAGE], found[PAGE:]
     last = f"{shown[-1]['requested_at']}~{shown[-1]['run_id']}" if more else None
@@ -44,19 +91,36 @@ async def show_run(visit: Visit) -> Response:
     """One run: how far it is, what it has counted, what it has found."""
     run_id: UUID = visit.request.path_params["run_id"]
     run = await runs.read_report(visit.engine, visit.who, run_id)
-    found = await runs.read_run_issues(visit.engine, visit.who, run_id, ISSUES + 1, issue_cursor_in(visit.query))
+    wanted, after = issue_filter_in(visit.query), issue_cursor_in(visit.query)
+    if wants_csv(visit.query):
+        found = await runs.read_run_issues(visit.engine, visit.who, run_id, wanted, limit=MOST_EXPORTED)
+        rows = ([issue[name] for name in _ISSUE_COLUMNS] for issue in found)
+        return visit.sheet(f"issues-{run_id}", _ISSUE_COLUMNS, rows)
+    found = await runs.read_run_issues(visit.engine, visit.who, run_id, wanted, limit=ISSUES + 1, after=after)
     shown = found[:ISSUES]
-    following = f"{shown[-1]['user_id']}~{shown[-1]['specialization']}" if len(found) > ISSUES else None
     return visit.show(
         "run.html",
         run=run,
         elapsed=_elapsed(run),
         changes=would_change(run),
         issues=shown,
-        following=following,
+        wanted=wanted,
+        kinds=KINDS,
+        statuses=STATUSES,
+        following=_place(shown[-1]) if len(found) > ISSUES else None,
         first="after" not in visit.query,
         again=f"{visit.request.url.path}?{visit.request.url.query}".rstrip("?"),
     )
+
+
+def _place(issue: Mapping[str, Any]) -> str:
+    return f"{issue['user_id']}~{issue['place']}~{issue['specialization']}"
+
+
+def _runs_as_csv(visit: Visit, found: Sequence[Report]) -> Response:
+    columns = (*_RUN_COLUMNS, *COUNTS)
+    rows = ([*(run[name] for name in _RUN_COLUMNS), *(run["counts"][name] for name in COUNTS)] for run in found)
+    return visit.sheet("runs", columns, rows)
 
 
 async def ask_execute(visit: Visit) -> Response:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, date, datetime
+from typing import Any, get_args
+from urllib.parse import urlencode
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from events import Direction
 from events.base import INT8_MAX
 from service.admin import sessions
-from service.admin.audit import check, refuse, what_was_sent
+from service.admin.audit import NEWEST_ACTION, ActionCursor, check, refuse, what_was_sent
 from service.admin.database import check_alive, within
 from service.admin.identity import Action, Forbidden, Identity, NoSuch, NotSignedIn, Refused, may, user_id_of
 from service.admin.overview import Waits
-from service.admin.runs import FIRST, NEWEST
+from service.admin.runs import FIRST, NEWEST, IssueCursor, IssueFilter, IssueOrder
+from service.admin.sheet import as_csv
 from service.admin.tokens import Authenticator
 from service.admin.users import DIRECTIONS
 from service.settings import Settings
@@ -27,6 +30,8 @@ from service.telemetry.health import Health
 from service.web.page import session
 from service.web.page.memory import Memory
 from service.web.page.render import HEADERS, render
+
+ISSUE_ORDERS: tuple[IssueOrder, ...] = get_args(IssueOrder)
 
 
 def check_text(given: Mapping[str, str]) -> None:
@@ -93,7 +98,7 @@ def run_cursor_in(given: Mapping[str, str]) -> tuple[datetime, UUID]:
         raise Refused("There is no such page of runs.") from None
 
 
-def issue_cursor_in(given: Mapping[str, str]) -> tuple[int, str]:
+def issue_cursor_in(given: Mapping[str, str]) -> IssueCursor:
     """Behind which issue a page begins.
 
     Raises:
@@ -101,11 +106,70 @@ def issue_cursor_in(given: Mapping[str, str]) -> tuple[int, str]:
     """
     if "after" not in given:
         return FIRST
-    user, _, specialization = given["after"].partition("~")
+    user, place, specialization = [*given["after"].split("~", 2), "", ""][:3]
     number = user_id_of(user.removeprefix("-"))
     if number is None:
         raise Refused("There is no such page of issues.")
-    return (-number if user.startswith("-") else number), specialization
+    return place, (-number if user.startswith("-") else number), specialization
+
+
+def issue_filter_in(given: Mapping[str, str]) -> IssueFilter:
+    """Return which issues are wanted, and in which order.
+
+    Raises:
+        Refused: there is no such order.
+    """
+    order = given.get("sort") or "lowered"
+    if order not in ISSUE_ORDERS:
+        raise Refused(f"There is no such order; there are {', '.join(ISSUE_ORDERS)}.")
+    named = {name: given.get(name) or None for name in ("kind", "status", "specialization")}
+    return IssueFilter(order, falling="lowered" in given, **named)
+
+
+def action_cursor_in(given: Mapping[str, str]) -> ActionCursor:
+    """Return the row of the audit log behind which a page begins.
+
+    Raises:
+        Refused: nothing that this page made.
+    """
+    if "before" not in given:
+        return NEWEST_ACTION
+    at, _, number = given["before"].partition("~")
+    try:
+        return datetime.fromisoformat(at).astimezone(UTC), int(number)
+    except (ValueError, OverflowError):
+        raise Refused("There is no such page of the audit log.") from None
+
+
+def day_in(given: Mapping[str, str], name: str) -> datetime | None:
+    """Return the beginning of a day in UTC, where one is given.
+
+    Raises:
+        Refused: it is none.
+    """
+    said = given.get(name, "").strip()
+    if not said:
+        return None
+    try:
+        return datetime.combine(date.fromisoformat(said), datetime.min.time(), UTC)
+    except ValueError:
+        raise Refused(f"{name} is a day, as 2026-11-25.") from None
+
+
+def numbers_in(given: QueryParams | Mapping[str, str], name: str) -> tuple[int, ...]:
+    """Return whole numbers: given several times in a query, or in one field of a form with commas between them.
+
+    Raises:
+        Refused: one of them is none.
+    """
+    said = given.getlist(name) if isinstance(given, QueryParams) else given.get(name, "").split(",")
+    found = (number_in({name: one}, name) for one in said)
+    return tuple(number for number in found if number is not None)
+
+
+def wants_csv(given: Mapping[str, str]) -> bool:
+    """Return whether the list is wanted as a sheet."""
+    return given.get("format") == "csv"
 
 
 LONGEST = 25.0
@@ -161,6 +225,17 @@ class Visit:
     ) -> Response:
         """A page."""
         return render(template, {"visit": self, "path": self.request.url.path, **values}, status, headers)
+
+    def sheet(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:
+        """A list as CSV, for a file of this name."""
+        headers = HEADERS | {"Content-Disposition": f'attachment; filename="levelsync-{name}.csv"'}
+        return Response(as_csv(columns, rows), media_type="text/csv", headers=headers)
+
+    def with_query(self, **changed: str | int | None) -> str:
+        """The address of this page with other parameters; None leaves one out."""
+        kept = {name: value for name, value in self.query.items() if name not in {"before", "after", "format"}}
+        said = {name: value for name, value in (kept | changed).items() if value not in {None, ""}}
+        return f"{self.request.url.path}?{urlencode(said)}"
 
     def go(self, path: str) -> Response:
         """Another page, after a form."""

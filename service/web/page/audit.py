@@ -1,0 +1,74 @@
+"""The audit log: who asked for what, from where, and with which outcome."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from starlette.responses import Response
+
+from service.admin.audit import NEWEST_ACTION, ActionFilter, AdminAction, Outcome, list_actions
+from service.admin.identity import Refused
+from service.web.page.visit import Visit, action_cursor_in, day_in, wants_csv
+
+PAGE = 50
+MOST_EXPORTED = 10_000
+"""Rows of a sheet."""
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+ACTIONS = (
+    "request_run",
+    "cancel_run",
+    "sync_pair",
+    "sync_user",
+    "replay_letters",
+    "discard_letters",
+    "erase_user",
+    "sign_in",
+    "read",
+    "read_audit",
+)
+"""What a form offers; the log may hold others."""
+_COLUMNS = (
+    "id",
+    "at",
+    "subject",
+    "role",
+    "action",
+    "arguments",
+    "outcome",
+    "times",
+    "detail",
+    "client_address",
+    "request_id",
+)
+
+
+async def list_audit(visit: Visit) -> Response:
+    """Rows of the audit log, the newest first."""
+    wanted = _filter(visit)
+    if wants_csv(visit.query):
+        found = await list_actions(visit.engine, visit.who, wanted, limit=MOST_EXPORTED)
+        return visit.sheet("audit", _COLUMNS, ([getattr(row, name) for name in _COLUMNS] for row in found))
+    before = action_cursor_in(visit.query)
+    found = await list_actions(visit.engine, visit.who, wanted, limit=PAGE + 1, before=before)
+    return visit.show(
+        "audit.html",
+        rows=found[:PAGE],
+        wanted=wanted,
+        actions=ACTIONS,
+        outcomes=OUTCOMES,
+        older=_place(found[PAGE - 1]) if len(found) > PAGE else None,
+        first=before == NEWEST_ACTION,
+    )
+
+
+def _filter(visit: Visit) -> ActionFilter:
+    query = visit.query
+    outcome = query.get("outcome") or None
+    if outcome is not None and outcome not in OUTCOMES:
+        raise Refused(f"There is no such outcome; there are {', '.join(OUTCOMES)}.")
+    subject, action = (query.get(name, "").strip() or None for name in ("subject", "action"))
+    return ActionFilter(day_in(query, "since"), subject, action, outcome)
+
+
+def _place(row: AdminAction) -> str:
+    return f"{row.at.isoformat()}~{row.id}"
