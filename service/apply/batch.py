@@ -87,6 +87,8 @@ class Applied:
     decoded: Sequence[Item] = ()
     outcomes: Mapping[int, Outcome] = field(default_factory=dict)
     letters: Sequence[DeadLetter] = ()
+    left: Sequence[Batch] = ()
+    """What somebody else's locks keep from being applied, a batch for each partition (`Applier.leaves_held`)."""
 
 
 @dataclass(slots=True)
@@ -96,6 +98,8 @@ class Applier:
     engine: AsyncEngine
     target: Target
     apply_since: datetime | None = None
+    leaves_held: bool = False
+    """Whether pairs that somebody else holds are left to the caller, instead of waited for."""
     refusals: Refusals = field(default_factory=Refusals)
     """The refusals in a row, over batches."""
     refused_all: bool = False
@@ -150,12 +154,14 @@ class Applier:
             self._keep_all_but_held(work, met)
         while work.items:
             part = work.next_part(PART)
+            if self.leaves_held and work.set_aside and not part and not work.suspicious:
+                break
             if work.set_aside and (not part or len(work.set_aside) >= MOST_SET_ASIDE):
                 await self._try(work, work.first_held(), Way.WAITING)
             else:
                 await self._try(work, part, work.way)
         self._work, self.refused_all = None, False
-        return Applied(decoded, work.outcomes, work.letters)
+        return Applied(decoded, work.outcomes, work.letters, work.rest())
 
     def _keep_all_but_held(self, work: Work, result: Result) -> None:
         """Note what the one call has committed: everything but the pairs that somebody else holds."""

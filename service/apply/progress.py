@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from aiokafka import TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
 from service.core.outcomes import DeadLetter, LevelEvent, Outcome
 from service.faults import Fault, InstallationFault
@@ -146,6 +146,17 @@ class Work:
         indexes = next(iter(self.set_aside.values()))
         self.set_aside = {}
         return [self.items[index] for index in indexes]
+
+    def rest(self) -> list[Batch]:
+        """Return what is not settled: a batch for each partition, which its position row does not pass."""
+        left: dict[TopicPartition, list[ConsumerRecord]] = {}
+        for index in sorted(self.items):
+            left.setdefault(self.partition_of(index), []).append(self.batch.records[index])
+        topic_ids, epochs = self.batch.topic_ids, self.batch.leader_epochs
+        return [
+            Batch(records, {tp: self.expected[tp]}, {tp: self.batch.positions[tp]}, topic_ids, epochs)
+            for tp, records in left.items()
+        ]
 
     def claims_of(self, part: Iterable[Item]) -> dict[int, int]:
         """Return the claims of a part's records."""

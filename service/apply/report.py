@@ -21,19 +21,21 @@ _WRITTEN = (Outcome.APPLIED, Outcome.CREATED)
 
 
 def batch(done: Batch, applied: Applied, seconds: float) -> None:
-    """Count and log one committed batch."""
+    """Count and log one committed batch: nothing where somebody else's locks kept all of it."""
+    if applied.left and not applied.outcomes:
+        return
     topic = done.records[0].topic
     kind, counts = _TYPES[topic], Counter(applied.outcomes.values())
     for outcome, count in counts.items():
         metrics.EVENTS.labels(kind, outcome.value).inc(count)
     metrics.BATCH_SECONDS.labels(kind).observe(seconds)
-    metrics.BATCH_RECORDS.labels(kind).observe(len(done.records))
+    metrics.BATCH_RECORDS.labels(kind).observe(len(applied.outcomes))
     _observe_delays(kind, applied)
     if applied.letters:
         first = [_about(done, letter) for letter in applied.letters[:_FIRST_LETTERS]]
         log.warning("dead letters", topic=topic, count=len(applied.letters), first=first)
     named = {outcome.value: count for outcome, count in counts.items()}
-    log.info("batch applied", topic=topic, records=len(done.records), seconds=round(seconds, 4), **named)
+    log.info("batch applied", topic=topic, records=len(applied.outcomes), seconds=round(seconds, 4), **named)
 
 
 def _about(done: Batch, letter: DeadLetter) -> dict[str, object]:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import LICENSE_ADVANCED_TOPIC, PROGRESS_LEVELED_UP_TOPIC
 from service.apply.batch import Applied, Applier
-from service.apply.call import license_target, progress_target
+from service.apply.call import Target, license_target, progress_target
 from service.apply.lost import ask_for_reconcile
 from service.apply.report import batch as report_batch
 from service.apply.subscriber import subscribe
@@ -29,6 +29,8 @@ from service.telemetry.health import Health
 log = structlog.get_logger(__name__)
 CONSUMERS_A_TOPIC = 2
 START_BACKOFF = 1.0
+TURN_SECONDS = 30.0
+"""How long one rest may wait for its rows before the others have their turn; it goes on where it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class EventWork:
     """What is done with the level events of one topic (`service.apply.subscriber.Work`)."""
 
     apply: Callable[[Batch], Awaitable[Applied]]
+    apply_rest: Callable[[], Callable[[Batch], Awaitable[Applied]]]
     report: Callable[[Batch, Applied, float], None] = report_batch
 
 
@@ -50,13 +53,31 @@ async def apply_role(
         PROGRESS_LEVELED_UP_TOPIC: license_target(settings.license_defaults),
         LICENSE_ADVANCED_TOPIC: progress_target(settings.progress_defaults),
     }
+    one_waits = asyncio.Semaphore(1)
+
+    def work(target: Target) -> EventWork:
+        applier = Applier(engine, target, settings.apply_since, leaves_held=True)
+        return EventWork(
+            applier.apply, lambda: _one_at_a_time(Applier(engine, target, settings.apply_since), one_waits)
+        )
+
     subscribers = [
-        subscribe(broker, topic, EventWork(Applier(engine, target, settings.apply_since).apply), settings, health)
+        subscribe(broker, topic, work(target), settings, health)
         for topic, target in targets.items()
         for _ in range(CONSUMERS_A_TOPIC)
     ]
     async with running_broker(broker, subscribers, health, new_group=await keeper.is_new()) as consumers:
         yield consumers
+
+
+def _one_at_a_time(applier: Applier, one_waits: asyncio.Semaphore) -> Callable[[Batch], Awaitable[Applied]]:
+    """Let the rests of this process wait for locks in turn: each takes a connection from those who do not wait."""
+
+    async def apply(batch: Batch) -> Applied:
+        async with one_waits, asyncio.timeout(TURN_SECONDS):
+            return await applier.apply(batch)
+
+    return apply
 
 
 @contextlib.asynccontextmanager

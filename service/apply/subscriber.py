@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -11,7 +11,7 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 
 from service.settings import Settings
-from service.stream.consumer import LevelConsumer
+from service.stream.consumer import Held, LevelConsumer
 from service.stream.positions import Batch, DatabaseWentBack, Evicted, TopicRecreated
 from service.stream.retry import GivenUp, until_applied
 from service.telemetry.health import Health
@@ -20,6 +20,9 @@ log = structlog.get_logger(__name__)
 
 FETCH_BYTES = 512 * 1024
 """Bytes fetched ahead for one partition: bounds memory whatever the backlog."""
+
+
+ApplyRest = Callable[[], Callable[[Batch], Awaitable[Any]]]
 
 
 class Work(Protocol):
@@ -31,6 +34,10 @@ class Work(Protocol):
         Raises:
             Evicted, DatabaseWentBack, TopicRecreated: the position rows are not where this consumer left them.
         """
+
+    @property
+    def apply_rest(self) -> ApplyRest | None:
+        """How to apply what `apply` has left, once for each rest; None where it leaves nothing."""
 
     def report(self, batch: Batch, applied: Any, seconds: float, /) -> None:
         """Count and log what is committed."""
@@ -58,6 +65,8 @@ def subscribe(  # noqa: PLR0913 - what one subscriber is made of
         except Exception as error:  # noqa: BLE001 - also a bug is retried, and seen in /readyz
             applied = await _apply_at_last(work, batch, consumer, health, error)
         if applied is not None:
+            if work.apply_rest is not None and applied.left:
+                await _set_aside(work, work.apply_rest, applied.left, consumer, health)
             await consumer.finish()
             work.report(batch, applied, time.perf_counter() - began)
 
@@ -88,16 +97,42 @@ async def _apply_at_last(work: Work, batch: Batch, consumer: LevelConsumer, heal
     """Apply a batch that failed, for as long as faults last; None where it is somebody else's, or starts again."""
     try:
         return await until_applied(lambda: work.apply(batch), consumer, health, failed=error)
-    except (Evicted, GivenUp) as reason:
-        log.warning("batch given up: its partitions have another owner", reason=str(reason))
+    except (Evicted, GivenUp, DatabaseWentBack, TopicRecreated) as reason:
+        _log_given_up(reason)
         consumer.abandon(wait_for_rebalance=isinstance(reason, Evicted))
-    except DatabaseWentBack as reason:
-        log.warning("the database has gone back in time: reading again from its position", reason=str(reason))
-        consumer.abandon(wait_for_rebalance=False)
-    except TopicRecreated as reason:
-        log.warning("batch given up: its topic was deleted and created again", reason=str(reason))
-        consumer.abandon(wait_for_rebalance=False)
     return None
+
+
+async def _set_aside(
+    work: Work, make_apply: ApplyRest, rests: Sequence[Batch], consumer: LevelConsumer, health: Health
+) -> None:
+    """Let what somebody else's locks keep be applied beside the batches that follow.
+
+    Where that would be more than a batch, wait first: it stays in memory.
+    """
+
+    async def apply(held: Held) -> None:
+        apply_it, began = make_apply(), time.perf_counter()
+        try:
+            applied = await until_applied(lambda: apply_it(held.rest), held, health)
+        except (Evicted, GivenUp, DatabaseWentBack, TopicRecreated) as reason:
+            _log_given_up(reason)
+            consumer.begin_again(wait_for_rebalance=isinstance(reason, Evicted))
+        else:
+            consumer.go_on_behind(held)
+            work.report(held.rest, applied, time.perf_counter() - began)
+
+    for rest in rests:
+        await consumer.set_aside(rest, apply)
+
+
+def _log_given_up(reason: Exception) -> None:
+    if isinstance(reason, DatabaseWentBack):
+        log.warning("the database has gone back in time: reading again from its position", reason=str(reason))
+    elif isinstance(reason, TopicRecreated):
+        log.warning("batch given up: its topic was deleted and created again", reason=str(reason))
+    else:
+        log.warning("batch given up: its partitions have another owner", reason=str(reason))
 
 
 class _NoConsumer:

@@ -136,6 +136,7 @@ class RequestWork:
     engine: AsyncEngine
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a run was opened: its first step is due."""
+    apply_rest: None = None
 
     async def apply(self, batch: Batch) -> list[DeadLetter]:
         """Runs, dead letters and positions in one transaction (law 3); returns the letters."""
@@ -161,6 +162,7 @@ class ChunkWork:
 
     engine: AsyncEngine
     chunks: Chunks
+    apply_rest: None = None
 
     async def apply(self, batch: Batch) -> int:
         """Work on every range of the batch, then store dead letters and positions; returns the number of ranges.

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import structlog
@@ -42,6 +43,10 @@ from service.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
+MOST_HELD = 5000
+"""Records that wait for somebody else's locks at once, beside the batches that follow."""
+END_HELD_TIMEOUT = 2.0
+"""Seconds to wait until those who wait for a lock have ended."""
 COMMIT_TIMEOUT = 5.0
 """Seconds to wait for a commit: it is repeated with the next one, so waiting longer only delays the next batch."""
 REFRESH_MS = 3
@@ -75,6 +80,23 @@ _BEGIN_AGAIN = (OffsetOutOfRangeError, TopicChanged, LogCut)
 
 class Unfinished(Exception):  # noqa: N818 - a state, not an error
     """A handler ended without finishing its batch: only a bug of ours does that."""
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """The rest of a batch in one partition, while somebody else holds its rows (`LevelConsumer.set_aside`)."""
+
+    rest: Batch
+    retrying: bool = False
+    """As `LevelConsumer.retrying`."""
+    owns_batch: bool = True
+    """False once the partition begins again: whatever the rest's task still does is of no account."""
+
+    @property
+    def partition(self) -> TopicPartition:
+        """The partition of every record of it."""
+        [partition] = self.rest.expected
+        return partition
 
 
 class PositionKeeper(Protocol):
@@ -120,6 +142,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         self._failures = 0
         self.batch: Batch | None = None
         """The batch in hand: what the last poll delivered, until it is finished or abandoned."""
+        self._held: dict[Held, asyncio.Task[None]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self.retrying = False
@@ -145,9 +168,13 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         return self._epoch == self._started_epoch
 
     def owned_positions(self) -> dict[TopicPartition, int]:
-        """Where each started partition that can be read has got to: the offset after the last applied one."""
-        faults = self._level_fetcher.faults
-        return {tp: at for tp, at in self._applied.items() if tp not in faults} if self.owns_batch else {}
+        """Where each started partition that can be read has got to: the offset after the last applied one.
+
+        A partition that waits for somebody else's lock is not among them: it stands still for a reason.
+        """
+        if not self.owns_batch:
+            return {}
+        return {tp: at for tp, at in self._applied.items() if tp not in self._level_fetcher.faults}
 
     def not_begun(self) -> set[TopicPartition]:
         """Partitions of the last assignment that wait for their beginning, or for the group's next word."""
@@ -171,18 +198,70 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         """Give the batch in hand up; its partitions start again from the database and the group's commit."""
         self.batch = None
         self._idle.set()
+        self.begin_again(wait_for_rebalance=wait_for_rebalance)
+
+    def begin_again(self, *, wait_for_rebalance: bool) -> None:
+        """Let every partition start again with the next poll."""
         self._started_epoch = -1
         self._evicted_at = time.monotonic() if wait_for_rebalance else None
+
+    async def set_aside(self, rest: Batch, apply: Callable[[Held], Coroutine[Any, Any, None]]) -> None:
+        """Read nothing more of a partition until `apply` has brought the rest of the batch in hand into the database.
+
+        The other partitions go on. Wait first where more than a batch is set aside already: it stays in memory.
+        """
+        while self._held and sum(len(one.rest.records) for one in self._held) + len(rest.records) > MOST_HELD:
+            await asyncio.wait(self._held.values(), return_when=asyncio.FIRST_COMPLETED)
+        if self.batch is None or not self.owns_batch:
+            return  # everything begins again
+        held = Held(rest)
+        partition = held.partition
+        self.pause(partition)
+        self._level_fetcher.held.add(partition)
+        del self._expected[partition], self._applied[partition]
+        self.batch = replace(
+            self.batch, positions={tp: at for tp, at in self.batch.positions.items() if tp != partition}
+        )
+        name = f"{partition.topic}-{partition.partition}"
+        log.info("a partition waits for rows that somebody else holds", partition=name, records=len(rest.records))
+        task = self._held[held] = asyncio.create_task(apply(held))
+        task.add_done_callback(lambda _: self._held.pop(held, None))
+
+    def go_on_behind(self, held: Held) -> None:
+        """Read on in a partition whose rest is in the database."""
+        if not held.owns_batch:
+            return
+        partition = held.partition
+        at = held.rest.positions[partition]
+        self._expected[partition] = max(at, held.rest.expected[partition])
+        self._applied[partition] = self._uncommitted[partition] = at
+        self._level_fetcher.held.discard(partition)
+        self.resume(partition)
+        held.owns_batch = False
+
+    async def _end_held(self) -> None:
+        """End what is applied beside: it is read again. A transaction that is not told in time does no harm (law 3)."""
+        tasks = list(self._held.values())
+        for held, task in self._held.items():
+            held.owns_batch = False
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=END_HELD_TIMEOUT)
+        self._held = {}
+        if self._fetcher is not None:
+            self._level_fetcher.held.clear()
 
     # --- what FastStream calls
 
     async def stop(self) -> None:
         """Commit what is applied, and leave the group."""
+        await self._end_held()
         await self._commit()
         await super().stop()
 
     async def end(self) -> None:
         """End what a stop that was cut short has left: first the tasks, which would open connections again."""
+        await self._end_held()
         coordinator = self._coordinator
         if coordinator is not None:
             for task in (
@@ -230,9 +309,10 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         epoch = self._epoch
         records = await self._read(timeout_ms, max_records)
         if epoch != self._epoch or not self._expected.keys() >= records.keys():
-            return {}  # of an assignment that has not started yet: it seeks, so nothing is passed
+            self._started_epoch = -1  # of an assignment that has not started yet: it seeks, so nothing is passed
+            return {}
         records = self._bounded(records)
-        positions = {tp: await self.position(tp) for tp in self._expected}
+        positions = {tp: await self.position(tp) for tp in list(self._expected)}
         if records:
             self._take(records, positions)
         else:
@@ -259,7 +339,9 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
 
     async def _start_partitions(self) -> None:
         """Seek every partition of a new assignment to where it is to begin, and learn its position row."""
+        await self._end_held()
         await self._wait_out_eviction()
+        self.resume(*self.paused())
         epoch, partitions = self._epoch, self.assignment()
         self._expected, self._applied, self._uncommitted = {}, {}, {}
         if partitions:
@@ -419,11 +501,13 @@ class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # as above
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Wait for the batch in hand, bounded; then its handler is told by `owns_batch` that it is too late."""
+        await self._consumer._end_held()  # noqa: SLF001 - the other half of one class
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT if not self._consumer.retrying else 0):
                 await self._consumer._idle.wait()  # noqa: SLF001 - the other half of one class
         except TimeoutError:
             log.warning("partitions given away with a batch in hand", partitions=len(revoked))
+        await self._consumer._end_held()  # noqa: SLF001 - as above; what the batch has left
         await self._consumer._commit()  # noqa: SLF001 - as above
         self._consumer._epoch += 1  # noqa: SLF001 - as above
 

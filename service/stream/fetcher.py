@@ -79,6 +79,8 @@ class LevelFetcher(Fetcher):  # type: ignore[misc]  # as above
         """The leader epoch of the last batch that was begun, by partition."""
         self.faults: dict[TopicPartition, Exception] = {}
         """Why a partition cannot be read at present. It is tried again by itself."""
+        self.held: set[TopicPartition] = set()
+        """Partitions that are paused until their batch is applied."""
         self.largest_poll = 16_000_000
         """Bytes of one partition that a poll returns at most, or one record."""
         super().__init__(*args, **options)
@@ -163,7 +165,11 @@ class LevelFetcher(Fetcher):  # type: ignore[misc]  # as above
         state = None if assignment is None else assignment.state_value(partition)
         if state is not None:
             state.pause()
-            self._loop.call_later(PAUSE, state.resume)
+            self._loop.call_later(PAUSE, self._resume, partition, state)
+
+    def _resume(self, partition: TopicPartition, state: Any) -> None:
+        if partition not in self.held:
+            state.resume()
 
 
 class _Result(FetchResult):  # type: ignore[misc]  # as above

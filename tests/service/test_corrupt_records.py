@@ -76,6 +76,7 @@ async def test_a_partition_that_joins_while_a_commit_is_awaited_is_committed_wit
     async with running(settings):
         await applying.caught_up(settings, database)
         consumer = consumers[0]
+        await eventually(consumer.owned_positions)
 
         async def commits(_offsets: object) -> None:
             consumer._uncommitted[other] = 7

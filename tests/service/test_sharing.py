@@ -11,6 +11,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service.apply import role
+from service.apply.batch import Applier
 from service.settings import Settings
 from service.stream import consumer
 from service.stream.consumer import LevelConsumer
@@ -65,6 +67,7 @@ async def test_a_consumer_that_was_evicted_and_still_writes_does_no_harm(
     """Law 3: its transaction commits after the group gave its partitions away; the others wait, see it, and go on."""
     monkeypatch.setattr(consumer, "DRAIN_TIMEOUT", 0.2)
     monkeypatch.setattr(consumer, "EVICTION_WAIT", 0.5)
+    monkeypatch.setattr(role, "Applier", _waits_with_the_batch_in_hand)
     model = Model(MAXIMUM, set(range(1, 201)))
     await _rise(settings, model, 1)
     async with running(settings):
@@ -99,6 +102,11 @@ async def test_a_row_that_the_application_makes_meanwhile_is_decided_again(
         await applying.caught_up(settings, database)
     assert await licenses(database) == await progress(database) == {(1, "PLAYER"): 3}
     assert [row[:3] for row in await history(database)] == [((1, "PLAYER"), 2, 3)]
+
+
+def _waits_with_the_batch_in_hand(*arguments: Any, **_leaves_held: bool) -> Applier:
+    """Make an applier that leaves nothing to a task beside the consumer, as where a whole table is locked."""
+    return Applier(*arguments)
 
 
 async def _rise(settings: Settings, model: Model, level: int) -> None:
