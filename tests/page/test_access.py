@@ -254,6 +254,12 @@ NONSENSE: tuple[tuple[str, dict[str, str], int, dict[str, str]], ...] = (
     ("/page/runs", {"user_id": "me" * 2000}, 422, {}),
     (f"/page/runs/{RUN}/execute", {}, 404, {"run_id": RUN}),
     ("/page/dead-letters/discard", {}, 422, {}),
+    (
+        "/page/users/9999999999999999999/sync",
+        {},
+        404,
+        {"user_id": 9999999999999999999, "direction": "progress_to_license"},
+    ),
 )
 """Forms, how they are answered, and the arguments that the audit log keeps."""
 
@@ -266,7 +272,7 @@ async def test_a_form_that_makes_no_sense_leaves_one_row(
     for path, fields, status, _ in NONSENSE:
         assert (await visitor.post(path, data=fields | mark)).status_code == status, path
     rows = await read(engine, "SELECT action, outcome, arguments FROM levelsync.admin_actions ORDER BY id")
-    expected = [(ACTIONS[path], "refused", arguments) for path, *_, arguments in NONSENSE]
+    expected = [(ACTIONS.get(path, "sync_user"), "refused", arguments) for path, *_, arguments in NONSENSE]
     assert [tuple(row) for row in rows] == expected
 
 
@@ -430,6 +436,23 @@ async def test_a_letter_is_shown_whatever_its_publisher_sent(
             letter_id = (await conn.execute(adding)).scalar_one()
         answer = await visitor.get(f"/page/dead-letters/{letter_id}")
         assert (answer.status_code, seen in answer.text) == (200, True), value
+    async with engine.begin() as conn:
+        await conn.execute(delete(dead_letters))
+
+
+async def test_a_letter_that_consists_of_headers_is_a_small_page(
+    visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
+) -> None:
+    """The page shows the first of them, and says where all are."""
+    headers = [{"key": "first", "value": "x" * 100_000}, *({"key": f"h{n}", "value": None} for n in range(20_000))]
+    row = {"topic": "progress.leveled-up", "partition": 0, "offset": 9, "record_timestamp": 0, "key": None}
+    row |= {"headers": headers, "reason": "malformed", "detail": "x", "value": b"{}"}
+    await signed_in(visitor, settings, "admin")
+    async with engine.begin() as conn:
+        letter_id = (await conn.execute(insert(dead_letters).values(row).returning(dead_letters.c.id))).scalar_one()
+    answer = await visitor.get(f"/page/dead-letters/{letter_id}")
+    assert (answer.status_code, "The beginning of 20,001 headers" in answer.text) == (200, True)
+    assert len(answer.text) < 50_000
     async with engine.begin() as conn:
         await conn.execute(delete(dead_letters))
 

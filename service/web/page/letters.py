@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import astuple, fields
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
@@ -24,6 +24,8 @@ MOST_EXPORTED = 10_000
 _LONGEST_TEXT = 200
 MOST_SHOWN = 64 * 1024
 """Bytes of a value that the page shows."""
+MOST_HEADERS, LONGEST_HEADER = 100, 1000
+"""Headers that the page shows, and characters of each: a record may consist of them."""
 Verb = Literal["replay", "discard"]
 _STATES = ("open", "replaying", "resolved", "all")
 
@@ -58,7 +60,17 @@ async def show_letter(visit: Visit) -> Response:
     if letter_id > INT8_MAX:
         raise NoSuch("There is no such dead letter.")
     seen = await letters.find_letter(visit.engine, visit.parts.settings, visit.who, letter_id)
-    return visit.show("letter.html", seen=seen, letter=seen.letter, most=MOST_SHOWN)
+    headers = [_header(one) for one in seen.letter.headers[:MOST_HEADERS]]
+    shown = [(name[:LONGEST_HEADER], value[:LONGEST_HEADER]) for name, value in headers]
+    all_shown = shown == headers and len(headers) == len(seen.letter.headers)
+    return visit.show("letter.html", seen=seen, letter=seen.letter, most=MOST_SHOWN, shown=shown, all_shown=all_shown)
+
+
+def _header(one: Mapping[str, Any]) -> tuple[str, str]:
+    name = one["key"] if "key" in one else f"{one['key_base64']} (base64)"
+    if "base64" in one:
+        return name, f"{one['base64']} (base64)"
+    return name, "(null)" if one["value"] is None else one["value"]
 
 
 async def ask(visit: Visit) -> Response:
