@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-_CALCULATED = ("=", "+", "-", "@", "\t", "\r")
+from service.core.names import CALCULATED
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -27,6 +27,6 @@ def cell(value: Any) -> Any:
         value = json.dumps(value, default=str, ensure_ascii=False)
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, str) and value.startswith(_CALCULATED):
+    if isinstance(value, str) and value.startswith(CALCULATED):
         return f"'{value}"
     return value

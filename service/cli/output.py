@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from service.core.names import one_line, shown
+from service.core.names import CALCULATED, one_line, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 _PIPE_WIDTH = 10_000
 """A pipe is as wide as its longest line: programs that read lines find a row on each."""
-_CALCULATED = ("=", "+", "-", "@", "\t", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What a spreadsheet takes for the beginning of a formula; some take the full-width signs too."""
 _LONGEST_WORD = 40
 """A longer word may be broken over two lines. A UUID has 36 characters."""
 _GAP = 2
@@ -98,7 +96,7 @@ def _csv_cell(cell: object) -> object:
     if not isinstance(cell, str):
         return cell
     text = one_line(cell)
-    return f"'{text}" if text.startswith(_CALCULATED) else text
+    return f"'{text}" if text.startswith(CALCULATED) else text
 
 
 def print_table(

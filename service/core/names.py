@@ -14,6 +14,8 @@ import string
 # What a terminal or a page obeys instead of showing: control characters (C0 but for the line's end and the tab, DEL,
 # C1) and those that turn the direction of writing. A lone surrogate has no UTF-8. Publishers and tables can hold all.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+CALCULATED = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a spreadsheet takes for the beginning of a formula; some take the full-width signs too."""
 _A_TO_Z = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
 
 

@@ -247,7 +247,7 @@ async def test_a_form_of_a_student_is_refused_by_what_it_does(
     ]
 
 
-NONSENSE: tuple[tuple[str, dict[str, str], int, dict[str, str]], ...] = (
+NONSENSE: tuple[tuple[str, dict[str, str], int, dict[str, Any]], ...] = (
     ("/page/users/5/sync", {"direction": "up"}, 422, {"user_id": "5", "direction": "up"}),
     ("/page/users/5/sync", {"specialization": "\0"}, 422, {"user_id": "5", "specialization": "\\x00"}),
     ("/page/runs", {"user_id": "me"}, 422, {"user_id": "me"}),
