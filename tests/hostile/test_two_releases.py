@@ -20,7 +20,6 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
-from tests.support import previous_release
 from tests.support.applier import Events, sync
 from tests.support.load import new_seed
 from tests.support.model import ADVANCED, LEVELED_UP, Meant
@@ -106,7 +105,11 @@ def _unpacked(folder: Path) -> Path:
 
 
 def _run_previous(folder: Path, settings: Settings, work: Work) -> Any:
-    program = [sys.executable, previous_release.__file__, settings.database_url.get_secret_value()]
+    program = [
+        sys.executable,
+        str(ROOT / "tests" / "support" / "previous_release.py"),
+        settings.database_url.get_secret_value(),
+    ]
     environment = os.environ | {"PYTHONPATH": str(folder)}
     done = subprocess.run(  # noqa: S603 - our own program
         program, input=work.as_json(), env=environment, cwd=folder, capture_output=True, text=True, check=False
