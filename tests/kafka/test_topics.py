@@ -1,13 +1,17 @@
-"""Making the topics of the contract."""
+"""Topics are created when they are missing, and their ends are read."""
+
+from __future__ import annotations
 
 import asyncio
 
 import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
 
 from events import TOPICS
 from service.local import EmbeddedBroker
 from service.settings import Settings
 from service.stream.connection import admin_client, describe_cluster
+from service.stream.lag import EVENT_TOPICS, EndOffsets
 from service.stream.topics import TopicsError, ensure_topics
 from tests.support.servers import Kafka
 from tests.support.waiting import eventually
@@ -70,3 +74,29 @@ async def test_the_embedded_broker_is_known_by_its_cluster() -> None:
 async def test_a_broker_of_the_tests_that_is_real_is_not_taken_for_the_embedded_one(kafka: Kafka) -> None:
     """Apache Kafka keeps its idempotent producer."""
     assert (await describe_cluster(settings_for(kafka.bootstrap_servers))).is_embedded is not kafka.real
+
+
+async def test_an_end_counts_every_record_of_the_last_batch() -> None:
+    """The embedded broker tells one too small for a batch of several records: a run would never be confirmed."""
+    async with EmbeddedBroker() as broker:
+        settings = Settings(_env_file=None, kafka_bootstrap_servers=broker.bootstrap_servers, kafka_topic_partitions=2)
+        await ensure_topics(settings)
+        first = TopicPartition(EVENT_TOPICS[0], 0)
+        async with EndOffsets(settings) as offsets:
+            ends = [(await offsets.read())[first]]
+            for number in (1, 3, 2):
+                await _publish(broker, first, number)
+                ends.append((await offsets.read())[first])
+            everything = await offsets.read()
+    assert ends == [0, 1, 4, 6]
+    assert sum(everything.values()) == 6
+
+
+async def _publish(broker: EmbeddedBroker, where: TopicPartition, number: int) -> None:
+    """Publish records in one batch."""
+    async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers) as producer:
+        batch = producer.create_batch()
+        for _ in range(number):
+            batch.append(key=None, value=b"x", timestamp=None)
+        batch.close()
+        await (await producer.send_batch(batch, where.topic, partition=where.partition))

@@ -1,9 +1,11 @@
-"""`alembic upgrade head` on a database in which nothing is."""
+"""An empty database: all revisions, back and forth, and the sample users."""
 
 import re
 
 import pytest
 
+from service.cli.servers import sample_users
+from service.store.engine import make_engine
 from service.store.schema import HEAD
 from tests.support import application
 
@@ -110,3 +112,102 @@ async def test_offline_mode_is_refused_with_a_sentence(empty_database_url: str) 
 async def test_an_unknown_revision_is_named(empty_database_url: str) -> None:
     """A sentence, not a traceback."""
     assert "no_such_revision" in await application.refused(empty_database_url, "no_such_revision")
+
+
+async def _make(url: str) -> bool:
+    await application.upgrade(url)
+    engine = make_engine(application.settings(url))
+    async with engine.begin() as conn:
+        made = await sample_users(conn)
+    await engine.dispose()
+    return made
+
+
+async def test_two_hundred_users_whose_tables_agree(empty_database_url: str) -> None:
+    """Ids 1 to 200, every progress row with its license, every level in range."""
+    assert await _make(empty_database_url)
+    roles = "SELECT role::text, min(id), max(id) FROM users GROUP BY 1 ORDER BY 2"
+    assert await application.rows(empty_database_url, roles) == [
+        ("admin", 1, 1),
+        ("instructor", 2, 2),
+        ("student", 3, 200),
+    ]
+    disagree = """
+        SELECT count(*) FROM specialization_progress p
+          FULL JOIN user_licenses l ON l.user_id = p.student_id AND l.specialization_type = p.specialization_id
+          LEFT JOIN specializations s ON s.id = p.specialization_id
+         WHERE p.current_level IS DISTINCT FROM l.current_level OR p.current_level NOT BETWEEN 1 AND s.max_levels
+    """
+    assert await application.value(empty_database_url, disagree) == 0
+    assert (
+        await application.value(
+            empty_database_url, "SELECT count(DISTINCT specialization_id) FROM specialization_progress"
+        )
+        == 3
+    )
+
+
+async def test_users_that_are_there_are_left_alone(empty_database_url: str) -> None:
+    """A second start of `levelsync up` finds its own."""
+    await application.upgrade(empty_database_url)
+    await application.execute(empty_database_url, "INSERT INTO users (name, email) VALUES ('A', 'a@x.org')")
+    assert not await _make(empty_database_url)
+    assert await application.value(empty_database_url, "SELECT count(*) FROM users") == 1
+
+
+async def test_the_next_user_gets_the_next_id(empty_database_url: str) -> None:
+    """The sequences stand behind the rows that were made."""
+    await _make(empty_database_url)
+    assert (
+        await application.value(empty_database_url, "INSERT INTO users (name, email) VALUES ('A', 'a@x') RETURNING id")
+        == 201
+    )
+
+
+PROGRESS = """
+    INSERT INTO specialization_progress (id, student_id, specialization_id, current_level)
+    VALUES (101, 5, 'COACH', 1), (102, 5, 'COACH', 2)
+"""
+
+
+async def test_down_and_up_again_leaves_the_applications_rows_untouched(empty_database_url: str) -> None:
+    """From any state after the first upgrade."""
+    await application.make_application(empty_database_url, PROGRESS)
+    await application.upgrade(empty_database_url)
+    rows, tables = await application.content(empty_database_url), await application.structure(empty_database_url)
+    await application.downgrade(empty_database_url)
+    assert await application.content(empty_database_url) == rows
+    await application.upgrade(empty_database_url)
+    assert await application.content(empty_database_url) == rows
+    assert await application.structure(empty_database_url) == tables
+
+
+async def test_a_downgrade_gives_back_the_applications_structure(empty_database_url: str) -> None:
+    """Both constraints were ours, so both go."""
+    await application.make_application(empty_database_url)
+    before = await application.structure(empty_database_url)
+    await application.upgrade(empty_database_url)
+    await application.downgrade(empty_database_url)
+    assert await application.structure(empty_database_url) == before
+
+
+async def test_a_downgrade_never_drops_a_table_of_the_application(empty_database_url: str) -> None:
+    """Not even one that the base revision made, with all that is in it."""
+    await application.upgrade(empty_database_url)
+    before = await application.content(empty_database_url)
+    await application.downgrade(empty_database_url)
+    assert await application.content(empty_database_url) == before
+    await application.upgrade(empty_database_url)
+    assert await application.content(empty_database_url) == before
+
+
+@pytest.mark.parametrize(("change", "stays"), [(PROGRESS, True), ("SELECT 1", False)])
+async def test_removed_rows_outlive_a_downgrade(empty_database_url: str, change: str, stays: bool) -> None:
+    """They are the only copy; an empty table goes."""
+    await application.make_application(empty_database_url, change)
+    await application.upgrade(empty_database_url)
+    await application.downgrade(empty_database_url)
+    left = await application.rows(
+        empty_database_url, "SELECT tablename FROM pg_tables WHERE schemaname = 'levelsync' ORDER BY 1"
+    )
+    assert left == [("alembic_version",), *([("removed_rows",)] if stays else [])]

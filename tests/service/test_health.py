@@ -1,10 +1,31 @@
-"""What `/readyz` shows to anybody."""
+"""What a process says of itself over HTTP, and what it loads for that."""
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+import resource
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable
 
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from service.process.runtime import Service
+from service.settings import Settings, SettingsError
 from service.telemetry.health import Health
+from service.telemetry.metrics import BatchHistogram
+from service.web import http
+from tests.support.process import LevelsyncProcess
 
 
 @pytest.mark.parametrize(
@@ -41,3 +62,134 @@ def test_nobody_reads_a_database_s_names_from_readyz(problem: str, shown: str) -
     health.report("postgresql", health, problem)
     assert health.for_anybody() == {"postgresql": [shown]}
     assert health.by_component() == {"postgresql": [problem]}
+
+
+def _status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - a URL of our own process
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+async def _statuses(base: str) -> list[int]:
+    return [await asyncio.to_thread(_status, f"{base}{path}") for path in ("/metrics", "/livez", "/readyz")]
+
+
+async def test_with_a_metrics_port_the_metrics_are_there_and_not_on_the_http_port() -> None:
+    """/livez and /readyz answer on both, so that probes need one port only. Nothing is ready without servers: 503."""
+    nowhere = "postgresql://nobody@127.0.0.1:1/nowhere"
+    settings = Settings(http_port=0, metrics_port=0, database_url=nowhere, kafka_bootstrap_servers="127.0.0.1:1")
+    async with Service(settings, frozenset({"apply"})) as service:
+        assert service.metrics_url != service.http_url
+        assert await _statuses(service.metrics_url) == [200, 200, 503]
+        assert await _statuses(service.http_url) == [404, 200, 503]
+
+
+def test_a_taken_metrics_port_is_a_fault_of_the_settings_that_names_it() -> None:
+    """As for HTTP_PORT: exit 2."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        settings = Settings(http_port=0, metrics_port=taken.getsockname()[1])
+        with pytest.raises(SettingsError, match="LEVELSYNC_METRICS_PORT"):
+            Service(settings, frozenset({"apply"}))
+
+
+BUCKETS = (0.125, 0.5, 1, 43200)  # whose sums are exact in any order
+_SECONDS = st.lists(st.integers(0, 50_000).map(lambda number: number / 8) | st.sampled_from(BUCKETS), max_size=50)
+
+
+@given(st.lists(_SECONDS, max_size=4))
+def test_batches_count_as_their_values_one_by_one(batches: list[list[float]]) -> None:
+    """The same text for Prometheus: buckets, bounds included, count and sum."""
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    batch = BatchHistogram("delay_seconds", "Delay", label="type", values=["a"], buckets=BUCKETS, registry=ours)
+    single = Histogram("delay_seconds", "Delay", ["type"], buckets=BUCKETS, registry=theirs).labels("a")
+    for observed in batches:
+        batch.observe_all("a", observed)
+        for value in observed:
+            single.observe(value)
+    lines = [line for line in generate_latest(theirs).splitlines() if b"_created" not in line]
+    assert generate_latest(ours).splitlines() == lines
+
+
+async def test_silent_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest beyond a number at once, the others after a time; half a header is as good as none."""
+    monkeypatch.setattr(http, "MOST_SILENT", 5)
+    monkeypatch.setattr(http, "HEADERS_WITHIN", 1.0)
+    listener = http.bind(Settings(_env_file=None, http_port=0))
+    port = listener.getsockname()[1]
+    async with http.served(http.make_app(Health()), listener) as url:
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(8)]
+        silent[-1][1].write(b"GET /livez HTTP/1.1\r\nHost:")
+        async with httpx.AsyncClient(base_url=url) as client:
+            assert (await client.get("/livez")).status_code == 200
+            for reader, _writer in silent:
+                assert await asyncio.wait_for(reader.read(), 10) == b""
+            assert (await client.get("/livez")).status_code == 200
+        for _reader, writer in silent:
+            writer.close()
+
+
+async def test_bodies_that_never_come_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Like silent connections: whoever says that a form follows needs no session for that."""
+    monkeypatch.setattr(http, "MOST_SILENT", 5)
+    monkeypatch.setattr(http, "HEADERS_WITHIN", 0.5)
+    monkeypatch.setattr(http, "BODY_WITHIN", 1.0)
+    listener = http.bind(Settings(_env_file=None, http_port=0))
+    async with http.served(Route("/", echo, methods=["GET", "POST"]), listener) as url:
+        connections = []
+        for _ in range(8):
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.getsockname()[1])
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\na")
+            connections.append((reader, writer))
+        async with httpx.AsyncClient(base_url=url) as client:
+            for reader, _ in connections:
+                assert await asyncio.wait_for(reader.read(), 10) == b""
+            assert (await client.post("/", content=b"a" * 500_000)).text == "500000"
+            assert (await client.post("/", content=slowly())).text == "3"
+        for _, writer in connections:
+            writer.close()
+
+
+async def echo(request: Request) -> Response:
+    return PlainTextResponse(str(len(await request.body())))
+
+
+async def slowly() -> AsyncIterator[bytes]:
+    """A body that takes longer than headers may."""
+    for _ in range(3):
+        await asyncio.sleep(0.25)
+        yield b"a"
+
+
+@pytest.mark.soak
+async def test_250_silent_connections_leave_a_process_of_256_files_alive(
+    settings: Settings,
+    topics: list[str],  # noqa: ARG001 - the process consumes them
+    levelsync_process: Callable[..., LevelsyncProcess],
+) -> None:
+    """Where silent connections took every file, the probe's connection would be reset."""
+    process = levelsync_process(settings, ("serve",))
+    await process.start()
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (256, 256))
+    host, _, port = str(process.url).removeprefix("http://").rpartition(":")
+    silent = []
+    for _ in range(250):
+        silent.append(await asyncio.open_connection(host, int(port)))
+        if len(silent) % 50 == 0:
+            assert (await process.get("/livez"))[0] == 200
+    for _ in range(20):
+        assert (await process.get("/livez"))[0] == 200
+    for reader, _writer in silent:
+        assert await asyncio.wait_for(reader.read(), 15) == b""
+    assert (await process.get("/readyz"))[0] == 200
+    assert "Too many open files" not in process.output
+    for _reader, writer in silent:
+        writer.close()
+
+
+def test_a_process_without_the_api_loads_no_fastapi() -> None:
+    """It would be a tenth of an applier's memory."""
+    code = "import sys, service.process.runtime; sys.exit('fastapi' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0  # noqa: S603 - our own code

@@ -1,4 +1,4 @@
-"""How the roles of a process start."""
+"""A process that starts: beside another, without servers, and one whose consumer never begins."""
 
 from __future__ import annotations
 
@@ -8,16 +8,23 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from events import ProgressLeveledUp
 from service.apply.lost import ask_for_reconcile
 from service.apply.role import running_broker
-from service.process import runtime
+from service.process import runtime, watch
 from service.process.runtime import Service
+from service.process.watch import Stalled
 from service.settings import Settings
-from service.stream.positions import DatabaseKeeper
+from service.stream.consumer import LevelConsumer
+from service.stream.positions import DatabaseKeeper, Log, Start, Stored, set_position, starting_point
+from service.telemetry import metrics
 from service.telemetry.health import Health
 from tests.support import applying as stage
+from tests.support.applying import running
+from tests.support.topics import Record, publish
 
 
 @pytest.mark.usefixtures("topics")
@@ -82,3 +89,75 @@ async def test_a_cluster_without_positions_has_new_groups(database: AsyncEngine)
     assert not await DatabaseKeeper(database, "elsewhere", ask_for_reconcile).is_new()
     nobody = create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:1/none")
     assert not await DatabaseKeeper(nobody, "here", ask_for_reconcile).is_new()
+
+
+PARTITION = TopicPartition("progress.leveled-up", 0)
+Offsets = dict[TopicPartition, int]
+
+
+async def move_row(engine: AsyncEngine, offset: int) -> None:
+    async with engine.begin() as conn:
+        await set_position(conn, PARTITION, offset, "here")
+
+
+async def test_a_row_that_moves_on_past_the_end_that_was_read_is_no_topic_made_anew(engine: AsyncEngine) -> None:
+    """The end is read after the row: read before it, a busy topic would be replayed from its beginning."""
+    await move_row(engine, 1000)
+
+    async def another_member_goes_on() -> Offsets:
+        await move_row(engine, 1010)
+        return {PARTITION: 1005}
+
+    starts = await DatabaseKeeper(engine, "here", ask_for_reconcile).start(
+        {PARTITION: 990}, {PARTITION: 0}, another_member_goes_on
+    )
+    assert starts == {PARTITION: Start(seek=990, row=1000)}
+
+
+def test_a_week_away_forgets_the_commit_but_not_the_loss() -> None:
+    """Law 3: by default Kafka keeps commits of a group that is away no longer than the records themselves."""
+    begun = starting_point(None, Stored(100, "here"), Log("here", "", 150, 900))
+    assert begun == Start(seek=150, row=150, lost=50, anew=True)
+    assert starting_point(None, Stored(100, "there"), Log("here", "", 150, 900)).lost == 0
+
+
+async def test_a_loss_is_counted_when_it_is_committed(engine: AsyncEngine) -> None:
+    """And so once, however often the start has to be repeated."""
+    await move_row(engine, 10)
+    lost = metrics.RECORDS_LOST.labels(PARTITION.topic, "0")
+    before = lost._value.get()
+
+    async def fails(*_given: Any) -> None:
+        raise ConnectionError("PostgreSQL went away")
+
+    async def end() -> Offsets:
+        return {PARTITION: 50}
+
+    with pytest.raises(ConnectionError):
+        await DatabaseKeeper(engine, "here", fails).start({PARTITION: 10}, {PARTITION: 30}, end)
+    assert lost._value.get() == before
+    for _ in range(2):
+        await DatabaseKeeper(engine, "here", ask_for_reconcile).start({PARTITION: 10}, {PARTITION: 30}, end)
+    assert lost._value.get() == before + 20
+
+
+async def test_partitions_that_are_never_begun_end_the_service(
+    database: AsyncEngine,  # noqa: ARG001 - empty tables
+    settings: Settings,
+    topics: list[str],  # noqa: ARG001 - empty ones
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever it waits for says no word: an answer of the group's coordinator, for one."""
+
+    async def says_nothing(*_given: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(watch, "LOOK_EVERY", 0.2)
+    monkeypatch.setattr(watch, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(watch, "BEGIN_SECONDS", 0.5)
+    monkeypatch.setattr(LevelConsumer, "committed", says_nothing)
+    event = ProgressLeveledUp(user_id=1, specialization="PLAYER", to_level=2)
+    await publish(settings.kafka_bootstrap_servers, [Record(*event.to_kafka(), partition=0)])
+    async with running(settings) as service:
+        with pytest.raises(Stalled, match=r"progress\.leveled-up-0 not begun, 1 there"):
+            await asyncio.wait_for(service.ended(), 10)

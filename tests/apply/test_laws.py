@@ -1,9 +1,10 @@
-"""Laws 1 to 4 on the applier and a real PostgreSQL: any events, any batches, against the model."""
+"""Laws 1 to 4 on the applier and a real PostgreSQL: any events, any batches, other writers, against the model."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service.apply.batch import Applied
 from service.stream.positions import DatabaseWentBack, Evicted, set_position
-from tests.support.applier import LAWS, SAMPLE_USERS, TARGETS, fresh, one
-from tests.support.model import ADVANCED, LEVELED_UP, Meant, Model
+from service.sync import ProgressLicenseSyncService
+from tests.support.applier import LAWS, SAMPLE_USERS, TARGETS, Partitions, fresh, one
+from tests.support.model import ADVANCED, LEVELED_UP, Meant, Model, Pair
 from tests.support.records import MAXIMUM, START, TOPIC, meanings, with_case
 from tests.support.tables import assert_equal_to, history, licenses, progress
 
@@ -260,3 +263,136 @@ async def test_a_database_that_went_back_in_time_is_noticed(engine: AsyncEngine,
     with pytest.raises(DatabaseWentBack):
         await partitions.apply(LEVELED_UP, partitions.records([one(to_level=5, minutes=1)]))
     assert await licenses(engine) == {(1, "PLAYER"): 3}
+
+
+_REFUSES = """
+    CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF NEW.current_level = 5 AND NEW.user_id = 1 THEN RAISE 'five is not for 1'; END IF;
+        IF NEW.current_level = 6 AND NEW.user_id = 2 THEN RETURN NULL; END IF;
+        IF NEW.current_level > 4 AND NEW.user_id = 3 THEN NEW.current_level := 4; END IF;
+        RETURN NEW;
+    END $$
+"""
+_BEFORE = """
+    CREATE OR REPLACE TRIGGER refuse BEFORE INSERT OR UPDATE ON user_licenses FOR EACH ROW EXECUTE FUNCTION refuse()
+"""
+_OTHER_SPELLING = """
+    INSERT INTO user_licenses (user_id, specialization_type, current_level, max_achieved_level, started_at)
+    VALUES (4, 'player', 1, 1, now())
+"""
+_FENCE = "INSERT INTO levelsync.fences VALUES (:user, :name, :at, 1, 'test')"
+
+
+class Refusing(Model):
+    """The model of an application that refuses 5 for user 1, swallows 6 for user 2, and caps user 3 at 4."""
+
+    def _refusal(self, meant: Meant) -> str:
+        reason = super()._refusal(meant)
+        fenced = meant.pair in self.fences and meant.at <= self.fences[meant.pair]
+        rises = meant.to_level > self.licenses.get(meant.pair, 0) and not fenced
+        refused = (meant.user, meant.to_level) in {(1, 5), (2, 6)} or (meant.user == 3 and meant.to_level > 4)
+        return reason or ("refused_by_database" if rises and refused else "")
+
+
+@LAWS
+@given(
+    meant=meanings((LEVELED_UP,)),
+    cuts=st.lists(st.integers(0, 100), max_size=4),
+    spelling=st.sampled_from(["PLAYER", "player", "Player"]),
+    fenced=st.sampled_from(["PLAYER", "player"]),
+    minutes=st.integers(0, 500),
+)
+async def test_refusals_spellings_and_fences_in_any_batches_end_as_the_model_says(  # noqa: PLR0913, PLR0917
+    engine: AsyncEngine, meant: list[Meant], cuts: list[int], spelling: str, fenced: str, minutes: int
+) -> None:
+    """Each refused record stands alone, a license in another case is the pair's, a fence counts under any spelling."""
+    partitions, expected = await fresh(engine), Refusing(MAXIMUM, SAMPLE_USERS)
+    at = START.replace(hour=minutes // 60, minute=minutes % 60)
+    async with engine.begin() as conn:
+        for statement in (_REFUSES, _BEFORE, _OTHER_SPELLING):
+            await conn.execute(text(statement))
+        await conn.execute(text(_FENCE), {"user": 2, "name": fenced, "at": at})
+    expected.licenses[4, "PLAYER"], expected.fences[2, "PLAYER"] = 1, at
+    reasons: dict[str, str] = {}
+    for begin, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(meant)], strict=True):
+        await _apply(partitions, meant[begin:end], spelling, reasons)
+    for record in meant:
+        expected.apply(record)
+    async with engine.connect() as conn:
+        rows = await conn.execute(text("SELECT user_id, upper(specialization_type), current_level FROM user_licenses"))
+        assert {(row[0], row[1]): row[2] for row in rows} == expected.licenses
+    found: list[tuple[Any, ...]] = [((pair[0], pair[1].upper()), *step) for pair, *step in await history(engine)]
+    assert sorted(found, key=lambda step: step[0]) == sorted(expected.history, key=lambda step: step[0])
+    assert reasons == expected.letters
+
+
+async def _apply(partitions: Partitions, meant: list[Meant], spelling: str, reasons: dict[str, str]) -> None:
+    if not meant:
+        return
+    records = [
+        with_case(record, spelling) if one.specialization == "PLAYER" and not one.bad else record
+        for one, record in zip(meant, partitions.records(meant), strict=True)
+    ]
+    applied: Applied = await partitions.apply(LEVELED_UP, records)
+    for letter in applied.letters:
+        reasons[meant[letter.index].id] = letter.reason.value
+
+
+_PAIR: Pair = (1, "PLAYER")
+_SIDES = {LEVELED_UP: "progress_to_license", ADVANCED: "license_to_progress"}
+_WRITE = {
+    LEVELED_UP: """
+        INSERT INTO specialization_progress (student_id, specialization_id, current_level) VALUES (1, 'PLAYER', :level)
+            ON CONFLICT (student_id, specialization_id) DO UPDATE SET current_level = excluded.current_level
+    """,
+    ADVANCED: """
+        INSERT INTO user_licenses (user_id, specialization_type, current_level, max_achieved_level, started_at)
+        VALUES (1, 'PLAYER', :level, :level, now())
+            ON CONFLICT (user_id, specialization_type) DO UPDATE SET current_level = excluded.current_level
+    """,
+}
+_DECIDED_AT = text("SELECT decided_at FROM levelsync.fences WHERE user_id = 1 AND specialization = 'PLAYER'")
+_steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("raise"), st.sampled_from(sorted(_SIDES)), st.integers(1, 8)),
+        st.tuples(st.just("declare"), st.sampled_from(sorted(_SIDES)), st.integers(1, 8)),
+        st.tuples(st.just("deliver"), st.just(""), st.integers(0, 100)),
+    ),
+    max_size=12,
+)
+
+
+@LAWS
+@given(steps=_steps)
+async def test_events_from_before_a_declaration_never_raise_the_pair(
+    engine: AsyncEngine, steps: list[tuple[str, str, int]]
+) -> None:
+    """The application raises a side and publishes it, or sets a side and declares it; events come in any order."""
+    partitions, expected, service = (
+        await fresh(engine),
+        Model(MAXIMUM, SAMPLE_USERS),
+        ProgressLicenseSyncService(engine),
+    )
+    on_their_way: list[Meant] = []
+    for number, (step, kind, level) in enumerate([*steps, *[("deliver", "", 0)] * len(steps)]):
+        if step == "deliver":
+            if on_their_way:
+                meant = on_their_way.pop(level % len(on_their_way))
+                await partitions.apply(meant.kind, partitions.records([meant]))
+                expected.apply(meant)
+            continue
+        rows = expected.progress if kind == LEVELED_UP else expected.licenses
+        if step == "raise" and level <= rows.get(_PAIR, 0):
+            continue
+        rows[_PAIR] = level
+        async with engine.begin() as conn:
+            await conn.execute(text(_WRITE[kind]), {"level": level})
+        if step == "raise":
+            on_their_way.append(Meant(kind, 1, "PLAYER", level, datetime.now(UTC), "/test", f"e{number}"))
+            continue
+        await service.sync_pair(1, "PLAYER", _SIDES[kind])  # type: ignore[arg-type]
+        async with engine.connect() as conn:
+            decided_at = (await conn.execute(_DECIDED_AT)).scalar_one()
+        expected.sync(_PAIR, _SIDES[kind], decided_at, f"sync {_SIDES[kind]}")
+    await assert_equal_to(expected, engine)

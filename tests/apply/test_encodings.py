@@ -1,4 +1,4 @@
-"""A dead letter is kept whole whatever it holds, also where PostgreSQL's own encoding is not UTF-8."""
+"""Databases in other encodings than UTF-8, and replays of what they refused."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.settings import Settings
 from service.store.engine import make_engine
 from service.store.migrate import migrate
-from tests.support.applier import fresh, one
+from tests.support.applier import TARGETS, fresh, one
 from tests.support.model import LEVELED_UP
 from tests.support.servers import Postgres
+from tests.support.tables import licenses
 
 HEADERS = (("größe", "groß".encode()), ("名", "名".encode()), ("raw", b"\xff"), ("plain", b"x"))
 KEPT = [
@@ -55,3 +56,20 @@ async def test_a_dead_letter_of_any_text_is_kept_and_blocks_nobody(foreign: Asyn
     assert [row.value for row in found] == [record.value for record in records]
     assert all(row.headers[-4:] == KEPT for row in found)
     assert found[0].detail == r"there is no specialization '\u9b54\u6cd5'"
+
+
+async def test_a_replay_of_refused_records_is_no_fault_of_the_installation(engine: AsyncEngine) -> None:
+    """Laws 3 and 4: dead letters that are there already count for nothing, however many users they are of."""
+    partitions = await fresh(engine)
+    async with engine.begin() as conn:
+        await conn.execute(text("ALTER TABLE user_licenses ADD CONSTRAINT odd CHECK (user_id % 4 > 0)"))
+    meant = [one(user=user, minutes=user) for user in range(1, 121)]
+    applied = await partitions.apply(LEVELED_UP, partitions.records(meant))
+    assert len(applied.letters) == 30
+    before = await licenses(engine)
+    partitions.ends = dict.fromkeys(TARGETS, 0)
+    again = await partitions.apply(LEVELED_UP, partitions.records(meant))
+    assert [letter.index for letter in again.letters] == [letter.index for letter in applied.letters]
+    assert await licenses(engine) == before
+    async with engine.connect() as conn:
+        assert (await conn.execute(text("SELECT count(*) FROM levelsync.dead_letters"))).scalar_one() == 30

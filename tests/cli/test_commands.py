@@ -1,0 +1,229 @@
+"""Small commands, and what every command prints."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import jwt
+import pytest
+from rich.console import Console
+
+from events import MODELS
+from service.cli import output
+from service.cli.reconcile import next_steps
+from tests.support.process import levelsync
+
+
+def test_every_event_has_its_schema_and_all_are_in_one_asyncapi_document(tmp_path: Path) -> None:
+    """The command prints what it wrote, and makes the folder."""
+    folder = tmp_path / "new" / "schemas"
+    run = levelsync("schema", "--out", str(folder))
+    assert run.returncode == 0, run.stderr
+    written = sorted(folder.iterdir())
+    assert sorted(map(str, written)) == sorted(run.stdout.split())
+    names = {f"{model.TYPE}.schema.json" for model in MODELS} | {"asyncapi.json", "openapi.json"}
+    assert {path.name for path in written} == names
+    documents = {path.name: json.loads(path.read_text()) for path in written}
+    assert documents["asyncapi.json"]["asyncapi"].startswith("3.")
+    assert documents["openapi.json"]["openapi"].startswith("3.1")
+
+
+def test_a_folder_that_cannot_be_made_is_wrong_use(tmp_path: Path) -> None:
+    """One sentence that names it."""
+    (tmp_path / "file").write_text("")
+    run = levelsync("schema", "--out", str(tmp_path / "file" / "below"))
+    assert run.returncode == 2
+    assert str(tmp_path) in run.stderr
+
+
+SECRET = "a-secret-of-at-least-thirty-two-bytes"  # noqa: S105 - of this test only
+
+
+def test_a_token_carries_role_subject_and_an_end() -> None:
+    """The token verifies with the secret, and its claims are what the options say."""
+    run = levelsync(
+        "token", "--role", "instructor", "--subject", "7", "--ttl", "90s", env={"LEVELSYNC_JWT_SECRET": SECRET}
+    )
+    claims = jwt.decode(run.stdout.strip(), SECRET, algorithms=["HS256"])
+    assert claims["exp"] - claims["iat"] == 90
+    assert claims["nbf"] == claims["iat"]
+    assert (claims["sub"], claims["roles"], claims["type"]) == ("7", ["instructor"], "access")
+    assert not {"iss", "aud"} & claims.keys()
+
+
+def test_a_token_fits_the_configured_issuer_audience_and_claim() -> None:
+    """What this installation checks, its token has."""
+    settings = {
+        "JWT_SECRET": SECRET,
+        "JWT_ISSUER": "https://me",
+        "JWT_AUDIENCE": "them",
+        "JWT_ROLES_CLAIM": "realm.roles",
+    }
+    run = levelsync("token", "--role", "admin", env={f"LEVELSYNC_{name}": value for name, value in settings.items()})
+    claims = jwt.decode(run.stdout.strip(), SECRET, algorithms=["HS256"], issuer="https://me", audience="them")
+    assert claims["realm"] == {"roles": ["admin"]}
+
+
+def test_without_a_secret_the_variable_is_named() -> None:
+    """A token needs a secret: wrong use, and which variable."""
+    run = levelsync("token", "--role", "admin")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "LEVELSYNC_JWT_SECRET" in run.stderr
+
+
+def test_alembic_says_on_stderr_what_it_does(empty_database_url: str) -> None:
+    """Its own lines in its own format, whatever LOG_FORMAT says; a second run has nothing to do."""
+    env = {"LEVELSYNC_DATABASE_URL": empty_database_url, "LEVELSYNC_LOG_FORMAT": "json"}
+    run = levelsync("migrate", env=env)
+    assert (run.returncode, run.stdout) == (0, "")
+    line = "INFO  [alembic.runtime.migration] Running upgrade unique_progress_constraint -> fix_internship_levels, "
+    assert line in run.stderr
+    again = levelsync("migrate", env=env)
+    assert again.returncode == 0
+    assert "Running upgrade" not in again.stderr
+
+
+def test_a_revision_can_be_named(empty_database_url: str) -> None:
+    """The seed's own first two revisions, and no further."""
+    env = {"LEVELSYNC_DATABASE_URL": empty_database_url}
+    run = levelsync("migrate", "--revision", "fix_internship_levels", env=env)
+    assert run.returncode == 0
+    assert "levelsync_schema" not in run.stderr
+
+
+async def test_a_migration_that_stops_is_exit_1_with_its_sentence(empty_database_url: str) -> None:
+    """A database of the application that lacks a table is named, not repaired."""
+    conn = await asyncpg.connect(empty_database_url)
+    await conn.execute("CREATE TABLE users (id int PRIMARY KEY)")
+    await conn.close()
+    run = levelsync("migrate", env={"LEVELSYNC_DATABASE_URL": empty_database_url})
+    assert run.returncode == 1
+    assert "specializations" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2Jred\x9b31m\rstart\u202eback\ud800"
+SHOWN = r"\u001b]0;owned\u0007\u001b[2Jred\u009b31m\u000dstart\u202eback\ud800"
+
+
+def test_a_terminal_is_shown_what_it_would_obey(capsys: pytest.CaptureFixture[str]) -> None:
+    """On both streams, in lines and in tables; a line's end in a cell makes no further row."""
+    output.say(HOSTILE)
+    output.print_table("Issues", ("email",), [(HOSTILE,), ("a\nb",)])
+    output.remark(HOSTILE)
+    output.complain(HOSTILE)
+    printed = capsys.readouterr()
+    assert printed.out.count(SHOWN) == 2
+    assert printed.err == f"{SHOWN}\nlevelsync: {SHOWN}\n"
+    assert r"a\nb" in printed.out
+    assert not set(printed.out + printed.err) & set("\x1b\x07\x9b\r\u202e\ud800")
+
+
+def test_json_stays_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """Escaped as JSON escapes, so a program reads the very text."""
+    output.print_json({"x": HOSTILE})
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert json.loads(printed) == {"x": HOSTILE}
+
+
+def test_a_cell_of_csv_is_one_line_and_no_formula(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of half or full width; numbers stay numbers."""
+    sheet = output.Csv(("a", "b", "c"), lambda item: item)
+    for row in [('=1+1,"x"', "\uff1d1+1", -1), (f"@{HOSTILE}", "a\nb", None)]:
+        sheet.add(row)
+    expected = ["a,b,c", '"\'=1+1,""x""",\'\uff1d1+1,-1', f"'@{SHOWN},a\\nb,"]
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+RUN = "3f301f46-108e-4aec-ac7d-bb07d4badd90"
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown", "left_out"),
+    [
+        (120, ["run", "requested", "status", "detail"], ""),
+        (70, ["run", "status", "detail"], "requested"),
+        (50, ["run", "status"], "requested, detail"),
+    ],
+)
+def test_a_narrow_terminal_drops_columns_and_breaks_no_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int, shown: list[str], left_out: str
+) -> None:
+    """What is left out is said beside the answer; a long text is folded between its words."""
+    monkeypatch.setattr(output, "answers", lambda: Console(width=columns, force_terminal=True, color_system=None))
+    row = (RUN, "2026-11-25T12:00:00", "completed", "somebody else kept its rows locked for too long")
+    output.print_table("Runs", ("run", "requested", "status", "detail"), [row], spare=("requested", "detail"))
+    printed = capsys.readouterr()
+    assert RUN in printed.out
+    assert re.search(r"^ *run .*", printed.out, re.MULTILINE)[0].split() == shown  # type: ignore[index]
+    assert max(map(len, printed.out.splitlines())) <= columns
+    assert printed.err == (f"Left out on this narrow terminal: {left_out}\n" if left_out else "")
+
+
+def test_a_row_in_a_pipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever its length, so that grep finds it whole."""
+    output.print_table("Letters", ("id", "detail"), [(1, "word " * 200)])
+    assert "word " * 199 in capsys.readouterr().out
+
+
+def test_csv_is_printed_row_by_row_and_calculates_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """The heading comes with the first row, or at the end of an empty sheet."""
+    sheet = output.Csv(("a", "b"), lambda item: item)
+    assert capsys.readouterr().out == ""
+    sheet.add((1, "=1+1"))
+    assert capsys.readouterr().out == "a,b\n1,'=1+1\n"
+    for text in ("+1", "-1", "@A1", "\uff1d1"):
+        sheet.add((-1, text))
+        assert capsys.readouterr().out == f"-1,'{text}\n"
+    sheet.end()
+    output.Csv(("a", "b")).end()
+    assert capsys.readouterr().out == "a,b\n"
+
+
+@pytest.mark.parametrize(("number", "words"), [(0, "0 pairs"), (1, "1 pair"), (2, "2 pairs"), (1200, "1,200 pairs")])
+def test_a_number_has_its_noun(number: int, words: str) -> None:
+    """One pair, and two pairs."""
+    assert output.counted(number, "pair") == words
+
+
+NONE = dict.fromkeys(("mismatched", "missing_license", "missing_progress", "needs_decision", "failed"), 0)
+
+
+def a_run(counts: dict[str, int], **changes: Any) -> dict[str, Any]:
+    """A dry run that has ended."""
+    report = {"run_id": "R", "status": "completed", "dry_run": True, "direction": "highest", "finished_at": "now"}
+    return report | {"specialization": None, "user_id": None, "counts": NONE | counts} | changes
+
+
+ISSUES = "Which pairs: levelsync runs R --issues"
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        (a_run({}), []),
+        (a_run({"mismatched": 1}), [ISSUES, "To heal them: levelsync reconcile --direction highest --execute"]),
+        (
+            a_run({"missing_license": 1}, specialization="PLAYER", user_id=5),
+            [
+                ISSUES,
+                "To heal them: levelsync reconcile --direction highest --specialization PLAYER --user 5 --execute",
+            ],
+        ),
+        (a_run({"mismatched": 1}, dry_run=False), [ISSUES]),
+        (a_run({"failed": 1}, dry_run=False), [ISSUES]),
+        (
+            a_run({"needs_decision": 1}),
+            [ISSUES, "A pair that needs a decision: levelsync sync USER --specialization X --level N"],
+        ),
+        (a_run({}, finished_at=None, status="running"), ["It goes on: levelsync runs R shows how far it is."]),
+    ],
+)
+def test_a_run_names_the_command_that_goes_on_from_it(report: dict[str, Any], said: list[str]) -> None:
+    """Nobody looks up at three what to type; where all is well nothing is said."""
+    assert next_steps(report) == said

@@ -1,0 +1,136 @@
+"""kill -9 of the service and of its servers, restores and rewinds, against the model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+import pytest
+from pydantic import SecretStr
+
+from service.settings import Settings
+from tests.support.killing import Life, bury, feed, start_and_kill
+from tests.support.load import Load, make_load, new_seed
+from tests.support.model import LEVELED_UP, Meant
+from tests.support.process import LevelsyncProcess
+from tests.support.published import Scene
+from tests.support.servers import Kafka, Postgres, make_template
+
+pytestmark = [pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
+Make = Callable[..., LevelsyncProcess]
+
+
+@pytest.mark.soak
+async def test_four_kills_under_load_lose_nothing_and_repeat_nothing(
+    settings: Settings, levelsync_process: Make
+) -> None:
+    """Small batches, so that every kill meets one somewhere between its first statement and Kafka's commit."""
+    seed = new_seed()
+    rng, load = Random(seed), make_load(Load(24_000, 3_000, seed, bad=0.02))  # noqa: S311 - no secret
+    settings = settings.model_copy(update={"batch_max_records": 50})
+    process = levelsync_process(settings)
+    async with Scene(settings, users=3_000) as scene:
+        await scene.publish(load[:16_000])
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(feed(scene, load[16_000:]))
+            for _ in range(4):
+                await start_and_kill(process, scene, rng, share=0.25)
+                await bury(scene)
+        await process.start()
+        await scene.assert_ended()
+    assert await process.terminate() == 0
+
+
+async def test_a_kill_in_the_middle_of_a_drain_ends_in_the_models_tables(
+    settings: Settings, levelsync_process: Make
+) -> None:
+    """All settings as they come, nobody helps the group: it waits for the dead member, and goes on."""
+    seed = new_seed()
+    process = levelsync_process(settings)
+    async with Scene(settings, users=4_000) as scene:
+        await scene.publish(make_load(Load(24_000, 4_000, seed, kinds=(LEVELED_UP,))))
+        await start_and_kill(process, scene, Random(seed), share=0.5)  # noqa: S311 - no secret
+        assert await scene.applied() < scene.published
+        await process.start(ready=False)
+        await scene.assert_ended()
+    assert await process.terminate() == 0
+
+
+OF_A_LIFE = 1_000
+AFTER_EVERY_EVENT, BEFORE_THEM = timedelta(hours=1), -timedelta(days=1)
+
+
+async def live(settings: Settings, postgres: Postgres, make: Make, rounds: int, records: int) -> None:
+    now = datetime.now(UTC)
+    fences = {
+        (user, "PLAYER"): now + (AFTER_EVERY_EVENT if user % 20 else BEFORE_THEM) for user in range(1, OF_A_LIFE, 10)
+    }
+    async with Scene(settings, OF_A_LIFE, fences) as scene:
+        life = Life(scene, postgres, make, Random(new_seed()))  # noqa: S311 - no secret
+        try:
+            await life.run(rounds, records)
+        finally:
+            await life.end()
+
+
+async def test_any_life_ends_in_the_models_tables(
+    settings: Settings, postgres: Postgres, levelsync_process: Make
+) -> None:
+    """Eight episodes, in any order."""
+    await live(settings, postgres, levelsync_process, rounds=1, records=2_000)
+
+
+@pytest.mark.soak
+async def test_a_long_life_ends_in_the_models_tables(
+    settings: Settings, postgres: Postgres, levelsync_process: Make
+) -> None:
+    """The same for thirty-two episodes and more records."""
+    await live(settings, postgres, levelsync_process, rounds=4, records=4_000)
+
+
+USERS = 2_000
+
+
+def load() -> list[Meant]:
+    return make_load(Load(12_000, USERS, new_seed(), bad=0.01))
+
+
+async def test_a_killed_postgresql_loses_no_record(
+    settings: Settings, own_postgres: Postgres, levelsync_process: Make
+) -> None:
+    """The batch in hand is tried again until it stands; it makes no dead letter."""
+    url = own_postgres.url_of(await make_template(own_postgres))
+    settings = settings.model_copy(update={"database_url": SecretStr(url), "batch_max_records": 100})
+    process, meant = levelsync_process(settings), load()
+    async with Scene(settings, USERS) as scene:
+        await scene.publish(meant[:8_000])
+        await process.start()
+        first = process.pid
+        await scene.wait_applied(2_000)
+        await own_postgres.kill()
+        await own_postgres.start()
+        await scene.publish(meant[8_000:])
+        await scene.assert_ended()
+    assert process.pid == first
+    assert await process.terminate() == 0
+
+
+async def test_a_killed_broker_loses_no_record(settings: Settings, kafka: Kafka, levelsync_process: Make) -> None:
+    """The consumers find the broker and their group again by themselves."""
+    if not kafka.can_restart:
+        pytest.skip("the broker is not ours to kill")
+    settings = settings.model_copy(update={"batch_max_records": 100})
+    process, meant = levelsync_process(settings), load()
+    async with Scene(settings, USERS) as scene:
+        await scene.publish(meant[:8_000])
+        await process.start()
+        first = process.pid
+        await scene.wait_applied(2_000)
+        await kafka.kill()
+        await kafka.start()
+        await scene.publish(meant[8_000:])
+        await scene.assert_ended()
+    assert process.pid == first
+    assert await process.terminate() == 0

@@ -1,0 +1,131 @@
+"""A process that stops: it drains, commits and leaves, also where a server says nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from aiokafka.errors import GroupAuthorizationFailedError
+from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from events import ProgressLeveledUp
+from service.settings import Settings
+from service.stream.consumer import LevelConsumer
+from service.stream.retry import until_applied
+from service.telemetry.health import Health
+from tests.support import applying, topics
+from tests.support.applying import running
+from tests.support.links import way_to
+from tests.support.load import Load, make_load
+from tests.support.process import LevelsyncProcess
+from tests.support.published import Scene
+from tests.support.tables import licenses
+from tests.support.topics import Record, publish
+from tests.support.waiting import eventually
+
+SESSION_TIMEOUT = 10.0
+"""Seconds after which a group gives up a member that did not say goodbye."""
+
+
+@pytest.mark.real_broker
+async def test_a_terminated_process_drains_commits_and_leaves_its_group(
+    scene: Scene, levelsync_process: Callable[..., LevelsyncProcess]
+) -> None:
+    """Exit code 0 within ten seconds, commits equal to the position rows, and the next start waits for nobody."""
+    settings = scene.settings.model_copy(update={"batch_max_records": 20})
+    process = levelsync_process(settings, ("serve", "--roles", "apply"))
+    await scene.publish(make_load(Load(8000, 200, seed=15)))
+    await process.start()
+    await scene.wait_applied(500)
+    began = time.monotonic()
+    assert await process.terminate() == 0
+    assert time.monotonic() - began < 10
+    assert await topics.members(settings.kafka_bootstrap_servers, settings.kafka_group_id) == []
+    applied = await applying.applied(scene.engine)
+    assert await applying.committed(settings) == applied
+    assert sum(applied.values()) < scene.published, "it was not under load: this test shows nothing"
+    await scene.assert_consistent()
+    began = time.monotonic()
+    await process.start()
+    await scene.wait_applied(sum(applied.values()) + 1)
+    assert time.monotonic() - began < SESSION_TIMEOUT
+    await scene.assert_ended()
+    assert await process.terminate() == 0
+
+
+async def test_a_process_whose_batch_hangs_in_a_silent_database_leaves_within_ten_seconds(
+    scene: Scene, levelsync_process: Callable[..., LevelsyncProcess]
+) -> None:
+    """No packet comes back, so every connection hangs: also those that are to be closed."""
+    async with way_to(scene.settings.database_url.get_secret_value()) as (way, url):
+        settings = scene.settings.model_copy(update={"batch_max_records": 20, "database_url": SecretStr(url)})
+        process = levelsync_process(settings, ("serve",))
+        await process.start()
+        await scene.publish(make_load(Load(4000, 200, seed=41)))
+        await scene.wait_applied(200)
+        way.open.clear()
+        assert await scene.applied() < scene.published, "it was not under load: this test shows nothing"
+        began = time.monotonic()
+        code = await process.terminate(30)
+        assert time.monotonic() - began < 10, process.output
+        assert code == 0
+    await scene.assert_nothing_half_done()
+
+
+async def test_an_idle_consumer_tries_a_refused_commit_again_only_now_and_then(
+    database: AsyncEngine,
+    settings: Settings,
+    topics: list[str],  # noqa: ARG001 - empty ones
+    monkeypatch: pytest.MonkeyPatch,
+    log: list[Any],
+) -> None:
+    """Each consumer polls five times a second; the work goes on, one line a consumer and two seconds says why."""
+
+    async def refused(*_given: object) -> None:
+        raise GroupAuthorizationFailedError("levelsync")
+
+    monkeypatch.setattr(LevelConsumer, "commit", refused)
+    event = ProgressLeveledUp(user_id=1, specialization="PLAYER", to_level=2)
+    await publish(settings.kafka_bootstrap_servers, [Record(*event.to_kafka(), partition=0)])
+
+    async def applied() -> bool:
+        return await licenses(database) == {(1, "PLAYER"): 2}
+
+    async with running(settings):
+        await eventually(applied)
+        said = len(log)
+        await asyncio.sleep(2)  # ten polls a consumer
+        lines = [line for line in log[said:] if line["event"].startswith("commit failed")]
+    assert len(lines) <= 8  # twice each of four consumers
+
+
+class Owner:
+    """A consumer that still owns its batch."""
+
+    retrying = False
+    owns_batch = True
+
+
+async def test_a_stop_ends_an_attempt_that_hangs() -> None:
+    """A cancellation is no fault that may pass: retried, it would keep the process from leaving."""
+    began = asyncio.Event()
+
+    async def hangs() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    batch = asyncio.create_task(until_applied(hangs, Owner(), Health()))
+    await asyncio.wait_for(began.wait(), 30)
+    batch.cancel()
+    ended, _ = await asyncio.wait({batch}, timeout=10)
+    try:
+        assert ended == {batch}
+        assert batch.cancelled()
+    finally:
+        while not batch.done():  # a retry that swallows the stop ends only while it waits for its next attempt
+            batch.cancel()
+            await asyncio.sleep(0.001)

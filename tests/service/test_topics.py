@@ -1,0 +1,267 @@
+"""Topics that change: retention, compaction, new partitions, topics that are created again, logs cut off (law 3)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import NewPartitions
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.cli.doctor import Verdict
+from service.cli.doctor_checks import POLICY, kafka_findings
+from service.process.runtime import Service
+from service.settings import Settings
+from service.stream import broker
+from service.stream.consumer import LevelConsumer
+from service.stream.topics import compacted_topics, ensure_topics
+from tests.support import applying
+from tests.support.apache_kafka import ApacheKafka
+from tests.support.applying import TOPICS, rise, running
+from tests.support.load import Load, make_load
+from tests.support.published import Scene
+from tests.support.servers import Kafka
+from tests.support.tables import licenses
+from tests.support.topics import publish
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.real_broker
+LEVELED = TOPICS[0]
+LOST = "levelsync_records_lost_total"
+
+
+async def test_records_that_retention_took_unread_are_counted_told_and_a_reconcile_is_asked_for(
+    database: AsyncEngine, settings: Settings, log: list[Any], consumers: list[LevelConsumer]
+) -> None:
+    """Law 3: while the service was stopped, and while it runs; work goes on with what is left."""
+    send = settings.kafka_bootstrap_servers
+    await publish(send, [rise(1, level, 0) for level in (1, 2)] + [rise(2, 1, 1)])
+    async with running(settings) as service:
+        await applying.caught_up(settings, database)
+        before = await applying.metrics(service)
+    await publish(send, [rise(1, level, 0) for level in (3, 4, 5)] + [rise(2, 2, 1), rise(2, 3, 1)])
+    await applying.delete_records_below(settings, {TopicPartition(LEVELED, 0): 4, TopicPartition(LEVELED, 1): 3})
+    async with running(settings) as service:
+        await applying.caught_up(settings, database)
+        assert await licenses(database) == {(1, "PLAYER"): 5, (2, "PLAYER"): 1}
+        assert await lost(service, before) == {"0": 2, "1": 2}
+        await eventually(lambda: no_lag(service))  # partition 1 is empty: its log start is its end
+        await _lose_while_it_runs(settings, database, consumers)
+        assert await lost(service, before) == {"0": 4, "1": 2}
+        assert await applying.problems(service) == {}
+    assert await licenses(database) == {(1, "PLAYER"): 8, (2, "PLAYER"): 1}
+    told = [line for line in log if line["event"] == "retention took records unread"]
+    assert [(line["log_level"], line["lost"]) for line in told] == [("error", 2)] * 3
+    await _assert_requested(database, 3)
+
+
+async def _lose_while_it_runs(settings: Settings, engine: AsyncEngine, consumers: list[LevelConsumer]) -> None:
+    """Records come and go while the consumer does not read."""
+    partition = TopicPartition(LEVELED, 0)
+    owner = next(one for one in consumers if partition in one.assignment() and not one._closed)
+    owner.pause(partition)
+    await publish(settings.kafka_bootstrap_servers, [rise(1, level, 0) for level in (6, 7, 8)])
+    await applying.delete_records_below(settings, {partition: 7})
+    owner.resume(partition)
+    await applying.caught_up(settings, engine)
+
+
+async def _assert_requested(engine: AsyncEngine, times: int) -> None:
+    """The outbox holds so many requests for a dry run that never lowers a level, each with an id of its own."""
+    found = await applying.rows(engine, "SELECT topic, value, headers FROM levelsync.outbox")
+    assert [topic for topic, _, _ in found] == ["sync.reconcile-requested"] * times
+    assert all(json.loads(value)["direction"] == "highest" and json.loads(value)["dry_run"] for _, value, _ in found)
+    assert len({dict(headers)["ce_id"] for _, _, headers in found}) == times
+
+
+async def lost(service: Service, before: applying.Metrics) -> dict[str, float]:
+    counted = applying.since(before, await applying.metrics(service))
+    return {dict(key[1])["partition"]: value for key, value in counted.items() if key[0] == LOST and value}
+
+
+async def no_lag(service: Service) -> bool:
+    found = await applying.metrics(service)
+    return not any(value for (name, _), value in found.items() if name == "levelsync_consumer_lag_records")
+
+
+async def test_a_topic_made_anew_starts_anew(scene: Scene, kafka: Kafka) -> None:
+    """Law 3: positions of the old topic skip nothing of the new one, which may be shorter or longer."""
+    await scene.publish(make_load(Load(200, 30, seed=4), "old"))
+    async with running(scene.settings):
+        await scene.assert_ended()
+    await kafka.fresh_topics()
+    await publish(scene.settings.kafka_bootstrap_servers, [rise(190, 7, partition) for partition in range(4)])
+    async with running(scene.settings):
+        await applying.caught_up(scene.settings, scene.engine)
+    assert (await licenses(scene.engine))[190, "PLAYER"] == 7
+
+
+async def test_new_partitions_of_a_topic_are_picked_up_while_the_service_runs(
+    database: AsyncEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what was published to them before they were noticed is not skipped."""
+    monkeypatch.setattr(broker, "METADATA_MAX_AGE_MS", 2_000)
+    async with running(settings):
+        await applying.caught_up(settings, database)
+        async with applying.admin(settings) as client:
+            await client.create_partitions({LEVELED: NewPartitions(6)})
+        await eventually(lambda: _exist(settings, 10))
+        await publish(settings.kafka_bootstrap_servers, [rise(1, 3, 4), rise(2, 4, 5), rise(3, 5, 0)])
+        end = await applying.caught_up(settings, database)
+    assert len(end) == 10
+    assert await licenses(database) == {(1, "PLAYER"): 3, (2, "PLAYER"): 4, (3, "PLAYER"): 5}
+
+
+async def _exist(settings: Settings, partitions: int) -> bool:
+    return len(await applying.ends(settings)) == partitions
+
+
+COMPACT = "license.advanced"
+SET_ON_THE_TOPIC = 1
+"""Kafka's number for where a value comes from; 5 is the broker's default."""
+
+
+async def set_policy(settings: Settings, policy: str) -> None:
+    async with applying.admin(settings) as client:
+        await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, COMPACT, {"cleanup.policy": policy})])
+
+
+@pytest.mark.parametrize("policy", ["compact", "compact,delete"])
+@pytest.mark.usefixtures("topics")
+async def test_a_compacted_topic_is_a_fault_of_the_installation(settings: Settings, policy: str) -> None:
+    """`serve` waits until it is repaired, and says which topic it is; `doctor` fails."""
+    await set_policy(settings, policy)
+    async with Service(settings, frozenset({"apply"})) as service:
+        await eventually(lambda: names(service, f"Kafka compacts the topics {COMPACT}"))
+        [finding] = [one for one in await kafka_findings(settings) if one.check == POLICY]
+        assert (finding.verdict, finding.detail) == (Verdict.FAIL, f"compacted: {COMPACT}")
+        await set_policy(settings, "delete")
+        await asyncio.wait_for(service.ready(), 30)
+    [finding] = [one for one in await kafka_findings(settings) if one.check == POLICY]
+    assert finding.verdict is Verdict.PASS
+
+
+async def names(service: Service, words: str) -> bool:
+    return words in str(await applying.problems(service))
+
+
+@pytest.mark.usefixtures("topics")
+async def test_topics_that_are_created_say_that_they_are_not_compacted(settings: Settings) -> None:
+    """Whatever the broker's default is."""
+    async with applying.admin(settings) as client:
+        await client.delete_topics([COMPACT])
+        await eventually(lambda: is_gone(settings))
+        assert await ensure_topics(settings) == []
+        [answer] = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, COMPACT, None)])
+    [(_, _, _, _, entries)] = answer.resources
+    [(_, value, _, source, *_)] = [entry for entry in entries if entry[0] == "cleanup.policy"]
+    assert (value, source) == ("delete", SET_ON_THE_TOPIC)
+    assert await compacted_topics(settings) == ([], [])
+
+
+async def is_gone(settings: Settings) -> bool:
+    async with applying.admin(settings) as client:
+        return COMPACT not in {topic["topic"] for topic in await client.describe_topics()}
+
+
+@asynccontextmanager
+async def licenses_are_locked(engine: AsyncEngine) -> AsyncIterator[None]:
+    """The application holds the table: whatever batch is read waits in the appliers' hands."""
+    async with engine.connect() as conn:
+        await conn.execute(text("LOCK TABLE user_licenses IN EXCLUSIVE MODE"))
+        yield
+
+
+async def a_batch_waits(engine: AsyncEngine) -> bool:
+    waiting = await applying.count(
+        engine, "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    return waiting > 0
+
+
+@pytest.mark.parametrize("refill", [20, 60])
+async def test_a_topic_recreated_with_a_batch_in_hand_is_read_from_its_beginning(
+    database: AsyncEngine, settings: Settings, kafka: Kafka, refill: int
+) -> None:
+    """The new topic may be shorter than the old position, or have passed it already."""
+    send = settings.kafka_bootstrap_servers
+    async with running(settings):
+        async with licenses_are_locked(database):
+            await publish(send, [rise(user, 3, 0) for user in range(1, 41)])
+            await eventually(lambda: a_batch_waits(database))
+            await kafka.fresh_topics()
+            await publish(send, [rise(user, 5, 0) for user in range(101, 101 + refill)])
+        await applying.caught_up(settings, database)
+    found = await licenses(database)
+    assert {user for user, _ in found if user > 100} == set(range(101, 101 + refill))
+
+
+async def test_topics_recreated_and_refilled_at_once_lose_no_record(
+    database: AsyncEngine, settings: Settings, kafka: Kafka
+) -> None:
+    """An idle service has fetched ahead, and asks for the old position of the new topic."""
+    send = settings.kafka_bootstrap_servers
+    async with running(settings):
+        await publish(send, [rise(user, 3, user % 4) for user in range(1, 81)])
+        await applying.caught_up(settings, database)
+        for level in (4, 5, 6):
+            await kafka.fresh_topics()
+            await publish(send, [rise(user, level, user % 4) for user in range(1, 161)])
+            await applying.caught_up(settings, database)
+            assert await licenses(database) == {(user, "PLAYER"): level for user in range(1, 161)}
+
+
+async def test_a_position_keeps_the_id_of_its_topic(database: AsyncEngine, settings: Settings, kafka: Kafka) -> None:
+    """Ids as Kafka's own tools print them, and another one for the topic that was created again."""
+    ids = "SELECT DISTINCT topic_id FROM levelsync.applied_offsets WHERE topic = 'progress.leveled-up'"
+    async with running(settings):
+        await publish(settings.kafka_bootstrap_servers, [rise(1, 3, 0)])
+        await applying.caught_up(settings, database)
+        [(first,)] = await applying.rows(database, ids)
+        assert len(first) == 22
+        await kafka.fresh_topics()
+        await publish(settings.kafka_bootstrap_servers, [rise(1, 4, 0)])
+        await applying.caught_up(settings, database)
+        [(second,)] = await applying.rows(database, ids)
+    assert second not in {"", first}
+
+
+async def test_a_log_that_was_cut_off_and_has_grown_again_is_read_from_where_it_was_cut(
+    database: AsyncEngine, settings: Settings, kafka: Kafka
+) -> None:
+    """The offsets agree, the leader epochs do not: the broker says where the common part ends."""
+    if not isinstance(kafka._server, ApacheKafka):
+        pytest.skip("the broker's log is not ours to cut")
+    send = settings.kafka_bootstrap_servers
+    async with running(settings):
+        for first in (1, 21, 41):
+            await publish(send, [rise(user, 3, 0) for user in range(first, first + 20)])
+        await applying.caught_up(settings, database)
+    await kafka.kill()
+    cut_off_the_last_batch(kafka._server.folder / "data" / "progress.leveled-up-0")
+    await kafka.start()
+    [first, *_] = await publish(send, [rise(user, 3, 0) for user in range(101, 141)])
+    assert first == 40
+    async with running(settings):
+        await applying.caught_up(settings, database)
+        [(epoch,)] = await applying.rows(
+            database,
+            "SELECT leader_epoch FROM levelsync.applied_offsets WHERE topic = 'progress.leveled-up' AND partition = 0",
+        )
+    assert {user for user, _ in await licenses(database)} == {*range(1, 61), *range(101, 141)}
+    assert epoch > 0
+
+
+def cut_off_the_last_batch(folder: Path) -> None:
+    """Take a byte of it, as a crash before the disk has written does; the broker removes what is left of the batch."""
+    [segment] = folder.glob("*.log")
+    with segment.open("r+b") as file:
+        file.truncate(file.seek(0, 2) - 1)
