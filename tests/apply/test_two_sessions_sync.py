@@ -53,18 +53,18 @@ CHANGES = (
 
 
 def _sync(model: Model) -> None:
-    """What the sync means: the license gets the progress's level; a lowering leaves a fence."""
+    """What the sync means: the license gets the progress's level, and a fence is left, whatever it was before."""
     before, level = model.licenses.get(ONE), model.progress[ONE]
-    if before == level or level > model.maximum["PLAYER"]:
+    if level > model.maximum["PLAYER"]:
         return
-    model.licenses[ONE] = level
-    model.history.append((ONE, before or 0, level, datetime.now(UTC), "sync"))
-    if level < (before or 0):
-        model.fences[ONE] = datetime.now(UTC)
+    model.fences[ONE] = datetime.now(UTC)
+    if before != level:
+        model.licenses[ONE] = level
+        model.history.append((ONE, before or 0, level, datetime.now(UTC), "sync"))
 
 
 def _heal(model: Model) -> None:
-    """What the heal means: the same, where both levels are those that the scan saw."""
+    """What the heal means: the same, where both levels are those that the scan saw; it lowers then."""
     if (model.progress[ONE], model.licenses.get(ONE)) == (2, 3):
         _sync(model)
 
