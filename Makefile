@@ -37,7 +37,7 @@ test: install  ## the tests, on a real broker and a real PostgreSQL (under 8 min
 
 .PHONY: soak
 soak: install  ## the long runs: kills by the twenty, outages of ten minutes, fuzzing (under 25 minutes)
-	$(BIN)/pytest -m soak -o timeout=1500 -n $(if $(LEVELSYNC_TEST_KAFKA),0,2) --dist loadfile
+	$(BIN)/pytest -m soak -o timeout=1500 -n $(if $(LEVELSYNC_TEST_KAFKA),0,2) --dist loadfile --no-loadscope-reorder
 
 .PHONY: mutants
 mutants: install  ## apply each known mutant of the service to a copy, and see a named test fail (minutes)

@@ -10,6 +10,13 @@ import pytest
 from tests.support import apache_kafka
 from tests.support.servers import Kafka
 
+_OUTAGES = Path(__file__).with_name("test_outages.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the outages: ten minutes that hardly need a core, so one process goes on with the rest."""
+    items.sort(key=lambda item: item.path != _OUTAGES)
+
 
 @pytest.fixture
 async def own_kafka(kafka: Kafka, tmp_path: Path) -> AsyncIterator[Kafka]:
