@@ -18,7 +18,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.cli import output
 from service.cli.exits import Unreachable, WrongUse
-from service.local import EmbeddedBroker, EmbeddedError, EmbeddedPostgres
 from service.settings import PREFIX, UP_ENV_FILE, Settings
 from service.store.engine import make_engine
 from service.store.migrate import migrate
@@ -155,6 +154,9 @@ async def local_stack(data: Path, settings: Settings) -> AsyncIterator[Settings]
     Raises:
         Unreachable: one of them cannot run here.
     """
+    # An extra of its own: every command looks here whether `up` has stopped, also where it is not installed.
+    from service.local import EmbeddedBroker, EmbeddedError, EmbeddedPostgres
+
     try:
         async with EmbeddedPostgres(data) as postgres, EmbeddedBroker() as broker:
             addresses = {

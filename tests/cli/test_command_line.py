@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.process import levelsync
+from tests.support.process import clean, levelsync
 
 SLOW = (
     "sqlalchemy",
@@ -129,13 +129,25 @@ def test_settings_come_from_the_file_that_up_wrote(tmp_path: Path) -> None:
     assert "127.0.0.1:1" in levelsync(*ONE_EVENT, cwd=tmp_path, env=NOWHERE).stderr
 
 
+def _without_embedded(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command where the extra `embedded` is not installed, as in the image."""
+    hidden = "import sys; sys.modules['psutil'] = None; from service.__main__ import main; main()"
+    command = [sys.executable, "-c", hidden, *arguments]
+    return subprocess.run(command, env=clean() | NOWHERE, capture_output=True, text=True, check=False)  # noqa: S603 - our own
+
+
+@pytest.mark.parametrize("arguments", [("migrate",), ("drift",), ("dead-letters", "list"), ("runs",), ONE_EVENT])
+def test_the_other_commands_work_without_the_embedded_servers(arguments: tuple[str, ...]) -> None:
+    """They ask their own servers, which are away here: exit 3, and nothing to install."""
+    run = _without_embedded(*arguments)
+    assert run.returncode == 3, run.stderr
+    assert "pip install" not in run.stderr
+
+
 @pytest.mark.parametrize("command", ["up", "demo"])
 def test_without_the_embedded_servers_their_commands_say_what_to_install(command: str) -> None:
     """The image has no PostgreSQL and no broker in it: a sentence and exit 2, no traceback."""
-    hidden = (
-        "import sys; sys.modules['psutil'] = None; from service.__main__ import main; sys.argv[1:] = ['{}']; main()"
-    )
-    run = subprocess.run([sys.executable, "-c", hidden.format(command)], capture_output=True, text=True, check=False)  # noqa: S603
+    run = _without_embedded(command)
     assert (run.returncode, run.stdout) == (2, "")
     assert "pip install 'levelsync[service,embedded]'" in run.stderr
     assert "Traceback" not in run.stderr

@@ -6,6 +6,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+import service.local  # noqa: F401 - first: without this extra, the demo says so before it shows anything
 from service.cli.demo.screen import Screen
 from service.cli.demo.story import Stage, tell
 from service.cli.servers import local_stack
