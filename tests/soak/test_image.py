@@ -1,0 +1,101 @@
+"""The Dockerfile's own steps, run without an engine: a virtual environment stands for the base image.
+
+Prints what the project adds to the base image, and how long a changed source line takes to build.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.repository import ROOT
+
+pytestmark = [pytest.mark.soak, pytest.mark.skipif(shutil.which("strip") is None, reason="binutils is not here")]
+MOST_MB = 100
+"""With the base, python:3.13-slim at about 120 MB, this stays below 220 MB."""
+MOST_SECONDS = 10
+PLACES = ("/opt/levelsync", "/image.lock", "/build.lock", "/wheels", "/stage")
+
+
+def stages() -> dict[str, list[tuple[str, str]]]:
+    """Give each stage's instructions, by the stage's name; the last has none."""
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    found: dict[str, list[tuple[str, str]]] = {}
+    for line in text.splitlines():
+        word, _, rest = line.partition(" ")
+        if word == "FROM":
+            current = found.setdefault(rest.partition(" AS ")[2], [])
+        elif word.isupper() and found:
+            current.append((word, rest.strip()))
+    return found
+
+
+def build(stage: list[tuple[str, str]], folder: Path) -> float:
+    """Run a stage's steps in `folder` instead of `/`; returns the seconds that they took."""
+    source = folder / "src"
+    source.mkdir(exist_ok=True)
+    environment = os.environ | {"PATH": f"{folder / 'base' / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    began = time.monotonic()
+    for word, rest in stage:
+        if word == "COPY":
+            *names, target = rest.split()
+            for name in names:
+                _copy(name, source / target)
+        elif word == "RUN" and not rest.startswith("apt-get"):
+            for place in PLACES:
+                rest = re.sub(rf"(?<![\w/]){place}", f"{folder}{place}", rest)  # noqa: PLW2901 - step by step
+            subprocess.run(["bash", "-euc", rest], cwd=source, env=environment, check=True)  # noqa: S603, S607 - ours
+    return time.monotonic() - began
+
+
+def _copy(name: str, target: Path) -> None:
+    if name == ".":  # what .dockerignore lets in
+        let_in = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+        for one in [line.removeprefix("!") for line in let_in if line.startswith("!")]:
+            _copy(one, target)
+    elif (ROOT / name).is_dir():
+        shutil.copytree(ROOT / name, target / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, target)
+
+
+def megabytes(folder: Path) -> float:
+    """Give the size of a folder's files."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir()) / 1_000_000
+
+
+def test_the_images_steps_give_a_small_environment_that_serves(tmp_path: Path) -> None:
+    """No pip in it, under 220 MB with the base, and a changed line is built in under ten seconds."""
+    found = stages()
+    assert list(found) == ["dependencies", "project", ""]
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "base")], check=True)  # noqa: S603 - our own
+    seconds = {name: build(found[name], tmp_path) for name in ("dependencies", "project")}
+    environment = tmp_path / "opt" / "levelsync"
+    shutil.copytree(Path(f"{tmp_path}/stage{environment}"), environment, dirs_exist_ok=True, symlinks=True)
+    size = megabytes(environment)
+    took = f"dependencies {seconds['dependencies']:.0f} s, a changed line {seconds['project']:.1f} s"
+    print(f"beside the base: {size:.0f} MB; {took}; load {os.getloadavg()[0]:.1f}")  # noqa: T201 - a measurement
+    assert not list(environment.rglob("site-packages/pip*"))
+    entry = re.search(r'^ENTRYPOINT \["(\w+)"\]$', (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert entry is not None
+    done = subprocess.run(  # noqa: S603 - our own
+        [str(environment / "bin" / entry[1]), "serve"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    said = done.stdout + done.stderr
+    assert (done.returncode, "JWT_SECRET" in said, "pip install" in said) == (2, True, False), said
+    assert size <= MOST_MB
+    assert seconds["project"] <= MOST_SECONDS * max(1.0, os.getloadavg()[0])
