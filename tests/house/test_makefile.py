@@ -31,3 +31,17 @@ def test_the_version_is_the_same_wherever_a_checkout_writes_it() -> None:
     compose_file = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     assert re.findall(r"^(?:version|appVersion): (\S+)", chart, re.MULTILINE) == [project, project]
     assert re.findall(r"image: levelsync:(\S+)", compose_file) == [project]
+
+
+def test_the_changelog_is_in_the_form_of_keep_a_changelog() -> None:
+    """A heading for each version, newest first, and each line below one of the six kinds of change."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    (project,) = re.findall(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    versions = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - (?:unreleased|\d{4}-\d\d-\d\d)$", text, re.MULTILINE)
+    assert versions == sorted(versions, key=lambda one: tuple(map(int, one.split("."))), reverse=True)
+    assert versions[0] == project
+    assert len(re.findall(r"^## ", text, re.MULTILINE)) == len(versions)
+    kinds = re.findall(r"^### (.+)$", text, re.MULTILINE)
+    assert set(kinds) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    for version in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        assert "\n- " not in version.partition("\n### ")[0]
