@@ -41,6 +41,10 @@ _MADE_FOR = text("""
     SELECT obj_description(CAST(f.oid AS oid), 'pg_proc')
       FROM (SELECT to_regprocedure('levelsync.curriculum_v1()') AS oid) f WHERE f.oid IS NOT NULL
 """)
+_IS_TABLE = text("SELECT relkind = 'r' FROM pg_class WHERE oid = to_regclass('specializations')")
+_VERSIONS = "(SELECT string_agg(s.xmin::text, ',') || ':' FROM {} s)"
+_NO_VERSIONS = "(extract(epoch FROM clock_timestamp())::text || ':')"
+"""The rows of a view have no versions: it is always compared by what it says."""
 _NAIVE = "timestamp without time zone"
 _ROWS = "unnest({ids}, {users}, {specs}, {levels}, {created}, {advanced}) WITH ORDINALITY"
 _STATIC = {
@@ -77,6 +81,7 @@ _HISTORY = """IF cardinality(p_rises) > 0 AND p_by IS NULL THEN
 def create_v1(conn: Connection) -> None:
     """Create or replace every function of version 1; the application's tables are found on the search path."""
     shared = {name: _qualified(conn, name) for name in ("users", "specializations")}
+    shared["versions"] = _VERSIONS.format(shared["specializations"]) if conn.scalar(_IS_TABLE) else _NO_VERSIONS
     for script, names in (
         ("shared_v1.sql", {}),
         ("levels_v1.sql", _licenses(conn)),
@@ -191,6 +196,13 @@ def _table(
         "find": f"""SELECT t.id, t.current_level AS level, t.{name}::text <> p_names[k.spec] AS other_case
                       FROM {qualified} t WHERE {found}
                      ORDER BY t.{name}::text = p_names[k.spec] DESC, t.{name}::text COLLATE "C", t.id LIMIT 1""",
+        "find_exact": f"""SELECT t.id, t.current_level INTO id, level FROM {qualified} t
+             WHERE t.{user} = p_users[1] AND t.{name}::text = p_names[p_specs[1]]""",
+        "find_one": f"""SELECT t.id, t.current_level, t.{name}::text <> p_names[p_specs[1]]
+              INTO id, level, in_other_case
+              FROM {qualified} t
+             WHERE t.{user} = p_users[1] AND {folded} = upper(p_names[p_specs[1]] COLLATE "C")
+             ORDER BY t.{name}::text = p_names[p_specs[1]] DESC, t.{name}::text COLLATE "C", t.id LIMIT 1""",
         "update": f"""
             WITH written AS (
                 UPDATE {qualified} AS t SET {_assigned(updates)}

@@ -18,10 +18,23 @@ CREATE OR REPLACE FUNCTION levelsync.lock_@target@_v1(
 -- that appeared after the lock: look again. A NULL level is the lowest integer. An exact name comes before other cases.
 DECLARE
     r record;
+    id bigint;
+    level integer;
     in_other_case boolean;
 BEGIN
     PERFORM levelsync.settle_plans_v1();
-    IF p_wait THEN
+    IF cardinality(p_users) = 1 THEN
+        IF p_wait THEN
+            @find_one@ FOR NO KEY UPDATE;
+        ELSE
+            @find_exact@ FOR NO KEY UPDATE SKIP LOCKED;
+            IF id IS NULL THEN
+                @find_one@ FOR NO KEY UPDATE SKIP LOCKED;
+            END IF;
+        END IF;
+        ids := ARRAY[coalesce(id, 0)];
+        levels := ARRAY[coalesce(level, -2147483648)];
+    ELSIF p_wait THEN
         SELECT array_agg(f.id), array_agg(f.level), bool_or(f.other_case) INTO ids, levels, in_other_case FROM (
             SELECT coalesce(l.id, 0) AS id, coalesce(l.level, -2147483648) AS level, l.other_case
               FROM unnest(p_users, p_specs) WITH ORDINALITY AS k (user_id, spec, pair)
@@ -162,19 +175,22 @@ BEGIN
     END IF;
     SELECT p.positions, p.topic_ids INTO positions, topic_ids
       FROM levelsync.lock_positions_v1(p_topics, p_partitions) p;
-    IF positions <> p_expected OR EXISTS (
+    IF positions <> p_expected OR topic_ids <> p_topic_ids AND EXISTS (
            SELECT FROM unnest(topic_ids, p_topic_ids) AS t (stored, ours)
             WHERE t.stored <> '' AND t.ours <> '' AND t.stored <> t.ours) THEN
         status := 'moved';
         RETURN;
     END IF;
-    IF p_way = 'quick' AND EXISTS (
-           SELECT FROM unnest(p_topics, p_partitions, p_first, p_next) AS k (topic, partition, first, next)
-            CROSS JOIN LATERAL (SELECT FROM levelsync.dead_letters d
-                                 WHERE d.topic = k.topic AND d.partition = k.partition AND d."offset" >= k.first
-                                   AND d."offset" < k.next AND d.resolved_at IS NULL LIMIT 1) d) THEN
-        status := 'letters';
-        RETURN;
+    IF p_way = 'quick' THEN
+        FOR slot IN 1 .. cardinality(p_topics) LOOP
+            IF p_first[slot] IS NOT NULL AND EXISTS (
+                   SELECT FROM levelsync.dead_letters d
+                    WHERE d.topic = p_topics[slot] AND d.partition = p_partitions[slot]
+                      AND d."offset" >= p_first[slot] AND d."offset" < p_next[slot] AND d.resolved_at IS NULL) THEN
+                status := 'letters';
+                RETURN;
+            END IF;
+        END LOOP;
     END IF;
     IF p_way <> 'waiting' THEN
         PERFORM set_config('lock_timeout', '100ms', true);
@@ -246,7 +262,7 @@ BEGIN
                                             rises, rises_from, rises_to, rises_at, rises_why, NULL);
     END IF;
     -- Read under all locks and after the writes: what the caller decided with still holds, or nothing stands.
-    IF levelsync.curriculum_v1() IS DISTINCT FROM p_curriculum THEN
+    IF NOT levelsync.curriculum_is_v1(p_curriculum) THEN
         RAISE EXCEPTION USING ERRCODE = 'LS001', MESSAGE = 'the specializations have changed: decide again';
     END IF;
     IF p_way = 'quick' THEN

@@ -23,25 +23,38 @@ BEGIN
 END $body$;
 
 CREATE OR REPLACE FUNCTION levelsync.curriculum_v1() RETURNS text LANGUAGE plpgsql AS $body$
--- What `specializations` says now, in one text to compare: names, and maxima where it has that column.
+-- What `specializations` says now, in one text to compare: the versions of its rows, a colon, names, and maxima where it
+-- has that column. Rows of other versions may still say the same.
 BEGIN
-    RETURN (SELECT string_agg(format('%s=%s', s.id, to_jsonb(s) ->> 'max_levels'), E'\n' ORDER BY s.id::text COLLATE "C")
-              FROM @specializations@ s);
+    RETURN @versions@ || (
+        SELECT string_agg(format('%s=%s', s.id, to_jsonb(s) ->> 'max_levels'), E'\n' ORDER BY s.id::text COLLATE "C")
+          FROM @specializations@ s);
+END $body$;
+
+CREATE OR REPLACE FUNCTION levelsync.curriculum_is_v1(p_curriculum text) RETURNS boolean LANGUAGE plpgsql AS $body$
+-- Whether `specializations` still says the same. Most often the versions of its rows answer that.
+BEGIN
+    RETURN coalesce(starts_with(p_curriculum, @versions@), false)
+        OR substr(p_curriculum, position(':' IN p_curriculum)) IS NOT DISTINCT FROM (
+           SELECT substr(c.now, position(':' IN c.now)) FROM levelsync.curriculum_v1() AS c (now));
 END $body$;
 
 CREATE OR REPLACE FUNCTION levelsync.lock_positions_v1(
     p_topics text[], p_partitions integer[], OUT positions bigint[], OUT topic_ids text[]
 ) LANGUAGE plpgsql AS $body$
--- Lock position rows, which arrive sorted, and read them; -1 is a row that does not exist.
+-- Lock position rows, which arrive sorted, and read them; -1 is a row that does not exist. They are few: one statement
+-- for each costs less than a join.
+DECLARE
+    reached bigint;
+    topic_id text;
 BEGIN
     PERFORM levelsync.settle_plans_v1();
-    SELECT array_agg(f.next_offset), array_agg(f.topic_id) INTO positions, topic_ids FROM (
-        SELECT coalesce(l.next_offset, -1) AS next_offset, coalesce(l.topic_id, '') AS topic_id
-          FROM unnest(p_topics, p_partitions) WITH ORDINALITY AS k (topic, partition, slot)
-          LEFT JOIN LATERAL (
-               SELECT a.next_offset, a.topic_id FROM levelsync.applied_offsets a
-                WHERE a.topic = k.topic AND a.partition = k.partition FOR NO KEY UPDATE) l ON true
-         ORDER BY k.slot) f;
+    FOR slot IN 1 .. cardinality(p_topics) LOOP
+        SELECT a.next_offset, a.topic_id INTO reached, topic_id FROM levelsync.applied_offsets a
+         WHERE a.topic = p_topics[slot] AND a.partition = p_partitions[slot] FOR NO KEY UPDATE;
+        positions[slot] := coalesce(reached, -1);
+        topic_ids[slot] := coalesce(topic_id, '');
+    END LOOP;
 END $body$;
 
 CREATE OR REPLACE FUNCTION levelsync.move_positions_v1(
@@ -66,6 +79,17 @@ RETURNS bigint[] LANGUAGE plpgsql AS $body$
 -- Read when each pair was last lowered: the greatest time under its folded name; the lowest bigint where it never was.
 -- Always in a later statement than the one that locks (law 6).
 BEGIN
+    IF cardinality(p_users) = 1 THEN
+        IF NOT EXISTS (SELECT FROM levelsync.fences t
+                        WHERE t.user_id = p_users[1] AND t.folded = upper(p_names[p_specs[1]] COLLATE "C")) THEN
+            RETURN '{-9223372036854775808}'::bigint[];
+        END IF;
+        RETURN ARRAY[coalesce(
+            (SELECT (extract(epoch FROM max(least(t.decided_at, timestamptz '9999-01-01'))) * 1000000)::bigint
+               FROM levelsync.fences t
+              WHERE t.user_id = p_users[1] AND t.folded = upper(p_names[p_specs[1]] COLLATE "C")),
+            -9223372036854775808)];
+    END IF;
     RETURN (SELECT array_agg(f.decided) FROM (
         SELECT coalesce((SELECT (extract(epoch FROM max(least(t.decided_at, timestamptz '9999-01-01'))) * 1000000)::bigint
                            FROM levelsync.fences t
@@ -84,6 +108,12 @@ DECLARE
     ids bigint[] := p_ids;
     got bigint;
 BEGIN
+    IF cardinality(p_users) = 1 AND NOT p_wait THEN
+        SELECT u.id INTO got FROM @users@ u WHERE u.id = p_users[1] FOR KEY SHARE SKIP LOCKED;
+        IF got IS NOT NULL THEN
+            RETURN ids;
+        END IF;
+    END IF;
     FOR r IN SELECT k.user_id, k.pair FROM unnest(p_users, p_ids) WITH ORDINALITY AS k (user_id, id, pair)
               WHERE k.id = 0 ORDER BY k.pair LOOP
         got := NULL;

@@ -1,0 +1,62 @@
+"""What a batch was decided with is compared under its locks, by the versions of the rows or by what they say."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.store.functions import create_v1
+from tests.support.tables import execute
+
+AS_A_VIEW = """
+    ALTER TABLE specializations RENAME TO specialization_rows;
+    CREATE VIEW specializations AS SELECT * FROM specialization_rows
+"""
+ONCE_MORE = "UPDATE specializations SET max_levels = max_levels"
+LOWER = "UPDATE specializations SET max_levels = max_levels - 1 WHERE id = 'PLAYER'"
+ANOTHER = "INSERT INTO specializations (id, name, max_levels) VALUES ('GOALIE', 'Goalie', 8)"
+REMOVE = "DELETE FROM specializations WHERE id = 'INTERNSHIP'"
+EMPTY = "DELETE FROM specializations"
+
+
+@pytest.mark.parametrize("kind", ["table", "view"])
+@pytest.mark.parametrize(
+    ("change", "same"), [("SELECT 1", True), (ONCE_MORE, True), (LOWER, False), (ANOTHER, False), (REMOVE, False)]
+)
+async def test_only_another_name_or_maximum_is_another_curriculum(
+    engine: AsyncEngine, kind: str, change: str, same: bool
+) -> None:
+    """Rows that are written again with the same maximum change nothing."""
+    if kind == "view":
+        for statement in AS_A_VIEW.split(";"):
+            await execute(engine, statement)
+        async with engine.begin() as conn:
+            await conn.run_sync(create_v1)
+    before = await _curriculum(engine)
+    await execute(engine, change)
+    assert await _is_still(engine, before) is same
+
+
+async def test_a_table_that_was_emptied_is_another_curriculum_and_stays_one(engine: AsyncEngine) -> None:
+    """It has no text to compare."""
+    before = await _curriculum(engine)
+    await execute(engine, EMPTY)
+    assert not await _is_still(engine, before)
+    assert await _curriculum(engine) is None
+    assert await _is_still(engine, None)
+    await execute(engine, ANOTHER)
+    assert not await _is_still(engine, None)
+
+
+async def _curriculum(engine: AsyncEngine) -> str | None:
+    async with engine.connect() as conn:
+        found: str | None = await conn.scalar(text("SELECT levelsync.curriculum_v1()"))
+        return found
+
+
+async def _is_still(engine: AsyncEngine, curriculum: str | None) -> bool:
+    async with engine.connect() as conn:
+        same = await conn.scalar(text("SELECT levelsync.curriculum_is_v1(CAST(:known AS text))"), {"known": curriculum})
+        assert same is not None
+        return bool(same)
