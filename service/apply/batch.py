@@ -8,10 +8,11 @@ applied again after a fault, continues.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import cast
 
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from events import Reason
@@ -120,14 +121,14 @@ class Applier:
             return await self._apply_in_parts(batch, decoded)
         if known is None or known.curriculum.faults:
             known = await self._curriculum()
-        levels, screened = known.curriculum.levels, Screened()
-        if self.apply_since is None and all(
-            type(one) is LevelEvent and one.to_level <= levels.get(one.specialization, 0) for one in decoded
-        ):
-            screened.events = cast("list[LevelEvent]", decoded)
-        else:
-            screened = screen(decoded, known.curriculum, self.apply_since)
-        if screened.letters or any(event.letter for event in screened.events):
+        levels = known.curriculum.levels
+        plain = self.apply_since is None and all(
+            type(one) is LevelEvent and not one.letter and one.to_level <= levels.get(one.specialization, 0)
+            for one in decoded
+        )
+        events = cast("list[LevelEvent]", decoded)
+        screened = Screened(events) if plain else screen(decoded, known.curriculum, self.apply_since)
+        if screened.letters or (not plain and any(event.letter for event in screened.events)):
             return await self._apply_in_parts(batch, decoded)
         call = Call(self.target, known, batch, batch.expected, screened.events, Way.QUICK, batch.positions)
         try:

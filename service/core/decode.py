@@ -143,7 +143,7 @@ def read_quickly(index: int, record: Record) -> LevelEvent | None:  # noqa: PLR0
     attributes = found.get("ce_type"), found.get("ce_specversion"), found.get("content-type", _JSON)
     if attributes != (type_, b"1.0", _JSON) or not source or not event_id or not time:
         return None
-    origin, occurred, written = b"%b %b %b" % (name, source, event_id), _microseconds(time), record.timestamp * 1000
+    origin, occurred, written = b" ".join((name, source, event_id)), _microseconds(time), record.timestamp * 1000
     if len(source) > _LONGEST_ATTRIBUTE or len(event_id) > _LONGEST_ATTRIBUTE or b"\0" in origin:
         return None
     if occurred is None or not 0 < written < _LATEST or occurred - _AHEAD > written or b"\\u0000" in value:

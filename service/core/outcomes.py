@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+import msgspec
+
 from events import Reason
 
 Pair = tuple[int, str]
@@ -44,8 +46,7 @@ class Outcome(StrEnum):
     DEAD_LETTERED = "dead_lettered"
 
 
-@dataclass(slots=True)  # not frozen: one is made for every record, and that would take five times as long
-class LevelEvent:
+class LevelEvent(msgspec.Struct, gc=False):  # one for every record: a dataclass would take four times as long
     """One event, read: who, where to, when, and where it stands in its batch."""
 
     index: int

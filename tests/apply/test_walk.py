@@ -9,7 +9,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -69,11 +69,12 @@ async def test_a_good_record_passes_few_functions_and_none_is_long_or_only_forwa
     assert "progress.leveled-up" in topics
     monkeypatch.setattr(consumer, "COMMIT_EVERY", 0.0)
     await empty_tables(engine)
+    now = datetime.now(UTC)
     async with stage.running(settings):
-        await publish(settings.kafka_bootstrap_servers, [_rise(3, "2026-01-31T12:00:05")])
+        await publish(settings.kafka_bootstrap_servers, [_rise(3, now - timedelta(minutes=1))])
         await eventually(lambda: _stands_at(engine, 3))  # the consumer has read the curriculum, once
         with walked() as walk:
-            await publish(settings.kafka_bootstrap_servers, [_rise(4, "2026-01-31T12:01:05.5")])
+            await publish(settings.kafka_bootstrap_servers, [_rise(4, now)])
             await eventually(lambda: walk.ended)
     assert await _stands_at(engine, 4)
     entered = [f"{code.co_filename.removeprefix(str(Path.cwd()))}:{code.co_qualname}" for code in walk.functions]
@@ -86,9 +87,8 @@ async def test_a_good_record_passes_few_functions_and_none_is_long_or_only_forwa
         assert not _only_forwards("".join(lines)), code.co_qualname
 
 
-def _rise(level: int, at: str) -> Record:
-    meant = Meant(LEVELED_UP, 1, "PLAYER", level, datetime.fromisoformat(f"{at}+00:00"), "/test", f"e{level}")
-    made = as_record(meant, -1)
+def _rise(level: int, at: datetime) -> Record:
+    made = as_record(Meant(LEVELED_UP, 1, "PLAYER", level, at, "/test", f"e{level}"), -1)
     return Record(made.topic, made.key, made.value, made.headers, made.timestamp, 0)
 
 
