@@ -1,7 +1,7 @@
 """The contract: what services say to each other about levels, and how it looks on Kafka (CloudEvents 1.0).
 
 A publisher makes an event and sends what `to_kafka()` gives. A consumer calls `read` on every record.
-The package needs pydantic only and does no input or output; docs/contract.md tells it for other languages.
+The package needs pydantic only and does no input or output; docs/contract.md describes it for other languages.
 """
 
 from events.base import Direction, Event

@@ -88,7 +88,7 @@ def open_envelope(value: bytes) -> tuple[dict[str, bytes | None], bytes]:
     An attribute that is not text becomes None, as a header with a null value; one that is JSON's null is absent.
 
     Raises:
-        ContractViolation: `malformed`: the value is not JSON; `invalid`: it is no envelope.
+        ContractViolation: `malformed`: the value is not JSON; `invalid`: it is not an envelope.
     """
     envelope = parse(value)
     if not isinstance(envelope, dict):

@@ -18,7 +18,7 @@ from events.topics import (
 
 
 class LevelRaised(Event):
-    """A pair reached a level. A demotion is no event: it is a sync (law 2)."""
+    """A pair reached a level. A demotion is not an event: it is a sync (law 2)."""
 
     user_id: UserId
     specialization: Specialization

@@ -26,7 +26,7 @@ from service.web.api.app import openapi_document
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 SETTINGS_INTRO = """\
 Environment variables, or the same names in a file `.env`, or files in the folder `LEVELSYNC_SECRETS_DIR`. A value that
-cannot be used is named, and the command ends with exit code 2. A `LEVELSYNC_` name that is no setting is a warning
+cannot be used is named, and the command ends with exit code 2. A `LEVELSYNC_` name that is not a setting is a warning
 with the nearest known name. Write durations as `250ms`, `10s`, `5m`, `6h` or `1d`."""
 COMMANDS_INTRO = """\
 Commands that read take `--json`: one JSON document on stdout. Exit codes: 0 done, 1 the answer is no, 2 wrong use, 3 a

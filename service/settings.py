@@ -220,7 +220,7 @@ def secrets_folder() -> Path | None:
     """Give the folder that LEVELSYNC_SECRETS_DIR names; it holds one file for each setting, named like the variable.
 
     Raises:
-        SettingsError: it is no folder that can be read.
+        SettingsError: it is not a folder that can be read.
     """
     name = os.environ.get(SECRETS_DIR)
     if not name:

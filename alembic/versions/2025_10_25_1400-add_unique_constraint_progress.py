@@ -26,7 +26,7 @@ def upgrade() -> None:
     revisions.stop_where_parts_are_missing(conn)
     conn.execute(text(revisions.REMOVED_ROWS))
     found = catalog.find_unique(conn, TABLE, KEY)
-    # A unique index that is no constraint does not count: the user's check in psql looks for the constraint.
+    # A unique index that is not a constraint does not count: the user's check in psql looks for the constraint.
     if found is not None and found.is_constraint:
         revisions.log.info("%s has %s already: nothing to do", TABLE, found.name)
         return

@@ -39,7 +39,7 @@ class Actor:
 
 @dataclass(slots=True)
 class Entry:
-    """One row. `done` stores it in the transaction of the write that it tells of."""
+    """One row. `done` stores it in the transaction of the write that it describes."""
 
     who: Identity | Actor
     action: str

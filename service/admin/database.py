@@ -18,7 +18,7 @@ from service.faults import NOT_AS_NEEDED, InstallationFault, Kind, read_fault
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 ANSWERS_WITHIN = 3.0
-"""Seconds that a database may take for the shortest question before it counts as silent."""
+"""Seconds that a database may take for the shortest question before it counts as unreachable."""
 _ALIVE = text("SELECT 1")
 _left_behind: set[asyncio.Task[Any]] = set()
 

@@ -108,12 +108,12 @@ def _keys_in(body: bytes) -> dict[str, jwt.PyJWK]:
     """The keys that can sign tokens, by their ids; the others are left out, whatever they hold.
 
     Raises:
-        ValueError: it is no set of keys, or there is none in it: known keys go on.
+        ValueError: it is not a set of keys, or there is none in it: known keys go on.
     """
     document = json.loads(body)
     listed = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(listed, list):
-        raise ValueError("the answer is no set of keys")  # noqa: TRY004 - somebody else's JSON, not an argument
+        raise ValueError("the answer is not a set of keys")  # noqa: TRY004 - somebody else's JSON, not an argument
     usable = [key for key in map(_usable, listed) if key is not None]
     if not usable:
         raise ValueError("the set has no key that can be used")

@@ -32,7 +32,7 @@ _ASKED_FOR = text("""
        AND arguments ->> 'run_id' = :id
      ORDER BY at LIMIT 1
 """)
-"""A request on its way through Kafka is no run yet; the audit log knows it."""
+"""A request on its way through Kafka is not a run yet; the audit log knows it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class TypeCount:
-    """What became of the events of one type in the last day, and how long they took."""
+    """The outcome of the events of one type in the last day, and how long they took."""
 
     type: str
     outcomes: list[tuple[str, int, int]]

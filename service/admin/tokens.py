@@ -28,7 +28,7 @@ class RolesClaim:
     that begins with `/` is a JSON Pointer (RFC 6901), as `/resource_access/my.client/roles`.
 
     Raises:
-        SettingsError: it begins with `/` and is no JSON Pointer, or it is empty.
+        SettingsError: it begins with `/` and is not a JSON Pointer, or it is empty.
     """
 
     def __init__(self, setting: str) -> None:
@@ -163,7 +163,7 @@ class Authenticator:
 def _subject(claims: dict[str, Any]) -> str:
     subject: str = claims["sub"]
     if not subject.strip() or len(subject) > _LONGEST_SUBJECT or not subject.isprintable():
-        raise NotSignedIn("The token's subject is no name.")
+        raise NotSignedIn("The token's subject is not a name.")
     return subject
 
 
@@ -171,7 +171,7 @@ def _moment(seconds: Any) -> datetime:
     try:
         return datetime.fromtimestamp(int(seconds), UTC)
     except (ValueError, OverflowError, OSError):
-        raise NotSignedIn("The token's end is no time.") from None
+        raise NotSignedIn("The token's end is not a time.") from None
 
 
 def _strongest(held: Any) -> Role:

@@ -133,7 +133,7 @@ class Applier:
         call = Call(self.target, known, batch, batch.expected, screened.events, Way.QUICK, batch.positions)
         try:
             result = await call_alone(self.engine, call)
-        except Exception as error:  # noqa: BLE001 - it is raised again, where parts are no help
+        except Exception as error:  # noqa: BLE001 - it is raised again, where parts do not help
             return await self._apply_in_parts(batch, decoded, error)
         if result is None or result.held:
             return await self._apply_in_parts(batch, decoded, result)

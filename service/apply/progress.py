@@ -179,5 +179,5 @@ class Work:
 
 
 def pair_of(item: Item) -> object:
-    """Return what an item waits for: its pair; a record that is no event waits for nobody."""
+    """Return what an item waits for: its pair; a record that is not an event waits for nothing."""
     return (item.user_id, item.specialization) if isinstance(item, LevelEvent) else None

@@ -1,4 +1,4 @@
-"""One line a batch, one for all of its dead letters, and the metrics: told after the commit, when they are true."""
+"""One line a batch, one for all of its dead letters, and the metrics: reported after the commit, when they are true."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ async def write_levels(  # noqa: PLR0913, PLR0917 - what is written, by whom, an
     author: Author,
     locked: Locked,
 ) -> None:
-    """Write levels decided under `lock_both`: rows, history, fences (pair to level) and what the outbox tells of it.
+    """Write levels decided under `lock_both`: rows, history, fences (pair to level) and its events in the outbox.
 
     Raises:
         NotAsDecided: triggers of the application changed what was written, in either of the two rows.

@@ -22,7 +22,7 @@ MOST_PAIRS = 1000
 
 @dataclass(frozen=True, slots=True)
 class PairResult:
-    """What became of a pair: its rows as they were found under the lock, and what was decided and done."""
+    """The outcome of a pair: its rows as they were found under the lock, and what was decided and done."""
 
     before: Sides
     decision: PairDecision

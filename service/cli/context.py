@@ -68,7 +68,7 @@ def me() -> str:
 
 
 async def record(conn: AsyncConnection, action: str, detail: str = "", **arguments: Any) -> None:
-    """Leave a row in the transaction of the write that it tells of."""
+    """Leave a row in the transaction of the write that it describes."""
     from service.admin.audit import Actor, Entry
 
     await Entry(Actor(me(), "shell"), action, arguments).done(conn, detail)
@@ -167,8 +167,8 @@ def _check_up() -> None:
 
 
 def unknown_sentence(name: str, nearest: str | None) -> str:
-    """Say that `name` is no setting, and which one may have been meant."""
-    return f"{name} is no setting" + (f"; did you mean {nearest}?" if nearest else "")
+    """Say that `name` is not a setting, and which one may have been meant."""
+    return f"{name} is not a setting" + (f"; did you mean {nearest}?" if nearest else "")
 
 
 def complete(values: Iterable[str]) -> Callable[[str], list[str]]:

@@ -49,7 +49,7 @@ def publish_file(settings: Settings, file: Path, seconds: float | None = None) -
     """Send every event of `file` (`-`: stdin), and wait so many seconds until they are read; return the report.
 
     Raises:
-        WrongUse: the file cannot be read, or a line is no event; the events before it are sent, the rest is not.
+        WrongUse: the file cannot be read, or a line is not an event; the events before it are sent, the rest is not.
         Unreachable: Kafka did not confirm an event; nothing after it is claimed as sent. Or nobody read them in time.
     """
     try:
@@ -137,7 +137,7 @@ def _read(lines: list[bytes], tally: _Tally) -> tuple[list[Message], str]:
 def read_pieces(stream: BinaryIO) -> Iterator[list[bytes]]:
     """Give the stream's lines as they come, a list at a time: a slow pipe is published at its own pace.
 
-    A line longer than a record may be is given as it stands and ends the stream: it is no event.
+    A line longer than a record may be is given as it stands and ends the stream: it is not an event.
     """
     rest = b""
     while piece := stream.read1(_PIECE_BYTES):  # type: ignore[attr-defined]  # files and stdin are buffered readers
@@ -175,7 +175,7 @@ FromLevel = Annotated[int | None, typer.Option(help="The level before; it never 
 EventId = Annotated[str | None, typer.Option("--id", help="The event's id.", show_default="a new one")]
 Source = Annotated[str, typer.Option(help="Who says so, as a URI reference.")]
 Time = Annotated[str | None, typer.Option(help="When it happened, as 2026-01-31T12:00:00Z.", show_default="now")]
-Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is read, and say what became of it.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is read, and say its outcome.")]
 Timeout = Annotated[str, typer.Option(help="How long --wait waits, as 30s or 2m.")]
 _SOURCE = "/levelsync/cli"
 _PATIENCE = "30s"
@@ -227,7 +227,7 @@ def _seconds(wait: bool, timeout: str) -> float | None:
     """Read how long to wait; None: not at all.
 
     Raises:
-        WrongUse: `timeout` is no time.
+        WrongUse: `timeout` is not a time.
     """
     from service.settings import parse_duration
 

@@ -1,4 +1,4 @@
-"""What became of records that were published: waited for in `levelsync.applied_offsets`, then read, never guessed."""
+"""The outcome of records that were published: waited for in `levelsync.applied_offsets`, then read, never guessed."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ async def following(settings: Settings, producer: AIOKafkaProducer, sent: Sent |
     sent.cluster_id = (await describe_cluster(settings)).id
     yield
     if await _topic_ids(producer) != sent.topic_ids:
-        raise Unreachable("A topic was created again while the command sent to it: nobody knows what became of that")
+        raise Unreachable("A topic was created again while the command sent to it: its outcome is unknown")
 
 
 async def _topic_ids(producer: AIOKafkaProducer) -> dict[str, str]:
@@ -145,7 +145,7 @@ async def wait_until_read(conn: AsyncConnection, sent: Sent, seconds: float) -> 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one record: its dead letter, or the history row that it left, or neither; and the level now."""
+    """The outcome of one record: its dead letter, or the history row that it left, or neither; and the level now."""
 
     dead_letter: dict[str, Any] | None
     history: dict[str, Any] | None
@@ -179,7 +179,7 @@ async def outcome_of(
     place: RecordMetadata,
     before: list[dict[str, Any]],
 ) -> Outcome:
-    """Read what became of a record that the appliers have passed; `before` are the history rows of earlier records."""
+    """Read the outcome of a record that the appliers have passed; `before` are the history rows of earlier records."""
     from sqlalchemy import text
 
     from events import ProgressLeveledUp

@@ -164,7 +164,7 @@ def _agreed(dry_run: dict[str, Any]) -> int:
 
 
 def is_no(report: dict[str, Any]) -> bool:
-    """Whether a run's answer is "no": it did not complete or could not tell, or its dry run found something."""
+    """Whether a run's answer is "no": it did not complete or could not decide, or its dry run found something."""
     from service.reconcile.values import healable
 
     counts = report["counts"]

@@ -27,7 +27,7 @@ def read_roles(text: str | None) -> frozenset[str]:
     """Read a comma-separated list of roles; None means all.
 
     Raises:
-        WrongUse: for a name that is no role, or an empty list.
+        WrongUse: for a name that is not a role, or an empty list.
     """
     from service.process.runtime import ROLES
 

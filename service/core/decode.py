@@ -70,7 +70,7 @@ def first_timestamp(record: Record) -> int:
 
 
 def _smaller(timestamp: int, header: bytes | None) -> int:
-    """A header that is no time is ignored, as all foreign headers are (law 4).
+    """A header that is not a time is ignored, as all foreign headers are (law 4).
 
     Zero is none: it would switch off what holds an event's own time against the record's, and so pass every fence.
     """

@@ -36,7 +36,7 @@ class Cut(bytes):
 
 
 class Outcome(StrEnum):
-    """What became of one event (label of ``levelsync_events_total``)."""
+    """The outcome of one event (label of ``levelsync_events_total``)."""
 
     APPLIED = "applied"
     CREATED = "created"

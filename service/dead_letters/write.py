@@ -56,7 +56,7 @@ FOLLOW = text("""
     SELECT d.id, d.resolved_at IS NOT NULL AS resolved, d.replayed_at IS NOT NULL AS on_its_way
       FROM levelsync.dead_letters d WHERE d.id = ANY(CAST(:ids AS bigint[]))
 """)
-"""What became of letters that were sent."""
+"""The outcome of letters that were sent."""
 
 
 BATCH_LETTERS = 1000
@@ -118,7 +118,7 @@ def discard(
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """What became of letters that were sent: closed, failed again, or not come back yet."""
+    """The outcome of letters that were sent: closed, failed again, or not come back yet."""
 
     closed: list[int]
     failed: list[int]
@@ -145,7 +145,7 @@ def replay(
 
 
 async def follow(conn: AsyncConnection, ids: Iterable[int]) -> Followed:
-    """Look what became of letters; one that was removed meanwhile counts as closed."""
+    """Read the outcome of letters; one that was removed meanwhile counts as closed."""
     wanted = list(ids)
     rows = {row.id: row for row in await conn.execute(FOLLOW, {"ids": wanted})}
     closed = [letter for letter in wanted if letter not in rows or rows[letter].resolved]

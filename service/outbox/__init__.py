@@ -1,1 +1,1 @@
-"""The outbox: events are put into a table in the transaction that they tell of, and a relay brings them to Kafka."""
+"""The outbox: events are put into a table in the transaction that they describe, and a relay brings them to Kafka."""

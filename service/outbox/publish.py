@@ -90,7 +90,7 @@ TOPIC_TIMEOUT = 5.0
 
 @dataclass(slots=True)
 class Delivery:
-    """What became of a batch. Rows that are neither here nor there were not sent."""
+    """The outcome of a batch. Rows that are neither here nor there were not sent."""
 
     confirmed: list[int] = field(default_factory=list)
     """Ids of rows that are on every in-sync replica."""

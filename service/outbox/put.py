@@ -1,4 +1,4 @@
-"""Write events into the outbox, in the transaction that they tell of; its rows and statements."""
+"""Write events into the outbox, in the transaction that they describe; its rows and statements."""
 
 from __future__ import annotations
 

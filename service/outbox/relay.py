@@ -1,7 +1,7 @@
 """The role `relay`: one process at a time publishes the outbox and deletes what Kafka confirmed.
 
 **Order.** Events are read in the order of their ids. Ids are given before the commit, so a lower one may appear after
-a higher one was published. That is no matter: of two transactions, the later one's ids are higher wherever it put its
+a higher one was published. That does no harm: of two transactions, the later one's ids are higher wherever it put its
 events after the earlier one had committed, and any read that sees the later sees the earlier. Transactions that ran
 side by side have no order between them (`service.outbox.put`). What is deleted is exactly what Kafka confirmed, never
 "everything up to", so that the late one is still there for the next read.

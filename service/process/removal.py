@@ -36,7 +36,7 @@ _LETTERS = text("""
                    ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED)
  RETURNING reason, resolved_at IS NULL AS is_open
 """)
-"""A letter that is on its way is left: what becomes of it is told there."""
+"""A letter that is on its way is left: its outcome is recorded there."""
 _RUNS = text("""
     DELETE FROM levelsync.reconcile_runs
      WHERE id IN (SELECT r.id FROM levelsync.reconcile_runs r
@@ -46,7 +46,7 @@ _RUNS = text("""
                    ORDER BY r.finished_at LIMIT :limit FOR UPDATE SKIP LOCKED)
  RETURNING id
 """)
-"""All but the last complete one, which the views and gauges tell of."""
+"""All but the last complete one, which the views and gauges show."""
 _ACTIONS = text("""
     DELETE FROM levelsync.admin_actions
      WHERE id IN (SELECT id FROM levelsync.admin_actions WHERE at < clock_timestamp() - CAST(:age AS interval)

@@ -107,7 +107,7 @@ class Watchdog:
 
         `positions` are those of consumers that ought to move: none of a consumer that is retrying.
         """
-        # The clock of a partition begins when lag is first seen: an idle hour before it is no stall.
+        # The clock of a partition begins when lag is first seen: an idle hour before it is not a stall.
         lagging = {tp: at for tp, at in positions.items() if ends.get(tp, 0) > max(at, 0)}
         self._since = {
             tp: self._since[tp] if self._since.get(tp, (None,))[0] == at else (at, now) for tp, at in lagging.items()
@@ -122,7 +122,7 @@ class Watchdog:
         return max(self.stall_seconds, BEGIN_SECONDS) if at == NOT_BEGUN else self.stall_seconds
 
 
-async def watch(  # noqa: PLR0913, PLR0917 - what it looks at, and what it tells
+async def watch(  # noqa: PLR0913, PLR0917 - what it looks at, and what it reports
     engine: AsyncEngine,
     settings: Settings,
     health: Health,
@@ -149,7 +149,7 @@ async def watch(  # noqa: PLR0913, PLR0917 - what it looks at, and what it tells
                     health.clear("kafka", watchdog)
                     gauges = partial(set_gauges, ends=ends, cluster_id=cluster_id, topic_ids=topic_ids)
                     await _use_database(_gauges_and_sample(engine, gauges, sampler), health, watchdog)
-                    # A publisher's open transaction holds a consumer back: that is no stall.
+                    # A publisher's open transaction holds a consumer back: that is not a stall.
                     _check_stalled(watchdog, await readable.read(), consumers(), health)
                     await asyncio.sleep(LOOK_EVERY)
         except (KafkaError, OSError) as error:
@@ -185,7 +185,7 @@ def _where(tp: TopicPartition, at: int, end: int) -> str:
 
 
 def _report_polls(consumer: Any, health: Health) -> None:
-    """What a consumer cannot read it tries again for ever: somebody has to be told."""
+    """What a consumer cannot read it tries again for ever: somebody has to know."""
     if consumer.problem:
         health.report("consumers", consumer, consumer.problem)
     else:

@@ -28,7 +28,7 @@ _HELD = "held"
 
 
 async def heal_some(conn: AsyncConnection, part: Range, tables: Tables) -> Counter[tuple[str, str]]:
-    """Heal the next confirmed pairs of a range whose row the caller holds; returns what became of them, by kind.
+    """Heal the next confirmed pairs of a range whose row the caller holds; returns the outcomes, by kind.
 
     Pairs that somebody else holds come last, one in a transaction: whoever waits holds no other pair.
     """

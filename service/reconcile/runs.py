@@ -58,7 +58,7 @@ async def report_of(conn: AsyncConnection, run: Run) -> dict[str, Any]:
 async def reports_of(conn: AsyncConnection, runs: Sequence[Run]) -> list[dict[str, Any]]:
     """The same for any number of runs, in three queries.
 
-    A worker that was healing when its run was cancelled has its batch's effect all the same: the ranges tell of it.
+    A worker that was healing when its run was cancelled has its batch's effect all the same: the ranges include it.
     """
     progress = await _progress(conn, runs)
     living = [run.id for run in runs if run.finished_at is None or run.status == "cancelled"]
@@ -146,7 +146,7 @@ SAMPLES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """A suspect, what became of it, and the server's words where it was refused."""
+    """A suspect, its outcome, and the server's words where it was refused."""
 
     suspect: Suspect
     status: str

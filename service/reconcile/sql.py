@@ -142,7 +142,7 @@ RANGE_CONFIRMED = text("""
            counts = counts || CAST(:counts AS jsonb)
      WHERE run_id = :id AND chunk = :chunk
 """)
-"""What is left to heal, and the counts of what was told apart."""
+"""What is left to heal, and the counts of what was sorted out."""
 
 RANGE_HEALED = text("""
     UPDATE levelsync.reconcile_ranges
@@ -292,7 +292,7 @@ SET_ISSUES = text("""
            ) v
      WHERE i.ctid = v.place
 """)
-"""What became of the issues that were kept. Each is looked up by itself: joined as a whole, PostgreSQL compared every
+"""The outcome of the issues that were kept. Each is looked up by itself: joined as a whole, PostgreSQL compared every
 issue of the run with every pair, which took three quarters of a heal."""
 
 APPLIED_OFFSETS = text("SELECT topic, partition, next_offset, cluster_id, topic_id FROM levelsync.applied_offsets")
@@ -301,7 +301,7 @@ APPLIED_OFFSETS = text("SELECT topic, partition, next_offset, cluster_id, topic_
 def compare_range(specialization: str | None) -> str:
     """Compare a range inside PostgreSQL, of one specialization or of all: only what differs leaves it.
 
-    Progress that its license tells for, written in another case, is not scanned by itself.
+    Progress that its license counts for, written in another case, is not scanned by itself.
     """
     progress = "student_id > CAST(:after AS bigint) AND student_id <= CAST(:upto AS bigint)"
     licenses = "user_id > CAST(:after AS bigint) AND user_id <= CAST(:upto AS bigint)"

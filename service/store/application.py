@@ -149,7 +149,7 @@ async def configuration_faults(conn: AsyncConnection, settings: Settings) -> lis
 
 
 async def _unreadable(conn: AsyncConnection, table: str, defaults: Mapping[str, Any], variable: str) -> list[str]:
-    """Let PostgreSQL read the defaults as it will for every new row: what it refuses is no record's fault."""
+    """Let PostgreSQL read the defaults as it will for every new row: a refusal is not a record's fault."""
     query = text(f"SELECT jsonb_populate_record(NULL::{table}, CAST(:defaults AS jsonb)) IS NULL")
     try:
         async with conn.begin_nested():

@@ -20,7 +20,7 @@ _SPECIALIZATION_OF_PAIR = (
     f"{folded('s.id')} = {folded('coalesce(CAST(l.specialization_type AS text), CAST(p.specialization_id AS text))')}"
 )
 TOLD_BY_ITS_LICENSE = "told_by_its_license"
-"""Progress whose license is written in another case: the license tells for the pair."""
+"""Progress whose license is written in another case: the license counts for the pair."""
 _KIND = f"""CASE
                WHEN p.current_level = l.current_level AND l.current_level BETWEEN 1 AND own.max_levels THEN NULL
                WHEN own.id IS NULL THEN

@@ -36,7 +36,7 @@ class Duplicates:
     revision: str
 
     def find(self, conn: Connection) -> int:
-        """Note every row to remove beside the one to keep; returns how many. A NULL in the key is no duplicate."""
+        """Note every row to remove beside the one to keep; returns how many. A NULL in the key is not a duplicate."""
         conn.execute(text("DROP TABLE IF EXISTS pg_temp.levelsync_duplicates"))
         conn.execute(
             text(f"""

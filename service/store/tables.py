@@ -164,7 +164,7 @@ outbox = Table(
     Column("headers", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
     _when(),
 )
-"""Events on their way to Kafka, written in the transaction that they tell of."""
+"""Events on their way to Kafka, written in the transaction that they describe."""
 
 removed_rows = Table(
     "removed_rows",

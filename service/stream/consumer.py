@@ -500,7 +500,7 @@ class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # as above
         self._consumer = consumer
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """Wait for the batch in hand, bounded; then its handler is told by `owns_batch` that it is too late."""
+        """Wait for the batch in hand, bounded; then its handler learns from `owns_batch` that it is too late."""
         await self._consumer._end_held()  # noqa: SLF001 - the other half of one class
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT if not self._consumer.retrying else 0):

@@ -37,7 +37,7 @@ _MOVE_POSITIONS = text("""
     )
     SELECT topic, partition, next_offset, topic_id FROM locked
 """)
-"""Lock the position rows of a batch, move those that got further (a replay leaves them), and tell where they were: the
+"""Lock the position rows of a batch, move those that got further (a replay leaves them), return where they were: the
 consumer compares that with what it found or stored last (law 3)."""
 
 _READ_POSITIONS = text("""

@@ -28,7 +28,7 @@ _LOOK_EVERY = 0.2
 
 @dataclass(frozen=True, slots=True)
 class BulkSyncResult:
-    """A run that has ended: its report in the fixed shape, and its first issues with what became of them."""
+    """A run that has ended: its report in the fixed shape, and its first issues with their outcomes."""
 
     report: dict[str, Any]
     issues: list[dict[str, Any]]

@@ -33,7 +33,7 @@ _ATTEMPTS = 20
 _CAUSE_LENGTH = 500
 _TWO = 2
 InTransaction = Callable[[AsyncConnection, SyncResult], Awaitable[None]]
-"""What a caller writes in the transaction of the sync that it tells of."""
+"""What a caller writes in the transaction of the sync that it describes."""
 _ROLLED_BACK = "40"
 """The class of a deadlock's and a serialization failure's SQLSTATE: the same again may succeed."""
 
@@ -227,7 +227,7 @@ def _canonical(curriculum: Curriculum, specialization: str) -> str:
 
 
 async def _how_to_decide(conn: AsyncConnection, pair: Pair) -> Decide:
-    """Leave a pair with two licenses, told apart by their case only: which of them is right, nobody can know."""
+    """Leave a pair with two licenses, which differ in case only: which of them is right, levelsync cannot know."""
     named = {"user": pair[0], "specialization": pair[1]}
     spellings = list((await conn.execute(sql.LICENSES_OF_PAIR, named)).scalars())
     if len(spellings) < _TWO:

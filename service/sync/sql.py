@@ -28,7 +28,7 @@ OTHER_LICENSES = text(f"""
        AND id <> :id
      ORDER BY id
 """)
-"""Licenses of the same pair beside the one that counts, told apart by their case only."""
+"""Licenses of the same pair beside the one that counts, which differ in case only."""
 
 LICENSES_OF_PAIR = text(f"""
     SELECT specialization_type FROM user_licenses

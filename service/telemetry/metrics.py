@@ -64,7 +64,7 @@ REGISTRY = CollectorRegistry()
 TYPES = (PROGRESS_LEVELED_UP_TYPE, LICENSE_ADVANCED_TYPE)
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter: nobody asks for it
 
-EVENTS = Counter("levelsync_events", "Events decided, by what became of them", ["type", "outcome"], registry=REGISTRY)
+EVENTS = Counter("levelsync_events", "Events decided, by outcome", ["type", "outcome"], registry=REGISTRY)
 LONGEST_DELAY = 43200
 """Seconds of the last bucket that has a bound."""
 EVENT_DELAY = BatchHistogram(

@@ -8,7 +8,7 @@ TP = TopicPartition("progress.leveled-up", 0)
 
 
 def test_standing_still_with_lag_is_a_stall_only_after_the_bound() -> None:
-    """A slow batch is no stall."""
+    """A slow batch is not a stall."""
     watchdog = Watchdog(stall_seconds=60)
     assert watchdog.stalled({TP: 10}, {TP: 5}, now=0) == {}
     assert watchdog.stalled({TP: 20}, {TP: 5}, now=59) == {}

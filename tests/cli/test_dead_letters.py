@@ -94,7 +94,7 @@ def test_bytes_that_are_no_text_are_shown_as_hexadecimal(env: dict[str, str]) ->
 
 
 def test_a_resolved_letter_can_still_be_shown(env: dict[str, str]) -> None:
-    """With what became of it."""
+    """With its outcome."""
     assert "replayed at 2026-01-01" in levelsync("dead-letters", "show", "4", env=env).stdout
 
 

@@ -115,7 +115,7 @@ async def test_a_name_that_is_forged_closes_nothing(scene: Scene) -> None:
 
 
 async def test_a_letter_of_no_one_s_is_a_letter_of_its_own(scene: Scene) -> None:
-    """A name that is no number, too large, or of a letter that was removed meanwhile loses no record."""
+    """A name that is not a number, too large, or of a letter that was removed meanwhile loses no record."""
     (record,) = await scene.letters_of(NOBODY)
     for name in (b"", b"\xff", b"9" * 18, b"9" * 30, b"-1", b"1000", None):
         headers = (*record.headers, ("levelsync-dead-letter", name))

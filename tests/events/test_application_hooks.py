@@ -70,7 +70,7 @@ def test_rolled_back_hook_says_nothing(session: Session) -> None:
 
 
 def test_progress_that_reaches_no_new_level_says_nothing(session: Session) -> None:
-    """XP alone is no event."""
+    """XP alone is not an event."""
     hooks.update_progress(session, 42, "PLAYER", 4)
     assert _outbox(session) == []
 

@@ -34,7 +34,7 @@ def test_what_is_no_json_is_malformed(value: bytes, mode: Any) -> None:
 
 
 def test_ten_megabytes_are_read() -> None:
-    """Size alone is no fault: unknown fields are ignored, however large."""
+    """Size alone is not a fault: unknown fields are ignored, however large."""
     data = json.loads(GOOD.value) | {"padding": "x" * 10_000_000}
     assert isinstance(outcome_of(json.dumps(data).encode()), Received)
 

@@ -83,6 +83,6 @@ def test_the_tests_run_with_the_locked_versions() -> None:
 def test_an_audit_that_could_not_look_anything_up_never_passes(
     capsys: pytest.CaptureFixture[str], answer: str, code: int, said: str
 ) -> None:
-    """Silence of the source is no answer."""
+    """Silence of the source is not an answer."""
     assert report(answer, "cannot reach the advisories", 2) == code
     assert said in capsys.readouterr().out

@@ -105,7 +105,7 @@ def test_without_a_session_the_fallback_answers(name: str, levels: int) -> None:
 
 
 async def test_a_missing_row_and_a_maximum_of_nothing_fall_back(session: AsyncSession) -> None:
-    """0 is no number of levels."""
+    """0 is not a number of levels."""
     await session.execute(text("UPDATE specializations SET max_levels = 0 WHERE id = 'COACH'"))
     await session.execute(text("DELETE FROM specializations WHERE id = 'INTERNSHIP'"))
     assert [await _ask(session, name) for name in ("COACH", "INTERNSHIP", "GOALKEEPER")] == [8, 3, 1]

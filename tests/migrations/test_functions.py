@@ -127,7 +127,7 @@ ROWS = """
 
 
 async def test_a_trigger_of_a_partition_alone_is_seen(database_url: str, settings: Settings) -> None:
-    """What it changes after the write is no sync that succeeded; in a partition without it, levels are written."""
+    """What it changes after the write is not a sync that succeeded; in a partition without it, levels are written."""
     await live.execute(database_url, *PARTITIONED, ROWS)
     await live.upgrade(database_url)
     there = settings.model_copy(update={"database_url": SecretStr(database_url)})

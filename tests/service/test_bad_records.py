@@ -1,4 +1,4 @@
-"""A header's name may be any bytes (librdkafka sends what it is given): it is no reason to stand still."""
+"""A header's name may be any bytes (librdkafka sends what it is given): it is not a reason to stand still."""
 
 from __future__ import annotations
 

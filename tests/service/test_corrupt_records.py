@@ -27,7 +27,7 @@ pytestmark = pytest.mark.real_broker
 async def test_a_corrupt_record_is_retried_until_it_is_repaired(
     database: AsyncEngine, settings: Settings, kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The record before it and the other partitions are applied; that it waits is no stall."""
+    """The record before it and the other partitions are applied; that it waits is not a stall."""
     if not isinstance(kafka._server, ApacheKafka):
         pytest.skip("the broker's log is not ours to damage")
     for bound in ("STALL_SECONDS", "BEGIN_SECONDS"):

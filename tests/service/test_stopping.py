@@ -111,7 +111,7 @@ class Owner:
 
 
 async def test_a_stop_ends_an_attempt_that_hangs() -> None:
-    """A cancellation is no fault that may pass: retried, it would keep the process from leaving."""
+    """A cancellation is not a fault that may pass: retried, it would keep the process from leaving."""
     began = asyncio.Event()
 
     async def hangs() -> None:

@@ -33,7 +33,7 @@ async def live_through(outage: Outage, seed: int, *, kafka_is_there: bool) -> No
     await outage.run(load[:20_000], load[20_000:22_000], meanwhile, load[40_000:])
     print(outage)  # noqa: T201 - the figures are the point of a run with -s
     assert max(outage.memory) <= outage.memory_before + MOST_MEMORY_MORE, "memory was not flat"
-    assert outage.livez == {200}, "an outage is no reason to restart"
+    assert outage.livez == {200}, "an outage is not a reason to restart"
     assert outage.readyz <= {200, 503} and 503 in outage.readyz, "nobody was told"  # noqa: PT018 - one fact
     assert outage.back_after <= WITHIN_SECONDS, "work did not go on within seconds"
     assert await outage.process.terminate() == 0

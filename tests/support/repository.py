@@ -91,5 +91,5 @@ def dashboard_queries() -> list[str]:
 
 
 def names(query: str) -> set[str]:
-    """Give the metrics that a query names; what stands in quotes is no name."""
+    """Give the metrics that a query names; what stands in quotes is not a name."""
     return set(_NAME.findall(_STRING.sub('""', query)))

@@ -227,7 +227,7 @@ IssueStatus = Literal["confirmed", "unconfirmed", "changed_meanwhile", "healed",
 
 
 class RunIssue(BaseModel):
-    """What a run found, and what became of it."""
+    """What a run found, and its outcome."""
 
     model_config = example(FOUND)
 

@@ -54,7 +54,7 @@ async def read_run_issues(
     page: Annotated[Page, Depends()],
     wanted: Annotated[IssueFilter, Depends(_issue_filter)],
 ) -> list[dict[str, Any]]:
-    """What a run found and what became of it: pairs whose level falls come first, then by user and specialization.
+    """What a run found and its outcome: pairs whose level falls come first, then by user and specialization.
 
     A run keeps its issues up to the breaker's limit, and 1,000 beyond it.
     """

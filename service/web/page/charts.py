@@ -1,6 +1,6 @@
 """The overview's charts, as shapes for the template to draw: no library, no script, no style in the markup.
 
-A chart is 300 by 100 units. Its lines are told apart by their pattern as well as by their colour.
+A chart is 300 by 100 units. Its lines differ in pattern as well as in colour.
 """
 
 from __future__ import annotations

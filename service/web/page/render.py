@@ -127,7 +127,7 @@ def spaced(name: str) -> str:
 
 
 def decoded(raw: bytes | None) -> str:
-    """Bytes as text: JSON indented, other text as it is, what is no text with its bytes escaped."""
+    """Bytes as text: JSON indented, other text as it is, everything else with its bytes escaped."""
     if raw is None:
         return "(none: a tombstone)"
     shown = raw.decode("utf-8", "backslashreplace")

@@ -60,7 +60,7 @@ def user_in(given: Mapping[str, str]) -> int | None:
     """A user's id, where one is given.
 
     Raises:
-        Refused: it is no id.
+        Refused: it is not an id.
     """
     said = given.get("user_id", "").strip()
     number = user_id_of(said)
