@@ -44,11 +44,11 @@ mutants: install  ## apply each known mutant of the service to a copy, and see a
 	$(BIN)/python -m tests.mutants
 
 .PHONY: lint
-lint: install  ## ruff, and the direction of imports
+lint: install  ## ruff, the direction of imports, spelling and our list of words (docs/words.txt)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	git ls-files '*.md' '*.py' '*.sql' '*.yml' '*.toml' | xargs $(BIN)/codespell --ignore-words-list convertors
+	git ls-files '*.md' '*.py' '*.sql' '*.yml' '*.toml' | xargs $(BIN)/codespell --ignore-words-list convertors,dependant --dictionary - --dictionary docs/words.txt
 
 .PHONY: hooks
 hooks: install  ## git hooks that check each commit; they need pre-commit (pipx install pre-commit)

@@ -105,7 +105,7 @@ class Start:
     seek: int
     row: int
     lost: int = 0
-    anew: bool = False
+    restarts: bool = False
     epoch: int = -1
     """The leader epoch of the record before `row`, -1 where it is not known."""
 
@@ -131,15 +131,15 @@ def starting_point(committed: int | None, stored: Stored | None, log: Log) -> St
     the same loss again while the group's commit still lies below it.
     """
     if stored is not None and (stored.cluster_id not in {"", log.cluster_id} or differ(stored.topic_id, log.topic_id)):
-        return Start(log.start, log.start, anew=True)
+        return Start(log.start, log.start, restarts=True)
     if committed is None:
-        return Start(log.start, log.start, lost=max(log.start - stored.next_offset, 0) if stored else 0, anew=True)
+        return Start(log.start, log.start, lost=max(log.start - stored.next_offset, 0) if stored else 0, restarts=True)
     row = stored.next_offset if stored else 0
     if max(committed, row) > log.end:
-        return Start(log.start, log.start, anew=True)
+        return Start(log.start, log.start, restarts=True)
     if log.cut_at is not None and log.cut_at < row:
         seek = max(min(committed, log.cut_at), log.start)
-        return Start(seek, seek, anew=True)
+        return Start(seek, seek, restarts=True)
     seek = max(min(committed, row), log.start)
     epoch = stored.leader_epoch if stored is not None and row >= log.start else -1
     return Start(seek, max(row, seek), lost=max(log.start - row, 0), epoch=epoch)
@@ -255,7 +255,7 @@ class DatabaseKeeper:
                 if start.lost:
                     await self.ask_for_reconcile(conn, partition, start.seek)
         self._report_lost(starts)
-        self._report_anew(starts)
+        self._report_restarts(starts)
         return starts
 
     async def store_idle(self, batch: Batch) -> None:
@@ -269,7 +269,7 @@ class DatabaseKeeper:
                 log.error("retention took records unread", topic=at.topic, lost=start.lost, resumed_at=start.seek)
                 metrics.RECORDS_LOST.labels(at.topic, str(at.partition)).inc(start.lost)
 
-    def _report_anew(self, starts: Mapping[TopicPartition, Start]) -> None:
-        anew = sorted(f"{tp.topic}-{tp.partition}" for tp, start in starts.items() if start.anew)
-        if anew:
-            log.info("positions start anew", partitions=anew, cluster_id=self.cluster_id)
+    def _report_restarts(self, starts: Mapping[TopicPartition, Start]) -> None:
+        restarts = sorted(f"{tp.topic}-{tp.partition}" for tp, start in starts.items() if start.restarts)
+        if restarts:
+            log.info("positions restart", partitions=restarts, cluster_id=self.cluster_id)

@@ -20,12 +20,12 @@ def test_a_consumer_begins_at_the_smaller_of_commit_and_row() -> None:
 
 def test_a_group_without_a_commit_begins_anew_at_the_earliest_record() -> None:
     """Its position row restarts too."""
-    assert start(None, 500, first=7) == Start(seek=7, row=7, anew=True)
+    assert start(None, 500, first=7) == Start(seek=7, row=7, restarts=True)
 
 
 def test_another_cluster_begins_anew() -> None:
     """Offsets of one cluster say nothing about another's."""
-    assert start(500, 500, cluster="cluster-b") == Start(seek=0, row=0, anew=True)
+    assert start(500, 500, cluster="cluster-b") == Start(seek=0, row=0, restarts=True)
 
 
 def test_a_row_of_an_unknown_cluster_counts() -> None:
@@ -41,7 +41,7 @@ def test_a_missing_row_reads_everything_again() -> None:
 @pytest.mark.parametrize(("committed", "row"), [(2000, 10), (10, 2000)])
 def test_a_position_beyond_the_end_begins_anew(committed: int, row: int) -> None:
     """The topic was created again, or truncated."""
-    assert start(committed, row, end=1000) == Start(seek=0, row=0, anew=True)
+    assert start(committed, row, end=1000) == Start(seek=0, row=0, restarts=True)
 
 
 def test_records_below_the_log_start_are_lost() -> None:

@@ -143,7 +143,7 @@ async def test_another_cluster_is_moved_to_as_the_document_says(operator: Reader
         await operator.follow(*settings)
         await operator.start()
         await raise_both(operator, 42, 6)
-        assert "positions start anew" in operator.log.read_text()
+        assert "positions restart" in operator.log.read_text()
         operator.serve.stop()
 
 

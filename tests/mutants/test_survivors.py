@@ -155,7 +155,7 @@ async def test_a_row_that_moves_on_while_a_consumer_starts_is_no_new_topic(engin
         return {FIRST: 5}
 
     starts = await DatabaseKeeper(engine, "test", ask_for_reconcile).start({FIRST: 5}, {FIRST: 0}, read_ends)
-    assert (starts[FIRST].seek, starts[FIRST].anew) == (5, False)
+    assert (starts[FIRST].seek, starts[FIRST].restarts) == (5, False)
     assert [row[0] for row in await read(engine, "SELECT next_offset FROM levelsync.applied_offsets")] == [9]
 
 

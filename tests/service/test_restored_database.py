@@ -103,5 +103,5 @@ async def test_on_another_cluster_every_topic_is_read_from_its_beginning(scene: 
         await scene.assert_ended()
         await applying.caught_up(scene.settings, scene.engine)
     said = {line["event"] for line in log}
-    assert "positions start anew" in said
+    assert "positions restart" in said
     assert "retention took records unread" not in said

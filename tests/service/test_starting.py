@@ -117,7 +117,7 @@ async def test_a_row_that_moves_on_past_the_end_that_was_read_is_no_topic_made_a
 def test_a_week_away_forgets_the_commit_but_not_the_loss() -> None:
     """Law 3: by default Kafka keeps commits of a group that is away no longer than the records themselves."""
     begun = starting_point(None, Stored(100, "here"), Log("here", "", 150, 900))
-    assert begun == Start(seek=150, row=150, lost=50, anew=True)
+    assert begun == Start(seek=150, row=150, lost=50, restarts=True)
     assert starting_point(None, Stored(100, "there"), Log("here", "", 150, 900)).lost == 0
 
 
