@@ -7,6 +7,7 @@ import subprocess
 import tomllib
 from typing import Any
 
+import markdown
 import pytest
 
 from tests.support import reader
@@ -15,6 +16,7 @@ from tests.support.repository import ROOT
 LISTED: dict[str, dict[str, Any]] = {
     one["file"]: one for one in tomllib.loads((ROOT / "docs" / "blocks.toml").read_text(encoding="utf-8"))["document"]
 }
+_FENCED = re.compile(r"^( *)```.*?^\1```$", re.MULTILINE | re.DOTALL)
 OTHER_LANGUAGES = {"python", "sql", "mermaid"}
 """Tests of their own run these. Any other label, and none, counts as shell: a block cannot be relabelled away."""
 
@@ -59,3 +61,10 @@ def test_a_relabelled_block_still_counts() -> None:
     """```text is shell too: only three languages are not."""
     assert [language for language, _ in reader.blocks("```text\nlevelsync up\n```\n")] == ["text"]
     assert "text" not in OTHER_LANGUAGES
+
+
+@pytest.mark.parametrize("document", _documents())
+def test_no_block_is_written_by_indentation(document: str) -> None:
+    """It would be code without a language, which the list above does not see."""
+    rendered = markdown.markdown(_FENCED.sub("", (ROOT / document).read_text(encoding="utf-8")), extensions=["tables"])
+    assert "<pre>" not in rendered
