@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import aiokafka.client
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
-from aiokafka.conn import AIOKafkaConnection
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from service.settings import PREFIX, Settings, SettingsError
 
@@ -26,6 +27,7 @@ _CUT_TIMEOUT = 1.0
 _bootstrapping: ContextVar[list[AIOKafkaConnection]] = ContextVar("bootstrapping")
 _create_conn = aiokafka.client.create_conn
 _bootstrap = AIOKafkaClient.bootstrap
+_send = AIOKafkaConnection.send
 
 
 def connection_options(settings: Settings) -> dict[str, Any]:
@@ -34,7 +36,7 @@ def connection_options(settings: Settings) -> dict[str, Any]:
     Raises:
         SettingsError: for a protocol whose user, password or files are missing or unreadable.
     """
-    _close_what_is_half_open()
+    _repair_aiokafka()
     return {
         "bootstrap_servers": settings.kafka_bootstrap_servers,
         "security_protocol": settings.kafka_security_protocol,
@@ -124,10 +126,30 @@ def _transports(connections: Sequence[AIOKafkaConnection]) -> list[asyncio.Trans
     return [writer.transport for writer in writers if writer is not None]
 
 
-def _close_what_is_half_open() -> None:
-    """Let each client close the connection of a bootstrap that is cancelled: aiokafka leaves it to the collector."""
+def _repair_aiokafka() -> None:
+    """Let every client of this process close a bootstrap's connection, and name a connection that has ended.
+
+    aiokafka leaves the connection of a bootstrap that is cancelled to the garbage collector, and expects OSError only
+    where it writes to a connection.
+    """
     aiokafka.client.create_conn = _create_and_note
     AIOKafkaClient.bootstrap = _bootstrap_or_close
+    AIOKafkaConnection.send = _send_or_close
+
+
+def _send_or_close(connection: AIOKafkaConnection, *request: Any, **options: Any) -> Any:
+    """Send a request.
+
+    Raises:
+        KafkaConnectionError: the connection has ended; uvloop says so with a RuntimeError.
+    """
+    try:
+        return _send(connection, *request, **options)
+    except KafkaError:
+        raise
+    except RuntimeError as error:
+        connection.close(reason=CloseReason.CONNECTION_BROKEN)
+        raise KafkaConnectionError(f"Connection at {connection.host}:{connection.port} broken: {error}") from error
 
 
 async def _create_and_note(*address: Any, **options: Any) -> AIOKafkaConnection:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.metadata import MetadataRequest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.apply.role import apply_role
 from service.settings import Settings
 from service.stream.background import stop
-from service.stream.connection import describe_cluster
+from service.stream.connection import admin_client, describe_cluster
 from service.stream.lag import EndOffsets
 from service.stream.producer import running_producer
 from service.stream.topics import ensure_topics
@@ -84,3 +87,21 @@ async def test_appliers_that_are_stopped_at_any_answer_close_what_they_opened(
             await asyncio.wait_for(way.silent.wait(), 30)
             await stop(task)
             await _assert_closed(way, answers)
+
+
+def test_a_connection_that_has_ended_is_a_fault_of_kafka_on_uvloop_too(settings: Settings) -> None:
+    """uvloop raises RuntimeError until the end is noticed, which ended the process with exit code 70."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def send_on_an_ended_connection() -> None:
+        async with admin_client(settings) as client:
+            kafka = client._client
+            connection = await kafka._get_conn(kafka.get_random_node())
+            connection._writer.transport.abort()
+            await asyncio.sleep(0)
+            with pytest.raises(KafkaConnectionError, match="broken: unable to perform operation"):
+                await connection.send(MetadataRequest([]))
+            assert not connection.connected()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(uvloop.run, send_on_an_ended_connection()).result()

@@ -26,6 +26,7 @@ METHODS = [
     (AIOKafkaClient, "_get_conn"),
     (AIOKafkaClient, "bootstrap"),
     (aiokafka.client, "create_conn"),
+    (AIOKafkaConnection, "send"),
     (Sender, "close"),
 ]
 ATTRIBUTES = [
