@@ -52,14 +52,14 @@ def subscribe(  # noqa: PLR0913 - what one subscriber is made of
         """Wrap the raw records: FastStream's own parser fails on a null header and costs most of a batch's time."""
         return KafkaMessage(body=b"", raw_message=records, consumer=_NO_CONSUMER)
 
-    async def batch_in_hand(_message: Any) -> Batch | None:
-        """Return what the poll has put into the consumer: FastStream would hold it for longer than it is needed."""
-        consumer: LevelConsumer = subscriber.consumer
-        return consumer.batch
+    async def decode_nothing(_message: Any) -> tuple[()]:
+        """Return nothing of the batch: FastStream's message keeps it, in a cycle that waits for the collector."""
+        return ()
 
-    async def handle(batch: Batch) -> None:
-        """Apply the batch, go on behind it, report: in this order, so that only what is committed is reported."""
+    async def handle(_decoded: tuple[()]) -> None:
+        """Apply the batch in hand, go on behind it, report: in this order, so that only what is committed is told."""
         consumer, began = subscriber.consumer, time.perf_counter()
+        batch: Batch = consumer.batch
         try:
             applied = await work.apply(batch)
         except Exception as error:  # noqa: BLE001 - also a bug is retried, and seen in /readyz
@@ -78,7 +78,7 @@ def subscribe(  # noqa: PLR0913 - what one subscriber is made of
         group_id=group_id or settings.kafka_group_id,
         ack_policy=AckPolicy.MANUAL,
         parser=keep_raw,
-        decoder=batch_in_hand,
+        decoder=decode_nothing,
         no_reply=True,
         isolation_level="read_committed",
         auto_offset_reset="none",  # `starting_point` decides, with the database
