@@ -36,13 +36,13 @@ def _only_rfc3339(value: Any) -> Any:
 
 Moment = Annotated[
     AwareDatetime,
-    BeforeValidator(_only_rfc3339),
     Field(
         strict=False,
         ge=datetime(2000, 1, 1, tzinfo=UTC),
         lt=datetime(9999, 1, 1, tzinfo=UTC),
         examples=["2026-11-23T09:00:00Z"],
     ),
+    BeforeValidator(_only_rfc3339),  # behind the bounds: before them, JSON Schema would get keywords that it has not
 ]
 UserId = Annotated[int, Field(ge=0, le=INT8_MAX, examples=[42])]
 LetterId = Annotated[int, Field(ge=1, le=INT8_MAX, examples=[7])]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, Path, Query
-from pydantic import Field
+from fastapi import Depends, Query
 
 import service.web.paths  # noqa: F401 - for {…:id}
 from events.base import INT8_MAX
@@ -28,12 +27,11 @@ from service.web.api.dead_letter_models import (
     ReasonName,
     TopicName,
 )
-from service.web.api.models import WholeNumber
+from service.web.api.models import LetterNumber, UserNumber
 from service.web.api.pages import AS_CSV, Page, decode, not_a_cursor
 from service.web.api.problems import documented
 
 router = make_router("dead letters")
-_UserId = Annotated[WholeNumber, Field(ge=0, le=INT8_MAX)]
 
 
 def _selection(  # noqa: PLR0913, PLR0917 - each is a parameter of the query
@@ -41,7 +39,7 @@ def _selection(  # noqa: PLR0913, PLR0917 - each is a parameter of the query
     topic: Annotated[TopicName | None, Query()] = None,
     since: Annotated[Moment | None, Query(description="First seen at this time or later.")] = None,
     until: Annotated[Moment | None, Query(description="First seen before this time.")] = None,
-    user_id: Annotated[_UserId | None, Query(description="In the record's key, or in its JSON.")] = None,
+    user_id: Annotated[UserNumber | None, Query(description="In the record's key, or in its JSON.")] = None,
     text: Annotated[
         str | None,
         Query(
@@ -83,9 +81,7 @@ async def list_dead_letters(
 
 
 @router.get("/dead-letters/{letter_id:id}", response_model=DeadLetter, responses=documented(404))
-async def read_dead_letter(
-    letter_id: Annotated[WholeNumber, Path(ge=1, le=INT8_MAX)], caller: Reader
-) -> dict[str, Any]:
+async def read_dead_letter(letter_id: LetterNumber, caller: Reader) -> dict[str, Any]:
     """One dead letter, whole, and whether it would apply now."""
     seen = await letters.find_letter(caller.engine, caller.settings, caller.who, letter_id)
     return as_document(seen.letter) | _said(seen.verdict)

@@ -79,6 +79,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
         title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
     )
     document["openapi"] = "3.1.0"
+    document["servers"] = [{"url": "/", "description": "Where this document comes from."}]
+    document["info"]["contact"] = {"name": "Whoever runs this levelsync"}
     document["info"]["license"] = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
     schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     parts = schema.pop("$defs", {})

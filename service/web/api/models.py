@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from events import Direction
+from events.base import INT8_MAX
 from events.reconcile import RunCounts, RunProgress, RunStatus
 from service.reconcile.values import RunPhase
 
@@ -221,6 +222,8 @@ def _only_digits(value: Any) -> Any:
 
 
 WholeNumber = Annotated[int, BeforeValidator(_only_digits)]
+LetterNumber = Annotated[int, Field(ge=1, le=INT8_MAX), BeforeValidator(_only_digits)]
+UserNumber = Annotated[int, Field(ge=0, le=INT8_MAX), BeforeValidator(_only_digits)]
 
 
 IssueStatus = Literal["confirmed", "unconfirmed", "changed_meanwhile", "healed", "failed", "needs_decision"]
