@@ -31,6 +31,18 @@ DAMAGE = (
     "DELETE FROM specialization_progress WHERE student_id IN (31, 62)",
     "UPDATE specialization_progress SET current_level = 9 WHERE student_id = 90 AND specialization_id = 'PLAYER'",
 )
+SAMPLES = """
+    INSERT INTO levelsync.minute_samples (minute, events, delays, lag, drift, dead_letters)
+    SELECT date_trunc('minute', now()) - n * interval '1 minute',
+           jsonb_build_object('progress.leveled-up.v1 applied', (1500 + 1200 * sin(n / 200.0))::int,
+                              'license.advanced.v1 applied', (300 + 200 * sin(n / 150.0))::int,
+                              'progress.leveled-up.v1 equal', 100 + n % 40),
+           jsonb_build_object('progress.leveled-up.v1 0.05', 900, 'progress.leveled-up.v1 0.25', 60 + n % 50,
+                              'progress.leveled-up.v1 1.0', 12 + n % 7),
+           (40 + 35 * sin(n / 60.0))::int, CASE WHEN n < 300 THEN 9 ELSE 0 END, 1 + (1440 - n) / 400
+      FROM generate_series(1, 1440) n
+"""
+"""A day before `levelsync up` began."""
 EVENTS = (
     ("42", "PLAYER", "6"),
     ("43", "COACH", "7"),
@@ -96,7 +108,7 @@ async def damage(folder: Path) -> None:
     settings = (folder / ".levelsync" / "up.env").read_text()
     found = re.search(r"DATABASE_URL=(\S+)", settings)
     connection = await asyncpg.connect(found[1] if found else None)
-    for statement in (*DAMAGE, APPEARED):
+    for statement in (*DAMAGE, APPEARED, SAMPLES):
         await connection.execute(statement)
     await connection.close()
 

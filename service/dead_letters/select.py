@@ -7,7 +7,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, LargeBinary, Text, and_, any_, cast, func, literal, or_, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    LargeBinary,
+    Text,
+    and_,
+    any_,
+    case,
+    cast,
+    func,
+    literal,
+    or_,
+    select,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from events import Reason
@@ -88,12 +102,13 @@ def of_user(key: ColumnElement[Any], value: ColumnElement[Any], user_id: int) ->
     """Whose key is the user's id, or in whose JSON, broken or not, a `user_id` says it.
 
     The bytes are searched as text, because PostgreSQL's JSON functions raise on what is none; no more than the first
-    ones, because the text of a hundred megabytes is more than PostgreSQL can search.
+    ones, because the text of a hundred megabytes is more than PostgreSQL can search. The id's digits are looked for
+    first, which takes a tenth of the time.
     """
-    said = func.encode(func.substring(value, 1, SEARCHED_BYTES), "escape").regexp_match(
-        rf'"user_id"\s*:\s*{user_id:d}(?![0-9.eE])'
-    )
-    return or_(key == str(user_id).encode(), func.coalesce(said, False))
+    first = func.substring(value, 1, SEARCHED_BYTES)
+    digits = func.position(literal(str(user_id).encode(), LargeBinary).op("IN")(first)) > 0
+    said = func.encode(first, "escape").regexp_match(rf'"user_id"\s*:\s*{user_id:d}(?![0-9.eE])')
+    return or_(key == str(user_id).encode(), func.coalesce(case((digits, said), else_=False), False))
 
 
 def _has_text(wanted: str) -> ColumnElement[bool]:

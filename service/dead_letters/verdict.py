@@ -31,8 +31,8 @@ from service.levels import Curriculum, read_curriculum
 from service.store.tables import dead_letters as table
 from service.stream.records import Header, header_from_json
 
-LOOKED_AT = 1000
-"""Of each reason so many letters are judged for the counts, the newest first."""
+LOOKED_AT = 100
+"""Of each reason so many letters are judged for the counts, the newest first: a page waits for it."""
 _LARGEST = 16_384
 """Bytes: larger letters are not read for the counts; no event of the contract comes near."""
 _LEVEL_TOPICS = (PROGRESS_LEVELED_UP_TOPIC, LICENSE_ADVANCED_TOPIC)

@@ -62,6 +62,55 @@ async def test_drift_is_found_read_healed_and_gone(desk: Desk) -> None:
     await expect(page.locator("#answer-drift")).to_contain_text("No.")
 
 
+async def test_a_falling_level_is_first_and_named_on_the_button(desk: Desk) -> None:
+    """Also behind a thousand others it would be; the issues are sorted and narrowed by links and a form."""
+    await desk.levels({(5, "PLAYER"): 4, (7, "PLAYER"): 1}, {(5, "PLAYER"): 2, (7, "PLAYER"): 3})
+    page = await desk.signed_in()
+    await dry_run(page)
+    await expect(page.locator("#result")).to_contain_text("would change 2 pairs, and lower 1 level.")
+    issues = page.get_by_role("region", name="Issues").get_by_role("row")
+    first = re.compile(r"^\s*7.*level falls", re.DOTALL)
+    await expect(issues.nth(1)).to_have_text(first)
+    await page.locator("#sort-user").click()
+    await expect(issues.nth(2)).to_have_text(first)
+    await press(page, "Falling levels first")
+    await expect(issues.nth(1)).to_have_text(first)
+    await page.get_by_label("only falling levels").check()
+    await press(page, "Show")
+    await expect(issues).to_have_count(2)
+    await press(page, "Execute for real…")
+    await press(page, "Change 2 pairs, lower 1 level")
+    await expect(page.locator("#result")).to_contain_text("It healed 2 pairs.")
+    assert await desk.rows(LEVELS) == [(5, "PLAYER", 4), (7, "PLAYER", 1)]
+
+
+async def test_letters_that_are_checked_are_discarded_together(desk: Desk) -> None:
+    """Beside all of a reason; nothing checked is nothing done."""
+    await desk.levels({}, {})
+    await desk.execute(
+        'INSERT INTO levelsync.dead_letters (topic, partition, "offset", record_timestamp, value, reason, detail)'
+        " SELECT 'progress.leveled-up', 0, n, 0, 'x', 'malformed', 'letter ' || n FROM generate_series(1, 4) n"
+    )
+    page = await desk.signed_in()
+    await page.get_by_role("navigation").get_by_role("link", name="Dead letters").click()
+    for number in (2, 4):
+        await page.get_by_label(f"Choose letter {number}").check()
+    await press(page, "Discard those checked…")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Discard 2 dead letters?")
+    await press(page, "Discard 2 letters")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("2 letters discarded")
+    assert await desk.rows("SELECT id FROM levelsync.dead_letters WHERE resolved_at IS NULL ORDER BY 1") == [(1,), (3,)]
+    await press(page, "To the dead letters")
+    await press(page, "Replay those checked…")
+    await expect(page.get_by_role("main")).to_contain_text("check one letter or more")
+    desk.complaints[:] = [said for said in desk.complaints if "422" not in said]
+    await page.goto("/page/dead-letters")
+    await page.get_by_label("Text").fill("LETTER 3")
+    await press(page, "Show")
+    await expect(page.get_by_label("Choose letter 3")).to_be_visible()
+    await expect(page.get_by_label("Choose letter 1")).to_have_count(0)
+
+
 async def test_the_overview_tells_of_drift_by_kind_and_specialization(desk: Desk) -> None:
     """As the last complete scan has counted it, with the way to its issues."""
     await desk.levels({(5, "PLAYER"): 4, (6, "PLAYER"): 4, (6, "COACH"): 3}, {(5, "PLAYER"): 2, (6, "PLAYER"): 1})
