@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert
@@ -120,6 +121,7 @@ async def test_switched_off_nobody_asks(engine: AsyncEngine, settings: Settings)
         assert health.ready
 
 
+@pytest.mark.usefixtures("topics")
 async def test_two_processes_ask_for_one_run_a_slot(
     engine: AsyncEngine,
     settings: Settings,
