@@ -5,7 +5,7 @@
 #   deploy/kafka/acls.sh broker:9092 User:levelsync levelsync
 #
 # KAFKA_ACLS is Kafka's own tool, kafka-acls.sh by default, and KAFKA_ACLS_OPTIONS more options for it, such as
-# "--command-config admin.properties". GROUP is LEVELSYNC_KAFKA_GROUP_ID. Create the topics yourself, as the README says,
+# "--command-config admin.properties". GROUP is LEVELSYNC_KAFKA_GROUP_ID. Create the topics yourself, see docs/connecting.md,
 # and set LEVELSYNC_KAFKA_CREATE_TOPICS=false: creating topics is no right of this user.
 set -euo pipefail
 

@@ -81,7 +81,10 @@ async def license_unique(conn: AsyncConnection) -> str:
     return f"unique by {found.name}"
 
 
-@check("Application's columns", "See README, Settings: LEVELSYNC_LICENSE_DEFAULTS and LEVELSYNC_PROGRESS_DEFAULTS.")
+@check(
+    "Application's columns",
+    "See LEVELSYNC_LICENSE_DEFAULTS and LEVELSYNC_PROGRESS_DEFAULTS in docs/reference/settings.md.",
+)
 async def application_columns(conn: AsyncConnection, settings: Settings) -> str:
     """Every column that the service needs is there, and every other one that must have a value gets one."""
     missing = [f"there is no {part}" for part in await conn.run_sync(missing_parts)]
