@@ -7,7 +7,7 @@ import contextlib
 import getpass
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -27,6 +27,16 @@ def somebody_is_there() -> bool:
     return sys.stdin.isatty()
 
 
+@contextlib.contextmanager
+def heard_at_once() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt where the program waits: asyncio's handler waits for its loop, which waits."""
+    asyncios = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, asyncios)
+
+
 def confirm(question: str, *, yes: bool) -> None:
     """Ask somebody at a terminal.
 
@@ -39,22 +49,13 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not somebody_is_there():
         raise WrongUse(f"{question} Nobody can be asked here: add --yes")
-    interrupted = False
-
-    def interrupt(*_: object) -> None:
-        nonlocal interrupted
-        interrupted = True
-        raise KeyboardInterrupt
-
-    asyncios = signal.signal(signal.SIGINT, interrupt)  # its own waits for its loop, which waits here
     try:
-        agreed = typer.confirm(question, err=True)
-    except typer.Abort:  # Ctrl-C or the end of the input
-        if interrupted:
+        with heard_at_once():
+            agreed = typer.confirm(question, err=True)
+    except typer.Abort as aborted:  # Ctrl-C, or the end of the input
+        if isinstance(aborted.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from None
         agreed = False
-    finally:
-        signal.signal(signal.SIGINT, asyncios)
     if not agreed:
         raise SaidNo("nothing was done")
 

@@ -61,6 +61,9 @@ class CommandGroup(TyperGroup):
         try:
             return super().main(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - what no command expected
+            if (code := _code_of(error)) is not None:  # before any command began, as in --help
+                output.complain(_sentence(error))
+                sys.exit(code)
             traceback.print_exception(error)
             output.complain(f"{type(error).__name__}: this is a defect of levelsync; the lines above show where")
             sys.exit(Exit.CRASH)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -57,8 +56,6 @@ def publish_file(settings: Settings, file: Path, seconds: float | None = None) -
     except OSError as error:
         raise WrongUse(f"cannot read {file}: {error.strerror}") from error
     tally = _Tally()
-    # asyncio's own handler waits for its loop, which waits for the next line of a slow pipe.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with stream:
             return asyncio.run(_publish_and_wait(settings, stream, tally, seconds))
@@ -88,7 +85,7 @@ async def _publish(settings: Settings, stream: BinaryIO, tally: _Tally) -> None:
     async with reach.kafka(settings):
         await reach.topics(settings)
         async with running_producer(settings) as producer, following(settings, producer, tally.places):
-            with _progress(stream) as bar:
+            with context.heard_at_once(), _progress(stream) as bar:
                 for lines in read_pieces(stream):
                     await _send_lines(producer, lines, tally)
                     bar.update(bar.task_ids[0], advance=sum(len(line) + 1 for line in lines), sent=tally.sent)
@@ -116,6 +113,8 @@ async def _send_lines(producer: AIOKafkaProducer, lines: list[bytes], tally: _Ta
 
 
 def _before(tally: _Tally) -> str:
+    if not tally.sent:
+        return "Nothing before it is"
     return "The 1 event before it is" if tally.sent == 1 else f"The {tally.sent:,} events before it are"
 
 

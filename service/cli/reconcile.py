@@ -338,7 +338,7 @@ def in_words(progress: dict[str, Any]) -> str:
 
 def _rate(progress: dict[str, Any]) -> str:
     rate = progress["pairs_per_second"]
-    return "" if rate is None else f", {rate:,.0f} pairs/s"
+    return "" if rate is None or rate < 1 else f", {rate:,.0f} pairs/s"
 
 
 def _duration(seconds: float) -> str:

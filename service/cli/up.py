@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 _TOKEN_TTL = timedelta(days=1)
+_NOT_SERVED = "neither librdkafka's consumer groups nor kcat 1.7"
 _STOPPED = "levelsync: stopped; the data is kept in .levelsync (levelsync up --reset removes it)"
 
 
@@ -102,7 +103,7 @@ def _print_addresses(settings: Settings, url: str) -> None:
     output.say(f"  admin API   {url}/docs  (/openapi.json /asyncapi.json)")
     output.say(f"  service     {url}  (/livez /readyz /metrics)")
     output.say(f"  PostgreSQL  {reach.database_address(settings)}")
-    output.say(f"  Kafka       {settings.kafka_bootstrap_servers}")
+    output.say(f"  Kafka       {settings.kafka_bootstrap_servers}  (for trying out: {_NOT_SERVED})")
     if settings.jwt_secret is not None:
         from service.cli.token import sign
 

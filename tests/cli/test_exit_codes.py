@@ -107,6 +107,25 @@ async def test_ctrl_c_while_a_command_works_is_130(
     assert process.returncode == 130
 
 
+async def test_ctrl_c_is_heard_while_a_pipe_says_nothing() -> None:
+    """The first time: asyncio's own handler would wait until the pipe says something."""
+    script = """if True:
+        import asyncio, sys
+        from service.cli import context
+        async def read():
+            with context.heard_at_once():
+                print("reads", flush=True)
+                sys.stdin.buffer.read1()
+        asyncio.run(read())
+    """
+    pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, env=clean(), **pipes)
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"reads\n"
+    process.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(process.wait(), 20) == -signal.SIGINT
+
+
 @pytest.mark.parametrize("command", ["drift", "runs", "doctor", "migrate", "reconcile", "dead-letters list", "audit"])
 def test_a_folder_where_up_has_stopped_says_so(tmp_path: Path, command: str) -> None:
     """Whether `up` left in order or was killed; unless servers are configured."""

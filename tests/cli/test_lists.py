@@ -190,7 +190,7 @@ def test_wrong_use_is_exit_2(arguments: list[str]) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
-@pytest.mark.parametrize("arguments", [["audit"], ["runs", "--json"], ["audit", "--csv"]])
+@pytest.mark.parametrize("arguments", [["audit"], ["runs", "--json"], ["audit", "--csv"], ["--help"]])
 def test_a_full_disk_behind_stdout_is_a_sentence_and_exit_1(env: Mapping[str, str], arguments: list[str]) -> None:
     """No traceback, and no second complaint as Python ends."""
     with Path("/dev/full").open("w") as full:

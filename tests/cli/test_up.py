@@ -78,6 +78,7 @@ def check_what_it_wrote(running: Up) -> None:
     claims: dict[str, Any] = jwt.decode(token[0], found["LEVELSYNC_JWT_SECRET"], algorithms=["HS256"])
     assert claims["roles"] == ["admin"]
     assert f"http://127.0.0.1:{found['LEVELSYNC_HTTP_PORT']}" in running.stdout
+    assert "neither librdkafka's consumer groups nor kcat 1.7" in running.stdout
     for name in ("up.env", "jwt-secret"):
         mode = (running.folder / ".levelsync" / name).stat().st_mode
         assert stat.S_IMODE(mode) == 0o600, name
