@@ -24,6 +24,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as SettingsSourceError
 
+from service.core.kinds import Direction
 from service.core.names import fold
 
 PREFIX = "LEVELSYNC_"
@@ -49,7 +50,6 @@ def parse_duration(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 SpecializationName = Annotated[str, Field(min_length=1, max_length=50)]
 HighestLevel = Annotated[int, Field(strict=True, ge=1, le=2_147_483_647)]
-Direction = Literal["progress_to_license", "license_to_progress", "highest"]
 
 
 class SettingsError(Exception):

@@ -14,6 +14,7 @@ from events import Direction
 from service.admin.audit import check
 from service.admin.database import asked
 from service.admin.identity import Identity, Refused
+from service.core.kinds import DriftKind
 from service.core.pair import PairDecision, Sides, Why, decide_one, nothing
 from service.levels import read_curriculum
 from service.sync.issues import DesyncIssue, page_of_issues
@@ -153,7 +154,9 @@ def _state(pair: UserPair) -> str:
         return fault
     if pair.decide("highest").why is Why.IN_SYNC:
         return "in_sync"
-    return "missing_license" if pair.license is None else "missing_progress" if pair.progress is None else "mismatched"
+    if pair.license is None:
+        return DriftKind.MISSING_LICENSE
+    return DriftKind.MISSING_PROGRESS if pair.progress is None else DriftKind.MISMATCHED
 
 
 def _fault(pair: UserPair) -> str:

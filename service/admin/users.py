@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -19,7 +19,6 @@ from service.levels import Curriculum, read_curriculum
 from service.settings import Settings
 from service.sync import ProgressLicenseSyncService, SyncRefused, SyncResult, UnknownUser, UserSyncResult
 
-DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 MOST_HISTORY = 50
 _MOST_FOUND = 20
 _USER = "SELECT u.id, to_jsonb(u) ->> 'name' AS name, u.email, u.role::text AS role FROM users u"

@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import Literal
 
 from service.admin.overview import MOST_PENDING, Overview, Partition
+from service.core.names import counted
 
 STUCK_AFTER = timedelta(minutes=1)
 """Longer than a batch, a rebalance and a relay's turn take."""
@@ -77,7 +78,7 @@ def _working(seen: Overview) -> list[Reason]:
 def _drift(seen: Overview) -> list[Reason]:
     if seen.scan is None or not seen.scan.pairs:
         return []
-    said = _counted(seen.scan.pairs, "pair disagrees", "pairs disagree")
+    said = counted(seen.scan.pairs, "pair disagrees", "pairs disagree")
     return [Reason("drift", Level.LOOK, f"{said}, by the last complete scan", "runs")]
 
 
@@ -87,7 +88,7 @@ def _scans(seen: Overview, every: timedelta) -> list[Reason]:
         said = f"The last run over everything {_BAD_ENDS[seen.last_end['status']]}"
         found.append(Reason("drift", Level.BAD, said, "runs"))
     if seen.last_end is not None and (number := seen.last_end["unconfirmed"]):
-        said = f"The last run over everything could not confirm {_counted(number, 'pair', 'pairs')}"
+        said = f"The last run over everything could not confirm {counted(number, 'pair', 'pairs')}"
         found.append(Reason("drift", Level.LOOK, f"{said}: the appliers did not catch up in time", "runs"))
     if every and seen.scan is None:
         said = "No complete scan has ended yet: whether there is drift is not known"
@@ -103,11 +104,11 @@ def _stuck(seen: Overview) -> list[Reason]:
     oldest = seen.outbox.oldest
     if oldest is not None and seen.now - oldest > STUCK_AFTER:
         at_least = "at least " if seen.outbox.pending >= MOST_PENDING else ""
-        waiting = _counted(seen.outbox.pending, "event waits", "events wait")
+        waiting = counted(seen.outbox.pending, "event waits", "events wait")
         said = f"{at_least}{waiting} in the outbox, the oldest for {_long(seen.now - oldest)}"
         found.append(Reason("stuck", Level.BAD, said, "outbox"))
     if letters := sum(reason.count for reason in seen.letters):
-        said = _counted(letters, "dead letter is open", "dead letters are open")
+        said = counted(letters, "dead letter is open", "dead letters are open")
         found.append(Reason("stuck", Level.LOOK, said, "dead_letters"))
     return found
 
@@ -117,16 +118,12 @@ def _stands(one: Partition, now: datetime) -> bool:
 
 
 def _standing(one: Partition, now: datetime) -> Reason:
-    waiting = f"{one.topic}-{one.number}: {_counted(one.lag, 'record waits', 'records wait')}"
+    waiting = f"{one.topic}-{one.number}: {counted(one.lag, 'record waits', 'records wait')}"
     if one.waits_since is None or now - one.waits_since < SURE_AFTER:
         said = f"{waiting}; in {int(SURE_AFTER.total_seconds())} seconds it is clear whether it moves"
         return Reason("stuck", Level.LOOK, said, "consumers")
     since = "has been applied yet" if one.moved_at is None else f"was applied for {_long(now - one.moved_at)}"
     return Reason("stuck", Level.BAD, f"{waiting}, none {since}", "consumers")
-
-
-def _counted(number: int, one: str, many: str) -> str:
-    return f"1 {one}" if number == 1 else f"{number:,} {many}"
 
 
 def _long(time: timedelta) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import getpass
 import signal
 import sys
@@ -154,17 +155,32 @@ def settings(*, servers: bool = True) -> Settings:
 
 
 def _check_up() -> None:
-    from service.cli import servers
     from service.cli.exits import Unreachable
-    from service.settings import PREFIX, Settings
+    from service.settings import PREFIX, UP_ENV_FILE, Settings
 
-    if servers.has_stopped():
+    if _has_stopped(UP_ENV_FILE):
         configured = Settings(_env_file=".env").model_fields_set
         if not configured & {"database_url", "kafka_bootstrap_servers"}:
             raise Unreachable(
                 f"levelsync up has run in {Path.cwd()} but is not running: start it in another terminal, "
                 f"or set {PREFIX}DATABASE_URL and {PREFIX}KAFKA_BOOTSTRAP_SERVERS"
             )
+
+
+def _has_stopped(settings_of_up: Path) -> bool:
+    """Return whether `up` has run in this folder and does not run now (`service.cli.servers` has its lock).
+
+    An `up` that was killed leaves its settings behind, and a lock that anybody can have.
+    """
+    lock_file = settings_of_up.with_name("up.lock")
+    if not lock_file.exists():
+        return False
+    if not settings_of_up.exists():
+        return True
+    with contextlib.suppress(OSError), lock_file.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 def unknown_sentence(name: str, nearest: str | None) -> str:

@@ -12,6 +12,7 @@ import typer
 from service.cli import context, output
 from service.cli.context import AsCsv, AsJson
 from service.cli.exits import Exit, WrongUse
+from service.core.names import counted
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -45,7 +46,7 @@ def drift(
     elif not total:
         output.say("The two tables agree.")
     else:
-        title = output.counted(total, "pair differs", "pairs differ")
+        title = counted(total, "pair differs", "pairs differ")
         output.print_table(title, _COLUMNS, map(_line, found), spare=("email", "what to do"))
         output.remark("What no event on its way explains: levelsync reconcile. One user: levelsync sync USER --all")
     if most is not None and total > most:

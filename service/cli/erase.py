@@ -10,6 +10,7 @@ import typer
 from service.cli import context, output
 from service.cli.context import AsJson, confirm, record
 from service.cli.exits import Exit, WrongUse
+from service.core.names import counted
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -40,7 +41,7 @@ def erase(
     elif not dry_run:
         output.say(f"Erased: {sum(report['erased'].values()):,}")
     if report["unfinished_runs"]:
-        runs = output.counted(report["unfinished_runs"], "run of this user goes on", "runs of this user go on")
+        runs = counted(report["unfinished_runs"], "run of this user goes on", "runs of this user go on")
         output.complain(f"{runs}: erase again afterwards")
         raise typer.Exit(Exit.NO)
 

@@ -13,6 +13,7 @@ import typer
 from service.cli import context, output
 from service.cli.context import AsJson, confirm, me, record
 from service.cli.exits import Exit, WrongUse
+from service.core.names import counted
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -189,7 +190,7 @@ def discard(
     if as_json:
         output.print_json(report)
     elif not dry_run:
-        output.say(f"Discarded {output.counted(report['selected'], 'letter')}")
+        output.say(f"Discarded {counted(report['selected'], 'letter')}")
 
 
 def _meant(ids: list[int] | None, everything: bool, **narrowed: Any) -> Selection:
@@ -224,7 +225,7 @@ async def _discard(settings: Settings, wanted: Selection, *, dry_run: bool, yes:
         if dry_run or not number:
             return _document(would, dry_run, number)
         if number > 1 or wanted.everything:
-            confirm(f"Discard {output.counted(number, 'dead letter')}?", yes=yes)
+            confirm(f"Discard {counted(number, 'dead letter')}?", yes=yes)
         closed = await collect(close(conn.engine, wanted, me(), _row_of("discard_letters")), number, "discarding")
         return _document(would, dry_run, len(closed))
 
@@ -238,7 +239,7 @@ async def _announce(conn: AsyncConnection, verb: Verb, wanted: Selection) -> Han
     await conn.rollback()
     done = {"replay": "sent again", "discard": "discarded"}[verb]
     number = found.selected + found.left
-    output.remark(f"{output.counted(number, 'open dead letter')} to be {done}")
+    output.remark(f"{counted(number, 'open dead letter')} to be {done}")
     left_out = {
         "sent within the last minute, so still on the way": found.on_its_way,
         "not to be sent: too large for Kafka, or without both key and value": found.unsendable,

@@ -23,11 +23,6 @@ _GAP = 2
 """Characters between two columns."""
 
 
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """Give a number with its noun: "1 pair", "2 pairs", or `many` where an s does not make the plural."""
-    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
-
-
 def answers() -> Console:
     """Give the console of the answers: stdout."""
     return _console(stderr=False)

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
 
 import typer
-from sqlalchemy import text
 
-from service.cli import context, output, reach
+from service.cli import context, output
 from service.cli.context import AsJson
 from service.cli.exits import Exit, Unreachable, WrongUse
 from service.cli.publish_wait import Outcome, Sent, following, letters_of, wait_until_read
-from service.stream.producer import MAX_REQUEST_BYTES
+from service.core.names import counted
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -60,13 +59,17 @@ def publish_file(settings: Settings, file: Path, seconds: float | None = None) -
         with stream:
             return asyncio.run(_publish_and_wait(settings, stream, tally, seconds))
     except KeyboardInterrupt:
-        output.remark(f"levelsync: stopped; {output.counted(tally.sent, 'event')} sent, the rest is not claimed")
+        output.remark(f"levelsync: stopped; {counted(tally.sent, 'event')} sent, the rest is not claimed")
         raise
 
 
 async def _publish_and_wait(
     settings: Settings, stream: BinaryIO, tally: _Tally, seconds: float | None
 ) -> dict[str, Any]:
+    from sqlalchemy import text
+
+    from service.cli import reach
+
     if seconds is None:
         await _publish(settings, stream, tally)
         return {"sent": tally.sent}
@@ -80,6 +83,7 @@ async def _publish_and_wait(
 
 
 async def _publish(settings: Settings, stream: BinaryIO, tally: _Tally) -> None:
+    from service.cli import reach
     from service.stream.producer import running_producer
 
     async with reach.kafka(settings):
@@ -138,6 +142,8 @@ def read_pieces(stream: BinaryIO) -> Iterator[list[bytes]]:
 
     A line longer than a record may be is given as it stands and ends the stream: it is not an event.
     """
+    from service.stream.producer import MAX_REQUEST_BYTES
+
     rest = b""
     while piece := stream.read1(_PIECE_BYTES):  # type: ignore[attr-defined]  # files and stdin are buffered readers
         *lines, rest = (rest + piece).split(b"\n")
@@ -212,14 +218,14 @@ def publish(
 
 
 def _summary(report: dict[str, Any]) -> str:
-    sent = output.counted(report["sent"], "event")
+    sent = counted(report["sent"], "event")
     if "dead_letters" not in report:
         return f"{sent} sent"
     letters = report["dead_letters"]
     if not letters:
         return f"{sent} sent and read; none is a dead letter"
     named = ", ".join(f"{reason} {number:,}" for reason, number in sorted(letters.items()))
-    return f"{sent} sent and read; {output.counted(sum(letters.values()), 'dead letter')}: {named}"
+    return f"{sent} sent and read; {counted(sum(letters.values()), 'dead letter')}: {named}"
 
 
 def _seconds(wait: bool, timeout: str) -> float | None:

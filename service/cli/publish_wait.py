@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -131,16 +130,18 @@ async def wait_until_read(conn: AsyncConnection, sent: Sent, seconds: float) -> 
     """
     from sqlalchemy import text
 
-    try:
-        async with asyncio.timeout(seconds):
-            while not sent.is_read((await conn.execute(text(_POSITIONS))).all()):
-                await conn.rollback()
-                await asyncio.sleep(_LOOK_EVERY)
-    except TimeoutError:
+    from service.stream.background import until
+
+    async def look() -> bool | None:
+        is_read = sent.is_read((await conn.execute(text(_POSITIONS))).all())
+        await conn.rollback()
+        return is_read or None
+
+    if not await until(look, _LOOK_EVERY, seconds):
         raise Unreachable(
             f"Nobody has read {sent.in_words()} within {seconds:g} s: is a process with the role `apply` running "
             "(levelsync serve)? What is sent stays in Kafka and will be read by the first one"
-        ) from None
+        )
 
 
 @dataclass(frozen=True, slots=True)

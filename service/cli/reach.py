@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -34,6 +35,7 @@ async def database(settings: Settings) -> AsyncIterator[AsyncConnection]:
         async with engine.connect() as connection:
             yield connection
     except (SQLAlchemyError, OSError) as error:
+        _raise_if_interrupted(error)
         raise database_trouble(settings, error) from error
     finally:
         await engine.dispose()
@@ -53,7 +55,15 @@ async def kafka(settings: Settings) -> AsyncIterator[None]:
     except TopicsError as error:
         raise Unreachable(str(error)) from error
     except (KafkaError, TimeoutError, OSError) as error:
+        _raise_if_interrupted(error)
         raise await kafka_trouble(settings, error) from error
+
+
+def _raise_if_interrupted(error: Exception) -> None:
+    """Let Ctrl-C be the command's end, not the fault of a connection that it cut off."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError from error
 
 
 async def topics(settings: Settings) -> None:

@@ -13,10 +13,11 @@ import typer
 from service.cli import context, output
 from service.cli.context import AsJson, confirm, somebody_is_there
 from service.cli.exits import Exit, SaidNo, Unreachable, WrongUse
-from service.cli.output import counted
+from service.core.kinds import DIRECTIONS
+from service.core.names import counted
 
 if TYPE_CHECKING:
-    from events import Direction, ReconcileRequested
+    from events import ReconcileRequested
     from service.settings import Settings
 
 
@@ -55,7 +56,6 @@ def _narrowed(report: dict[str, Any]) -> str:
     return (f" --specialization {specialization}" if specialization else "") + (f" --user {user}" if user else "")
 
 
-DIRECTIONS: tuple[Direction, ...] = ("progress_to_license", "license_to_progress", "highest")
 TAKEN_WITHIN = 30.0
 """Seconds until a request that no worker has taken is given up."""
 _LOOK_EVERY = 0.2
@@ -131,7 +131,7 @@ async def _show_first_issues(settings: Settings, report: dict[str, Any]) -> None
             if len(found) > _FIRST:
                 break
     if found:
-        title = f"The first {_FIRST} issues" if len(found) > _FIRST else output.counted(len(found), "issue")
+        title = f"The first {_FIRST} issues" if len(found) > _FIRST else counted(len(found), "issue")
         show_issues(found[:_FIRST], title=title)
 
 
@@ -286,11 +286,10 @@ async def _taken(conn: Any, run_id: UUID) -> dict[str, Any]:
     Raises:
         Unreachable: none did within 30 s.
     """
-    for _ in range(int(TAKEN_WITHIN / _LOOK_EVERY)):
-        report = await _look(conn, run_id)
-        if report is not None:
-            return report
-        await asyncio.sleep(_LOOK_EVERY)
+    from service.stream.background import until
+
+    if (report := await until(lambda: _look(conn, run_id), _LOOK_EVERY, TAKEN_WITHIN)) is not None:
+        return report
     raise Unreachable(
         f"No worker has taken the request within {TAKEN_WITHIN:.0f} s: is a process with the role `reconcile` running "
         "(levelsync serve --roles reconcile,relay)? The request stays in Kafka and will be taken by the first one"
@@ -301,16 +300,19 @@ async def _follow(conn: Any, run_id: UUID) -> dict[str, Any]:
     """Show on stderr what the run is doing until it ends: a bar on a terminal, elsewhere a line for each phase."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
+    from service.stream.background import until
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("ranges{task.fields[more]}"),
     )
-    said = None
+    said: list[object] = []
     with output.progress(*columns) as bar:
         task = bar.add_task("", total=None, more="")
-        while True:
+
+        async def look() -> dict[str, Any] | None:
             report = await _look(conn, run_id)
             assert report is not None  # noqa: S101 - runs are not deleted while they go on
             if report["finished_at"] is not None:
@@ -324,10 +326,14 @@ async def _follow(conn: Any, run_id: UUID) -> dict[str, Any]:
                 total=progress["ranges_total"] or None,
                 more=f"{_rate(progress)}, {found}",
             )
-            if bar.disable and progress["phase"] != said:
-                said = progress["phase"]
+            if bar.disable and progress["phase"] not in said[-1:]:
+                said.append(progress["phase"])
                 output.remark(f"levelsync: {in_words(progress)}")
-            await asyncio.sleep(_LOOK_EVERY)
+            return None
+
+        ended = await until(look, _LOOK_EVERY)
+    assert ended is not None  # noqa: S101 - it was waited for without a bound
+    return ended
 
 
 def in_words(progress: dict[str, Any]) -> str:

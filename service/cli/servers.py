@@ -105,21 +105,6 @@ def owned(*, reset: bool) -> Iterator[Path]:
             UP_ENV_FILE.unlink(missing_ok=True)
 
 
-def has_stopped() -> bool:
-    """Return whether `up` has run in this folder and does not run now.
-
-    An `up` that was killed leaves its settings behind, and a lock that anybody can have.
-    """
-    if not _LOCK.exists():
-        return False
-    if not UP_ENV_FILE.exists():
-        return True
-    with contextlib.suppress(OSError), _LOCK.open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return True
-    return False
-
-
 def secret() -> str:
     """Give this folder's own JWT secret; it is made once and stays until a reset."""
     if not _SECRET.exists():

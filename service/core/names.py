@@ -1,4 +1,4 @@
-"""How names of specializations compare, and how text of somebody else's is shown.
+"""How names of specializations compare, how text of somebody else's is shown, and how numbers have their nouns.
 
 Names: the letters a to z count as A to Z, and no other letter is folded.
 
@@ -37,3 +37,8 @@ def shown(text: str) -> str:
 def one_line(text: str) -> str:
     """Escape line ends too: somebody else's text that stands on one line forges no other line."""
     return shown(text).replace("\n", "\\n")
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Return a number with its noun: "1 pair", "2 pairs", or `many` where an s does not make the plural."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"

@@ -11,17 +11,14 @@ from typing import Any, Literal, NamedTuple
 from uuid import UUID, uuid5
 
 from events import Direction
+from service.core.kinds import HEALABLE, DriftKind
 from service.core.names import fold
 
 SCANNED, CONFIRMED, HEALED = 1, 2, 3
-HEALABLE = frozenset({"mismatched", "missing_license", "missing_progress"})
-"""Kinds that a write can repair. All others are reported as `needs_decision` and never healed."""
 COUNTS = (
     "scanned",
     "matching",
-    "mismatched",
-    "missing_license",
-    "missing_progress",
+    *HEALABLE,
     "lowered",
     "needs_decision",
     "unconfirmed",
@@ -120,7 +117,7 @@ class Suspect(NamedTuple):
 
     def falls(self, direction: Direction) -> bool:
         """Return whether a heal gives one of its rows a lower level; `highest` never does."""
-        if self.kind != "mismatched" or self.progress_level is None or self.license_level is None:
+        if self.kind != DriftKind.MISMATCHED or self.progress_level is None or self.license_level is None:
             return False
         if direction == "progress_to_license":
             return self.progress_level < self.license_level
@@ -198,9 +195,13 @@ def add_labels(
 
 def _label(suspect: Suspect) -> str:
     """The specialization as a metric's label: names that are none would make it unbounded."""
-    if suspect.kind == "unknown_specialization":
+    if suspect.kind == DriftKind.UNKNOWN_SPECIALIZATION:
         return "unknown"
-    return fold(suspect.specialization) if suspect.kind in {"wrong_case", "duplicate"} else suspect.specialization
+    return (
+        fold(suspect.specialization)
+        if suspect.kind in {DriftKind.WRONG_CASE, DriftKind.DUPLICATE}
+        else suspect.specialization
+    )
 
 
 def healable(counts: Mapping[str, int]) -> int:

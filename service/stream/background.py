@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -48,6 +50,16 @@ async def wait_for(event: asyncio.Event, seconds: float) -> None:
     """Wait until `event` is set, for so many seconds at most."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), seconds)
+
+
+async def until(look: Callable[[], Awaitable[T | None]], every: float, seconds: float = math.inf) -> T | None:
+    """Look every so many seconds until `look` returns something; None where nothing came within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if (found := await look()) is not None:
+            return found
+        await asyncio.sleep(every)
+    return None
 
 
 @contextlib.asynccontextmanager

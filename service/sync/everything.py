@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -13,11 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from events import Direction, ReconcileRequested
 from events.base import INT4_MAX
 from service.apply.write import PairResult
+from service.core.names import counted
 from service.core.pair import Action, Sides, Why, decide_pair
 from service.levels import read_curriculum
 from service.outbox.put import put
 from service.reconcile.runs import read_issues, read_run, report_of
 from service.reconcile.values import Run, healable
+from service.stream.background import until
 from service.sync.issues import issue_of
 from service.sync.results import SyncResult, of_pair
 
@@ -45,12 +46,13 @@ class BulkSyncResult:
         """What happened, in words."""
         counts, status = self.report["counts"], self.report["status"].replace("_", " ")
         if counts["unconfirmed"]:
-            number = counts["unconfirmed"]
-            return f"Run {status}: nothing is confirmed, because the appliers did not catch up; {number} pairs differ"
+            differ = counted(counts["unconfirmed"], "pair differs", "pairs differ")
+            return f"Run {status}: nothing is confirmed, because the appliers did not catch up; {differ}"
         more = f"; these are the first {FIRST_ISSUES}, the run's issues are all" if self.more else ""
         if self.report["dry_run"]:
-            return f"Dry run {status}: {self._total()} pairs would be synced{more}"
-        return f"Run {status}: {counts['healed']} of {self._total()} pairs synced, {counts['failed']} failed{more}"
+            return f"Dry run {status}: {counted(self._total(), 'pair')} would be synced{more}"
+        healed = f"{counts['healed']:,} of {counted(self._total(), 'pair')} synced"
+        return f"Run {status}: {healed}, {counts['failed']:,} failed{more}"
 
     def as_dict(self) -> dict[str, Any]:
         """As clients read it."""
@@ -76,14 +78,16 @@ async def sync_all(engine: AsyncEngine, direction: Direction, *, dry_run: bool) 
     async with engine.begin() as conn:
         await read_curriculum(conn)
         await put(conn, [request])
-    run_id = UUID(request.id)
-    while True:
+
+    async def look() -> BulkSyncResult | None:
         async with engine.connect() as conn:
             await read_curriculum(conn)
-            run = await read_run(conn, run_id)
-            if run is not None and run.finished_at is not None:
-                return await result_of(conn, run)
-        await asyncio.sleep(_LOOK_EVERY)
+            run = await read_run(conn, UUID(request.id))
+            return await result_of(conn, run) if run is not None and run.finished_at is not None else None
+
+    result = await until(look, _LOOK_EVERY)
+    assert result is not None  # noqa: S101 - it was waited for without a bound
+    return result
 
 
 async def result_of(conn: AsyncConnection, run: Run) -> BulkSyncResult:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from events.base import INT8_MAX
+from service.core.kinds import DriftKind
 from service.levels import read_curriculum
 from service.sync import sql
 
@@ -92,6 +93,6 @@ def issue_of(row: Any) -> DesyncIssue:
 
 def _recommended(kind: str, progress: int | None, license_: int | None) -> str:
     """Repair a mismatch upwards: a level that was reached is rather missing on one side than wrong on the other."""
-    if kind == "mismatched":
+    if kind == DriftKind.MISMATCHED:
         return "sync_progress_to_license" if (progress or 0) > (license_ or 0) else "sync_license_to_progress"
     return _ACTIONS.get(kind, _DECIDE)

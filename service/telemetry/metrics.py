@@ -10,14 +10,15 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import product
-from typing import Any, get_args
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.metrics_core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from events import LICENSE_ADVANCED_TYPE, PROGRESS_LEVELED_UP_TYPE, Direction
+from events import LICENSE_ADVANCED_TYPE, PROGRESS_LEVELED_UP_TYPE
+from service.core.kinds import DIRECTIONS, HEALABLE
 
 
 class BatchHistogram(Collector):
@@ -144,7 +145,6 @@ HEALS = Counter("levelsync_heals", "Pairs that a reconcile healed", ["direction"
 OUTCOMES = ("applied", "created", "equal", "ahead", "superseded", "dead_lettered")
 CAUSES = ("database_unavailable", "kafka_unavailable", "conflict", "installation")
 RESULTS = ("completed", "stopped_by_breaker", "cancelled", "expired")
-HEALED_KINDS = ("mismatched", "missing_license", "missing_progress")
 
 
 def set_build_info(version: str, schema: str) -> None:
@@ -179,7 +179,7 @@ def _begin_at_zero() -> None:
         RETRIES.labels(cause)
     for result in RESULTS:
         RECONCILE_RUNS.labels(result)
-    for direction, kind in product(get_args(Direction), HEALED_KINDS):
+    for direction, kind in product(DIRECTIONS, HEALABLE):
         HEALS.labels(direction, kind)
 
 

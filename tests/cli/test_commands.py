@@ -15,6 +15,7 @@ from rich.console import Console
 from events import MODELS
 from service.cli import output
 from service.cli.reconcile import next_steps
+from service.core.names import counted
 from tests.support.process import levelsync
 
 
@@ -188,7 +189,7 @@ def test_csv_is_printed_row_by_row_and_calculates_nothing(capsys: pytest.Capture
 @pytest.mark.parametrize(("number", "words"), [(0, "0 pairs"), (1, "1 pair"), (2, "2 pairs"), (1200, "1,200 pairs")])
 def test_a_number_has_its_noun(number: int, words: str) -> None:
     """One pair, and two pairs."""
-    assert output.counted(number, "pair") == words
+    assert counted(number, "pair") == words
 
 
 NONE = dict.fromkeys(("mismatched", "missing_license", "missing_progress", "needs_decision", "failed"), 0)

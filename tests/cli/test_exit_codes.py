@@ -118,8 +118,10 @@ async def test_ctrl_c_is_heard_while_a_pipe_says_nothing() -> None:
                 sys.stdin.buffer.read1()
         asyncio.run(read())
     """
-    pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, env=clean(), **pipes)
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, env=clean(), stdin=pipe, stdout=pipe, stderr=pipe
+    )
     assert process.stdout is not None
     assert await process.stdout.readline() == b"reads\n"
     process.send_signal(signal.SIGINT)

@@ -12,9 +12,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import Direction
+from service.core.kinds import DIRECTIONS, HEALABLE
 from service.core.outcomes import Outcome
 from service.faults import Kind
-from service.reconcile.values import HEALABLE
 from service.settings import Settings
 from service.telemetry import metrics
 from tests.support import repository
@@ -79,7 +79,7 @@ def test_alerts_and_dashboard_ask_only_for_what_is_shown() -> None:
 def test_counters_begin_at_zero_with_every_label_that_the_code_can_give() -> None:
     """A label that was forgotten would begin at 1, and `increase` would not see that first step."""
     assert set(metrics.OUTCOMES) == {outcome.value for outcome in Outcome}
-    assert set(metrics.HEALED_KINDS) == HEALABLE
+    assert get_args(Direction) == DIRECTIONS
     assert set(metrics.CAUSES) == {kind.value for kind in Kind if kind is not Kind.RECORD} | {"kafka_unavailable"}
     healed = {(labels["direction"], labels["kind"]) for labels in _labels(metrics.HEALS)}
     assert healed == {(direction, kind) for direction in get_args(Direction) for kind in HEALABLE}

@@ -282,7 +282,7 @@ class DryRunAnswer(BaseModel):
         | {
             "dry_run": True,
             "issues": [ISSUE | {"status": "confirmed"}],
-            "message": "Dry run completed: 1 pairs would be synced",
+            "message": "Dry run completed: 1 pair would be synced",
         }
     )
 
@@ -305,7 +305,7 @@ class BulkAnswer(BaseModel):
             "synced_count": 1,
             "failed_count": 0,
             "results": [ISSUE | {"status": "healed", "result": SYNCED}],
-            "message": "Run completed: 1 of 1 pairs synced, 0 failed",
+            "message": "Run completed: 1 of 1 pair synced, 0 failed",
         }
     )
 

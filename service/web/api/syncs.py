@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -12,6 +10,7 @@ from fastapi.responses import JSONResponse
 
 from service.admin import pairs, runs, users
 from service.admin.runs import RunRequest
+from service.stream.background import until
 from service.sync import BulkSyncResult
 from service.web.api.backend import Allowed, Caller, Reader
 from service.web.api.bodies import make_router
@@ -112,13 +111,7 @@ async def sync_all(
 
 async def _wait(caller: Caller, run_id: UUID, seconds: float) -> BulkSyncResult | None:
     """The run's result, None where it has not ended in time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        result = await runs.read_result(caller.engine, caller.who, run_id)
-        if result is not None:
-            return result
-        await asyncio.sleep(_LOOK_EVERY)
-    return None
+    return await until(lambda: runs.read_result(caller.engine, caller.who, run_id), _LOOK_EVERY, seconds)
 
 
 async def _goes_on(caller: Caller, run_id: UUID, *, applied: bool) -> JSONResponse:

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from service.core.names import shown
+from service.core.names import counted, shown
 from service.telemetry import metrics
 from service.web import vendor
 
@@ -104,11 +104,6 @@ def bound(seconds: float) -> str:
     if seconds < 1:
         return f"up to {seconds * 1000:g} ms"
     return f"up to {seconds:g} s" if seconds < 60 else f"up to {duration(seconds)}"  # noqa: PLR2004 - a minute
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def number(value: float | None) -> str:

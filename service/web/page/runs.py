@@ -12,7 +12,8 @@ from starlette.responses import Response
 from service.admin import runs
 from service.admin.identity import Refused
 from service.admin.runs import RunRequest
-from service.admin.users import DIRECTIONS, read_specializations
+from service.admin.users import read_specializations
+from service.core.kinds import DIRECTIONS
 from service.reconcile.values import COUNTS, healable
 from service.web.page.visit import (
     Visit,

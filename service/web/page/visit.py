@@ -24,7 +24,7 @@ from service.admin.overview import Waits
 from service.admin.runs import FIRST, NEWEST, IssueCursor, IssueFilter, IssueOrder
 from service.admin.sheet import as_csv
 from service.admin.tokens import Authenticator
-from service.admin.users import DIRECTIONS
+from service.core.kinds import DIRECTIONS
 from service.settings import Settings
 from service.telemetry.health import Health
 from service.web.page import session
