@@ -85,7 +85,8 @@ async def _read(url: str) -> bytes:
     """Fetch the body. It runs in the event loop, so that a server that drips bytes holds no thread, and no stop.
 
     Raises:
-        ValueError: it is too large, or compressed, which could hide how large it is.
+        ValueError: it is too large, or compressed, which could hide how large it is, or a redirect left TLS, so that
+            anybody on the way could publish keys.
     """
     body = bytearray()
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
@@ -95,6 +96,9 @@ async def _read(url: str) -> bytes:
         client.stream("GET", url, headers=headers, timeout=FETCH_TIMEOUT) as answer,
     ):
         answer.raise_for_status()
+        schemes = [one.url.scheme for one in (*answer.history, answer)]
+        if schemes[0] == "https" and set(schemes) != {"https"}:
+            raise ValueError("the keys were redirected to a connection without TLS")
         if answer.headers.get("content-encoding", "identity") != "identity":
             raise ValueError("the keys are compressed")
         async for part in answer.aiter_raw():

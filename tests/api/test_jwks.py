@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import json
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any
 
+import httpx
 import jwt
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -121,6 +124,26 @@ async def test_a_server_that_never_ends_is_left(
     assert key_server.dripped < 10_000_000
     key_server.drips = b""
     assert (await authenticator.identify(key_server.token("first"))).role == "admin"
+
+
+async def test_keys_are_not_taken_from_a_connection_without_tls(
+    settings: Settings, key_server: KeyServer, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the URL is one with TLS: whoever is on the way of a redirect could publish keys of their own."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.scheme == "https":
+            return httpx.Response(302, headers={"Location": "http://keys.example/jwks.json"})
+        return httpx.Response(200, content=published())
+
+    async def published() -> AsyncIterator[bytes]:
+        yield json.dumps({"keys": key_server.extra}).encode()
+
+    client = partial(httpx.AsyncClient, transport=httpx.MockTransport(answer))
+    monkeypatch.setattr("service.admin.keys.httpx.AsyncClient", client)
+    trusting = trust(settings, key_server, jwt_jwks_url="https://keys.example/jwks.json")
+    with pytest.raises(Busy):
+        await Authenticator(trusting, engine).identify(key_server.token("first"))
 
 
 async def test_a_stop_ends_a_fetch(
