@@ -178,7 +178,8 @@ async def test_a_write_whose_body_is_refused_leaves_a_row_whoever_asks(
         assert answer.status_code == status, content[:20]
     await client("student").post("/user/3", content=b"{", headers=JSON)
     await client("admin").post("/user/x", json={"specialization": "PLAYER"})
-    await client("admin").get("/runs", params={"cursor": "x"})  # reading
+    for list_of in ("/runs", "/audit"):  # reading
+        assert (await client("admin").get(list_of, params={"cursor": "x"})).status_code == 422
     rows = await read(engine, "SELECT * FROM levelsync.admin_actions ORDER BY id")
     expected: list[Any] = [("admin", "sync_pair", {"user_id": 3}, detail) for *_, detail in BODIES_REFUSED]
     expected += [("student", "sync_pair", {"user_id": 3}, BODIES_REFUSED[0][3])]

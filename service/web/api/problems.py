@@ -90,7 +90,7 @@ async def _of_faults(request: Request, error: Exception) -> Response:
 async def _leave_row(request: Request, said: str) -> None:
     """Audit a write that was refused before it began: nothing of its body, which may hold anything."""
     action = getattr(request.state, "action", "read")
-    if action != "read":
+    if action not in {"read", "read_audit"}:
         await refuse(backend_of(request).engine, request.state.who, action, path_arguments(request), said)
 
 
