@@ -138,6 +138,7 @@ async def test_the_page_comes_and_goes_by_itself(
             way.open.clear()
             await expect(page.locator("#outage")).to_be_visible(timeout=20_000)
             await expect(page.locator("#last")).to_be_visible()
+            await expect(page.locator("#trends-title")).to_be_visible()
             assert await page.evaluate("document.documentElement.scrollWidth") == 360
             way.open.set()
             await expect(page.locator("#verdict")).to_be_visible(timeout=20_000)
