@@ -20,7 +20,7 @@ from service.store.engine import make_engine
 from tests.support import servers, waiting
 from tests.support import topics as of_kafka
 from tests.support.apache_kafka import ApacheKafka
-from tests.support.process import LevelsyncProcess
+from tests.support.process import ForkedProcess, LevelsyncProcess
 from tests.support.provider import Choice, NoWay, Provider, choose, new_postgres, running
 from tests.support.roles import ACLS, THROUGH, Way, guarded_access, way_through
 from tests.support.servers import Kafka, Postgres
@@ -188,14 +188,17 @@ def eventually() -> Callable[..., Awaitable[Any]]:
 def levelsync_process(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., LevelsyncProcess]]:
     """`levelsync_process(settings=…, arguments=("serve",))` makes a process, not yet started; it ends with the test.
 
-    What it wrote is shown when the test fails.
+    With `fresh=True` it is a Python of its own, for what a fork cannot show: memory, and the time of a start. What it
+    wrote is shown when the test fails.
     """
     made: list[LevelsyncProcess] = []
 
-    def make(settings: Settings = settings, arguments: Sequence[str] = ("serve",)) -> LevelsyncProcess:
+    def make(
+        settings: Settings = settings, arguments: Sequence[str] = ("serve",), *, fresh: bool = False
+    ) -> LevelsyncProcess:
         folder = tmp_path / f"levelsync-{len(made)}"
         folder.mkdir()
-        made.append(LevelsyncProcess(settings, folder, arguments))
+        made.append((LevelsyncProcess if fresh else ForkedProcess)(settings, folder, arguments))
         return made[-1]
 
     yield make

@@ -97,7 +97,7 @@ async def test_a_process_holds_no_more_than_the_bound_whatever_is_sent(
         record = Record("progress.leveled-up", b"1", b"\0" * (size * MEGABYTE), [], None, number % 4)
         await publish(send, [record], compression_type="zstd", max_request_size=400 * MEGABYTE)
     await publish(send, [rise(user, 4, user % 4) for user in range(1, 9)])
-    process = levelsync_process(settings, ("serve", "--roles", "apply"))
+    process = levelsync_process(settings, ("serve", "--roles", "apply"), fresh=True)
     await process.start()
     await applying.caught_up(settings, engine, 60)
     assert await licenses(engine) == {(user, "PLAYER"): 4 for user in range(1, 9)}
@@ -123,7 +123,7 @@ async def test_livez_answers_within_a_second_while_a_record_of_300_mb_is_read(
     await empty_tables(engine)
     record = Record("progress.leveled-up", b"1", b"\0" * (300 * MEGABYTE))
     await publish(settings.kafka_bootstrap_servers, [record], compression_type="zstd", max_request_size=400 * MEGABYTE)
-    process = levelsync_process(settings, ("serve", "--roles", "apply"))
+    process = levelsync_process(settings, ("serve", "--roles", "apply"), fresh=True)
     await process.start(ready=False)
     await eventually(lambda: _is_alive(process))
     end = threading.Event()

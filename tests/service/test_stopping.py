@@ -46,7 +46,8 @@ async def test_a_terminated_process_drains_commits_and_leaves_its_group(
     assert time.monotonic() - began < 10
     assert await topics.members(settings.kafka_bootstrap_servers, settings.kafka_group_id) == []
     applied = await applying.applied(scene.engine)
-    assert await applying.committed(settings) == applied
+    committed = await applying.committed(settings)
+    assert dict.fromkeys(applied, 0) | committed == applied  # where nothing was read, nothing need be committed
     assert sum(applied.values()) < scene.published, "it was not under load: this test shows nothing"
     await scene.assert_consistent()
     began = time.monotonic()

@@ -47,7 +47,7 @@ async def test_a_first_start_and_a_restart_are_ready_within_six_seconds(
 ) -> None:
     """No topic and no group is there before the first; the others share the partitions with a group at work."""
     idle = os.getloadavg()[0] < 0.5
-    processes = [levelsync_process(settings_of_an_ordinary_broker) for _ in range(3)]
+    processes = [levelsync_process(settings_of_an_ordinary_broker, fresh=True) for _ in range(3)]
     measured = [await seconds_to_ready(process) for process in processes]
     assert await processes[1].terminate() == 0
     measured.append(await seconds_to_ready(processes[1]))

@@ -15,21 +15,24 @@ import pkgutil
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, Any, NoReturn
 
 from tests.support.repository import ROOT
 
 BIN = Path(sys.executable).parent
 _ENTRIES = {"levelsync": "service.__main__", "alembic": "alembic.config"}
 _SECONDS = 60
+_NUMBER = struct.Struct("q")
 Result = subprocess.CompletedProcess[str]
 
 
@@ -41,23 +44,93 @@ def run(
         command = [str(BIN / program), *arguments]
         return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=_SECONDS, check=False)  # noqa: S603 - ours
     with (
-        tempfile.TemporaryFile("w+") as request,
         tempfile.TemporaryFile("w+") as given,
         tempfile.TemporaryFile("w+") as out,
         tempfile.TemporaryFile("w+") as err,
-        socket.socket(socket.AF_UNIX) as connection,
     ):
-        json.dump({"arguments": [program, *arguments], "env": dict(env), "cwd": str(cwd or Path.cwd())}, request)
         given.write(stdin or "")
-        for file in (request, given):
-            file.seek(0)
-        connection.connect(_address())
-        socket.send_fds(connection, [b"."], [file.fileno() for file in (request, given, out, err)])
-        code = connection.recv(20)
-        assert code, "the process that runs commands has died"
+        given.seek(0)
+        code = Command([program, *arguments], env, cwd, (given, out, err)).wait(_SECONDS)
         for file in (out, err):
             file.seek(0)
-        return Result([program, *arguments], int(code), out.read(), err.read())
+        return Result([program, *arguments], code, out.read(), err.read())
+
+
+class Command:
+    """A command that runs. It ends with this process at the latest."""
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        cwd: Path | None,
+        streams: tuple[IO[Any], IO[Any], IO[Any]],
+    ) -> None:
+        """Start it; `streams` are its standard input, output and error."""
+        self._code: int | None = None
+        self._lock = threading.Lock()
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.connect(_address())
+        with tempfile.TemporaryFile("w+") as request:
+            json.dump({"arguments": arguments, "env": dict(env), "cwd": str(cwd or Path.cwd())}, request)
+            request.seek(0)
+            socket.send_fds(self._connection, [b"."], [file.fileno() for file in (request, *streams)])
+        self.pid = self._number()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; returns the exit code.
+
+        Raises:
+            subprocess.TimeoutExpired: it has not ended within `timeout` seconds.
+        """
+        with self._lock:
+            if self._code is None:
+                if not select.select([self._connection], [], [], timeout)[0]:
+                    raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
+                self._code = self._number()
+                self._connection.close()
+            return self._code
+
+    def _number(self) -> int:
+        received = self._connection.recv(_NUMBER.size)
+        assert received, "the process that runs commands has died"
+        number: int = _NUMBER.unpack(received)[0]
+        return number
+
+
+class Server:
+    """A command that goes on until it is stopped, with the methods of `ServerProcess`; its output goes to `log`."""
+
+    def __init__(self, arguments: Sequence[str], env: Mapping[str, str], folder: Path, log: Path) -> None:
+        self._arguments, self._env, self._folder, self._log = arguments, env, folder, log
+        self._guard: Command | None = None
+
+    def start(self) -> None:
+        """Start it."""
+        with self._log.open("ab") as log, Path(os.devnull).open("rb") as nothing:
+            self._guard = Command(self._arguments, self._env, self._folder, (nothing, log, log))
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL where that takes longer than 12 s."""
+        if self.running and self._guard is not None:
+            os.kill(self._guard.pid, signal.SIGTERM)
+            try:
+                self._guard.wait(12)
+            except subprocess.TimeoutExpired:
+                os.kill(self._guard.pid, signal.SIGKILL)
+                self._guard.wait()
+        self._guard = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs."""
+        if self._guard is None:
+            return False
+        try:
+            self._guard.wait(0)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
 
 
 @cache
@@ -107,19 +180,27 @@ def main() -> None:
 
 
 def _become_a_command(connection: socket.socket) -> NoReturn:
-    """Do what is asked in another fork, and answer its exit code."""
+    """Do what is asked in another fork; answer its process id and its exit code."""
     _, (request, *streams), _, _ = socket.recv_fds(connection, 1, 4)
+    ended, lives = os.pipe()
     if command := os.fork():
+        os.close(lives)
+        connection.sendall(_NUMBER.pack(command))
+        watched: list[Any] = [connection, ended]
+        if ended not in select.select(watched, [], [])[0]:
+            os.kill(command, signal.SIGKILL)  # nobody is there any more who could wait for it
         _, status = os.waitpid(command, 0)
-        connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+        with suppress(OSError):
+            connection.sendall(_NUMBER.pack(os.waitstatus_to_exitcode(status)))
         os._exit(0)
+    os.setsid()
+    os.close(ended)
     connection.close()
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
     with open(request) as file:  # noqa: PTH123 - a descriptor
         asked = json.load(file)
-    signal.alarm(_SECONDS)
     os.environ.clear()
     os.environ.update(asked["env"])
     os.chdir(asked["cwd"])

@@ -56,7 +56,7 @@ class LevelsyncProcess:
     def __init__(self, settings: Settings, folder: Path, arguments: Sequence[str] = ("serve",)) -> None:
         self._folder = folder
         self._written_before = 0
-        self._server = ServerProcess(
+        self._server: ServerProcess | preloaded.Server = ServerProcess(
             [sys.executable, "-m", "service", *arguments],
             folder / "output.log",
             environment=serve_environment(settings),
@@ -124,7 +124,7 @@ class LevelsyncProcess:
         return children[0].pid
 
     @property
-    def _guard(self) -> subprocess.Popen[bytes]:
+    def _guard(self) -> subprocess.Popen[bytes] | preloaded.Command:
         assert self._server._guard is not None, "levelsync was not started, or is stopped"
         return self._server._guard
 
@@ -150,6 +150,20 @@ class LevelsyncProcess:
         lines = self.output[self._written_before :].splitlines()
         found = [match[0] for line in lines if "serving" in line and (match := _URL.search(line))]
         return found[-1] if found else None
+
+
+class ForkedProcess(LevelsyncProcess):
+    """The same, spared its imports: it starts in a fork. Its memory is not what a process of its own has."""
+
+    def __init__(self, settings: Settings, folder: Path, arguments: Sequence[str] = ("serve",)) -> None:
+        super().__init__(settings, folder, arguments)
+        log = folder / "output.log"
+        self._server = preloaded.Server(["levelsync", *arguments], serve_environment(settings), folder, log)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._guard.pid
 
 
 def http_get(url: str) -> tuple[int, str]:
