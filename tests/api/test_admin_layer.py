@@ -14,7 +14,7 @@ from service.admin import pairs, runs, users
 from service.admin.identity import Forbidden, NoSuch, Refused
 from service.admin.runs import RunRequest
 from service.settings import Settings
-from tests.support.runs import Conductor
+from tests.support.runs import OneWorker
 from tests.support.tables import execute, fill, licenses, read
 from tests.support.tokens import somebody
 
@@ -67,9 +67,9 @@ async def test_an_issue_is_confirmed_when_a_complete_scan_found_the_very_same_le
 ) -> None:
     """One that has changed since is suspected again."""
     await fill(engine, {(1, "PLAYER"): 5, (2, "PLAYER"): 3}, {(1, "PLAYER"): 4, (2, "PLAYER"): 2})
-    conductor = Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
+    one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
     assert {one.status for one in (await pairs.desync_issues(engine, ADMIN)).issues} == {"suspected"}
-    await conductor.run()
+    await one_worker.run()
     await execute(engine, "UPDATE user_licenses SET current_level = 1 WHERE user_id = 2")
     page = await pairs.desync_issues(engine, ADMIN)
     assert {one.issue.user_id: one.status for one in page.issues} == {1: "confirmed", 2: "suspected"}
@@ -84,9 +84,9 @@ async def test_a_key_asks_for_one_run_and_for_no_other(engine: AsyncEngine, sett
         assert await runs.request_run(engine, ADMIN, RunRequest(), "monday") == first
         with pytest.raises(Refused):
             await runs.request_run(engine, ADMIN, RunRequest(dry_run=False), "monday")
-        conductor = Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
-        await conductor.messages()
-        await conductor.finish(first)
+        one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
+        await one_worker.messages()
+        await one_worker.finish(first)
     assert len(await runs.read_reports(engine, ADMIN)) == 1
 
 
@@ -95,8 +95,8 @@ async def test_a_request_on_its_way_can_be_cancelled(engine: AsyncEngine, settin
     await fill(engine, {(1, "PLAYER"): 5}, {})
     run_id = await runs.request_run(engine, ADMIN, RunRequest(dry_run=False))
     assert (await runs.cancel_run(engine, ADMIN, run_id))["status"] == "cancelled"
-    conductor = Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
-    while await conductor.step():
+    one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
+    while await one_worker.step():
         pass
     assert (await runs.read_report(engine, ADMIN, run_id))["status"] == "cancelled"
     assert await licenses(engine) == {}

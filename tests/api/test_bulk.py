@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.settings import Settings
 from service.sync import everything
 from service.web.api import syncs
-from tests.support.runs import Conductor
+from tests.support.runs import OneWorker
 from tests.support.tables import fill, licenses, read
 from tests.support.tokens import PREFIX
 
@@ -46,18 +46,18 @@ async def drift(engine: AsyncEngine) -> None:
 
 
 @pytest.fixture
-def conductor(engine: AsyncEngine, settings: Settings) -> Conductor:
+def one_worker(engine: AsyncEngine, settings: Settings) -> OneWorker:
     """A worker, when it is asked to."""
-    return Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
+    return OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
 
 
 @pytest.fixture
-async def worker(conductor: Conductor) -> AsyncIterator[None]:
+async def worker(one_worker: OneWorker) -> AsyncIterator[None]:
     """A worker beside the API."""
 
     async def work() -> None:
         while True:
-            if not await conductor.step():
+            if not await one_worker.step():
                 await asyncio.sleep(0.02)
 
     task = asyncio.create_task(work())
@@ -148,7 +148,7 @@ async def test_nothing_else_is_read_as_a_write(admin: httpx.AsyncClient, engine:
 
 
 @pytest.mark.usefixtures("drift")
-async def test_who_does_not_wait_watches_the_run(admin: httpx.AsyncClient, conductor: Conductor) -> None:
+async def test_who_does_not_wait_watches_the_run(admin: httpx.AsyncClient, one_worker: OneWorker) -> None:
     """202 with the run, the keys of its answer without a value, and where it is; there from the first moment."""
     answer = await admin.post("/all", json={}, headers={"Prefer": "respond-async, wait=10"})
     found = answer.json()
@@ -159,8 +159,8 @@ async def test_who_does_not_wait_watches_the_run(admin: httpx.AsyncClient, condu
     assert {found[name] for name in ("success", "total_issues", "issues", "synced_count", "results")} == {None}
     waiting = (await admin.get(f"/runs/{found['run_id']}")).json()
     assert (waiting["status"], waiting["requested_by"], waiting["dry_run"]) == ("planning", "1", True)
-    await conductor.messages()
-    await conductor.finish(UUID(found["run_id"]))
+    await one_worker.messages()
+    await one_worker.finish(UUID(found["run_id"]))
     done = (await admin.get(f"/runs/{found['run_id']}")).json()
     assert set(done) == RUN_KEYS
     assert (done["status"], done["counts"]["mismatched"], done["counts"]["missing_license"]) == ("completed", 1, 1)
@@ -196,9 +196,9 @@ async def test_a_key_is_the_run_s_id(admin: httpx.AsyncClient, engine: AsyncEngi
         assert answer.status_code == 422, bad
 
 
-async def test_runs_are_listed_newest_first_page_by_page(admin: httpx.AsyncClient, conductor: Conductor) -> None:
+async def test_runs_are_listed_newest_first_page_by_page(admin: httpx.AsyncClient, one_worker: OneWorker) -> None:
     """And one can be cancelled, twice as well; what does not exist is 404."""
-    made = [str(await conductor.request(requested_by=f"{number}")) for number in range(5)]
+    made = [str(await one_worker.request(requested_by=f"{number}")) for number in range(5)]
     found, path = [], "/runs?limit=2"
     while path:
         answer = await admin.get(path)

@@ -12,7 +12,7 @@ from service.reconcile import steps
 from service.settings import Settings
 from service.store.engine import make_engine
 from tests.support import application
-from tests.support.runs import Conductor, NoTopics
+from tests.support.runs import NoTopics, OneWorker
 from tests.support.states import THOUSANDS, E, State
 
 pytestmark = pytest.mark.parametrize("state", [E], ids=str)
@@ -37,7 +37,7 @@ async def test_before_any_applier_has_run_a_dry_run_reports_by_kind(
     """Events wait in the topics, so nothing is confirmed; the reader sees how much there is of what."""
     monkeypatch.setattr(steps, "PATIENCE_SECONDS", 0.1)
     never_read = NoTopics({"progress.leveled-up-0": 12})
-    report = await Conductor(engine, settings, never_read).run(direction="highest", dry_run=True)
+    report = await OneWorker(engine, settings, never_read).run(direction="highest", dry_run=True)
     missing = 5000 + 100 * len(state.specializations)
     assert report["unconfirmed_by_kind"] == {
         "mismatched": 5 * len(state.specializations),
@@ -57,11 +57,11 @@ async def test_once_everything_is_applied_the_same_run_confirms_and_the_breaker_
     engine: AsyncEngine, settings: Settings, state: State
 ) -> None:
     """More than 1,000 pairs and more than 5 % would change; a dry run completes and says so."""
-    conductor = Conductor(engine, settings)
-    report = await conductor.run(direction="highest", dry_run=True)
+    one_worker = OneWorker(engine, settings)
+    report = await one_worker.run(direction="highest", dry_run=True)
     assert report["counts"]["missing_progress"] == 5000 + 100 * len(state.specializations)
     assert (report["status"], report["would_stop"], report["unconfirmed_by_kind"]) == ("completed", True, {})
-    stopped = await conductor.run(direction="highest", dry_run=False)
+    stopped = await one_worker.run(direction="highest", dry_run=False)
     assert (stopped["status"], stopped["counts"]["healed"]) == ("stopped_by_breaker", 0)
-    forced = await conductor.run(direction="highest", dry_run=False, force=True)
+    forced = await one_worker.run(direction="highest", dry_run=False, force=True)
     assert forced["counts"]["healed"] == 5000 + 105 * len(state.specializations)

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.settings import Settings
 from service.store.engine import make_engine
 from tests.support.applier import Events, rise, sync
-from tests.support.interference import INTERFERENCES, Interference, Scene, apply, ends
+from tests.support.interference import INTERFERENCES, Interference, Setup, apply, ends
 from tests.support.links import SlowLink
 from tests.support.tables import add_rows, execute, held, letters, levels_of, read, somebody_waits, steps, trigger
 
@@ -41,21 +41,21 @@ async def link(settings: Settings) -> AsyncIterator[SlowLink]:
 
 
 @pytest.fixture
-async def scene(engine: AsyncEngine, settings: Settings, link: SlowLink) -> AsyncIterator[Scene]:
+async def setup(engine: AsyncEngine, settings: Settings, link: SlowLink) -> AsyncIterator[Setup]:
     stopped = make_engine(settings.model_copy(update={"database_url": link.secret_url}))
-    yield Scene(batch=stopped, other=engine)
+    yield Setup(batch=stopped, other=engine)
     link.go_on()
     await stopped.dispose()
 
 
 @by_name
 async def test_a_change_between_any_two_statements_comes_before_or_after(
-    scene: Scene, link: SlowLink, interference: Interference
+    setup: Setup, link: SlowLink, interference: Interference
 ) -> None:
     """Also before the first statement and before the commit."""
     allowed = ends(interference)
     for trip in count(1):
-        events = await scene.reset()
+        events = await setup.reset()
         link.stop_before(trip)
         batch = asyncio.create_task(apply(events))
         stop = asyncio.create_task(link.stopped.wait())
@@ -65,27 +65,27 @@ async def test_a_change_between_any_two_statements_comes_before_or_after(
             link.stop_before(0)
             assert trip > 1
             break
-        change = await scene.interfere(interference)
+        change = await setup.interfere(interference)
         link.go_on()
         await asyncio.gather(batch, change)
-        assert await scene.state() in allowed, f"stopped before round trip {trip}"
+        assert await setup.state() in allowed, f"stopped before round trip {trip}"
 
 
 @by_name
-async def test_a_change_during_any_wait_comes_before_or_after(scene: Scene, interference: Interference) -> None:
+async def test_a_change_during_any_wait_comes_before_or_after(setup: Setup, interference: Interference) -> None:
     """Whatever the batch waits for."""
-    await trigger(scene.other, "BEFORE UPDATE", _LOCKED)
-    await trigger(scene.other, "BEFORE INSERT", _LOCKED, "license_progressions", "hostile_history")
+    await trigger(setup.other, "BEFORE UPDATE", _LOCKED)
+    await trigger(setup.other, "BEFORE INSERT", _LOCKED, "license_progressions", "hostile_history")
     allowed = ends(interference)
     for wait, statement in WAITS.items():
-        events = await scene.reset()
-        async with held(scene.other, statement):
+        events = await setup.reset()
+        async with held(setup.other, statement):
             batch = asyncio.create_task(apply(events))
-            while not batch.done() and not await scene.waiting():
+            while not batch.done() and not await setup.waiting():
                 await asyncio.sleep(0.005)
-            change = await scene.interfere(interference, await scene.waiting())
+            change = await setup.interfere(interference, await setup.waiting())
         await asyncio.gather(batch, change)
-        assert await scene.state() in allowed, f"while it waited for: {wait}"
+        assert await setup.state() in allowed, f"while it waited for: {wait}"
 
 
 _HOLD = "SELECT FROM user_licenses WHERE user_id = {} FOR UPDATE"

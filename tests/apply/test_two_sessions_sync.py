@@ -18,10 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.settings import Settings
 from service.store.engine import make_engine
 from tests.support.applier import Events, rise, sync
-from tests.support.interference import INTERFERENCES, ONE, Interference, Scene, both_orders, sql
+from tests.support.interference import INTERFERENCES, ONE, Interference, Setup, both_orders, sql
 from tests.support.links import SlowLink
 from tests.support.model import ADVANCED, Meant, Model
-from tests.support.runs import Conductor, until_step
+from tests.support.runs import OneWorker, until_step
 
 _LATER = datetime.now(UTC) + timedelta(minutes=10)
 
@@ -76,51 +76,51 @@ async def link(settings: Settings) -> AsyncIterator[SlowLink]:
 
 
 @pytest.fixture
-async def scene(engine: AsyncEngine, settings: Settings, link: SlowLink) -> AsyncIterator[Scene]:
+async def setup(engine: AsyncEngine, settings: Settings, link: SlowLink) -> AsyncIterator[Setup]:
     stopped = make_engine(settings.model_copy(update={"database_url": link.secret_url}))
-    yield Scene(batch=stopped, other=engine)
+    yield Setup(batch=stopped, other=engine)
     link.go_on()
     await stopped.dispose()
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda one: one.name)
 async def test_a_change_between_any_two_statements_of_a_sync(
-    scene: Scene, link: SlowLink, change: Interference
+    setup: Setup, link: SlowLink, change: Interference
 ) -> None:
     """The sync comes wholly before it or after it."""
 
     async def begin() -> Awaitable[Any]:
-        await scene.reset()
-        return sync(scene.batch, 1, "progress_to_license")
+        await setup.reset()
+        return sync(setup.batch, 1, "progress_to_license")
 
-    await _interrupt(scene, link, change, begin, _sync)
+    await _interrupt(setup, link, change, begin, _sync)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("change", CHANGES, ids=lambda one: one.name)
 async def test_a_change_between_any_two_statements_of_a_heal(
-    scene: Scene, link: SlowLink, change: Interference, settings: Settings
+    setup: Setup, link: SlowLink, change: Interference, settings: Settings
 ) -> None:
     """The heal comes wholly before it, or leaves the pair."""
     at_once = settings.model_copy(update={"reconcile_grace": timedelta(0)})
 
     async def begin() -> Awaitable[Any]:
-        await scene.reset()
-        await sql("DELETE FROM user_licenses WHERE user_id = 2")(scene.other)
-        conductor = Conductor(scene.batch, at_once)
-        run_id = await conductor.request(dry_run=False, force=True)
-        await until_step(conductor, run_id, "heal")
+        await setup.reset()
+        await sql("DELETE FROM user_licenses WHERE user_id = 2")(setup.other)
+        one_worker = OneWorker(setup.batch, at_once)
+        run_id = await one_worker.request(dry_run=False, force=True)
+        await until_step(one_worker, run_id, "heal")
         await sql("INSERT INTO user_licenses (user_id, specialization_type, started_at) VALUES (2, 'PLAYER', now())")(
-            scene.other
+            setup.other
         )
-        (message,) = await conductor.messages()
-        return conductor.chunks.work(message)
+        (message,) = await one_worker.messages()
+        return one_worker.chunks.work(message)
 
-    await _interrupt(scene, link, change, begin, _heal)
+    await _interrupt(setup, link, change, begin, _heal)
 
 
 async def _interrupt(
-    scene: Scene,
+    setup: Setup,
     link: SlowLink,
     change: Interference,
     begin: Callable[[], Awaitable[Awaitable[Any]]],
@@ -139,7 +139,7 @@ async def _interrupt(
             link.stop_before(0)
             assert trip > 1
             return
-        made = await scene.interfere(change)
+        made = await setup.interfere(change)
         link.go_on()
         await asyncio.gather(path, made)
-        assert await scene.state() in allowed, f"stopped before round trip {trip}"
+        assert await setup.state() in allowed, f"stopped before round trip {trip}"

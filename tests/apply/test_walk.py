@@ -22,7 +22,7 @@ import service
 from service.settings import Settings
 from service.stream import consumer
 from service.stream.consumer import LevelConsumer
-from tests.support import applying as stage
+from tests.support import applying
 from tests.support.model import LEVELED_UP, Meant
 from tests.support.records import as_record
 from tests.support.tables import empty_tables, licenses
@@ -70,7 +70,7 @@ async def test_a_good_record_passes_few_functions_and_none_is_long_or_only_forwa
     monkeypatch.setattr(consumer, "COMMIT_EVERY", 0.0)
     await empty_tables(engine)
     now = datetime.now(UTC)
-    async with stage.running(settings):
+    async with applying.running(settings):
         await publish(settings.kafka_bootstrap_servers, [_rise(3, now - timedelta(minutes=1))])
         await eventually(lambda: _stands_at(engine, 3))  # the consumer has read the curriculum, once
         with walked() as walk:

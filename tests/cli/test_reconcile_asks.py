@@ -17,7 +17,7 @@ from service.settings import Settings
 DRY = ("dry run", None)
 
 
-class Desk:
+class Answers:
     """A worker that answers every request at once: two of three pairs fall."""
 
     def __init__(self, lowered: int) -> None:
@@ -70,19 +70,19 @@ def test_a_heal_is_preceded_by_its_dry_run_and_limited_to_what_was_agreed(
     monkeypatch: pytest.MonkeyPatch, settings_of_nowhere: Settings, case: Case
 ) -> None:
     """Where nobody can be asked, nothing is."""
-    desk = Desk(case.lowered)
+    answers = Answers(case.lowered)
 
     def confirm(question: str, **_: Any) -> bool:
-        desk.questions.append(question)
+        answers.questions.append(question)
         return case.answer
 
-    monkeypatch.setattr(reconcile, "ask", desk.ask)
+    monkeypatch.setattr(reconcile, "ask", answers.ask)
     monkeypatch.setattr("service.cli.context.somebody_is_there", lambda: case.at_a_terminal)
     monkeypatch.setattr("service.cli.reconcile.somebody_is_there", lambda: case.at_a_terminal)
     monkeypatch.setattr("service.cli.context.settings", lambda: settings_of_nowhere)
     monkeypatch.setattr(typer, "confirm", confirm)
     ended = CliRunner().invoke(app, ["reconcile", *case.arguments])
-    assert (desk.asked, desk.questions) == (case.asked, case.questions)
+    assert (answers.asked, answers.questions) == (case.asked, case.questions)
     assert ended.exit_code == (0 if "heal" in dict(case.asked) else 1)
 
 

@@ -12,7 +12,7 @@ from events import ProgressLeveledUp
 from service.process.runtime import Service
 from service.settings import Settings
 from tests.support import application as live
-from tests.support import applying as stage
+from tests.support import applying
 from tests.support.roles import Roles, roles
 from tests.support.waiting import eventually
 
@@ -43,13 +43,13 @@ async def test_a_lost_grant_is_named_and_work_goes_on_when_it_is_back(
     async with Service(given) as service:
         await service.ready()
         for level, (right, said) in enumerate(LOST, start=2):
-            before = await stage.metrics(service)
+            before = await applying.metrics(service)
             await live.execute(made.superuser, f"REVOKE {right} FROM {made.name('runtime')}")
             await publish([_event(user, level) for user in range(1, 6)])
             await eventually(partial(_is_named, service, said))
-            counted = stage.since(before, await stage.metrics(service))
-            assert counted["levelsync_retries_total", stage.labels(cause="installation")] > 0, right
-            assert (await stage.get(service, "/livez"))[0] == 200
+            counted = applying.since(before, await applying.metrics(service))
+            assert counted["levelsync_retries_total", applying.labels(cause="installation")] > 0, right
+            assert (await applying.get(service, "/livez"))[0] == 200
             await live.execute(made.superuser, f"GRANT {right} TO {made.name('runtime')}")
             await eventually(partial(_is_applied, made.superuser, level), BACK_WITHIN)
             await eventually(partial(_is_ready, service), BACK_WITHIN)
@@ -61,7 +61,7 @@ def _event(user: int, level: int) -> tuple[object, ...]:
 
 
 async def _is_named(service: Service, said: str) -> bool:
-    return said in str(await stage.problems(service))
+    return said in str(await applying.problems(service))
 
 
 async def _is_applied(url: str, level: int) -> bool:
@@ -70,4 +70,4 @@ async def _is_applied(url: str, level: int) -> bool:
 
 
 async def _is_ready(service: Service) -> bool:
-    return (await stage.get(service, "/readyz"))[0] == 200
+    return (await applying.get(service, "/readyz"))[0] == 200

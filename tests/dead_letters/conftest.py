@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.support.letters import Scene
+from tests.support.letters import Setup
 
 
 @pytest.fixture
-async def scene(engine: AsyncEngine) -> Scene:
+async def setup(engine: AsyncEngine) -> Setup:
     """A database with 200 users and not a level, and one reader."""
-    return await Scene.begin(engine)
+    return await Setup.begin(engine)

@@ -19,17 +19,17 @@ from events import (
 )
 from service.web.api.dead_letter_models import ReasonName, TopicName
 from tests.api.conftest import admin, api_url, client
-from tests.support.letters import NOBODY, Scene
+from tests.support.letters import NOBODY, Setup
 
 __all__ = ["admin", "api_url", "client"]
 REPLAY, DISCARD = "/dead-letters/replay", "/dead-letters/discard"
 UNKNOWN = {"filter": {"reason": "unknown_user"}}
 
 
-async def test_letters_come_in_pages_with_what_would_apply_now(admin: httpx.AsyncClient, scene: Scene) -> None:
+async def test_letters_come_in_pages_with_what_would_apply_now(admin: httpx.AsyncClient, setup: Setup) -> None:
     """The newest first; following Link gives every one once."""
-    await scene.letters_of(NOBODY, NOBODY + 1, NOBODY + 2)
-    await scene.make_user()
+    await setup.letters_of(NOBODY, NOBODY + 1, NOBODY + 2)
+    await setup.make_user()
     found: list[Any] = []
     link = "/dead-letters?reason=unknown_user&limit=2"
     for _ in range(3):
@@ -43,19 +43,19 @@ async def test_letters_come_in_pages_with_what_would_apply_now(admin: httpx.Asyn
     assert (await admin.get("/dead-letters", params={"until": "2020-01-01T00:00:00Z"})).json() == []
 
 
-async def test_letters_are_counted_by_reason(admin: httpx.AsyncClient, scene: Scene) -> None:
+async def test_letters_are_counted_by_reason(admin: httpx.AsyncClient, setup: Setup) -> None:
     """With how many of them would apply now."""
-    await scene.letters_of(NOBODY, NOBODY + 1)
-    await scene.make_user()
+    await setup.letters_of(NOBODY, NOBODY + 1)
+    await setup.make_user()
     (counted,) = (await admin.get("/dead-letters?group=reason")).json()
     assert (counted["reason"], counted["count"], counted["would_apply"]) == ("unknown_user", 2, 1)
     assert (await admin.get("/dead-letters?group=reason&user_id=1")).status_code == 422
 
 
-async def test_a_letter_is_shown_whole(admin: httpx.AsyncClient, scene: Scene) -> None:
+async def test_a_letter_is_shown_whole(admin: httpx.AsyncClient, setup: Setup) -> None:
     """Its bytes as text where they are text."""
-    (record,) = await scene.letters_of(NOBODY)
-    await scene.read([replace(record, value=b"\xff\x00", key=None, offset=scene.next_offset())])
+    (record,) = await setup.letters_of(NOBODY)
+    await setup.read([replace(record, value=b"\xff\x00", key=None, offset=setup.next_offset())])
     text, binary = [(await admin.get(f"/dead-letters/{number}")).json() for number in (1, 2)]
     assert (text["key"], text["value"], text["value_base64"]) == ("500", record.value.decode(), None)
     assert (binary["key"], binary["value"]) == (None, None)
@@ -65,15 +65,15 @@ async def test_a_letter_is_shown_whole(admin: httpx.AsyncClient, scene: Scene) -
 
 
 async def test_nothing_is_written_unless_dry_run_is_false_in_so_many_words(
-    admin: httpx.AsyncClient, scene: Scene
+    admin: httpx.AsyncClient, setup: Setup
 ) -> None:
     """And then the answer has the same shape."""
-    await scene.letters_of(NOBODY, NOBODY + 1)
+    await setup.letters_of(NOBODY, NOBODY + 1)
     would = {"dry_run": True, "selected": 2, "on_its_way": 0, "unsendable": 0, "not_open": 0, "left": 0}
     for body in (UNKNOWN, UNKNOWN | {"dry_run": True}, {"ids": [1, 2]}, {"filter": {"all": True}}):
         for path in (REPLAY, DISCARD):
             assert (await admin.post(path, json=body)).json() == would
-    assert await scene.on_their_way() == []
+    assert await setup.on_their_way() == []
     assert (await admin.post(REPLAY, json={"ids": [1], "dry_run": False})).json() == would | {
         "dry_run": False,
         "selected": 1,
@@ -113,13 +113,13 @@ async def test_nothing_is_written_unless_dry_run_is_false_in_so_many_words(
         [],
     ],
 )
-async def test_a_body_that_is_not_exact_is_refused(admin: httpx.AsyncClient, scene: Scene, body: Any) -> None:
+async def test_a_body_that_is_not_exact_is_refused(admin: httpx.AsyncClient, setup: Setup, body: Any) -> None:
     """Never read as a write."""
-    await scene.letters_of(NOBODY)
+    await setup.letters_of(NOBODY)
     for path in (REPLAY, DISCARD):
         assert (await admin.post(path, json=body)).status_code == 422
-    assert [row[1] for row in await scene.letters()] == ["open"]
-    assert await scene.on_their_way() == []
+    assert [row[1] for row in await setup.letters()] == ["open"]
+    assert await setup.on_their_way() == []
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,9 @@ async def test_a_query_that_is_not_exact_is_refused(admin: httpx.AsyncClient, qu
     assert (await admin.get(f"/dead-letters?{query}")).status_code == 422
 
 
-async def test_an_instructor_reads_and_does_not_write(client: Callable[..., httpx.AsyncClient], scene: Scene) -> None:
+async def test_an_instructor_reads_and_does_not_write(client: Callable[..., httpx.AsyncClient], setup: Setup) -> None:
     """A student does neither; without a token nobody does."""
-    await scene.letters_of(NOBODY)
+    await setup.letters_of(NOBODY)
     asked = [("GET", "/dead-letters"), ("GET", "/dead-letters/1"), ("POST", REPLAY), ("POST", DISCARD)]
     expected = {"instructor": [200, 200, 403, 403], "student": [403] * 4, None: [401] * 4}
     for role, statuses in expected.items():

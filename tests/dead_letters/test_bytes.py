@@ -8,65 +8,65 @@ import pytest
 
 from service.dead_letters.select import census
 from tests.support.applier import one
-from tests.support.letters import ALL, NOBODY, ODD, Scene, changed
+from tests.support.letters import ALL, NOBODY, ODD, Setup, changed
 from tests.support.model import LEVELED_UP
 from tests.support.tables import licenses
 
 
-async def test_headers_of_any_bytes_go_again_as_they_came(scene: Scene) -> None:
+async def test_headers_of_any_bytes_go_again_as_they_came(setup: Setup) -> None:
     """Null, empty, binary, twice; ours come last."""
-    (record,) = scene.partitions.records([one(user=NOBODY)])
-    await scene.read([replace(record, headers=(*record.headers, *ODD))])
-    await scene.send()
-    (again,) = await scene.on_their_way()
+    (record,) = setup.partitions.records([one(user=NOBODY)])
+    await setup.read([replace(record, headers=(*record.headers, *ODD))])
+    await setup.send()
+    (again,) = await setup.on_their_way()
     first = str(record.timestamp).encode()
     added = [("levelsync-first-timestamp", first), ("levelsync-dead-letter", b"1")]
     assert list(again.headers) == [*record.headers, *ODD, *added]
     assert (again.topic, again.key, again.value) == (record.topic, record.key, record.value)
 
 
-async def test_a_name_that_is_no_text_is_left_out(scene: Scene) -> None:
+async def test_a_name_that_is_no_text_is_left_out(setup: Setup) -> None:
     """No producer can write it, and it says nothing; the letter keeps it."""
-    (record,) = scene.partitions.records([one(user=NOBODY)])
+    (record,) = setup.partitions.records([one(user=NOBODY)])
     name = b"\xff".decode(errors="surrogateescape")
-    await scene.read([replace(record, headers=((name, b"x"), *record.headers))])
-    await scene.make_user()
-    await scene.send()
-    (again,) = await scene.come_back()
+    await setup.read([replace(record, headers=((name, b"x"), *record.headers))])
+    await setup.make_user()
+    await setup.send()
+    (again,) = await setup.come_back()
     assert list(again.headers[:-2]) == list(record.headers)
-    assert [row[1] for row in await scene.letters()] == ["resolved"]
+    assert [row[1] for row in await setup.letters()] == ["resolved"]
 
 
 @pytest.mark.parametrize("value", [None, b"", b"\xff\x00", b"\x00" * 100_000])
-async def test_a_value_of_any_bytes_is_the_letter_s_own(scene: Scene, value: bytes | None) -> None:
+async def test_a_value_of_any_bytes_is_the_letter_s_own(setup: Setup, value: bytes | None) -> None:
     """A tombstone too: it fails again, and stays one letter."""
-    (record,) = scene.partitions.records([one()])
-    await scene.read([replace(record, value=value)])
-    await scene.send()
-    (again,) = await scene.come_back()
+    (record,) = setup.partitions.records([one()])
+    await setup.read([replace(record, value=value)])
+    await setup.send()
+    (again,) = await setup.come_back()
     assert again.value == value
-    assert await scene.letters() == [(1, "open", None, 2, "malformed")]
+    assert await setup.letters() == [(1, "open", None, 2, "malformed")]
 
 
 @pytest.mark.parametrize("key", [None, b"", b"\xff\x00"])
-async def test_a_key_of_any_bytes_is_the_letter_s_own(scene: Scene, key: bytes | None) -> None:
+async def test_a_key_of_any_bytes_is_the_letter_s_own(setup: Setup, key: bytes | None) -> None:
     """It chooses the partition."""
-    (record,) = scene.partitions.records([one(user=NOBODY)])
-    await scene.read([replace(record, key=key)])
-    await scene.send()
-    (again,) = await scene.come_back()
+    (record,) = setup.partitions.records([one(user=NOBODY)])
+    await setup.read([replace(record, key=key)])
+    await setup.send()
+    (again,) = await setup.come_back()
     assert again.key == key
-    assert await scene.letters() == [(1, "open", None, 2, "unknown_user")]
+    assert await setup.letters() == [(1, "open", None, 2, "unknown_user")]
 
 
-async def test_headers_of_an_earlier_replay_are_replaced_and_its_older_time_stays(scene: Scene) -> None:
+async def test_headers_of_an_earlier_replay_are_replaced_and_its_older_time_stays(setup: Setup) -> None:
     """A letter made of a replay whose own letter is gone: law 2 holds for its first record's time."""
-    (record,) = scene.partitions.records([one(user=NOBODY)])
+    (record,) = setup.partitions.records([one(user=NOBODY)])
     older = str(record.timestamp - 5000).encode()
     names = (("levelsync-dead-letter", b"77"), ("levelsync-first-timestamp", older))
-    await scene.read([replace(record, headers=(*names, *record.headers))])
-    await scene.send()
-    (again,) = await scene.on_their_way()
+    await setup.read([replace(record, headers=(*names, *record.headers))])
+    await setup.send()
+    (again,) = await setup.on_their_way()
     assert list(again.headers) == [
         *record.headers,
         ("levelsync-first-timestamp", older),
@@ -75,34 +75,34 @@ async def test_headers_of_an_earlier_replay_are_replaced_and_its_older_time_stay
 
 
 @pytest.mark.parametrize("time", [b"later", b"", None, b"0", b"000", b"9" * 15, b"9" * 16])
-async def test_a_first_time_that_is_none_or_later_counts_as_the_record_s(scene: Scene, time: bytes | None) -> None:
+async def test_a_first_time_that_is_none_or_later_counts_as_the_record_s(setup: Setup, time: bytes | None) -> None:
     """As the appliers read it."""
-    (record,) = scene.partitions.records([one(user=NOBODY)])
-    await scene.read([replace(record, headers=(("levelsync-first-timestamp", time), *record.headers))])
-    await scene.send()
-    (again,) = await scene.on_their_way()
+    (record,) = setup.partitions.records([one(user=NOBODY)])
+    await setup.read([replace(record, headers=(("levelsync-first-timestamp", time), *record.headers))])
+    await setup.send()
+    (again,) = await setup.on_their_way()
     assert again.headers[-2] == ("levelsync-first-timestamp", str(record.timestamp).encode())
 
 
 @pytest.mark.parametrize("time", [b"0", b"000"])
-async def test_a_first_time_of_zero_opens_no_fence(scene: Scene, time: bytes) -> None:
+async def test_a_first_time_of_zero_opens_no_fence(setup: Setup, time: bytes) -> None:
     """Law 2: the record's own timestamp holds, whatever its publisher says of the event's time."""
-    await scene.run("INSERT INTO levelsync.fences VALUES (1, 'PLAYER', '2100-01-01', 1, 'test')")
-    (record,) = scene.partitions.records([one(user=1)])
+    await setup.run("INSERT INTO levelsync.fences VALUES (1, 'PLAYER', '2100-01-01', 1, 'test')")
+    (record,) = setup.partitions.records([one(user=1)])
     said = [(name, b"2150-01-01T00:00:00Z" if name == "ce_time" else value) for name, value in record.headers]
-    await scene.read([replace(record, headers=(("levelsync-first-timestamp", time), *said))])
-    assert await licenses(scene.engine) == {}
-    assert [letter[4] for letter in await scene.letters()] == ["bad_time"]
+    await setup.read([replace(record, headers=(("levelsync-first-timestamp", time), *said))])
+    assert await licenses(setup.engine) == {}
+    assert [letter[4] for letter in await setup.letters()] == ["bad_time"]
 
 
-async def test_what_kafka_does_not_take_is_counted_and_not_sent(scene: Scene) -> None:
+async def test_what_kafka_does_not_take_is_counted_and_not_sent(setup: Setup) -> None:
     """Larger than one record may be, or without both key and value."""
-    (good,) = scene.partitions.records([one(user=NOBODY)])
-    large = replace(changed(good, reason="x" * 1_000_000), offset=scene.next_offset())
-    empty = replace(good, key=None, value=None, offset=scene.next_offset())
-    await scene.read([good, large, empty])
-    async with scene.engine.connect() as conn:
+    (good,) = setup.partitions.records([one(user=NOBODY)])
+    large = replace(changed(good, reason="x" * 1_000_000), offset=setup.next_offset())
+    empty = replace(good, key=None, value=None, offset=setup.next_offset())
+    await setup.read([good, large, empty])
+    async with setup.engine.connect() as conn:
         found = await census(conn, ALL)
     assert (found.open, found.unsendable) == (3, 2)
-    assert await scene.send() == [1]
-    assert scene.partitions.ends[LEVELED_UP] == 3
+    assert await setup.send() == [1]
+    assert setup.partitions.ends[LEVELED_UP] == 3

@@ -15,7 +15,7 @@ from service.process.removal import Retention
 from service.process.schedule import schedule_role
 from service.settings import Settings
 from service.telemetry.health import Health
-from tests.support.letters import NOBODY, Scene
+from tests.support.letters import NOBODY, Setup
 from tests.support.waiting import eventually
 
 _RUN = """
@@ -24,49 +24,49 @@ _RUN = """
 """
 
 
-def of(scene: Scene, settings: Settings, **changed: Any) -> Retention:
-    return Retention(scene.engine, settings.model_copy(update=changed))
+def of(setup: Setup, settings: Settings, **changed: Any) -> Retention:
+    return Retention(setup.engine, settings.model_copy(update=changed))
 
 
-async def age(scene: Scene, days: int, condition: str = "true") -> None:
-    await scene.run(
+async def age(setup: Setup, days: int, condition: str = "true") -> None:
+    await setup.run(
         f"UPDATE levelsync.dead_letters SET first_seen_at = now() - interval '{days} days' WHERE {condition}"
     )
 
 
-async def test_letters_go_when_their_time_is_over(scene: Scene, settings: Settings) -> None:
+async def test_letters_go_when_their_time_is_over(setup: Setup, settings: Settings) -> None:
     """Resolved or open; younger ones and those on their way stay."""
-    await scene.letters_of(*range(NOBODY, NOBODY + 4))
-    await age(scene, 91, "id <> 1")
-    await scene.run("UPDATE levelsync.dead_letters SET replayed_at = now() WHERE id = 2")
-    await scene.run("UPDATE levelsync.dead_letters SET resolved_at = now(), resolution = 'discarded' WHERE id = 3")
+    await setup.letters_of(*range(NOBODY, NOBODY + 4))
+    await age(setup, 91, "id <> 1")
+    await setup.run("UPDATE levelsync.dead_letters SET replayed_at = now() WHERE id = 2")
+    await setup.run("UPDATE levelsync.dead_letters SET resolved_at = now(), resolution = 'discarded' WHERE id = 3")
     with capture_logs() as lines:
-        removed = await of(scene, settings).clean()
+        removed = await of(setup, settings).clean()
     assert removed == {"dead_letters": 2, "runs": 0, "admin_actions": 0, "minute_samples": 0}
-    assert [row[0] for row in await scene.letters()] == [1, 2]
+    assert [row[0] for row in await setup.letters()] == [1, 2]
     (warning,) = [line for line in lines if line["log_level"] == "warning"]
     assert (warning["number"], warning["by_reason"]) == (1, {"unknown_user": 1})
 
 
-async def test_a_retention_of_0_is_for_ever(scene: Scene, settings: Settings) -> None:
+async def test_a_retention_of_0_is_for_ever(setup: Setup, settings: Settings) -> None:
     """As the periodic reconcile's 0 is never."""
-    await scene.letters_of(NOBODY)
-    await age(scene, 9999)
-    await of(scene, settings, dead_letter_retention=timedelta(0)).clean()
-    assert len(await scene.letters()) == 1
+    await setup.letters_of(NOBODY)
+    await age(setup, 9999)
+    await of(setup, settings, dead_letter_retention=timedelta(0)).clean()
+    assert len(await setup.letters()) == 1
 
 
 async def test_bounded_transactions_remove_everything(
-    scene: Scene, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    setup: Setup, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However much there is."""
     monkeypatch.setattr(removal, "BATCH_ROWS", 2)
-    await scene.letters_of(*range(NOBODY, NOBODY + 5))
-    await age(scene, 91)
-    assert (await of(scene, settings).clean())["dead_letters"] == 5
+    await setup.letters_of(*range(NOBODY, NOBODY + 5))
+    await age(setup, 91)
+    assert (await of(setup, settings).clean())["dead_letters"] == 5
 
 
-async def test_old_runs_go_but_for_the_last_complete_one(scene: Scene, settings: Settings) -> None:
+async def test_old_runs_go_but_for_the_last_complete_one(setup: Setup, settings: Settings) -> None:
     """The views tell of it; a run of one user, or one that failed, is not it."""
     ids = {name: uuid4() for name in ("older", "last", "failed", "of one user", "young")}
     for name, (status, days, user) in {
@@ -76,55 +76,55 @@ async def test_old_runs_go_but_for_the_last_complete_one(scene: Scene, settings:
         "of one user": ("completed", 94, "7"),
         "young": ("failed", 89, "NULL"),
     }.items():
-        await scene.run(_RUN.format(id=ids[name], status=status, days=days, user=user))
-    await scene.run(
+        await setup.run(_RUN.format(id=ids[name], status=status, days=days, user=user))
+    await setup.run(
         "INSERT INTO levelsync.reconcile_ranges (run_id, chunk, after_user, upto_user)"
         f" VALUES ('{ids['older']}', 0, 0, 9)",
         "INSERT INTO levelsync.drift_issues (run_id, user_id, specialization, kind, status)"
         f" VALUES ('{ids['older']}', 1, 'PLAYER', 'mismatched', 'confirmed')",
     )
-    assert (await of(scene, settings).clean())["runs"] == 3
-    left: set[UUID] = {row[0] for row in await scene.rows("SELECT id FROM levelsync.reconcile_runs")}
+    assert (await of(setup, settings).clean())["runs"] == 3
+    left: set[UUID] = {row[0] for row in await setup.rows("SELECT id FROM levelsync.reconcile_runs")}
     assert left == {ids["last"], ids["young"]}
-    assert await scene.rows("SELECT 1 FROM levelsync.drift_issues") == []
+    assert await setup.rows("SELECT 1 FROM levelsync.drift_issues") == []
 
 
-async def test_the_audit_log_is_kept_for_a_year(scene: Scene, settings: Settings) -> None:
+async def test_the_audit_log_is_kept_for_a_year(setup: Setup, settings: Settings) -> None:
     """And no longer."""
-    await scene.run(
+    await setup.run(
         "INSERT INTO levelsync.admin_actions (at, subject, role, action, outcome)"
         " SELECT now() - days * interval '1 day', '1', 'admin', 'read', 'refused' FROM unnest(ARRAY[364, 366]) days"
     )
-    assert (await of(scene, settings).clean())["admin_actions"] == 1
+    assert (await of(setup, settings).clean())["admin_actions"] == 1
 
 
-async def test_minute_samples_are_kept_for_two_days(scene: Scene, settings: Settings) -> None:
+async def test_minute_samples_are_kept_for_two_days(setup: Setup, settings: Settings) -> None:
     """And no longer."""
-    await scene.run(
+    await setup.run(
         "INSERT INTO levelsync.minute_samples (minute)"
         " SELECT now() - hours * interval '1 hour' FROM unnest(ARRAY[47, 49]) hours"
     )
-    assert (await of(scene, settings).clean())["minute_samples"] == 1
+    assert (await of(setup, settings).clean())["minute_samples"] == 1
 
 
-async def test_one_process_at_a_time_removes(scene: Scene, settings: Settings) -> None:
+async def test_one_process_at_a_time_removes(setup: Setup, settings: Settings) -> None:
     """The others leave it to that one."""
-    await scene.letters_of(*range(NOBODY, NOBODY + 5))
-    await age(scene, 91)
-    async with scene.engine.begin() as conn:
+    await setup.letters_of(*range(NOBODY, NOBODY + 5))
+    await age(setup, 91)
+    async with setup.engine.begin() as conn:
         await conn.execute(removal._OUR_TURN)
-        assert (await of(scene, settings).clean())["dead_letters"] == 0
-    both = await asyncio.gather(*(of(scene, settings).clean() for _ in range(3)))
+        assert (await of(setup, settings).clean())["dead_letters"] == 0
+    both = await asyncio.gather(*(of(setup, settings).clean() for _ in range(3)))
     assert sum(one["dead_letters"] for one in both) == 5
 
 
-async def test_the_role_schedule_removes_what_is_old(scene: Scene, settings: Settings) -> None:
+async def test_the_role_schedule_removes_what_is_old(setup: Setup, settings: Settings) -> None:
     """Also where the periodic reconcile is switched off."""
-    await scene.letters_of(NOBODY)
-    await age(scene, 91)
+    await setup.letters_of(NOBODY)
+    await age(setup, 91)
 
     async def gone() -> bool:
-        return not await scene.letters()
+        return not await setup.letters()
 
-    async with schedule_role(scene.engine, settings.model_copy(update={"reconcile_every": timedelta(0)}), Health()):
+    async with schedule_role(setup.engine, settings.model_copy(update={"reconcile_every": timedelta(0)}), Health()):
         await eventually(gone)

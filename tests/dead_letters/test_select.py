@@ -14,42 +14,42 @@ from service.dead_letters.select import Selection, census
 from service.dead_letters.verdict import Verdict, applicable, judge
 from service.dead_letters.write import discard
 from tests.support.applier import one
-from tests.support.letters import ALL, NOBODY, Scene, changed
+from tests.support.letters import ALL, NOBODY, Setup, changed
 from tests.support.tables import licenses
 
 LATE = datetime(2999, 1, 1, tzinfo=UTC)
 
 
-async def selected(scene: Scene, **narrowed: Any) -> list[int]:
-    async with scene.engine.connect() as conn:
+async def selected(setup: Setup, **narrowed: Any) -> list[int]:
+    async with setup.engine.connect() as conn:
         return [line.id for line in (await read.read_page(conn, Selection(**narrowed))).letters]
 
 
-async def throw_away(scene: Scene, selection: Selection = ALL) -> list[int]:
-    return [letter for batch in [ids async for ids in discard(scene.engine, selection, "7")] for letter in batch]
+async def throw_away(setup: Setup, selection: Selection = ALL) -> list[int]:
+    return [letter for batch in [ids async for ids in discard(setup.engine, selection, "7")] for letter in batch]
 
 
-async def verdicts(scene: Scene) -> list[Verdict]:
+async def verdicts(setup: Setup) -> list[Verdict]:
     """Of all letters, the oldest first."""
-    async with scene.engine.connect() as conn:
+    async with setup.engine.connect() as conn:
         letters = await read.read_whole(conn, [], 100)
         return (await judge(conn, letters))[::-1]
 
 
-async def test_a_selection_is_what_fits_all_that_is_given(scene: Scene) -> None:
+async def test_a_selection_is_what_fits_all_that_is_given(setup: Setup) -> None:
     """Each condition leaves out what does not fit it."""
-    await scene.letters_of(NOBODY, NOBODY + 1)
-    await scene.letters_of(1, to_level=9)
-    assert await selected(scene) == [3, 2, 1]
-    assert await selected(scene, reason="unknown_user") == [2, 1]
-    assert await selected(scene, reason="unknown_user", ids=(1, 3, 99)) == [1]
-    assert await selected(scene, topic="license.advanced") == []
-    assert await selected(scene, since=LATE) == []
-    assert await selected(scene, until=LATE) == [3, 2, 1]
-    await scene.send(Selection(ids=(2,)))
-    assert [await selected(scene, state=state) for state in ("replaying", "open", "resolved")] == [[2], [3, 2, 1], []]
-    await throw_away(scene, Selection(ids=(1,)))
-    assert [await selected(scene, state=state) for state in ("resolved", "open", "all")] == [[1], [3, 2], [3, 2, 1]]
+    await setup.letters_of(NOBODY, NOBODY + 1)
+    await setup.letters_of(1, to_level=9)
+    assert await selected(setup) == [3, 2, 1]
+    assert await selected(setup, reason="unknown_user") == [2, 1]
+    assert await selected(setup, reason="unknown_user", ids=(1, 3, 99)) == [1]
+    assert await selected(setup, topic="license.advanced") == []
+    assert await selected(setup, since=LATE) == []
+    assert await selected(setup, until=LATE) == [3, 2, 1]
+    await setup.send(Selection(ids=(2,)))
+    assert [await selected(setup, state=state) for state in ("replaying", "open", "resolved")] == [[2], [3, 2, 1], []]
+    await throw_away(setup, Selection(ids=(1,)))
+    assert [await selected(setup, state=state) for state in ("resolved", "open", "all")] == [[1], [3, 2], [3, 2, 1]]
 
 
 @pytest.mark.parametrize(
@@ -69,21 +69,21 @@ async def test_a_selection_is_what_fits_all_that_is_given(scene: Scene) -> None:
     ],
 )
 async def test_a_user_s_letters_are_found_by_key_or_by_value(
-    scene: Scene, key: bytes | None, value: bytes | None, is_theirs: bool
+    setup: Setup, key: bytes | None, value: bytes | None, is_theirs: bool
 ) -> None:
     """In JSON, also where it is broken."""
-    (record,) = scene.partitions.records([one()])
-    await scene.read([replace(record, key=key, value=value)])
-    assert await selected(scene, user_id=42) == ([1] if is_theirs else [])
+    (record,) = setup.partitions.records([one()])
+    await setup.read([replace(record, key=key, value=value)])
+    assert await selected(setup, user_id=42) == ([1] if is_theirs else [])
 
 
-async def test_a_page_of_a_user_looks_at_so_many_letters(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_page_of_a_user_looks_at_so_many_letters(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may be empty and still lead on; the pages together are all of them."""
     monkeypatch.setattr(read, "WINDOW", 3)
-    await scene.letters_of(*[NOBODY, *range(NOBODY + 1, NOBODY + 9), NOBODY])
+    await setup.letters_of(*[NOBODY, *range(NOBODY + 1, NOBODY + 9), NOBODY])
     found, before = [], None
     for _ in range(9):
-        async with scene.engine.connect() as conn:
+        async with setup.engine.connect() as conn:
             page = await read.read_page(conn, Selection(user_id=NOBODY), before, 1)
         found += [line.id for line in page.letters]
         before = page.next
@@ -92,77 +92,77 @@ async def test_a_page_of_a_user_looks_at_so_many_letters(scene: Scene, monkeypat
     assert found == [10, 1]
 
 
-async def test_a_discarded_letter_is_closed_and_says_by_whom(scene: Scene) -> None:
+async def test_a_discarded_letter_is_closed_and_says_by_whom(setup: Setup) -> None:
     """It is not sent again."""
-    await scene.letters_of(NOBODY, NOBODY + 1)
-    assert await throw_away(scene, Selection(ids=(1,))) == [1]
-    assert [row[1:3] for row in await scene.letters()] == [("resolved", "discarded"), ("open", None)]
-    assert await scene.rows("SELECT resolved_by FROM levelsync.dead_letters WHERE id = 1") == [("7",)]
-    assert await throw_away(scene, Selection(ids=(1,))) == []
-    assert await scene.send() == [2]
+    await setup.letters_of(NOBODY, NOBODY + 1)
+    assert await throw_away(setup, Selection(ids=(1,))) == [1]
+    assert [row[1:3] for row in await setup.letters()] == [("resolved", "discarded"), ("open", None)]
+    assert await setup.rows("SELECT resolved_by FROM levelsync.dead_letters WHERE id = 1") == [("7",)]
+    assert await throw_away(setup, Selection(ids=(1,))) == []
+    assert await setup.send() == [2]
 
 
-async def test_a_letter_on_its_way_is_not_discarded(scene: Scene) -> None:
+async def test_a_letter_on_its_way_is_not_discarded(setup: Setup) -> None:
     """Not before a minute; then the discard stands against a late replay, which writes nothing."""
-    await scene.letters_of(NOBODY, NOBODY + 1)
-    await scene.send()
-    assert await throw_away(scene) == []
-    await scene.a_minute_later()
-    assert await throw_away(scene) == [1, 2]
-    await scene.make_user()
-    await scene.come_back()
-    assert [row[1:4] for row in await scene.letters()] == [("resolved", "discarded", 1)] * 2
-    assert await licenses(scene.engine) == {}
+    await setup.letters_of(NOBODY, NOBODY + 1)
+    await setup.send()
+    assert await throw_away(setup) == []
+    await setup.a_minute_later()
+    assert await throw_away(setup) == [1, 2]
+    await setup.make_user()
+    await setup.come_back()
+    assert [row[1:4] for row in await setup.letters()] == [("resolved", "discarded", 1)] * 2
+    assert await licenses(setup.engine) == {}
 
 
-async def test_letters_that_would_apply_now_are_told(scene: Scene) -> None:
+async def test_letters_that_would_apply_now_are_told(setup: Setup) -> None:
     """The user, the specialization or the level has appeared since; only PostgreSQL knows what it refuses."""
-    await scene.run("ALTER TABLE user_licenses ADD CONSTRAINT no_seven CHECK (user_id <> 7)")
-    await scene.letters_of(NOBODY)
-    await scene.letters_of(NOBODY + 1)
-    await scene.letters_of(1, specialization="WIZARD")
-    await scene.letters_of(1, to_level=9)
-    await scene.letters_of(7)
-    (record,) = scene.partitions.records([one()])
-    await scene.read([replace(changed(record, to_level="9"), offset=scene.next_offset())])
-    assert [one.would_apply for one in await verdicts(scene)] == [False, False, False, False, None, False]
-    await scene.make_user()
-    await scene.run(
+    await setup.run("ALTER TABLE user_licenses ADD CONSTRAINT no_seven CHECK (user_id <> 7)")
+    await setup.letters_of(NOBODY)
+    await setup.letters_of(NOBODY + 1)
+    await setup.letters_of(1, specialization="WIZARD")
+    await setup.letters_of(1, to_level=9)
+    await setup.letters_of(7)
+    (record,) = setup.partitions.records([one()])
+    await setup.read([replace(changed(record, to_level="9"), offset=setup.next_offset())])
+    assert [one.would_apply for one in await verdicts(setup)] == [False, False, False, False, None, False]
+    await setup.make_user()
+    await setup.run(
         "INSERT INTO specializations (id, name, max_levels) VALUES ('WIZARD', 'Wizard', 8)",
         "UPDATE specializations SET max_levels = 9 WHERE id = 'PLAYER'",
     )
-    found = await verdicts(scene)
+    found = await verdicts(setup)
     assert [one.would_apply for one in found] == [True, False, True, True, None, False]
     assert found[1].why == f"unknown_user: there is no user {NOBODY + 1}"
     assert found[5].why.startswith("invalid: to_level")
-    async with scene.engine.connect() as conn:
+    async with setup.engine.connect() as conn:
         counted = await applicable(conn, "unknown_user")
     assert (counted.looked_at, counted.would_apply) == (2, 1)
 
 
 @pytest.mark.parametrize("large", [{"key": b"5" * 20_000}, {"headers": (("odd", b"x" * 20_000),)}])
-async def test_what_is_large_is_not_judged_in_a_list(scene: Scene, large: dict[str, Any]) -> None:
+async def test_what_is_large_is_not_judged_in_a_list(setup: Setup, large: dict[str, Any]) -> None:
     """Whichever part of it: a thousand letters are read at once."""
-    (record,) = scene.partitions.records([one(user=NOBODY)])
-    await scene.read([replace(record, **large)])
-    async with scene.engine.connect() as conn:
+    (record,) = setup.partitions.records([one(user=NOBODY)])
+    await setup.read([replace(record, **large)])
+    async with setup.engine.connect() as conn:
         (counted,) = await count_by_reason(conn)
         assert (await applicable(conn, counted.reason)).looked_at == 0
 
 
-async def test_what_a_later_decision_supersedes_says_so(scene: Scene) -> None:
+async def test_what_a_later_decision_supersedes_says_so(setup: Setup) -> None:
     """It would close, without an effect."""
-    await scene.letters_of(NOBODY)
-    await scene.make_user()
-    await scene.run(f"INSERT INTO levelsync.fences VALUES ({NOBODY}, 'PLAYER', '2026-06-01', 1, 'test')")
-    (verdict,) = await verdicts(scene)
+    await setup.letters_of(NOBODY)
+    await setup.make_user()
+    await setup.run(f"INSERT INTO levelsync.fences VALUES ({NOBODY}, 'PLAYER', '2026-06-01', 1, 'test')")
+    (verdict,) = await verdicts(setup)
     assert verdict == Verdict(would_apply=True, why="it counts as superseded: a later decision stands")
 
 
-async def test_letters_of_a_hundred_megabytes_are_in_nobodys_way(scene: Scene) -> None:
+async def test_letters_of_a_hundred_megabytes_are_in_nobodys_way(setup: Setup) -> None:
     """Their text is more than PostgreSQL can search; of a letter above the bound only its beginning is kept now."""
-    await scene.letters_of(NOBODY)
-    async with scene.engine.begin() as conn:
+    await setup.letters_of(NOBODY)
+    async with setup.engine.begin() as conn:
         await conn.execute(
             text("""
                 INSERT INTO levelsync.dead_letters (topic, partition, "offset", record_timestamp, value, reason)
@@ -170,10 +170,10 @@ async def test_letters_of_a_hundred_megabytes_are_in_nobodys_way(scene: Scene) -
                        convert_to('{"user_id": 7, "', 'UTF8') || decode(repeat('00', 100000000), 'hex'), 'malformed'
             """)
         )
-    assert await selected(scene, user_id=NOBODY) == [1]
-    assert await selected(scene, user_id=7) == [2]
-    assert [verdict.would_apply for verdict in await verdicts(scene)] == [False, False]
-    async with scene.engine.begin() as conn:
+    assert await selected(setup, user_id=NOBODY) == [1]
+    assert await selected(setup, user_id=7) == [2]
+    assert [verdict.would_apply for verdict in await verdicts(setup)] == [False, False]
+    async with setup.engine.begin() as conn:
         await conn.execute(text("UPDATE levelsync.dead_letters SET reason = 'too_large', value = 'x' WHERE id = 2"))
-    async with scene.engine.connect() as conn:
+    async with setup.engine.connect() as conn:
         assert (await census(conn, Selection())).unsendable == 1

@@ -13,7 +13,7 @@ from service.process.watch import set_gauges
 from service.settings import Settings
 from service.stream.positions import set_position
 from service.telemetry.metrics import REGISTRY
-from tests.support.runs import Conductor
+from tests.support.runs import OneWorker
 from tests.support.tables import fill
 
 PAIR = (7, "PLAYER")
@@ -34,11 +34,11 @@ async def read(engine: AsyncEngine, name: str) -> float | None:
 
 async def test_scans_that_leave_drift_are_counted_in_a_row(engine: AsyncEngine, at_once: Settings) -> None:
     """None, one, two, healed; a run of one user is no complete scan."""
-    conductor = Conductor(engine, at_once)
+    one_worker = OneWorker(engine, at_once)
     await fill(engine, {PAIR: 5}, {PAIR: 5})
 
     async def scans_after(**request: object) -> float | None:
-        await conductor.finish(await conductor.request(**request))
+        await one_worker.finish(await one_worker.request(**request))
         return await read(engine, "levelsync_drift_scans")
 
     assert await scans_after() == 0
@@ -52,9 +52,9 @@ async def test_a_scan_that_confirms_nothing_is_neither_drift_nor_agreement(
     engine: AsyncEngine, at_once: Settings
 ) -> None:
     """While the appliers are away nobody knows, and what was known stays."""
-    conductor = Conductor(engine, at_once)
+    one_worker = OneWorker(engine, at_once)
     await fill(engine, {PAIR: 5}, {PAIR: 4})
-    await conductor.finish(await conductor.request())
+    await one_worker.finish(await one_worker.request())
     async with engine.begin() as conn:
         await conn.execute(
             text("""
@@ -71,8 +71,8 @@ async def test_what_only_a_person_can_decide_is_no_drift_that_wakes_somebody(
 ) -> None:
     """It is counted apart (law 8), and would be there in every scan."""
     await fill(engine, {PAIR: 9}, {PAIR: 9})
-    conductor = Conductor(engine, at_once)
-    await conductor.finish(await conductor.request())
+    one_worker = OneWorker(engine, at_once)
+    await one_worker.finish(await one_worker.request())
     assert await read(engine, "levelsync_drift_scans") == 0
     labels = {"kind": "out_of_range", "specialization": "PLAYER"}
     assert REGISTRY.get_sample_value("levelsync_drift_pairs", labels) == 1

@@ -17,7 +17,7 @@ from tests.support import application
 from tests.support.applier import Events, heal, rise, sync
 from tests.support.model import ADVANCED
 from tests.support.records import START as WHEN
-from tests.support.runs import Conductor
+from tests.support.runs import OneWorker
 
 _NAMES = "'PLAYER', 'COACH', 'INTERNSHIP'"
 _LICENSE_ENUM = (
@@ -113,12 +113,12 @@ async def test_every_shape_is_compared_and_listed(
     strays = [] if "foreign key" in request.node.name else STRAYS_FOUND
     listed = [issue async for issue in ProgressLicenseSyncService(shaped).find_desync_issues()]
     assert [(one.user_id, one.specialization, one.issue_type) for one in listed] == FOUND + strays
-    conductor = Conductor(shaped, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
-    dry = await conductor.run()
+    one_worker = OneWorker(shaped, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
+    dry = await one_worker.run()
     assert (dry["status"], dry["counts"]["needs_decision"]) == ("completed", len(strays))
     kept = "SELECT user_id, specialization, kind FROM levelsync.drift_issues ORDER BY 1"
     assert await _rows(shaped, kept) == FOUND + strays
-    one = await conductor.run(specialization="player")
+    one = await one_worker.run(specialization="player")
     assert one["counts"]["mismatched"] == 1
     pairs = "SELECT user_id, specialization, state FROM levelsync.pairs WHERE user_id < 7 ORDER BY 1"
     assert await _rows(shaped, pairs) == [

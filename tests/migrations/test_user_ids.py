@@ -25,7 +25,7 @@ from service.web import http
 from service.web.api.app import Api
 from tests.support import application, applier
 from tests.support.process import environment, levelsync
-from tests.support.runs import Conductor
+from tests.support.runs import OneWorker
 from tests.support.tokens import token
 
 LARGE = 3_000_000_000
@@ -71,8 +71,8 @@ async def test_a_full_run_plans_beyond_integer_and_heals(bigint: Settings, large
     columns = "student_id, specialization_id, current_level"
     async with large.begin() as conn:
         await conn.execute(text(f"INSERT INTO specialization_progress ({columns}) VALUES ({LARGE}, 'PLAYER', 4)"))
-    conductor = Conductor(large, bigint)
-    dry = await conductor.run()
+    one_worker = OneWorker(large, bigint)
+    dry = await one_worker.run()
     assert (dry["status"], dry["counts"]["missing_license"]) == ("completed", 1)
     async with large.connect() as conn:
         assert [issue["user_id"] for issue in await read_issues(conn, UUID(dry["run_id"]), 10)] == [3_000_000_000]
@@ -80,10 +80,10 @@ async def test_a_full_run_plans_beyond_integer_and_heals(bigint: Settings, large
     assert await _rows(large, f"SELECT license_level, state FROM levelsync.pairs WHERE user_id = {LARGE}") == [
         (None, "missing_license")
     ]
-    real = await conductor.run(dry_run=False)
+    real = await one_worker.run(dry_run=False)
     assert (real["status"], real["counts"]["healed"]) == ("completed", 1)
     assert await _rows(large, f"SELECT current_level FROM user_licenses WHERE user_id = {LARGE}") == [(4,)]
-    assert (await conductor.run(user_id=LARGE))["counts"]["matching"] == 1
+    assert (await one_worker.run(user_id=LARGE))["counts"]["matching"] == 1
 
 
 async def test_syncs_fences_and_pages_take_the_user(large: AsyncEngine) -> None:

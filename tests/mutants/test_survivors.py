@@ -21,7 +21,7 @@ from service.stream.consumer import LevelConsumer
 from service.stream.positions import Batch, DatabaseKeeper, Evicted, set_position
 from tests.support.applier import Partitions, rise, sync
 from tests.support.model import LEVELED_UP
-from tests.support.runs import Conductor, NoTopics, until_step
+from tests.support.runs import NoTopics, OneWorker, until_step
 from tests.support.tables import empty_tables, execute, fill, licenses, read
 from tests.support.waiting import eventually
 
@@ -42,8 +42,8 @@ async def put_positions(engine: AsyncEngine, positions: Mapping[TopicPartition, 
             await set_position(conn, partition, offset, cluster)
 
 
-async def step_of(conductor: Conductor) -> str:
-    return str((await read(conductor.engine, "SELECT step FROM levelsync.reconcile_runs"))[0][0])
+async def step_of(one_worker: OneWorker) -> str:
+    return str((await read(one_worker.engine, "SELECT step FROM levelsync.reconcile_runs"))[0][0])
 
 
 # --- decisions
@@ -69,7 +69,7 @@ async def test_positions_of_another_cluster_are_not_caught_up(
     monkeypatch.setattr(steps, "PATIENCE_SECONDS", 0.2)
     await fill(engine, {PAIR: 4}, {PAIR: 3})
     await put_positions(engine, {FIRST: 7}, cluster="another")
-    report = await Conductor(engine, at_once, NoTopics({f"{TOPIC}-0": 7})).run(dry_run=False)
+    report = await OneWorker(engine, at_once, NoTopics({f"{TOPIC}-0": 7})).run(dry_run=False)
     assert (report["counts"]["unconfirmed"], report["counts"]["healed"]) == (1, 0)
 
 
@@ -79,31 +79,31 @@ async def test_a_run_does_not_scan_before_the_appliers_have_caught_up(
     """Law 5: a backlog does not become suspects."""
     monkeypatch.setattr(steps, "POLL_SECONDS", 0.01)
     await fill(engine, {PAIR: 4}, {PAIR: 3})
-    conductor = Conductor(engine, at_once, NoTopics({f"{TOPIC}-0": 7}))
-    run_id = await conductor.request()
-    await until_step(conductor, run_id, "settle")
+    one_worker = OneWorker(engine, at_once, NoTopics({f"{TOPIC}-0": 7}))
+    run_id = await one_worker.request()
+    await until_step(one_worker, run_id, "settle")
     for _ in range(3):
-        await eventually(lambda: take_one(engine, conductor.steps))
-        assert await step_of(conductor) == "settle"
+        await eventually(lambda: take_one(engine, one_worker.steps))
+        assert await step_of(one_worker) == "settle"
     await put_positions(engine, {FIRST: 7})
     await execute(engine, "UPDATE user_licenses SET current_level = 4")
-    report = await conductor.finish(run_id)
+    report = await one_worker.finish(run_id)
     assert (report["counts"]["matching"], report["counts"]["changed_meanwhile"]) == (1, 0)
 
 
 async def test_a_confirmation_waits_for_whoever_writes_the_license(engine: AsyncEngine, at_once: Settings) -> None:
     """Law 5: what an open transaction writes decides, not what it replaces."""
     await fill(engine, {PAIR: 4}, {PAIR: 3})
-    conductor = Conductor(engine, at_once)
-    run_id = await conductor.request()
-    await until_step(conductor, run_id, "confirm")
-    (message,) = await conductor.messages()
+    one_worker = OneWorker(engine, at_once)
+    run_id = await one_worker.request()
+    await until_step(one_worker, run_id, "confirm")
+    (message,) = await one_worker.messages()
     async with engine.begin() as application:
         await application.execute(text("UPDATE user_licenses SET current_level = 4"))
-        worker = asyncio.create_task(conductor.chunks.work(message))
+        worker = asyncio.create_task(one_worker.chunks.work(message))
         await eventually(lambda: _done_or_waits(engine, worker))
     await worker
-    counts = (await conductor.finish(run_id))["counts"]
+    counts = (await one_worker.finish(run_id))["counts"]
     assert (counts["changed_meanwhile"], counts["mismatched"]) == (1, 0)
 
 

@@ -19,7 +19,7 @@ from service.reconcile import steps
 from service.settings import Settings
 from service.store.engine import make_engine
 from service.web.page import overview
-from tests.support.browser import Desk, browser_path, launched
+from tests.support.browser import Site, browser_path, launched
 from tests.support.servers import Kafka, Postgres
 
 KEY = "the page's tests sign with this, and nobody else does"
@@ -81,9 +81,9 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def desk(chromium: Browser, service: Service, page_engine: AsyncEngine) -> AsyncIterator[Desk]:
+async def site(chromium: Browser, service: Service, page_engine: AsyncEngine) -> AsyncIterator[Site]:
     """Somebody at the page of the running service."""
-    async with Desk(chromium, service.http_url, service.settings, page_engine) as made:
+    async with Site(chromium, service.http_url, service.settings, page_engine) as made:
         yield made
 
 
@@ -91,7 +91,7 @@ async def desk(chromium: Browser, service: Service, page_engine: AsyncEngine) ->
 def _nothing_to_complain_about(request: pytest.FixtureRequest) -> Iterator[None]:
     """No error in the console, no violated policy, no request to anywhere else: at the end of every test."""
     yield
-    if "desk" in request.fixturenames:
-        desk: Desk = request.getfixturevalue("desk")
-        complaints, desk.complaints[:] = list(desk.complaints), []
+    if "site" in request.fixturenames:
+        site: Site = request.getfixturevalue("site")
+        complaints, site.complaints[:] = list(site.complaints), []
         assert complaints == []

@@ -12,7 +12,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
 from events import PROGRESS_LEVELED_UP_TYPE
-from tests.support.browser import Desk
+from tests.support.browser import Site
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 RUN = "00000000-0000-4000-8000-000000000001"
@@ -70,27 +70,27 @@ The database is away for now.</div>"""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def full(desk: Desk) -> AsyncIterator[Desk]:
+async def full(site: Site) -> AsyncIterator[Site]:
     """Something of everything: drift, a run and its issues, a history, a fence, dead letters; some of it hostile."""
-    await desk.levels({(5, "PLAYER"): 4, (5, "COACH"): 3}, {(5, "PLAYER"): 2, (5, "GOALKEEPER"): 1})
-    await desk.execute("UPDATE users SET name = :name WHERE id = 5", name=HOSTILE)
-    await desk.execute(_RUN, id=RUN, by=HOSTILE)
-    await desk.execute(_ISSUE, id=RUN)
-    await desk.execute(_LETTER, offset=1, value=HOSTILE.encode(), detail=HOSTILE)
-    await desk.execute(_LETTER, offset=2, value=b"x" * 3000, detail="y" * 300)
-    await desk.execute("INSERT INTO levelsync.fences VALUES (5, 'PLAYER', now(), 2, 'sync by 1')")
-    await desk.execute(
+    await site.levels({(5, "PLAYER"): 4, (5, "COACH"): 3}, {(5, "PLAYER"): 2, (5, "GOALKEEPER"): 1})
+    await site.execute("UPDATE users SET name = :name WHERE id = 5", name=HOSTILE)
+    await site.execute(_RUN, id=RUN, by=HOSTILE)
+    await site.execute(_ISSUE, id=RUN)
+    await site.execute(_LETTER, offset=1, value=HOSTILE.encode(), detail=HOSTILE)
+    await site.execute(_LETTER, offset=2, value=b"x" * 3000, detail="y" * 300)
+    await site.execute("INSERT INTO levelsync.fences VALUES (5, 'PLAYER', now(), 2, 'sync by 1')")
+    await site.execute(
         "INSERT INTO license_progressions (user_license_id, from_level, to_level, advancement_reason) "
         "SELECT id, 1, 2, :why FROM user_licenses WHERE user_id = 5 AND specialization_type = 'PLAYER'",
         why=HOSTILE,
     )
-    await desk.execute(_ACTION, who=HOSTILE)
-    await desk.execute(_SAMPLES, kind=PROGRESS_LEVELED_UP_TYPE)
-    yield desk
+    await site.execute(_ACTION, who=HOSTILE)
+    await site.execute(_SAMPLES, kind=PROGRESS_LEVELED_UP_TYPE)
+    yield site
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["light", "dark"])
-async def window(request: pytest.FixtureRequest, full: Desk) -> Page:
+async def window(request: pytest.FixtureRequest, full: Site) -> Page:
     """An admin's window, light and dark."""
     return await full.signed_in(color_scheme=request.param)
 
@@ -104,16 +104,16 @@ async def test_no_page_has_a_barrier(window: Page, name: str) -> None:
     assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in found.response["violations"]] == []
 
 
-async def test_signing_in_has_no_barrier(desk: Desk) -> None:
+async def test_signing_in_has_no_barrier(site: Site) -> None:
     """The first page of all."""
     for scheme in ("light", "dark"):
-        page = await desk.visitor(color_scheme=scheme)
+        page = await site.visitor(color_scheme=scheme)
         await page.goto("/")
         found = await Axe().run(page)
         assert [one["id"] for one in found.response["violations"]] == []
 
 
-async def test_light_and_dark_follow_the_browser(full: Desk) -> None:
+async def test_light_and_dark_follow_the_browser(full: Site) -> None:
     """Without a script: the page's own background says it."""
     shades = {}
     for scheme in ("light", "dark"):
@@ -122,7 +122,7 @@ async def test_light_and_dark_follow_the_browser(full: Desk) -> None:
     assert shades == {"light": "rgb(249, 250, 251)", "dark": "rgb(17, 24, 39)"}
 
 
-async def test_no_page_is_wider_than_a_phone(full: Desk) -> None:
+async def test_no_page_is_wider_than_a_phone(full: Site) -> None:
     """At 360 pixels only tables scroll sideways, each in its own box."""
     page = await full.signed_in(viewport=PHONE)
     widths = {}
@@ -132,7 +132,7 @@ async def test_no_page_is_wider_than_a_phone(full: Desk) -> None:
     assert widths == dict.fromkeys(widths, 360)
 
 
-async def test_on_a_phone_no_count_and_no_button_is_behind_a_scroll(full: Desk) -> None:
+async def test_on_a_phone_no_count_and_no_button_is_behind_a_scroll(full: Site) -> None:
     """Each is on the screen as it is, and a count has its column's name beside it."""
     page = await full.signed_in(viewport=PHONE)
     hidden = {}
@@ -147,7 +147,7 @@ async def test_on_a_phone_no_count_and_no_button_is_behind_a_scroll(full: Desk) 
     await expect(page.get_by_role("link", name="Replay all: malformed")).to_be_in_viewport(ratio=1)
 
 
-async def test_each_outcome_stands_beside_its_count(full: Desk) -> None:
+async def test_each_outcome_stands_beside_its_count(full: Site) -> None:
     """And the delay is two quantiles, which one event that came months late does not change into a mean of days."""
     page = await full.signed_in()
     table = page.locator("#events-table")
@@ -158,7 +158,7 @@ async def test_each_outcome_stands_beside_its_count(full: Desk) -> None:
     assert cells == [["applied", "120", "2,880"], ["dead lettered", "60", "1,440"]]
 
 
-async def test_the_charts_show_the_last_hour_and_the_last_day(full: Desk) -> None:
+async def test_the_charts_show_the_last_hour_and_the_last_day(full: Site) -> None:
     """Five quantities, each drawn twice, with the latest value in words, a table, and where the records are."""
     page = await full.signed_in()
     charts = page.locator("#trends article")
@@ -184,7 +184,7 @@ async def test_the_charts_show_the_last_hour_and_the_last_day(full: Desk) -> Non
     assert await page.locator("#trends [style], #trends style, #trends script").count() == 0
 
 
-async def test_a_table_that_is_open_stays_open(full: Desk) -> None:
+async def test_a_table_that_is_open_stays_open(full: Site) -> None:
     """The overview is fetched again every second here, and the charts are left as they are."""
     page = await full.signed_in()
     await page.get_by_text("Last day as a table").first.click()
@@ -195,7 +195,7 @@ async def test_a_table_that_is_open_stays_open(full: Desk) -> None:
     await expect(table).to_be_visible()
 
 
-async def test_hostile_text_is_shown_as_text(full: Desk) -> None:
+async def test_hostile_text_is_shown_as_text(full: Site) -> None:
     """A user's name, a letter's bytes, a reason, whoever asked: none of it is markup."""
     page = await full.signed_in()
     for name in ("user", "run", "runs", "dead letter", "dead letters", "audit"):
@@ -205,7 +205,7 @@ async def test_hostile_text_is_shown_as_text(full: Desk) -> None:
         assert await page.locator("main script, main img").count() == 0
 
 
-async def test_everything_is_reached_by_the_keyboard(full: Desk) -> None:
+async def test_everything_is_reached_by_the_keyboard(full: Site) -> None:
     """From the address bar to a synced pair, without a mouse; what has the focus is seen."""
     await full.execute(
         "UPDATE user_licenses SET current_level = 2 WHERE user_id = 5 AND specialization_type = 'PLAYER'"
@@ -232,7 +232,7 @@ async def test_everything_is_reached_by_the_keyboard(full: Desk) -> None:
     await expect(page.get_by_role("heading", level=1)).to_have_text("Done")
 
 
-async def test_keys_lead_to_every_page(full: Desk) -> None:
+async def test_keys_lead_to_every_page(full: Site) -> None:
     """`?` lists them, `g` and a letter go there, `/` searches; typing in a field is typing."""
     page = await full.signed_in()
     await page.keyboard.press("?")
@@ -253,7 +253,7 @@ async def test_keys_lead_to_every_page(full: Desk) -> None:
     await expect(page.get_by_label("Id or e-mail address")).to_be_visible()
 
 
-async def test_keys_can_be_turned_off(full: Desk) -> None:
+async def test_keys_can_be_turned_off(full: Site) -> None:
     """Whoever speaks to their computer presses keys without knowing it (WCAG 2.1.4); the browser keeps it."""
     page = await full.signed_in()
     await page.get_by_role("button", name="Keys").click()
@@ -265,7 +265,7 @@ async def test_keys_can_be_turned_off(full: Desk) -> None:
     await expect(page.locator("#verdict")).to_be_visible()
 
 
-async def test_local_time_stands_beside_utc(full: Desk) -> None:
+async def test_local_time_stands_beside_utc(full: Site) -> None:
     """In the browser's own zone, also after the overview was fetched again; in UTC there is nothing to add."""
     there = await full.signed_in(timezone_id="Asia/Tokyo", locale="en-GB")
     shown = there.locator("#verdict + p time")
@@ -279,7 +279,7 @@ async def test_local_time_stands_beside_utc(full: Desk) -> None:
     await expect(here.locator("#verdict + p time")).to_have_text(re.compile("UTC$"))
 
 
-async def test_a_table_of_partitions_stays_open(full: Desk) -> None:
+async def test_a_table_of_partitions_stays_open(full: Site) -> None:
     """The panel is fetched again every second here."""
     page = await full.signed_in()
     await page.get_by_text("By partition", exact=True).click()
@@ -290,7 +290,7 @@ async def test_a_table_of_partitions_stays_open(full: Desk) -> None:
     await expect(row).to_be_visible()
 
 
-async def test_an_instructor_sees_no_audit_log(full: Desk) -> None:
+async def test_an_instructor_sees_no_audit_log(full: Site) -> None:
     """Neither the link nor the page nor the key."""
     page = await full.signed_in("instructor")
     assert await page.get_by_role("link", name="Audit").count() == 0
@@ -301,7 +301,7 @@ async def test_an_instructor_sees_no_audit_log(full: Desk) -> None:
     full.complaints[:] = [said for said in full.complaints if "403" not in said]
 
 
-async def test_every_list_is_a_sheet(full: Desk) -> None:
+async def test_every_list_is_a_sheet(full: Site) -> None:
     """With the list's own conditions; what a spreadsheet would calculate has an apostrophe before it."""
     await full.execute("UPDATE levelsync.dead_letters SET detail = '=1+1' WHERE \"offset\" = 2")
     page = await full.signed_in()
@@ -321,7 +321,7 @@ async def test_every_list_is_a_sheet(full: Desk) -> None:
         assert ("'=1+1" in lines[1]) == ("dead-letters" in name)
 
 
-async def test_the_first_tab_skips_to_the_content(full: Desk) -> None:
+async def test_the_first_tab_skips_to_the_content(full: Site) -> None:
     """Nobody has to pass the navigation on every page."""
     page = await full.signed_in()
     await page.keyboard.press("Tab")
@@ -330,7 +330,7 @@ async def test_the_first_tab_skips_to_the_content(full: Desk) -> None:
     await expect(page).to_have_url(re.compile("#main$"))
 
 
-async def test_the_overview_refreshes_itself_and_keeps_the_focus(full: Desk) -> None:
+async def test_the_overview_refreshes_itself_and_keeps_the_focus(full: Site) -> None:
     """What comes new is shown, and whoever reads by keyboard stays where they are."""
     page = await full.signed_in()
     link = page.locator("#letters-malformed")
@@ -340,7 +340,7 @@ async def test_the_overview_refreshes_itself_and_keeps_the_focus(full: Desk) -> 
     await expect(link).to_be_focused()
 
 
-async def test_without_scripts_everything_but_the_refresh_works(full: Desk) -> None:
+async def test_without_scripts_everything_but_the_refresh_works(full: Site) -> None:
     """Forms are forms: a browser that runs no script signs in and syncs."""
     await full.execute("UPDATE user_licenses SET current_level = 2 WHERE specialization_type = 'PLAYER'")
     page = await full.visitor(java_script_enabled=False)
@@ -351,7 +351,7 @@ async def test_without_scripts_everything_but_the_refresh_works(full: Desk) -> N
     await expect(page.get_by_role("heading", level=1)).to_have_text("Done")
 
 
-async def test_what_refreshes_itself_says_when_it_cannot(full: Desk) -> None:
+async def test_what_refreshes_itself_says_when_it_cannot(full: Site) -> None:
     """A database that goes away replaces the overview by a sentence, never leaves old numbers; it ends by itself."""
     page = await full.signed_in()
     away = {"status": 503, "content_type": "text/html", "body": _ERROR}

@@ -12,7 +12,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from events import PROGRESS_LEVELED_UP_TOPIC, ProgressLeveledUp
-from tests.support.browser import Desk
+from tests.support.browser import Site
 from tests.support.topics import Record
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -33,12 +33,12 @@ async def dry_run(page: Page) -> None:
     await expect(page.locator("#result")).to_be_visible()
 
 
-async def test_drift_is_found_read_healed_and_gone(desk: Desk) -> None:
+async def test_drift_is_found_read_healed_and_gone(site: Site) -> None:
     """A dry run finds it, its issues say where, executing it heals it, and another dry run finds nothing."""
-    await desk.levels({(5, "PLAYER"): 4, (6, "COACH"): 3, (7, "PLAYER"): 2}, {(5, "PLAYER"): 2, (7, "PLAYER"): 2})
-    page = await desk.visitor()
+    await site.levels({(5, "PLAYER"): 4, (6, "COACH"): 3, (7, "PLAYER"): 2}, {(5, "PLAYER"): 2, (7, "PLAYER"): 2})
+    page = await site.visitor()
     await page.goto("/")
-    await page.get_by_label("Token").fill(desk.token())
+    await page.get_by_label("Token").fill(site.token())
     await press(page, "Sign in")
     await dry_run(page)
     await expect(page.locator("#result")).to_contain_text("would change 2 pairs")
@@ -52,20 +52,20 @@ async def test_drift_is_found_read_healed_and_gone(desk: Desk) -> None:
     )
     await press(page, "Execute for real…")
     await expect(page.get_by_role("main")).to_contain_text("It will change 2 pairs")
-    assert await desk.rows(LEVELS) == [(5, "PLAYER", 2), (7, "PLAYER", 2)]  # asking has changed nothing
+    assert await site.rows(LEVELS) == [(5, "PLAYER", 2), (7, "PLAYER", 2)]  # asking has changed nothing
     await press(page, "Change 2 pairs")
     await expect(page.locator("#result")).to_contain_text("It healed 2 pairs.")
-    assert await desk.rows(LEVELS) == [(5, "PLAYER", 4), (6, "COACH", 3), (7, "PLAYER", 2)]
+    assert await site.rows(LEVELS) == [(5, "PLAYER", 4), (6, "COACH", 3), (7, "PLAYER", 2)]
     await dry_run(page)
     await expect(page.locator("#result")).to_have_text("Nothing differs that a run would change.")
     await page.get_by_role("link", name="Overview").click()
     await expect(page.locator("#answer-drift")).to_contain_text("No.")
 
 
-async def test_a_falling_level_is_first_and_named_on_the_button(desk: Desk) -> None:
+async def test_a_falling_level_is_first_and_named_on_the_button(site: Site) -> None:
     """Also behind a thousand others it would be; the issues are sorted and narrowed by links and a form."""
-    await desk.levels({(5, "PLAYER"): 4, (7, "PLAYER"): 1}, {(5, "PLAYER"): 2, (7, "PLAYER"): 3})
-    page = await desk.signed_in()
+    await site.levels({(5, "PLAYER"): 4, (7, "PLAYER"): 1}, {(5, "PLAYER"): 2, (7, "PLAYER"): 3})
+    page = await site.signed_in()
     await dry_run(page)
     await expect(page.locator("#result")).to_contain_text("would change 2 pairs, and lower 1 level.")
     issues = page.get_by_role("region", name="Issues").get_by_role("row")
@@ -81,17 +81,17 @@ async def test_a_falling_level_is_first_and_named_on_the_button(desk: Desk) -> N
     await press(page, "Execute for real…")
     await press(page, "Change 2 pairs, lower 1 level")
     await expect(page.locator("#result")).to_contain_text("It healed 2 pairs.")
-    assert await desk.rows(LEVELS) == [(5, "PLAYER", 4), (7, "PLAYER", 1)]
+    assert await site.rows(LEVELS) == [(5, "PLAYER", 4), (7, "PLAYER", 1)]
 
 
-async def test_letters_that_are_checked_are_discarded_together(desk: Desk) -> None:
+async def test_letters_that_are_checked_are_discarded_together(site: Site) -> None:
     """Beside all of a reason; nothing checked is nothing done."""
-    await desk.levels({}, {})
-    await desk.execute(
+    await site.levels({}, {})
+    await site.execute(
         'INSERT INTO levelsync.dead_letters (topic, partition, "offset", record_timestamp, value, reason, detail)'
         " SELECT 'progress.leveled-up', 0, n, 0, 'x', 'malformed', 'letter ' || n FROM generate_series(1, 4) n"
     )
-    page = await desk.signed_in()
+    page = await site.signed_in()
     await page.get_by_role("navigation").get_by_role("link", name="Dead letters").click()
     for number in (2, 4):
         await page.get_by_label(f"Choose letter {number}").check()
@@ -99,11 +99,11 @@ async def test_letters_that_are_checked_are_discarded_together(desk: Desk) -> No
     await expect(page.get_by_role("heading", level=1)).to_have_text("Discard 2 dead letters?")
     await press(page, "Discard 2 letters")
     await expect(page.get_by_role("heading", level=1)).to_have_text("2 letters discarded")
-    assert await desk.rows("SELECT id FROM levelsync.dead_letters WHERE resolved_at IS NULL ORDER BY 1") == [(1,), (3,)]
+    assert await site.rows("SELECT id FROM levelsync.dead_letters WHERE resolved_at IS NULL ORDER BY 1") == [(1,), (3,)]
     await press(page, "To the dead letters")
     await press(page, "Replay those checked…")
     await expect(page.get_by_role("main")).to_contain_text("check one letter or more")
-    desk.complaints[:] = [said for said in desk.complaints if "422" not in said]
+    site.complaints[:] = [said for said in site.complaints if "422" not in said]
     await page.goto("/page/dead-letters")
     await page.get_by_label("Text").fill("LETTER 3")
     await press(page, "Show")
@@ -111,10 +111,10 @@ async def test_letters_that_are_checked_are_discarded_together(desk: Desk) -> No
     await expect(page.get_by_label("Choose letter 1")).to_have_count(0)
 
 
-async def test_the_overview_tells_of_drift_by_kind_and_specialization(desk: Desk) -> None:
+async def test_the_overview_tells_of_drift_by_kind_and_specialization(site: Site) -> None:
     """As the last complete scan has counted it, with the way to its issues."""
-    await desk.levels({(5, "PLAYER"): 4, (6, "PLAYER"): 4, (6, "COACH"): 3}, {(5, "PLAYER"): 2, (6, "PLAYER"): 1})
-    page = await desk.signed_in()
+    await site.levels({(5, "PLAYER"): 4, (6, "PLAYER"): 4, (6, "COACH"): 3}, {(5, "PLAYER"): 2, (6, "PLAYER"): 1})
+    page = await site.signed_in()
     await dry_run(page)
     await page.get_by_role("link", name="Overview").click()
     await expect(page.get_by_role("heading", level=1)).to_contain_text("It works")
@@ -130,50 +130,50 @@ async def test_the_overview_tells_of_drift_by_kind_and_specialization(desk: Desk
     await expect(page.locator("#count-mismatched")).to_have_text("2")
 
 
-async def test_a_dead_letter_is_opened_replayed_and_closed(desk: Desk, publish: Publish) -> None:
+async def test_a_dead_letter_is_opened_replayed_and_closed(site: Site, publish: Publish) -> None:
     """Its user has appeared since: the letter says so, and the replay applies."""
-    await desk.levels({}, {})
+    await site.levels({}, {})
     await publish([Record(*ProgressLeveledUp(user_id=901, specialization="PLAYER", to_level=3).to_kafka())])
-    page = await desk.signed_in()
+    page = await site.signed_in()
     await expect(page.locator("#answer-stuck")).to_contain_text("1 dead letter is open")  # by itself
     await press(page, "1 dead letter is open")
     await page.get_by_role("region", name="Newest first").get_by_role("rowheader").get_by_role("link").click()
     await expect(page.get_by_role("group", name="Value")).to_contain_text('"user_id": 901')
     await expect(page.locator("#now")).to_contain_text("no")
-    await desk.execute("INSERT INTO users (id, name, email) VALUES (901, 'Late', 'late@example.org')")
+    await site.execute("INSERT INTO users (id, name, email) VALUES (901, 'Late', 'late@example.org')")
     await page.reload()
     await expect(page.locator("#now")).to_contain_text("yes its user exists now")
     await press(page, "Replay…")
     await expect(page.get_by_role("main")).to_contain_text("This sends 1 record again to its topic")
     await press(page, "Replay 1 letter")
     await expect(page.get_by_role("heading", level=1)).to_have_text("1 record sent again")
-    await desk.until("SELECT 1 FROM user_licenses WHERE user_id = 901 AND current_level = 3")
+    await site.until("SELECT 1 FROM user_licenses WHERE user_id = 901 AND current_level = 3")
     await press(page, "To the letter")
     await expect(page.get_by_role("heading", level=1)).to_contain_text("replayed")
 
 
-async def test_all_letters_of_a_reason_are_discarded_and_no_other(desk: Desk, publish: Publish) -> None:
+async def test_all_letters_of_a_reason_are_discarded_and_no_other(site: Site, publish: Publish) -> None:
     """It says how many before, and closes those."""
-    await desk.levels({}, {})
+    await site.levels({}, {})
     broken = [Record(PROGRESS_LEVELED_UP_TOPIC, b"5", b"{broken", ()) for _ in range(3)]
     unknown = Record(*ProgressLeveledUp(user_id=77_777, specialization="PLAYER", to_level=2).to_kafka())
     await publish([*broken, unknown])
-    await desk.until("SELECT 1 FROM levelsync.dead_letters HAVING count(*) = 4")
-    page = await desk.signed_in()
+    await site.until("SELECT 1 FROM levelsync.dead_letters HAVING count(*) = 4")
+    page = await site.signed_in()
     await page.get_by_role("link", name="Dead letters", exact=True).click()
     await press(page, re.compile("Discard all: malformed"))
     await expect(page.get_by_role("main")).to_contain_text("This closes 3 letters without applying them")
     await press(page, "Discard 3 letters")
     await expect(page.get_by_role("heading", level=1)).to_have_text("3 letters discarded")
     open_ones = "SELECT reason FROM levelsync.dead_letters WHERE resolved_at IS NULL"
-    assert await desk.rows(open_ones) == [("unknown_user",)]
-    assert await desk.rows(AUDIT) == [("discard_letters", "done")]
+    assert await site.rows(open_ones) == [("unknown_user",)]
+    assert await site.rows(AUDIT) == [("discard_letters", "done")]
 
 
-async def test_a_user_is_found_and_synced(desk: Desk) -> None:
+async def test_a_user_is_found_and_synced(site: Site) -> None:
     """By address; the confirmation shows the levels before and after, and that is what is written."""
-    await desk.levels({(5, "PLAYER"): 2, (5, "COACH"): 1}, {(5, "PLAYER"): 4, (5, "COACH"): 1})
-    page = await desk.signed_in("instructor")
+    await site.levels({(5, "PLAYER"): 2, (5, "COACH"): 1}, {(5, "PLAYER"): 4, (5, "COACH"): 1})
+    page = await site.signed_in("instructor")
     await page.get_by_role("link", name="Users").click()
     await page.get_by_label("Id or e-mail address").fill("student5@example.org")
     await press(page, "Find")
@@ -185,28 +185,28 @@ async def test_a_user_is_found_and_synced(desk: Desk) -> None:
     await expect(page.get_by_role("row", name="PLAYER")).to_contain_text("4 → 2")
     await press(page, "Write 1 level")
     await expect(page.get_by_role("row", name="PLAYER")).to_contain_text("license level changed from 4 to 2")
-    assert await desk.rows(LEVELS) == [(5, "COACH", 1), (5, "PLAYER", 2)]
+    assert await site.rows(LEVELS) == [(5, "COACH", 1), (5, "PLAYER", 2)]
     await press(page, "To user 5")
     await expect(page.get_by_role("region", name="Fences")).to_contain_text("sync progress_to_license by 1")
     await expect(page.get_by_role("region", name="History of the licenses")).to_contain_text("4 → 2")
 
 
-async def test_a_missing_row_is_made_in_one_way(desk: Desk) -> None:
+async def test_a_missing_row_is_made_in_one_way(site: Site) -> None:
     """Every direction would write the same, so one button does."""
-    await desk.levels({(5, "COACH"): 3}, {(5, "PLAYER"): 4})
-    page = await desk.signed_in()
+    await site.levels({(5, "COACH"): 3}, {(5, "PLAYER"): 4})
+    page = await site.signed_in()
     await page.goto("/page/users/5")
     assert await page.locator("#card-COACH .choices").all_inner_texts() == ["Make the missing row… both at 3"]
     await press(page, "Make the missing row of PLAYER")
     await press(page, "Write 1 level")
     await expect(page.get_by_role("row", name="PLAYER")).to_contain_text("progress")
-    assert (5, "COACH") not in {(user, name) for user, name, _ in await desk.rows(LEVELS)}
+    assert (5, "COACH") not in {(user, name) for user, name, _ in await site.rows(LEVELS)}
 
 
-async def test_a_run_tells_of_what_needs_a_decision(desk: Desk) -> None:
+async def test_a_run_tells_of_what_needs_a_decision(site: Site) -> None:
     """Nothing that a run would change, and yet something to do."""
-    await desk.levels({(5, "PLAYER"): 9}, {(5, "PLAYER"): 3})
-    page = await desk.signed_in()
+    await site.levels({(5, "PLAYER"): 9}, {(5, "PLAYER"): 3})
+    page = await site.signed_in()
     await dry_run(page)
     await expect(page.locator("#result")).to_have_text("Nothing differs that a run would change.")
     await expect(page.locator("#needs-decision")).to_contain_text("1 pair can be repaired in no direction and needs")
@@ -214,10 +214,10 @@ async def test_a_run_tells_of_what_needs_a_decision(desk: Desk) -> None:
     await expect(page.locator("#card-PLAYER")).to_contain_text("levelsync sync 5 --specialization PLAYER --level N")
 
 
-async def test_all_pairs_of_a_user_are_synced_at_once(desk: Desk) -> None:
+async def test_all_pairs_of_a_user_are_synced_at_once(site: Site) -> None:
     """In one direction, a line each."""
-    await desk.levels({(5, "PLAYER"): 2}, {(5, "PLAYER"): 4, (5, "COACH"): 3})
-    page = await desk.signed_in()
+    await site.levels({(5, "PLAYER"): 2}, {(5, "PLAYER"): 4, (5, "COACH"): 3})
+    page = await site.signed_in()
     await page.goto("/page/users?q=5")
     await page.get_by_label("Direction").select_option("highest")
     await press(page, "Show what it would write…")
@@ -226,29 +226,29 @@ async def test_all_pairs_of_a_user_are_synced_at_once(desk: Desk) -> None:
     await expect(page.get_by_role("row", name="COACH")).to_contain_text("- → 3")
 
 
-async def test_a_run_that_goes_on_shows_how_far_it_is_and_is_cancelled(desk: Desk) -> None:
+async def test_a_run_that_goes_on_shows_how_far_it_is_and_is_cancelled(site: Site) -> None:
     """It moves by itself on the page, the focus stays where it was, and ends at the press of a button."""
-    await desk.levels({}, {})
+    await site.levels({}, {})
     run_id = uuid4()
-    await desk.execute(
+    await site.execute(
         "INSERT INTO levelsync.reconcile_runs (id, status, step, direction, dry_run, force) "
         "VALUES (:id, 'running', 'scan', 'highest', false, false)",
         id=run_id,
     )
-    await desk.execute(
+    await site.execute(
         "INSERT INTO levelsync.reconcile_ranges (run_id, chunk, after_user, upto_user) "
         "SELECT :id, n, n, n + 1 FROM generate_series(0, 3) AS n",
         id=run_id,
     )
-    page = await desk.signed_in()
+    page = await site.signed_in()
     await press(page, "Run, highest")
     await expect(page.locator("#pace")).to_contain_text("0 of 12 steps over ranges are done")
     await page.locator("#cancel").focus()
     done = json.dumps({"scanned": 1234, "healed": 5})
-    await desk.execute(
+    await site.execute(
         "UPDATE levelsync.reconcile_ranges SET done_phase = 3, counts = CAST(:c AS jsonb) WHERE chunk = 0", c=done
     )
-    await desk.execute("UPDATE levelsync.reconcile_runs SET seconds_left = 40")
+    await site.execute("UPDATE levelsync.reconcile_runs SET seconds_left = 40")
     await expect(page.locator("#pace")).to_contain_text("Scanning, 40 seconds left")
     await expect(page.locator("#pace")).to_contain_text("3 of 12 steps over ranges are done")
     await expect(page.locator("#count-scanned")).to_have_text("1,234")
@@ -257,13 +257,13 @@ async def test_a_run_that_goes_on_shows_how_far_it_is_and_is_cancelled(desk: Des
     await expect(page.get_by_role("main")).to_contain_text("It has healed 5 pairs so far, which stay healed.")
     await press(page, "Cancel the run")
     await expect(page.get_by_role("heading", level=1)).to_contain_text("cancelled")
-    assert await desk.rows("SELECT status FROM levelsync.reconcile_runs WHERE id = :id", id=run_id) == [("cancelled",)]
+    assert await site.rows("SELECT status FROM levelsync.reconcile_runs WHERE id = :id", id=run_id) == [("cancelled",)]
 
 
-async def test_the_breaker_is_told_of_before_anybody_can_force_it(desk: Desk) -> None:
+async def test_the_breaker_is_told_of_before_anybody_can_force_it(site: Site) -> None:
     """One table is empty: the dry run says it would be stopped, and executing asks to be sure."""
-    await desk.levels({(5, "PLAYER"): 2}, {})
-    page = await desk.signed_in()
+    await site.levels({(5, "PLAYER"): 2}, {})
+    page = await site.signed_in()
     await dry_run(page)
     await expect(page.locator("#result")).to_contain_text("the breaker would stop it")
     await press(page, "Execute for real…")
@@ -275,10 +275,10 @@ async def test_the_breaker_is_told_of_before_anybody_can_force_it(desk: Desk) ->
     await expect(page.locator("#result")).to_contain_text("It healed 1 pair.")
 
 
-async def test_the_button_pressed_twice_runs_once(desk: Desk) -> None:
+async def test_the_button_pressed_twice_runs_once(site: Site) -> None:
     """Whoever goes back and presses again sees the run that there is."""
-    await desk.levels({(5, "PLAYER"): 4, (6, "PLAYER"): 1}, {(5, "PLAYER"): 2, (6, "PLAYER"): 1})
-    page = await desk.signed_in()
+    await site.levels({(5, "PLAYER"): 4, (6, "PLAYER"): 1}, {(5, "PLAYER"): 2, (6, "PLAYER"): 1})
+    page = await site.signed_in()
     await dry_run(page)
     await press(page, "Execute for real…")
     await press(page, "Change 1 pair")
@@ -288,4 +288,4 @@ async def test_the_button_pressed_twice_runs_once(desk: Desk) -> None:
     await press(page, "Change 1 pair")
     await expect(page.locator("#result")).to_be_visible()
     assert page.url == first
-    assert await desk.rows("SELECT count(*) FROM levelsync.reconcile_runs WHERE NOT dry_run") == [(1,)]
+    assert await site.rows("SELECT count(*) FROM levelsync.reconcile_runs WHERE NOT dry_run") == [(1,)]

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
 from service.sync import ProgressLicenseSyncService
-from tests.support.runs import Conductor
+from tests.support.runs import OneWorker
 from tests.support.tables import fill, licenses
 
 PROGRESS = {(1, "PLAYER"): 5, (2, "PLAYER"): 3, (3, "COACH"): 2}
@@ -23,11 +23,11 @@ LICENSES = {(1, "PLAYER"): 4, (2, "PLAYER"): 3}
 async def service(engine: AsyncEngine, settings: Settings) -> AsyncIterator[ProgressLicenseSyncService]:
     """The service, with a worker beside it, on two pairs that differ."""
     await fill(engine, PROGRESS, LICENSES)
-    conductor = Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
+    one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
 
     async def work() -> None:
         while True:
-            if not await conductor.step():
+            if not await one_worker.step():
                 await asyncio.sleep(0.02)
 
     worker = asyncio.create_task(work())

@@ -14,7 +14,7 @@ from events import Received, ReconcileChunk, ReconcileRequested
 from service.reconcile.steps import take_one
 from service.reconcile.work import decode, open_runs
 from service.settings import Settings
-from tests.support.runs import Conductor, until_step
+from tests.support.runs import OneWorker, until_step
 from tests.support.tables import fill
 from tests.support.waiting import eventually
 
@@ -34,24 +34,24 @@ def test_a_chunk_of_a_service_whose_clock_is_ahead_is_worked_on() -> None:
 async def test_a_clock_set_forward_confirms_nothing_early(engine: AsyncEngine, settings: Settings) -> None:
     """PostgreSQL's clock jumps an hour: the grace time is still counted here."""
     await fill(engine, {(1, "PLAYER"): 4}, {(1, "PLAYER"): 3})
-    conductor = Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(seconds=0.5)}))
-    run_id = await conductor.request()
-    await until_step(conductor, run_id, "grace")
+    one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(seconds=0.5)}))
+    run_id = await one_worker.request()
+    await until_step(one_worker, run_id, "grace")
     began = time.monotonic()
     await set_clock(engine, "- interval '1 hour'")
-    await until_step_by_time(conductor, run_id, "grace")
+    await until_step_by_time(one_worker, run_id, "grace")
     assert time.monotonic() - began >= 0.5
-    assert (await conductor.finish(run_id))["counts"]["mismatched"] == 1
+    assert (await one_worker.finish(run_id))["counts"]["mismatched"] == 1
 
 
 async def test_a_clock_set_back_keeps_no_run_waiting(engine: AsyncEngine, settings: Settings) -> None:
     """Its times lie an hour ahead then."""
     await fill(engine, {(1, "PLAYER"): 4}, {(1, "PLAYER"): 3})
-    conductor = Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(seconds=0.2)}))
-    run_id = await conductor.request()
-    await until_step(conductor, run_id, "grace")
+    one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(seconds=0.2)}))
+    run_id = await one_worker.request()
+    await until_step(one_worker, run_id, "grace")
     await set_clock(engine, "+ interval '1 hour'")
-    assert (await conductor.finish(run_id))["counts"]["mismatched"] == 1
+    assert (await one_worker.finish(run_id))["counts"]["mismatched"] == 1
 
 
 async def test_a_range_whose_message_went_out_in_the_future_is_sent_again(
@@ -59,14 +59,14 @@ async def test_a_range_whose_message_went_out_in_the_future_is_sent_again(
 ) -> None:
     """The clock was set back, and the message was lost."""
     await fill(engine, {(1, "PLAYER"): 4}, {(1, "PLAYER"): 4})
-    conductor = Conductor(engine, settings)
-    run_id = await conductor.request()
-    await until_step(conductor, run_id, "scan")
-    await conductor.messages()  # lost
+    one_worker = OneWorker(engine, settings)
+    run_id = await one_worker.request()
+    await until_step(one_worker, run_id, "scan")
+    await one_worker.messages()  # lost
     async with engine.begin() as conn:
         await conn.execute(text("UPDATE levelsync.reconcile_ranges SET sent_at = sent_at + interval '1 hour'"))
         await conn.execute(text("UPDATE levelsync.reconcile_runs SET wait_seconds = 0, due_at = due_at + '1 second'"))
-    assert (await conductor.finish(run_id))["counts"]["scanned"] == 1
+    assert (await one_worker.finish(run_id))["counts"]["scanned"] == 1
 
 
 async def set_clock(engine: AsyncEngine, by: str) -> None:
@@ -77,12 +77,12 @@ async def set_clock(engine: AsyncEngine, by: str) -> None:
         )
 
 
-async def until_step_by_time(conductor: Conductor, run_id: object, left: str) -> None:
+async def until_step_by_time(one_worker: OneWorker, run_id: object, left: str) -> None:
     """Take steps until the run has left this one."""
 
     async def has_left() -> bool:
-        await take_one(conductor.engine, conductor.steps)
-        async with conductor.engine.connect() as conn:
+        await take_one(one_worker.engine, one_worker.steps)
+        async with one_worker.engine.connect() as conn:
             row = await conn.execute(text("SELECT step FROM levelsync.reconcile_runs WHERE id = :id"), {"id": run_id})
             return bool(row.scalar_one() != left)
 
@@ -94,13 +94,13 @@ async def test_a_request_older_than_the_runs_that_are_kept_is_answered_expired(
 ) -> None:
     """Its run was removed after 90 days, and the topic still holds the request: nothing is healed again."""
     await fill(engine, {(1, "PLAYER"): 3}, {(1, "PLAYER"): 5})
-    conductor = Conductor(engine, settings)
+    one_worker = OneWorker(engine, settings)
     event = ReconcileRequested(direction="progress_to_license", dry_run=False, time=NOW)
     for days, expected in ((91, "expired"), (89, "planning")):
         asked = datetime.now(UTC) - timedelta(days=days)
         run_id = uuid4()
         async with engine.begin() as conn:
             await open_runs(conn, [(0, Received(event, str(run_id), "/test", asked))])
-        assert (await conductor.report(run_id))["status"] == expected
-    await conductor.messages()
-    assert [report["status"] for report in conductor.completed] == ["expired"]
+        assert (await one_worker.report(run_id))["status"] == expected
+    await one_worker.messages()
+    assert [report["status"] for report in one_worker.completed] == ["expired"]

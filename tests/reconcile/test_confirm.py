@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.reconcile import steps
 from service.settings import Settings
 from service.stream.positions import set_position
-from tests.support.runs import Conductor, NoTopics, found_issues, until_step
+from tests.support.runs import NoTopics, OneWorker, found_issues, until_step
 from tests.support.tables import fill
 
 PAIR = (1, "PLAYER")
@@ -27,12 +27,12 @@ def at_once(settings: Settings) -> Settings:
 async def test_a_pair_whose_event_comes_in_the_grace_time_is_no_drift(engine: AsyncEngine, settings: Settings) -> None:
     """Its levels moved between scan and confirmation: changed_meanwhile, neither drift nor healed."""
     await fill(engine, {PAIR: 4}, {PAIR: 3})
-    conductor = Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(milliseconds=300)}))
-    run_id = await conductor.request(direction="highest", dry_run=False)
-    await until_step(conductor, run_id, "grace")
+    one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(milliseconds=300)}))
+    run_id = await one_worker.request(direction="highest", dry_run=False)
+    await until_step(one_worker, run_id, "grace")
     async with engine.begin() as conn:
         await conn.execute(text("UPDATE user_licenses SET current_level = 4"))
-    report = await conductor.finish(run_id)
+    report = await one_worker.finish(run_id)
     assert report["counts"]["changed_meanwhile"] == 1
     assert report["counts"]["mismatched"] == report["counts"]["healed"] == 0
 
@@ -41,16 +41,16 @@ async def test_the_end_offsets_are_taken_after_the_grace_time(engine: AsyncEngin
     """A record that arrives in it has to be applied before anything is confirmed."""
     await fill(engine, {PAIR: 4}, {PAIR: 3})
     topics = NoTopics({"progress.leveled-up-0": 0})
-    conductor = Conductor(engine, at_once, topics)
-    run_id = await conductor.request()
-    await until_step(conductor, run_id, "grace")
+    one_worker = OneWorker(engine, at_once, topics)
+    run_id = await one_worker.request()
+    await until_step(one_worker, run_id, "grace")
     topics.ends = {"progress.leveled-up-0": 7}
-    await until_step(conductor, run_id, "catch_up")
-    await conductor.step()
-    assert (await conductor.report(run_id))["finished_at"] is None
+    await until_step(one_worker, run_id, "catch_up")
+    await one_worker.step()
+    assert (await one_worker.report(run_id))["finished_at"] is None
     async with engine.begin() as conn:
         await set_position(conn, TopicPartition("progress.leveled-up", 0), 7, "test")
-    assert (await conductor.finish(run_id))["counts"]["mismatched"] == 1
+    assert (await one_worker.finish(run_id))["counts"]["mismatched"] == 1
 
 
 async def test_appliers_that_do_not_catch_up_leave_everything_unconfirmed(
@@ -59,8 +59,8 @@ async def test_appliers_that_do_not_catch_up_leave_everything_unconfirmed(
     """Counted apart, never healed."""
     monkeypatch.setattr(steps, "PATIENCE_SECONDS", 0.3)
     await fill(engine, {PAIR: 4}, {PAIR: 3})
-    conductor = Conductor(engine, at_once, NoTopics({"progress.leveled-up-0": 9}))
-    report = await conductor.run(direction="highest", dry_run=False)
+    one_worker = OneWorker(engine, at_once, NoTopics({"progress.leveled-up-0": 9}))
+    report = await one_worker.run(direction="highest", dry_run=False)
     assert report["counts"]["unconfirmed"] == 1
     assert report["counts"]["mismatched"] == report["counts"]["healed"] == 0
     assert report["status"] == "completed"
@@ -71,9 +71,9 @@ async def test_a_scan_that_could_confirm_nothing_is_no_all_clear(
 ) -> None:
     """The drift that the scan before it confirmed stays in the view."""
     await fill(engine, {PAIR: 4}, {PAIR: 3})
-    await Conductor(engine, at_once).run()
+    await OneWorker(engine, at_once).run()
     monkeypatch.setattr(steps, "PATIENCE_SECONDS", 0.3)
-    await Conductor(engine, at_once, NoTopics({"progress.leveled-up-0": 9})).run()
+    await OneWorker(engine, at_once, NoTopics({"progress.leveled-up-0": 9})).run()
     async with engine.connect() as conn:
         assert (await conn.execute(text("SELECT count(*) FROM levelsync.drift"))).scalar_one() == 1
 
@@ -86,7 +86,7 @@ async def test_a_position_beyond_the_end_of_a_new_topic_is_not_caught_up(
     await fill(engine, {PAIR: 4}, {PAIR: 3})
     async with engine.begin() as conn:
         await set_position(conn, TopicPartition("progress.leveled-up", 0), 1000, "test")
-    report = await Conductor(engine, at_once, NoTopics({"progress.leveled-up-0": 9})).run()
+    report = await OneWorker(engine, at_once, NoTopics({"progress.leveled-up-0": 9})).run()
     assert report["counts"]["unconfirmed"] == 1
 
 
@@ -99,7 +99,7 @@ async def test_a_position_of_another_topic_of_the_same_name_says_nothing(
     async with engine.begin() as conn:
         await set_position(conn, TopicPartition("progress.leveled-up", 0), 9, "test", "deleted")
     topics = NoTopics({"progress.leveled-up-0": 9}, topic_ids={"progress.leveled-up": "new"})
-    assert (await Conductor(engine, at_once, topics).run())["counts"]["unconfirmed"] == 1
+    assert (await OneWorker(engine, at_once, topics).run())["counts"]["unconfirmed"] == 1
 
 
 async def test_a_topic_created_again_while_a_run_waits_gives_it_a_new_goal(
@@ -108,19 +108,19 @@ async def test_a_topic_created_again_while_a_run_waits_gives_it_a_new_goal(
     """What the old topic held is gone; what the new one holds is on its way."""
     await fill(engine, {PAIR: 4}, {PAIR: 3})
     topics = NoTopics({"progress.leveled-up-0": 9}, topic_ids={"progress.leveled-up": "old"})
-    conductor = Conductor(engine, at_once, topics)
-    run_id = await conductor.request()
-    await until_step(conductor, run_id, "settle")
+    one_worker = OneWorker(engine, at_once, topics)
+    run_id = await one_worker.request()
+    await until_step(one_worker, run_id, "settle")
     topics.ends, topics.topic_ids = {"progress.leveled-up-0": 2}, {"progress.leveled-up": "new"}
     async with engine.begin() as conn:
         await set_position(conn, TopicPartition("progress.leveled-up", 0), 2, "test", "new")
-    assert (await conductor.finish(run_id))["counts"]["mismatched"] == 1
+    assert (await one_worker.finish(run_id))["counts"]["mismatched"] == 1
 
 
 async def test_an_emptied_partition_is_caught_up(engine: AsyncEngine, at_once: Settings) -> None:
     """Its log start equals its end: there is nothing to wait for."""
     await fill(engine, {PAIR: 4}, {PAIR: 3})
     topics = NoTopics({"progress.leveled-up-0": 9}, {"progress.leveled-up-0": 9})
-    report = await Conductor(engine, at_once, topics).run()
+    report = await OneWorker(engine, at_once, topics).run()
     assert report["counts"]["mismatched"] == 1
     assert await found_issues(engine) == {PAIR: "mismatched"}

@@ -19,7 +19,7 @@ from service.reconcile.sql import SET_ISSUES
 from service.settings import Settings
 from service.sync import ProgressLicenseSyncService
 from tests.support.records import MAXIMUM
-from tests.support.runs import PAIRS, SCANS, Conductor, Licenses, Progress, drifted, naive_kind, until_step
+from tests.support.runs import PAIRS, SCANS, Licenses, OneWorker, Progress, drifted, naive_kind, until_step
 from tests.support.tables import fill, history, licenses, progress
 from tests.support.waiting import eventually
 
@@ -52,7 +52,7 @@ async def test_a_heal_ends_as_the_model_says_and_a_second_run_finds_nothing(
 ) -> None:
     """Any two tables, any direction; what no write can repair stays as it is."""
     await fill(engine, progress_levels, license_levels)
-    report = await Conductor(engine, at_once).run(direction=direction, dry_run=False, force=True)
+    report = await OneWorker(engine, at_once).run(direction=direction, dry_run=False, force=True)
     wanted_progress, wanted_licenses = dict(progress_levels), dict(license_levels)
     kinds = {p: naive_kind(p, progress_levels, license_levels) for p in progress_levels.keys() | license_levels.keys()}
     for pair in (pair for pair, kind in kinds.items() if kind in HEALABLE):
@@ -61,7 +61,7 @@ async def test_a_heal_ends_as_the_model_says_and_a_second_run_finds_nothing(
     assert await progress(engine) == wanted_progress
     assert await licenses(engine) == wanted_licenses
     assert report["counts"]["healed"] == sum(kind in HEALABLE for kind in kinds.values())
-    second = await Conductor(engine, at_once).run(direction=direction, dry_run=False, force=True)
+    second = await OneWorker(engine, at_once).run(direction=direction, dry_run=False, force=True)
     assert all(second["counts"][kind] == 0 for kind in (*HEALABLE, "healed", "failed"))
     lowered = [step for step in await history(engine) if step[2] < step[1]]
     assert not (lowered and direction == "highest")
@@ -103,12 +103,12 @@ def _rows_compared(node: dict[str, Any]) -> int:
 async def test_a_pair_that_moves_before_its_heal_is_left(engine: AsyncEngine, at_once: Settings) -> None:
     """Law 6: the heal looks again under the lock."""
     await fill(engine, {(1, "PLAYER"): 4, (2, "PLAYER"): 4}, {(1, "PLAYER"): 3, (2, "PLAYER"): 3})
-    conductor = Conductor(engine, at_once)
-    run_id = await conductor.request(dry_run=False)
-    await until_step(conductor, run_id, "heal")
+    one_worker = OneWorker(engine, at_once)
+    run_id = await one_worker.request(dry_run=False)
+    await until_step(one_worker, run_id, "heal")
     async with engine.begin() as conn:
         await conn.execute(text("UPDATE user_licenses SET current_level = 6 WHERE user_id = 1"))
-    report = await conductor.finish(run_id)
+    report = await one_worker.finish(run_id)
     assert report["counts"]["healed"] == report["counts"]["changed_meanwhile"] == 1
     assert await licenses(engine) == {(1, "PLAYER"): 6, (2, "PLAYER"): 4}
     async with engine.connect() as conn:  # nor do the gauges and the page call it drift
@@ -118,19 +118,19 @@ async def test_a_pair_that_moves_before_its_heal_is_left(engine: AsyncEngine, at
 async def test_what_is_healed_while_the_run_is_cancelled_is_reported(engine: AsyncEngine, at_once: Settings) -> None:
     """Its batch was in hand: it stays healed, so the run says that it is."""
     await fill(engine, {(1, "PLAYER"): 4}, {(1, "PLAYER"): 3})
-    conductor = Conductor(engine, at_once)
-    run_id = await conductor.request(dry_run=False)
-    await until_step(conductor, run_id, "heal")
-    (message,) = await conductor.messages()
+    one_worker = OneWorker(engine, at_once)
+    run_id = await one_worker.request(dry_run=False)
+    await until_step(one_worker, run_id, "heal")
+    (message,) = await one_worker.messages()
     async with engine.begin() as application:
         await application.execute(text("SELECT FROM user_licenses FOR UPDATE"))
-        worker = asyncio.create_task(conductor.chunks.work(message))
+        worker = asyncio.create_task(one_worker.chunks.work(message))
         await eventually(lambda: waiting(engine))
         async with engine.begin() as conn:
             assert await cancel_run(conn, run_id)
     await worker
     assert await licenses(engine) == {(1, "PLAYER"): 4}
-    report = await conductor.report(run_id)
+    report = await one_worker.report(run_id)
     assert (report["status"], report["counts"]["healed"]) == ("cancelled", 1)
 
 
@@ -146,7 +146,7 @@ async def test_one_pair_that_the_database_refuses_stops_no_other(engine: AsyncEn
     await drifted(engine, 20)
     async with engine.begin() as conn:
         await conn.execute(text("ALTER TABLE user_licenses ADD CHECK (user_id <> 7 OR current_level < 5)"))
-    report = await Conductor(engine, at_once).run(dry_run=False)
+    report = await OneWorker(engine, at_once).run(dry_run=False)
     assert report["counts"]["healed"] == 19
     assert report["counts"]["failed"] == 1
     async with engine.connect() as conn:
@@ -170,7 +170,7 @@ async def test_a_refusal_that_the_application_puts_off_until_the_commit_stops_no
                 " FOR EACH ROW WHEN (new.user_id = 7) EXECUTE FUNCTION refuse()"
             )
         )
-    report = await Conductor(engine, at_once).run(dry_run=False)
+    report = await OneWorker(engine, at_once).run(dry_run=False)
     assert (report["counts"]["healed"], report["counts"]["failed"]) == (19, 1)
 
 
@@ -187,7 +187,7 @@ async def test_a_row_that_cannot_be_made_stops_no_other(engine: AsyncEngine, at_
                 " FOR EACH ROW WHEN (new.user_id = 7) EXECUTE FUNCTION swallow()"
             )
         )
-    report = await Conductor(engine, at_once).run(dry_run=False, force=True)
+    report = await OneWorker(engine, at_once).run(dry_run=False, force=True)
     assert (report["counts"]["healed"], report["counts"]["failed"]) == (19, 1)
     service = ProgressLicenseSyncService(engine)
     result = await service.sync_progress_to_license(7, "PLAYER")
@@ -210,7 +210,7 @@ async def test_past_the_limit_a_forced_run_heals_everything_and_keeps_samples(
     monkeypatch.setattr(steps, "ROWS_A_RANGE", 10)
     small = at_once.model_copy(update={"reconcile_breaker_pairs": 10})
     await fill(engine, {(user, name): 3 for user in range(1, 101) for name in MAXIMUM}, {})
-    report = await Conductor(engine, small).run(dry_run=False, force=True)
+    report = await OneWorker(engine, small).run(dry_run=False, force=True)
     assert report["counts"]["healed"] == report["counts"]["missing_license"] == 300
     assert report["would_stop"]
     assert len(await licenses(engine)) == 300
@@ -222,11 +222,11 @@ async def test_past_the_limit_a_forced_run_heals_everything_and_keeps_samples(
 async def test_two_runs_at_once_heal_each_pair_once(engine: AsyncEngine, at_once: Settings) -> None:
     """What one has healed, the other leaves."""
     await drifted(engine, 40)
-    conductor = Conductor(engine, at_once)
-    first, second = [await conductor.request(direction="highest", dry_run=False) for _ in range(2)]
-    await until_step(conductor, first, "heal")
-    await until_step(conductor, second, "heal")
-    reports = [await conductor.finish(run_id) for run_id in (first, second)]
+    one_worker = OneWorker(engine, at_once)
+    first, second = [await one_worker.request(direction="highest", dry_run=False) for _ in range(2)]
+    await until_step(one_worker, first, "heal")
+    await until_step(one_worker, second, "heal")
+    reports = [await one_worker.finish(run_id) for run_id in (first, second)]
     assert sum(report["counts"]["healed"] for report in reports) == 40
     assert sum(report["counts"]["changed_meanwhile"] for report in reports) == 40
     assert len(await history(engine)) == 40

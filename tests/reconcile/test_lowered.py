@@ -11,14 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.reconcile.runs import read_issues
 from service.settings import Settings
-from tests.support.runs import Conductor
+from tests.support.runs import OneWorker
 from tests.support.tables import fill
 
 LICENSES = "SELECT user_id, current_level FROM user_licenses ORDER BY user_id"
 
 
 @pytest.fixture
-async def conductor(engine: AsyncEngine, settings: Settings) -> Conductor:
+async def one_worker(engine: AsyncEngine, settings: Settings) -> OneWorker:
     """Three licenses above their progress, two below it, one missing on each side, one that needs a decision."""
     progress = {1: 4, 2: 4, 3: 4, 4: 5, 5: 5, 6: 3, 8: 2}
     licenses = {1: 5, 2: 6, 3: 7, 4: 2, 5: 2, 7: 3, 8: 99}
@@ -27,7 +27,7 @@ async def conductor(engine: AsyncEngine, settings: Settings) -> Conductor:
         {(user, "PLAYER"): level for user, level in progress.items()},
         {(user, "PLAYER"): level for user, level in licenses.items()},
     )
-    return Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
+    return OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
 
 
 @pytest.mark.parametrize(
@@ -35,37 +35,37 @@ async def conductor(engine: AsyncEngine, settings: Settings) -> Conductor:
     [("progress_to_license", 3, [1, 2, 3]), ("license_to_progress", 2, [4, 5]), ("highest", 0, [])],
 )
 async def test_a_dry_run_counts_and_marks_the_levels_that_would_fall(
-    conductor: Conductor, direction: str, lowered: int, users: list[int]
+    one_worker: OneWorker, direction: str, lowered: int, users: list[int]
 ) -> None:
     """Neither a row that is made nor a pair that needs a decision counts."""
-    report = await conductor.run(direction=direction)
+    report = await one_worker.run(direction=direction)
     assert (report["counts"]["mismatched"], report["counts"]["lowered"]) == (5, lowered)
-    assert conductor.completed[0]["counts"]["lowered"] == lowered
-    async with conductor.engine.connect() as conn:
+    assert one_worker.completed[0]["counts"]["lowered"] == lowered
+    async with one_worker.engine.connect() as conn:
         found = await read_issues(conn, report["run_id"], 100)
     assert [issue["user_id"] for issue in found if issue["lowered"]] == users
     assert len(found) == 8
 
 
-async def test_a_run_stops_before_its_first_write_where_more_would_fall(conductor: Conductor) -> None:
+async def test_a_run_stops_before_its_first_write_where_more_would_fall(one_worker: OneWorker) -> None:
     """Its asker has seen two; a third came since. Force answers the breaker only."""
-    before = await _licenses(conductor)
-    report = await conductor.run(dry_run=False, max_lowered=2, force=True)
+    before = await _licenses(one_worker)
+    report = await one_worker.run(dry_run=False, max_lowered=2, force=True)
     assert (report["status"], report["would_stop"]) == ("stopped_by_breaker", False)
     assert (report["counts"]["lowered"], report["counts"]["healed"]) == (3, 0)
-    assert await _licenses(conductor) == before
-    async with conductor.engine.connect() as conn:
+    assert await _licenses(one_worker) == before
+    async with one_worker.engine.connect() as conn:
         detail = await conn.scalar(text("SELECT detail FROM levelsync.reconcile_runs"))
     assert detail == "3 levels would fall, and the request allows 2"
 
 
-async def test_a_run_heals_where_no_more_fall_than_allowed(conductor: Conductor) -> None:
+async def test_a_run_heals_where_no_more_fall_than_allowed(one_worker: OneWorker) -> None:
     """The limit is of levels that fall, not of pairs."""
-    report = await conductor.run(dry_run=False, max_lowered=3)
+    report = await one_worker.run(dry_run=False, max_lowered=3)
     assert (report["status"], report["counts"]["lowered"], report["counts"]["healed"]) == ("completed", 3, 7)
-    assert (await _licenses(conductor))[:5] == [(1, 4), (2, 4), (3, 4), (4, 5), (5, 5)]
+    assert (await _licenses(one_worker))[:5] == [(1, 4), (2, 4), (3, 4), (4, 5), (5, 5)]
 
 
-async def _licenses(conductor: Conductor) -> list[tuple[Any, ...]]:
-    async with conductor.engine.connect() as conn:
+async def _licenses(one_worker: OneWorker) -> list[tuple[Any, ...]]:
+    async with one_worker.engine.connect() as conn:
         return [tuple(row) for row in await conn.execute(text(LICENSES))]

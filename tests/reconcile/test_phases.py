@@ -13,7 +13,7 @@ from service.reconcile import pace, steps
 from service.reconcile.pace import Pace
 from service.reconcile.values import Step
 from service.settings import Settings
-from tests.support.runs import Conductor, until_step
+from tests.support.runs import OneWorker, until_step
 from tests.support.tables import fill
 
 
@@ -41,12 +41,12 @@ async def age_step(engine: AsyncEngine, seconds: float) -> None:
 async def test_a_run_names_each_of_its_phases(engine: AsyncEngine, settings: Settings) -> None:
     """From the request to the heal; a run that has ended has none."""
     await drifted(engine)
-    conductor = Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(seconds=0.2)}))
-    run_id = await conductor.request(direction="highest", dry_run=False)
+    one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(seconds=0.2)}))
+    run_id = await one_worker.request(direction="highest", dry_run=False)
     named = []
     for step in ("plan", "settle", "scan", "grace", "catch_up", "confirm", "heal", "done"):
-        await until_step(conductor, run_id, step)
-        named.append((await conductor.report(run_id))["progress"]["phase"])
+        await until_step(one_worker, run_id, step)
+        named.append((await one_worker.report(run_id))["progress"]["phase"])
     waiting = "waiting_for_the_appliers"
     assert named == ["planning", waiting, "scanning", "grace", waiting, "confirming", "healing", None]
 
@@ -55,16 +55,16 @@ async def test_a_run_names_each_of_its_phases(engine: AsyncEngine, settings: Set
 async def test_the_grace_time_counts_down(engine: AsyncEngine, settings: Settings) -> None:
     """Also when its step fails at the end and is tried again."""
     await drifted(engine)
-    conductor = Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(seconds=60)}))
-    run_id = await conductor.request()
-    await until_step(conductor, run_id, "grace")
-    seen = [await left(conductor, run_id)]
+    one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(seconds=60)}))
+    run_id = await one_worker.request()
+    await until_step(one_worker, run_id, "grace")
+    seen = [await left(one_worker, run_id)]
     await age_step(engine, 20)
-    seen.append(await left(conductor, run_id))
+    seen.append(await left(one_worker, run_id))
     await age_step(engine, 50)
     async with engine.begin() as conn:  # what a failed step leaves
         await conn.execute(text("UPDATE levelsync.reconcile_runs SET wait_seconds = 2, due_at = now() + '2 seconds'"))
-    seen.append(await left(conductor, run_id))
+    seen.append(await left(one_worker, run_id))
     assert seen == [pytest.approx(60, abs=5), pytest.approx(40, abs=5), 0]
 
 
@@ -75,16 +75,16 @@ async def test_time_left_comes_from_the_present_phase_and_never_grows_in_it(
 ) -> None:
     """The first range takes ten seconds, the second a minute, the others nothing."""
     await drifted(engine)
-    conductor = Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
-    run_id = await conductor.request(direction="highest", dry_run=False)
-    await until_step(conductor, run_id, step)
-    messages = await conductor.messages()
+    one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
+    run_id = await one_worker.request(direction="highest", dry_run=False)
+    await until_step(one_worker, run_id, step)
+    messages = await one_worker.messages()
     assert [message.phase for message in messages] == [step] * 5
-    seen, rates = [await left(conductor, run_id)], []
+    seen, rates = [await left(one_worker, run_id)], []
     for message, seconds in zip(messages[:4], (10, 60, 0, 0), strict=True):
         await age_step(engine, seconds)
-        await conductor.chunks.work(message)
-        report = await conductor.report(run_id)
+        await one_worker.chunks.work(message)
+        report = await one_worker.report(run_id)
         seen.append(report["progress"]["seconds_left"])
         rates.append(report["progress"]["pairs_per_second"])
     nearly = [pytest.approx(left, abs=4) for left in (40, 40, 40, 17.5)]
@@ -92,9 +92,9 @@ async def test_time_left_comes_from_the_present_phase_and_never_grows_in_it(
     assert rates == [pytest.approx(rate, abs=0.11) for rate in (0.2, 0.1, 0.1, 0.1)]
 
 
-async def left(conductor: Conductor, run_id: Any) -> float | None:
+async def left(one_worker: OneWorker, run_id: Any) -> float | None:
     """The time left, as every command shows it."""
-    seconds: float | None = (await conductor.report(run_id))["progress"]["seconds_left"]
+    seconds: float | None = (await one_worker.report(run_id))["progress"]["seconds_left"]
     return seconds
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.reconcile import steps
 from service.reconcile.runs import cancel_run
 from service.settings import Settings
-from tests.support.runs import Conductor, drifted, until_step
+from tests.support.runs import OneWorker, drifted, until_step
 from tests.support.tables import fill
 
 
@@ -26,11 +26,11 @@ def at_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
 async def test_a_request_delivered_twice_runs_once(engine: AsyncEngine, at_once: Settings) -> None:
     """The run's id is the request's."""
     await drifted(engine, 0)
-    conductor, run_id = Conductor(engine, at_once), uuid4()
+    one_worker, run_id = OneWorker(engine, at_once), uuid4()
     for _ in range(2):
-        await conductor.request(id=run_id)
-    await conductor.finish(run_id)
-    assert [report["run_id"] for report in conductor.completed] == [str(run_id)]
+        await one_worker.request(id=run_id)
+    await one_worker.finish(run_id)
+    assert [report["run_id"] for report in one_worker.completed] == [str(run_id)]
     async with engine.connect() as conn:
         (row,) = (await conn.execute(text("SELECT * FROM levelsync.admin_actions"))).all()
     assert (row.subject, row.role, row.action, row.outcome) == ("levelsync", "event", "request_run", "done")
@@ -40,14 +40,14 @@ async def test_a_request_delivered_twice_runs_once(engine: AsyncEngine, at_once:
 async def test_a_range_delivered_twice_is_counted_once(engine: AsyncEngine, at_once: Settings) -> None:
     """Counts are set under the range's row, not added."""
     await drifted(engine, 30)
-    conductor = Conductor(engine, at_once)
-    run_id = await conductor.request()
-    await until_step(conductor, run_id, "scan")
-    messages = await conductor.messages()
+    one_worker = OneWorker(engine, at_once)
+    run_id = await one_worker.request()
+    await until_step(one_worker, run_id, "scan")
+    messages = await one_worker.messages()
     assert len(messages) == 10
     for message in [*messages, *reversed(messages)]:
-        await conductor.chunks.work(message)
-    report = await conductor.finish(run_id)
+        await one_worker.chunks.work(message)
+    report = await one_worker.finish(run_id)
     assert report["counts"]["scanned"] == 100
     assert report["counts"]["mismatched"] == 30
     assert (report["progress"]["ranges_done"], report["progress"]["ranges_total"]) == (20, 20)
@@ -62,19 +62,19 @@ async def test_a_lost_message_is_sent_again(
     monkeypatch.setattr(steps, "RESEND_SECONDS", 0.2)
     monkeypatch.setattr(steps, "LOOK_SECONDS", 0.1)
     await drifted(engine, 3)
-    conductor = Conductor(engine, at_once)
-    run_id = await conductor.request()
-    await until_step(conductor, run_id, "scan")
-    assert await conductor.messages()  # and nobody works on them
-    assert (await conductor.finish(run_id))["counts"]["mismatched"] == 3
+    one_worker = OneWorker(engine, at_once)
+    run_id = await one_worker.request()
+    await until_step(one_worker, run_id, "scan")
+    assert await one_worker.messages()  # and nobody works on them
+    assert (await one_worker.finish(run_id))["counts"]["mismatched"] == 3
 
 
 async def test_a_dry_run_writes_nothing_and_says_what_would_stop(engine: AsyncEngine, at_once: Settings) -> None:
     """It completes where the real run is stopped before its first write."""
     strict = at_once.model_copy(update={"reconcile_breaker_pairs": 9})
     await drifted(engine, 10)
-    dry = await Conductor(engine, strict).run()
-    real = await Conductor(engine, strict).run(dry_run=False)
+    dry = await OneWorker(engine, strict).run()
+    real = await OneWorker(engine, strict).run(dry_run=False)
     assert (dry["status"], dry["would_stop"]) == ("completed", True)
     assert (real["status"], real["would_stop"]) == ("stopped_by_breaker", True)
     assert dry["counts"] == real["counts"]
@@ -86,7 +86,7 @@ async def test_a_dry_run_writes_nothing_and_says_what_would_stop(engine: AsyncEn
 async def test_an_emptied_table_stops_a_run_however_small(engine: AsyncEngine, at_once: Settings) -> None:
     """That is a bad deploy, not drift."""
     await fill(engine, {(1, "PLAYER"): 5}, {})
-    report = await Conductor(engine, at_once).run(dry_run=False)
+    report = await OneWorker(engine, at_once).run(dry_run=False)
     assert report["status"] == "stopped_by_breaker"
     assert report["counts"]["missing_license"] == 1
 
@@ -94,21 +94,21 @@ async def test_an_emptied_table_stops_a_run_however_small(engine: AsyncEngine, a
 async def test_a_cancelled_run_ends_at_once_and_reports(engine: AsyncEngine, at_once: Settings) -> None:
     """Its ranges are left where they are."""
     await drifted(engine, 3)
-    conductor = Conductor(engine, at_once)
-    run_id = await conductor.request()
-    await until_step(conductor, run_id, "scan")
+    one_worker = OneWorker(engine, at_once)
+    run_id = await one_worker.request()
+    await until_step(one_worker, run_id, "scan")
     async with engine.begin() as conn:
         assert await cancel_run(conn, run_id)
         assert not await cancel_run(conn, run_id)
-    report = await conductor.finish(run_id)
+    report = await one_worker.finish(run_id)
     assert report["status"] == "cancelled"
-    assert [completed["status"] for completed in conductor.completed] == ["cancelled"]
+    assert [completed["status"] for completed in one_worker.completed] == ["cancelled"]
 
 
 async def test_one_user_is_one_range(engine: AsyncEngine, at_once: Settings) -> None:
     """A run for one user scans nobody else."""
     await drifted(engine, 30)
-    report = await Conductor(engine, at_once).run(user_id=7)
+    report = await OneWorker(engine, at_once).run(user_id=7)
     assert report["counts"]["scanned"] == report["counts"]["mismatched"] == 1
     assert report["user_id"] == 7
 
@@ -116,5 +116,5 @@ async def test_one_user_is_one_range(engine: AsyncEngine, at_once: Settings) -> 
 async def test_empty_tables_are_in_agreement(engine: AsyncEngine, at_once: Settings) -> None:
     """Nothing to plan, nothing to do."""
     await fill(engine, {}, {})
-    report = await Conductor(engine, at_once).run()
+    report = await OneWorker(engine, at_once).run()
     assert (report["status"], report["counts"]["scanned"]) == ("completed", 0)

@@ -14,7 +14,7 @@ from service.reconcile.chunks import scan_range
 from service.reconcile.steps import StepFailed, Steps, take_one
 from service.reconcile.values import Run
 from service.settings import Settings
-from tests.support.runs import Conductor
+from tests.support.runs import OneWorker
 from tests.support.tables import fill
 
 
@@ -29,8 +29,8 @@ async def test_a_step_that_always_fails_holds_up_no_other_run(
 ) -> None:
     """Its run was asked for first, so its step is the first that is due, every time."""
     await fill(engine, {(1, "PLAYER"): 4}, {(1, "PLAYER"): 3})
-    conductor = Conductor(engine, at_once)
-    broken = await conductor.request()
+    one_worker = OneWorker(engine, at_once)
+    broken = await one_worker.request()
     take = Steps.take
 
     async def fails(self: Steps, conn: AsyncConnection, run: Run) -> None:
@@ -41,10 +41,10 @@ async def test_a_step_that_always_fails_holds_up_no_other_run(
     monkeypatch.setattr(Steps, "take", fails)
     monkeypatch.setattr(steps, "BACKOFF", 30.0)
     with pytest.raises(StepFailed):
-        await take_one(engine, conductor.steps)
-    report = await conductor.run()
+        await take_one(engine, one_worker.steps)
+    report = await one_worker.run()
     assert (report["status"], report["counts"]["mismatched"]) == ("completed", 1)
-    assert (await conductor.report(broken))["finished_at"] is None
+    assert (await one_worker.report(broken))["finished_at"] is None
 
 
 async def test_a_range_that_always_fails_holds_up_no_other_run(
@@ -52,8 +52,8 @@ async def test_a_range_that_always_fails_holds_up_no_other_run(
 ) -> None:
     """The message behind it in the same partition is another run's."""
     await fill(engine, {(1, "PLAYER"): 4}, {(1, "PLAYER"): 3})
-    conductor = Conductor(engine, at_once)
-    broken = await conductor.request()
+    one_worker = OneWorker(engine, at_once)
+    broken = await one_worker.request()
 
     async def fails(conn: AsyncConnection, run: Run, *more: Any) -> int:
         if run.id == broken:
@@ -61,9 +61,9 @@ async def test_a_range_that_always_fails_holds_up_no_other_run(
         return await scan_range(conn, run, *more)
 
     monkeypatch.setattr(chunks, "scan_range", fails)
-    report = await conductor.run()
+    report = await one_worker.run()
     assert (report["status"], report["counts"]["mismatched"]) == ("completed", 1)
-    assert (await conductor.report(broken))["finished_at"] is None
+    assert (await one_worker.report(broken))["finished_at"] is None
 
 
 async def test_a_row_that_cannot_be_read_has_failed_and_the_run_ends(
@@ -73,7 +73,7 @@ async def test_a_row_that_cannot_be_read_has_failed_and_the_run_ends(
     monkeypatch.setattr(steps, "ROWS_A_RANGE", 50)
     await fill(engine, {(user, "PLAYER"): 4 for user in range(1, 101)}, {(user, "PLAYER"): 4 for user in range(2, 101)})
     await cannot_read(engine, 37)
-    report = await Conductor(engine, at_once).run()
+    report = await OneWorker(engine, at_once).run()
     assert report["status"] == "completed"
     assert {name: number for name, number in report["counts"].items() if number} == {
         "scanned": 99,

@@ -16,7 +16,7 @@ from events import Direction
 from service.settings import Settings
 from service.sync.issues import stream_issues
 from tests.support import tables
-from tests.support.runs import PAIRS, SCANS, Conductor, Licenses, Progress, found_issues, naive_kind
+from tests.support.runs import PAIRS, SCANS, Licenses, OneWorker, Progress, found_issues, naive_kind
 from tests.support.tables import execute, fill
 
 
@@ -41,7 +41,7 @@ async def test_the_scan_finds_what_a_naive_comparison_finds(
 ) -> None:
     """Any two tables, all specializations or one."""
     await fill(engine, progress, licenses)
-    report = await Conductor(engine, at_once).run(specialization=name)
+    report = await OneWorker(engine, at_once).run(specialization=name)
     pairs = {pair for pair in progress.keys() | licenses.keys() if name is None or pair[1] == name.upper()}
     kinds = {pair: naive_kind(pair, progress, licenses) for pair in pairs}
     assert await found_issues(engine) == {pair: kind for pair, kind in kinds.items() if kind}
@@ -60,7 +60,7 @@ async def test_two_licenses_of_a_pair_are_no_level_in_any_direction(engine: Asyn
     held = {(1, "PLAYER"): 4, (1, "player"): 2, (2, "Player"): 4, (2, "pLAYER"): 2}
     for direction in get_args(Direction):
         await fill(engine, {(1, "PLAYER"): 3, (2, "PLAYER"): 3}, held)
-        report = await Conductor(engine, at_once).run(direction=direction, dry_run=False, force=True)
+        report = await OneWorker(engine, at_once).run(direction=direction, dry_run=False, force=True)
         assert await found_issues(engine) == dict.fromkeys(held, "duplicate")
         assert (report["counts"]["needs_decision"], report["counts"]["healed"]) == (4, 0)
         assert await tables.licenses(engine) == held
@@ -81,7 +81,7 @@ async def test_a_license_under_a_name_that_is_none_needs_a_decision(
     """It is told once, for its pair, and never as a missing license."""
     licenses = {(1, written): 3} | ({(1, beside): 3} if beside else {})
     await fill(engine, {(1, "PLAYER"): 3} if written != "WIZARD" else {}, licenses)
-    report = await Conductor(engine, at_once).run()
+    report = await OneWorker(engine, at_once).run()
     assert await found_issues(engine) == {(1, written): kind}
     assert report["counts"]["needs_decision"] == 1
     assert report["counts"]["missing_license"] == 0
@@ -118,7 +118,7 @@ async def test_both_find_the_same(  # noqa: PLR0913, PLR0917 - what two tables c
     async with loose.begin() as conn:
         await conn.execute(text("UPDATE specializations SET max_levels = :top WHERE id = 'PLAYER'"), {"top": maximum})
     at_once = settings.model_copy(update={"reconcile_grace": timedelta(0)})
-    report = await Conductor(loose, at_once).run(specialization=name)
+    report = await OneWorker(loose, at_once).run(specialization=name)
     async with loose.connect() as conn:
         listed = {(one.user_id, one.specialization): one.issue_type async for one in stream_issues(conn, name)}
     assert await found_issues(loose) == listed

@@ -13,7 +13,7 @@ from service.process import watch
 from service.settings import Settings
 from service.stream import consumer
 from service.stream.consumer import LevelConsumer
-from tests.support.published import Scene
+from tests.support.published import Setup
 from tests.support.tables import empty_tables
 
 
@@ -34,9 +34,9 @@ def log() -> Iterator[list[Any]]:
 
 
 @pytest.fixture
-async def scene(settings: Settings, topics: list[str]) -> AsyncIterator[Scene]:  # noqa: ARG001 - empty ones
+async def setup(settings: Settings, topics: list[str]) -> AsyncIterator[Setup]:  # noqa: ARG001 - empty ones
     """Empty topics, empty tables, 200 users, and a model of what is published."""
-    async with Scene(settings, 200) as made:
+    async with Setup(settings, 200) as made:
         yield made
 
 

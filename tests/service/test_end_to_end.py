@@ -13,7 +13,7 @@ from tests.support import applying, topics
 from tests.support.applying import Metrics, labels, running
 from tests.support.load import Load, by_slot, make_load
 from tests.support.model import LEVELED_UP, Meant
-from tests.support.published import Scene
+from tests.support.published import Setup
 from tests.support.records import as_record
 from tests.support.tables import history, licenses
 from tests.support.topics import Record, publish
@@ -23,19 +23,19 @@ pytestmark = pytest.mark.real_broker
 TYPE = "progress.leveled-up.v1"
 
 
-async def test_both_topics_are_applied_committed_counted_and_logged(scene: Scene, log: list[Any]) -> None:
+async def test_both_topics_are_applied_committed_counted_and_logged(setup: Setup, log: list[Any]) -> None:
     """Laws 1 and 3: tables as the model says; position rows, the group's commits and Kafka's ends are the same."""
     meant = make_load(Load(2000, 100, seed=1, bad=0.01))
-    async with running(scene.settings) as service:
+    async with running(setup.settings) as service:
         before = await applying.metrics(service)
-        await scene.publish(meant)
-        await applying.caught_up(scene.settings, scene.engine)
-        await scene.assert_consistent()
+        await setup.publish(meant)
+        await applying.caught_up(setup.settings, setup.engine)
+        await setup.assert_consistent()
         assert await applying.problems(service) == {}
         assert (await applying.get(service, "/livez"))[0] == 200
         await eventually(lambda: _no_lag(service))
-        await _assert_counted(scene, meant, applying.since(before, await applying.metrics(service)))
-        _assert_logged(log, meant, len(await scene.letters()))
+        await _assert_counted(setup, meant, applying.since(before, await applying.metrics(service)))
+        _assert_logged(log, meant, len(await setup.letters()))
 
 
 async def _no_lag(service: Any) -> bool:
@@ -45,10 +45,10 @@ async def _no_lag(service: Any) -> bool:
     return not any(lags.values())
 
 
-async def _assert_counted(scene: Scene, meant: list[Meant], counted: Metrics) -> None:
+async def _assert_counted(setup: Setup, meant: list[Meant], counted: Metrics) -> None:
     """`events_total` by outcome, and the histograms."""
-    created, rises = len(await licenses(scene.engine)), len(await history(scene.engine))
-    letters = [letter for letter in await scene.letters() if letter[0] == "progress.leveled-up"]
+    created, rises = len(await licenses(setup.engine)), len(await history(setup.engine))
+    letters = [letter for letter in await setup.letters() if letter[0] == "progress.leveled-up"]
 
     def events(outcome: str) -> float:
         return counted["levelsync_events_total", labels(type=TYPE, outcome=outcome)]
@@ -73,36 +73,36 @@ def _assert_logged(log: list[Any], meant: list[Meant], letters: int) -> None:
     assert named["ready"] == 1
 
 
-async def test_a_group_reset_to_the_beginning_replays_everything_and_changes_no_row(scene: Scene) -> None:
+async def test_a_group_reset_to_the_beginning_replays_everything_and_changes_no_row(setup: Setup) -> None:
     """Laws 1 and 3: every record is decided again; not a timestamp is different, and the positions stay."""
-    await scene.publish(make_load(Load(600, 50, seed=2, bad=0.05)))
-    async with running(scene.settings) as service:
-        end = await applying.caught_up(scene.settings, scene.engine)
+    await setup.publish(make_load(Load(600, 50, seed=2, bad=0.05)))
+    async with running(setup.settings) as service:
+        end = await applying.caught_up(setup.settings, setup.engine)
         counters = await applying.metrics(service)
-    before, moved = await applying.contents(scene.engine), await applying.rows(scene.engine, applying.POSITION_COLUMNS)
-    await topics.reset(scene.settings.kafka_bootstrap_servers, scene.settings.kafka_group_id, dict.fromkeys(end, 0))
-    async with running(scene.settings) as service:
-        await applying.caught_up(scene.settings, scene.engine)
-        assert await applying.contents(scene.engine) == before
-        assert await applying.rows(scene.engine, applying.POSITION_COLUMNS) == moved
+    before, moved = await applying.contents(setup.engine), await applying.rows(setup.engine, applying.POSITION_COLUMNS)
+    await topics.reset(setup.settings.kafka_bootstrap_servers, setup.settings.kafka_group_id, dict.fromkeys(end, 0))
+    async with running(setup.settings) as service:
+        await applying.caught_up(setup.settings, setup.engine)
+        assert await applying.contents(setup.engine) == before
+        assert await applying.rows(setup.engine, applying.POSITION_COLUMNS) == moved
         counted = applying.since(counters, await applying.metrics(service))
     again = sum(value for (name, _), value in counted.items() if name == "levelsync_events_total")
     assert again == 600
 
 
-async def test_every_compression_codec_can_be_read(scene: Scene) -> None:
+async def test_every_compression_codec_can_be_read(setup: Setup) -> None:
     """A publisher may use any of them."""
-    async with running(scene.settings):
+    async with running(setup.settings):
         for codec in ("gzip", "snappy", "lz4", "zstd"):
             slots = by_slot(make_load(Load(80, 50, seed=len(codec), bad=0.1), codec))
             for slot, meant in slots.items():
-                scene.slots.setdefault(slot, []).extend(meant)
+                setup.slots.setdefault(slot, []).extend(meant)
                 await publish(
-                    scene.settings.kafka_bootstrap_servers,
+                    setup.settings.kafka_bootstrap_servers,
                     [_record(one, slot[1]) for one in meant],
                     compression_type=codec,
                 )
-        await scene.assert_ended()
+        await setup.assert_ended()
 
 
 def _record(meant: Meant, partition: int) -> Record:
@@ -110,15 +110,15 @@ def _record(meant: Meant, partition: int) -> Record:
     return Record(made.topic, made.key, made.value, made.headers, made.timestamp, partition)
 
 
-async def test_no_batch_waits_for_the_garbage_collector(scene: Scene) -> None:
+async def test_no_batch_waits_for_the_garbage_collector(setup: Setup) -> None:
     """FastStream's messages are in cycles; what they kept was in memory until the collector came, ten batches later."""
-    async with running(scene.settings.model_copy(update={"batch_max_records": 50})):
-        await applying.caught_up(scene.settings, scene.engine)
+    async with running(setup.settings.model_copy(update={"batch_max_records": 50})):
+        await applying.caught_up(setup.settings, setup.engine)
         gc.collect()
         gc.disable()
         try:
-            await scene.publish(make_load(Load(2000, 100, seed=15), "a"))
-            await applying.caught_up(scene.settings, scene.engine)
+            await setup.publish(make_load(Load(2000, 100, seed=15), "a"))
+            await applying.caught_up(setup.settings, setup.engine)
             alive = [one for one in gc.get_objects() if type(one) is Batch and one.records]
         finally:
             gc.enable()

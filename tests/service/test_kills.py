@@ -14,7 +14,7 @@ from tests.support.killing import Life, start_and_kill
 from tests.support.load import Load, make_load, new_seed
 from tests.support.model import LEVELED_UP, Meant
 from tests.support.process import LevelsyncProcess
-from tests.support.published import Scene
+from tests.support.published import Setup
 from tests.support.servers import Kafka, Postgres, make_template
 
 pytestmark = [pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
@@ -27,12 +27,12 @@ async def test_a_kill_in_the_middle_of_a_drain_ends_in_the_models_tables(
     """All settings as they come, nobody helps the group: it waits for the dead member, and goes on."""
     seed = new_seed()
     process = levelsync_process(settings)
-    async with Scene(settings, users=4_000) as scene:
-        await scene.publish(make_load(Load(24_000, 4_000, seed, kinds=(LEVELED_UP,))))
-        await start_and_kill(process, scene, Random(seed), share=0.5)  # noqa: S311 - no secret
-        assert await scene.applied() < scene.published
+    async with Setup(settings, users=4_000) as setup:
+        await setup.publish(make_load(Load(24_000, 4_000, seed, kinds=(LEVELED_UP,))))
+        await start_and_kill(process, setup, Random(seed), share=0.5)  # noqa: S311 - no secret
+        assert await setup.applied() < setup.published
         await process.start(ready=False)
-        await scene.assert_ended()
+        await setup.assert_ended()
     assert await process.terminate() == 0
 
 
@@ -45,8 +45,8 @@ async def live(settings: Settings, postgres: Postgres, make: Make, rounds: int, 
     fences = {
         (user, "PLAYER"): now + (AFTER_EVERY_EVENT if user % 20 else BEFORE_THEM) for user in range(1, OF_A_LIFE, 10)
     }
-    async with Scene(settings, OF_A_LIFE, fences) as scene:
-        life = Life(scene, postgres, make, Random(new_seed()))  # noqa: S311 - no secret
+    async with Setup(settings, OF_A_LIFE, fences) as setup:
+        life = Life(setup, postgres, make, Random(new_seed()))  # noqa: S311 - no secret
         try:
             await life.run(rounds, records)
         finally:
@@ -82,15 +82,15 @@ async def test_a_killed_postgresql_loses_no_record(
     url = own_postgres.url_of(await make_template(own_postgres))
     settings = settings.model_copy(update={"database_url": SecretStr(url), "batch_max_records": 100})
     process, meant = levelsync_process(settings), load()
-    async with Scene(settings, USERS) as scene:
-        await scene.publish(meant[:8_000])
+    async with Setup(settings, USERS) as setup:
+        await setup.publish(meant[:8_000])
         await process.start()
         first = process.pid
-        await scene.wait_applied(2_000)
+        await setup.wait_applied(2_000)
         await own_postgres.kill()
         await own_postgres.start()
-        await scene.publish(meant[8_000:])
-        await scene.assert_ended()
+        await setup.publish(meant[8_000:])
+        await setup.assert_ended()
     assert process.pid == first
     assert await process.terminate() == 0
 
@@ -101,14 +101,14 @@ async def test_a_killed_broker_loses_no_record(settings: Settings, kafka: Kafka,
         pytest.skip("the broker is not ours to kill")
     settings = settings.model_copy(update={"batch_max_records": 100})
     process, meant = levelsync_process(settings), load()
-    async with Scene(settings, USERS) as scene:
-        await scene.publish(meant[:8_000])
+    async with Setup(settings, USERS) as setup:
+        await setup.publish(meant[:8_000])
         await process.start()
         first = process.pid
-        await scene.wait_applied(2_000)
+        await setup.wait_applied(2_000)
         await kafka.kill()
         await kafka.start()
-        await scene.publish(meant[8_000:])
-        await scene.assert_ended()
+        await setup.publish(meant[8_000:])
+        await setup.assert_ended()
     assert process.pid == first
     assert await process.terminate() == 0

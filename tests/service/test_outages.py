@@ -17,7 +17,7 @@ from tests.support import applying, servers
 from tests.support.applying import running
 from tests.support.load import Load, by_slot, make_load
 from tests.support.model import Meant
-from tests.support.published import Scene
+from tests.support.published import Setup
 from tests.support.records import as_record
 from tests.support.servers import Kafka, Postgres
 from tests.support.waiting import eventually
@@ -36,21 +36,21 @@ async def settings(own_postgres: Postgres, settings: Settings) -> Settings:
 
 
 async def test_outages_lose_nothing_make_no_dead_letter_and_end_by_themselves(
-    scene: Scene, own_postgres: Postgres, kafka: Kafka, log: list[Any]
+    setup: Setup, own_postgres: Postgres, kafka: Kafka, log: list[Any]
 ) -> None:
     """Law 4: /readyz says 503 and why meanwhile, /livez 200; seconds after the fault everything goes on."""
     if not kafka.can_restart:
         pytest.skip("the broker is not ours to stop")
-    async with running(scene.settings) as service:
-        async with trickle(scene, make_load(Load(5000, 100, seed=16))):
-            await scene.wait_applied(20)
+    async with running(setup.settings) as service:
+        async with trickle(setup, make_load(Load(5000, 100, seed=16))):
+            await setup.wait_applied(20)
             await _away(service, own_postgres, POSTGRES_AWAY, "postgresql")
-            await scene.engine.dispose()  # of the test's own connections to the server that was
-            await scene.wait_applied(scene.published, BACK_WITHIN)
+            await setup.engine.dispose()  # of the test's own connections to the server that was
+            await setup.wait_applied(setup.published, BACK_WITHIN)
             await _away(service, kafka, KAFKA_AWAY, "kafka")
-            await scene.wait_applied(scene.published, BACK_WITHIN)
-        await scene.assert_ended()
-        await applying.caught_up(scene.settings, scene.engine)
+            await setup.wait_applied(setup.published, BACK_WITHIN)
+        await setup.assert_ended()
+        await applying.caught_up(setup.settings, setup.engine)
     assert not [line for line in log if line["event"] == "dead letters"]
     assert any(line["event"] == "batch is retried" and line["cause"] == "database_unavailable" for line in log)
 
@@ -77,13 +77,13 @@ async def _is_well(service: Service) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def trickle(scene: Scene, meant: list[Meant]) -> AsyncIterator[None]:
+async def trickle(setup: Setup, meant: list[Meant]) -> AsyncIterator[None]:
     """Publish slowly, each record once and in order, whatever becomes of the broker; at the end Kafka has them all."""
     producer = AIOKafkaProducer(
-        bootstrap_servers=scene.settings.kafka_bootstrap_servers, enable_idempotence=True, request_timeout_ms=60_000
+        bootstrap_servers=setup.settings.kafka_bootstrap_servers, enable_idempotence=True, request_timeout_ms=60_000
     )
     await producer.start()
-    sending = asyncio.create_task(_send(producer, scene, meant))
+    sending = asyncio.create_task(_send(producer, setup, meant))
     try:
         yield
     finally:
@@ -93,11 +93,11 @@ async def trickle(scene: Scene, meant: list[Meant]) -> AsyncIterator[None]:
         await producer.stop()  # sends what waits
 
 
-async def _send(producer: AIOKafkaProducer, scene: Scene, meant: list[Meant]) -> None:
+async def _send(producer: AIOKafkaProducer, setup: Setup, meant: list[Meant]) -> None:
     for one in meant:
         (slot,) = by_slot([one])
         record = as_record(one, -1)
-        scene.slots.setdefault(slot, []).append(one)
+        setup.slots.setdefault(slot, []).append(one)
         options = {"partition": slot[1], "timestamp_ms": record.timestamp, "headers": list(record.headers)}
         await asyncio.shield(producer.send(record.topic, record.value, record.key, **options))
         await asyncio.sleep(1 / EVENTS_A_SECOND)

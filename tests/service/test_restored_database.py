@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.support import applying
 from tests.support.applying import running
 from tests.support.load import Load, make_load
-from tests.support.published import Scene
+from tests.support.published import Setup
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
@@ -39,69 +39,69 @@ async def restore(engine: AsyncEngine) -> None:
     )
 
 
-async def test_a_database_restored_while_the_service_runs_is_brought_forward(scene: Scene, log: list[Any]) -> None:
+async def test_a_database_restored_while_the_service_runs_is_brought_forward(setup: Setup, log: list[Any]) -> None:
     """Law 3: nothing is skipped and the history is the model's, though not one new event comes."""
-    await scene.publish(make_load(Load(400, 40, seed=5), "kept"))
-    async with running(scene.settings) as service:
-        await scene.assert_ended()
-        await keep(scene.engine)
-        await scene.publish(make_load(Load(400, 40, seed=6), "gone"))
-        await scene.assert_ended()
-        await restore(scene.engine)
-        await scene.assert_ended()
-        await applying.caught_up(scene.settings, scene.engine)
+    await setup.publish(make_load(Load(400, 40, seed=5), "kept"))
+    async with running(setup.settings) as service:
+        await setup.assert_ended()
+        await keep(setup.engine)
+        await setup.publish(make_load(Load(400, 40, seed=6), "gone"))
+        await setup.assert_ended()
+        await restore(setup.engine)
+        await setup.assert_ended()
+        await applying.caught_up(setup.settings, setup.engine)
         assert await applying.problems(service) == {}
     assert any("DatabaseWentBack" in line.get("error", "") for line in log)
 
 
-async def test_a_database_restored_under_load_is_brought_forward(scene: Scene) -> None:
+async def test_a_database_restored_under_load_is_brought_forward(setup: Setup) -> None:
     """Law 3: also where every partition moves on at once."""
-    await scene.publish(make_load(Load(400, 40, seed=7), "kept"))
-    async with running(scene.settings):
-        await scene.assert_ended()
-        await keep(scene.engine)
-        await scene.publish(make_load(Load(3000, 200, seed=8), "gone"))
-        await scene.wait_applied(1000)
-        await restore(scene.engine)
-        await scene.publish(make_load(Load(400, 40, seed=9), "new"))
-        await scene.assert_ended()
-        await applying.caught_up(scene.settings, scene.engine)
+    await setup.publish(make_load(Load(400, 40, seed=7), "kept"))
+    async with running(setup.settings):
+        await setup.assert_ended()
+        await keep(setup.engine)
+        await setup.publish(make_load(Load(3000, 200, seed=8), "gone"))
+        await setup.wait_applied(1000)
+        await restore(setup.engine)
+        await setup.publish(make_load(Load(400, 40, seed=9), "new"))
+        await setup.assert_ended()
+        await applying.caught_up(setup.settings, setup.engine)
 
 
-async def test_a_database_restored_while_the_service_is_stopped_is_brought_forward(scene: Scene) -> None:
+async def test_a_database_restored_while_the_service_is_stopped_is_brought_forward(setup: Setup) -> None:
     """Law 3: it starts at the smaller of the two positions."""
-    await scene.publish(make_load(Load(400, 40, seed=10), "kept"))
-    async with running(scene.settings):
-        await scene.assert_ended()
-        await keep(scene.engine)
-        await scene.publish(make_load(Load(400, 40, seed=11), "gone"))
-        await scene.assert_ended()
-    await restore(scene.engine)
-    async with running(scene.settings):
-        await scene.assert_ended()
-        await applying.caught_up(scene.settings, scene.engine)
+    await setup.publish(make_load(Load(400, 40, seed=10), "kept"))
+    async with running(setup.settings):
+        await setup.assert_ended()
+        await keep(setup.engine)
+        await setup.publish(make_load(Load(400, 40, seed=11), "gone"))
+        await setup.assert_ended()
+    await restore(setup.engine)
+    async with running(setup.settings):
+        await setup.assert_ended()
+        await applying.caught_up(setup.settings, setup.engine)
 
 
-async def _begun_anew(scene: Scene) -> bool:
-    async with scene.engine.connect() as conn:
+async def _begun_anew(setup: Setup) -> bool:
+    async with setup.engine.connect() as conn:
         return bool(
             (await conn.execute(text("SELECT max(next_offset) < 1000000 FROM levelsync.applied_offsets"))).scalar()
         )
 
 
-async def test_on_another_cluster_every_topic_is_read_from_its_beginning(scene: Scene, log: list[Any]) -> None:
+async def test_on_another_cluster_every_topic_is_read_from_its_beginning(setup: Setup, log: list[Any]) -> None:
     """The rows stood higher than the new topics will ever be: nothing of them is skipped, nothing counts as lost."""
     await applying.run(
-        scene.engine,
+        setup.engine,
         "INSERT INTO levelsync.applied_offsets (topic, partition, next_offset, cluster_id) "
         "SELECT topic, partition, 1000000, 'the-old-cluster' "
         "FROM unnest(ARRAY['progress.leveled-up', 'license.advanced']) AS topic, generate_series(0, 3) AS partition",
     )
-    await scene.publish(make_load(Load(400, 40, seed=31)))
-    async with running(scene.settings):
-        await eventually(lambda: _begun_anew(scene))
-        await scene.assert_ended()
-        await applying.caught_up(scene.settings, scene.engine)
+    await setup.publish(make_load(Load(400, 40, seed=31)))
+    async with running(setup.settings):
+        await eventually(lambda: _begun_anew(setup))
+        await setup.assert_ended()
+        await applying.caught_up(setup.settings, setup.engine)
     said = {line["event"] for line in log}
     assert "positions restart" in said
     assert "retention took records unread" not in said

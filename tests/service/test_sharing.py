@@ -20,7 +20,7 @@ from tests.support import applying
 from tests.support.applying import running
 from tests.support.load import Load, make_load
 from tests.support.model import ADVANCED, LEVELED_UP, Meant, Model
-from tests.support.published import Scene
+from tests.support.published import Setup
 from tests.support.records import MAXIMUM, as_record
 from tests.support.tables import assert_equal_to, history, licenses, progress
 from tests.support.topics import Record, publish
@@ -40,20 +40,20 @@ _PROGRESS = "INSERT INTO specialization_progress (student_id, specialization_id,
 
 
 async def test_two_services_share_the_partitions_and_one_may_leave_in_the_middle(
-    scene: Scene, consumers: list[LevelConsumer]
+    setup: Setup, consumers: list[LevelConsumer]
 ) -> None:
     """Laws 1 and 3: whoever applies what, the tables and the history are the model's."""
-    settings = scene.settings.model_copy(update={"batch_max_records": 50})
-    await scene.publish(make_load(Load(1000, 100, seed=12, bad=0.01), "a"))
+    settings = setup.settings.model_copy(update={"batch_max_records": 50})
+    await setup.publish(make_load(Load(1000, 100, seed=12, bad=0.01), "a"))
     async with running(settings):
         async with running(settings):
             await eventually(lambda: _each_has_one(consumers))
-            await scene.publish(make_load(Load(4000, 100, seed=13, bad=0.01), "b"))
-            await scene.wait_applied(2000)
-        assert await scene.applied() < scene.published
-        await scene.publish(make_load(Load(500, 100, seed=14), "c"))
-        await scene.assert_ended()
-        await applying.caught_up(settings, scene.engine)
+            await setup.publish(make_load(Load(4000, 100, seed=13, bad=0.01), "b"))
+            await setup.wait_applied(2000)
+        assert await setup.applied() < setup.published
+        await setup.publish(make_load(Load(500, 100, seed=14), "c"))
+        await setup.assert_ended()
+        await applying.caught_up(settings, setup.engine)
 
 
 def _each_has_one(consumers: list[LevelConsumer]) -> bool:

@@ -24,7 +24,7 @@ from tests.support import applying
 from tests.support.applying import TOPICS, running
 from tests.support.load import Load, make_load
 from tests.support.model import LEVELED_UP, Meant
-from tests.support.published import Scene
+from tests.support.published import Setup
 from tests.support.records import as_record
 from tests.support.tables import licenses
 from tests.support.topics import Record, publish
@@ -98,16 +98,16 @@ class OnceInAWhile:
 
 @pytest.mark.real_broker
 async def test_an_unknown_exception_is_retried_and_passes_no_record(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, log: list[Any]
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, log: list[Any]
 ) -> None:
     """In decoding or in applying: named in /readyz and in the log, counted, and then applied."""
     monkeypatch.setattr("service.apply.batch.decode", OnceInAWhile(decode))
-    await scene.publish(make_load(Load(300, 50, seed=17, bad=0.05)))
-    async with running(scene.settings) as service:
+    await setup.publish(make_load(Load(300, 50, seed=17, bad=0.05)))
+    async with running(setup.settings) as service:
         before = await applying.metrics(service)
         await eventually(lambda: _names(service, "a bug"))
-        await scene.assert_ended()
-        await applying.caught_up(scene.settings, scene.engine)
+        await setup.assert_ended()
+        await applying.caught_up(setup.settings, setup.engine)
         await eventually(lambda: _is_well(service))
         counted = applying.since(before, await applying.metrics(service))
     assert counted["levelsync_retries_total", applying.labels(cause="installation")] > 0
@@ -116,33 +116,33 @@ async def test_an_unknown_exception_is_retried_and_passes_no_record(
 
 @pytest.mark.real_broker
 async def test_a_handler_that_fails_outside_of_the_retries_gets_its_batch_again(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, log: list[Any]
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, log: list[Any]
 ) -> None:
     """FastStream swallows what a handler raises: the consumer sees that the batch was not finished."""
     monkeypatch.setattr(consumer, "POLL_BACKOFF", 0.1)
     monkeypatch.setattr(LevelConsumer, "finish", partialmethod(OnceInAWhile(LevelConsumer.finish)))
-    await scene.publish(make_load(Load(300, 50, seed=18, bad=0.05)))
-    async with running(scene.settings):
-        await scene.assert_ended()
-        await applying.caught_up(scene.settings, scene.engine)
+    await setup.publish(make_load(Load(300, 50, seed=18, bad=0.05)))
+    async with running(setup.settings):
+        await setup.assert_ended()
+        await applying.caught_up(setup.settings, setup.engine)
     assert any("Unfinished" in line.get("error", "") for line in log)
 
 
 @pytest.mark.real_broker
 async def test_a_poll_that_fails_with_records_in_its_hands_passes_none_of_them(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, log: list[Any]
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, log: list[Any]
 ) -> None:
     """A codec or a checksum fails after other partitions were drained: /readyz says so, and all is read again."""
     monkeypatch.setattr(consumer, "POLL_BACKOFF", 0.1)
     broken = asyncio.Event()
     broken.set()
     monkeypatch.setattr(AIOKafkaConsumer, "getmany", _failing_while(broken, AIOKafkaConsumer.getmany))
-    await scene.publish(make_load(Load(600, 50, seed=19, bad=0.05)))
-    async with running(scene.settings.model_copy(update={"batch_max_records": 50})) as service:
+    await setup.publish(make_load(Load(600, 50, seed=19, bad=0.05)))
+    async with running(setup.settings.model_copy(update={"batch_max_records": 50})) as service:
         await eventually(lambda: _names(service, "a checksum"))
         broken.clear()
-        await scene.assert_ended()
-        await applying.caught_up(scene.settings, scene.engine)
+        await setup.assert_ended()
+        await applying.caught_up(setup.settings, setup.engine)
         await eventually(lambda: _is_well(service))
     assert any("CorruptRecordException" in line.get("error", "") for line in log)
 

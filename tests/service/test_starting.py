@@ -22,7 +22,7 @@ from service.stream.consumer import LevelConsumer
 from service.stream.positions import DatabaseKeeper, Log, Start, Stored, set_position, starting_point
 from service.telemetry import metrics
 from service.telemetry.health import Health
-from tests.support import applying as stage
+from tests.support import applying
 from tests.support.applying import running
 from tests.support.topics import Record, publish
 
@@ -80,7 +80,7 @@ async def test_the_first_member_of_a_new_group_joins_alone(new_group: bool, orde
 async def test_a_cluster_without_positions_has_new_groups(database: AsyncEngine) -> None:
     """The positions of another cluster say nothing about it; a database that does not answer decides nothing."""
     assert await DatabaseKeeper(database, "here", ask_for_reconcile).is_new()
-    await stage.run(
+    await applying.run(
         database,
         "INSERT INTO levelsync.applied_offsets (topic, partition, next_offset, cluster_id) "
         "VALUES ('progress.leveled-up', 0, 7, 'elsewhere')",

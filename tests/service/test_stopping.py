@@ -22,7 +22,7 @@ from tests.support.applying import running
 from tests.support.links import way_to
 from tests.support.load import Load, make_load
 from tests.support.process import LevelsyncProcess
-from tests.support.published import Scene
+from tests.support.published import Setup
 from tests.support.tables import licenses
 from tests.support.topics import Record, publish
 from tests.support.waiting import eventually
@@ -33,48 +33,48 @@ SESSION_TIMEOUT = 10.0
 
 @pytest.mark.real_broker
 async def test_a_terminated_process_drains_commits_and_leaves_its_group(
-    scene: Scene, levelsync_process: Callable[..., LevelsyncProcess]
+    setup: Setup, levelsync_process: Callable[..., LevelsyncProcess]
 ) -> None:
     """Exit code 0 within ten seconds, commits equal to the position rows, and the next start waits for nobody."""
-    settings = scene.settings.model_copy(update={"batch_max_records": 20})
+    settings = setup.settings.model_copy(update={"batch_max_records": 20})
     process = levelsync_process(settings, ("serve", "--roles", "apply"))
-    await scene.publish(make_load(Load(8000, 200, seed=15)))
+    await setup.publish(make_load(Load(8000, 200, seed=15)))
     await process.start()
-    await scene.wait_applied(500)
+    await setup.wait_applied(500)
     began = time.monotonic()
     assert await process.terminate() == 0
     assert time.monotonic() - began < 10
     assert await topics.members(settings.kafka_bootstrap_servers, settings.kafka_group_id) == []
-    applied = await applying.applied(scene.engine)
+    applied = await applying.applied(setup.engine)
     committed = await applying.committed(settings)
     assert dict.fromkeys(applied, 0) | committed == applied  # where nothing was read, nothing need be committed
-    assert sum(applied.values()) < scene.published, "it was not under load: this test shows nothing"
-    await scene.assert_consistent()
+    assert sum(applied.values()) < setup.published, "it was not under load: this test shows nothing"
+    await setup.assert_consistent()
     began = time.monotonic()
     await process.start()
-    await scene.wait_applied(sum(applied.values()) + 1)
+    await setup.wait_applied(sum(applied.values()) + 1)
     assert time.monotonic() - began < SESSION_TIMEOUT
-    await scene.assert_ended()
+    await setup.assert_ended()
     assert await process.terminate() == 0
 
 
 async def test_a_process_whose_batch_hangs_in_a_silent_database_leaves_within_ten_seconds(
-    scene: Scene, levelsync_process: Callable[..., LevelsyncProcess]
+    setup: Setup, levelsync_process: Callable[..., LevelsyncProcess]
 ) -> None:
     """No packet comes back, so every connection hangs: also those that are to be closed."""
-    async with way_to(scene.settings.database_url.get_secret_value()) as (way, url):
-        settings = scene.settings.model_copy(update={"batch_max_records": 20, "database_url": SecretStr(url)})
+    async with way_to(setup.settings.database_url.get_secret_value()) as (way, url):
+        settings = setup.settings.model_copy(update={"batch_max_records": 20, "database_url": SecretStr(url)})
         process = levelsync_process(settings, ("serve",))
         await process.start()
-        await scene.publish(make_load(Load(4000, 200, seed=41)))
-        await scene.wait_applied(200)
+        await setup.publish(make_load(Load(4000, 200, seed=41)))
+        await setup.wait_applied(200)
         way.open.clear()
-        assert await scene.applied() < scene.published, "it was not under load: this test shows nothing"
+        assert await setup.applied() < setup.published, "it was not under load: this test shows nothing"
         began = time.monotonic()
         code = await process.terminate(30)
         assert time.monotonic() - began < 10, process.output
         assert code == 0
-    await scene.assert_nothing_half_done()
+    await setup.assert_nothing_half_done()
 
 
 async def test_an_idle_consumer_tries_a_refused_commit_again_only_now_and_then(

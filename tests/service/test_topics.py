@@ -27,7 +27,7 @@ from tests.support import applying
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.applying import TOPICS, rise, running
 from tests.support.load import Load, make_load
-from tests.support.published import Scene
+from tests.support.published import Setup
 from tests.support.servers import Kafka
 from tests.support.tables import licenses
 from tests.support.topics import publish
@@ -92,16 +92,16 @@ async def no_lag(service: Service) -> bool:
     return not any(value for (name, _), value in found.items() if name == "levelsync_consumer_lag_records")
 
 
-async def test_a_topic_made_anew_starts_anew(scene: Scene, kafka: Kafka) -> None:
+async def test_a_topic_made_anew_starts_anew(setup: Setup, kafka: Kafka) -> None:
     """Law 3: positions of the old topic skip nothing of the new one, which may be shorter or longer."""
-    await scene.publish(make_load(Load(200, 30, seed=4), "old"))
-    async with running(scene.settings):
-        await scene.assert_ended()
+    await setup.publish(make_load(Load(200, 30, seed=4), "old"))
+    async with running(setup.settings):
+        await setup.assert_ended()
     await kafka.fresh_topics()
-    await publish(scene.settings.kafka_bootstrap_servers, [rise(190, 7, partition) for partition in range(4)])
-    async with running(scene.settings):
-        await applying.caught_up(scene.settings, scene.engine)
-    assert (await licenses(scene.engine))[190, "PLAYER"] == 7
+    await publish(setup.settings.kafka_bootstrap_servers, [rise(190, 7, partition) for partition in range(4)])
+    async with running(setup.settings):
+        await applying.caught_up(setup.settings, setup.engine)
+    assert (await licenses(setup.engine))[190, "PLAYER"] == 7
 
 
 async def test_new_partitions_of_a_topic_are_picked_up_while_the_service_runs(

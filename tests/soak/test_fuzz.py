@@ -19,7 +19,7 @@ from tests.support.fuzzing import KINDS, fuzz
 from tests.support.load import PARTITIONS, Slot, new_seed
 from tests.support.model import Meant, Model
 from tests.support.process import LevelsyncProcess
-from tests.support.published import Scene, assert_same
+from tests.support.published import Setup, assert_same
 from tests.support.records import MAXIMUM, TOPIC
 from tests.support.tables import history, licenses, progress
 from tests.support.topics import fill
@@ -49,13 +49,13 @@ async def test_twenty_thousand_records_leave_an_effect_or_a_dead_letter(
     assert topics
     slots = _fuzzed(Random(new_seed()))  # noqa: S311 - no secret
     process = levelsync_process(settings)
-    async with Scene(settings, USERS) as scene:
+    async with Setup(settings, USERS) as setup:
         await process.start()
         first = process.pid
         await fill(settings.kafka_bootstrap_servers, slots)
-        scene.slots = {slot: [] for slot in slots}  # what they mean is not known beforehand
-        await scene.wait_applied(SERVED)
-        await _assert_model(scene, slots)
+        setup.slots = {slot: [] for slot in slots}  # what they mean is not known beforehand
+        await setup.wait_applied(SERVED)
+        await _assert_model(setup, slots)
     assert process.pid == first
     assert (await process.get("/livez"))[0] == 200
     assert await process.terminate() == 0
@@ -69,15 +69,15 @@ def _fuzzed(rng: Random) -> dict[Slot, list[ConsumerRecord]]:
     }
 
 
-async def _assert_model(scene: Scene, slots: dict[Slot, list[ConsumerRecord]]) -> None:
+async def _assert_model(setup: Setup, slots: dict[Slot, list[ConsumerRecord]]) -> None:
     model, letters = Model(MAXIMUM, set(range(1, USERS + 1))), {}
     for slot, records in slots.items():
         for offset, (record, item) in enumerate(zip(records, decode(records), strict=True)):
             reason = item.reason if isinstance(item, DeadLetter) else _apply(model, slot, item)
             if reason:
                 letters[*slot, offset] = (str(reason), record.value)
-    assert_same("dead letters", (await scene.letters()).items(), letters.items())
-    await _assert_levels(scene.engine, model)
+    assert_same("dead letters", (await setup.letters()).items(), letters.items())
+    await _assert_levels(setup.engine, model)
 
 
 def _apply(model: Model, slot: Slot, event: LevelEvent) -> str:

@@ -16,7 +16,7 @@ from service.settings import Settings
 from tests.support.killing import Outage
 from tests.support.load import Load, make_load, new_seed
 from tests.support.process import LevelsyncProcess
-from tests.support.published import Scene
+from tests.support.published import Setup
 from tests.support.servers import Kafka, Postgres, make_template
 
 pytestmark = [pytest.mark.soak, pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
@@ -52,7 +52,7 @@ async def test_ten_minutes_without_postgresql_or_kafka(
         update={"database_url": SecretStr(url), "kafka_bootstrap_servers": own_kafka.bootstrap_servers}
     )
     seed = new_seed()
-    async with Scene(without_postgresql, USERS) as one, Scene(settings, USERS) as other, asyncio.TaskGroup() as tasks:
+    async with Setup(without_postgresql, USERS) as one, Setup(settings, USERS) as other, asyncio.TaskGroup() as tasks:
         losing_postgresql = Outage(own_postgres, levelsync_process(without_postgresql), one)
         losing_kafka = Outage(kafka, levelsync_process(settings), other)
         tasks.create_task(live_through(losing_postgresql, seed, kafka_is_there=True))

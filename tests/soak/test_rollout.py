@@ -14,7 +14,7 @@ from service.settings import Settings
 from tests.support.load import Load, make_load
 from tests.support.model import LEVELED_UP
 from tests.support.process import LevelsyncProcess
-from tests.support.published import Scene
+from tests.support.published import Setup
 
 pytestmark = [pytest.mark.real_broker, pytest.mark.soak, pytest.mark.usefixtures("topics")]
 Make = Callable[..., LevelsyncProcess]
@@ -23,10 +23,10 @@ POSITIONS = text("SELECT partition, next_offset FROM levelsync.applied_offsets W
 
 
 @asynccontextmanager
-async def under_load(scene: Scene) -> AsyncIterator[dict[int, float]]:
+async def under_load(setup: Setup) -> AsyncIterator[dict[int, float]]:
     """Publish 300 events a second; yields the longest time, in seconds, that each partition did not move."""
     longest: dict[int, float] = {}
-    tasks = [asyncio.create_task(_feed(scene)), asyncio.create_task(_watch(scene, longest))]
+    tasks = [asyncio.create_task(_feed(setup)), asyncio.create_task(_watch(setup, longest))]
     try:
         yield longest
     finally:
@@ -35,18 +35,18 @@ async def under_load(scene: Scene) -> AsyncIterator[dict[int, float]]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _feed(scene: Scene) -> None:
+async def _feed(setup: Setup) -> None:
     load = make_load(Load(60_000, 500, seed=51, kinds=(LEVELED_UP,)))
     for start in range(0, len(load), A_SECOND // 10):
         began = time.monotonic()
-        await asyncio.shield(scene.publish(load[start : start + A_SECOND // 10]))
+        await asyncio.shield(setup.publish(load[start : start + A_SECOND // 10]))
         await asyncio.sleep(max(0.0, 0.1 - (time.monotonic() - began)))
 
 
-async def _watch(scene: Scene, longest: dict[int, float]) -> None:
+async def _watch(setup: Setup, longest: dict[int, float]) -> None:
     moved: dict[int, tuple[int, float]] = {}
     while True:
-        async with scene.engine.connect() as conn:
+        async with setup.engine.connect() as conn:
             rows = (await conn.execute(POSITIONS)).all()
         now = time.monotonic()
         for partition, offset in rows:
@@ -69,13 +69,13 @@ async def test_three_processes_restarted_in_turn_leave_no_partition_for_five_sec
     settings: Settings, levelsync_process: Make
 ) -> None:
     """Each process drains, leaves, and its successor joins before the next one goes."""
-    async with Scene(settings, users=500) as scene:
+    async with Setup(settings, users=500) as setup:
         processes = await _three(settings, levelsync_process)
-        async with under_load(scene) as longest:
+        async with under_load(setup) as longest:
             for process in processes:
                 assert await process.terminate() == 0
                 await process.start()
-        await scene.assert_ended()
+        await setup.assert_ended()
     print(f"longest standstill of a partition: {max(longest.values()):.1f} s")  # noqa: T201 - a measurement
     assert max(longest.values()) <= 5
 
@@ -84,12 +84,12 @@ async def test_killed_processes_leave_their_partitions_for_eleven_seconds_at_mos
     settings: Settings, levelsync_process: Make
 ) -> None:
     """The group waits for a dead member's session, ten seconds. Two of three are killed: one may own no partition."""
-    async with Scene(settings, users=500) as scene:
+    async with Setup(settings, users=500) as setup:
         processes = await _three(settings, levelsync_process)
-        async with under_load(scene) as longest:
+        async with under_load(setup) as longest:
             for process in processes[:2]:
                 process.kill()
             await asyncio.sleep(15)  # the time that is measured
-        await scene.assert_ended()
+        await setup.assert_ended()
     print(f"longest standstill of a partition: {max(longest.values()):.1f} s")  # noqa: T201 - a measurement
     assert 5 < max(longest.values()) <= 11

@@ -13,7 +13,7 @@ from tests.support import topics
 from tests.support.killing import feed
 from tests.support.load import Load, make_load, new_seed
 from tests.support.process import LevelsyncProcess
-from tests.support.published import Scene
+from tests.support.published import Setup
 
 pytestmark = [pytest.mark.soak, pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
 Make = Callable[..., LevelsyncProcess]
@@ -24,8 +24,8 @@ _BATCHES = (10, 50, 500, 5000)
 class Victims:
     """The processes of one group: started, killed and replaced."""
 
-    def __init__(self, scene: Scene, make: Make, rng: Random) -> None:
-        self._scene = scene
+    def __init__(self, setup: Setup, make: Make, rng: Random) -> None:
+        self._setup = setup
         self._make = make
         self._rng = rng
         self._running: list[LevelsyncProcess] = []
@@ -37,21 +37,21 @@ class Victims:
             await self._bury()
         for _ in range(len(self._running), self._rng.randint(1, most)):
             batch = {"batch_max_records": self._rng.choice(_BATCHES)}
-            process = self._make(self._scene.settings.model_copy(update=batch))
+            process = self._make(self._setup.settings.model_copy(update=batch))
             # Often nobody waits until it is ready: the next kill may come while it joins its group.
             await process.start(ready=self._rng.random() < 0.7)
             self._running.append(process)
 
     async def kill(self, share: float) -> None:
         """Kill one of them, or all, when up to `share` of what is left was applied; hold law 3 when none is left."""
-        left = self._scene.published - await self._scene.applied()
-        await self._scene.wait_applied(self._scene.published - left + self._rng.randint(0, int(left * share)))
+        left = self._setup.published - await self._setup.applied()
+        await self._setup.wait_applied(self._setup.published - left + self._rng.randint(0, int(left * share)))
         for process in self._some():
             process.kill()
             self._running.remove(process)
             self.killed += 1
         if not self._running:
-            await self._scene.assert_nothing_half_done()
+            await self._setup.assert_nothing_half_done()
 
     async def stop(self) -> None:
         """Let those that are left leave in order."""
@@ -62,21 +62,21 @@ class Victims:
 
     async def _bury(self) -> None:
         if self.killed and not self._running:  # the living would be told that they left
-            await topics.bury(self._scene.settings.kafka_bootstrap_servers, self._scene.settings.kafka_group_id)
+            await topics.bury(self._setup.settings.kafka_bootstrap_servers, self._setup.settings.kafka_group_id)
 
 
 async def test_twenty_kills_lose_nothing_and_repeat_nothing(settings: Settings, levelsync_process: Make) -> None:
     """Records come in meanwhile, bad ones among them."""
     seed = new_seed()
     load = make_load(Load(150_000, USERS, seed, bad=0.01))
-    async with Scene(settings, USERS) as scene, asyncio.TaskGroup() as tasks:
-        await scene.publish(load[:100_000])
-        tasks.create_task(feed(scene, load[100_000:]))
-        victims = Victims(scene, levelsync_process, Random(seed))  # noqa: S311 - no secret
+    async with Setup(settings, USERS) as setup, asyncio.TaskGroup() as tasks:
+        await setup.publish(load[:100_000])
+        tasks.create_task(feed(setup, load[100_000:]))
+        victims = Victims(setup, levelsync_process, Random(seed))  # noqa: S311 - no secret
         while victims.killed < KILLS:
             await victims.fill(most=2)
             await victims.kill(share=0.08)
-            print(f"{victims.killed} killed at {await scene.applied()} of {scene.published}")  # noqa: T201 - for whoever reads a failure
+            print(f"{victims.killed} killed at {await setup.applied()} of {setup.published}")  # noqa: T201 - for whoever reads a failure
         await victims.fill(most=2)
-        await scene.assert_ended(120)
+        await setup.assert_ended(120)
         await victims.stop()

@@ -22,7 +22,7 @@ from service.sync import ProgressLicenseSyncService
 from service.sync.results import SyncResult
 from tests.support.model import ADVANCED, LEVELED_UP, Meant
 from tests.support.records import START, TOPIC, as_record
-from tests.support.runs import Conductor
+from tests.support.runs import OneWorker
 from tests.support.tables import empty_tables
 
 LAWS = settings(
@@ -144,8 +144,8 @@ async def heal(engine: AsyncEngine, settings: Settings, timeout: float = 60, **r
     Raises:
         AssertionError: the run has not ended within `timeout` seconds.
     """
-    conductor = Conductor(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
-    return await conductor.finish(await conductor.request(dry_run=False, force=True, **request), timeout)
+    one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
+    return await one_worker.finish(await one_worker.request(dry_run=False, force=True, **request), timeout)
 
 
 def again(meant: Sequence[Meant]) -> list[Meant]:

@@ -65,7 +65,7 @@ _LICENSE = """
 """
 
 
-class Desk:
+class Site:
     """Opens pages, signed in with a role."""
 
     def __init__(self, browser: Browser, url: str, settings: Settings, engine: AsyncEngine) -> None:
@@ -77,7 +77,7 @@ class Desk:
         self._settings = settings
         self._open = AsyncExitStack()
 
-    async def __aenter__(self) -> Desk:
+    async def __aenter__(self) -> Site:
         return self
 
     async def __aexit__(

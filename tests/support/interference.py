@@ -119,7 +119,7 @@ INTERFERENCES = (
 
 
 @dataclass
-class Scene:
+class Setup:
     """The two sessions: `batch` is the engine of the path that is interrupted, `other` the second session's."""
 
     batch: AsyncEngine

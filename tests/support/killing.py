@@ -19,34 +19,34 @@ from tests.support import topics
 from tests.support.load import Load, make_load
 from tests.support.model import Meant
 from tests.support.process import LevelsyncProcess
-from tests.support.published import Scene
+from tests.support.published import Setup
 from tests.support.servers import Postgres, Restartable
 from tests.support.waiting import eventually
 
 _CHUNK = 500
 
 
-async def feed(scene: Scene, meant: list[Meant]) -> None:
+async def feed(setup: Setup, meant: list[Meant]) -> None:
     """Publish in small pieces, so that records come in while others are applied."""
     for begin in range(0, len(meant), _CHUNK):
-        await scene.publish(meant[begin : begin + _CHUNK])
+        await setup.publish(meant[begin : begin + _CHUNK])
 
 
-async def start_and_kill(process: LevelsyncProcess, scene: Scene, rng: Random, share: float) -> None:
+async def start_and_kill(process: LevelsyncProcess, setup: Setup, rng: Random, share: float) -> None:
     """Start it, `kill -9` it when up to `share` of what is left was applied, and hold what is there to law 3."""
-    before = await scene.applied()
-    left = scene.published - before
+    before = await setup.applied()
+    left = setup.published - before
     at = before + rng.randint(min(1, left), max(min(1, left), int(left * share)))
     await process.start(ready=False)
-    await scene.wait_applied(at)
+    await setup.wait_applied(at)
     process.kill()
-    await scene.assert_nothing_half_done()
-    print(f"killed at {await scene.applied()} of {scene.published}")  # noqa: T201 - for whoever reads a failure
+    await setup.assert_nothing_half_done()
+    print(f"killed at {await setup.applied()} of {setup.published}")  # noqa: T201 - for whoever reads a failure
 
 
-async def bury(scene: Scene) -> None:
+async def bury(setup: Setup) -> None:
     """Let the groups forget the members that were killed."""
-    await topics.bury(scene.settings.kafka_bootstrap_servers, scene.settings.kafka_group_id)
+    await topics.bury(setup.settings.kafka_bootstrap_servers, setup.settings.kafka_group_id)
 
 
 ENDS = ("killed", "stopped")
@@ -58,9 +58,9 @@ class Life:
     """Runs episodes, and compares with the model whenever nobody writes. Everything random comes from `rng`."""
 
     def __init__(
-        self, scene: Scene, postgres: Postgres, make_process: Callable[[Settings], LevelsyncProcess], rng: Random
+        self, setup: Setup, postgres: Postgres, make_process: Callable[[Settings], LevelsyncProcess], rng: Random
     ) -> None:
-        self._scene = scene
+        self._setup = setup
         self._postgres = postgres
         self._make_process = make_process
         self._rng = rng
@@ -70,7 +70,7 @@ class Life:
     async def run(self, rounds: int, records: int) -> None:
         """Each kind of end with each thing that may happen meanwhile, `rounds` times, in any order."""
         for end, meanwhile in self._episodes(rounds):
-            print(f"{end} at {await self._scene.applied()} of {self._scene.published}, {meanwhile}")  # noqa: T201 - for whoever reads a failure
+            print(f"{end} at {await self._setup.applied()} of {self._setup.published}, {meanwhile}")  # noqa: T201 - for whoever reads a failure
             await self._publish(records)
             await self._work_until(end)
             await self._meanwhile(meanwhile)
@@ -84,31 +84,31 @@ class Life:
 
     async def _publish(self, records: int) -> None:
         self._loads += 1
-        load = Load(self._rng.randint(1, records), self._scene.users, self._rng.getrandbits(32), bad=0.02)
-        await self._scene.publish(make_load(load, f"load{self._loads}-"))
+        load = Load(self._rng.randint(1, records), self._setup.users, self._rng.getrandbits(32), bad=0.02)
+        await self._setup.publish(make_load(load, f"load{self._loads}-"))
 
     async def _work_until(self, end: str) -> None:
         process = self._process()
         if end == "killed":
-            await start_and_kill(process, self._scene, self._rng, share=0.9)
-            await bury(self._scene)
+            await start_and_kill(process, self._setup, self._rng, share=0.9)
+            await bury(self._setup)
             return
         await process.start()
         if self._rng.random() < 0.5:
-            await self._scene.assert_ended()
+            await self._setup.assert_ended()
         assert await process.terminate() == 0
-        await self._scene.assert_nothing_half_done()
+        await self._setup.assert_nothing_half_done()
         assert await topics.members(*self._group) == [], "a member did not leave its group"
 
     async def _until_quiet(self) -> None:
         process = self._process()
         await process.start()
-        await self._scene.assert_ended()
+        await self._setup.assert_ended()
         assert await process.terminate() == 0
 
     def _process(self) -> LevelsyncProcess:
         batch = {"batch_max_records": self._rng.choice(_BATCHES)}
-        return self._make_process(self._scene.settings.model_copy(update=batch))
+        return self._make_process(self._setup.settings.model_copy(update=batch))
 
     async def _meanwhile(self, what: str) -> None:
         if what == "database restored":
@@ -130,14 +130,14 @@ class Life:
         """The database goes back to the last backup, if there is one; then a new one is made."""
         if self._backup is not None:
             await self._move_to(self._backup)
-            self._scene.went_back = True
-            await self._scene.assert_consistent()
-        await self._scene.engine.dispose()  # a database that is copied has no connections
+            self._setup.went_back = True
+            await self._setup.assert_consistent()
+        await self._setup.engine.dispose()  # a database that is copied has no connections
         self._backup = await self._postgres.create_database(urlsplit(self._url).path.lstrip("/"))
 
     async def _move_to(self, url: str) -> None:
         before = self._url
-        await self._scene.move_to(self._scene.settings.model_copy(update={"database_url": SecretStr(url)}))
+        await self._setup.move_to(self._setup.settings.model_copy(update={"database_url": SecretStr(url)}))
         await self._postgres.drop_database(before)
 
     async def end(self) -> None:
@@ -147,11 +147,11 @@ class Life:
 
     @property
     def _url(self) -> str:
-        return self._scene.settings.database_url.get_secret_value()
+        return self._setup.settings.database_url.get_secret_value()
 
     @property
     def _group(self) -> tuple[str, str]:
-        return self._scene.settings.kafka_bootstrap_servers, self._scene.settings.kafka_group_id
+        return self._setup.settings.kafka_bootstrap_servers, self._setup.settings.kafka_group_id
 
 
 SECONDS = float(os.environ.get("LEVELSYNC_TEST_OUTAGE_SECONDS", "600"))
@@ -168,7 +168,7 @@ class Outage:
 
     server: Restartable
     process: LevelsyncProcess
-    scene: Scene
+    setup: Setup
     memory_before: int = 0
     memory: list[int] = field(default_factory=list)
     livez: set[int] = field(default_factory=set)
@@ -178,16 +178,16 @@ class Outage:
 
     async def run(self, warm: list[Meant], in_hand: list[Meant], meanwhile: list[Meant], after: list[Meant]) -> None:
         """Work, lose the server with work in hand, and go on when it is back; `meanwhile` is published bit by bit."""
-        await self.scene.publish(warm)
+        await self.setup.publish(warm)
         await self.process.start()
-        await self.scene.assert_ended()
+        await self.setup.assert_ended()
         members = await topics.members(*self._group)
         self.memory_before = self.process.memory_bytes
-        await self.scene.publish(in_hand)
+        await self.setup.publish(in_hand)
         await self.server.kill()
         await self._wait_and_look(meanwhile)
         await self._return(after)
-        await self.scene.assert_ended()
+        await self.setup.assert_ended()
         await eventually(lambda: self._has_members(len(members)))
         await eventually(self._is_ready)
 
@@ -195,7 +195,7 @@ class Outage:
         end = time.monotonic() + SECONDS
         while (left := end - time.monotonic()) > 0:
             await asyncio.sleep(min(left, _LOOK_EVERY))  # not to wait for anything: this is the outage
-            await self.scene.publish(meanwhile[:_PIECE])
+            await self.setup.publish(meanwhile[:_PIECE])
             del meanwhile[:_PIECE]
             self.memory.append(self.process.memory_bytes)
             self.livez.add((await self.process.get("/livez"))[0])
@@ -204,9 +204,9 @@ class Outage:
     async def _return(self, after: list[Meant]) -> None:
         await self.server.start()
         began = time.monotonic()
-        before = await self.scene.applied()
-        await self.scene.publish(after)
-        await self.scene.wait_applied(before + 1)
+        before = await self.setup.applied()
+        await self.setup.publish(after)
+        await self.setup.wait_applied(before + 1)
         self.back_after = time.monotonic() - began
 
     async def _has_members(self, count: int) -> bool:
@@ -221,7 +221,7 @@ class Outage:
 
     @property
     def _group(self) -> tuple[str, str]:
-        return self.scene.settings.kafka_bootstrap_servers, self.scene.settings.kafka_group_id
+        return self.setup.settings.kafka_bootstrap_servers, self.setup.settings.kafka_group_id
 
     def __str__(self) -> str:
         """The figures, for whoever runs the test with -s or reads a failure."""

@@ -31,7 +31,7 @@ _LETTERS = """
 """
 
 
-class Scene:
+class Setup:
     """One partition of each topic of events, and whoever reads it."""
 
     def __init__(self, engine: AsyncEngine, partitions: Partitions) -> None:
@@ -39,11 +39,11 @@ class Scene:
         self.partitions = partitions
 
     @classmethod
-    async def begin(cls, engine: AsyncEngine) -> Scene:
+    async def begin(cls, engine: AsyncEngine) -> Setup:
         """No level, no letter, nothing on its way."""
-        scene = cls(engine, await fresh(engine))
-        await scene.run("TRUNCATE levelsync.outbox", "TRUNCATE levelsync.dead_letters RESTART IDENTITY")
-        return scene
+        setup = cls(engine, await fresh(engine))
+        await setup.run("TRUNCATE levelsync.outbox", "TRUNCATE levelsync.dead_letters RESTART IDENTITY")
+        return setup
 
     async def letters_of(self, *users: int, **changes: Any) -> list[ConsumerRecord]:
         """Read one record of each user; those that cannot apply become letters."""

@@ -37,7 +37,7 @@ Letter = tuple[str, int, int]
 
 
 @dataclass
-class Scene:
+class Setup:
     """One service's database and everything that its topics hold; begins with empty tables and empty topics."""
 
     settings: Settings
@@ -48,7 +48,7 @@ class Scene:
     went_back: bool = False
     """The database was restored, and has not caught up since: what Kafka knows is ahead of it."""
 
-    async def __aenter__(self) -> Scene:
+    async def __aenter__(self) -> Setup:
         self.engine = _engine(self.settings)
         await empty_tables(self.engine)
         fences = [{"user": user, "name": name, "at": at} for (user, name), at in self.fences.items()]

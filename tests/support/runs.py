@@ -42,7 +42,7 @@ class NoTopics:
         return Ends("test", self.starts, self.ends, self.topic_ids)
 
 
-class Conductor:
+class OneWorker:
     """One worker that does everything, as fast as it is asked to."""
 
     def __init__(self, engine: AsyncEngine, settings: Settings, topics: NoTopics | None = None) -> None:
@@ -148,15 +148,15 @@ async def drifted(engine: AsyncEngine, number: int) -> None:
     await fill(engine, progress, {pair: 4 if pair[0] <= number else 5 for pair in progress})
 
 
-async def until_step(conductor: Conductor, run_id: object, step: str) -> None:
+async def until_step(one_worker: OneWorker, run_id: object, step: str) -> None:
     """Go on until the run waits for this step."""
     for _ in range(200):
-        async with conductor.engine.connect() as conn:
+        async with one_worker.engine.connect() as conn:
             row = await conn.execute(text("SELECT step FROM levelsync.reconcile_runs WHERE id = :id"), {"id": run_id})
             if row.scalar_one() == step:
                 return
-        if not await take_one(conductor.engine, conductor.steps):  # messages only when no step is due
-            await conductor.step()
+        if not await take_one(one_worker.engine, one_worker.steps):  # messages only when no step is due
+            await one_worker.step()
     raise AssertionError(f"the run never came to {step}")
 
 

@@ -30,7 +30,7 @@ from service.stream.producer import deliver
 
 
 @dataclass(frozen=True)
-class Stage:
+class Demo:
     """The running service, what reaches it, and where the steps are shown."""
 
     settings: Settings
@@ -55,68 +55,68 @@ def sample_events() -> list[ProgressLeveledUp | LicenseAdvanced]:
 _KINDS = ("mismatched", "missing_license", "missing_progress", "needs_decision", "unconfirmed")
 
 
-async def show_repair(stage: Stage) -> bool:
+async def show_repair(demo: Demo) -> bool:
     """Damage some pairs, find them, heal them; say whether exactly those were found, and none are left.
 
     Raises:
         Unreachable: nobody took a request for a run.
     """
-    await _show_damage(stage)
-    exact = await _show_dry_run(stage)
-    healed = await _show_heal(stage)
-    return await _show_nothing_left(stage) and exact and healed
+    await _show_damage(demo)
+    exact = await _show_dry_run(demo)
+    healed = await _show_heal(demo)
+    return await _show_nothing_left(demo) and exact and healed
 
 
-async def _show_damage(stage: Stage) -> None:
-    screen = stage.screen
+async def _show_damage(demo: Demo) -> None:
+    screen = demo.screen
     screen.step("Somebody edits the tables behind everybody's back")
     screen.say("Two licenses lowered, one removed, one row of progress raised. There is no event to tell of it.")
-    async with stage.engine.connect() as conn:
+    async with demo.engine.connect() as conn:
         await queries.damage(conn)
-    screen.pairs("Damaged", await _damaged(stage))
+    screen.pairs("Damaged", await _damaged(demo))
 
 
-async def _show_dry_run(stage: Stage) -> bool:
+async def _show_dry_run(demo: Demo) -> bool:
     """Ask as `levelsync reconcile` does, through Kafka."""
-    stage.screen.step("A dry run finds exactly those")
-    report, found = await _run(stage, execute=False)
+    demo.screen.step("A dry run finds exactly those")
+    report, found = await _run(demo, execute=False)
     show_report(report)
     show_issues(found)
     return {(issue["user_id"], issue["specialization"]) for issue in found} == set(DAMAGED)
 
 
-async def _show_heal(stage: Stage) -> bool:
-    screen = stage.screen
+async def _show_heal(demo: Demo) -> bool:
+    screen = demo.screen
     screen.step("The same for real")
-    async with stage.engine.connect() as conn:
+    async with demo.engine.connect() as conn:
         last_row = await queries.last_history_id(conn)
-    report, _ = await _run(stage, execute=True)
+    report, _ = await _run(demo, execute=True)
     show_report(report)
-    async with stage.engine.connect() as conn:
+    async with demo.engine.connect() as conn:
         history = await queries.history_after(conn, last_row)
-    screen.pairs("Healed: progress was believed", pairs := await _damaged(stage))
+    screen.pairs("Healed: progress was believed", pairs := await _damaged(demo))
     screen.say("Every heal of a license left one row of history, with the run's id:")
     screen.history(history)
     return report["counts"]["healed"] == len(DAMAGED) and all(pair.agrees for pair in pairs)
 
 
-async def _show_nothing_left(stage: Stage) -> bool:
-    stage.screen.step("A second dry run finds nothing")
-    report, _ = await _run(stage, execute=False)
+async def _show_nothing_left(demo: Demo) -> bool:
+    demo.screen.step("A second dry run finds nothing")
+    report, _ = await _run(demo, execute=False)
     show_report(report)
     return report["status"] == "completed" and not any(report["counts"][kind] for kind in _KINDS)
 
 
-async def _run(stage: Stage, *, execute: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+async def _run(demo: Demo, *, execute: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Ask for a run and wait for its end: its report, and its issues."""
     request = ReconcileRequested(direction="progress_to_license", dry_run=not execute, requested_by="levelsync demo")
-    report = await ask(stage.settings, request, wait=True)
-    async with stage.engine.connect() as conn:
+    report = await ask(demo.settings, request, wait=True)
+    async with demo.engine.connect() as conn:
         return report, [issue async for issue in lowered_first(conn, UUID(report["run_id"]))]
 
 
-async def _damaged(stage: Stage) -> list[Pair]:
-    async with stage.engine.connect() as conn:
+async def _damaged(demo: Demo) -> list[Pair]:
+    async with demo.engine.connect() as conn:
         pairs = await queries.all_pairs(conn)
     return [pairs[key] for key in DAMAGED]
 
@@ -139,7 +139,7 @@ class Record:
     headers: list[tuple[str, bytes]]
 
 
-async def tell(stage: Stage) -> bool:
+async def show_all(demo: Demo) -> bool:
     """Show every step; say whether both tables agree in the end, and every step did what it says.
 
     Raises:
@@ -147,46 +147,46 @@ async def tell(stage: Stage) -> bool:
         Unreachable: the service did not take a request for a reconcile.
     """
     events = sample_events()
-    await _publish_and_show(stage, events)
-    await _show_bad_record(stage)
-    unchanged = await _show_repetition(stage, events)
-    repaired = await show_repair(stage)
-    await _show_metrics(stage)
-    return await _compare(stage) and unchanged and repaired
+    await _publish_and_show(demo, events)
+    await _show_bad_record(demo)
+    unchanged = await _show_repetition(demo, events)
+    repaired = await show_repair(demo)
+    await _show_metrics(demo)
+    return await _compare(demo) and unchanged and repaired
 
 
-async def _publish_and_show(stage: Stage, events: Sequence[Event]) -> None:
-    screen = stage.screen
+async def _publish_and_show(demo: Demo, events: Sequence[Event]) -> None:
+    screen = demo.screen
     screen.step("The application writes its own table, and publishes what happened")
     screen.say("A level-up raised specialization_progress, an advancement raised user_licenses; never both.")
-    async with stage.engine.connect() as conn:
+    async with demo.engine.connect() as conn:
         await _play_application(conn, events)
         before, last_row = await queries.all_pairs(conn), await queries.last_history_id(conn)
     touched = _touched(events, before)
     screen.pairs("Before", (before[key] for key in touched))
-    await deliver(stage.producer, [event.to_kafka() for event in events])
+    await deliver(demo.producer, [event.to_kafka() for event in events])
     screen.say(f"{len(events)} events of examples/events.jsonl are in Kafka.")
 
     screen.step("levelsync raises the other table")
-    await _applied(stage)
-    async with stage.engine.connect() as conn:
+    await _applied(demo)
+    async with demo.engine.connect() as conn:
         after, history = await queries.all_pairs(conn), await queries.history_after(conn, last_row)
     screen.pairs("After", (after[key] for key in touched))
     screen.say("Every event that raised a license left one row of history, with its id:")
     screen.history(history)
 
 
-async def _show_bad_record(stage: Stage) -> None:
+async def _show_bad_record(demo: Demo) -> None:
     """Send a record that can never apply between two good ones, on their partition."""
-    screen = stage.screen
+    screen = demo.screen
     screen.step("One bad record between two good ones")
     good = [ProgressLeveledUp(user_id=_NEIGHBOUR, specialization="PLAYER", to_level=level) for level in (4, 5)]
-    async with stage.engine.connect() as conn:
+    async with demo.engine.connect() as conn:
         await _play_application(conn, good)
     first, last = (event.to_kafka() for event in good)
-    await deliver(stage.producer, [first, Record(first.topic, first.key, _BAD_VALUE, first.headers), last])
-    await _applied(stage)
-    async with stage.engine.connect() as conn:
+    await deliver(demo.producer, [first, Record(first.topic, first.key, _BAD_VALUE, first.headers), last])
+    await _applied(demo)
+    async with demo.engine.connect() as conn:
         pairs = await queries.all_pairs(conn)
         for line in await dead_letters.list_open(conn, limit=1):
             if letter := await dead_letters.find(conn, line.id):
@@ -195,34 +195,34 @@ async def _show_bad_record(stage: Stage) -> None:
     screen.pairs("", [pairs[_NEIGHBOUR, "PLAYER"]])
 
 
-async def _show_repetition(stage: Stage, events: Sequence[Event]) -> bool:
-    screen = stage.screen
+async def _show_repetition(demo: Demo, events: Sequence[Event]) -> bool:
+    screen = demo.screen
     screen.step("Everything is published again")
-    async with stage.engine.connect() as conn:
+    async with demo.engine.connect() as conn:
         before = await queries.fingerprint(conn)
-    await deliver(stage.producer, [event.to_kafka() for event in reversed(events)])
-    await _applied(stage)
-    async with stage.engine.connect() as conn:
+    await deliver(demo.producer, [event.to_kafka() for event in reversed(events)])
+    await _applied(demo)
+    async with demo.engine.connect() as conn:
         same = await queries.fingerprint(conn) == before
     screen.say(f"{len(events)} events again, last first: " + ("not one row changed." if same else "ROWS CHANGED."))
     return same
 
 
-async def _show_metrics(stage: Stage) -> None:
-    stage.screen.step("What a dashboard sees")
-    page = await asyncio.to_thread(_get, f"{stage.url}/metrics")
-    stage.screen.metrics(page)
+async def _show_metrics(demo: Demo) -> None:
+    demo.screen.step("What a dashboard sees")
+    page = await asyncio.to_thread(_get, f"{demo.url}/metrics")
+    demo.screen.metrics(page)
 
 
-async def _compare(stage: Stage) -> bool:
+async def _compare(demo: Demo) -> bool:
     """Compare both tables whole."""
-    async with stage.engine.connect() as conn:
+    async with demo.engine.connect() as conn:
         pairs = (await queries.all_pairs(conn)).values()
     different = [pair for pair in pairs if not pair.agrees]
-    stage.screen.step("Do the tables agree?")
-    stage.screen.say(f"{len(pairs)} pairs compared, {len(different)} differ.")
+    demo.screen.step("Do the tables agree?")
+    demo.screen.say(f"{len(pairs)} pairs compared, {len(different)} differ.")
     if different:
-        stage.screen.pairs("Different", different[:20])
+        demo.screen.pairs("Different", different[:20])
     return not different
 
 
@@ -247,21 +247,21 @@ def _touched(events: Iterable[Event], pairs: Iterable[PairKey]) -> list[PairKey]
     return sorted(key for key in pairs if (key[0], fold(key[1])) in named)
 
 
-async def _applied(stage: Stage) -> None:
+async def _applied(demo: Demo) -> None:
     """Wait until everything in Kafka is applied.
 
     Raises:
         TimeoutError: it took longer than half a minute.
     """
-    async with EndOffsets(stage.settings) as kafka, asyncio.timeout(_PATIENCE):
+    async with EndOffsets(demo.settings) as kafka, asyncio.timeout(_PATIENCE):
         ends = await kafka.read()
-        while any(lag(ends, await _positions(stage)).values()):
+        while any(lag(ends, await _positions(demo)).values()):
             await asyncio.sleep(_LOOK_EVERY)
 
 
-async def _positions(stage: Stage) -> dict[TopicPartition, int]:
-    async with stage.engine.connect() as conn:
-        return await applied_positions(conn, stage.cluster_id, {})  # the embedded broker gives topics no ids
+async def _positions(demo: Demo) -> dict[TopicPartition, int]:
+    async with demo.engine.connect() as conn:
+        return await applied_positions(conn, demo.cluster_id, {})  # the embedded broker gives topics no ids
 
 
 def _get(url: str) -> str:

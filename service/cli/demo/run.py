@@ -8,7 +8,7 @@ from pathlib import Path
 
 import service.local  # noqa: F401 - first: without this extra, the demo says so before it shows anything
 from service.cli.demo.screen import Screen
-from service.cli.demo.story import Stage, tell
+from service.cli.demo.story import Demo, show_all
 from service.cli.servers import local_stack
 from service.process.runtime import ROLES, Service
 from service.settings import Settings
@@ -52,6 +52,6 @@ async def _tell(settings: Settings, screen: Screen, url: str) -> bool:
     try:
         cluster = await describe_cluster(settings)
         async with running_producer(settings) as producer:
-            return await tell(Stage(settings, engine, producer, screen, url, cluster.id))
+            return await show_all(Demo(settings, engine, producer, screen, url, cluster.id))
     finally:
         await engine.dispose()
