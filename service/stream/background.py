@@ -53,11 +53,16 @@ async def wait_for(event: asyncio.Event, seconds: float) -> None:
 
 
 async def until(look: Callable[[], Awaitable[T | None]], every: float, seconds: float = math.inf) -> T | None:
-    """Look every so many seconds until `look` returns something; None where nothing came within `seconds`."""
-    deadline = time.monotonic() + seconds
+    """Look every so many seconds until `look` returns something; None where nothing came within `seconds`.
+
+    A cancellation that came during a look ends it, also where a library took it for a fault of its own.
+    """
+    task, deadline = asyncio.current_task(), time.monotonic() + seconds
     while time.monotonic() < deadline:
         if (found := await look()) is not None:
             return found
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
         await asyncio.sleep(every)
     return None
 

@@ -52,7 +52,7 @@ async def test_a_consumer_that_stands_still_with_lag_ends_the_service_and_says_w
             await asyncio.wait_for(service.ended(), 1.5)  # longer than STALL_SECONDS, but nothing to do
         await publish(settings.kafka_bootstrap_servers, [rise()])
         with pytest.raises(Stalled, match=r"progress\.leveled-up-0 at 0 of 1"):
-            await asyncio.wait_for(service.ended(), 10)
+            await asyncio.wait_for(service.ended(), 60)
         status, body = await applying.get(service, "/livez")
         assert status == 503
         assert "progress.leveled-up-0 at 0 of 1" in json.loads(body)["reason"]
