@@ -24,7 +24,12 @@ _MOST_FOUND = 20
 _USER = "SELECT u.id, to_jsonb(u) ->> 'name' AS name, u.email, u.role::text AS role FROM users u"
 _BY_ID = text(f"{_USER} WHERE u.id = CAST(:id AS bigint)")
 _BY_EMAIL = text(f"{_USER} WHERE u.email = :email")
-_BY_BEGINNING = text(f"{_USER} WHERE starts_with(lower(u.email), lower(:email)) ORDER BY u.email LIMIT :limit")
+_BY_BEGINNING = text(f"""
+    {_USER} WHERE u.id IN (SELECT f.id FROM users f WHERE starts_with(lower(f.email), lower(:email))
+                            ORDER BY f.email LIMIT :limit)
+     ORDER BY u.email
+""")
+"""The rows that are not shown are not turned into JSON."""
 _PROGRESS = text("""
     SELECT specialization_id AS specialization, current_level AS level, total_xp AS xp, updated_at
       FROM specialization_progress WHERE student_id = CAST(:id AS bigint) ORDER BY 1

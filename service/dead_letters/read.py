@@ -52,7 +52,7 @@ class LetterLine:
     attempts: int
     value_bytes: int | None
     state: str
-    """`open`, `replaying` (on its way since less than a minute) or `resolved`."""
+    """`open`, `replaying` (sent less than a minute ago) or `resolved`."""
     resolution: str | None
 
 
@@ -128,15 +128,27 @@ WINDOW = 100_000
 
 
 async def count_by_reason(conn: AsyncConnection, selection: Selection | None = None) -> list[ReasonCount]:
-    """Count the letters of each reason, the most first: all open ones, or those of a selection."""
-    seen = table.c.first_seen_at
-    query = (
+    """Count the letters of each reason, the most first: all open ones, or those of a selection.
+
+    The oldest and the newest are those of the least and greatest id: with these PostgreSQL reads an index alone.
+    """
+    found = (
         select(
-            table.c.reason, func.count().label("count"), func.min(seen).label("oldest"), func.max(seen).label("newest")
+            table.c.reason,
+            func.count().label("count"),
+            func.min(table.c.id).label("first"),
+            func.max(table.c.id).label("last"),
         )
         .where(*conditions(selection or Selection()))
         .group_by(table.c.reason)
-        .order_by(func.count().desc(), table.c.reason)
+        .subquery()
+    )
+    first, last = (
+        select(table.c.first_seen_at).where(table.c.id == bound).scalar_subquery()
+        for bound in (found.c.first, found.c.last)
+    )
+    query = select(found.c.reason, found.c.count, first.label("oldest"), last.label("newest")).order_by(
+        found.c.count.desc(), found.c.reason
     )
     return [ReasonCount(**row) for row in (await conn.execute(query)).mappings()]
 
