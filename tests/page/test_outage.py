@@ -66,7 +66,7 @@ async def test_a_process_that_began_in_an_outage_keeps_the_three_questions(page_
         answer = await client.get("/")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         said = words(answer)
-        assert "Is it working? Not all of it: The database cannot answer now; try again in a few seconds." in said
+        assert "Is it working? No, not everything: The database cannot answer now; try again in a few seconds." in said
         assert "postgresql: PostgreSQL at …: no answer kafka: Kafka does not answer: refused" in said
         unknown = "Not known now. This process has not been able to read it since it started."
         assert f"Is there drift? {unknown} Is anything stuck? {unknown}" in said

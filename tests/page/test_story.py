@@ -117,7 +117,7 @@ async def test_the_overview_tells_of_drift_by_kind_and_specialization(site: Site
     page = await site.signed_in()
     await dry_run(page)
     await page.get_by_role("link", name="Overview").click()
-    await expect(page.get_by_role("heading", level=1)).to_contain_text("It works")
+    await expect(page.get_by_role("heading", level=1)).to_contain_text("Running.")
     await expect(page.locator("#answer-drift")).to_contain_text("3 pairs disagree")
     await expect(page.locator("#drift-table").get_by_role("row")).to_have_text(
         [

@@ -146,12 +146,12 @@ def _is_json(request: Request) -> bool:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a name is there twice")
+        raise ValueError("a name occurs twice")
     return found
 
 
 def _refuse(_constant: str) -> Any:
-    raise ValueError("a number is none")
+    raise ValueError("NaN and Infinity are not valid JSON")
 
 
 _BEARER = HTTPBearer(

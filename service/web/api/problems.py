@@ -148,7 +148,7 @@ _MEANS = {
     404: "There is no such user, run or letter.",
     413: "The body is too large.",
     415: "The body is not application/json.",
-    422: "It is JSON, but not what is asked for; or it names what there is not.",
+    422: "It is JSON, but does not fit the schema, or refers to something that does not exist.",
     500: "A defect of levelsync; the log has it under the request's id.",
     503: "The database cannot answer now.",
 }

@@ -24,10 +24,10 @@ from service.web.page.visit import Endpoint, Parts, bounded, signed_in
 TRENDS = "/page/trends"
 _STATUS = {Forbidden: 403, NoSuch: 404, Refused: 422}
 _TITLES = {
-    403: "Not yours to do",
-    404: "Nothing here",
-    405: "Not what this address takes",
-    422: "That makes no sense",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    422: "Invalid request",
     500: "A defect of levelsync",
     503: "The database cannot answer now",
 }

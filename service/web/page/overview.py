@@ -23,9 +23,9 @@ from service.web.page.visit import Parts, Visit
 REFRESH = 5
 """Seconds after which the overview is fetched again: as often as the gauges are measured."""
 QUESTIONS = (
-    ("working", "Is it working?", ("Yes.", "Yes, but look at this:", "Not all of it:")),
-    ("drift", "Is there drift?", ("No.", "Look at this:", "This needs somebody:")),
-    ("stuck", "Is anything stuck?", ("No.", "Only a person can move these:", "Yes:")),
+    ("working", "Is it working?", ("Yes.", "Yes, with these exceptions:", "No, not everything:")),
+    ("drift", "Is there drift?", ("No.", "Check this:", "This needs action:")),
+    ("stuck", "Is anything stuck?", ("No.", "These need a decision:", "Yes:")),
 )
 LINKS = {
     "health": "#health",
@@ -82,14 +82,14 @@ def values(seen: Overview, every: timedelta, memory: Memory) -> dict[str, Any]:
 
 def _headline(verdict: Verdict) -> str:
     number = len(verdict.reasons)
-    things = "1 thing wants" if number == 1 else f"{number} things want"
+    items = "1 item needs" if number == 1 else f"{number} items need"
     match verdict.level:
         case Level.GOOD:
             return "All is well."
         case Level.LOOK:
-            return f"It works; {things} a look."
+            return f"Running. {items} attention."
         case _:
-            return f"Something is wrong: {things} a look."
+            return f"Not everything runs. {items} attention."
 
 
 def _charts(seen: Overview, memory: Memory) -> Markup:
