@@ -8,7 +8,7 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 HELM = $(shell PATH=$(CURDIR)/.tools:$$PATH command -v helm)
 # Most tests wait, so three processes share two cores, each with servers of its own. Given servers are not shared.
 # Files go out by name: sorted by their number of tests, the long ones would come last, when one process works alone.
-WORKERS ?= $(if $(LEVELSYNC_TEST_KAFKA),0,3)
+WORKERS ?= $(if $(LEVELSYNC_TEST_KAFKA),0,4)
 
 .PHONY: help
 help:  ## list the targets

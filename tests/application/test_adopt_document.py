@@ -48,6 +48,7 @@ async def reader(live_url: str, kafka: Kafka, tmp_path: Path) -> AsyncIterator[R
     print(reading.log.read_text())  # noqa: T201 - pytest shows it for a test that failed
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)  # twenty commands, one after the other
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine")
 @pytest.mark.usefixtures("topics")

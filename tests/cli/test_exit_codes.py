@@ -82,6 +82,15 @@ def answered(arguments: list[str], env: Mapping[str, str], answer: bytes) -> int
     return os.waitstatus_to_exitcode(status)
 
 
+_HEARS_CTRL_C = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from service.__main__ import main
+main()
+"""
+"""A shell starts what runs in the background with Ctrl-C ignored, and a test of it may run so."""
+
+
 @pytest.mark.usefixtures("topics")
 @pytest.mark.parametrize(("command", "begun"), [("demo", "The application writes"), ("reconcile", "asked for run")])
 async def test_ctrl_c_while_a_command_works_is_130(
@@ -90,7 +99,7 @@ async def test_ctrl_c_while_a_command_works_is_130(
     """In the demo, and in waiting for a run that nobody takes."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "service", command),
+        *("-c", _HEARS_CTRL_C, command),
         env=clean(environment(settings)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -18,7 +18,7 @@ from tests.support.repository import ROOT
 from tests.support.servers import Kafka
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.real_broker, pytest.mark.usefixtures("topics"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.soak, pytest.mark.real_broker, pytest.mark.usefixtures("topics"), pytest.mark.timeout(300)]
 TEXT = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 (WAITING,) = blocks(TEXT.partition("\n## ")[0])
 RESTORE = blocks(section(TEXT, "Restore the database"))
@@ -118,7 +118,6 @@ async def test_a_database_is_restored_as_the_document_says(operator: Reader) -> 
     await eventually(level_of(operator, 42, 5), 60)
 
 
-@pytest.mark.soak
 async def test_another_cluster_is_moved_to_as_the_document_says(operator: Reader, tmp_path: Path) -> None:
     """Nothing that was published before is lost or repeated, and an open dead letter is replayed over there."""
     if reason := apache_kafka.unavailable():

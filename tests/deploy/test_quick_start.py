@@ -82,6 +82,7 @@ def running_address(running: Up) -> str:
     return found[1]
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)  # twenty commands, one after the other
 async def test_the_blocks_work_in_a_folder_where_up_runs(folder: Path) -> None:
     """Quick start, reconcile, dead letters, API, runbook and the check of the curriculum."""

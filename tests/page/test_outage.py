@@ -106,7 +106,7 @@ async def test_the_last_known_values_stay_with_their_age(
             assert answer.status_code == 503
             said = words(answer)
             assert re.search(r"Last known values, (less than a second|\d+ seconds?) ago", said)
-            assert re.search(r"Is anything stuck\? Not known now\. The answer .{5,30} ago: Only a person", said)
+            assert re.search(r"Is anything stuck\? Not known now\. The answer .{5,30} ago: These need a decision", said)
             assert "1 dead letter is open" in said
             assert re.search(r"What is shown is from \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", said)
             client.cookies.set(SESSION, first)

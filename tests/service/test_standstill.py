@@ -38,6 +38,10 @@ def rise() -> Record:
     return Record(made.topic, made.key, made.value, made.headers, made.timestamp, PARTITION.partition)
 
 
+async def _all_started(consumers: list[LevelConsumer]) -> bool:
+    return all(one.owned_positions() for one in consumers if PARTITION.topic in one.subscription())
+
+
 @pytest.mark.real_broker
 async def test_a_consumer_that_stands_still_with_lag_ends_the_service_and_says_where(
     database: AsyncEngine, settings: Settings, consumers: list[LevelConsumer], monkeypatch: pytest.MonkeyPatch
@@ -46,6 +50,7 @@ async def test_a_consumer_that_stands_still_with_lag_ends_the_service_and_says_w
     monkeypatch.setattr(watch, "STALL_SECONDS", 1.0)
     async with running(settings) as service:
         await applying.caught_up(settings, database)
+        await eventually(lambda: _all_started(consumers))  # the start of a new assignment would end the pause
         (stuck,) = [one for one in consumers if PARTITION in one.assignment()]
         stuck.pause(*stuck.assignment())
         with pytest.raises(TimeoutError):
