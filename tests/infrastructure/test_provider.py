@@ -112,6 +112,7 @@ def test_the_newest_postgresql_of_the_system_is_taken(tmp_path: Path) -> None:
     assert system_programs(tmp_path) == tmp_path / "18" / "bin"
 
 
+@pytest.mark.soak
 def test_a_run_on_the_embedded_broker_leaves_real_broker_tests_out_and_says_how_many() -> None:
     """Nobody takes such a run for a full one."""
     environment = os.environ | {FORCE: "4"}

@@ -69,6 +69,7 @@ async def _assert_closed(way: SilentWay, answers: int) -> None:
     assert not way.open, f"{len(way.open)} connections are open after {answers} answers"
 
 
+@pytest.mark.soak
 async def test_appliers_that_are_stopped_at_any_answer_close_what_they_opened(
     settings: Settings, engine: AsyncEngine, topics: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

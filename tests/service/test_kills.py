@@ -53,6 +53,7 @@ async def live(settings: Settings, postgres: Postgres, make: Make, rounds: int, 
             await life.end()
 
 
+@pytest.mark.soak
 async def test_any_life_ends_in_the_models_tables(
     settings: Settings, postgres: Postgres, levelsync_process: Make
 ) -> None:

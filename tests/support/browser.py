@@ -130,6 +130,7 @@ class Site:
 
     async def _fill(self, progress: Levels, licenses: Levels) -> None:
         async with self.engine.begin() as conn:
+            await conn.execute(text("SET LOCAL deadlock_timeout = '10ms'"))  # this gives way, never a page
             await conn.execute(text(_EMPTY))
             for statement, rows in ((_PROGRESS, progress), (_LICENSE, licenses)):
                 for (user, name), level in rows.items():
