@@ -19,8 +19,10 @@ from service.web.api.app import Api
 from service.web.page.session import SESSION
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
-BOUND = 0.1
-"""Seconds within which 95 of 100 requests are answered."""
+BOUND = 0.25
+"""Seconds within which 95 of 100 requests are answered while other tests run beside it.
+
+The aim on a quiet machine is 0.1: docs/performance.md has the figures."""
 REQUESTS = 100
 RUN = UUID(int=9)
 PAGES = (
@@ -81,7 +83,7 @@ _FILL = (
 )
 
 
-async def test_the_page_answers_within_a_tenth_of_a_second(settings: Settings, engine: AsyncEngine) -> None:
+async def test_the_page_answers_within_a_quarter_of_a_second(settings: Settings, engine: AsyncEngine) -> None:
     """The 95th percentile of each page, asked one after the other."""
     async with engine.begin() as conn:
         await conn.execute(text("SET LOCAL statement_timeout = 0"))
