@@ -144,7 +144,7 @@ class Applier:
     async def _apply_in_parts(
         self, batch: Batch, decoded: Sequence[Item], met: Exception | Result | None = None
     ) -> Applied:
-        """Apply what is left of a batch in transactions of several statements; `met` is what came of the one call."""
+        """Apply what is left of a batch in transactions of several statements; `met` is the outcome of the one call."""
         if self._work is None or self._work.batch is not batch:
             self._work = Work(batch, dead_letters.claims(batch.records))
         work = self._work

@@ -145,7 +145,7 @@ class Replay:
 
 @dataclass(slots=True)
 class Settlement:
-    """What becomes of the letters: ids to close, and by id those that failed again."""
+    """The outcome of the letters: ids to close, and by id those that failed again."""
 
     close: list[int] = field(default_factory=list)
     failed: dict[int, Replay] = field(default_factory=dict)

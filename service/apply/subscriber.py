@@ -57,7 +57,7 @@ def subscribe(  # noqa: PLR0913 - what one subscriber is made of
         return ()
 
     async def handle(_decoded: tuple[()]) -> None:
-        """Apply the batch in hand, go on behind it, report: in this order, so that only what is committed is told."""
+        """Apply the batch in hand, go on behind it, report: in this order, to report only what is committed."""
         consumer, began = subscriber.consumer, time.perf_counter()
         batch: Batch = consumer.batch
         try:

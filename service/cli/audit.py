@@ -12,6 +12,7 @@ from service.cli import context, output
 from service.cli.context import AsCsv, AsJson
 from service.cli.letter_view import when
 from service.cli.letter_writes import TIME, moment
+from service.core.sheet import ACTION_COLUMNS
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -34,7 +35,7 @@ def audit(
     context.one_form(as_json, as_csv)
     asked = moment("since", since), subject
     if as_csv:
-        sheet = output.Csv(_CSV)
+        sheet = output.Csv(ACTION_COLUMNS)
         asyncio.run(_read(context.settings(), *asked, limit, sheet.add))
         sheet.end()
         return
@@ -54,19 +55,6 @@ def audit(
 
 
 _SHOWN = 1000
-_CSV = (
-    "id",
-    "at",
-    "subject",
-    "role",
-    "action",
-    "arguments",
-    "outcome",
-    "times",
-    "detail",
-    "client_address",
-    "request_id",
-)
 _COLUMNS = ("at", "subject", "role", "action", "arguments", "outcome", "times", "detail", "address")
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Verdict(StrEnum):
-    """What came of one check."""
+    """The outcome of one check."""
 
     PASS = "PASS"  # noqa: S105 - no password
     FAIL = "FAIL"

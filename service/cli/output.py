@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from service.core.names import CALCULATED, one_line, shown
+from service.core.names import one_line, shown
+from service.core.sheet import cell as as_cell
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,12 +87,7 @@ class Csv:
 def _csv_cell(cell: object) -> object:
     if isinstance(cell, (dict, list)):
         cell = json.dumps(cell, default=_as_json, ensure_ascii=False)
-    if isinstance(cell, datetime):
-        return cell.isoformat()
-    if not isinstance(cell, str):
-        return cell
-    text = one_line(cell)
-    return f"'{text}" if text.startswith(CALCULATED) else text
+    return as_cell(one_line(cell) if isinstance(cell, str) else cell)
 
 
 def print_table(

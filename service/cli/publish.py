@@ -74,7 +74,7 @@ async def _publish_and_wait(
         await _publish(settings, stream, tally)
         return {"sent": tally.sent}
     tally.places = Sent()
-    async with reach.database(settings) as conn:  # before anything is published: what becomes of it is read there
+    async with reach.database(settings) as conn:  # before anything is published: its outcome is read there
         await conn.execute(text("SELECT FROM levelsync.applied_offsets LIMIT 0"))
         await conn.rollback()
         await _publish(settings, stream, tally)
@@ -359,7 +359,7 @@ async def _send_and_wait(
     from service.cli import reach
     from service.cli.publish_wait import history_of, outcome_of, wait_until_read
 
-    async with reach.database(settings) as conn:  # before anything is published: what becomes of it is read there
+    async with reach.database(settings) as conn:  # before anything is published: its outcome is read there
         before = await history_of(conn, event)
         await conn.rollback()
         sent = Sent()

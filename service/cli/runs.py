@@ -13,6 +13,7 @@ from service.cli import context, output
 from service.cli.context import AsCsv, AsJson, record
 from service.cli.exits import WrongUse
 from service.cli.reconcile import say_next, show_report
+from service.core.sheet import ISSUE_COLUMNS
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,18 +22,6 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 _PREFIX = re.compile(r"[0-9a-fA-F-]{6,35}")
-_CSV = (
-    "user_id",
-    "user_email",
-    "specialization",
-    "issue_type",
-    "progress_level",
-    "license_level",
-    "lowered",
-    "status",
-    "detail",
-    "seen_at",
-)
 _SHORT = 8
 """Characters of a run's id in a table on a terminal."""
 
@@ -126,7 +115,7 @@ async def _print_issues(settings: Settings, given: str, *, as_json: bool, as_csv
     async with reach.database(settings) as conn:
         run_id = (await _find(conn, given)).id
         if as_csv:
-            sheet = output.Csv(_CSV, lambda issue: (issue[name] for name in _CSV))
+            sheet = output.Csv(ISSUE_COLUMNS, lambda issue: (issue[name] for name in ISSUE_COLUMNS))
             async for issue in lowered_first(conn, run_id):
                 sheet.add(issue)
             sheet.end()

@@ -1,6 +1,6 @@
 """Discard and replay dead letters, in batches.
 
-What becomes of it is decided where it is read (`service.apply.dead_letters`): applied, it closes its letter; failed, it
+Its outcome is decided where it is read (`service.apply.dead_letters`): applied, it closes its letter; failed, it
 raises the letter's count.
 """
 

@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 
 MOST_FAILURES = 100
-"""Users of a range that are told apart because they cannot be read; beyond it, what is left fails together."""
+"""Users of a range that are counted one by one because they cannot be read; beyond it, the rest fails together."""
 
 
 @dataclass(slots=True)

@@ -134,7 +134,7 @@ async def test_a_heal_that_a_unique_index_refuses_ends(events: Events, engine: A
 
 
 async def test_a_sequence_that_is_behind_is_named_with_its_repair(events: Events, engine: AsyncEngine) -> None:
-    """A fault of the installation: no record can be blamed, and whoever repairs it is told how."""
+    """A fault of the installation: no record is at fault, and the message says how to repair it."""
     await add_rows(engine, licenses={(user, "PLAYER"): 1 for user in range(1, 31)})
     await execute(engine, "SELECT setval('user_licenses_id_seq', 1)")
     with pytest.raises(NotApplied) as raised:

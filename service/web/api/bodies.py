@@ -14,7 +14,7 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
 from service.admin.identity import Action
-from service.admin.sheet import as_csv
+from service.core.sheet import as_csv
 from service.web.api.backend import Allowed, sign_in
 from service.web.api.middleware import PREFIX
 

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from service.admin.audit import NEWEST_ACTION, ActionFilter, AdminAction, Outcome, list_actions
 from service.admin.identity import Refused
+from service.core.sheet import ACTION_COLUMNS
 from service.web.page.visit import Visit, action_cursor_in, day_in, wants_csv
 
 PAGE = 50
@@ -27,19 +28,6 @@ ACTIONS = (
     "read_audit",
 )
 """What a form offers; the log may hold others."""
-_COLUMNS = (
-    "id",
-    "at",
-    "subject",
-    "role",
-    "action",
-    "arguments",
-    "outcome",
-    "times",
-    "detail",
-    "client_address",
-    "request_id",
-)
 
 
 async def list_audit(visit: Visit) -> Response:
@@ -47,7 +35,7 @@ async def list_audit(visit: Visit) -> Response:
     wanted = _filter(visit)
     if wants_csv(visit.query):
         found = await list_actions(visit.engine, visit.who, wanted, limit=MOST_EXPORTED)
-        return visit.sheet("audit", _COLUMNS, ([getattr(row, name) for name in _COLUMNS] for row in found))
+        return visit.sheet("audit", ACTION_COLUMNS, ([getattr(row, name) for name in ACTION_COLUMNS] for row in found))
     before = action_cursor_in(visit.query)
     found = await list_actions(visit.engine, visit.who, wanted, limit=PAGE + 1, before=before)
     return visit.show(

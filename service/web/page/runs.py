@@ -14,6 +14,7 @@ from service.admin.identity import Refused
 from service.admin.runs import RunRequest
 from service.admin.users import read_specializations
 from service.core.kinds import DIRECTIONS
+from service.core.sheet import ISSUE_COLUMNS
 from service.reconcile.values import COUNTS, healable
 from service.web.page.visit import (
     Visit,
@@ -41,18 +42,6 @@ _RUN_COLUMNS = (
     "requested_at",
     "finished_at",
     "would_stop",
-)
-_ISSUE_COLUMNS = (
-    "user_id",
-    "user_email",
-    "specialization",
-    "issue_type",
-    "progress_level",
-    "license_level",
-    "lowered",
-    "status",
-    "detail",
-    "seen_at",
 )
 KINDS = (
     "mismatched",
@@ -95,8 +84,8 @@ async def show_run(visit: Visit) -> Response:
     wanted, after = issue_filter_in(visit.query), issue_cursor_in(visit.query)
     if wants_csv(visit.query):
         found = await runs.read_run_issues(visit.engine, visit.who, run_id, wanted, limit=MOST_EXPORTED)
-        rows = ([issue[name] for name in _ISSUE_COLUMNS] for issue in found)
-        return visit.sheet(f"issues-{run_id}", _ISSUE_COLUMNS, rows)
+        rows = ([issue[name] for name in ISSUE_COLUMNS] for issue in found)
+        return visit.sheet(f"issues-{run_id}", ISSUE_COLUMNS, rows)
     found = await runs.read_run_issues(visit.engine, visit.who, run_id, wanted, limit=ISSUES + 1, after=after)
     shown = found[:ISSUES]
     return visit.show(

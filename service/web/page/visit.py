@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -22,9 +22,9 @@ from service.admin.database import check_alive, within
 from service.admin.identity import Action, Forbidden, Identity, NoSuch, NotSignedIn, Refused, may, user_id_of
 from service.admin.overview import Waits
 from service.admin.runs import FIRST, NEWEST, IssueCursor, IssueFilter, IssueOrder
-from service.admin.sheet import as_csv
 from service.admin.tokens import Authenticator
 from service.core.kinds import DIRECTIONS
+from service.core.sheet import as_csv
 from service.settings import Settings
 from service.telemetry.health import Health
 from service.web.page import session
@@ -83,19 +83,16 @@ def number_in(given: Mapping[str, str], name: str) -> int | None:
     return int(said)
 
 
+Key = TypeVar("Key")
+
+
 def run_cursor_in(given: Mapping[str, str]) -> tuple[datetime, UUID]:
     """Behind which run a page begins.
 
     Raises:
         Refused: nothing that this page made.
     """
-    if "before" not in given:
-        return NEWEST
-    at, _, run_id = given["before"].partition("~")
-    try:
-        return datetime.fromisoformat(at).astimezone(UTC), UUID(run_id)
-    except (ValueError, OverflowError):
-        raise Refused("There is no such page of runs.") from None
+    return _cursor_in(given, NEWEST, UUID, "runs")
 
 
 def issue_cursor_in(given: Mapping[str, str]) -> IssueCursor:
@@ -132,13 +129,19 @@ def action_cursor_in(given: Mapping[str, str]) -> ActionCursor:
     Raises:
         Refused: nothing that this page made.
     """
+    return _cursor_in(given, NEWEST_ACTION, int, "the audit log")
+
+
+def _cursor_in(
+    given: Mapping[str, str], newest: tuple[datetime, Key], read_key: Callable[[str], Key], what: str
+) -> tuple[datetime, Key]:
     if "before" not in given:
-        return NEWEST_ACTION
-    at, _, number = given["before"].partition("~")
+        return newest
+    at, _, key = given["before"].partition("~")
     try:
-        return datetime.fromisoformat(at).astimezone(UTC), int(number)
+        return datetime.fromisoformat(at).astimezone(UTC), read_key(key)
     except (ValueError, OverflowError):
-        raise Refused("There is no such page of the audit log.") from None
+        raise Refused(f"There is no such page of {what}.") from None
 
 
 def day_in(given: Mapping[str, str], name: str) -> datetime | None:

@@ -11,6 +11,34 @@ from typing import Any
 
 from service.core.names import CALCULATED
 
+ACTION_COLUMNS = (
+    "id",
+    "at",
+    "subject",
+    "role",
+    "action",
+    "arguments",
+    "outcome",
+    "times",
+    "detail",
+    "client_address",
+    "request_id",
+)
+"""Of the audit log."""
+ISSUE_COLUMNS = (
+    "user_id",
+    "user_email",
+    "specialization",
+    "issue_type",
+    "progress_level",
+    "license_level",
+    "lowered",
+    "status",
+    "detail",
+    "seen_at",
+)
+"""Of a run's issues."""
+
 
 def as_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Write a heading and rows, with the line ends of RFC 4180."""
