@@ -20,7 +20,7 @@ _FIRST_LETTERS = 3
 _WRITTEN = (Outcome.APPLIED, Outcome.CREATED)
 
 
-def batch(done: Batch, applied: Applied, seconds: float) -> None:
+def report_batch(done: Batch, applied: Applied, seconds: float) -> None:
     """Count and log one committed batch: nothing where somebody else's locks kept all of it."""
     if applied.left and not applied.outcomes:
         return

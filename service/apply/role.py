@@ -17,7 +17,7 @@ from events import LICENSE_ADVANCED_TOPIC, PROGRESS_LEVELED_UP_TOPIC
 from service.apply.batch import Applied, Applier
 from service.apply.call import Target, license_target, progress_target
 from service.apply.lost import ask_for_reconcile
-from service.apply.report import batch as report_batch
+from service.apply.report import report_batch
 from service.apply.subscriber import subscribe
 from service.settings import Settings
 from service.stream.background import cause_of, stop

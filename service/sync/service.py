@@ -20,11 +20,12 @@ from service.core.pair import Sides, Why, decide_one, nothing
 from service.faults import DecideAgain, Kind, NotAsDecided, read_fault
 from service.levels import Curriculum, maxima_options, read_curriculum
 from service.settings import Settings, load_settings
-from service.sync import results, sql
+from service.sync import results
 from service.sync.everything import BulkSyncResult, sync_all
 from service.sync.issues import DesyncIssue, stream_issues
 from service.sync.level import UnknownDirection, UnknownSpecialization, UnknownUser, decide_level
 from service.sync.results import SyncResult, UserSyncResult
+from service.sync.sql import LICENSES_OF_PAIR, USER_EXISTS
 from service.telemetry import metrics
 
 log = structlog.get_logger(__name__)
@@ -119,7 +120,7 @@ class ProgressLicenseSyncService:
         author = _author("level decided", synced_by)
 
         async def decide(conn: AsyncConnection) -> SyncResult:
-            if not (await conn.execute(sql.USER_EXISTS, {"user": user_id})).scalar_one():
+            if not (await conn.execute(USER_EXISTS, {"user": user_id})).scalar_one():
                 raise _no_user(user_id)
             result = results.of_level(pair, level, await decide_level(conn, self._tables, pair, level, author))
             if also is not None:
@@ -229,7 +230,7 @@ def _canonical(curriculum: Curriculum, specialization: str) -> str:
 async def _how_to_decide(conn: AsyncConnection, pair: Pair) -> Decide:
     """Leave a pair with two licenses, which differ in case only: which of them is right, levelsync cannot know."""
     named = {"user": pair[0], "specialization": pair[1]}
-    spellings = list((await conn.execute(sql.LICENSES_OF_PAIR, named)).scalars())
+    spellings = list((await conn.execute(LICENSES_OF_PAIR, named)).scalars())
     if len(spellings) < _TWO:
         return decide_one
     said = f"there are {len(spellings)} licenses ({', '.join(spellings)}): somebody has to remove all but one"
@@ -240,7 +241,7 @@ async def _check_user(conn: AsyncConnection, user_id: int, found: Sides) -> None
     """A user of whom a row was found is there; only where there is none, ask."""
     if found.progress_exists or found.license_exists:
         return
-    if not (await conn.execute(sql.USER_EXISTS, {"user": user_id})).scalar_one():
+    if not (await conn.execute(USER_EXISTS, {"user": user_id})).scalar_one():
         raise _no_user(user_id)
 
 

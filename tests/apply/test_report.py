@@ -6,8 +6,8 @@ from aiokafka import ConsumerRecord
 from structlog.testing import capture_logs
 
 from events import Reason
-from service.apply import report
 from service.apply.batch import Applied
+from service.apply.report import report_batch
 from service.core.outcomes import DeadLetter
 from service.stream.positions import Batch
 
@@ -19,7 +19,7 @@ def test_a_batch_of_a_thousand_dead_letters_is_one_warning() -> None:
     records = [ConsumerRecord(TOPIC, 2, offset, 0, 0, None, b"", None, 0, 0, ()) for offset in range(1000)]
     letters = [DeadLetter(index, Reason.MALFORMED, f"no JSON {index}") for index in range(1000)]
     with capture_logs() as lines:
-        report.batch(Batch(records, {}, {}), Applied(letters, {}, letters), 0.1)
+        report_batch(Batch(records, {}, {}), Applied(letters, {}, letters), 0.1)
     (warning,) = [line for line in lines if line["log_level"] == "warning"]
     assert (warning["event"], warning["topic"], warning["count"]) == ("dead letters", TOPIC, 1000)
     assert warning["first"] == [
