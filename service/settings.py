@@ -24,8 +24,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as SettingsSourceError
 
-from service.core.kinds import Direction
-from service.core.names import fold
+from service.core.names import Direction, fold
 
 PREFIX = "LEVELSYNC_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"

@@ -14,7 +14,7 @@ from events import Direction
 from service.admin.audit import check
 from service.admin.database import asked
 from service.admin.identity import Identity, Refused
-from service.core.kinds import DriftKind
+from service.core.names import DriftKind
 from service.core.pair import PairDecision, Sides, Why, decide_one, nothing
 from service.levels import read_curriculum
 from service.sync.issues import DesyncIssue, page_of_issues

@@ -1,4 +1,6 @@
-"""Keep the dead letters of a batch, and settle those that are replayed.
+"""Store the dead letters of a batch, and record the outcome of replayed ones. Arrays are unnested and joined by key.
+
+Arrays are unnested and joined by key.
 
 The header that names the letter may be anybody's: it counts only on a record that is the letter's own, with the same
 topic, key, value and CloudEvents attributes.
@@ -13,14 +15,85 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import ConsumerRecord
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.apply import sql
 from service.core.decode import claimed_letter
 from service.core.outcomes import DeadLetter
 from service.faults import Kind, read_fault
 from service.stream.records import Header, header_as_json, header_from_json
+
+READ_FENCES = text("""
+    SELECT k.user_id, k.specialization, f.decided_at
+      FROM unnest(CAST(:users AS bigint[]), CAST(:specializations AS text[])) AS k (user_id, specialization)
+     CROSS JOIN LATERAL (
+           SELECT f.decided_at FROM levelsync.fences f
+            WHERE f.user_id = k.user_id AND f.folded = upper(k.specialization COLLATE "C")
+            ORDER BY f.decided_at DESC LIMIT 1) f
+""")
+"""Read when pairs were last lowered, under any spelling of the name."""
+
+ADD_DEAD_LETTERS = text("""
+    INSERT INTO levelsync.dead_letters
+           (topic, partition, "offset", record_timestamp, key, value, headers, reason, detail)
+    SELECT v.topic, v.partition, v."offset", v.record_timestamp, v.key, v.value, v.headers, v.reason, v.detail
+      FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[]), CAST(:offsets AS bigint[]),
+                  CAST(:timestamps AS bigint[]), CAST(:keys AS bytea[]), CAST(:values AS bytea[]),
+                  CAST(:headers AS jsonb[]), CAST(:reasons AS text[]), CAST(:details AS text[]))
+           AS v (topic, partition, "offset", record_timestamp, key, value, headers, reason, detail)
+        ON CONFLICT (topic, partition, "offset", record_timestamp, value_digest) DO NOTHING
+""")
+"""Keep records whole; one that is read again is the same letter (law 3)."""
+
+FIND_DEAD_LETTERS = text("""
+    SELECT v.number
+      FROM unnest(CAST(:numbers AS int[]), CAST(:topics AS text[]), CAST(:partitions AS int[]),
+                  CAST(:offsets AS bigint[]), CAST(:timestamps AS bigint[]), CAST(:digests AS text[]))
+           AS v (number, topic, partition, "offset", record_timestamp, value_digest)
+      JOIN levelsync.dead_letters d
+        ON d.topic = v.topic AND d.partition = v.partition AND d."offset" = v."offset"
+       AND d.record_timestamp = v.record_timestamp AND d.value_digest = v.value_digest
+""")
+"""Which records are dead letters already."""
+
+FIND_OPEN_LETTERS = text("""
+    SELECT d.id, d.topic, d.partition, d."offset", d.record_timestamp, d.value_digest
+      FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[]), CAST(:first AS bigint[]),
+                  CAST(:last AS bigint[])) AS k (topic, partition, first, last)
+      JOIN levelsync.dead_letters d ON d.topic = k.topic AND d.partition = k.partition
+     WHERE d."offset" BETWEEN k.first AND k.last AND d.resolved_at IS NULL
+""")
+"""The open letters of the records between offsets."""
+
+LOCK_REPLAYED = text("""
+    SELECT v.number, d.id, d.headers, d.resolved_at IS NULL AS is_open, d.resolution, d.last_attempt_timestamp
+      FROM unnest(CAST(:numbers AS int[]), CAST(:ids AS bigint[]), CAST(:topics AS text[]), CAST(:keys AS bytea[]),
+                  CAST(:digests AS text[])) AS v (number, id, topic, key, digest)
+      JOIN levelsync.dead_letters d ON d.id = v.id
+     WHERE d.topic = v.topic AND d.key IS NOT DISTINCT FROM v.key AND d.value_digest = v.digest
+     ORDER BY d.id, v.number
+       FOR NO KEY UPDATE OF d
+""")
+"""Lock the letters that records say to be replays of, where topic, key and value agree."""
+
+CLOSE_REPLAYED = text("""
+    UPDATE levelsync.dead_letters
+       SET resolved_at = clock_timestamp(), resolution = 'replayed', replayed_at = NULL
+     WHERE id = ANY(CAST(:ids AS bigint[]))
+""")
+"""Close letters whose replay did not fail."""
+
+RAISE_REPLAYED = text("""
+    UPDATE levelsync.dead_letters AS d
+       SET attempts = d.attempts + v.times, last_attempt_timestamp = v.timestamp, reason = v.reason, detail = v.detail,
+           replayed_at = NULL
+      FROM unnest(CAST(:ids AS bigint[]), CAST(:times AS int[]), CAST(:timestamps AS bigint[]),
+                  CAST(:reasons AS text[]), CAST(:details AS text[])) AS v (id, times, timestamp, reason, detail)
+     WHERE d.id = v.id
+""")
+"""Count replays that failed again, with the newest reason."""
+
 
 Records = Sequence[ConsumerRecord]
 
@@ -55,12 +128,12 @@ async def keep(
 async def _close_read_again(conn: AsyncConnection, applied: Records) -> None:
     """Close the open letters of records that were read again and have applied (law 4)."""
     if applied:
-        found = (await conn.execute(sql.FIND_OPEN_LETTERS, _ranges(applied))).all()
+        found = (await conn.execute(FIND_OPEN_LETTERS, _ranges(applied))).all()
         ids = {(r.topic, r.partition, r.offset, r.record_timestamp, r.value_digest): r.id for r in found}
         keys = [_key(record) for record in applied] if found else []
         close = [ids[key] for key in keys if key in ids]
         if close:
-            await conn.execute(sql.CLOSE_REPLAYED, {"ids": close})
+            await conn.execute(CLOSE_REPLAYED, {"ids": close})
 
 
 def _ranges(records: Records) -> dict[str, list[Any]]:
@@ -88,7 +161,7 @@ async def _write(
     storable = [DeadLetter(one.index, one.reason, _storable(one.detail, encoding)) for one in in_order]
     new = await settle(conn, records, claimed, storable) if claimed else storable
     if new:
-        await conn.execute(sql.ADD_DEAD_LETTERS, _values(records, new, encoding))
+        await conn.execute(ADD_DEAD_LETTERS, _values(records, new, encoding))
 
 
 def _values(records: Records, letters: Sequence[DeadLetter], encoding: str) -> dict[str, list[Any]]:
@@ -118,7 +191,7 @@ async def kept(
         "digests": [digest(records[index].value) for index in indexes],
         "numbers": list(indexes),
     }
-    found = set((await conn.execute(sql.FIND_DEAD_LETTERS, values)).scalars())
+    found = set((await conn.execute(FIND_DEAD_LETTERS, values)).scalars())
     claimed = {index: claims[index] for index in indexes if index in claims}
     return found | (await genuine(conn, records, claimed)).keys() if claimed else found
 
@@ -168,7 +241,7 @@ async def genuine(
         "keys": [record.key for _, _, record in said],
         "digests": [digest(record.value) for _, _, record in said],
     }
-    rows = (await conn.execute(sql.LOCK_REPLAYED, values)).all()
+    rows = (await conn.execute(LOCK_REPLAYED, values)).all()
     return {
         row.number: row
         for row in rows
@@ -195,9 +268,9 @@ async def settle(
     found = await genuine(conn, records, claimed)
     settlement = _settlement(records, found, {letter.index: letter for letter in letters})
     if settlement.close:
-        await conn.execute(sql.CLOSE_REPLAYED, {"ids": settlement.close})
+        await conn.execute(CLOSE_REPLAYED, {"ids": settlement.close})
     if settlement.failed:
-        await conn.execute(sql.RAISE_REPLAYED, _raised(settlement.failed))
+        await conn.execute(RAISE_REPLAYED, _raised(settlement.failed))
     return [letter for letter in letters if letter.index not in found]
 
 

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from faststream.kafka import KafkaBroker
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from events import LICENSE_ADVANCED_TOPIC, PROGRESS_LEVELED_UP_TOPIC
+from events import (
+    LICENSE_ADVANCED_TOPIC,
+    LICENSE_ADVANCED_TYPE,
+    PROGRESS_LEVELED_UP_TOPIC,
+    PROGRESS_LEVELED_UP_TYPE,
+    ReconcileRequested,
+)
 from service.apply.batch import Applied, Applier
 from service.apply.call import Target, license_target, progress_target
-from service.apply.lost import ask_for_reconcile
-from service.apply.report import report_batch
 from service.apply.subscriber import subscribe
+from service.core.outcomes import DeadLetter, LevelEvent, Outcome
+from service.outbox.put import put
 from service.settings import Settings
 from service.stream.background import cause_of, stop
 from service.stream.broker import GRACEFUL_TIMEOUT, make_broker
@@ -27,6 +37,58 @@ from service.telemetry import metrics
 from service.telemetry.health import Health
 
 log = structlog.get_logger(__name__)
+_TYPES = {PROGRESS_LEVELED_UP_TOPIC: PROGRESS_LEVELED_UP_TYPE, LICENSE_ADVANCED_TOPIC: LICENSE_ADVANCED_TYPE}
+_FIRST_LETTERS = 3
+"""Dead letters of a batch that its line describes; the table has all of them."""
+_WRITTEN = (Outcome.APPLIED, Outcome.CREATED)
+
+
+def report_batch(done: Batch, applied: Applied, seconds: float) -> None:
+    """Count and log one committed batch: nothing where somebody else's locks kept all of it."""
+    if applied.left and not applied.outcomes:
+        return
+    topic = done.records[0].topic
+    kind, counts = _TYPES[topic], Counter(applied.outcomes.values())
+    for outcome, count in counts.items():
+        metrics.EVENTS.labels(kind, outcome.value).inc(count)
+    metrics.BATCH_SECONDS.labels(kind).observe(seconds)
+    metrics.BATCH_RECORDS.labels(kind).observe(len(applied.outcomes))
+    _observe_delays(kind, applied)
+    if applied.letters:
+        first = [_about(done, letter) for letter in applied.letters[:_FIRST_LETTERS]]
+        log.warning("dead letters", topic=topic, count=len(applied.letters), first=first)
+    named = {outcome.value: count for outcome, count in counts.items()}
+    log.info("batch applied", topic=topic, records=len(applied.outcomes), seconds=round(seconds, 4), **named)
+
+
+def _about(done: Batch, letter: DeadLetter) -> dict[str, object]:
+    record = done.records[letter.index]
+    at = {"partition": record.partition, "offset": record.offset}
+    return at | {"reason": letter.reason.value, "detail": letter.detail[:500]}
+
+
+def _observe_delays(kind: str, applied: Applied) -> None:
+    now, outcomes = datetime.now(UTC).timestamp(), applied.outcomes
+    written = (
+        item for item in applied.decoded if isinstance(item, LevelEvent) and outcomes.get(item.index) in _WRITTEN
+    )
+    metrics.EVENT_DELAY.observe_all(kind, (max(0.0, now - event.occurred_us / 1_000_000) for event in written))
+
+
+_NAMESPACE = uuid.UUID("6f0c2b0e-3a7e-4f55-9a0e-8f2f5b0d7c11")
+
+
+async def ask_for_reconcile(conn: AsyncConnection, partition: TopicPartition, resumed_at: int) -> None:
+    """Put a ReconcileRequested (`highest`, dry run) into the outbox; its id is the same for the same loss.
+
+    The caller stores `resumed_at` in the position row in the same transaction: a loss is what lies between the two, so
+    that none is found twice.
+    """
+    name = f"{partition.topic}-{partition.partition}-{resumed_at}"
+    request_id = str(uuid.uuid5(_NAMESPACE, name))
+    await put(conn, [ReconcileRequested(direction="highest", requested_by=f"records lost in {name}", id=request_id)])
+
+
 CONSUMERS_A_TOPIC = 2
 START_BACKOFF = 1.0
 TURN_SECONDS = 30.0

@@ -13,7 +13,6 @@ from service.cli import (
     doctor,
     drift,
     erase,
-    migrate,
     publish,
     reconcile,
     runs,
@@ -57,7 +56,7 @@ def root(
 app.command()(up.up)
 app.command()(demo.demo)
 app.command()(serve.serve)
-app.command()(migrate.migrate)
+app.command()(serve.migrate)
 app.add_typer(publish.app, name="publish")
 app.command()(drift.drift)
 app.command()(sync.sync)

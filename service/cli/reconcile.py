@@ -13,8 +13,7 @@ import typer
 from service.cli import context, output
 from service.cli.context import AsJson, confirm, somebody_is_there
 from service.cli.exits import Exit, SaidNo, Unreachable, WrongUse
-from service.core.kinds import DIRECTIONS
-from service.core.names import counted
+from service.core.names import DIRECTIONS, counted
 
 if TYPE_CHECKING:
     from events import ReconcileRequested

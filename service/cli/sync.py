@@ -12,7 +12,7 @@ import typer
 from service.cli import context, output
 from service.cli.context import AsJson, record
 from service.cli.exits import Exit, Unreachable, WrongUse
-from service.core.kinds import DIRECTIONS
+from service.core.names import DIRECTIONS
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection

@@ -1,4 +1,4 @@
-"""How names of specializations compare, how text of somebody else's is shown, and how numbers have their nouns.
+"""Fixed names: kinds of drift and directions; how names of specializations compare, and how text is shown.
 
 Names: the letters a to z count as A to Z, and no other letter is folded.
 
@@ -10,6 +10,30 @@ from __future__ import annotations
 
 import re
 import string
+from enum import StrEnum
+from typing import Literal, get_args
+
+Direction = Literal["progress_to_license", "license_to_progress", "highest"]
+"""Which row a sync or heal believes; the same as the contract's, without its libraries."""
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+
+
+class DriftKind(StrEnum):
+    """How the rows of a pair disagree: a metric's label, `issue_type`, a count of a report."""
+
+    MISMATCHED = "mismatched"
+    MISSING_LICENSE = "missing_license"
+    MISSING_PROGRESS = "missing_progress"
+    OUT_OF_RANGE = "out_of_range"
+    NULL_LEVEL = "null_level"
+    UNKNOWN_SPECIALIZATION = "unknown_specialization"
+    WRONG_CASE = "wrong_case"
+    DUPLICATE = "duplicate"
+
+
+HEALABLE = (DriftKind.MISMATCHED, DriftKind.MISSING_LICENSE, DriftKind.MISSING_PROGRESS)
+"""Kinds that a write can repair. All others are reported as `needs_decision` and never healed."""
+
 
 # What a terminal or a page obeys instead of showing: control characters (C0 but for the line's end and the tab, DEL,
 # C1) and those that turn the direction of writing. A lone surrogate has no UTF-8. Publishers and tables can hold all.

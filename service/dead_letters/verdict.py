@@ -20,7 +20,7 @@ from events import (
     ReconcileRequested,
     read,
 )
-from service.apply import sql as apply_sql
+from service.apply import dead_letters as apply_sql
 from service.apply.batch import screen
 from service.core.decode import decode, first_timestamp
 from service.core.outcomes import DeadLetter, LevelEvent, microseconds

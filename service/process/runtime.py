@@ -17,10 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.apply.role import apply_role
 from service.outbox.relay import relay_role
-from service.process.sampler import Sampler
 from service.process.schedule import schedule_role
 from service.process.startup import wait_until_ready
-from service.process.watch import Stalled, watch
+from service.process.watch import Sampler, Stalled, watch
 from service.reconcile.work import reconcile_role
 from service.settings import Settings, SettingsError
 from service.store.engine import make_engine, pool_sizes

@@ -13,7 +13,7 @@ import structlog
 from aiokafka.errors import KafkaError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.checks.rights import filtered_sentence, filtered_tables
+from service.checks.installation import filtered_sentence, filtered_tables
 from service.faults import InstallationFault, read_fault
 from service.levels import read_curriculum
 from service.settings import PREFIX, Settings, SettingsError

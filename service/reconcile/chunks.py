@@ -21,8 +21,7 @@ from service.levels import read_curriculum
 from service.reconcile import sql
 from service.reconcile.confirm import confirm_range
 from service.reconcile.heal import count, heal_some
-from service.reconcile.pace import note_time_left
-from service.reconcile.runs import room_for_issues
+from service.reconcile.runs import note_time_left, room_for_issues
 from service.reconcile.steps import Steps
 from service.reconcile.values import FAILED_BECAUSE, Phase, Range, Run, Suspect, run_of
 from service.settings import Settings

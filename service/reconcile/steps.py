@@ -21,8 +21,7 @@ from service.faults import read_fault
 from service.outbox.put import put
 from service.reconcile import sql
 from service.reconcile.caught_up import Topics, reached, read_applied
-from service.reconcile.pace import note_time_left
-from service.reconcile.runs import breaker_limit, finish, unconfirmed_is_all
+from service.reconcile.runs import breaker_limit, finish, note_time_left, unconfirmed_is_all
 from service.reconcile.values import Phase, Run, Step, add_up, healable, run_of
 from service.settings import Settings
 from service.stream.background import wait_for

@@ -11,8 +11,7 @@ from typing import Any, Literal, NamedTuple
 from uuid import UUID, uuid5
 
 from events import Direction
-from service.core.kinds import HEALABLE, DriftKind
-from service.core.names import fold
+from service.core.names import HEALABLE, DriftKind, fold
 
 SCANNED, CONFIRMED, HEALED = 1, 2, 3
 COUNTS = (

@@ -23,8 +23,7 @@ from events import (
     read,
 )
 from service.apply import dead_letters
-from service.apply.lost import ask_for_reconcile
-from service.apply.role import running_broker
+from service.apply.role import ask_for_reconcile, running_broker
 from service.apply.subscriber import subscribe
 from service.core.decode import Record, first_timestamp
 from service.core.outcomes import Cut, DeadLetter

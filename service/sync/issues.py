@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from events.base import INT8_MAX
-from service.core.kinds import DriftKind
+from service.core.names import DriftKind
 from service.levels import read_curriculum
-from service.sync import sql
+from service.sync import level
 
 _ACTIONS = {
     "missing_license": "create_license_from_progress",
@@ -45,7 +45,7 @@ class DesyncIssue:
 
 async def stream_issues(conn: AsyncConnection, specialization: str | None) -> AsyncGenerator[DesyncIssue, None]:
     """Every pair that differs now, by user and specialization, through a cursor of the server."""
-    query = sql.issues(of_one_specialization=specialization is not None)
+    query = level.issues(of_one_specialization=specialization is not None)
     values: dict[str, object] = {**(await read_curriculum(conn)).parameters}
     values |= {} if specialization is None else {"specialization": specialization}
     async with conn.stream(query, values) as rows:
@@ -61,14 +61,14 @@ async def page_of_issues(
     It compares window after window of the users until the page is full: neither its memory nor its cost grows with
     what differs in the rest of the tables, or with how far it begins from their start.
     """
-    query = sql.issues_of_window(of_one_specialization=specialization is not None)
+    query = level.issues_of_window(of_one_specialization=specialization is not None)
     curriculum = await read_curriculum(conn)
     values: dict[str, object] = {"after_user": after[0], "after_specialization": after[1], **curriculum.parameters}
     values |= {} if specialization is None else {"specialization": specialization}
     found: list[DesyncIssue] = []
     start, rows = after[0], _FIRST_WINDOW
     while start <= INT8_MAX and len(found) < limit:
-        upto = (await conn.execute(sql.NEXT_WINDOW, {"from_user": start, "rows": rows})).scalar_one() or INT8_MAX
+        upto = (await conn.execute(level.NEXT_WINDOW, {"from_user": start, "rows": rows})).scalar_one() or INT8_MAX
         window = {"from_user": start, "upto_user": upto, "limit": limit - len(found)}
         found += [issue_of(row) for row in await conn.execute(query, values | window)]
         start, rows = upto + 1, min(rows * 4, _LARGEST_WINDOW)

@@ -23,9 +23,15 @@ from service.settings import Settings, load_settings
 from service.sync import results
 from service.sync.everything import BulkSyncResult, sync_all
 from service.sync.issues import DesyncIssue, stream_issues
-from service.sync.level import UnknownDirection, UnknownSpecialization, UnknownUser, decide_level
+from service.sync.level import (
+    LICENSES_OF_PAIR,
+    USER_EXISTS,
+    UnknownDirection,
+    UnknownSpecialization,
+    UnknownUser,
+    decide_level,
+)
 from service.sync.results import SyncResult, UserSyncResult
-from service.sync.sql import LICENSES_OF_PAIR, USER_EXISTS
 from service.telemetry import metrics
 
 log = structlog.get_logger(__name__)

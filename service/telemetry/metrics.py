@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from events import LICENSE_ADVANCED_TYPE, PROGRESS_LEVELED_UP_TYPE
-from service.core.kinds import DIRECTIONS, HEALABLE
+from service.core.names import DIRECTIONS, HEALABLE
 
 
 class BatchHistogram(Collector):

@@ -12,6 +12,7 @@ import h11
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -21,6 +22,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from service.settings import PREFIX, Settings, SettingsError
 from service.telemetry.health import Health
 from service.telemetry.metrics import REGISTRY
+
+
+class IdConvertor(IntegerConvertor):
+    """A number no longer than a bigint. Starlette's own raises on 5,000 digits, before anybody has signed in."""
+
+    regex = "[0-9]{1,19}"
+
+
+register_url_convertor("id", IdConvertor())
+
 
 HEADERS_WITHIN = 10.0
 """Seconds that a client may take to send a request's headers."""

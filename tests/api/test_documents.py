@@ -16,7 +16,7 @@ from playwright.async_api import async_playwright
 from events.schemas import asyncapi
 from service.web.api import models
 from service.web.api.app import openapi_document
-from service.web.api.middleware import PREFIX
+from service.web.api.problems import PREFIX
 
 ANNOTATIONS = {"title", "description", "default", "examples", "discriminator"}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -14,7 +14,7 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from service.admin import pairs
-from service.web.api import middleware
+from service.web.api import problems
 from tests.support.tokens import PREFIX, signed
 from tests.support.waiting import eventually
 
@@ -201,7 +201,7 @@ async def test_a_request_has_its_time(admin: httpx.AsyncClient, monkeypatch: pyt
             given_up.set()
 
     monkeypatch.setattr(pairs, "desync_issues", endless)
-    monkeypatch.setattr(middleware, "LONGEST", 0.3)
+    monkeypatch.setattr(problems, "LONGEST", 0.3)
     answer = await admin.get("/desync-issues")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     await asyncio.wait_for(given_up.wait(), 30)

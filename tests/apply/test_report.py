@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from events import Reason
 from service.apply.batch import Applied
-from service.apply.report import report_batch
+from service.apply.role import report_batch
 from service.core.outcomes import DeadLetter
 from service.stream.positions import Batch
 

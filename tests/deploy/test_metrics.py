@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import Direction
-from service.core.kinds import DIRECTIONS, HEALABLE
+from service.core.names import DIRECTIONS, HEALABLE
 from service.core.outcomes import Outcome
 from service.faults import Kind
 from service.settings import Settings

@@ -13,7 +13,7 @@ from aiokafka import TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.apply.lost import ask_for_reconcile
+from service.apply.role import ask_for_reconcile
 from service.reconcile import steps
 from service.reconcile.steps import take_one
 from service.settings import Settings

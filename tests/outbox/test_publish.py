@@ -10,8 +10,8 @@ from aiokafka.errors import KafkaError, NotEnoughReplicasError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.outbox.publish import publish
 from service.outbox.put import Row, waves
+from service.outbox.relay import publish
 
 KEYS = st.lists(st.sampled_from([b"a", b"b", b"c", None]), max_size=30)
 FATES = st.lists(st.sampled_from(["taken", "refused", "taken, but not confirmed"]), max_size=60)

@@ -8,9 +8,8 @@ from sqlalchemy import Text, cast, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import read
-from service.outbox.publish import HeldBack
 from service.outbox.put import Row, put
-from service.outbox.relay import read_batch
+from service.outbox.relay import HeldBack, read_batch
 from service.store.tables import outbox
 from tests.support.outbox import event, pending, put_numbered
 
@@ -96,6 +95,6 @@ def test_a_topic_without_rights_is_tried_again_after_a_while(monkeypatch: pytest
     back = HeldBack()
     back.sort({ROWS[0]: TopicAuthorizationFailedError("topic")})
     assert set(back.topics()) == {"topic"}
-    monkeypatch.setattr("service.outbox.publish.time.monotonic", lambda: float("inf"))
+    monkeypatch.setattr("service.outbox.relay.time.monotonic", lambda: float("inf"))
     assert back.topics() == {}
     assert back.rows == set()

@@ -13,7 +13,7 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from events import LEVEL_SYNCED_TOPIC
-from service.outbox import publish, relay
+from service.outbox import relay
 from service.outbox.put import Row, put
 from service.outbox.relay import Relay
 from service.settings import Settings
@@ -84,8 +84,10 @@ async def test_a_lower_id_that_is_committed_later_is_published(
     async with engine.connect() as late, relaying(engine, settings):
         await put(late, [event(1, 1)])
 
-        async def publish_and_let_it_commit(producer: AIOKafkaProducer, rows: Sequence[Row]) -> publish.Delivery:
-            delivery = await publish.publish(producer, rows)
+        publish = relay.publish
+
+        async def publish_and_let_it_commit(producer: AIOKafkaProducer, rows: Sequence[Row]) -> relay.Delivery:
+            delivery = await publish(producer, rows)
             await late.commit()  # after the batch was read, before it is deleted
             return delivery
 
@@ -112,8 +114,8 @@ async def test_a_topic_that_takes_nothing_does_not_stop_the_others(
     engine: AsyncEngine, settings: Settings, kafka: Kafka, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its events wait, /readyz names it, and everything else is delivered."""
-    monkeypatch.setattr(publish, "TOPIC_TIMEOUT", 0.5)
-    monkeypatch.setattr(publish, "TOPIC_SECONDS", NEVER)
+    monkeypatch.setattr(relay, "TOPIC_TIMEOUT", 0.5)
+    monkeypatch.setattr(relay, "TOPIC_SECONDS", NEVER)
     async with engine.begin() as conn:
         waiting = await add(conn, b"{}", topic="not a name for a topic")
         await put(conn, [event(1, 1)])
@@ -154,7 +156,7 @@ async def test_an_outage_of_kafka_is_waited_out(
     """Events keep waiting in order, /readyz names the relay, and all leave when Kafka is back."""
     if not kafka.can_restart:
         pytest.skip("this broker is not ours to stop")
-    monkeypatch.setattr(publish, "DELIVERY_TIMEOUT", 1.0)
+    monkeypatch.setattr(relay, "DELIVERY_TIMEOUT", 1.0)
     health = Health()
     async with relaying(engine, settings, health):
         await put_numbered(engine, [(1, 1), (2, 1)])

@@ -13,7 +13,7 @@ from playwright.async_api import Browser
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.process import sampler, watch
+from service.process import watch
 from service.process.runtime import Service
 from service.reconcile import steps
 from service.settings import Settings
@@ -33,7 +33,7 @@ def often() -> Iterator[None]:
         patch.setattr(steps, "LOOK_EVERY", 0.05)
         patch.setattr(steps, "POLL_SECONDS", 0.1)
         patch.setattr(overview, "REFRESH", 1)
-        patch.setattr(sampler, "_minute", lambda: 0)  # no sample but a test's own
+        patch.setattr(watch, "_minute", lambda: 0)  # no sample but a test's own
         yield
 
 

@@ -22,7 +22,7 @@ from service.store.tables import dead_letters
 from service.telemetry.health import Health
 from service.web import http
 from service.web.api.app import Api
-from service.web.api.middleware import PREFIX
+from service.web.api.problems import PREFIX
 from service.web.page import visit
 from service.web.page.session import SESSION, VISITOR, csrf_of
 from tests.support.tables import PLAYER, execute, fill, read

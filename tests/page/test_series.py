@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import LICENSE_ADVANCED_TYPE, PROGRESS_LEVELED_UP_TYPE
 from service.admin.series import Delay, History, Sample, delay_of, series_of
-from service.process import sampler
-from service.process.sampler import Sampler
+from service.process import watch
+from service.process.watch import Sampler
 from service.settings import Settings
 from service.store.engine import make_engine
 from service.telemetry import metrics
@@ -30,7 +30,7 @@ NOW = datetime(2026, 11, 25, 12, 30, 20, tzinfo=UTC)
 def minute(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The minute that the sampler's clock shows."""
     shown = [0]
-    monkeypatch.setattr(sampler, "_minute", lambda: shown[0])
+    monkeypatch.setattr(watch, "_minute", lambda: shown[0])
     return shown
 
 

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.reconcile import pace, steps
-from service.reconcile.pace import Pace
+from service.reconcile import runs, steps
+from service.reconcile.runs import Pace
 from service.reconcile.values import Step
 from service.settings import Settings
 from tests.support.runs import OneWorker, until_step
@@ -21,7 +21,7 @@ from tests.support.tables import fill
 def in_five_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two users a range; the first range already says how long the others take."""
     monkeypatch.setattr(steps, "ROWS_A_RANGE", 1)
-    monkeypatch.setattr(pace, "SURE_AFTER", 0.0)
+    monkeypatch.setattr(runs, "SURE_AFTER", 0.0)
 
 
 async def drifted(engine: AsyncEngine) -> None:

@@ -14,8 +14,7 @@ from sqlalchemy import delete, insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import Received, read
-from service.outbox.publish import HeldBack
-from service.outbox.relay import read_batch
+from service.outbox.relay import HeldBack, read_batch
 from service.process.schedule import Schedule, ask, run_id, schedule_role, seconds_to_next, slot_at
 from service.settings import Settings
 from service.store.tables import outbox, reconcile_runs

@@ -12,8 +12,7 @@ from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from events import ProgressLeveledUp
-from service.apply.lost import ask_for_reconcile
-from service.apply.role import running_broker
+from service.apply.role import ask_for_reconcile, running_broker
 from service.process import runtime, watch
 from service.process.runtime import Service
 from service.process.watch import Stalled

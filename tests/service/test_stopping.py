@@ -13,9 +13,9 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import ProgressLeveledUp
+from service.apply.subscriber import until_applied
 from service.settings import Settings
 from service.stream.consumer import LevelConsumer
-from service.stream.retry import until_applied
 from service.telemetry.health import Health
 from tests.support import applying, topics
 from tests.support.applying import running

@@ -14,8 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.dead_letters.select import Selection
 from service.dead_letters.write import replay
-from service.outbox.publish import HeldBack
-from service.outbox.relay import read_batch
+from service.outbox.relay import HeldBack, read_batch
 from tests.support.applier import Partitions, fresh, one
 from tests.support.model import LEVELED_UP
 from tests.support.records import START

@@ -13,8 +13,8 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from service.apply import dead_letters as apply_sql
 from service.apply import rows
-from service.apply import sql as apply_sql
 from service.reconcile import sql as reconcile_sql
 from service.reconcile.steps import ROWS_A_RANGE
 from service.stream import positions as apply_positions

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from service.checks.curriculum import levels_match_rows
-from service.checks.edge_cases import max_level_sync
+from service.checks.curriculum import levels_match_rows, max_level_sync
 from service.checks.result import Check, Checker
 from service.store.engine import make_engine
 from tests.support import application

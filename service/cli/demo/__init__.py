@@ -13,7 +13,7 @@ from service.cli.exits import Exit
 def demo() -> None:
     """Show level-up events change the other table, on an embedded PostgreSQL and Kafka-protocol broker."""
     from service.cli.context import run_until_signal
-    from service.cli.demo.run import play
+    from service.cli.demo.story import play
 
     with tempfile.TemporaryDirectory(prefix="levelsync-demo-", ignore_cleanup_errors=True) as folder:
         agree = run_until_signal(play(Path(folder)))

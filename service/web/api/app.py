@@ -18,7 +18,7 @@ from service.telemetry.health import Health
 from service.web import http
 from service.web.api import audit, dead_letters, documents, problems, runs, syncs
 from service.web.api.backend import Backend
-from service.web.api.middleware import Requests
+from service.web.api.problems import Requests
 from service.web.page import page_routes
 from service.web.page.memory import Memory, kept
 

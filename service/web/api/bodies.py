@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from service.admin.identity import Action
 from service.core.sheet import as_csv
 from service.web.api.backend import Allowed, sign_in
-from service.web.api.middleware import PREFIX
+from service.web.api.problems import PREFIX
 
 LARGEST = 64 * 1024
 """Bytes of a body."""

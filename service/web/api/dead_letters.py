@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Query
 
-import service.web.paths  # noqa: F401 - for {…:id}
+import service.web.http  # noqa: F401 - for {…:id}
 from events.base import INT8_MAX
 from service.admin import letters
 from service.admin.identity import Refused

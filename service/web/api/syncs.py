@@ -14,7 +14,6 @@ from service.stream.background import until
 from service.sync import BulkSyncResult
 from service.web.api.backend import Allowed, Caller, Reader
 from service.web.api.bodies import make_router
-from service.web.api.middleware import PREFIX
 from service.web.api.models import (
     BulkAnswer,
     BulkSync,
@@ -29,7 +28,7 @@ from service.web.api.models import (
     WholeNumber,
 )
 from service.web.api.pages import AS_CSV, Page, pair_of
-from service.web.api.problems import documented
+from service.web.api.problems import PREFIX, documented
 
 router = make_router("sync")
 _EMPTY_BODY = UserSync()

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-import service.web.paths  # noqa: F401 - for {…:id}
+import service.web.http  # noqa: F401 - for {…:id}
 from service.admin.identity import Action, AdminError, Busy, Forbidden, NoSuch, NotSignedIn, Refused
 from service.admin.tokens import Authenticator
 from service.settings import Settings

@@ -13,7 +13,7 @@ from service.admin import runs
 from service.admin.identity import Refused
 from service.admin.runs import RunRequest
 from service.admin.users import read_specializations
-from service.core.kinds import DIRECTIONS
+from service.core.names import DIRECTIONS
 from service.core.sheet import ISSUE_COLUMNS
 from service.reconcile.values import COUNTS, healable
 from service.web.page.visit import (

@@ -11,7 +11,7 @@ from service.admin import letters, users
 from service.admin.identity import NoSuch
 from service.admin.pairs import UserPair
 from service.admin.users import UserView, find_users, read_user
-from service.core.kinds import DIRECTIONS
+from service.core.names import DIRECTIONS
 from service.core.pair import Action, Side
 from service.dead_letters.select import Selection
 from service.sync import SyncResult

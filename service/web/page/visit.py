@@ -23,7 +23,7 @@ from service.admin.identity import Action, Forbidden, Identity, NoSuch, NotSigne
 from service.admin.overview import Waits
 from service.admin.runs import FIRST, NEWEST, IssueCursor, IssueFilter, IssueOrder
 from service.admin.tokens import Authenticator
-from service.core.kinds import DIRECTIONS
+from service.core.names import DIRECTIONS
 from service.core.sheet import as_csv
 from service.settings import Settings
 from service.telemetry.health import Health
