@@ -134,7 +134,7 @@ async def test_each_look_reads_only_the_newest_minutes(engine: AsyncEngine) -> N
     history = History()
     async with engine.begin() as conn:
         await conn.execute(_ROWS, {"minutes": 1500})
-        now = datetime.now(UTC)
+        now = (await conn.execute(text("SELECT date_trunc('minute', now())"))).scalar_one() + timedelta(seconds=20)
         first = await history.read(conn, now)
         await conn.execute(text("UPDATE levelsync.minute_samples SET lag = 77"))
         assert await history.read(conn, now + timedelta(seconds=9)) is first
