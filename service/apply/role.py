@@ -91,6 +91,8 @@ async def ask_for_reconcile(conn: AsyncConnection, partition: TopicPartition, re
 
 CONSUMERS_A_TOPIC = 2
 START_BACKOFF = 1.0
+LONGEST_JOIN = 10.0
+"""Seconds that the consumers which have joined the group wait for the others before they read."""
 TURN_SECONDS = 30.0
 """How long one rest may wait for its rows before the others have their turn; it goes on where it was."""
 
@@ -110,7 +112,8 @@ async def apply_role(
 ) -> AsyncIterator[Callable[[], list[Any]]]:
     """Run the appliers; yields a function that returns their consumers, for the watchdog."""
     keeper = DatabaseKeeper(engine, cluster_id, ask_for_reconcile)
-    broker = make_broker(settings, keeper)
+    may_read = asyncio.Event()
+    broker = make_broker(settings, keeper, may_read)
     targets = {
         PROGRESS_LEVELED_UP_TOPIC: license_target(settings.license_defaults),
         LICENSE_ADVANCED_TOPIC: progress_target(settings.progress_defaults),
@@ -128,7 +131,8 @@ async def apply_role(
         for topic, target in targets.items()
         for _ in range(CONSUMERS_A_TOPIC)
     ]
-    async with running_broker(broker, subscribers, health, new_group=await keeper.is_new()) as consumers:
+    new_group = await keeper.is_new()
+    async with running_broker(broker, subscribers, health, may_read, new_group=new_group) as consumers:
         yield consumers
 
 
@@ -144,12 +148,20 @@ def _one_at_a_time(applier: Applier, one_waits: asyncio.Semaphore) -> Callable[[
 
 @contextlib.asynccontextmanager
 async def running_broker(
-    broker: KafkaBroker, subscribers: Sequence[Any], health: Health, *, new_group: bool = False
+    broker: KafkaBroker,
+    subscribers: Sequence[Any],
+    health: Health,
+    may_read: asyncio.Event,
+    *,
+    new_group: bool = False,
 ) -> AsyncIterator[Callable[[], list[Any]]]:
     """Start a broker's subscribers and drain them at the end; yields a function that returns their consumers.
 
-    All join the group at once: one after the other, each would wait for a rebalance of its own. A new group is first
-    joined by one alone: Kafka waits three seconds for more members, and three more if one came meanwhile.
+    All subscribers join the group at once. Started one by one, each would cause a rebalance. One subscriber joins a new
+    group alone first: Kafka waits three seconds for more members, and three more if one came meanwhile.
+
+    `may_read` is set when all have tried to start, so that no rebalance interrupts the first batches. A start that
+    takes longer than LONGEST_JOIN does not delay the consumers that have joined.
     """
     await broker.connect()
     tried = [asyncio.Event() for _ in subscribers]
@@ -159,12 +171,21 @@ async def running_broker(
             starting.append(asyncio.create_task(_start(subscriber, health, event)))
             if new_group and len(starting) == 1:
                 await event.wait()
-        await asyncio.gather(*(event.wait() for event in tried))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_JOIN):
+                await _all_set(tried)
+        may_read.set()
+        await _all_set(tried)
         yield lambda: [subscriber.consumer for subscriber in subscribers if subscriber.consumer is not None]
     finally:
         for task in starting:
             await stop(task)
         await _stop(broker, subscribers)
+
+
+async def _all_set(events: Sequence[asyncio.Event]) -> None:
+    for event in events:
+        await event.wait()
 
 
 async def _start(subscriber: Any, health: Health, tried: asyncio.Event) -> None:

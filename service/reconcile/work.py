@@ -195,7 +195,8 @@ async def reconcile_role(
     topics = KafkaTopics(settings)
     steps = Steps(settings, topics)
     keeper = DatabaseKeeper(engine, cluster_id, ask_for_reconcile)
-    broker = make_broker(settings, keeper)
+    may_read = asyncio.Event()
+    broker = make_broker(settings, keeper, may_read)
     chunk_settings = settings.model_copy(update={"batch_max_records": RANGES_A_BATCH})
     work = ChunkWork(engine, Chunks(engine, settings, steps))
     group_id = f"{settings.kafka_group_id}-reconcile"
@@ -208,7 +209,7 @@ async def reconcile_role(
         ),
     ]
     new_group = await keeper.is_new()
-    async with topics, running_broker(broker, subscribers, health, new_group=new_group) as consumers:
+    async with topics, running_broker(broker, subscribers, health, may_read, new_group=new_group) as consumers:
         due = asyncio.create_task(take_due_steps(engine, steps, health))
         try:
             yield consumers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from functools import partial
 
@@ -20,10 +21,10 @@ METADATA_MAX_AGE_MS = 10_000
 """How soon a topic's new partitions are seen (aiokafka's default is five minutes)."""
 
 
-def make_broker(settings: Settings, keeper: PositionKeeper) -> KafkaBroker:
-    """A broker that is not started yet.
+def make_broker(settings: Settings, keeper: PositionKeeper, may_read: asyncio.Event) -> KafkaBroker:
+    """Create a broker that is not started yet. Its consumers read nothing before `may_read` is set.
 
-    It only consumes: whatever the service publishes leaves through the outbox.
+    It only consumes, because the service publishes everything through the outbox.
     """
     read_any_records(int(settings.record_max_bytes))
     fetch_by_id()
@@ -39,7 +40,7 @@ def make_broker(settings: Settings, keeper: PositionKeeper) -> KafkaBroker:
         logger=_quiet_logger(),
         log_level=logging.DEBUG,
     )
-    _poll_through_level_consumer(broker, keeper, settings)
+    _poll_through_level_consumer(broker, keeper, settings, may_read)
     return broker
 
 
@@ -51,7 +52,9 @@ def _quiet_logger() -> logging.Logger:
     return logger
 
 
-def _poll_through_level_consumer(broker: KafkaBroker, keeper: PositionKeeper, settings: Settings) -> None:
+def _poll_through_level_consumer(
+    broker: KafkaBroker, keeper: PositionKeeper, settings: Settings, may_read: asyncio.Event
+) -> None:
     """FastStream makes its consumers with `builder`, which it sets when it connects: ours is put in its place."""
     config = broker.config.broker_config
     connect = config.connect
@@ -62,6 +65,8 @@ def _poll_through_level_consumer(broker: KafkaBroker, keeper: PositionKeeper, se
         if not isinstance(theirs, partial) or theirs.func is not aiokafka.AIOKafkaConsumer:
             raise RuntimeError("this FastStream makes its consumers differently: see service/stream/broker.py")
         max_bytes = int(settings.batch_max_bytes)
-        config.builder = partial(LevelConsumer, keeper=keeper, max_bytes=max_bytes, **theirs.keywords)
+        config.builder = partial(
+            LevelConsumer, keeper=keeper, max_bytes=max_bytes, may_read=may_read, **theirs.keywords
+        )
 
     config.connect = connect_and_replace  # type: ignore[method-assign]  # FastStream has no other place for it

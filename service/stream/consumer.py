@@ -124,8 +124,11 @@ class PositionKeeper(Protocol):
 class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships no types
     """See the module's docstring. One subscriber uses one consumer, from one task."""
 
-    def __init__(self, *topics: str, keeper: PositionKeeper, max_bytes: int, **options: Any) -> None:
+    def __init__(
+        self, *topics: str, keeper: PositionKeeper, max_bytes: int, may_read: asyncio.Event, **options: Any
+    ) -> None:
         super().__init__(*topics, **options)
+        self._may_read = may_read
         self._keeper = keeper
         self._max_bytes = max_bytes
         self._epoch = 0
@@ -285,6 +288,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
 
         FastStream keeps what it gets until the next poll has come back: that would be a second batch in memory.
         """
+        await self._may_read.wait()
         while True:
             try:
                 records = await self._poll(timeout_ms, max_records)

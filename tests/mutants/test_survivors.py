@@ -165,7 +165,8 @@ async def test_a_row_that_moves_on_while_a_consumer_starts_is_no_new_topic(engin
 @pytest.fixture
 async def consumer() -> LevelConsumer:
     """A consumer of both partitions that is not connected."""
-    made = LevelConsumer(TOPIC, keeper=DatabaseKeeper(SimpleNamespace(), "test", ask_for_reconcile), max_bytes=1)  # type: ignore[arg-type]
+    keeper = DatabaseKeeper(SimpleNamespace(), "test", ask_for_reconcile)  # type: ignore[arg-type]
+    made = LevelConsumer(TOPIC, keeper=keeper, max_bytes=1, may_read=asyncio.Event())
     made.subscribe([TOPIC])
     made._closed = True  # it was never started, so it need not be stopped
     return made

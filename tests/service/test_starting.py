@@ -12,6 +12,7 @@ from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from events import ProgressLeveledUp
+from service.apply import role
 from service.apply.role import ask_for_reconcile, running_broker
 from service.process import runtime, watch
 from service.process.runtime import Service
@@ -72,8 +73,45 @@ async def test_the_first_member_of_a_new_group_joins_alone(new_group: bool, orde
     joined: list[str] = []
     subscribers = [Joins(name, joined) for name in "abc"]
     broker: Any = Joins("broker", joined)
-    async with running_broker(broker, subscribers, Health(), new_group=new_group):
+    may_read = asyncio.Event()
+    async with running_broker(broker, subscribers, Health(), may_read, new_group=new_group):
         assert joined == order
+        assert may_read.is_set()
+
+
+class JoinsLast(Joins):
+    """A subscriber whose start waits until it is released."""
+
+    def __init__(self) -> None:
+        super().__init__("last", [])
+        self.asked, self.released = asyncio.Event(), asyncio.Event()
+
+    async def start(self) -> None:
+        """Join when the test says so."""
+        self.asked.set()
+        await self.released.wait()
+
+
+@pytest.mark.parametrize(("longest", "reads_before"), [(60.0, False), (0.0, True)])
+async def test_no_member_reads_before_all_have_tried_to_join(
+    monkeypatch: pytest.MonkeyPatch, longest: float, reads_before: bool
+) -> None:
+    """A rebalance would interrupt the first batches. A start that takes too long does not stop the others."""
+    monkeypatch.setattr(role, "LONGEST_JOIN", longest)
+    last, may_read, seen = JoinsLast(), asyncio.Event(), asyncio.Event()
+
+    async def start() -> None:
+        async with running_broker(Joins("broker", []), [Joins("a", []), last], Health(), may_read):  # type: ignore[arg-type]
+            seen.set()
+
+    task = asyncio.create_task(start())
+    await last.asked.wait()
+    if reads_before:
+        await may_read.wait()
+    assert (may_read.is_set(), seen.is_set()) == (reads_before, False)
+    last.released.set()
+    await task
+    assert may_read.is_set()
 
 
 async def test_a_cluster_without_positions_has_new_groups(database: AsyncEngine) -> None:
