@@ -172,6 +172,20 @@ async def consumer() -> LevelConsumer:
     return made
 
 
+async def test_a_consumer_polls_only_when_it_may_read(consumer: LevelConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before, other members still join the group."""
+
+    async def poll(*_: object) -> dict[TopicPartition, list[str]]:
+        return {FIRST: ["a record"]}
+
+    monkeypatch.setattr(consumer, "_poll", poll)
+    polled = asyncio.create_task(consumer.getmany())
+    await asyncio.wait({polled}, timeout=0.05)
+    assert not polled.done()
+    consumer._may_read.set()
+    assert await asyncio.wait_for(polled, 30) == {FIRST: ["a record"]}
+
+
 async def test_a_rebalance_waits_for_the_batch_in_hand(consumer: LevelConsumer) -> None:
     """Its partitions are given away when it is applied, not before."""
     epoch = consumer._epoch
