@@ -1,8 +1,8 @@
-"""Applies one batch: by one call of a stored function where all is well (law 3), in parts where it is not.
+"""Apply one batch: with one call of a stored function (law 3), or in parts where that call cannot commit everything.
 
-A batch goes on by smaller parts where the database refuses a record, and without the pairs that somebody else holds,
-which come last and one by one. Each part is one transaction. What is committed is not decided again: the same batch,
-applied again after a fault, continues.
+A batch continues in smaller parts when the database refuses a record. Held pairs, which are pairs of which another
+transaction has locked a row, come last and one at a time. Each part is one transaction. A committed part is not decided
+again, so a batch that is applied again after a fault continues where it stopped.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from service.stream.positions import Batch
 
 @dataclass(slots=True)
 class Screened:
-    """The events to decide, the dead letters so far, and the indexes of events that a setting supersedes."""
+    """The events to decide, the dead letters so far, and the indexes of events that `APPLY_SINCE` supersedes."""
 
     events: list[LevelEvent] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
@@ -39,10 +39,10 @@ class Screened:
 def screen(
     decoded: Sequence[LevelEvent | DeadLetter], curriculum: Curriculum, apply_since: datetime | None
 ) -> Screened:
-    """Sort a decoded batch.
+    """Sort a decoded batch into events to decide, dead letters and superseded events.
 
     Raises:
-        InstallationFault: an event's specialization has no known maximum; its events wait (law 4).
+        InstallationFault: the maximum of an event's specialization is unknown. Its events wait (law 4).
     """
     result, since = Screened(), None if apply_since is None else microseconds(apply_since)
     levels = curriculum.levels
@@ -51,7 +51,7 @@ def screen(
             result.letters.append(item)
         elif since is not None and item.decided_us < since:
             result.superseded.append(item.index)
-        elif item.to_level <= levels.get(item.specialization, 0):  # most events: no call for each of them
+        elif item.to_level <= levels.get(item.specialization, 0):  # true for most events, so that they cost no call
             result.events.append(item)
         else:
             _place(item, curriculum, result)
@@ -75,46 +75,46 @@ def _place(event: LevelEvent, curriculum: Curriculum, result: Screened) -> None:
 
 
 PART = 100
-"""Records of one transaction where each is tried by itself: bounds how long its locks are held."""
+"""Most records of a transaction that tries each record by itself. It bounds how long the locks are held."""
 _CONFLICTS = 3
-"""How often everything is decided again before records are tried one by one."""
+"""Conflicts of an attempt after which records are tried one by one, instead of deciding everything again."""
 _WRITTEN = frozenset({Outcome.APPLIED, Outcome.CREATED})
 
 
 @dataclass(slots=True)
 class Applied:
-    """What a committed batch did: the events, each one's outcome by index, and the dead letters."""
+    """The effect of a committed batch: its decoded records, their outcomes by index, and the dead letters."""
 
     decoded: Sequence[Item] = ()
     outcomes: Mapping[int, Outcome] = field(default_factory=dict)
     letters: Sequence[DeadLetter] = ()
     left: Sequence[Batch] = ()
-    """What somebody else's locks keep from being applied, a batch for each partition (`Applier.leaves_held`)."""
+    """The records of held pairs that are not applied yet, one batch for each partition (`Applier.leaves_held`)."""
 
 
 @dataclass(slots=True)
 class Applier:
-    """Applies batches to one target (`service.apply.subscriber.Work`). One for each consumer."""
+    """Applies batches to one target (`service.apply.subscriber.Work`). Each consumer has its own."""
 
     engine: AsyncEngine
     target: Target
     apply_since: datetime | None = None
     leaves_held: bool = False
-    """Whether pairs that somebody else holds are left to the caller, instead of waited for."""
+    """Whether held pairs are returned to the caller (`Applied.left`) instead of waited for."""
     refusals: Refusals = field(default_factory=Refusals)
-    """The refusals in a row, over batches."""
+    """The refusals in a row, across batches."""
     refused_all: bool = False
-    """Whether the database refused everybody when this batch was tried last."""
+    """Whether the last attempt at this batch ended in `RefusedAll`."""
     _known: Known | None = None
     _work: Work | None = None
-    """The batch that is applied in parts, until it is through."""
+    """The batch that is being applied in parts, until all of it is settled."""
 
     async def apply(self, batch: Batch) -> Applied:
-        """Decode and apply one batch; where this raises, call it again with the same batch: it continues.
+        """Decode and apply one batch. After an exception, a call with the same batch object continues.
 
         Raises:
-            Evicted, DatabaseWentBack, TopicRecreated: the position rows are not where this consumer left them.
-            Exception: whatever the database raised; the caller decides by `read_fault` and tries again.
+            Evicted, DatabaseWentBack, TopicRecreated: the position rows differ from what this consumer stored last.
+            Exception: any error of the database. The caller classifies it with `read_fault` and tries again.
         """
         decoded, known = decode(batch.records), self._known
         if self._work is not None and self._work.batch is batch:
@@ -133,7 +133,7 @@ class Applier:
         call = Call(self.target, known, batch, batch.expected, screened.events, Way.QUICK, batch.positions)
         try:
             result = await call_alone(self.engine, call)
-        except Exception as error:  # noqa: BLE001 - it is raised again, where parts do not help
+        except Exception as error:  # noqa: BLE001 - raised again where smaller parts do not help
             return await self._apply_in_parts(batch, decoded, error)
         if result is None or result.held:
             return await self._apply_in_parts(batch, decoded, result)
@@ -144,7 +144,7 @@ class Applier:
     async def _apply_in_parts(
         self, batch: Batch, decoded: Sequence[Item], met: Exception | Result | None = None
     ) -> Applied:
-        """Apply what is left of a batch in transactions of several statements; `met` is the outcome of the one call."""
+        """Apply what is left of a batch in transactions of several statements. `met` is what the one call ended in."""
         if self._work is None or self._work.batch is not batch:
             self._work = Work(batch, dead_letters.claims(batch.records))
         work = self._work
@@ -165,7 +165,7 @@ class Applier:
         return Applied(decoded, work.outcomes, work.letters, work.rest())
 
     def _keep_all_but_held(self, work: Work, result: Result) -> None:
-        """Note what the one call has committed: everything but the pairs that somebody else holds."""
+        """Record what the one call has committed: everything but the held pairs."""
         stay = {work.partition_of(event.index) for event in result.held}
         work.settle(result.outcomes, (), {tp: at for tp, at in work.batch.positions.items() if tp not in stay})
         work.hold(result.held)
@@ -183,10 +183,10 @@ class Applier:
             await self._fall_back(error, work, part, way)
 
     async def _fall_back(self, error: Exception, work: Work, part: Sequence[Item], way: Way) -> None:
-        """After a part has failed, make the next one smaller or more careful.
+        """Prepare the next part after a failure: fewer pairs, a new decision, or record by record.
 
         Raises:
-            Exception: the fault is neither a record's, nor a conflict, nor a lock that can be waited for later.
+            Exception: the error is neither a record's own fault, nor a conflict, nor a lock to wait for later.
         """
         fault = read_fault(error)
         if fault.waits and way is not Way.WAITING:
@@ -200,7 +200,7 @@ class Applier:
             raise error
 
     async def _transaction(self, work: Work, part: Sequence[Item], way: Way) -> None:
-        """Apply a part together with its dead letters, its replays and the positions that it reaches."""
+        """Apply a part in one transaction, with its dead letters, its replays and the positions that it reaches."""
         known, records = await self._curriculum(), work.batch.records
         counted = work.counted.copy()
         async with self.engine.begin() as conn:
@@ -226,13 +226,14 @@ class Applier:
     async def _judge(
         self, conn: AsyncConnection, work: Work, part: Sequence[Item], result: Result, counted: Refusals
     ) -> tuple[list[DeadLetter], dict[int, DeadLetter]]:
-        """Tell refusals that are the records' own from those that may be the installation's (law 4).
+        """Return refusals that are the records' own fault, and those that may be the installation's (law 4).
 
-        The latter come after the last record that the database accepted; at the batch's end they are the records' own.
+        Refusals after the last accepted record may be the installation's. At the end of the batch they are the records'
+        own.
 
         Raises:
-            RefusedAll: the refusals in a row are of twenty users.
-            InstallationFault: the database refuses less than in the last attempt.
+            RefusedAll: the database refused the records of twenty users in a row.
+            InstallationFault: the database refuses fewer records than in the last attempt.
         """
         refused, suspicious = dict(work.suspicious), dict(work.suspicious)
         found = result.refused
@@ -240,7 +241,7 @@ class Applier:
         for index, outcome in result.outcomes.items():
             if index in found:
                 suspicious[index] = DeadLetter(index, Reason.REFUSED_BY_DATABASE, found[index].message)
-                if index not in kept:  # a replay refuses nothing new
+                if index not in kept:  # do not count a record twice
                     counted.refused(work.user_of(index), found[index])
             elif outcome in _WRITTEN:
                 counted.accepted()
@@ -250,21 +251,21 @@ class Applier:
         refused = {index: letter for index, letter in refused.items() if index not in suspicious}
         if refused and self.refused_all:
             self.refused_all = False
-            raise InstallationFault("the database refuses less than a moment ago: decided again")
+            raise InstallationFault("the database refuses fewer records than a moment ago: the batch is tried again")
         return list(refused.values()), suspicious
 
     async def _curriculum(self) -> Known:
-        """Return what is known; a curriculum with faults is read again each time, so that a repair is noticed."""
+        """Return the cached curriculum. One with faults is read again each time, so that a repair is noticed."""
         if self._known is None or self._known.curriculum.faults:
             async with self.engine.connect() as conn:
                 self._known = await read_known(conn)
         return self._known
 
     async def _look_again(self, fault: Fault) -> None:
-        """Forget what was known; name a sequence that is behind: it makes every insert a conflict.
+        """Clear the cached curriculum, and look for a sequence that is behind: it makes every insert a conflict.
 
         Raises:
-            InstallationFault: it is the sequence.
+            InstallationFault: a sequence is behind. The text says how to repair it.
         """
         self._known = None
         if fault.constraint:

@@ -1,4 +1,4 @@
-"""The one call: a batch's arrays in, a small result out (`service/store/levels_v1.sql`)."""
+"""The call of the stored function that applies a batch (`service/store/levels_v1.sql`)."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from service.stream.positions import Batch, DatabaseWentBack, Evicted, TopicRecr
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One of the two tables: the name of its stored functions, and the application's own defaults."""
+    """One of the two level tables: the name of its stored functions, and the application's defaults for new rows."""
 
     name: str
     defaults: str
-    """JSON object for the columns that only the application can fill."""
+    """JSON object with values of columns that levelsync does not know."""
 
 
 def license_target(defaults: Mapping[str, Any]) -> Target:
-    """`user_licenses`, whose rises are kept in `license_progressions`."""
+    """Return the target `user_licenses`, whose rises are recorded in `license_progressions`."""
     return Target("license", json.dumps(defaults))
 
 
 def progress_target(defaults: Mapping[str, Any]) -> Target:
-    """`specialization_progress`, which has no history."""
+    """Return the target `specialization_progress`, which has no history."""
     return Target("progress", json.dumps(defaults))
 
 
@@ -76,13 +76,13 @@ _HELD, _UNKNOWN_USER = "h", "u"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What is applied, how, and where the positions go with it."""
+    """The arguments of one call: the events, how to apply them, and the positions to move to."""
 
     target: Target
     known: Known
     batch: Batch
     expected: Mapping[TopicPartition, int]
-    """What the position rows must say."""
+    """The positions that the rows must contain, or the call raises."""
     events: Sequence[LevelEvent]
     way: Way
     positions: Mapping[TopicPartition, int]
@@ -90,13 +90,13 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a call did."""
+    """The outcomes of one call."""
 
     outcomes: dict[int, Outcome]
-    """Of every event that is not held, by its record's index."""
+    """The outcome of every event that is not held, by its record's index."""
     held: Sequence[LevelEvent] = ()
     unknown: Sequence[LevelEvent] = ()
-    """Events of users who do not exist."""
+    """Events whose user does not exist."""
     refused: Mapping[int, Fault] = field(default_factory=dict)
 
 
@@ -108,16 +108,16 @@ _WITHIN = {name: text(f"SELECT * FROM levelsync.apply_{name}_v1({_BY_NAME})") fo
 
 
 async def call_alone(engine: AsyncEngine, call: Call) -> Result | None:
-    """Make the call its own transaction; None where it did nothing, because dead letters are concerned.
+    """Make the call in its own transaction. Return None when there are dead letters to write: then it did nothing.
 
-    It goes through the connection itself: SQLAlchemy costs as much as a small batch.
+    It uses the asyncpg connection directly, because SQLAlchemy costs as much as a small batch.
     """
     pooled = await engine.raw_connection()
     connection: Any = pooled.driver_connection
     try:
         row = await connection.fetchrow(_ALONE[call.target.name], *_arguments(call))
     except BaseException as error:
-        if connection.is_closed() or read_fault(error).sqlstate == READ_ONLY:  # as the engine does for its own
+        if connection.is_closed() or read_fault(error).sqlstate == READ_ONLY:  # as the engine does itself
             pooled.invalidate()
         raise
     finally:
@@ -136,7 +136,7 @@ async def call_alone(engine: AsyncEngine, call: Call) -> Result | None:
 
 
 async def call_within(conn: AsyncConnection, call: Call) -> Result:
-    """Make the call a part of the caller's transaction, which moves the positions itself."""
+    """Make the call in the caller's transaction. The caller moves the positions."""
     values = dict(zip(_TYPES, _arguments(call), strict=True))
     row = (await conn.execute(_WITHIN[call.target.name], values)).one()
     if row.status == "moved":
@@ -151,7 +151,7 @@ async def call_within(conn: AsyncConnection, call: Call) -> Result:
 
 
 async def move_positions(conn: AsyncConnection, batch: Batch, positions: Mapping[TopicPartition, int]) -> None:
-    """Move the rows that a call has locked and compared in this transaction."""
+    """Move the position rows that a call has locked and compared in this transaction."""
     moved = sorted(positions)
     values = {"topics": [tp.topic for tp in moved], "partitions": [tp.partition for tp in moved], "count": len(moved)}
     epochs = [batch.epoch_at(tp, positions[tp]) for tp in moved]
@@ -159,13 +159,13 @@ async def move_positions(conn: AsyncConnection, batch: Batch, positions: Mapping
 
 
 def _arguments(call: Call) -> tuple[Any, ...]:
-    """Return the function's arguments, as `_TYPES` has them.
+    """Return the function's arguments, in the order of `_TYPES`.
 
     Pairs are sorted by user and name, which is the order of all locks.
     """
     batch, events, records = call.batch, call.events, call.batch.records
     partitions = sorted(call.expected)
-    slot_of = {tp.partition: number for number, tp in enumerate(partitions, 1)}  # all are of one topic
+    slot_of = {tp.partition: number for number, tp in enumerate(partitions, 1)}  # all partitions are of one topic
     slots = [slot_of[records[event.index].partition] for event in events] if records else [0] * len(events)
     first = {number: events[slots.index(number)].index for number in set(slots)} if records else {}
     epochs, to = batch.leader_epochs, call.positions
@@ -173,7 +173,7 @@ def _arguments(call: Call) -> tuple[Any, ...]:
     numbers = {name: number for number, name in enumerate(names)}
     count = len(names)
     keys = [event.user_id * count + numbers[event.specialization] for event in events]
-    pairs = sorted(set(keys))  # as one number each, which sorts faster than two
+    pairs = sorted(set(keys))  # one number for each pair sorts faster than two
     place_of = {pair: place for place, pair in enumerate(pairs, 1)}
     return (
         [tp.topic for tp in partitions],
@@ -199,7 +199,7 @@ def _arguments(call: Call) -> tuple[Any, ...]:
 
 
 def _raise_moved(call: Call, found: Sequence[int], topic_ids: Sequence[str]) -> None:
-    """Say what the position rows that are not as this consumer left them mean (law 3)."""
+    """Raise the exception for position rows that differ from what this consumer stored last (law 3)."""
     for partition, row, topic_id in zip(sorted(call.expected), found, topic_ids, strict=True):
         left, name = call.expected[partition], f"{partition.topic}-{partition.partition}"
         if differ(topic_id, call.batch.topic_ids.get(partition.topic, "")):

@@ -1,9 +1,7 @@
-"""Store the dead letters of a batch, and record the outcome of replayed ones. Arrays are unnested and joined by key.
+"""Store the dead letters of a batch, and record the outcomes of replays.
 
-Arrays are unnested and joined by key.
-
-The header that names the letter may be anybody's: it counts only on a record that is the letter's own, with the same
-topic, key, value and CloudEvents attributes.
+A replayed record names its letter in a header, which any publisher can set. The header counts only when the record has
+the topic, key, value and CloudEvents attributes of the letter.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ READ_FENCES = text("""
             WHERE f.user_id = k.user_id AND f.folded = upper(k.specialization COLLATE "C")
             ORDER BY f.decided_at DESC LIMIT 1) f
 """)
-"""Read when pairs were last lowered, under any spelling of the name."""
+"""Read when pairs were last decided, under any spelling of the specialization (law 2)."""
 
 ADD_DEAD_LETTERS = text("""
     INSERT INTO levelsync.dead_letters
@@ -44,7 +42,7 @@ ADD_DEAD_LETTERS = text("""
            AS v (topic, partition, "offset", record_timestamp, key, value, headers, reason, detail)
         ON CONFLICT (topic, partition, "offset", record_timestamp, value_digest) DO NOTHING
 """)
-"""Keep records whole; one that is read again is the same letter (law 3)."""
+"""Store whole records. A record that is read again adds no second letter (law 3)."""
 
 FIND_DEAD_LETTERS = text("""
     SELECT v.number
@@ -55,7 +53,7 @@ FIND_DEAD_LETTERS = text("""
         ON d.topic = v.topic AND d.partition = v.partition AND d."offset" = v."offset"
        AND d.record_timestamp = v.record_timestamp AND d.value_digest = v.value_digest
 """)
-"""Which records are dead letters already."""
+"""Find the records that are dead letters already."""
 
 FIND_OPEN_LETTERS = text("""
     SELECT d.id, d.topic, d.partition, d."offset", d.record_timestamp, d.value_digest
@@ -64,7 +62,7 @@ FIND_OPEN_LETTERS = text("""
       JOIN levelsync.dead_letters d ON d.topic = k.topic AND d.partition = k.partition
      WHERE d."offset" BETWEEN k.first AND k.last AND d.resolved_at IS NULL
 """)
-"""The open letters of the records between offsets."""
+"""Find the open letters between two offsets of each partition."""
 
 LOCK_REPLAYED = text("""
     SELECT v.number, d.id, d.headers, d.resolved_at IS NULL AS is_open, d.resolution, d.last_attempt_timestamp
@@ -75,14 +73,14 @@ LOCK_REPLAYED = text("""
      ORDER BY d.id, v.number
        FOR NO KEY UPDATE OF d
 """)
-"""Lock the letters that records say to be replays of, where topic, key and value agree."""
+"""Lock the letters that records claim to replay, where topic, key and value agree."""
 
 CLOSE_REPLAYED = text("""
     UPDATE levelsync.dead_letters
        SET resolved_at = clock_timestamp(), resolution = 'replayed', replayed_at = NULL
      WHERE id = ANY(CAST(:ids AS bigint[]))
 """)
-"""Close letters whose replay did not fail."""
+"""Close letters whose records have applied."""
 
 RAISE_REPLAYED = text("""
     UPDATE levelsync.dead_letters AS d
@@ -92,7 +90,7 @@ RAISE_REPLAYED = text("""
                   CAST(:reasons AS text[]), CAST(:details AS text[])) AS v (id, times, timestamp, reason, detail)
      WHERE d.id = v.id
 """)
-"""Count replays that failed again, with the newest reason."""
+"""Count the failed replays of letters, and store the newest reason."""
 
 
 Records = Sequence[ConsumerRecord]
@@ -105,10 +103,10 @@ async def keep(
     letters: Sequence[DeadLetter],
     claims: Mapping[int, int],
 ) -> None:
-    """Write the letters of the records that a transaction settles; close those of records that have applied now.
+    """Write the letters of the records that a transaction settles, and close the letters of records that have applied.
 
-    `letters` are all of `settled` that failed; `claims` say which records are replays. Where a letter cannot be
-    written, the transaction fails with it: it is never dropped.
+    `letters` are all failures among `settled`. `claims` maps the index of each claimed replay to its letter's id. If a
+    letter cannot be written, the transaction fails too, so that no letter is lost.
     """
     claimed = {index: letter for index, letter in claims.items() if index in settled}
     failed = {letter.index for letter in letters}
@@ -121,7 +119,7 @@ async def keep(
     except DBAPIError as error:
         if read_fault(error).kind is not Kind.RECORD:
             raise
-        # The database's own encoding is not UTF-8 and lacks a character.
+        # The database's encoding is not UTF-8 and lacks a character.
         await _write(conn, records, letters, claimed, "ascii")
 
 
@@ -137,7 +135,7 @@ async def _close_read_again(conn: AsyncConnection, applied: Records) -> None:
 
 
 def _ranges(records: Records) -> dict[str, list[Any]]:
-    """The first and the last offset of each partition."""
+    """Return the first and the last offset of each partition."""
     offsets: dict[tuple[str, int], list[int]] = {}
     for record in records:
         offsets.setdefault((record.topic, record.partition), []).append(record.offset)
@@ -150,7 +148,7 @@ def _ranges(records: Records) -> dict[str, list[Any]]:
 
 
 def _key(record: ConsumerRecord) -> tuple[object, ...]:
-    """What makes a letter the same (law 3)."""
+    """Return what identifies the letter of a record (law 3)."""
     return (record.topic, record.partition, record.offset, record.timestamp, digest(record.value))
 
 
@@ -182,7 +180,7 @@ def _values(records: Records, letters: Sequence[DeadLetter], encoding: str) -> d
 async def kept(
     conn: AsyncConnection, records: Records, indexes: Collection[int], claims: Mapping[int, int]
 ) -> set[int]:
-    """Return which records are dead letters already, open or not: they are read again (law 3), or replayed."""
+    """Return the indexes of records that are dead letters already: they are read again (law 3) or replayed."""
     values = {
         "topics": [records[index].topic for index in indexes],
         "partitions": [records[index].partition for index in indexes],
@@ -197,42 +195,42 @@ async def kept(
 
 
 def _storable(detail: str, encoding: str) -> str:
-    """Text as PostgreSQL takes it: no NUL, no lone surrogate."""
+    """Return the text as PostgreSQL accepts it: without NUL and lone surrogates."""
     return detail.replace("\0", "").encode(encoding, "backslashreplace").decode()
 
 
 _MEANT = frozenset({"ce_specversion", "ce_type", "ce_source", "ce_id", "ce_time", "content-type"})
-"""The headers that decide what a record says (law 4)."""
+"""The headers that give a record its meaning (law 4)."""
 
 
 @dataclass(slots=True)
 class Replay:
-    """The records of one batch that are replays of one open letter."""
+    """The records of one batch that replay the same open letter."""
 
     last_failed: DeadLetter | None = None
     last_timestamp: int = 0
     times: int = 0
-    """How many of them failed for the first time."""
+    """How many of them failed and were not counted before."""
     applied: bool = False
 
 
 @dataclass(slots=True)
 class Settlement:
-    """The outcome of the letters: ids to close, and by id those that failed again."""
+    """The ids of letters to close, and the failed replays by the id of their letter."""
 
     close: list[int] = field(default_factory=list)
     failed: dict[int, Replay] = field(default_factory=dict)
 
 
 def claims(records: Sequence[ConsumerRecord]) -> dict[int, int]:
-    """Return which records claim to be replays: the letter's id by the record's index."""
+    """Return the letter ids that records claim to replay, by the record's index."""
     return {index: letter for index, record in enumerate(records) if (letter := claimed_letter(record))}
 
 
 async def genuine(
     conn: AsyncConnection, records: Sequence[ConsumerRecord], claimed: Mapping[int, int]
 ) -> dict[int, Any]:
-    """The letters that the records are replays of, by index, locked in the order of their ids."""
+    """Return the letters that the records really replay, by index, locked in the order of their ids."""
     said = [(index, letter_id, records[index]) for index, letter_id in claimed.items()]
     values = {
         "numbers": [index for index, _, _ in said],
@@ -250,9 +248,9 @@ async def genuine(
 
 
 async def discarded(conn: AsyncConnection, records: Sequence[ConsumerRecord], claimed: Mapping[int, int]) -> set[int]:
-    """Which records, by index, are replays of letters that were discarded while these were on their way.
+    """Return the indexes of records that replay a letter which was discarded after they were sent.
 
-    Nobody wants them applied any more. The letters stay locked, so that a discard that comes now comes too late.
+    They must not apply any more. The letters stay locked, so that later discards wait until this transaction ends.
     """
     found = await genuine(conn, records, claimed) if claimed else {}
     return {index for index, row in found.items() if row.resolution == "discarded"}
@@ -264,7 +262,7 @@ async def settle(
     claimed: Mapping[int, int],
     letters: Sequence[DeadLetter],
 ) -> list[DeadLetter]:
-    """Close or raise the letters whose replays are among the records; returns the dead letters that are new."""
+    """Record the outcomes of replays in their letters, and return the dead letters that are new."""
     found = await genuine(conn, records, claimed)
     settlement = _settlement(records, found, {letter.index: letter for letter in letters})
     if settlement.close:
@@ -277,7 +275,7 @@ async def settle(
 def _settlement(
     records: Sequence[ConsumerRecord], found: Mapping[int, Any], failed: Mapping[int, DeadLetter]
 ) -> Settlement:
-    """A letter that is resolved stays as it is; a record that is read again raises no count a second time."""
+    """Decide the changes to letters. A resolved letter stays as it is, and no record is counted twice."""
     replays: dict[int, Replay] = {}
     for index, row in sorted(found.items()):
         if row.is_open:
@@ -307,7 +305,7 @@ def _raised(failed: Mapping[int, Replay]) -> dict[str, list[Any]]:
 
 
 def digest(value: bytes | None) -> str:
-    """Return a record's digest as the column `value_digest` has it."""
+    """Return the digest of a value, as the column `value_digest` contains it."""
     return "" if value is None else hashlib.sha256(value).hexdigest()
 
 

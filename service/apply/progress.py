@@ -1,4 +1,4 @@
-"""How far a batch has got, what is set aside, and refusals in a row."""
+"""The progress of a batch that is applied in parts, the pairs that are set aside, and refusals in a row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REFUSALS_IN_A_ROW = 20
 
 
 class RefusedAll(InstallationFault):
-    """The records of twenty users in a row were refused for the same reason."""
+    """PostgreSQL refused the records of twenty users in a row for the same reason."""
 
 
 @dataclass(slots=True)
@@ -27,14 +27,14 @@ class Refusals:
     users: set[int] = field(default_factory=set)
 
     def accepted(self) -> None:
-        """The database took a record: the row of refusals is broken."""
+        """Start counting again, because the database accepted a record."""
         self.users = set()
 
     def refused(self, user_id: int, fault: Fault) -> None:
         """Count one refusal.
 
         Raises:
-            RefusedAll: it is the twentieth user's in a row.
+            RefusedAll: this is the twentieth user in a row.
         """
         why = (fault.sqlstate, fault.constraint)
         if why != self.why:
@@ -47,62 +47,62 @@ class Refusals:
             )
 
     def copy(self) -> Refusals:
-        """A copy to count on inside a transaction that may be rolled back."""
+        """Return a copy for counting in a transaction that may be rolled back."""
         return Refusals(self.why, self.users)
 
 
 Item = LevelEvent | DeadLetter
-"""A record as it was decoded: an event, or why it is none."""
+"""A decoded record: an event, or the dead letter that says why it is not one."""
 MOST_SET_ASIDE = 4
-"""Held pairs after which the first is waited for before others are tried: a whole table may be locked."""
+"""Held pairs after which the first is waited for before others are tried, because the whole table may be locked."""
 
 
 class Way(StrEnum):
     """How a call applies its events (`levels_v1.sql`)."""
 
     QUICK = "quick"
-    """The call is its own transaction. It moves the positions, and does nothing where dead letters are concerned."""
+    """The call is its own transaction and moves the positions. It does nothing when there are dead letters to write."""
     WHOLE = "whole"
-    """In a transaction that also writes dead letters."""
+    """All events together, in a transaction that also writes dead letters."""
     CAREFUL = "careful"
-    """Record by record: one that the database refuses is left out."""
+    """Record by record. A record that the database refuses is left out."""
     WAITING = "waiting"
-    """As careful, for one pair whose rows somebody else holds: wait for them."""
+    """Record by record for one held pair, waiting for its locks."""
 
 
 @dataclass(slots=True)
 class Work:
-    """One batch while it is applied, over any number of transactions and attempts."""
+    """One batch while it is applied, in any number of transactions and attempts."""
 
     batch: Batch
     claims: Mapping[int, int]
-    """Records that say to be replays: the letter's id by the record's index."""
+    """The letter ids that records claim to replay, by the record's index."""
     items: dict[int, Item] = field(default_factory=dict)
-    """What is not settled yet, by its record's index, in the order of the records."""
+    """The records that are not settled yet, by index, in their order."""
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     letters: list[DeadLetter] = field(default_factory=list)
     expected: dict[TopicPartition, int] = field(default_factory=dict)
     way: Way = Way.WHOLE
     most_pairs: int = 1_000_000
-    """Pairs of the next transaction at most: halved where one waits for a lock, until the held pair stands alone."""
+    """Most pairs of the next transaction. It is halved while one of them is held, until that pair is alone."""
     conflicts: int = 0
     set_aside: dict[object, list[int]] = field(default_factory=dict)
-    """Records of pairs that somebody else holds, by pair."""
+    """The indexes of the records of held pairs, by pair."""
     suspicious: dict[int, DeadLetter] = field(default_factory=dict)
-    """Refusals that may be the beginning of twenty users in a row: kept back until the database accepts a record."""
+    """Refusals that may begin a row of twenty users. They wait for an accepted record or the batch's end."""
 
     counted: Refusals = field(default_factory=Refusals)
-    """The refusals in a row, those that are kept back among them."""
+    """The refusals in a row, including the suspicious ones."""
 
     def receive(self, decoded: Iterable[Item], refusals: Refusals) -> None:
-        """Begin an attempt with what was decoded: what is settled stays so."""
+        """Begin an attempt with the decoded records. Settled records stay settled."""
         self.items = {item.index: item for item in decoded if item.index not in self.outcomes}
         self.set_aside, self.suspicious, self.conflicts, self.counted = {}, {}, 0, refusals.copy()
         if not self.expected:
             self.expected = dict(self.batch.expected)
 
     def next_part(self, size: int) -> list[Item]:
-        """Choose what the next transaction tries: all, or the first of the records where that did not do."""
+        """Choose the records of the next transaction: all, or the first ones after a failure."""
         waiting = {index for indexes in self.set_aside.values() for index in indexes}
         waiting |= self.suspicious.keys()
         items = [item for item in self.items.values() if item.index not in waiting]
@@ -115,7 +115,7 @@ class Work:
         return [item for item in items if pair_of(item) in chosen]
 
     def next_positions(self, settling: Collection[int]) -> dict[TopicPartition, int]:
-        """Return where positions stand once these records are settled: at the first of each partition that is not."""
+        """Return each partition's position after these records are settled: its first record that is not settled."""
         moved = dict(self.batch.positions)
         for index in sorted(self.items.keys() - settling, reverse=True):
             moved[self.partition_of(index)] = self.batch.records[index].offset
@@ -124,7 +124,7 @@ class Work:
     def settle(
         self, outcomes: Mapping[int, Outcome], letters: Sequence[DeadLetter], positions: Mapping[TopicPartition, int]
     ) -> None:
-        """Note what a transaction has committed."""
+        """Record what a transaction has committed."""
         self.outcomes |= outcomes
         self.letters += letters
         for index in outcomes:
@@ -134,7 +134,7 @@ class Work:
         self.most_pairs = max(self.most_pairs * 2, 2)
 
     def try_less(self, part: Sequence[Item]) -> None:
-        """Let the next part have half of the pairs; where it is one pair, that is the one which is held."""
+        """Halve the pairs of the next part. A single pair is the held one, and is set aside."""
         pairs = len(set(map(pair_of, part)))
         if pairs == 1:
             self.hold(part)
@@ -142,13 +142,13 @@ class Work:
             self.most_pairs = pairs // 2
 
     def first_held(self) -> list[Item]:
-        """Choose the pair to wait for; the others are tried again when it is through."""
+        """Choose the pair to wait for. The other held pairs are tried again after it."""
         indexes = next(iter(self.set_aside.values()))
         self.set_aside = {}
         return [self.items[index] for index in indexes]
 
     def rest(self) -> list[Batch]:
-        """Return what is not settled: a batch for each partition, which its position row does not pass."""
+        """Return the records that are not settled, as one batch for each partition."""
         left: dict[TopicPartition, list[ConsumerRecord]] = {}
         for index in sorted(self.items):
             left.setdefault(self.partition_of(index), []).append(self.batch.records[index])
@@ -168,16 +168,16 @@ class Work:
         return TopicPartition(record.topic, record.partition)
 
     def user_of(self, index: int) -> int:
-        """Return whose event a record is."""
+        """Return the user of a record's event, or 0 for a dead letter."""
         item = self.items[index]
         return item.user_id if isinstance(item, LevelEvent) else 0
 
     def hold(self, items: Iterable[Item]) -> None:
-        """Set pairs aside that somebody else holds."""
+        """Set held pairs aside."""
         for item in items:
             self.set_aside.setdefault(pair_of(item), []).append(item.index)
 
 
 def pair_of(item: Item) -> object:
-    """Return what an item waits for: its pair; a record that is not an event waits for nothing."""
+    """Return the pair of an event, whose locks it may wait for. A dead letter has none."""
     return (item.user_id, item.specialization) if isinstance(item, LevelEvent) else None

@@ -1,6 +1,6 @@
-"""Both rows of pairs, locked and written: what every sync, heal and decision goes through (laws 2, 3 and 6).
+"""Lock and write both rows of pairs, for every sync, heal and decision (laws 2, 3 and 6).
 
-The rows are written by the stored functions that also write events (`service/store/levels_v1.sql`).
+The stored functions that write events write these rows too (`service/store/levels_v1.sql`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LOCK_PAIRS = text("""
     SELECT *
       FROM levelsync.lock_pairs_v1(CAST(:users AS bigint[]), CAST(:specs AS int[]), CAST(:names AS text[]), :wait)
 """)
-"""Lock both rows of pairs, and take the time of a decision once the locks are held (law 2)."""
+"""Lock both rows of pairs, and read the time of the decision after that (law 2)."""
 
 _LOCK_USER = text("SELECT id FROM users WHERE id = CAST(:user AS bigint) FOR KEY SHARE")
 
@@ -41,7 +41,7 @@ SET_FENCES = text("""
        SET decided_at = greatest(f.decided_at, excluded.decided_at), level = excluded.level,
            decided_by = excluded.decided_by
 """)
-"""Remember decisions that lowered a level: one row a pair, and its time never goes back (law 2)."""
+"""Store decisions, one row for each pair. The time of a row never decreases (law 2)."""
 
 _PUT_LEVELS_SYNCED = text("""
     INSERT INTO levelsync.outbox (topic, key, value, headers)
@@ -59,13 +59,16 @@ _PUT_LEVELS_SYNCED = text("""
                   CAST(:news AS int[])) WITH ORDINALITY AS e (user_id, spec, target, old_level, new_level, number)
      ORDER BY e.number
 """)
-"""Put a `LevelSynced` for each level that was written, as `events.LevelSynced.to_kafka` writes it: a thousand of them
-cost Python 20 ms, and PostgreSQL less than it took to read them. The contract has no level below 0."""
+"""Put a `LevelSynced` into the outbox for each written level, as `events.LevelSynced.to_kafka` would.
+
+Python needs 20 ms for a thousand of them. PostgreSQL needs less for building them than for reading them from Python.
+An old level below 0 is left out, because the contract has none.
+"""
 
 _SIDES: tuple[Side, Side] = ("progress", "license")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HELD, _ABSENT, _NULL = -1, 0, -(2**31)
-"""How the stored functions say it in a row's id and level."""
+"""How the stored functions encode these in a row's id (the first two) and level (the last)."""
 _WRITE = {
     name: text(f"""
         SELECT levelsync.write_{name}_v1(
@@ -83,7 +86,7 @@ _WRITE = {
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The two tables that a sync writes, with the application's own defaults for new rows."""
+    """The two tables that a sync writes, with the application's defaults for new rows."""
 
     progress: Target
     license: Target
@@ -93,13 +96,13 @@ NO_DEFAULTS = Tables(progress_target({}), license_target({}))
 
 
 def tables_of(settings: Settings) -> Tables:
-    """Return the tables of an installation."""
+    """Return both tables with the defaults of the settings."""
     return Tables(progress_target(settings.progress_defaults), license_target(settings.license_defaults))
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row under its lock: its id, None where there is no row, and its level, None also for NULL."""
+    """A locked row. `id` is None when there is no row. `level` is None then, and when it is NULL."""
 
     id: int | None
     level: int | None
@@ -107,16 +110,16 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """Rows under their locks, and the time of a decision about them: after both locks (law 2)."""
+    """The locked rows of pairs, and the time of a decision about them, read after both locks (law 2)."""
 
     progress: Mapping[Pair, Row]
     licenses: Mapping[Pair, Row]
     held: frozenset[Pair]
-    """Pairs of which somebody else holds a row: they were not waited for."""
+    """Pairs of which another transaction has locked a row. They were not waited for."""
     decided_at: datetime
 
     def sides(self, pair: Pair) -> Sides:
-        """Return the pair's levels, as they stay until the transaction ends."""
+        """Return the pair's levels, which cannot change until the transaction ends."""
         progress, license_ = self.progress[pair], self.licenses[pair]
         return Sides(
             progress_level=progress.level,
@@ -126,13 +129,13 @@ class Locked:
         )
 
     def row_id(self, pair: Pair, side: Side) -> int | None:
-        """Return the row's id; None where it is to be created."""
+        """Return the row's id, or None for a row to create."""
         return (self.progress if side == "progress" else self.licenses)[pair].id
 
 
 @dataclass(frozen=True, slots=True)
 class LevelWrite:
-    """One row's new level; `row_id` is None for a row to be created, `old` also for one that held no level."""
+    """One row's new level. `row_id` is None for a row to create. `old` is None when there was no row or no level."""
 
     pair: Pair
     side: Side
@@ -143,20 +146,20 @@ class LevelWrite:
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who decided: `cause` in words, and the user whom the history names, where it is one."""
+    """Who decided: `cause` in words, and the id of the user to name in the history, if it was a user."""
 
     cause: str
     user_id: int | None = None
 
 
 async def lock_both(conn: AsyncConnection, pairs: Sequence[Pair], *, wait: bool = True) -> Locked:
-    """Lock both rows of every pair: all progress rows, then all licenses, each in key order, always (law 6).
+    """Lock both rows of every pair: all progress rows, then all licenses, each in key order (law 6).
 
-    Without `wait`, pairs that somebody else holds are left out and named. With it there should be one pair: whoever
-    waits for a lock holds no row of another pair.
+    Without `wait`, held pairs are not locked, and `Locked.held` names them. With `wait`, pass one pair, because a
+    transaction that waits for a lock must not lock a row of another pair.
 
     Raises:
-        DecideAgain: a row was created while this one waited: roll back, and call again.
+        DecideAgain: another transaction created a row during the wait. Roll back and call again.
     """
     ordered = sorted(pairs)
     row = (await conn.execute(_LOCK_PAIRS, _keys(ordered) | {"wait": wait})).one()
@@ -164,7 +167,7 @@ async def lock_both(conn: AsyncConnection, pairs: Sequence[Pair], *, wait: bool 
     licenses = dict(zip(ordered, map(_row, row.license_ids or (), row.license_levels or ()), strict=True))
     held = frozenset(pair for pair in ordered if _HELD in {progress[pair].id, licenses[pair].id})
     if held and wait:
-        raise DecideAgain("a row was created meanwhile")
+        raise DecideAgain("another transaction created a row during the wait for its lock")
     return Locked(progress, licenses, held, row.decided_at)
 
 
@@ -176,11 +179,13 @@ async def write_levels(  # noqa: PLR0913, PLR0917 - what is written, by whom, an
     author: Author,
     locked: Locked,
 ) -> None:
-    """Write levels decided under `lock_both`: rows, history, fences (pair to level) and its events in the outbox.
+    """Write levels that were decided under `lock_both`: rows, history, fences and events for the outbox.
+
+    `fenced` maps each pair that gets a fence to its level.
 
     Raises:
-        NotAsDecided: triggers of the application changed what was written, in either of the two rows.
-        sqlalchemy.exc.DBAPIError: among others a row that is there meanwhile: roll back, and decide again.
+        NotAsDecided: a trigger of the application changed one of the two rows.
+        sqlalchemy.exc.DBAPIError: among others, another transaction created the row. Roll back and decide again.
     """
     named = await _existing(conn, author.user_id) if writes else None
     watched = False
@@ -198,7 +203,7 @@ async def write_levels(  # noqa: PLR0913, PLR0917 - what is written, by whom, an
 def _values(
     writes: Sequence[LevelWrite], target: Target, at: datetime, cause: str, named: int | None
 ) -> dict[str, Any]:
-    """Return the arrays of one table's writes: a license's step begins at 0 where there was no level."""
+    """Return the arrays for one table's writes. The history of a license that had no level begins at 0."""
     since = at - _EPOCH
     microseconds = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
     return _keys([write.pair for write in writes]) | {
@@ -213,7 +218,7 @@ def _values(
 
 
 async def _check_both(conn: AsyncConnection, writes: Sequence[LevelWrite], locked: Locked) -> None:
-    """Read both rows back, because a trigger on one table may have written the other."""
+    """Read both rows again, because a trigger on one table may have written to the other."""
     pairs = sorted({write.pair for write in writes})
     expected = {(pair, side): locked.sides(pair).level(side) for pair in pairs for side in _SIDES}
     expected |= {(write.pair, write.side): write.new for write in writes}
@@ -222,13 +227,13 @@ async def _check_both(conn: AsyncConnection, writes: Sequence[LevelWrite], locke
         found = now.sides(pair).level(side)
         if found != level:
             raise NotAsDecided(
-                f"the {side} of user {pair[0]} in {pair[1]} holds {found}, not {level}, after the write: a trigger of "
+                f"the {side} of user {pair[0]} in {pair[1]} is {found}, not {level}, after the write: a trigger of "
                 "the application changed it"
             )
 
 
 async def _existing(conn: AsyncConnection, user_id: int | None) -> int | None:
-    """Return the author's id where that user exists, and keep the row until the transaction ends."""
+    """Return the author's id if that user exists, and lock the row against deletion until the transaction ends."""
     if user_id is None:
         return None
     found: int | None = (await conn.execute(_LOCK_USER, {"user": user_id})).scalar_one_or_none()
@@ -258,7 +263,7 @@ async def _fence(conn: AsyncConnection, fenced: Mapping[Pair, int], decided_at: 
 
 
 async def _publish(conn: AsyncConnection, writes: Sequence[LevelWrite], at: datetime, cause: str) -> None:
-    """Put a `LevelSynced` for each write into the outbox; the contract's user ids begin at 1."""
+    """Put a `LevelSynced` into the outbox for each write. The contract has no user ids below 1."""
     told = [write for write in writes if write.pair[0] > 0]
     if not told:
         return

@@ -1,4 +1,4 @@
-"""FastStream's subscribers: a poll's raw records → decode → apply → commit → report, with retries."""
+"""FastStream subscribers: the raw records of a poll → decode → apply → commit → report, with retries."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from service.telemetry.health import Health
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 LONGEST_WAIT = 5.0
-"""Seconds between attempts at most, so that work goes on within seconds of a fault's end."""
+"""Longest pause between attempts in seconds, so that work continues within seconds of a fault's end."""
 
 
 class GivenUp(Exception):  # noqa: N818 - a decision, not an error
-    """The batch's partitions were given to another member while its fault lasted."""
+    """Another member received the batch's partitions during the retries."""
 
 
 class Owner(Protocol):
-    """Who is trying: it says whether the work is still its own, and shows that it is being retried."""
+    """The owner of a batch: it knows whether it still owns the batch, and shows that a retry is in progress."""
 
     retrying: bool
 
     @property
     def owns_batch(self) -> bool:
-        """Whether the batch in hand is still this consumer's."""
+        """Whether the current batch still belongs to this consumer."""
 
 
 async def until_applied(
     attempt: Callable[[], Awaitable[T]], owner: Owner, health: Health, *, failed: Exception | None = None
 ) -> T:
-    """Call `attempt` until it succeeds. It has been called already where it `failed`: the first wait comes first.
+    """Call `attempt` until it succeeds. `failed` is the error of a call that the caller has made: wait first then.
 
     Raises:
-        GivenUp: the partitions were given away meanwhile.
-        Evicted, DatabaseWentBack, TopicRecreated: as `attempt` raised them; they are not retried.
+        GivenUp: another member received the partitions during the retries.
+        Evicted, DatabaseWentBack, TopicRecreated: as `attempt` raised them. They are not retried.
     """
     first = [failed] if failed else []
 
@@ -53,7 +53,7 @@ async def until_applied(
         if first:
             raise first.pop()
         if not owner.owns_batch:
-            raise GivenUp("a rebalance came while the batch was retried")
+            raise GivenUp("a rebalance happened during the retries")
         return await attempt()
 
     retrying = AsyncRetrying(
@@ -70,7 +70,7 @@ async def until_applied(
 
 
 def _may_pass(error: BaseException) -> bool:
-    """tenacity catches cancellation like any error; retried, it would keep the process from leaving."""
+    """Return whether to retry. tenacity treats a cancellation as an error, and retrying it would prevent a stop."""
     return isinstance(error, Exception) and not isinstance(error, Evicted | DatabaseWentBack | TopicRecreated | GivenUp)
 
 
@@ -95,50 +95,50 @@ def _note(state: RetryCallState, owner: Owner, health: Health) -> None:
 
 
 FETCH_BYTES = 512 * 1024
-"""Bytes fetched ahead for one partition: bounds memory whatever the backlog."""
+"""Bytes fetched ahead for one partition. It bounds the memory, whatever the backlog."""
 
 
 ApplyRest = Callable[[], Callable[[Batch], Awaitable[Any]]]
 
 
 class Work(Protocol):
-    """What is done with the batches of one topic (`service.apply.batch`, `service.reconcile.work`)."""
+    """How the batches of one topic are applied and reported (`service.apply.role`, `service.reconcile.work`)."""
 
     def apply(self, batch: Batch, /) -> Awaitable[Any]:
-        """Give the batch its effect, once; called again for as long as faults last.
+        """Apply the batch, and return what it did. The caller repeats the call for as long as faults last.
 
         Raises:
-            Evicted, DatabaseWentBack, TopicRecreated: the position rows are not where this consumer left them.
+            Evicted, DatabaseWentBack, TopicRecreated: the position rows differ from what this consumer stored last.
         """
 
     @property
     def apply_rest(self) -> ApplyRest | None:
-        """How to apply what `apply` has left, once for each rest; None where it leaves nothing."""
+        """Return a function that applies what `apply` has left of a batch. None when nothing is ever left."""
 
     def report(self, batch: Batch, applied: Any, seconds: float, /) -> None:
-        """Count and log what is committed."""
+        """Count and log a batch after its commit."""
 
 
 def subscribe(  # noqa: PLR0913 - what one subscriber is made of
     broker: KafkaBroker, topic: str, work: Work, settings: Settings, health: Health, *, group_id: str | None = None
 ) -> Any:
-    """One consumer of `topic` in the group. Several of them share its partitions, each with its own transaction."""
+    """Create a consumer of `topic` in the group. Several consumers share its partitions, each with own transactions."""
 
     async def keep_raw(records: tuple[Any, ...]) -> KafkaMessage:
-        """Wrap the raw records: FastStream's own parser fails on a null header and costs most of a batch's time."""
+        """Wrap the raw records. FastStream's parser fails on a null header and takes most of a batch's time."""
         return KafkaMessage(body=b"", raw_message=records, consumer=_NO_CONSUMER)
 
     async def decode_nothing(_message: Any) -> tuple[()]:
-        """Return nothing of the batch: FastStream's message keeps it, in a cycle that waits for the collector."""
+        """Return nothing, because FastStream's message would keep the batch in a reference cycle."""
         return ()
 
     async def handle(_decoded: tuple[()]) -> None:
-        """Apply the batch in hand, go on behind it, report: in this order, to report only what is committed."""
+        """Apply the current batch, finish it, then report it, so that only committed work is reported."""
         consumer, began = subscriber.consumer, time.perf_counter()
         batch: Batch = consumer.batch
         try:
             applied = await work.apply(batch)
-        except Exception as error:  # noqa: BLE001 - also a bug is retried, and seen in /readyz
+        except Exception as error:  # noqa: BLE001 - a bug is retried too, and visible in /readyz
             applied = await _apply_at_last(work, batch, consumer, health, error)
         if applied is not None:
             if work.apply_rest is not None and applied.left:
@@ -157,20 +157,20 @@ def subscribe(  # noqa: PLR0913 - what one subscriber is made of
         decoder=decode_nothing,
         no_reply=True,
         isolation_level="read_committed",
-        auto_offset_reset="none",  # `starting_point` decides, with the database
+        auto_offset_reset="none",  # `starting_point` decides, from the database and the group's commit
         fetch_max_bytes=settings.batch_max_bytes,
         max_partition_fetch_bytes=FETCH_BYTES,
         session_timeout_ms=10_000,
-        heartbeat_interval_ms=1_000,  # how soon a member learns of a rebalance
+        heartbeat_interval_ms=1_000,  # bounds how late a member learns of a rebalance
         rebalance_timeout_ms=30_000,  # must exceed DRAIN_TIMEOUT
-        max_poll_interval_ms=86_400_000,  # an outage may last; the watchdog sees a consumer that stands still
+        max_poll_interval_ms=86_400_000,  # outages may last long; the watchdog detects stalls
     )
     subscriber(handle)
     return subscriber
 
 
 async def _apply_at_last(work: Work, batch: Batch, consumer: LevelConsumer, health: Health, error: Exception) -> Any:
-    """Apply a batch that failed, for as long as faults last; None where it is somebody else's, or starts again."""
+    """Retry a failed batch for as long as faults last. Return None when the batch must not be applied here any more."""
     try:
         return await until_applied(lambda: work.apply(batch), consumer, health, failed=error)
     except (Evicted, GivenUp, DatabaseWentBack, TopicRecreated) as reason:
@@ -182,9 +182,9 @@ async def _apply_at_last(work: Work, batch: Batch, consumer: LevelConsumer, heal
 async def _set_aside(
     work: Work, make_apply: ApplyRest, rests: Sequence[Batch], consumer: LevelConsumer, health: Health
 ) -> None:
-    """Let what somebody else's locks keep be applied beside the batches that follow.
+    """Apply the records of held pairs beside the batches that follow.
 
-    Where that would be more than a batch, wait first: it stays in memory.
+    This waits first when too many such records are in memory already.
     """
 
     async def apply(held: Held) -> None:
@@ -204,7 +204,7 @@ async def _set_aside(
 
 def _log_given_up(reason: Exception) -> None:
     if isinstance(reason, DatabaseWentBack):
-        log.warning("the database has gone back in time: reading again from its position", reason=str(reason))
+        log.warning("the database has gone back in time: records are read again from its position", reason=str(reason))
     elif isinstance(reason, TopicRecreated):
         log.warning("batch given up: its topic was deleted and created again", reason=str(reason))
     else:
@@ -212,7 +212,7 @@ def _log_given_up(reason: Exception) -> None:
 
 
 class _NoConsumer:
-    """What FastStream may acknowledge with: nothing. Offsets are committed by `LevelConsumer.finish` alone."""
+    """The consumer that FastStream may acknowledge with. It does nothing: `LevelConsumer.finish` commits offsets."""
 
     async def commit(self) -> None:
         """Never called with AckPolicy.MANUAL."""

@@ -1,4 +1,4 @@
-"""Sync pairs: lock, look again, decide, write, in the caller's transaction. Syncs and heals both go through here."""
+"""Sync pairs in the caller's transaction: lock, read, decide, write. Syncs and heals both use this."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from service.faults import DecideAgain
 from service.levels import Curriculum, read_curriculum
 
 Decide = Callable[[Sides, Direction, int], PairDecision]
-"""From a pair's rows, a direction and the specialization's highest level to the write that ends its drift."""
+"""A function of a pair's rows, a direction and the specialization's highest level. It returns how to end the drift."""
 MOST_PAIRS = 1000
-"""Pairs a transaction at most: what it locks, appliers wait for."""
+"""Most pairs of one transaction, because appliers wait for the rows that it locks."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairResult:
-    """The outcome of a pair: its rows as they were found under the lock, and what was decided and done."""
+    """The result of one pair: its rows as they were read under the lock, and what was decided and done."""
 
     before: Sides
     decision: PairDecision
 
     @property
     def after(self) -> Sides:
-        """The rows as they are now."""
+        """The rows after the decision."""
         done = self.decision
         if done.action is Action.NONE:
             return self.before
@@ -38,11 +38,11 @@ class PairResult:
 
     @property
     def agreed(self) -> int:
-        """The level of both rows now, where they agree."""
+        """The level of both rows after the decision. It is only meaningful where they agree."""
         return self.after.progress_level or 0
 
 
-async def sync_pairs(  # noqa: PLR0913 - what a sync and a heal differ in, each by its name
+async def sync_pairs(  # noqa: PLR0913 - each is an option in which syncs and heals differ
     conn: AsyncConnection,
     pairs: Sequence[Pair],
     direction: Direction,
@@ -54,15 +54,15 @@ async def sync_pairs(  # noqa: PLR0913 - what a sync and a heal differ in, each 
     tables: Tables = NO_DEFAULTS,
     wait: bool = True,
 ) -> dict[Pair, PairResult]:
-    """Bring pairs into agreement, at most `MOST_PAIRS` of them; specializations named as `specializations` has them.
+    """Bring at most `MOST_PAIRS` pairs into agreement. Their specializations are spelled as in `specializations`.
 
-    `cause` (500 characters at most) is the reason in the history and in what is published; `advanced_by` is named in
-    the history where that user exists. `decide` says what a pair's rows come to. With `only_if`,
-    a pair whose rows are not exactly these is left (law 6).
-    Without `wait`, pairs that somebody else holds are missing from the result; with it, ask for one pair.
+    `cause` (at most 500 characters) is the reason in the history and in the published events. The history names the
+    user `advanced_by` if that user exists. `decide` decides the new levels of a pair. With `only_if`, a pair whose rows
+    differ from the given ones is not changed (law 6).
+    Without `wait`, held pairs are missing from the result. With `wait`, pass one pair.
 
     Raises:
-        DecideAgain: a missing row was made by somebody else meanwhile: roll back, and call again.
+        DecideAgain: another transaction created a missing row, or changed the maxima. Roll back and call again.
     """
     if len(pairs) > MOST_PAIRS:
         raise ValueError(f"{len(pairs)} pairs in one transaction; {MOST_PAIRS} at most")
@@ -82,16 +82,16 @@ async def sync_pairs(  # noqa: PLR0913 - what a sync and a heal differ in, each 
 
 
 async def check_maxima(conn: AsyncConnection, decided_with: Curriculum) -> None:
-    """Compare the maxima after the writes with those that were decided with: nobody is kept from changing them.
+    """Read the maxima again after the writes, because no lock prevents other transactions from changing them.
 
     Raises:
-        DecideAgain: they have changed.
+        DecideAgain: they differ from those of the decision.
     """
     if (await read_curriculum(conn)).levels != decided_with.levels:
-        raise DecideAgain("the specializations have changed meanwhile")
+        raise DecideAgain("the specializations changed during the transaction")
 
 
-def _decide(  # noqa: PLR0913 - what `sync_pairs` was given
+def _decide(  # noqa: PLR0913 - the arguments of `sync_pairs`
     pair: Pair,
     sides: Sides,
     direction: Direction,
@@ -101,7 +101,7 @@ def _decide(  # noqa: PLR0913 - what `sync_pairs` was given
     decide: Decide,
 ) -> PairResult:
     if only_if is not None and only_if.get(pair) != sides:
-        return PairResult(sides, nothing(Why.CHANGED_MEANWHILE, "the levels have changed meanwhile"))
+        return PairResult(sides, nothing(Why.CHANGED_MEANWHILE, "the levels changed after they were compared"))
     if fault := curriculum.faults.get(pair[1]):
         return PairResult(sides, nothing(Why.NO_MAXIMUM, fault))
     if pair[1] not in curriculum.levels:
@@ -110,5 +110,5 @@ def _decide(  # noqa: PLR0913 - what `sync_pairs` was given
 
 
 def _write(pair: Pair, decision: PairDecision, locked: Locked) -> LevelWrite:
-    assert decision.target is not None and decision.new is not None  # noqa: PT018, S101 - what a write consists of
+    assert decision.target is not None and decision.new is not None  # noqa: PT018, S101 - a write has both
     return LevelWrite(pair, decision.target, locked.row_id(pair, decision.target), decision.old, decision.new)
