@@ -1,1 +1,1 @@
-"""The outbox: events are put into a table in the transaction that they describe, and a relay brings them to Kafka."""
+"""The outbox: a transaction writes the events that describe it into a table, and a relay publishes them to Kafka."""

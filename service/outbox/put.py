@@ -1,4 +1,4 @@
-"""Write events into the outbox, in the transaction that they describe; its rows and statements."""
+"""Write events into the outbox, in the transaction that they describe. Also the outbox's rows and statements."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ PUT = text("""
            WITH ORDINALITY AS e (topic, key, value, headers, number)
      ORDER BY e.number
 """)
-"""Add events; PostgreSQL gives the ids after the sort, so their order is that of the arrays."""
+"""Add events. PostgreSQL assigns the ids after the sort, so that they have the order of the arrays."""
 
 NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', '')")
-"""Tell the relay, at commit. Once a call: commits that notify wait for each other."""
+"""Wake the relay at commit. Notify once in each call, because commits that notify wait for each other."""
 
 TRY_LOCK = text("SELECT pg_try_advisory_lock(hashtextextended('levelsync outbox relay', 0))")
-"""True for the one session of the database that has the lock, until the session ends."""
+"""True in the one session that has the lock. The session keeps it until it ends."""
 
 NOTICE_A_VANISHED_CLIENT = text("""
     SELECT set_config('tcp_keepalives_idle', '3', false), set_config('tcp_keepalives_interval', '2', false),
            set_config('tcp_keepalives_count', '3', false)
 """)
-"""Let PostgreSQL end this session within 9 s of its machine's disappearance: by default that takes two hours."""
+"""Set TCP keepalives, so that PostgreSQL ends this session 9 s after its machine disappears, not two hours after."""
 
 READ = text("""
     SELECT b.id, b.topic, b.key, b.value, b.headers
@@ -48,34 +48,34 @@ READ = text("""
      WHERE b.bytes_before < :bytes
      ORDER BY b.id
 """)
-"""The oldest events: at most so many, and no more once they have reached `bytes`."""
+"""Read the oldest events: at most `rows` of them, ending with the one that reaches `bytes`."""
 
 DELETE = text("DELETE FROM levelsync.outbox WHERE id = ANY(CAST(:ids AS bigint[]))")
-"""Remove exactly these: a lower id may have been committed since they were read."""
+"""Delete exactly these rows, because a row with a lower id may have been committed since they were read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """One event of the outbox, itself and not its equal: it can be a key whatever it holds."""
+    """One event of the outbox. Rows compare by identity, so that they can be keys of a dictionary."""
 
     id: int
     topic: str
     key: bytes | None
     value: bytes | None
-    """None for a tombstone that was a dead letter and is replayed."""
+    """None for a tombstone, which is a replayed dead letter."""
     headers: list[Header]
 
 
 def headers_of(stored: Iterable[Stored]) -> list[Header]:
-    """A row's headers, those with a name that no producer can write left out: none of them has a meaning here."""
+    """Return a row's headers without those that no producer can write. levelsync uses none of these."""
     return [header for header in map(header_from_json, stored) if can_be_sent(header)]
 
 
 def waves(rows: Iterable[Row]) -> list[list[Row]]:
-    """Cut rows into waves: none holds two of one topic and key, and those of one key stand in waves in their order.
+    """Split rows into waves. A wave has at most one row of each topic and key, and rows of one key keep their order.
 
-    A wave leaves when the one before has arrived whole, so that nothing of a key overtakes what came before it,
-    whatever part of a wave fails. Rows without a key have no order.
+    A wave is sent after all of the previous wave has arrived, so that no row overtakes an earlier row of its key when a
+    part of a wave fails. Rows without a key have no order.
     """
     met: Counter[tuple[str, bytes]] = Counter()
     cut: list[list[Row]] = []
@@ -91,11 +91,11 @@ def waves(rows: Iterable[Row]) -> list[list[Row]]:
 
 
 async def put(conn: AsyncConnection, events: Sequence[Event]) -> None:
-    """Write events into the outbox, in their order, and wake the relay when the caller's transaction commits.
+    """Write events into the outbox in their order, and wake the relay when the caller's transaction commits.
 
-    Events of one key reach Kafka in the order of their transactions where a later transaction puts only after an
-    earlier one has committed. Whoever needs that order holds a lock on what the key stands for until the commit (the
-    pair's rows, the run's row); transactions that put side by side have no order to keep.
+    Events of one key reach Kafka in the order of their transactions if a later transaction calls `put` only after the
+    earlier one has committed. A caller that needs this order must lock what the key names until its commit: the pair's
+    rows or the run's row. Concurrent transactions have no order.
     """
     if not events:
         return

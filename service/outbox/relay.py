@@ -1,18 +1,18 @@
 """The role `relay`: one process at a time publishes the outbox in order per key, and deletes what Kafka confirmed.
 
-**Order.** Events are read in the order of their ids. Ids are given before the commit, so a lower one may appear after
-a higher one was published. That does no harm: of two transactions, the later one's ids are higher wherever it put its
-events after the earlier one had committed, and any read that sees the later sees the earlier. Transactions that ran
-side by side have no order between them (`service.outbox.put`). What is deleted is exactly what Kafka confirmed, never
-"everything up to", so that the late one is still there for the next read.
+**Order.** The relay reads events in the order of their ids. PostgreSQL assigns ids before the commit, so a lower id may
+appear after a higher one was published. This does no harm. A transaction that puts its events after another has
+committed has higher ids, and a read that sees its events also sees those of the earlier one. Concurrent transactions
+have no order (`service.outbox.put`). The relay deletes exactly the rows that Kafka confirmed, never all rows up to an
+id, so that the next read finds a row that appeared late.
 
-**Repeats.** Whatever dies between Kafka's confirmation and the deletion is published again: consumers know an event by
-its source and id. An event leaves only after those before it on its key are confirmed, so the *first* deliveries of a
-key are in order, whatever fails between, and even where a relay that was stopped for a minute goes on beside its
-successor; repeats may come later.
+**Repeats.** If the relay ends between Kafka's confirmation and the deletion, the events are published again. Consumers
+recognize them by source and id. An event is sent only after all earlier events of its key are confirmed. So the *first*
+deliveries of a key are in order, even if a relay that was paused for a minute continues beside its successor. Repeats
+may come later.
 
-**PgBouncer** in transaction mode breaks the lock of the session and LISTEN: the relay needs PostgreSQL itself, or
-PgBouncer in session mode. Putting events works through either.
+**PgBouncer** in transaction mode breaks session locks and LISTEN. The relay needs a direct connection to PostgreSQL, or
+PgBouncer in session mode. Writing into the outbox works through either.
 """
 
 from __future__ import annotations
@@ -48,40 +48,40 @@ from service.telemetry.health import Health
 
 log = structlog.get_logger(__name__)
 TOPIC_SECONDS = 5.0
-"""How long a topic that refuses everything is left alone: it may be made, or its rights be given, meanwhile."""
+"""Seconds after which a topic that refuses events is tried again: somebody may have created it or granted rights."""
 _TOPIC_ERRORS = (InvalidTopicError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError)
 _ROW_ERRORS = (MessageSizeTooLargeError, RecordListTooLargeError, PolicyViolationError)
 
 
 @dataclass(slots=True)
 class HeldBack:
-    """What one process leaves alone.
+    """The topics and events that one process does not send at present.
 
-    A topic that cannot be written to is tried again every few seconds, for as long as that lasts; its events keep
-    their order. A single event that Kafka refuses for itself (larger than 1 MB, or than the broker's own limit) will
-    never be taken as things stand: it stays in the outbox, an error in the log names it, and the later events of its
-    key do not wait for it. It is tried again when a process starts, and it is a person who deletes it.
+    A topic that refuses events is tried again every few seconds, for as long as it does. Its events keep their order.
+    An event that Kafka refuses because of its own properties (larger than 1 MB, or than the broker's limit) stays in
+    the outbox, and the log reports it as an error. Later events of its key do not wait for it. It is tried again when a
+    process starts. Only a person deletes it.
     """
 
     rows: set[int] = field(default_factory=set)
-    """Ids of events that are refused for themselves."""
+    """The ids of events that Kafka refuses because of their own properties."""
     one_by_one_upto: int = 0
-    """Events up to this id leave one at a time: Kafka refuses a batch for one of its records."""
+    """Events up to this id are sent one at a time, because Kafka refuses a whole batch for one of its records."""
     _topics: dict[str, tuple[float, str]] = field(default_factory=dict)
 
     def topics(self) -> dict[str, str]:
-        """Topics to leave alone now, with Kafka's words."""
+        """Return the topics to skip now, with the error of each."""
         now = time.monotonic()
         return {topic: words for topic, (until, words) in self._topics.items() if until > now}
 
     def hold_topics(self, topics: Mapping[str, str]) -> None:
-        """Leave topics alone for a while."""
+        """Skip topics for `TOPIC_SECONDS`."""
         for topic, words in topics.items():
-            log.error("a topic takes no events, tried again", topic=topic, error=words)
+            log.error("a topic refuses events, it is tried again", topic=topic, error=words)
             self._topics[topic] = (time.monotonic() + TOPIC_SECONDS, words)
 
     def sort(self, failed: Mapping[Row, KafkaError]) -> None:
-        """Hold back what the failures of one batch say can not be taken; all other failures may pass."""
+        """Hold back the topics and events that Kafka refused in one batch. Other failures may pass."""
         self.hold_topics({row.topic: str(error) for row, error in failed.items() if isinstance(error, _TOPIC_ERRORS)})
         refused = {row: error for row, error in failed.items() if isinstance(error, _ROW_ERRORS)}
         if not refused:
@@ -96,7 +96,7 @@ class HeldBack:
     def _hold_row(self, row: Row, error: KafkaError) -> None:
         self.rows.add(row.id)
         log.error(
-            "an event is refused by Kafka and stays in the outbox",
+            "Kafka refuses an event, and it stays in the outbox",
             outbox_id=row.id,
             topic=row.topic,
             bytes=len(row.value or b""),
@@ -107,23 +107,23 @@ class HeldBack:
 DELIVERY_TIMEOUT = 30.0
 """Seconds for one wave."""
 TOPIC_TIMEOUT = 5.0
-"""Seconds to find a topic that was not used before."""
+"""Seconds to wait for the metadata of a topic."""
 
 
 @dataclass(slots=True)
 class Delivery:
-    """The outcome of a batch. Rows that are neither here nor there were not sent."""
+    """The outcome of a batch. Rows that are neither confirmed nor failed were not sent."""
 
     confirmed: list[int] = field(default_factory=list)
-    """Ids of rows that are on every in-sync replica."""
+    """The ids of rows that every in-sync replica has."""
     failed: dict[Row, KafkaError] = field(default_factory=dict)
-    """Rows that Kafka refused or did not confirm in time: it may have those all the same."""
+    """Rows that Kafka refused or did not confirm in time. It may still have the latter."""
     topics: dict[str, str] = field(default_factory=dict)
-    """Topics that cannot be found, with Kafka's words; nothing was sent to them."""
+    """Topics that were not found, with the error of each. Nothing was sent to them."""
 
 
 async def publish(producer: AIOKafkaProducer, rows: Sequence[Row]) -> Delivery:
-    """Send rows wave by wave, as far as everything arrives. A failure is in the result, not raised."""
+    """Send rows wave by wave, until one fails. Failures are returned, not raised."""
     delivery = Delivery()
     delivery.topics = await _missing_topics(producer, {row.topic for row in rows})
     for wave in waves(row for row in rows if row.topic not in delivery.topics):
@@ -134,13 +134,13 @@ async def publish(producer: AIOKafkaProducer, rows: Sequence[Row]) -> Delivery:
 
 
 async def _missing_topics(producer: AIOKafkaProducer, topics: Iterable[str]) -> dict[str, str]:
-    """Ask for topics first: a send to one that is not there would wait, and the others behind it."""
+    """Return the topics that do not exist. A send to such a topic would wait, and delay all others."""
     missing: dict[str, str] = {}
     for topic in sorted(topics):
         try:
             await asyncio.wait_for(producer.partitions_for(topic), TOPIC_TIMEOUT)
         except (KafkaError, TimeoutError) as error:
-            missing[topic] = str(error) or "Kafka does not know it"
+            missing[topic] = str(error) or "Kafka does not know this topic"
     return missing
 
 
@@ -169,7 +169,7 @@ async def _send_one(producer: AIOKafkaProducer, row: Row, sent: dict[Row, Future
 
 def _sort(row: Row, future: Future[Any], delivery: Delivery) -> None:
     if not future.done():
-        future.cancel()  # nobody will ask for its answer; the record itself may still arrive
+        future.cancel()  # nobody reads its result any more; the record may still arrive
     if future.cancelled():
         delivery.failed[row] = _no_answer()
     elif (error := future.exception()) is None:
@@ -183,28 +183,28 @@ def _no_answer() -> KafkaError:
 
 
 TRY_EVERY = 1.0
-"""Seconds between the attempts of a relay that stands by."""
+"""Seconds between attempts of a standby relay to get the lock."""
 
 
 @contextlib.asynccontextmanager
 async def our_turn(engine: AsyncEngine, woken: asyncio.Event, well: Well) -> AsyncIterator[AsyncConnection]:
-    """Wait for the turn; yields the connection that holds it, in autocommit, on which a put event sets `woken`.
+    """Wait for the relay lock, and yield the connection that has it, in autocommit. A put event sets `woken`.
 
-    The turn ends with the connection, however that ends. All of the relay's reading and deleting goes over it, so that
-    a relay that lost it without noticing can do neither.
+    PostgreSQL releases the lock when the connection ends. The relay reads and deletes over this connection only, so
+    that a relay that lost the lock without noticing can do neither.
     """
     conn = await engine.connect()
     try:
         await conn.execution_options(isolation_level="AUTOCOMMIT")
         await conn.execute(put.NOTICE_A_VANISHED_CLIENT)
         while not (await conn.execute(put.TRY_LOCK)).scalar_one():
-            well()  # standing by is all there is to do
+            well()  # standby is a healthy state
             await asyncio.sleep(TRY_EVERY)
         await _listen(conn, woken)
         log.info("relaying the outbox")
         yield conn
     finally:
-        await conn.invalidate()  # never back into the pool with the lock and the listener
+        await conn.invalidate()  # a pooled connection would keep the lock and the listener
         await conn.close()
 
 
@@ -216,15 +216,15 @@ async def _listen(conn: AsyncConnection, woken: asyncio.Event) -> None:
 
 BATCH_ROWS = 500
 BATCH_BYTES = 4_000_000
-"""A batch's events reach this with the last of them at most: one is 1 MB at most."""
+"""A batch ends with the event that reaches this size. One event has at most 1 MB."""
 POLL_EVERY = 1.0
-"""Seconds without a notification after which the relay looks anyway."""
+"""Seconds without a notification after which the relay reads anyway."""
 FINISH_SECONDS = 1.0
-"""What a batch in hand gets at a stop, so that a clean restart repeats nothing."""
+"""Seconds that a stop waits for the current batch, so that a clean restart repeats nothing."""
 
 
 class Relay:
-    """The relay of one process. `run` ends only by an error; what is held back outlives it."""
+    """The relay of one process. `run` ends only with an error. The next call still skips what was held back."""
 
     def __init__(
         self, engine: AsyncEngine, settings: Settings, health: Health, *, poll_every: float = POLL_EVERY
@@ -236,25 +236,25 @@ class Relay:
         self._held = HeldBack()
 
     async def run(self, well: Well) -> None:
-        """Wait for the turn, then relay until something fails; `well` is called after each batch.
+        """Wait for the lock, then relay until something fails. `well` is called after each batch.
 
-        A fault gives the turn away: another process may reach what this one does not.
+        A fault releases the lock, because another process may reach what this one cannot.
 
         Raises:
-            aiokafka.errors.KafkaError: what Kafka did not take.
-            sqlalchemy.exc.DBAPIError: the connection is gone, and the turn with it.
+            aiokafka.errors.KafkaError: Kafka refused an event or did not answer.
+            sqlalchemy.exc.DBAPIError: the connection is lost, and the lock with it.
         """
         woken = asyncio.Event()
         async with our_turn(self._engine, woken, well) as conn, running_producer(self._settings) as producer:
             while True:
-                woken.clear()  # before the read: what is put during it wakes again
+                woken.clear()  # before the read, so that an event put during it wakes the relay again
                 rows = await read_batch(conn, self._held)
                 if rows:
                     await _finished_even_if_cancelled(self._relay(conn, producer, rows))
                 self._report_topics()
                 well()
                 if not rows:
-                    await conn.execute(put.DELETE, {"ids": []})  # it fails where the server became read-only
+                    await conn.execute(put.DELETE, {"ids": []})  # fails if the server has become read-only
                     await wait_for(woken, self._poll_every)
 
     async def _relay(self, conn: AsyncConnection, producer: AIOKafkaProducer, rows: Sequence[Row]) -> None:
@@ -268,13 +268,13 @@ class Relay:
     def _report_topics(self) -> None:
         if topics := self._held.topics():
             named = ", ".join(f"{topic}: {words}" for topic, words in sorted(topics.items()))
-            self._health.report("relay", self, f"events wait for topics that take none ({named})")
+            self._health.report("relay", self, f"events wait for topics that refuse them ({named})")
         else:
             self._health.clear("relay", self)
 
 
 async def read_batch(conn: AsyncConnection, held: HeldBack) -> list[Row]:
-    """Read the oldest events that are not held back; one alone where a batch before was refused for one of its own."""
+    """Read the oldest events that are not held back, or only one up to `HeldBack.one_by_one_upto`."""
     values = {"without_rows": sorted(held.rows), "without_topics": sorted(held.topics()), "bytes": BATCH_BYTES}
     found = (await conn.execute(put.READ, values | {"rows": BATCH_ROWS})).all()
     rows = [Row(r.id, r.topic, r.key, r.value, headers_of(r.headers)) for r in found]
@@ -282,7 +282,7 @@ async def read_batch(conn: AsyncConnection, held: HeldBack) -> list[Row]:
 
 
 def _raise_first(delivery: Delivery) -> None:
-    """A producer that met a refusal is not used again: its sequence numbers have a gap that the broker objects to."""
+    """Raise the first failure, to end the producer: the broker would refuse the gap in its sequence numbers."""
     for error in delivery.failed.values():
         raise error
 
@@ -299,6 +299,6 @@ async def _finished_even_if_cancelled(work: Coroutine[Any, Any, None]) -> None:
 
 @contextlib.asynccontextmanager
 async def relay_role(engine: AsyncEngine, settings: Settings, health: Health) -> AsyncIterator[None]:
-    """Run the relay beside the caller; its faults stand in `health` under "relay" and are waited out."""
+    """Run the relay beside the caller. Its faults are reported in `health` under "relay", and it is started again."""
     async with in_background(Relay(engine, settings, health).run, "relay", health):
         yield
