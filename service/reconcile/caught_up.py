@@ -1,4 +1,4 @@
-"""Whether the appliers have reached the topics' ends (law 5)."""
+"""Find out whether the appliers have reached the ends of the topics (law 5)."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from service.stream.positions import differ
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Both topics at one moment: the first and the end offset of every partition (``topic-partition``), the cluster."""
+    """The first and the end offset of every partition (``topic-partition``) of both topics at one moment."""
 
     cluster_id: str
     starts: Mapping[str, int]
     ends: Mapping[str, int]
     topic_ids: Mapping[str, str] = field(default_factory=dict)
-    """The id of each topic; '' or absent where Kafka gives none."""
+    """The id of each topic. It is '' or absent when Kafka reports none."""
 
 
 class Topics(Protocol):
-    """Who knows where the topics end (`service.reconcile.caught_up` asks Kafka)."""
+    """A source of the topics' end offsets (`KafkaTopics` reads them from Kafka)."""
 
     async def read(self) -> Ends:
-        """The high watermarks, on fresh metadata.
+        """Return the high watermarks, from fresh metadata.
 
         Raises:
             KafkaError: Kafka does not answer.
@@ -40,7 +40,7 @@ class Topics(Protocol):
 
 
 async def read_applied(conn: AsyncConnection, now: Ends) -> dict[str, int]:
-    """Read the position rows that count on this cluster and these topics."""
+    """Read the position rows that belong to this cluster and to these topics."""
     rows = await conn.execute(sql.APPLIED_OFFSETS)
     return {
         f"{r.topic}-{r.partition}": r.next_offset
@@ -50,10 +50,10 @@ async def read_applied(conn: AsyncConnection, now: Ends) -> dict[str, int]:
 
 
 def reached(goal: Mapping[str, int], now: Ends, applied: Mapping[str, int]) -> bool:
-    """Whether every partition is applied up to `goal`.
+    """Return whether every partition is applied up to `goal`.
 
-    One that holds no record is caught up. A row beyond the partition's present end counts on a topic that was
-    created again since: it says nothing until its consumer has started it again.
+    A partition without a record is. A position beyond the present end belongs to an earlier topic of the same name. It
+    does not count until a consumer has started the new topic.
     """
     return all(
         now.starts.get(partition, 0) >= end or end <= applied.get(partition, 0) <= now.ends.get(partition, 0)
@@ -62,14 +62,14 @@ def reached(goal: Mapping[str, int], now: Ends, applied: Mapping[str, int]) -> b
 
 
 class KafkaTopics:
-    """`service.reconcile.caught_up.Topics`: it keeps its clients between questions, and replaces them after a fault."""
+    """Reads `Topics` from Kafka. It reuses its clients between reads, and replaces them after a fault."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._offsets: EndOffsets | None = None
 
     async def __aenter__(self) -> KafkaTopics:
-        """Connect already, so that no run waits for it; where Kafka is away, the first question connects."""
+        """Connect, so that no run waits for it. If Kafka is away, the first read connects."""
         with contextlib.suppress(KafkaError, OSError):
             await self.read()
         return self
@@ -82,7 +82,7 @@ class KafkaTopics:
             await offsets.__aexit__(kind, error, trace)
 
     async def read(self) -> Ends:
-        """The high watermarks and the first offsets, on fresh metadata.
+        """Return the high watermarks and the first offsets, from fresh metadata.
 
         Raises:
             KafkaError: Kafka does not answer.
@@ -97,7 +97,7 @@ class KafkaTopics:
 
 
 async def _read(offsets: EndOffsets) -> Ends:
-    """Offsets that lie between two equal answers about the topics' ids belong to these topics."""
+    """Read offsets between two equal answers about the topics' ids, so that they belong to these topics."""
     while True:
         cluster = await offsets.read_cluster()
         topic_ids = await offsets.read_topic_ids(cluster)

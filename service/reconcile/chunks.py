@@ -1,4 +1,4 @@
-"""Work on one range of a run, by whoever gets its message."""
+"""Scan, confirm or heal one range of a run, when its message arrives."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ log = structlog.get_logger(__name__)
 
 
 MOST_FAILURES = 100
-"""Users of a range that are counted one by one because they cannot be read; beyond it, the rest fails together."""
+"""Unreadable users of a range that are found one by one. After them, the unreadable rest fails together."""
 
 
 @dataclass(slots=True)
 class _Seen:
-    """What a scan saw of a range."""
+    """What a scan found in a range."""
 
     scanned: int = 0
     matching: int = 0
@@ -46,13 +46,13 @@ class _Seen:
 
     @property
     def counts(self) -> dict[str, Any]:
-        """As the range's row keeps them."""
+        """The counts in the form of the range's row."""
         counts: dict[str, Any] = {"scanned": self.scanned, "matching": self.matching}
         return counts | {"failed": self.failed, FAILED_BECAUSE: self.reason} if self.failed else counts
 
 
 async def scan_range(conn: AsyncConnection, run: Run, chunk: int, after: int, upto: int) -> int:
-    """Scan the range whose row the caller holds, and keep what it saw there; returns the number of suspects."""
+    """Scan the range whose row the caller has locked, store the result, and return the number of suspects."""
     seen = _Seen()
     await _scan(conn, run, after, upto, seen)
     kept = {"suspects": json.dumps(seen.suspects), "suspect_count": len(seen.suspects)}
@@ -61,7 +61,7 @@ async def scan_range(conn: AsyncConnection, run: Run, chunk: int, after: int, up
 
 
 async def _scan(conn: AsyncConnection, run: Run, after: int, upto: int, seen: _Seen) -> None:
-    """Compare the users of a range; where a row cannot be read, halve until its user stands alone and has failed."""
+    """Compare the users of a range. Halve it while a row cannot be read, until its user is alone and has failed."""
     try:
         async with conn.begin_nested():
             found = await _compare(conn, run, after, upto)
@@ -82,7 +82,7 @@ async def _scan(conn: AsyncConnection, run: Run, after: int, upto: int, seen: _S
 
 
 async def _compare(conn: AsyncConnection, run: Run, after: int, upto: int) -> Any:
-    curriculum = await read_curriculum(conn)  # where no maximum is known, the range waits and the fault is named
+    curriculum = await read_curriculum(conn)  # raises when a maximum is unknown: the range waits
     values: dict[str, object] = {"after": after, "upto": upto, **curriculum.parameters}
     if run.specialization is not None:
         values["specialization"] = run.specialization
@@ -90,7 +90,7 @@ async def _compare(conn: AsyncConnection, run: Run, after: int, upto: int) -> An
 
 
 class Chunks:
-    """Works on ranges. Every call may be repeated, by anyone, at any time."""
+    """Works on ranges. Any worker may repeat any call at any time."""
 
     def __init__(self, engine: AsyncEngine, settings: Settings, steps: Steps) -> None:
         self._engine = engine
@@ -99,7 +99,7 @@ class Chunks:
         self._tables = tables_of(settings)
 
     async def work(self, *chunks: ReconcileChunk) -> None:
-        """Do what is left of each range's pass, then close the passes whose last ranges these were."""
+        """Finish the pass over each range, then close the passes of which these were the last ranges."""
         ranges = [(chunk.run_id, Phase[chunk.phase.upper()], chunk.chunk) for chunk in chunks]
         for run_id, phase, number in ranges:
             await self._do(run_id, phase, number)
@@ -109,24 +109,24 @@ class Chunks:
         self._steps.woken.set()
 
     async def _do(self, run_id: UUID, phase: Phase, chunk: int) -> None:
-        """Do what is left of a range's pass. A fault of its own leaves it to a later message: other runs come next.
+        """Finish the pass over a range. If it has a fault of its own, leave it to a later message: other runs go on.
 
         Raises:
-            Exception: PostgreSQL is away; the whole batch is tried again.
+            Exception: PostgreSQL is away, or there was a conflict. The whole batch is tried again.
         """
         try:
             while await self._do_some(run_id, phase, chunk):
-                async with self._engine.begin() as conn:  # the range's row is free: nobody waits for two rows at once
+                async with self._engine.begin() as conn:  # a new transaction, so that it locks no range's row
                     await note_time_left(conn, run_id)
         except Exception as error:
             fault = read_fault(error)
             if fault.kind in {Kind.PASSING, Kind.CONFLICT}:
                 raise
             metrics.RETRIES.labels(Kind.INSTALLATION.value).inc()
-            log.exception("a range failed, tried again later", run_id=str(run_id), chunk=chunk, error=fault.message)
+            log.exception("a range failed, it is tried again", run_id=str(run_id), chunk=chunk, error=fault.message)
 
     async def _do_some(self, run_id: UUID, phase: Phase, chunk: int) -> bool:
-        """One transaction of a range; True while some of it is left."""
+        """Make one transaction of a range. Return True while some of it is left."""
         async with self._engine.begin() as conn:
             found = (await conn.execute(sql.LOCK_RANGE, _which(run_id, phase, chunk))).one_or_none()
             if found is None or found.finished_at or found.phase != phase or found.done_phase >= phase:
@@ -145,5 +145,5 @@ class Chunks:
 
 
 def _which(run_id: UUID, phase: Phase, chunk: int) -> dict[str, object]:
-    """Name a range, and how many of its suspects are read."""
+    """Return the parameters for a range, with the number of suspects to read."""
     return {"id": run_id, "chunk": chunk, "most": MOST_PAIRS if phase is Phase.HEAL else INT4_MAX}

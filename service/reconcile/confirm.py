@@ -1,4 +1,4 @@
-"""Law 5, its last step: under the lock, both rows still hold exactly the levels that the scan saw."""
+"""Confirm suspects: under the lock, both rows still have exactly the levels that the scan saw (law 5)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Levels = Mapping[Suspect, int | None]
 
 
 async def confirm_range(conn: AsyncConnection, part: Range, room: int) -> None:
-    """Tell confirmed from changed for the range whose row the caller holds; keep up to `room` issues."""
+    """Confirm the suspects of a range whose row the caller has locked. Store up to `room` issues."""
     suspects = part.suspects
     statuses = await _statuses(conn, suspects)
     await keep(conn, part.run.id, [Issue(s, statuses[s]) for s in suspects][:room])
@@ -42,9 +42,9 @@ async def confirm_range(conn: AsyncConnection, part: Range, room: int) -> None:
 
 
 async def _statuses(conn: AsyncConnection, suspects: Sequence[Suspect]) -> dict[Suspect, str]:
-    """Compare pairs under their locks; one that somebody else holds comes last, alone, and is waited for.
+    """Compare pairs under their locks. Held pairs, which another transaction has locked, come last and one at a time.
 
-    Where one is held for too long, those that are still held are not waited for either: they are unconfirmed.
+    After the first wait that takes too long, this does not wait for other held pairs: they are unconfirmed too.
     """
     ordered = sorted(suspects, key=lambda s: (s.user_id, s.specialization))
     statuses = await _look(conn, ordered, wait=False)
@@ -61,9 +61,9 @@ async def _statuses(conn: AsyncConnection, suspects: Sequence[Suspect]) -> dict[
 
 
 async def _look(conn: AsyncConnection, suspects: Sequence[Suspect], *, wait: bool) -> dict[Suspect, str]:
-    """Lock and read progress first, then licenses, in key order (law 6); without `wait`, leave out what is held.
+    """Lock and read progress first, then licenses, in key order (law 6). Without `wait`, leave out held pairs.
 
-    The locks end with the comparison, so that nobody waits for a whole range.
+    The locks end with the comparison, so that other transactions do not wait for a whole range.
     """
     lock: Literal["wait", "skip"] = "wait" if wait else "skip"
     savepoint = await conn.begin_nested()
@@ -77,7 +77,7 @@ async def _look(conn: AsyncConnection, suspects: Sequence[Suspect], *, wait: boo
 
 
 async def _held(conn: AsyncConnection, suspects: Sequence[Suspect], progress: Levels, licenses: Levels) -> set[Suspect]:
-    """Return the suspects of which a row was skipped. Such a row is not absent: that is read without a lock."""
+    """Return the suspects with a skipped row. A read without a lock tells a skipped row from a missing one."""
     without_progress = [s for s in suspects if s not in progress]
     without_license = [s for s in suspects if s not in licenses]
     skipped = {
@@ -88,7 +88,7 @@ async def _held(conn: AsyncConnection, suspects: Sequence[Suspect], progress: Le
 
 
 async def _levels(conn: AsyncConnection, statement: TextClause, suspects: Sequence[Suspect]) -> Levels:
-    """Read the levels of the rows that the statement finds."""
+    """Return the levels of the rows that the statement finds."""
     if not suspects:
         return {}
     keys = {"users": [s.user_id for s in suspects], "specializations": [s.specialization for s in suspects]}
@@ -103,5 +103,5 @@ def _status(suspect: Suspect, progress: Levels, licenses: Levels) -> str:
 
 
 def _name(suspect: Suspect, status: str) -> str:
-    """The count that a suspect goes to: its kind where it is confirmed drift."""
+    """Return the count for a suspect: its kind if it is confirmed, else its status."""
     return suspect.kind if status == "confirmed" else status

@@ -1,4 +1,4 @@
-"""Healing what is confirmed, in small transactions: the same write path as a sync's (law 6)."""
+"""Heal confirmed pairs in small transactions, through the write path of syncs (law 6)."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ from service.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 _HELD = "held"
-"""No status of an issue: the pair is left to a later transaction."""
+"""Not stored as a status: the pair is left to a later transaction."""
 
 
 async def heal_some(conn: AsyncConnection, part: Range, tables: Tables) -> Counter[tuple[str, str]]:
-    """Heal the next confirmed pairs of a range whose row the caller holds; returns the outcomes, by kind.
+    """Heal the next confirmed pairs of a range whose row the caller has locked. Return the outcomes, counted by kind.
 
-    Pairs that somebody else holds come last, one in a transaction: whoever waits holds no other pair.
+    Held pairs, which another transaction has locked, come last, one in each transaction. So a transaction that waits
+    has locked no other pair.
     """
     batch = part.suspects
-    await conn.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))  # at the commit no pair can be told from another
+    await conn.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))  # a refusal at the commit would not name its pair
     issues, held = await _heal_those_at_hand(conn, part.run, batch, tables)
     if not issues:
         issues, held = [await _heal_one(conn, part.run, batch[0], tables, wait=True)], batch[1:]
@@ -53,9 +54,9 @@ async def heal_some(conn: AsyncConnection, part: Range, tables: Tables) -> Count
 
 
 def _counts(part: Range, issues: Sequence[Issue]) -> dict[str, Any]:
-    """The range's counts so far and this batch's: set, not added, under the range's row.
+    """Return the range's counts with those of this batch, to replace the stored ones.
 
-    What moved meanwhile is gone as what is healed: no drift of this run (law 5).
+    A pair that changed is no longer drift of this run, like a healed one (law 5).
     """
     done = Counter(issue.status for issue in issues)
     counts: dict[str, Any] = {name: part.counts.get(name, 0) + number for name, number in done.items()}
@@ -64,7 +65,7 @@ def _counts(part: Range, issues: Sequence[Issue]) -> dict[str, Any]:
 
 
 def count(run: Run, done: Counter[tuple[str, str]]) -> None:
-    """Count heals once they are committed."""
+    """Count heals in the metric, after their commit."""
     for (status, kind), number in done.items():
         if status == "healed":
             metrics.HEALS.labels(run.direction, kind).inc(number)
@@ -73,9 +74,9 @@ def count(run: Run, done: Counter[tuple[str, str]]) -> None:
 async def _heal_those_at_hand(
     conn: AsyncConnection, run: Run, suspects: Sequence[Suspect], tables: Tables
 ) -> tuple[list[Issue], list[Suspect]]:
-    """Heal what nobody else holds; returns the issues and the suspects that are held.
+    """Heal the pairs that are not held, and return their issues and the held suspects.
 
-    Where every pair is held, nothing stays locked.
+    If every pair is held, nothing stays locked.
     """
     savepoint = await conn.begin_nested()
     issues, held = await _heal(conn, run, suspects, tables)
@@ -86,7 +87,7 @@ async def _heal_those_at_hand(
 async def _heal(
     conn: AsyncConnection, run: Run, suspects: Sequence[Suspect], tables: Tables
 ) -> tuple[list[Issue], list[Suspect]]:
-    """Heal together; where the database refuses, halve until the pair that it refuses stands alone and has failed."""
+    """Heal pairs together. Halve them while the database refuses, until the refused pair is alone and has failed."""
     if len(suspects) == 1:
         issue = await _heal_one(conn, run, suspects[0], tables, wait=False)
         return ([], list(suspects)) if issue.status == _HELD else ([issue], [])
@@ -104,7 +105,7 @@ async def _heal(
 
 
 async def _heal_one(conn: AsyncConnection, run: Run, suspect: Suspect, tables: Tables, *, wait: bool) -> Issue:
-    """Heal one pair. A conflict means: look again; the same conflict once more is a refusal like any other (law 1)."""
+    """Heal one pair. After a conflict, decide again. A second conflict is a refusal like any other (law 1)."""
     for again in (False, True):
         try:
             async with conn.begin_nested():
@@ -113,7 +114,7 @@ async def _heal_one(conn: AsyncConnection, run: Run, suspect: Suspect, tables: T
             fault = read_fault(error)
             if fault.waits:
                 return (
-                    Issue(suspect, "failed", "somebody else kept its rows locked for too long")
+                    Issue(suspect, "failed", "another transaction kept its rows locked for too long")
                     if wait
                     else _held(suspect)
                 )
@@ -128,7 +129,7 @@ async def _heal_one(conn: AsyncConnection, run: Run, suspect: Suspect, tables: T
 
 
 async def _repair(conn: AsyncConnection, fault: Fault) -> str:
-    """Name a sequence that is behind."""
+    """Return how to repair a sequence that is behind, or an empty string."""
     return await behind(conn, fault.constraint) if fault.constraint else ""
 
 
@@ -148,7 +149,7 @@ async def _write(
 
 
 def sides_of(suspect: Suspect) -> Sides:
-    """What the scan saw, as the write path compares it."""
+    """Return what the scan saw, in the form that the write path compares."""
     return Sides(
         progress_level=suspect.progress_level,
         license_level=suspect.license_level,
@@ -158,7 +159,7 @@ def sides_of(suspect: Suspect) -> Sides:
 
 
 def _status(result: PairResult) -> tuple[str, str]:
-    """A pair that moved, even into agreement, is left to the next run (law 6)."""
+    """Return the status and its detail. A pair that changed, even into agreement, is left to the next run (law 6)."""
     if result.decision.action is not Action.NONE:
         return "healed", ""
     if result.decision.why in {Why.CHANGED_MEANWHILE, Why.IN_SYNC}:

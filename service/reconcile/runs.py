@@ -1,4 +1,4 @@
-"""Runs and their issues as they are read, and the end of a run."""
+"""Read runs and their issues, and end runs."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from service.settings import Settings
 from service.telemetry import metrics
 
 SURE_AFTER = 1.0
-"""Seconds of a step before its time left is estimated: the first ranges say little."""
+"""Seconds of a step before its time left is estimated, because the first ranges say little."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The present step of a run: how long it has gone on, and what of its work is done.
+    """The present step of a run: how long it has lasted, and how much of its work is done.
 
     The work of a scan is its ranges. The work of a confirmation or a heal is its pairs. PostgreSQL's clock gives both
-    the step's beginning and the present. The run's row keeps the least time left that was estimated in a step, so that
+    the step's beginning and the present. The run's row stores the least time left that was estimated in a step, so that
     the time left in the answers about one step never grows.
     """
 
@@ -51,29 +51,29 @@ class Pace:
     total: int = 0
     scanned: int = 0
     least_left: float | None = None
-    """The least time left that was known in this step; of the grace time, how long it is."""
+    """The least time left that was estimated in this step. In the step `grace`, the whole grace time."""
 
     @property
     def phase(self) -> RunPhase | None:
-        """What people call the step; None where the run has ended."""
+        """The step's name for people, or None when the run has ended."""
         return self.step.phase
 
     @property
     def seconds_left(self) -> float | None:
-        """Return the time that the step has left; it never grows. None: unknown."""
+        """Return the seconds that the step has left, or None when they are unknown. The number never grows."""
         if self.least_left is None:
             return None
         return max(0.0, self.least_left - self.seconds) if self.step is Step.GRACE else self.least_left
 
     @property
     def pairs_per_second(self) -> float | None:
-        """Return how many pairs a second the step works on; None where it works on none."""
+        """Return the pairs that the step processes each second, or None for a step without pairs."""
         if self.step not in _WORK or not self.seconds:
             return None
         return (self.scanned if self.step is Step.SCAN else self.done) / self.seconds
 
     def estimate(self) -> float | None:
-        """Estimate the time left from what is done; None where too little is."""
+        """Estimate the seconds left from the work done, or return None when too little is done."""
         if self.step not in _WORK or not self.done or self.seconds < SURE_AFTER:
             return None
         return self.seconds * (self.total - self.done) / self.done
@@ -92,7 +92,7 @@ async def read_paces(conn: AsyncConnection, runs: Sequence[Run]) -> dict[UUID, P
 
 
 async def note_time_left(conn: AsyncConnection, run_id: UUID) -> None:
-    """Keep the estimate of a run's present step where it is the least so far; a row that is held is left alone."""
+    """Store the estimate for a run's present step if it is the least so far. Skip the run while its row is locked."""
     for row in await conn.execute(sql.PACE, {"ids": [run_id]}):
         pace = Pace(Step(row.step), row.seconds, row.total - row.open, row.total)
         left = pace.estimate()
@@ -101,31 +101,32 @@ async def note_time_left(conn: AsyncConnection, run_id: UUID) -> None:
 
 
 async def read_run(conn: AsyncConnection, run_id: UUID) -> Run | None:
-    """One run, or None."""
+    """Return a run, or None if there is none with this id."""
     row = (await conn.execute(sql.READ_RUN, {"id": run_id})).one_or_none()
     return None if row is None else run_of(row)
 
 
 async def runs_that_begin(conn: AsyncConnection, prefix: str) -> list[Run]:
-    """Read the runs whose id begins so, in lower case: two at most, because one more than one is enough to know."""
+    """Read at most two runs whose id begins with `prefix` (in lower case). Two show that the prefix is ambiguous."""
     return [run_of(row) for row in await conn.execute(sql.RUNS_THAT_BEGIN, {"prefix": prefix})]
 
 
 async def read_runs(conn: AsyncConnection, limit: int = 20) -> list[Run]:
-    """The newest runs first."""
+    """Read runs, the newest first."""
     return [run_of(row) for row in await conn.execute(sql.READ_RUNS, {"limit": limit})]
 
 
 async def report_of(conn: AsyncConnection, run: Run) -> dict[str, Any]:
-    """A run in the fixed shape; while it goes on, with the counts so far."""
+    """Return a run in the shape of the report. Before its end, it has the counts so far."""
     (report,) = await reports_of(conn, [run])
     return report
 
 
 async def reports_of(conn: AsyncConnection, runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """The same for any number of runs, in three queries.
+    """Return the reports of any number of runs, with three queries.
 
-    A worker that was healing when its run was cancelled has its batch's effect all the same: the ranges include it.
+    The counts of a cancelled run are read from its ranges, because a worker may have committed a heal during the
+    cancellation.
     """
     progress = await _progress(conn, runs)
     living = [run.id for run in runs if run.finished_at is None or run.status == "cancelled"]
@@ -138,7 +139,7 @@ async def reports_of(conn: AsyncConnection, runs: Sequence[Run]) -> list[dict[st
 
 
 def _with_pace(passes: tuple[int, int], pace: Pace | None) -> dict[str, Any]:
-    """How far a run is: in passes over ranges, and in its present phase."""
+    """Return the progress of a run: in passes over ranges, and in its present phase."""
     now = pace or Pace(Step.DONE)
     return {
         "ranges_done": passes[0],
@@ -150,7 +151,7 @@ def _with_pace(passes: tuple[int, int], pace: Pace | None) -> dict[str, Any]:
 
 
 async def _progress(conn: AsyncConnection, runs: Sequence[Run]) -> dict[UUID, tuple[int, int]]:
-    """Passes over ranges that are done, and all of them, by run."""
+    """Return the number of passes over ranges that are done, and of all passes, by run."""
     values = {"ids": [run.id for run in runs], "passes": [CONFIRMED if run.dry_run else HEALED for run in runs]}
     return {row.run_id: (row.done, row.total) for row in await conn.execute(sql.PROGRESS, values)}
 
@@ -189,16 +190,16 @@ async def read_issues(
     *,
     lowered: bool | None = None,
 ) -> list[dict[str, Any]]:
-    """A page of a run's issues in key order, beginning behind `after` (user, specialization).
+    """Return a page of a run's issues in key order, beginning after `after` (user, specialization).
 
-    With `lowered`, only those of which the run lowers a level, or only the others.
+    With `lowered` True or False, only the issues of which the run does or does not lower a level.
     """
     values = {"id": run_id, "limit": limit, "user": after[0], "specialization": after[1], "lowered": lowered}
     return [dict(row._mapping) for row in await conn.execute(sql.READ_ISSUES, values)]  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
 
 
 async def lowered_first(conn: AsyncConnection, run_id: UUID, page: int = 1000) -> AsyncGenerator[dict[str, Any]]:
-    """Give a run's issues page by page: those of which the run lowers a level, then the others, each in key order."""
+    """Yield a run's issues: those of which the run lowers a level, then the others, each group in key order."""
     for lowered in (True, False):
         after = (0, "")
         while found := await read_issues(conn, run_id, page, after, lowered=lowered):
@@ -208,12 +209,12 @@ async def lowered_first(conn: AsyncConnection, run_id: UUID, page: int = 1000) -
 
 
 SAMPLES = 1000
-"""Issues that are kept beyond the breaker's limit."""
+"""Issues that are stored beyond the breaker's limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """A suspect, its outcome, and the server's words where it was refused."""
+    """A suspect, its outcome, and the server's message if it was refused."""
 
     suspect: Suspect
     status: str
@@ -221,18 +222,18 @@ class Issue:
 
 
 def breaker_limit(settings: Settings, pairs: int) -> int:
-    """How many pairs a run may change without being forced: ``max(share of the pairs, a number)``."""
+    """Return how many pairs a run may change without being forced: ``max(share of the pairs, a number)``."""
     return max(int(pairs * settings.reconcile_breaker_share), settings.reconcile_breaker_pairs)
 
 
 async def room_for_issues(conn: AsyncConnection, run_id: UUID, settings: Settings) -> int:
-    """How many more issues a run keeps. Workers that ask at once may each fill it: never less than promised."""
+    """Return how many more issues a run stores. Concurrent workers may each store so many, which exceeds the limit."""
     run = (await conn.execute(sql.SCANNED_AND_KEPT, {"id": run_id})).one()
     return max(0, breaker_limit(settings, int(run.scanned)) + SAMPLES - int(run.kept))
 
 
 async def keep(conn: AsyncConnection, run_id: UUID, issues: Sequence[Issue]) -> None:
-    """Add issues to the run's."""
+    """Store issues of a run."""
     if issues:
         suspects = [issue.suspect for issue in issues]
         values = {
@@ -246,7 +247,7 @@ async def keep(conn: AsyncConnection, run_id: UUID, issues: Sequence[Issue]) -> 
 
 
 async def set_statuses(conn: AsyncConnection, run_id: UUID, issues: Sequence[Issue]) -> None:
-    """Give those of the issues that were kept their new status: one statement for all that have the same."""
+    """Set the status of the issues that are stored, with one statement for each status and detail."""
     alike: defaultdict[tuple[str, str], list[Suspect]] = defaultdict(list)
     for issue in issues:
         alike[issue.status, issue.detail].append(issue.suspect)
@@ -266,7 +267,7 @@ log = structlog.get_logger(__name__)
 
 
 async def finish(conn: AsyncConnection, run: Run, status: str, detail: str = "", **more: Any) -> None:
-    """Close the run whose row the caller holds; the report leaves through the outbox."""
+    """End the run whose row the caller has locked, and publish its report through the outbox."""
     ranges = list((await conn.execute(sql.RANGE_COUNTS, {"id": run.id})).scalars())
     counts: dict[str, Any] = add_up(ranges) | more
     found, gone = ([one.get(name, ()) for one in ranges] for name in ("found_by", "gone_by"))
@@ -284,7 +285,7 @@ async def finish(conn: AsyncConnection, run: Run, status: str, detail: str = "",
 
 
 async def unconfirmed_is_all(conn: AsyncConnection, run: Run, settings: Settings) -> None:
-    """The appliers did not catch up in time: nothing is confirmed, nothing is healed (law 5)."""
+    """End a run with all suspects unconfirmed, because the appliers did not catch up in time (law 5)."""
     rows = (await conn.execute(sql.ALL_SUSPECTS, {"id": run.id, "most": breaker_limit(settings, 0)})).scalars()
     await keep(conn, run.id, [Issue(Suspect(*array), "unconfirmed") for array in rows])
     kinds = {row.kind: row.number for row in await conn.execute(sql.SUSPECT_KINDS, {"id": run.id})}
@@ -293,7 +294,7 @@ async def unconfirmed_is_all(conn: AsyncConnection, run: Run, settings: Settings
 
 
 async def cancel_run(conn: AsyncConnection, run_id: UUID) -> bool:
-    """End a run at once, whatever its step; what it has healed stays healed. False where it had ended already."""
+    """End a run in any step. What it has healed stays healed. Return False when it had ended already."""
     row = (await conn.execute(sql.LOCK_RUN, {"id": run_id})).one_or_none()
     if row is None or row.finished_at is not None:
         return False

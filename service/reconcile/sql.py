@@ -1,4 +1,4 @@
-"""Every statement of the reconciler. The comparison shares nothing with the appliers: it must be able to catch them."""
+"""The reconciler's statements. The comparison shares no code with the appliers, so that it can find their errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ADD_RUN = text("""
         ON CONFLICT (id) DO NOTHING
  RETURNING *
 """)
-"""A request that is delivered twice runs once."""
+"""Add a run. A request that is delivered twice adds one."""
 
 HAS_EXPIRED = text("SELECT CAST(:occurred_at AS timestamptz) < clock_timestamp() - CAST(:kept AS interval)")
 
@@ -31,19 +31,19 @@ RECORD_REQUEST = text("""
 READ_RUN = text("SELECT * FROM levelsync.reconcile_runs WHERE id = :id")
 
 LOCK_RUN = text("SELECT * FROM levelsync.reconcile_runs WHERE id = :id FOR UPDATE")
-"""Whoever closes a phase holds the run's row first, and counts in a later statement."""
+"""Lock a run. A phase is closed under this lock, and its open ranges are counted in a later statement."""
 
 UNFINISHED = text("""
     SELECT id, step, due_at, wait_seconds FROM levelsync.reconcile_runs WHERE finished_at IS NULL ORDER BY due_at, id
 """)
-"""Every run that waits for a step. `due_at` changes with each step that is taken; when it is due, a process decides by
-its own clock."""
+"""Read every run that waits for a step. `due_at` changes with each step that is taken. Each process decides by its own
+clock when the step is due."""
 
 LOCK_STEP = text("""
     SELECT * FROM levelsync.reconcile_runs
      WHERE id = :id AND finished_at IS NULL AND due_at = :due_at FOR UPDATE SKIP LOCKED
 """)
-"""The run, where nobody else has taken this step or is taking it."""
+"""Lock the run, unless another process has taken this step or is taking it."""
 
 SET_STEP = text("""
     UPDATE levelsync.reconcile_runs
@@ -53,14 +53,14 @@ SET_STEP = text("""
            seconds_left = CASE WHEN step = CAST(:step AS text) THEN seconds_left ELSE CAST(:left AS float8) END
      WHERE id = :id
 """)
-"""The next step, or the same one once more, whose beginning stays."""
+"""Set the next step. The same step once more keeps its beginning."""
 
 PUT_OFF = text("""
     UPDATE levelsync.reconcile_runs
        SET due_at = clock_timestamp() + :after * interval '1 second', wait_seconds = :after
      WHERE id = :id
 """)
-"""A step that failed is due again later, and no longer the first that is due."""
+"""Postpone a failed step, so that it is no longer the first that is due."""
 
 SET_GOAL = text("""
     UPDATE levelsync.reconcile_runs
@@ -68,7 +68,7 @@ SET_GOAL = text("""
            give_up_at = clock_timestamp() + :patience * interval '1 second'
      WHERE id = :id
 """)
-"""How far the appliers have to get, and until when the run waits for them."""
+"""Store how far the appliers have to get, and until when the run waits for them."""
 
 SET_WOULD_STOP = text("UPDATE levelsync.reconcile_runs SET would_stop = true WHERE id = :id")
 
@@ -79,7 +79,7 @@ FINISH_RUN = text("""
      WHERE id = :id AND finished_at IS NULL
  RETURNING *
 """)
-"""Close a run, once."""
+"""End a run that has not ended."""
 
 NEXT_BOUNDARY = text("""
     SELECT least(
@@ -88,7 +88,7 @@ NEXT_BOUNDARY = text("""
         (SELECT user_id FROM user_licenses WHERE user_id > CAST(:after AS bigint)
           ORDER BY user_id OFFSET :rows LIMIT 1))
 """)
-"""The user at which the next range ends: none of the two tables has more rows in it than asked for."""
+"""Find the user at which the next range ends, so that it has about `rows` rows of either table at most."""
 
 LAST_USER = text("""
     SELECT greatest((SELECT max(student_id) FROM specialization_progress),
@@ -109,8 +109,8 @@ LOCK_RANGE = text("""
       FROM levelsync.reconcile_ranges g JOIN levelsync.reconcile_runs r ON r.id = g.run_id
      WHERE g.run_id = :id AND g.chunk = :chunk FOR UPDATE OF g
 """)
-"""A range with its run and its first suspects. It is done by the one that holds its row; a message delivered twice
-finds it done."""
+"""Lock a range, and read it with its run and its first suspects. The lock's owner does the work. A message that is
+delivered twice finds the work done."""
 
 OPEN_RANGES = text("""
     SELECT chunk FROM levelsync.reconcile_ranges WHERE run_id = :id AND done_phase < :phase ORDER BY chunk
@@ -122,7 +122,7 @@ STALE_RANGES = text("""
        AND (sent_at < clock_timestamp() - :older * interval '1 second' OR sent_at > clock_timestamp())
  RETURNING chunk
 """)
-"""Ranges whose message went out long ago, or before the clock was set back: it is sent again by anyone."""
+"""Find open ranges whose message was sent long ago, or in the future because a clock was set back, to send it again."""
 
 MARK_SENT = text("""
     UPDATE levelsync.reconcile_ranges SET sent_at = clock_timestamp() WHERE run_id = :id AND done_phase < :phase
@@ -134,7 +134,7 @@ RANGE_SCANNED = text("""
            suspect_count = :suspect_count, counts = CAST(:counts AS jsonb)
      WHERE run_id = :id AND chunk = :chunk
 """)
-"""What a range's scan saw; one without a suspect has nothing to confirm or to heal."""
+"""Store the result of a scan. A range without suspects is done, because there is nothing to confirm or heal."""
 
 RANGE_CONFIRMED = text("""
     UPDATE levelsync.reconcile_ranges
@@ -142,7 +142,7 @@ RANGE_CONFIRMED = text("""
            counts = counts || CAST(:counts AS jsonb)
      WHERE run_id = :id AND chunk = :chunk
 """)
-"""What is left to heal, and the counts of what was sorted out."""
+"""Store the suspects that are left to heal, and the counts of the confirmation."""
 
 RANGE_HEALED = text("""
     UPDATE levelsync.reconcile_ranges
@@ -152,7 +152,7 @@ RANGE_HEALED = text("""
            counts = counts || CAST(:counts AS jsonb)
      WHERE run_id = :id AND chunk = :chunk
 """)
-"""What is still left to heal, those that are held last, and the counts so far."""
+"""Store the suspects that are still left to heal, the held ones last, and the counts so far."""
 
 _LEVELS_OF_PAIRS = """
     SELECT array_agg(f.level) AS levels, array_agg(f.present) AS present
@@ -169,7 +169,7 @@ _LOCKS = {"wait": "FOR SHARE", "skip": "FOR SHARE SKIP LOCKED", "none": ""}
 
 
 def progress_of_pairs(lock: Literal["wait", "skip", "none"]) -> TextClause:
-    """Read the progress of pairs, in their order, one by one on its index; with a lock, keep the rows as they are."""
+    """Read the progress of pairs in their order, each by its index. A lock prevents changes of the rows."""
     key = {"table": "specialization_progress", "user": "student_id", "specialization": "specialization_id"}
     return text(_LEVELS_OF_PAIRS.format(lock=_LOCKS[lock], **key))
 
@@ -205,7 +205,7 @@ PROGRESS = text("""
       JOIN unnest(CAST(:ids AS uuid[]), CAST(:passes AS int[])) AS m (run_id, passes) ON m.run_id = g.run_id
      GROUP BY g.run_id
 """)
-"""Passes done over ranges: each is scanned, confirmed and, unless in a dry run, healed; or done with earlier."""
+"""Count the passes done over ranges, and all passes. A dry run has no pass that heals."""
 
 PACE = text("""
     SELECT r.id, r.step, r.seconds_left,
@@ -228,14 +228,14 @@ PACE = text("""
                      WHERE g.run_id = r.id) w
      WHERE r.id = ANY(CAST(:ids AS uuid[])) AND r.finished_at IS NULL
 """)
-"""How long the present step has gone on, and its work: ranges of a scan, else pairs, of which `open` are left."""
+"""Read how long the present step has lasted, and its work: ranges of a scan, else pairs, of which `open` are left."""
 
 NOTE_TIME_LEFT = text("""
     UPDATE levelsync.reconcile_runs SET seconds_left = least(seconds_left, CAST(:left AS float8))
      WHERE id = (SELECT id FROM levelsync.reconcile_runs
                   WHERE id = :id AND step = :step AND finished_at IS NULL FOR UPDATE SKIP LOCKED)
 """)
-"""The least estimate of this step. Nobody waits for it: whoever holds the row is taking a step."""
+"""Store the least estimate of this step. Skip a locked row, because its owner is taking a step."""
 
 COUNTS_OF_RUNS = text("""
     SELECT run_id, counts FROM levelsync.reconcile_ranges WHERE run_id = ANY(CAST(:ids AS uuid[]))
@@ -271,7 +271,7 @@ SCANNED_AND_KEPT = text("""
               FROM levelsync.reconcile_ranges WHERE run_id = :id) AS scanned,
            (SELECT count(*) FROM levelsync.drift_issues WHERE run_id = :id) AS kept
 """)
-"""The pairs that a run has scanned, and the issues that it has kept."""
+"""Count the pairs that a run has scanned, and the issues that it has stored."""
 
 ADD_ISSUES = text("""
     INSERT INTO levelsync.drift_issues
@@ -292,16 +292,16 @@ SET_ISSUES = text("""
            ) v
      WHERE i.ctid = v.place
 """)
-"""The outcome of the issues that were kept. Each is looked up by itself: joined as a whole, PostgreSQL compared every
-issue of the run with every pair, which took three quarters of a heal."""
+"""Set the outcome of stored issues. The LATERAL lookup finds each by its key. In a plain join, PostgreSQL compared
+every issue of the run with every pair, which took three quarters of a heal's time."""
 
 APPLIED_OFFSETS = text("SELECT topic, partition, next_offset, cluster_id, topic_id FROM levelsync.applied_offsets")
 
 
 def compare_range(specialization: str | None) -> str:
-    """Compare a range inside PostgreSQL, of one specialization or of all: only what differs leaves it.
+    """Return the statement that compares a range, of one specialization or of all, and returns what differs.
 
-    Progress that its license counts for, written in another case, is not scanned by itself.
+    Progress that is counted with its license, because the license is spelled in another case, is not counted again.
     """
     progress = "student_id > CAST(:after AS bigint) AND student_id <= CAST(:upto AS bigint)"
     licenses = "user_id > CAST(:after AS bigint) AND user_id <= CAST(:upto AS bigint)"

@@ -1,7 +1,7 @@
-"""The steps of a run, taken under its row when they are due.
+"""Take the steps of runs when they are due, under the lock of the run's row.
 
-plan → settle → scan → grace → catch_up → confirm → heal → done. Scan, confirm and heal are passes over the ranges, and
-end when the last range is done; the others wait for nothing but their time.
+plan → settle → scan → grace → catch_up → confirm → heal → done. Scan, confirm and heal are passes over the ranges. They
+end when the last range is done. The other steps only wait for their time.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from service.stream.positions import differ
 from service.telemetry.health import Health
 
 ROWS_A_RANGE = 40_000
-"""Rows of either table in one range: 20 ms of work, and some megabytes of suspects at worst."""
+"""Rows of either table in one range. They take 20 ms, and at worst give some megabytes of suspects."""
 RANGES_A_STEP = 100
 """Ranges planned in one transaction."""
 
 
 async def plan_some(conn: AsyncConnection, run: Run) -> bool:
-    """Plan the next ranges; True once the last user is in a range. The caller holds the run's row."""
+    """Plan the next ranges. Return True when the last user is in one. The caller has locked the run's row."""
     if run.user_id is not None:
         await _add(conn, run, [(0, run.user_id - 1, run.user_id)])
         return True
@@ -59,54 +59,54 @@ async def _add(conn: AsyncConnection, run: Run, ranges: list[tuple[int, int, int
 
 
 POLL_SECONDS = 0.5
-"""How often a run looks whether the appliers have caught up."""
+"""Seconds between checks whether the appliers have caught up."""
 PATIENCE_SECONDS = 60.0
-"""How long it waits for them: to begin, and again to confirm."""
+"""Seconds to wait for the appliers before the scan, and again before the confirmation."""
 RESEND_SECONDS = 60.0
-"""A range that has not moved for so long is sent again."""
+"""Seconds after which the message of an open range is sent again."""
 LOOK_SECONDS = 5.0
-"""How often somebody looks for such ranges."""
+"""Seconds between checks for such ranges."""
 
 
 class FirstSeen:
-    """Since when this process has seen something, on its own monotonic clock: no step of any other clock counts."""
+    """Measures how long this process has seen things, on its monotonic clock. No step of a clock changes that."""
 
     def __init__(self) -> None:
         self._since: dict[Hashable, float] = {}
 
     def age(self, what: Hashable) -> float:
-        """Seconds since the first call with `what`."""
+        """Return the seconds since the first call with `what`."""
         now = time.monotonic()
         return now - self._since.setdefault(what, now)
 
     def keep(self, present: Collection[Hashable]) -> None:
-        """Forget everything else."""
+        """Remove everything that is not in `present`."""
         self._since = {what: since for what, since in self._since.items() if what in present}
 
 
 class Steps:
-    """Takes the steps of runs. `topics` knows where the topics of events end."""
+    """Takes the steps of runs. `topics` reads the ends of the topics of events."""
 
     def __init__(self, settings: Settings, topics: Topics) -> None:
         self._settings = settings
         self._topics = topics
         self.woken = asyncio.Event()
-        """Set when a step may have become due before it is looked for."""
+        """Set when a step may have become due, to end the wait before the next look."""
         self._steps_seen = FirstSeen()
         self._goals_seen = FirstSeen()
 
     def due(self, waiting: Sequence[Any]) -> list[Any]:
-        """Return the rows of runs whose step is due: this process has seen it waiting for as long as it has to wait."""
+        """Return the rows of runs whose step is due, because this process has seen it for as long as it has to wait."""
         self._steps_seen.keep({(row.id, row.due_at) for row in waiting})
         return [row for row in waiting if self._steps_seen.age((row.id, row.due_at)) >= self._wait(row)]
 
     def _wait(self, row: Any) -> float:
-        """A row of the previous release does not say how long its step waits: the grace time is never shortened."""
+        """Return the seconds that a step has to wait: in the step `grace`, at least the grace time of the settings."""
         grace = self._settings.reconcile_grace.total_seconds() if row.step == Step.GRACE else 0.0
         return max(float(row.wait_seconds), grace)
 
     async def take(self, conn: AsyncConnection, run: Run) -> None:
-        """Take the step that is due. The caller holds the run's row."""
+        """Take the step that is due. The caller has locked the run's row."""
         match run.step:
             case Step.PLAN:
                 await self._plan(conn, run)
@@ -119,13 +119,13 @@ class Steps:
             case Step.CATCH_UP:
                 await self._catch_up(conn, run)
             case Step.DONE:
-                raise AssertionError  # the caller takes steps of runs that go on
+                raise AssertionError  # the caller passes only runs that have not ended
 
     async def close_phase(self, conn: AsyncConnection, run_id: UUID, phase: Phase) -> None:
-        """End a pass if no range of it is open: the run's row first, the count in a later statement (law 7).
+        """End a pass if it has no open range. Lock the run's row first, and count in a later statement (law 7).
 
-        The look before it, without a lock, spares all but the last range a commit. It comes after the range's own
-        commit, so whoever commits last finds none open.
+        The first count, without a lock, avoids the lock for all ranges but the last. It comes after the commit of the
+        range, so the worker that commits last finds no open range.
         """
         if (await conn.execute(sql.OPEN_RANGES, {"id": run_id, "phase": phase})).first():
             await note_time_left(conn, run_id)
@@ -137,7 +137,7 @@ class Steps:
         if not (await conn.execute(sql.OPEN_RANGES, {"id": run.id, "phase": phase})).first():
             await self._end_pass(conn, run, phase)
 
-    # --- steps that wait for their time
+    # --- steps that wait for a time
 
     async def _plan(self, conn: AsyncConnection, run: Run) -> None:
         planned = await plan_some(conn, run)
@@ -146,14 +146,14 @@ class Steps:
         await self._go(conn, run, Step.SETTLE if planned else Step.PLAN, after=0)
 
     async def _settle(self, conn: AsyncConnection, run: Run) -> None:
-        """Let the appliers catch up first, bounded, so that a backlog does not become suspects."""
+        """Wait for the appliers for a bounded time, so that a backlog does not become suspects."""
         if await self._caught_up(conn, run) or self._out_of_patience(run):
             await self._begin(conn, run, Phase.SCAN)
         else:
             await self._go(conn, run, Step.SETTLE, after=POLL_SECONDS)
 
     async def _grace(self, conn: AsyncConnection, run: Run) -> None:
-        """The grace time has passed; only now the end offsets are taken."""
+        """Read the end offsets after the grace time has passed (law 5)."""
         await self._set_goal(conn, run)
         await self._go(conn, run, Step.CATCH_UP, after=0)
 
@@ -184,14 +184,14 @@ class Steps:
             await finish(conn, run, "completed")
 
     async def _after_confirm(self, conn: AsyncConnection, run: Run) -> None:
-        """Ask the breaker, and compare with what the asker agreed to, before the first write (law 8)."""
+        """Check the breaker and the number of levels that the request allows to fall, before any write (law 8)."""
         would_stop = await self._breaker(conn, run)
         if would_stop:
             await conn.execute(sql.SET_WOULD_STOP, {"id": run.id})
         if run.dry_run:
             await finish(conn, run, "completed")
         elif would_stop and not run.force:
-            await finish(conn, run, "stopped_by_breaker", "more pairs would change than the breaker lets through")
+            await finish(conn, run, "stopped_by_breaker", "more pairs would change than the breaker allows")
         elif run.max_lowered is not None and (lowered := await self._lowered(conn, run)) > run.max_lowered:
             why = f"{lowered} levels would fall, and the request allows {run.max_lowered}"
             await finish(conn, run, "stopped_by_breaker", why)
@@ -199,7 +199,7 @@ class Steps:
             await self._begin(conn, run, Phase.HEAL)
 
     async def _begin(self, conn: AsyncConnection, run: Run, phase: Phase) -> None:
-        """Send a message for every open range of a pass; a pass without one is over at once."""
+        """Send a message for every open range of a pass. A pass without open ranges ends at once."""
         chunks = list((await conn.execute(sql.OPEN_RANGES, {"id": run.id, "phase": phase})).scalars())
         await conn.execute(sql.MARK_SENT, {"id": run.id, "phase": phase})
         await self._go(conn, run, phase.step, after=LOOK_SECONDS, phase=phase)
@@ -208,17 +208,17 @@ class Steps:
             await self._end_pass(conn, run, phase)
 
     async def _look_after(self, conn: AsyncConnection, run: Run, phase: Phase) -> None:
-        """Send again what nobody has moved, and close what a worker that died left unclosed."""
+        """Send the messages of stale ranges again, and close a pass that a worker left unclosed when it died."""
         older = {"id": run.id, "phase": phase, "older": RESEND_SECONDS}
         stale = list((await conn.execute(sql.STALE_RANGES, older)).scalars())
         await _send(conn, run, phase, stale)
         await self._go(conn, run, phase.step, after=LOOK_SECONDS, phase=phase)
         await self.close_phase(conn, run.id, phase)
 
-    # --- what the steps ask
+    # --- conditions and changes of steps
 
     async def _breaker(self, conn: AsyncConnection, run: Run) -> bool:
-        """Whether a real run would be stopped: too many pairs, or one table empty and the other not."""
+        """Return whether a real run would be stopped: too many pairs, or one table is empty and the other is not."""
         counts = add_up((await conn.execute(sql.RANGE_COUNTS, {"id": run.id})).scalars())
         changes = healable(counts)
         one_is_empty = (await conn.execute(sql.ONE_TABLE_IS_EMPTY)).scalar_one()
@@ -235,7 +235,7 @@ class Steps:
     async def _caught_up(self, conn: AsyncConnection, run: Run) -> bool:
         now = await self._topics.read()
         if any(differ(topic_id, now.topic_ids.get(topic, "")) for topic, topic_id in run.topic_ids.items()):
-            await self._set_goal(conn, run)  # a topic was created again: its records are what is on its way now
+            await self._set_goal(conn, run)  # a topic was created again: wait for its records
             return False
         return reached(run.end_offsets or {}, now, await read_applied(conn, now))
 
@@ -255,24 +255,24 @@ async def _send(conn: AsyncConnection, run: Run, phase: Phase, chunks: list[int]
 
 log = structlog.get_logger(__name__)
 LOOK_EVERY = 0.1
-"""Seconds between looks while nothing is due."""
+"""Seconds between looks for due steps."""
 BACKOFF = 2.0
-"""Seconds after a fault, before the step is due again. The steps of other runs are taken meanwhile."""
+"""Seconds after a fault before the step is due again. The steps of other runs are taken in that time."""
 
 
 class StepFailed(Exception):  # noqa: N818 - its cause is the error
-    """A step of a run failed; it is due again later, and the steps of other runs come first."""
+    """A step of a run failed. It is due again later, after the steps of other runs."""
 
 
 async def take_due_steps(engine: AsyncEngine, steps: Steps, health: Health) -> None:
-    """Take due steps for as long as the service runs; a fault is reported, and its step is tried again later."""
+    """Take due steps for as long as the service runs. After a fault, report it and try its step again later."""
     while True:
-        steps.woken.clear()  # before the look: what becomes due during it wakes again
+        steps.woken.clear()  # before the look, so that a step which becomes due during it wakes the loop
         try:
             taken = await take_one(engine, steps)
         except StepFailed as failed:
             _report(failed, steps, health)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the step stays due and is tried again
+        except Exception as error:  # noqa: BLE001 - after any error, the step stays due and is tried again
             _report(error, steps, health)
             await asyncio.sleep(BACKOFF)
         else:
@@ -282,7 +282,7 @@ async def take_due_steps(engine: AsyncEngine, steps: Steps, health: Health) -> N
 
 
 async def take_one(engine: AsyncEngine, steps: Steps) -> bool:
-    """Take the step of one run that is due, under its row; False when none is."""
+    """Take one due step, under the lock of its run's row. Return False when no step is due."""
     async with engine.begin() as conn:
         run = await _lock_due(conn, steps)
         if run is None:
@@ -298,7 +298,7 @@ async def take_one(engine: AsyncEngine, steps: Steps) -> bool:
 
 
 async def _lock_due(conn: AsyncConnection, steps: Steps) -> Run | None:
-    """Lock the run whose step has been due for longest and that nobody else is taking a step of."""
+    """Lock the run whose step has been due for longest and is not being taken by another process."""
     for waiting in steps.due((await conn.execute(sql.UNFINISHED)).all()):
         row = (await conn.execute(sql.LOCK_STEP, {"id": waiting.id, "due_at": waiting.due_at})).one_or_none()
         if row is not None:
@@ -310,4 +310,4 @@ def _report(error: Exception, steps: Steps, health: Health) -> None:
     cause = error.__cause__ if isinstance(error, StepFailed) else error
     fault = read_fault(cause or error)
     health.report("reconcile", steps, fault.message)
-    log.warning("a step of a run failed, tried again", error=fault.message, kind=type(cause or error).__name__)
+    log.warning("a step of a run failed, it is tried again", error=fault.message, kind=type(cause or error).__name__)

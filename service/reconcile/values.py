@@ -1,4 +1,4 @@
-"""The values of a run: its row, a suspect, the counts of its report (law 8)."""
+"""The values of a run: its row, its suspects, and the counts of its report (law 8)."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ COUNTS = (
 )
 """The counts of a report, in its order."""
 KEPT = timedelta(days=90)
-"""How long a run is kept, with its ranges and issues."""
+"""How long a run is stored, with its ranges and issues."""
 FAILED_BECAUSE = "failed_because"
-"""Beside the counts of a range: why the last of its users failed."""
+"""A key beside the counts of a range: why the last failed user failed."""
 UNCONFIRMED_BY_KIND = "unconfirmed_by_kind"
-"""Beside the counts: what a scan saw of each kind, where nothing could be confirmed; empty everywhere else."""
+"""A key beside the counts: the suspects of each kind, in a run that could confirm none. Empty in all other runs."""
 _NAMESPACE = UUID("f7a5f3f2-0c2b-4d8e-9f0e-4a1d3c1b7a11")
 
 
 class RunPhase(StrEnum):
-    """What a run is doing, in people's words with underscores."""
+    """What a run is doing, as a name for people."""
 
     PLANNING = "planning"
     WAITING = "waiting_for_the_appliers"
@@ -60,7 +60,7 @@ class Step(StrEnum):
 
     @property
     def phase(self) -> RunPhase | None:
-        """What people call it; None where the run has ended."""
+        """The step's name for people, or None when the run has ended."""
         return _PHASES.get(self)
 
 
@@ -84,12 +84,12 @@ class Phase(IntEnum):
 
     @property
     def word(self) -> Literal["scan", "confirm", "heal"]:
-        """As `ReconcileChunk.phase` has it."""
+        """The value for `ReconcileChunk.phase`."""
         return _WORDS[self]
 
     @property
     def step(self) -> Step:
-        """The step that waits for the end of this pass."""
+        """The step during this pass."""
         return Step(self.word)
 
 
@@ -101,7 +101,7 @@ _WORDS: dict[Phase, Literal["scan", "confirm", "heal"]] = {
 
 
 class Suspect(NamedTuple):
-    """A pair that a scan saw in disagreement, with exactly the levels that it saw. A range's row keeps it as it is."""
+    """A pair that differs, with exactly the levels that the scan saw. A range's row stores it in this form."""
 
     user_id: int
     specialization: str
@@ -111,11 +111,11 @@ class Suspect(NamedTuple):
 
     @property
     def healable(self) -> bool:
-        """Whether a write can repair it."""
+        """Whether a heal can repair it."""
         return self.kind in HEALABLE
 
     def falls(self, direction: Direction) -> bool:
-        """Return whether a heal gives one of its rows a lower level; `highest` never does."""
+        """Return whether a heal lowers one of its levels. The direction `highest` never does."""
         if self.kind != DriftKind.MISMATCHED or self.progress_level is None or self.license_level is None:
             return False
         if direction == "progress_to_license":
@@ -137,13 +137,13 @@ class Run:
     specialization: str | None
     user_id: int | None
     max_lowered: int | None
-    """How many levels may fall; None: any number."""
+    """How many levels the run may lower. None means any number."""
     requested_by: str | None
     requested_at: datetime
     finished_at: datetime | None
     would_stop: bool
     give_up_at: datetime | None
-    """Changes with every goal; how long a run waits for it, a process counts on its own clock."""
+    """Identifies a goal, because it changes with every new one. Each process measures the wait on its own clock."""
     end_offsets: Mapping[str, int] | None
     topic_ids: Mapping[str, str]
     counts: Mapping[str, Any]
@@ -152,22 +152,22 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """One range of a run, as its holder found it: what is suspected there, and its counts so far."""
+    """One locked range of a run, with its suspects and its counts so far."""
 
     run: Run
     chunk: int
     suspects: list[Suspect]
-    """For a heal, the next ones only."""
+    """In a heal, only the next suspects."""
     counts: Mapping[str, Any]
 
 
 def run_of(row: Any) -> Run:
-    """The run of a row of `reconcile_runs`."""
+    """Return the run of a row of `reconcile_runs`."""
     return Run(**{name: getattr(row, name) for name in Run.__slots__} | {"step": Step(row.step)})
 
 
 def run_id_of(event_id: str, source: str) -> UUID:
-    """The id of a request's run: the event's id where that is a UUID, else one made from source and id."""
+    """Return the id of a request's run: the event's id if it is a UUID, else a UUID of its source and id."""
     try:
         return UUID(event_id)
     except ValueError:
@@ -175,7 +175,7 @@ def run_id_of(event_id: str, source: str) -> UUID:
 
 
 def by_label(suspects: Iterable[Suspect]) -> list[list[Any]]:
-    """Pairs by kind and specialization, as the gauge `levelsync_drift_pairs` has them: ``[kind, name, number]``."""
+    """Count pairs by the labels of the gauge `levelsync_drift_pairs`: a list of ``[kind, name, number]``."""
     counted = Counter((suspect.kind, _label(suspect)) for suspect in suspects)
     return [[kind, name, number] for (kind, name), number in sorted(counted.items())]
 
@@ -183,7 +183,7 @@ def by_label(suspects: Iterable[Suspect]) -> list[list[Any]]:
 def add_labels(
     lists: Iterable[Iterable[Sequence[Any]]], less: Iterable[Iterable[Sequence[Any]]] = ()
 ) -> list[list[Any]]:
-    """Add up what `by_label` gave, less what is gone."""
+    """Add lists of `by_label`, and subtract those in `less`."""
     total: Counter[tuple[str, str]] = Counter()
     for sign, group in ((1, lists), (-1, less)):
         for entries in group:
@@ -193,7 +193,7 @@ def add_labels(
 
 
 def _label(suspect: Suspect) -> str:
-    """The specialization as a metric's label: names that are none would make it unbounded."""
+    """Return the specialization as a metric's label. Unknown names share one, to bound the number of labels."""
     if suspect.kind == DriftKind.UNKNOWN_SPECIALIZATION:
         return "unknown"
     return (
@@ -204,12 +204,12 @@ def _label(suspect: Suspect) -> str:
 
 
 def healable(counts: Mapping[str, int]) -> int:
-    """How many pairs of a report or of a range a write can repair."""
+    """Return how many pairs of a report or a range a heal can repair."""
     return sum(counts[kind] for kind in HEALABLE)
 
 
 def add_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """The counts of a run from those of its ranges; names that no range has are 0."""
+    """Add the counts of ranges. A name that no range has counts 0."""
     total: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
     for one in counts:
         total.update({name: number for name, number in one.items() if isinstance(number, int)})

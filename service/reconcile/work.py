@@ -1,4 +1,4 @@
-"""The role `reconcile`: requests become runs, messages become ranges."""
+"""The role `reconcile`: it creates runs for requests, and works on the ranges named in messages."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ from service.telemetry.health import Health
 
 
 async def open_runs(conn: AsyncConnection, requests: Sequence[tuple[int, Received]]) -> list[DeadLetter]:
-    """Open a run for each request, once; a request for an unknown specialization becomes a dead letter.
+    """Create one run for each request. A request for an unknown specialization becomes a dead letter.
 
-    A request from before the oldest run that is kept may have had its run already: it is answered `expired`.
+    The run of a request that is older than `KEPT` may have been deleted. Such a request gets a run that is `expired`.
     """
     curriculum = await read_curriculum(conn)
     letters: list[DeadLetter] = []
@@ -72,7 +72,7 @@ async def open_runs(conn: AsyncConnection, requests: Sequence[tuple[int, Receive
             continue
         await _leave_row(conn, values, received)
         if await _has_expired(conn, received):
-            why = f"asked for on {received.occurred_at:%Y-%m-%d}: runs are kept for {KEPT.days} days only"
+            why = f"requested on {received.occurred_at:%Y-%m-%d}, but runs are kept for {KEPT.days} days only"
             await finish(conn, run_of(added), "expired", why)
     return letters
 
@@ -83,7 +83,7 @@ async def _has_expired(conn: AsyncConnection, received: Received) -> bool:
 
 
 async def _leave_row(conn: AsyncConnection, run: dict[str, Any], received: Received) -> None:
-    """Leave a row of the audit log for a request by event; the API's and the page's have left theirs already."""
+    """Write a request by event into the audit log. The API and the page have written theirs already."""
     arguments = {name: value for name, value in run.items() if name not in {"id", "requested_by"}}
     values = {
         "subject": run["requested_by"] or received.source,
@@ -99,14 +99,14 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Decoded:
-    """A batch of a `sync.*` topic: what keeps the contract, by index, and what does not."""
+    """A decoded batch of a `sync.*` topic: the valid events with their indexes, and the dead letters."""
 
     received: list[tuple[int, Received]]
     letters: list[DeadLetter]
 
 
 def decode(records: Sequence[Record]) -> Decoded:
-    """Read every record; a bad one becomes a dead letter and its neighbours go on (law 4)."""
+    """Decode every record. An invalid one becomes a dead letter and does not affect the others (law 4)."""
     decoded = Decoded([], [])
     for index, record in enumerate(records):
         if isinstance(record.value, Cut):
@@ -121,24 +121,24 @@ def decode(records: Sequence[Record]) -> Decoded:
 
 
 def _timestamp(record: Record) -> int:
-    """When the record was written, for comparison with its own time; 0, for none, where only the service writes.
+    """Return the record's timestamp, to compare it with the event's time. It is 0 where only levelsync writes.
 
-    The clock of a service may be ahead of a broker's that stamps the records (LogAppendTime).
+    A process's clock may be ahead of the clock of a broker that sets timestamps (LogAppendTime).
     """
     return 0 if record.topic == RECONCILE_CHUNKS_TOPIC else first_timestamp(record)
 
 
 @dataclass(frozen=True, slots=True)
 class RequestWork:
-    """`sync.reconcile-requested`: a run's row for each request (`service.apply.subscriber.Work`)."""
+    """Creates a run for each request of `sync.reconcile-requested` (`service.apply.subscriber.Work`)."""
 
     engine: AsyncEngine
     woken: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when a run was opened: its first step is due."""
+    """Set after runs were created, because their first step is due."""
     apply_rest: None = None
 
     async def apply(self, batch: Batch) -> list[DeadLetter]:
-        """Runs, dead letters and positions in one transaction (law 3); returns the letters."""
+        """Store runs, dead letters and positions in one transaction (law 3). Return the letters."""
         decoded = decode(batch.records)
         async with self.engine.begin() as conn:
             await positions.check_and_move(conn, batch)
@@ -151,22 +151,22 @@ class RequestWork:
         return letters
 
     def report(self, batch: Batch, applied: list[DeadLetter], seconds: float) -> None:
-        """One line a batch."""
-        log.info("reconcile requests taken", records=len(batch.records), dead_letters=len(applied), seconds=seconds)
+        """Log one line for a batch."""
+        log.info("reconcile requests read", records=len(batch.records), dead_letters=len(applied), seconds=seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkWork:
-    """`sync.reconcile-chunks`: work on ranges, each in transactions of its own."""
+    """Works on the ranges of `sync.reconcile-chunks`, each in separate transactions."""
 
     engine: AsyncEngine
     chunks: Chunks
     apply_rest: None = None
 
     async def apply(self, batch: Batch) -> int:
-        """Work on every range of the batch, then store dead letters and positions; returns the number of ranges.
+        """Work on every range of the batch, then store dead letters and positions. Return the number of ranges.
 
-        A batch that is repeated finds its ranges done.
+        When a batch is repeated, its ranges are done already.
         """
         decoded = decode(batch.records)
         await self.chunks.work(*(cast("ReconcileChunk", received.event) for _, received in decoded.received))
@@ -177,21 +177,21 @@ class ChunkWork:
         return len(decoded.received)
 
     def report(self, batch: Batch, applied: int, seconds: float) -> None:
-        """One line a batch, for whoever debugs."""
+        """Log one line for a batch, at level debug."""
         log.debug("ranges done", records=len(batch.records), ranges=applied, seconds=seconds)
 
 
 RANGES_A_BATCH = 8
-"""Ranges that one worker takes at a time: few, so that a run spreads over all of them."""
+"""Ranges of one batch. Their number is small, so that a run spreads over all workers."""
 WORKERS = 2
-"""Workers in one process: one compares in PostgreSQL while the other stores what it found."""
+"""Workers in one process. One compares in PostgreSQL while the other stores what it found."""
 
 
 @contextlib.asynccontextmanager
 async def reconcile_role(
     engine: AsyncEngine, settings: Settings, health: Health, cluster_id: str
 ) -> AsyncIterator[Callable[[], list[Any]]]:
-    """Run the reconciler; yields a function that returns its consumers, for the watchdog."""
+    """Run the reconciler, and yield a function that returns its consumers, for the watchdog."""
     topics = KafkaTopics(settings)
     steps = Steps(settings, topics)
     keeper = DatabaseKeeper(engine, cluster_id, ask_for_reconcile)
