@@ -1,4 +1,4 @@
-"""Dead letters after they were kept: reading, selecting, judging, replaying, discarding. Writing is `service.apply`."""
+"""Read, select, judge, replay and discard dead letters. `service.apply.dead_letters` stores them."""
 
 from service.dead_letters.read import MEANINGS, Letter, LetterLine, ReasonCount, count_by_reason, find, list_open
 

@@ -1,4 +1,4 @@
-"""Dead letters as they are read: a line each, grouped by reason, whole; and as JSON documents."""
+"""Read dead letters: as lines of a list, counted by reason, or whole, also as JSON documents."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ MEANINGS = {
     "unknown_user": "`users` has no such user",
     "level_out_of_range": "the level is below 1 or above the specialization's max_levels",
     "refused_by_database": "a constraint or trigger of the application refused the write",
-    "too_large": "larger than a consumer holds in memory; only its beginning is kept",
+    "too_large": "larger than a consumer reads into memory; only its beginning is stored",
 }
-"""Each reason in words."""
+"""The meaning of each reason."""
 
 
 @dataclass(frozen=True)
 class ReasonCount:
-    """The open dead letters of one reason: how many, and when the oldest and the newest were first seen."""
+    """The number of letters of one reason, and when the oldest and the newest were first seen."""
 
     reason: str
     count: int
@@ -40,7 +40,7 @@ class ReasonCount:
 
 @dataclass(frozen=True)
 class LetterLine:
-    """One dead letter in a list. `value_bytes` is the size of its value; None for a tombstone."""
+    """One dead letter in a list. `value_bytes` is the size of its value, or None for a tombstone."""
 
     id: int
     reason: str
@@ -58,7 +58,7 @@ class LetterLine:
 
 @dataclass(frozen=True)
 class LetterPage:
-    """Some letters, the newest first, and the id before which the next page begins; None where there is none."""
+    """Some letters, the newest first, and the id before which the next page begins, or None after the last page."""
 
     letters: list[LetterLine]
     next: int | None
@@ -66,7 +66,7 @@ class LetterPage:
 
 @dataclass(frozen=True)
 class Letter:
-    """One dead letter, whole; `resolved_at` is None while it is open. Timestamps are Kafka's, in ms."""
+    """One whole dead letter. `resolved_at` is None while it is open. Timestamps are Kafka's, in milliseconds."""
 
     id: int
     reason: str
@@ -83,17 +83,17 @@ class Letter:
     resolved_at: datetime | None
     resolution: str | None
     replayed_at: datetime | None
-    """Since when a replay is on its way."""
+    """When the replay that is on its way was sent."""
     last_attempt_timestamp: int | None
-    """Of the last replayed record that failed."""
+    """The timestamp of the last replayed record that failed."""
     resolved_by: str | None
-    """Who asked last for a replay or for the discard."""
+    """Who last requested a replay or the discard."""
     state: str
     """As in `LetterLine`."""
 
     @property
     def record_time(self) -> datetime | None:
-        """The record's time; None where its publisher sent a number that no calendar has."""
+        """The record's time, or None for a timestamp that is outside the range of `datetime`."""
         try:
             return datetime.fromtimestamp(self.record_timestamp / 1000, UTC)
         except (ValueError, OverflowError, OSError):
@@ -101,7 +101,7 @@ class Letter:
 
 
 def as_document(letter: Letter) -> dict[str, Any]:
-    """Give key and value as text, or, where they are none, null and as base64 beside it."""
+    """Return a letter as a JSON document. A key or value that is not printable text is null, with base64 beside it."""
     document = dataclasses.asdict(letter)
     for name in ("key", "value"):
         content = document.pop(name)
@@ -114,7 +114,7 @@ def as_document(letter: Letter) -> dict[str, Any]:
 
 
 def as_text(content: bytes | None) -> str | None:
-    """Give the bytes as text that a terminal can take, else None."""
+    """Return the bytes as printable text, or None if they are not."""
     try:
         text = content.decode() if content is not None else None
     except UnicodeDecodeError:
@@ -124,13 +124,13 @@ def as_text(content: bytes | None) -> str | None:
 
 
 WINDOW = 100_000
-"""Letters that one page looks through for a user or a text: their bytes have to be searched."""
+"""Letters that one page searches for a user or a text. It is bounded because their bytes have to be searched."""
 
 
 async def count_by_reason(conn: AsyncConnection, selection: Selection | None = None) -> list[ReasonCount]:
-    """Count the letters of each reason, the most first: all open ones, or those of a selection.
+    """Count the letters of each reason, the most frequent first: all open letters, or those of a selection.
 
-    The oldest and the newest are those of the least and greatest id: with these PostgreSQL reads an index alone.
+    The oldest and the newest are those with the least and the greatest id, because PostgreSQL finds these in an index.
     """
     found = (
         select(
@@ -156,9 +156,10 @@ async def count_by_reason(conn: AsyncConnection, selection: Selection | None = N
 async def read_page(
     conn: AsyncConnection, selection: Selection, before: int | None = None, limit: int = 100
 ) -> LetterPage:
-    """A page of letters, the newest first, beginning before an id.
+    """Read a page of letters, the newest first, beginning before an id.
 
-    A page of a search by user or text may be short, or empty, and still have a next one: it looks at so many only.
+    A search by user or text looks at `WINDOW` letters for each page. Such a page may be short or empty and still have a
+    next one.
     """
     newest = select(func.coalesce(func.max(table.c.id), 0))
     end = before if before is not None else int((await conn.execute(newest)).scalar_one()) + 1
@@ -175,18 +176,18 @@ async def read_page(
 async def list_open(
     conn: AsyncConnection, *, reason: str | None = None, before: int | None = None, limit: int = 100
 ) -> list[LetterLine]:
-    """List open letters, newest first. The next page is `before` the last id of this one."""
+    """List open letters, the newest first. For the next page, pass the last id of this one as `before`."""
     return (await read_page(conn, Selection(reason=reason), before, limit)).letters
 
 
 async def find(conn: AsyncConnection, letter_id: int) -> Letter | None:
-    """Find one letter, open or not; None where there is none of this id."""
+    """Find one letter, open or not. Return None if there is none with this id."""
     found = await read_whole(conn, [table.c.id == letter_id], limit=1)
     return found[0] if found else None
 
 
 async def read_whole(conn: AsyncConnection, wanted: list[ColumnElement[bool]], limit: int) -> list[Letter]:
-    """Letters with their bytes, the newest first: only as many as memory should hold, and of each what is shown."""
+    """Read letters with their bytes, the newest first. Of each value, read at most `SHOWN_BYTES`."""
     columns = [column for column in table.c if column.name not in {"value", "value_digest"}]
     value = func.substring(table.c.value, 1, SHOWN_BYTES).label("value")
     query = select(*columns, value, _state()).where(*wanted).order_by(table.c.id.desc()).limit(limit)
@@ -194,11 +195,11 @@ async def read_whole(conn: AsyncConnection, wanted: list[ColumnElement[bool]], l
 
 
 SHOWN_BYTES = 2_000_000
-"""Bytes of a letter's value that are read at most. A larger one cannot be replayed, because Kafka does not take it."""
+"""Most bytes of a letter's value that are read. A letter with more cannot be replayed, because Kafka refuses it."""
 
 
 def _size() -> Any:
-    return func.octet_length(table.c.value).label("value_bytes")  # a list never reads values of megabytes
+    return func.octet_length(table.c.value).label("value_bytes")  # so that a list does not read the values
 
 
 def _state() -> Any:

@@ -1,4 +1,4 @@
-"""Which dead letters are meant: by id, or by reason, topic, time, user and state."""
+"""Select dead letters by id, or by reason, topic, time, user, text and state."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from service.store.tables import dead_letters as table
 from service.stream.producer import MAX_REQUEST_BYTES
 
 State = Literal["open", "replaying", "resolved", "all"]
-"""`replaying` are those of the open ones that are on their way; `resolved` were replayed or discarded."""
+"""`replaying` are the open letters with a replay on its way. `resolved` were replayed or discarded."""
 STATES: tuple[State, ...] = ("open", "replaying", "resolved", "all")
 ON_ITS_WAY = timedelta(minutes=1)
-"""How long a replay may take before the letter may be sent again."""
+"""How long a replay counts as on its way. After that, the letter can be sent again."""
 SEARCHED_BYTES = 8_000_000
-"""How much of a value is searched for a user."""
+"""Bytes of a value that are searched."""
 _ROOM = 10_000
-"""Bytes that a record takes beside its key, value and headers, generously."""
+"""An upper bound of a record's bytes beside its key, value and headers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The letters that fit everything that is given. `user_id` is looked for in keys and in values that are JSON."""
+    """The letters that match everything that is given. `user_id` is searched in keys and in JSON values."""
 
     ids: tuple[int, ...] | None = None
     reason: str | None = None
@@ -51,59 +51,59 @@ class Selection:
     user_id: int | None = None
     state: State = "open"
     text: str | None = None
-    """In the detail without case; in key, value and headers as it is."""
+    """Searched in the detail without regard to case, and in key, value and headers with it."""
 
     @property
     def everything(self) -> bool:
-        """Whether nothing narrows it."""
+        """Whether it selects all letters of its state."""
         return self == Selection(state=self.state)
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """What a selection holds. Letters on their way were sent within the last minute and have not come back yet."""
+    """The numbers of letters in a selection. `on_its_way` counts letters with a replay on its way."""
 
     open: int
     on_its_way: int
     unsendable: int
-    """Open letters that Kafka does not take again: too large for one record, cut, or without both key and value."""
+    """Open letters that cannot be sent again: too large for one record, cut, or without both key and value."""
 
 
 def is_open() -> ColumnElement[bool]:
-    """Neither replayed nor discarded."""
+    """Return the condition for letters that were neither replayed nor discarded."""
     return table.c.resolved_at.is_(None)
 
 
 def on_its_way() -> ColumnElement[bool]:
-    """Sent within the last minute, and not come back yet."""
+    """Return the condition for letters that were sent within `ON_ITS_WAY` and whose outcome is not known yet."""
     recently = table.c.replayed_at > func.clock_timestamp() - literal(ON_ITS_WAY)
     return and_(is_open(), func.coalesce(recently, False))
 
 
 def unsendable() -> ColumnElement[bool]:
-    """Kafka would not take it, or no producer can write it."""
+    """Return the condition for letters that Kafka would refuse, or that a producer cannot write."""
     too_large = or_(size() > MAX_REQUEST_BYTES - _ROOM, table.c.reason == Reason.TOO_LARGE.value)
     return or_(too_large, and_(table.c.key.is_(None), table.c.value.is_(None)))
 
 
 def size() -> ColumnElement[int]:
-    """Bytes of a letter's key, value and headers."""
+    """Return the expression for the bytes of a letter's key, value and headers."""
     key, value = (func.coalesce(func.octet_length(column), 0) for column in (table.c.key, table.c.value))
     return key + value + func.octet_length(cast(table.c.headers, Text))
 
 
 def conditions(selection: Selection) -> list[ColumnElement[bool]]:
-    """The WHERE of a selection."""
+    """Return the WHERE conditions of a selection."""
     found = [made(value) for name, made in _CONDITIONS.items() if (value := getattr(selection, name)) is not None]
     return found + _STATE_CONDITIONS[selection.state]
 
 
 def of_user(key: ColumnElement[Any], value: ColumnElement[Any], user_id: int) -> ColumnElement[bool]:
-    """Whose key is the user's id, or in whose JSON, broken or not, a `user_id` says it.
+    """Return the condition for letters with the user's id as key, or as `user_id` in their JSON, valid or not.
 
-    The bytes are searched as text, because PostgreSQL's JSON functions raise on what is none; no more than the first
-    ones, because the text of a hundred megabytes is more than PostgreSQL can search. The id's digits are looked for
-    first, which takes a tenth of the time.
+    The value is searched as text, because PostgreSQL's JSON functions raise on invalid JSON. Only its first bytes are
+    searched, because PostgreSQL cannot search a hundred megabytes of text. The digits of the id are searched first,
+    which takes a tenth of the time.
     """
     first = func.substring(value, 1, SEARCHED_BYTES)
     digits = func.position(literal(str(user_id).encode(), LargeBinary).op("IN")(first)) > 0
@@ -112,7 +112,7 @@ def of_user(key: ColumnElement[Any], value: ColumnElement[Any], user_id: int) ->
 
 
 def _has_text(wanted: str) -> ColumnElement[bool]:
-    """Where the text is; of a value its first bytes are searched, as they are."""
+    """Return the condition for letters that contain the text. Only the first bytes of a value are searched."""
     raw = literal(wanted.encode(), LargeBinary)
     places = [
         func.strpos(func.lower(table.c.detail), wanted.lower()),
@@ -124,7 +124,7 @@ def _has_text(wanted: str) -> ColumnElement[bool]:
 
 
 async def census(conn: AsyncConnection, selection: Selection) -> Census:
-    """Count what a selection holds."""
+    """Count the letters of a selection."""
     query = select(
         func.count().filter(is_open()).label("open"),
         func.count().filter(on_its_way()).label("on_its_way"),
@@ -134,7 +134,7 @@ async def census(conn: AsyncConnection, selection: Selection) -> Census:
 
 
 async def last_id(conn: AsyncConnection) -> int:
-    """The newest letter's id: what arises later is in no selection."""
+    """Return the newest letter's id, or 0 if there is none."""
     return int((await conn.execute(select(func.coalesce(func.max(table.c.id), 0)))).scalar_one())
 
 
@@ -145,11 +145,12 @@ async def lock_some(
     between: tuple[int, int],
     limit: int,
 ) -> list[Any]:
-    """Lock the next letters of a selection, except those that are `but`; their ids and sizes.
+    """Lock the next letters of a selection, except those that match `but`, and return their ids and sizes.
 
-    `between` are the ids behind which to begin, and up to which to go.
+    `between` contains the id after which to begin, and the last id.
 
-    Whoever waited for the lock sees what the one before has done, and passes those letters by.
+    After a wait for a lock, PostgreSQL checks the conditions again, so letters that another transaction has changed may
+    be left out.
     """
     query = (
         select(table.c.id, size().label("bytes"))

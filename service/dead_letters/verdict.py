@@ -1,6 +1,6 @@
-"""Whether a dead letter would apply now: the user, the specialization or the level may have appeared since.
+"""Judge whether a dead letter would apply now, because its user, specialization or level may exist by now.
 
-The appliers' own pure steps look at the stored record; nothing is locked and nothing written.
+The pure functions of the appliers decode the stored record. Nothing is locked or written.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from service.store.tables import dead_letters as table
 from service.stream.records import Header, header_from_json
 
 LOOKED_AT = 100
-"""Of each reason so many letters are judged for the counts, the newest first: a page waits for it."""
+"""Letters of each reason that are judged for the counts, the newest first. A page waits for this."""
 _LARGEST = 16_384
-"""Bytes: larger letters are not read for the counts; no event of the contract comes near."""
+"""Bytes above which a letter is not read for the counts. Events of the contract are much smaller."""
 _LEVEL_TOPICS = (PROGRESS_LEVELED_UP_TOPIC, LICENSE_ADVANCED_TOPIC)
 _EXISTING = text("SELECT id FROM users WHERE id = ANY(CAST(:users AS bigint[]))")
 _SINCE = {
@@ -46,7 +46,7 @@ _SINCE = {
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`would_apply`: a replay would close the letter; None where only the database can say. `why` is a sentence."""
+    """Whether a replay would close the letter, or None when only the database can decide. `why` gives the reason."""
 
     would_apply: bool | None
     why: str
@@ -54,7 +54,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Applicable:
-    """Of the newest `looked_at` open letters of a reason, how many would apply now."""
+    """How many of the newest `looked_at` open letters of a reason would apply now."""
 
     looked_at: int
     would_apply: int
@@ -62,7 +62,7 @@ class Applicable:
 
 @dataclass(slots=True)
 class _Record:
-    """What decoding needs of a stored record."""
+    """The parts of a stored record that decoding needs."""
 
     topic: str
     timestamp: int
@@ -71,7 +71,7 @@ class _Record:
 
 
 async def judge(conn: AsyncConnection, letters: Sequence[Letter], apply_since: datetime | None = None) -> list[Verdict]:
-    """Judge letters as an applier would now, in their order."""
+    """Judge letters as an applier would now. Return a verdict for each, in their order."""
     try:
         curriculum = await read_curriculum(conn)
     except InstallationFault as fault:
@@ -93,21 +93,21 @@ async def applicable(conn: AsyncConnection, reason: str, apply_since: datetime |
 async def judge_by_id(
     conn: AsyncConnection, ids: Sequence[int], apply_since: datetime | None = None
 ) -> dict[int, Verdict]:
-    """Judge those of the letters that are open, and not so large that a list should not read them."""
+    """Judge the letters that are open and at most `_LARGEST` bytes large."""
     letters = await read_whole(conn, [*conditions(Selection(ids=tuple(ids))), _small()], len(ids))
     verdicts = await judge(conn, letters, apply_since)
     return {letter.id: verdict for letter, verdict in zip(letters, verdicts, strict=True)}
 
 
 def _small() -> ColumnElement[bool]:
-    """A thousand of them at once must fit into memory."""
+    """Return the condition for letters of which a thousand fit into memory."""
     return size() <= _LARGEST
 
 
 async def _judge_levels(
     conn: AsyncConnection, letters: Sequence[Letter], curriculum: Curriculum, apply_since: datetime | None
 ) -> list[Verdict]:
-    """Judge letters together; where the maximum of one is not known, each by itself."""
+    """Judge letters of level topics together, or one by one if the maximum of a specialization is unknown."""
     try:
         screened = screen(decode([_record(letter) for letter in letters]), curriculum, apply_since)
     except InstallationFault as fault:
@@ -131,7 +131,7 @@ async def _existing(conn: AsyncConnection, events: Sequence[LevelEvent]) -> set[
 
 
 async def _fenced(conn: AsyncConnection, events: Sequence[LevelEvent]) -> set[int]:
-    """The indexes of events that a later decision stands against (law 2)."""
+    """Return the indexes of events that a later decision supersedes (law 2)."""
     if not events:
         return set()
     keys = {"users": [e.user_id for e in events], "specializations": [e.specialization for e in events]}
@@ -149,7 +149,7 @@ def _decided(letter: Letter, event: LevelEvent, users: set[int], fenced: set[int
 
 
 def _other(letter: Letter, curriculum: Curriculum) -> Verdict:
-    """A letter of a topic that carries no level events."""
+    """Judge a letter of a `sync.*` topic."""
     record = _record(letter)
     try:
         event = read(record.topic, record.value, record.headers, first_timestamp(record)).event

@@ -1,7 +1,7 @@
 """Discard and replay dead letters, in batches.
 
-Its outcome is decided where it is read (`service.apply.dead_letters`): applied, it closes its letter; failed, it
-raises the letter's count.
+The consumer that reads a replayed record decides the outcome (`service.apply.dead_letters`). If the record applies, its
+letter is closed. If it fails, the letter's attempts are counted.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ SEND_AGAIN = text(f"""
      WHERE d.id = ANY(CAST(:ids AS bigint[]))
      ORDER BY d.id
 """)
-"""Put records into the outbox as they were, with two headers more; those of an earlier replay are replaced. A record
-that had a first timestamp keeps the older of the two, as the appliers read it (law 2)."""
+"""Put records into the outbox as they were, with two more headers, which replace those of an earlier replay. The first
+timestamp is the older one of the record's and that of an earlier header, as the appliers read it (law 2)."""
 
 MARK_SENT = text("""
     UPDATE levelsync.dead_letters SET replayed_at = clock_timestamp(), resolved_by = :by
@@ -56,24 +56,24 @@ FOLLOW = text("""
     SELECT d.id, d.resolved_at IS NOT NULL AS resolved, d.replayed_at IS NOT NULL AS on_its_way
       FROM levelsync.dead_letters d WHERE d.id = ANY(CAST(:ids AS bigint[]))
 """)
-"""The outcome of letters that were sent."""
+"""Read the outcome of replays."""
 
 
 BATCH_LETTERS = 1000
 BATCH_BYTES = 16_000_000
-"""A transaction's letters reach this with their last one at most."""
+"""A transaction ends with the letter that reaches this size."""
 ALL = sys.maxsize
 Write = Callable[[AsyncConnection, list[int]], Awaitable[None]]
-"""What is done with a batch, in its transaction."""
+"""A function that writes a batch of letters, by their ids, in its transaction."""
 
 
 async def in_batches(
     engine: AsyncEngine, selection: Selection, but: Sequence[ColumnElement[bool]], write: Write, most: int
 ) -> AsyncIterator[list[int]]:
-    """Lock a selection's open letters batch by batch, except those that are `but`, and `write` each; yields the ids.
+    """Lock a selection's open letters batch by batch, except those that match `but`. Call `write` and yield their ids.
 
-    It ends after `most` letters. Those that arise meanwhile are left out, so that one which fails again at once is not
-    met a second time.
+    This ends after `most` letters. Letters that arise after the start are left out, so that a letter which fails again
+    at once is not sent twice.
     """
     async with engine.connect() as conn:
         upto, after = await last_id(conn), 0
@@ -90,7 +90,7 @@ async def in_batches(
 
 
 def _at_most(most: int, rows: Sequence[Any]) -> list[int]:
-    """The ids of the first rows, up to the one that reaches so many bytes."""
+    """Return the ids of the first rows, up to the row that reaches `most` bytes."""
     ids, size = [], 0
     for row in rows:
         if size >= most:
@@ -103,9 +103,10 @@ def _at_most(most: int, rows: Sequence[Any]) -> list[int]:
 def discard(
     engine: AsyncEngine, selection: Selection, by: str, also: Write | None = None, most: int = ALL
 ) -> AsyncIterator[list[int]]:
-    """Close the open letters of a selection; yields the ids of each transaction.
+    """Close the open letters of a selection, and yield the ids of each transaction.
 
-    One that is on its way is left out: nobody knows yet whether it applies. `also` and `most` as in `replay`.
+    Letters with a replay on its way are left out, because its outcome is not known yet. `also` and `most` are as in
+    `replay`.
     """
 
     async def close(conn: AsyncConnection, ids: list[int]) -> None:
@@ -118,7 +119,7 @@ def discard(
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """The outcome of letters that were sent: closed, failed again, or not come back yet."""
+    """The outcome of replays: letters that were closed, failed again, or wait for their outcome."""
 
     closed: list[int]
     failed: list[int]
@@ -128,10 +129,11 @@ class Followed:
 def replay(
     engine: AsyncEngine, selection: Selection, by: str, also: Write | None = None, most: int = ALL
 ) -> AsyncIterator[list[int]]:
-    """Send the open letters of a selection again, in the order in which they came; yields the ids of each transaction.
+    """Send the open letters of a selection again, in the order of their ids, and yield the ids of each transaction.
 
-    One that was sent within the last minute is left out: two people at once send it once. So is one that Kafka does
-    not take. `also` is called in each transaction, as for the audit log; `most` letters are sent at most.
+    Letters that were sent within the last minute are left out, so that two people send a letter only once. Letters that
+    Kafka would refuse are left out too. `also` is called in each transaction, for example to write the audit log. At
+    most `most` letters are sent.
     """
 
     async def send(conn: AsyncConnection, ids: list[int]) -> None:
@@ -145,7 +147,7 @@ def replay(
 
 
 async def follow(conn: AsyncConnection, ids: Iterable[int]) -> Followed:
-    """Read the outcome of letters; one that was removed meanwhile counts as closed."""
+    """Read the outcome of replays. A letter that was deleted counts as closed."""
     wanted = list(ids)
     rows = {row.id: row for row in await conn.execute(FOLLOW, {"ids": wanted})}
     closed = [letter for letter in wanted if letter not in rows or rows[letter].resolved]
