@@ -1,4 +1,4 @@
-"""Bringing the two records of a level into agreement on request: lock → decide → write, one write path."""
+"""Bring the two rows of a pair into agreement on request: lock → decide → write."""
 
 from service.sync.everything import BulkSyncResult
 from service.sync.issues import DesyncIssue

@@ -1,4 +1,4 @@
-"""`auto_sync_all`: a reconcile run, asked for and waited for: the same confirmation, the same breaker."""
+"""`auto_sync_all`: request a reconcile run and wait for its end. It has the confirmation and the breaker of any run."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from service.sync.issues import issue_of
 from service.sync.results import SyncResult, of_pair
 
 FIRST_ISSUES = 100
-"""Issues that a result carries; the rest is read from the run, page by page."""
+"""Most issues in a result. The others are read from the run, page by page."""
 _LOOK_EVERY = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class BulkSyncResult:
-    """A run that has ended: its report in the fixed shape, and its first issues with their outcomes."""
+    """The result of a run that has ended: its report, and its first issues with their outcomes."""
 
     report: dict[str, Any]
     issues: list[dict[str, Any]]
     more: bool = False
-    """The run has further issues, which are not here."""
+    """Whether the run has further issues."""
 
     @property
     def success(self) -> bool:
@@ -43,19 +43,19 @@ class BulkSyncResult:
 
     @property
     def message(self) -> str:
-        """What happened, in words."""
+        """The result in words."""
         counts, status = self.report["counts"], self.report["status"].replace("_", " ")
         if counts["unconfirmed"]:
             differ = counted(counts["unconfirmed"], "pair differs", "pairs differ")
             return f"Run {status}: nothing is confirmed, because the appliers did not catch up; {differ}"
-        more = f"; these are the first {FIRST_ISSUES}, the run's issues are all" if self.more else ""
+        more = f"; these are the first {FIRST_ISSUES} issues, read the run's issues for all" if self.more else ""
         if self.report["dry_run"]:
             return f"Dry run {status}: {counted(self._total(), 'pair')} would be synced{more}"
         healed = f"{counts['healed']:,} of {counted(self._total(), 'pair')} synced"
         return f"Run {status}: {healed}, {counts['failed']:,} failed{more}"
 
     def as_dict(self) -> dict[str, Any]:
-        """As clients read it."""
+        """Return the result with the keys that clients read."""
         shared = {"success": self.success, "dry_run": self.report["dry_run"], "total_issues": self._total()}
         named = {"more": self.more, "message": self.message, "run_id": self.report["run_id"]}
         if self.report["dry_run"]:
@@ -69,10 +69,12 @@ class BulkSyncResult:
 
 
 async def sync_all(engine: AsyncEngine, direction: Direction, *, dry_run: bool) -> BulkSyncResult:
-    """Ask for a run of everything and wait for its end, however long it takes; the roles reconcile and relay do it.
+    """Request a run of everything and wait for its end, without a time limit.
+
+    Processes with the roles `reconcile` and `relay` do the work.
 
     Raises:
-        InstallationFault: no specialization can be used, so no run can end.
+        InstallationFault: the specializations cannot be used, so that no run can end.
     """
     request = ReconcileRequested(direction=direction, dry_run=dry_run, requested_by="auto_sync_all")
     async with engine.begin() as conn:
@@ -86,12 +88,12 @@ async def sync_all(engine: AsyncEngine, direction: Direction, *, dry_run: bool) 
             return await result_of(conn, run) if run is not None and run.finished_at is not None else None
 
     result = await until(look, _LOOK_EVERY)
-    assert result is not None  # noqa: S101 - it was waited for without a bound
+    assert result is not None  # noqa: S101 - the wait has no time limit
     return result
 
 
 async def result_of(conn: AsyncConnection, run: Run) -> BulkSyncResult:
-    """The result of a run that has ended."""
+    """Return the result of a run that has ended."""
     found = await read_issues(conn, run.id, FIRST_ISSUES + 1)
     shown = found[:FIRST_ISSUES]
     issues = [_as_issue(issue) if run.dry_run else _as_handled(issue, run.direction) for issue in shown]
@@ -99,7 +101,7 @@ async def result_of(conn: AsyncConnection, run: Run) -> BulkSyncResult:
 
 
 def _as_handled(found: dict[str, Any], direction: Direction) -> dict[str, Any]:
-    """An issue with what a heal made of it, in the form of a single sync's answer."""
+    """Return an issue with the outcome of its heal, in the form of a single sync's result."""
     return _as_issue(found) | {"result": _result(found, direction).as_dict()}
 
 

@@ -1,4 +1,4 @@
-"""The pairs that differ now: streamed from PostgreSQL, which compares. The whole table is never in memory."""
+"""Read the pairs that differ now. PostgreSQL compares and streams them, so that no whole table is in memory."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _ACTIONS = {
 }
 _DECIDE = "decide_level"
 _FIRST_WINDOW, _LARGEST_WINDOW = 2_000, 100_000
-"""Rows of a table that a page compares at once: few at first, because where much differs few are enough."""
+"""Rows of a table that a page compares at once: few at first, which is enough if many pairs differ."""
 
 
 @dataclass(frozen=True, slots=True)
 class DesyncIssue:
-    """A pair that differs. `issue_type` is one of law 8's kinds; a level is None where the row or its level is."""
+    """A pair that differs. `issue_type` is a kind of law 8. A level is None if there is no row or its level is NULL."""
 
     user_id: int
     user_email: str | None
@@ -35,16 +35,16 @@ class DesyncIssue:
     license_level: int | None
     difference: int | None
     recommended_action: str
-    """`decide_level`: `levelsync sync USER --specialization X --level N`; `remove_by_hand`: no write can repair it."""
+    """`decide_level` needs `levelsync sync USER --specialization X --level N`. No write can repair `remove_by_hand`."""
     issue_type: str
 
     def as_dict(self) -> dict[str, Any]:
-        """As clients read it."""
+        """Return the issue with the keys that clients read."""
         return asdict(self)
 
 
 async def stream_issues(conn: AsyncConnection, specialization: str | None) -> AsyncGenerator[DesyncIssue, None]:
-    """Every pair that differs now, by user and specialization, through a cursor of the server."""
+    """Yield every pair that differs now, by user and specialization, through a server-side cursor."""
     query = level.issues(of_one_specialization=specialization is not None)
     values: dict[str, object] = {**(await read_curriculum(conn)).parameters}
     values |= {} if specialization is None else {"specialization": specialization}
@@ -56,10 +56,10 @@ async def stream_issues(conn: AsyncConnection, specialization: str | None) -> As
 async def page_of_issues(
     conn: AsyncConnection, specialization: str | None, after: tuple[int, str], limit: int
 ) -> list[DesyncIssue]:
-    """Pairs that differ now, behind `after` (user, specialization): `limit` of them, fewer only at the end.
+    """Read `limit` pairs that differ now, after `after` (user, specialization). Only the last page has fewer.
 
-    It compares window after window of the users until the page is full: neither its memory nor its cost grows with
-    what differs in the rest of the tables, or with how far it begins from their start.
+    This compares one window of users after another until the page is full. So its memory and cost depend neither on the
+    differences in the rest of the tables, nor on where the page begins.
     """
     query = level.issues_of_window(of_one_specialization=specialization is not None)
     curriculum = await read_curriculum(conn)
@@ -76,7 +76,7 @@ async def page_of_issues(
 
 
 def issue_of(row: Any) -> DesyncIssue:
-    """The issue of a row that has a pair's levels, its kind and its user's address."""
+    """Return the issue of a row with a pair's levels, its kind and its user's email address."""
     progress, license_ = row.progress_level, row.license_level
     both = progress is not None and license_ is not None
     return DesyncIssue(
@@ -92,7 +92,7 @@ def issue_of(row: Any) -> DesyncIssue:
 
 
 def _recommended(kind: str, progress: int | None, license_: int | None) -> str:
-    """Repair a mismatch upwards: a level that was reached is rather missing on one side than wrong on the other."""
+    """Recommend the direction that raises a level: more likely it is missing on one side than wrong on the other."""
     if kind == DriftKind.MISMATCHED:
         return "sync_progress_to_license" if (progress or 0) > (license_ or 0) else "sync_license_to_progress"
     return _ACTIONS.get(kind, _DECIDE)

@@ -1,4 +1,4 @@
-"""Decide one pair at a given level, and what syncs refuse."""
+"""Set one pair to a given level. Also the statements and the refusals of syncs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RENAME_LICENSE = text("""
      WHERE id = :id AND specialization_type <> :specialization
  RETURNING id
 """)
-"""Write a license's specialization as `specializations` has it."""
+"""Correct the spelling of a license's specialization to that in `specializations`."""
 
 OTHER_LICENSES = text(f"""
     SELECT id, specialization_type FROM user_licenses
@@ -36,14 +36,14 @@ OTHER_LICENSES = text(f"""
        AND id <> :id
      ORDER BY id
 """)
-"""Licenses of the same pair beside the one that counts, which differ in case only."""
+"""Read the other licenses of a pair, whose specializations differ in case only."""
 
 LICENSES_OF_PAIR = text(f"""
     SELECT specialization_type FROM user_licenses
      WHERE user_id = CAST(:user AS bigint) AND {folded("specialization_type")} = {folded(":specialization")}
      ORDER BY id
 """)
-"""Every spelling under which a pair has a license."""
+"""Read every spelling under which a pair has a license."""
 
 NEXT_WINDOW = text("""
     SELECT coalesce(
@@ -52,12 +52,12 @@ NEXT_WINDOW = text("""
         (SELECT user_id FROM user_licenses WHERE user_id >= CAST(:from_user AS bigint)
           ORDER BY user_id OFFSET :rows LIMIT 1))
 """)
-"""The user at which a window of so many rows of progress ends, or of licenses where progress ends before that; NULL
-where both do. Counting both tables every time would cost as much again as comparing them."""
+"""Find the user at which a window of `rows` rows of progress ends, or of licenses if there is less progress. The result
+is NULL if there are fewer of both. Looking at both tables each time would double the cost of a window."""
 
 
 def issues(*, of_one_specialization: bool) -> TextClause:
-    """Compare the tables as they are now; the kinds are law 8's. Only what differs leaves PostgreSQL."""
+    """Return the statement that compares the tables as they are now, and returns what differs, with law 8's kinds."""
     progress, licenses = (OF_ONE_PROGRESS, OF_ONE_LICENSE) if of_one_specialization else ("true", "true")
     return text(f"""
         SELECT d.user_id, u.email AS user_email, d.specialization, d.progress_level, d.license_level,
@@ -68,10 +68,10 @@ def issues(*, of_one_specialization: bool) -> TextClause:
 
 
 def issues_of_window(*, of_one_specialization: bool) -> TextClause:
-    """Compare the users of one window, behind a pair: what a page costs does not depend on where it begins.
+    """Return the statement that compares the users of one window, after a pair.
 
-    Materialized, so that the limit does not make PostgreSQL look up every row's specialization one by one: with it a
-    window that holds no issue took twice as long.
+    It is materialized, because with the limit PostgreSQL would look up every row's specialization one by one, and a
+    window without issues took twice as long.
     """
     progress = "student_id >= CAST(:from_user AS bigint) AND student_id <= CAST(:upto_user AS bigint)"
     licenses = "user_id >= CAST(:from_user AS bigint) AND user_id <= CAST(:upto_user AS bigint)"
@@ -90,23 +90,23 @@ def issues_of_window(*, of_one_specialization: bool) -> TextClause:
 
 
 class SyncRefused(Exception):  # noqa: N818 - an answer, not a defect
-    """A sync that makes no sense as it was asked for. Its text says why."""
+    """A sync that cannot be done as it was requested. Its text says why."""
 
 
 class UnknownSpecialization(SyncRefused):
-    """`specializations` has no such row."""
+    """The table `specializations` does not contain the name."""
 
 
 class UnknownUser(SyncRefused):
-    """`users` has no such row."""
+    """The table `users` does not contain the id."""
 
 
 class LevelOutOfRange(SyncRefused):
-    """The level to be written is none of the specialization's."""
+    """The specialization does not have the requested level."""
 
 
 class UnknownDirection(SyncRefused):
-    """There are three directions."""
+    """The direction is not one of the three that exist."""
 
 
 _SIDES: tuple[Side, Side] = ("progress", "license")
@@ -114,26 +114,26 @@ _SIDES: tuple[Side, Side] = ("progress", "license")
 
 @dataclass(frozen=True, slots=True)
 class LevelDecided:
-    """What was found under the lock, what was written, and what somebody should know of the licenses."""
+    """The pair as it was under the lock, what was written, and what was found among the licenses."""
 
     before: Sides
     writes: tuple[LevelWrite, ...]
     renamed: bool
-    """The license's specialization was written in another case."""
+    """Whether the spelling of the license's specialization was corrected."""
     left_alone: tuple[str, ...]
-    """Licenses of the same pair in another case, beside the one that was written."""
+    """The other licenses of the pair, spelled in another case, which were not changed."""
 
 
 async def decide_level(conn: AsyncConnection, tables: Tables, pair: Pair, level: int, author: Author) -> LevelDecided:
-    """Give both rows of a pair this level; make what is missing. The specialization is one of the database's.
+    """Set both rows of a pair to this level, and create missing rows. The specialization is spelled as in the database.
 
-    What was published before this decision is over: a fence is set, also where both rows rise or hold the level. A
-    license written in another case gets the specialization's own name, unless there is one already: then the other one
-    is left as it is.
+    Events from before this decision are superseded, because it always sets a fence, also when both rows rise or already
+    have the level. The spelling of the license is corrected. If the pair has several licenses, the others are left as
+    they are.
 
     Raises:
-        LevelOutOfRange: the specialization has no such level.
-        DecideAgain: another transaction made a missing row first: roll back, and call again.
+        LevelOutOfRange: the specialization does not have this level.
+        DecideAgain: another transaction created a missing row first. Roll back and call again.
     """
     locked = await lock_both(conn, [pair])
     curriculum = await read_curriculum(conn)
@@ -149,7 +149,7 @@ async def decide_level(conn: AsyncConnection, tables: Tables, pair: Pair, level:
 
 
 async def _set_right(conn: AsyncConnection, locked: Locked, pair: Pair) -> tuple[bool, tuple[str, ...]]:
-    """Name the pair's license as the specialization is, and find those beside it."""
+    """Correct the spelling of the pair's license, and find its other licenses."""
     license_id = locked.row_id(pair, "license")
     if license_id is None:
         return False, ()

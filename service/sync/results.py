@@ -1,4 +1,4 @@
-"""What a sync answers: values, and as the clients of the application read them (`as_dict`)."""
+"""The results of syncs, and their form for the clients of the application (`as_dict`)."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ _NO_ROWS = Sides(None, None, progress_exists=False, license_exists=False)
 
 @dataclass(frozen=True, slots=True)
 class SyncResult:
-    """One pair, synced or not."""
+    """The result of a sync of one pair."""
 
     user_id: int
     specialization: str
     action: Action
     message: str
     why: Why | None
-    """Why nothing was done, where nothing was; None as well for one that the database refused."""
+    """Why nothing was written. None when something was written, and when the database refused the write."""
     before: Sides
     after: Sides
     refused: bool = False
-    """The database refused the write; `message` has its words. Nothing of it stands."""
+    """Whether the database refused the write. Then nothing was written, and `message` contains the server's message."""
 
     @property
     def success(self) -> bool:
-        """Whether the pair is in agreement now."""
+        """Whether the two rows agree after the sync."""
         return not self.refused and self.why in {None, Why.IN_SYNC}
 
     @property
     def failed(self) -> bool:
-        """Whether there was something to sync, and it is not synced."""
+        """Whether there was something to sync and it was not synced."""
         return not self.success and self.why is not Why.NO_SOURCE
 
     def as_dict(self) -> dict[str, Any]:
-        """As clients read it."""
+        """Return the result with the keys that clients read."""
         return {
             "success": self.success,
             "message": self.message,
@@ -57,7 +57,7 @@ class SyncResult:
 
 @dataclass(frozen=True, slots=True)
 class UserSyncResult:
-    """Every specialization of one user."""
+    """The results of a sync of one user, by specialization."""
 
     user_id: int
     sync_direction: str
@@ -65,11 +65,11 @@ class UserSyncResult:
 
     @property
     def success(self) -> bool:
-        """Whether none failed; a specialization in which the user has no row is nothing to fail."""
+        """Whether no pair failed. A specialization in which the user has no row cannot fail."""
         return not any(result.failed for result in self.results.values())
 
     def as_dict(self) -> dict[str, Any]:
-        """As clients read it."""
+        """Return the results with the keys that clients read."""
         return {
             "success": self.success,
             "user_id": self.user_id,
@@ -79,7 +79,7 @@ class UserSyncResult:
 
 
 def of_pair(pair: Pair, result: PairResult) -> SyncResult:
-    """The answer to a sync."""
+    """Return the result of a sync."""
     done = result.decision
     message = done.detail
     if done.action is Action.CREATED:
@@ -90,7 +90,7 @@ def of_pair(pair: Pair, result: PairResult) -> SyncResult:
 
 
 def of_level(pair: Pair, level: int, decided: LevelDecided) -> SyncResult:
-    """The answer to a decision about a level."""
+    """Return the result of a decision about a level."""
     parts = [f"{write.side}: {_words(write.old)} -> {level}" for write in decided.writes]
     if decided.renamed:
         parts.append(f"the license is now written {pair[1]}")
@@ -103,7 +103,7 @@ def of_level(pair: Pair, level: int, decided: LevelDecided) -> SyncResult:
 
 
 def of_refusal(pair: Pair, words: str) -> SyncResult:
-    """The answer where the database refused the write."""
+    """Return the result of a write that the database refused."""
     message = f"the database refused it: {words}"
     return SyncResult(*pair, Action.NONE, message, None, _NO_ROWS, _NO_ROWS, refused=True)
 

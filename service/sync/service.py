@@ -1,4 +1,4 @@
-"""`ProgressLicenseSyncService`: the seed's methods. Each owns its transaction, and tries again where that helps."""
+"""`ProgressLicenseSyncService`, whose methods sync pairs, each in its own transactions, with retries."""
 
 from __future__ import annotations
 
@@ -40,36 +40,36 @@ _ATTEMPTS = 20
 _CAUSE_LENGTH = 500
 _TWO = 2
 InTransaction = Callable[[AsyncConnection, SyncResult], Awaitable[None]]
-"""What a caller writes in the transaction of the sync that it describes."""
+"""A function of the caller that writes in the transaction of the sync, for example into the audit log."""
 _ROLLED_BACK = "40"
-"""The class of a deadlock's and a serialization failure's SQLSTATE: the same again may succeed."""
+"""The SQLSTATE class of deadlocks and serialization failures. A retry may succeed."""
 
 
 class ProgressLicenseSyncService:
-    """Brings `specialization_progress` and `user_licenses` into agreement, a pair at a time.
+    """Brings `specialization_progress` and `user_licenses` into agreement, one pair at a time.
 
     Names of specializations may be in any case. Every method raises `UnknownSpecialization`, `UnknownUser` or
-    `UnknownDirection` where the question makes no sense, and the database's own errors where it cannot be reached.
-    Calls may run at once, on the same pairs and in opposite directions: they end in agreement.
-    Without `settings`, the columns of the application get their values from the environment's own.
+    `UnknownDirection` for an argument that does not exist, and SQLAlchemy's errors when the database cannot be reached.
+    Calls may run concurrently, on the same pairs and in opposite directions. Each pair ends in agreement.
+    Without `settings`, the settings are read from the environment.
     """
 
     def __init__(self, engine: AsyncEngine, settings: Settings | None = None) -> None:
         used = settings or load_settings()
-        # An engine of the application's own does not have the setting of the maxima; one of the service's has.
+        # The service's engine has the option for the maxima. An engine that the application created does not.
         self._engine = engine.execution_options(**maxima_options(used) | engine.get_execution_options())
         self._tables = tables_of(used)
 
     async def sync_progress_to_license(
         self, user_id: int, specialization: str, synced_by: int | str | None = None
     ) -> SyncResult:
-        """Give the license the progress's level, also downwards; create the license that is missing."""
+        """Set the license to the level of the progress, also to a lower one. Create a missing license."""
         return await self.sync_pair(user_id, specialization, "progress_to_license", synced_by)
 
     async def sync_license_to_progress(
         self, user_id: int, specialization: str, synced_by: int | str | None = None
     ) -> SyncResult:
-        """Give the progress the license's level, also downwards; create the progress that is missing."""
+        """Set the progress to the level of the license, also to a lower one. Create missing progress."""
         return await self.sync_pair(user_id, specialization, "license_to_progress", synced_by)
 
     async def sync_pair(
@@ -81,9 +81,9 @@ class ProgressLicenseSyncService:
         *,
         also: InTransaction | None = None,
     ) -> SyncResult:
-        """Sync one pair in any direction; where the row to believe is missing, write nothing.
+        """Sync one pair in any direction. If the row to believe does not exist, write nothing.
 
-        `synced_by` is a user's id, or who else called, in words.
+        `synced_by` is the id of a user, or the name of another caller.
         """
         _check(user_id, direction)
         pair = await self._pair(user_id, specialization)
@@ -116,10 +116,10 @@ class ProgressLicenseSyncService:
         *,
         also: InTransaction | None = None,
     ) -> SyncResult:
-        """Give both rows this level and make what is missing: for a pair that no direction can repair (law 8).
+        """Set both rows to this level, and create missing rows. Use it for a pair that no direction can repair (law 8).
 
         Raises:
-            LevelOutOfRange: the specialization has no such level; nothing was written.
+            LevelOutOfRange: the specialization does not have this level. Nothing was written.
         """
         _check(user_id)
         pair = await self._pair(user_id, specialization)
@@ -143,17 +143,18 @@ class ProgressLicenseSyncService:
         *,
         also: InTransaction | None = None,
     ) -> UserSyncResult:
-        """Sync every specialization of the database for one user, each in its own transaction."""
+        """Sync every specialization of one user, each in its own transaction."""
         _check(user_id, sync_direction)
         names = (await self._curriculum()).names
         done = {name: await self.sync_pair(user_id, name, sync_direction, synced_by, also=also) for name in names}
         return UserSyncResult(user_id, sync_direction, done)
 
     async def find_desync_issues(self, specialization: str | None = None) -> AsyncGenerator[DesyncIssue, None]:
-        """Every pair that differs now, by user and specialization. What is on its way in Kafka differs too.
+        """Yield every pair that differs now, by user and specialization. A pair whose event is on its way differs too.
 
-        The rows are one moment's, read through a cursor: a connection is held until the iteration ends, and
-        PostgreSQL ends it when nothing is read for a minute. Who stops early closes it (`contextlib.aclosing`).
+        A server-side cursor reads the rows as of one moment. It uses a connection until the iteration ends. PostgreSQL
+        closes that connection when nothing is read for a minute. A caller that stops early must close the iterator
+        (`contextlib.aclosing`).
         """
         curriculum = await self._curriculum()
         name = None if specialization is None else _canonical(curriculum, specialization)
@@ -164,9 +165,9 @@ class ProgressLicenseSyncService:
     async def auto_sync_all(
         self, sync_direction: Direction = "progress_to_license", dry_run: bool = True
     ) -> BulkSyncResult:
-        """Sync everything that differs, through a reconcile run; as a dry run, which is the default, say what.
+        """Sync everything that differs, through a reconcile run. A dry run, which is the default, only reports it.
 
-        Waits for the run's end. A process with the roles `reconcile` and `relay` has to work on it.
+        This waits for the end of the run. A process with the roles `reconcile` and `relay` has to work on it.
         """
         _check(1, sync_direction)
         return await sync_all(self._engine, sync_direction, dry_run=dry_run)
@@ -179,7 +180,7 @@ class ProgressLicenseSyncService:
             return await read_curriculum(conn)
 
     async def _in_transaction(self, pair: Pair, work: Callable[[AsyncConnection], Awaitable[SyncResult]]) -> SyncResult:
-        """Do the work in a transaction of its own; what the database refuses is an answer, and nothing stands of it."""
+        """Do the work in its own transaction. If the database refuses it, return a result that says so."""
 
         async def attempt() -> SyncResult:
             async with self._engine.begin() as conn:
@@ -234,17 +235,17 @@ def _canonical(curriculum: Curriculum, specialization: str) -> str:
 
 
 async def _how_to_decide(conn: AsyncConnection, pair: Pair) -> Decide:
-    """Leave a pair with two licenses, which differ in case only: which of them is right, levelsync cannot know."""
+    """Return how to decide. A pair with several licenses is not changed, because only a person knows which is right."""
     named = {"user": pair[0], "specialization": pair[1]}
     spellings = list((await conn.execute(LICENSES_OF_PAIR, named)).scalars())
     if len(spellings) < _TWO:
         return decide_one
-    said = f"there are {len(spellings)} licenses ({', '.join(spellings)}): somebody has to remove all but one"
+    said = f"there are {len(spellings)} licenses ({', '.join(spellings)}): remove all but one"
     return lambda _sides, _direction, _maximum: nothing(Why.NEEDS_DECISION, said)
 
 
 async def _check_user(conn: AsyncConnection, user_id: int, found: Sides) -> None:
-    """A user of whom a row was found is there; only where there is none, ask."""
+    """Raise `UnknownUser` if the user does not exist. A user with a row of the pair exists, so no query is needed."""
     if found.progress_exists or found.license_exists:
         return
     if not (await conn.execute(USER_EXISTS, {"user": user_id})).scalar_one():
@@ -256,7 +257,7 @@ def _no_user(user_id: int) -> UnknownUser:
 
 
 def _author(what: str, synced_by: int | str | None) -> Author:
-    """Who decided: always in words; as a user only where it can be a user's id, which the write path looks up."""
+    """Return who decided: in words, and as a user id if it can be one, which the write path looks up."""
     if synced_by is None:
         return Author(what)
     said = str(synced_by)
@@ -266,7 +267,7 @@ def _author(what: str, synced_by: int | str | None) -> Author:
 
 
 def _logged(result: SyncResult, direction: str, author: Author) -> SyncResult:
-    """One line an operation."""
+    """Log one line for the operation, and return its result."""
     say = log.warning if result.failed else log.info
     say(
         "pair synced" if result.success else "pair not synced",

@@ -115,7 +115,7 @@ async def test_a_bulk_answer_says_when_there_are_more(
     assert (left["user_id"], left["result"]["success"], left["result"]["action"]) == (1, False, "none")
     assert (found["more"], found["message"]) == (
         True,
-        "Run completed: 1 of 1 pair synced, 0 failed; these are the first 1, the run's issues are all",
+        "Run completed: 1 of 1 pair synced, 0 failed; these are the first 1 issues, read the run's issues for all",
     )
     assert (await admin.post("/all", json={})).json()["more"] is False
 
