@@ -1,4 +1,4 @@
-"""What `levelsync doctor` and the two scripts check in the database: a function each, grouped in tuples."""
+"""The database checks of `levelsync doctor` and of the two scripts: a function for each, grouped in tuples."""
 
 from service.checks.curriculum import CURRICULUM, EDGE_CASES, WARNINGS
 from service.checks.installation import BEFORE_MIGRATION, INSTALLATION, application_columns, rights, row_security

@@ -1,6 +1,6 @@
 """Check the application's curriculum and data.
 
-They check the specializations that this database has. The level table of X is `x_levels`, where it has one.
+The checks cover the specializations in this database. The optional table `x_levels` has a row for each level of X.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _LEVEL_TABLES = text("""
      ORDER BY n.id
 """)
 _OF_THE_APPLICATION = (
-    "Levels are the application's: change them there, as it changes its other levels. What the setting "
-    f"{SETTING} says can be changed here: docs/curriculum.md."
+    "The application owns its levels: change them there. Only the values of the setting "
+    f"{SETTING} can be changed here: docs/curriculum.md."
 )
 
 
@@ -52,9 +52,9 @@ async def level_rows(conn: AsyncConnection, names: Mapping[str, int]) -> dict[st
 
 @check("Specializations", _OF_THE_APPLICATION)
 async def specializations(conn: AsyncConnection) -> str:
-    """Every specialization of this database has a highest level, from the database or from the setting."""
+    """Check that every specialization has a highest level, from the database or from the setting."""
     found = await read_specializations(conn)
-    await read_curriculum(conn)  # an empty table and a missing column are said once, not for each name
+    await read_curriculum(conn)  # reports an empty table or a missing column once, not for each name
     wrong = list(faults_of(found).values())
     wrong += [f"max_levels of {one.id} is {one.max_levels}: no event of it can apply" for one in found if _useless(one)]
     if wrong:
@@ -71,13 +71,13 @@ def _described(one: Specialization) -> str:
     if one.in_database is None:
         return f"{said} (from {SETTING})"
     if one.in_setting not in {None, one.in_database}:
-        return f"{said} ({SETTING} says {one.in_setting}: the database counts)"
+        return f"{said} ({SETTING} has {one.in_setting}, the database wins)"
     return said
 
 
 @check("Level rows", _OF_THE_APPLICATION)
 async def levels_match_rows(conn: AsyncConnection) -> str:
-    """The highest level is the number of level rows, for every specialization whose level table has rows."""
+    """Check that the highest level is the number of level rows, where a level table has rows."""
     maxima = await known_maxima(conn)
     rows = await level_rows(conn, maxima)
     wrong = disagreements(maxima, rows)
@@ -87,7 +87,7 @@ async def levels_match_rows(conn: AsyncConnection) -> str:
 
 
 def disagreements(maxima: Mapping[str, int], rows: Mapping[str, int]) -> list[str]:
-    """Say for which specializations the number of level rows is not the highest level."""
+    """Describe the specializations whose number of level rows is not their highest level."""
     return [
         f"{name} has max_levels {maxima[name]} and {count} level rows"
         for name, count in rows.items()
@@ -96,17 +96,17 @@ def disagreements(maxima: Mapping[str, int], rows: Mapping[str, int]) -> list[st
 
 
 CURRICULUM: tuple[Checker, ...] = (specializations, levels_match_rows)
-"""What `scripts/test_curriculum_structure.py` prints."""
+"""The checks of `scripts/test_curriculum_structure.py`."""
 
 
 _LOOKED_AT = 10_000
-"""Newest rows of the history: a bounded look, whatever the table's size."""
+"""Newest rows of the history that are read. It bounds the time, whatever the table's size."""
 _DAYS = 7
 _MANY = 5
-"""Licenses: fewer may be single decisions of people."""
+"""Licenses from which the check warns. Fewer may be decisions of people."""
 
-# levelsync writes a history row for every change of a license, so a license below its newest row was lowered by
-# somebody else. So was one whose newest row goes down and does not have a reason that levelsync writes.
+# levelsync writes a history row for every change of a license. So a license below its newest row was not lowered by
+# levelsync, and neither was one whose newest row goes down with a reason that levelsync does not write.
 _LOWERED = text("""
     WITH recent AS (
         SELECT id, user_license_id, from_level, to_level, advancement_reason, advanced_at
@@ -126,10 +126,10 @@ _LOWERED = text("""
 @check(
     "Falling levels",
     "Another job may synchronise the same tables, such as the application's auto_sync_all, which undoes advances that "
-    "are still in Kafka. Switch it off; let levelsync make wanted demotions: levelsync sync.",
+    "are still in Kafka. Switch it off, and use levelsync sync for demotions that you want.",
 )
 async def falling_levels(conn: AsyncConnection) -> str:
-    """No run of licenses was lowered by somebody else in the last days."""
+    """Check that few licenses were lowered in the last days by anything but levelsync."""
     found = (await conn.execute(_LOWERED, {"looked_at": _LOOKED_AT, "days": _DAYS})).all()
     if len(found) < _MANY:
         return f"fewer than {_MANY} licenses were lowered by anybody but levelsync in the last {_DAYS} days"
@@ -140,7 +140,7 @@ async def falling_levels(conn: AsyncConnection) -> str:
 
 
 WARNINGS: tuple[Checker, ...] = (falling_levels,)
-"""What `doctor` warns of: no fault by itself."""
+"""The checks of which `doctor` only warns, because their findings may be intended."""
 
 
 _DUPLICATES = text("""
@@ -148,7 +148,7 @@ _DUPLICATES = text("""
      WHERE student_id IS NOT NULL AND specialization_id IS NOT NULL
      GROUP BY 1, 2 HAVING count(*) > 1 ORDER BY 1, 2 LIMIT 10
 """)
-# While this table is there, it is the one that `specializations` means: temporary tables come first in the search_path.
+# While this table exists, the name `specializations` means it, because temporary tables come first in the search_path.
 _SHADOW = text("CREATE TEMPORARY TABLE specializations ON COMMIT DROP AS SELECT text 'A' AS id, 1 AS max_levels")
 _CHANGE = text("UPDATE pg_temp.specializations SET max_levels = :level")
 _MAY_CREATE_TEMPORARY = text("""
@@ -164,7 +164,7 @@ _NOBODY_HAS = 4711
     "database: docs/curriculum.md.",
 )
 async def max_level_sync(conn: AsyncConnection) -> str:
-    """The highest level is the number of level rows, and the helper's fallback says the same of the names it has."""
+    """Check that the highest level is the number of level rows, and that the helper's fallback agrees with it."""
     maxima = await known_maxima(conn)
     wrong = disagreements(maxima, await level_rows(conn, maxima))
     both = {name: FALLBACK[fold(name)] for name in maxima if fold(name) in FALLBACK}
@@ -188,7 +188,7 @@ async def max_level_sync(conn: AsyncConnection) -> str:
     "ALTER TABLE specialization_progress ADD UNIQUE (student_id, specialization_id)",
 )
 async def duplicate_progress(conn: AsyncConnection) -> str:
-    """No pair has two progress rows, and a unique constraint keeps it so."""
+    """Check that no pair has two progress rows, and that a unique constraint prevents them."""
     found = [
         f"user {row.student_id} has {row.rows} in {row.specialization_id}" for row in await conn.execute(_DUPLICATES)
     ]
@@ -199,9 +199,9 @@ async def duplicate_progress(conn: AsyncConnection) -> str:
     return "unique constraint prevents"
 
 
-@check("Helper queries DB dynamically", "Look at the log for why LicenseSystemHelper could not read specializations.")
+@check("Helper queries DB dynamically", "The log says why LicenseSystemHelper could not read specializations.")
 async def helper_is_dynamic(conn: AsyncConnection) -> str:
-    """The helper answers what the database has, and follows a change: of a temporary table, never the application's."""
+    """Check that the helper returns the database's maxima, and follows a change, which is made in a temporary table."""
     maxima = await known_maxima(conn)
     return await conn.run_sync(_ask_and_change, {name: level for name, level in maxima.items() if level > 0})
 
@@ -211,19 +211,19 @@ def _ask_and_change(conn: Connection, maxima: Mapping[str, int]) -> str:
         for name, level in maxima.items():
             _compare(session, name, level)
         if not conn.scalar(_MAY_CREATE_TEMPORARY):
-            return f"the helper says what the database has for {', '.join(maxima) or 'no specialization'}"
+            return f"the helper returns the database's maximum of {', '.join(maxima) or 'no specialization'}"
         session.execute(_SHADOW)
         for level in (_NOBODY_HAS, _NOBODY_HAS + 1):
             session.execute(_CHANGE, {"level": level})
             _compare(session, "A", level)
-    return f"the helper says what the database has for {', '.join(maxima)}, and follows a change"
+    return f"the helper returns the database's maximum of {', '.join(maxima)}, and follows a change"
 
 
 def _compare(session: Session, name: str, level: int) -> None:
     answer = LicenseSystemHelper.get_specialization_max_level(name, session)
     if answer != level:
-        raise CheckFailed(f"the database has {level} for {name}, and the helper says {answer}")
+        raise CheckFailed(f"the database has {level} for {name}, and the helper returns {answer}")
 
 
 EDGE_CASES: tuple[Checker, ...] = (max_level_sync, duplicate_progress, helper_is_dynamic)
-"""What `scripts/test_edge_cases.py` prints."""
+"""The checks of `scripts/test_edge_cases.py`."""

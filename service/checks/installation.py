@@ -69,7 +69,7 @@ _MISSING = text("""
 
 @check("Row-level security", "Exempt the database user: ALTER ROLE … BYPASSRLS")
 async def row_security(conn: AsyncConnection) -> str:
-    """No policy hides rows from the service: hidden rows would count as absent (laws 4 and 8)."""
+    """Check that no policy hides rows from the service, because hidden rows would count as absent (laws 4 and 8)."""
     if tables := await filtered_tables(conn):
         raise CheckFailed(filtered_sentence(tables))
     return "no policy hides rows from the database user"
@@ -77,7 +77,7 @@ async def row_security(conn: AsyncConnection) -> str:
 
 @check("Rights in PostgreSQL", "Run deploy/postgresql/rights.sql as a superuser, or grant what is missing.")
 async def rights(conn: AsyncConnection) -> str:
-    """The database user has each right that the service needs."""
+    """Check that the database user has each right that the service needs."""
     pairs = [(table, right) for table, rights_ in _OF_THE_APPLICATION.items() for right in rights_]
     values = {
         "tables": [table for table, _ in pairs],
@@ -93,20 +93,20 @@ async def rights(conn: AsyncConnection) -> str:
 
 
 async def filtered_tables(conn: AsyncConnection) -> list[str]:
-    """List the tables of which a policy hides rows from the database user."""
+    """Return the tables of which a policy hides rows from the database user."""
     return list((await conn.execute(_FILTERED, {"tables": list(_OF_THE_APPLICATION)})).scalars())
 
 
 def filtered_sentence(tables: list[str]) -> str:
-    """Say what row-level security does here, and what to do."""
+    """Return the sentence about tables that row-level security filters, with what to do."""
     return (
-        f"row-level security filters {', '.join(tables)} for the database user, and levelsync would take hidden rows "
-        "for absent. Exempt this user: ALTER ROLE … BYPASSRLS"
+        f"row-level security filters {', '.join(tables)} for the database user, and levelsync would treat hidden "
+        "rows as absent. Exempt this user: ALTER ROLE … BYPASSRLS"
     )
 
 
 PROGRESS_UNIQUE = "uq_specialization_progress_user_spec"
-"""The constraint that the migration adds; its revision has the name in the user's own file."""
+"""The constraint that the migration adds."""
 
 _WHO_HAS_THE_NAME = text("""
     SELECT 'the constraint ' || pg_get_constraintdef(oid) FROM pg_constraint
@@ -119,14 +119,14 @@ _WHO_HAS_THE_NAME = text("""
 """)
 
 
-_FIRST = "Do what helps there, then run: levelsync migrate"
+_FIRST = "Repair this, then run: levelsync migrate"
 
 
 @check("Migrations", "Run: levelsync migrate")
 async def migrations(conn: AsyncConnection) -> str:
-    """The database stands at this release's revision, or at a later one that allows this release.
+    """Check that the database is at this release's revision, or at a later one that allows this release.
 
-    The stored functions were created for the application's tables as they are.
+    Also check that the stored functions were created for the present tables of the application.
     """
     stand = await stand_of(conn)
     obstacles = await conn.run_sync(find_obstacles) if stand.reason and not stand.is_later else []
@@ -139,17 +139,17 @@ async def migrations(conn: AsyncConnection) -> str:
     return f"at {stand.revision}" + (", which a later release made and this one may use" if stand.is_later else "")
 
 
-@check("Users", "LEVELSYNC_DATABASE_URL may name another database than the application's.")
+@check("Users", "Check LEVELSYNC_DATABASE_URL: it may name a database that is not the application's.")
 async def users(conn: AsyncConnection) -> str:
-    """There are users: without any, this is hardly the application's database."""
+    """Check that there are users, because the application's database has some."""
     if not await conn.scalar(text("SELECT EXISTS (SELECT FROM users)")):
         raise CheckFailed("the table users is empty")
     return "there are users"
 
 
-@check("Constraint's name", f"Rename or drop what has the name {PROGRESS_UNIQUE}, then run: levelsync migrate")
+@check("Constraint's name", f"Rename or drop the object named {PROGRESS_UNIQUE}, then run: levelsync migrate")
 async def constraint_name(conn: AsyncConnection) -> str:
-    """The constraint that the migration adds is there already, which is fine, or its name is free."""
+    """Check that the constraint which the migration adds exists already, or that its name is free."""
     found = await conn.run_sync(find_unique, PROGRESS, ("student_id", "specialization_id"))
     if found is not None and found.is_constraint:
         return f"the constraint is there already, as {found.name}: migrate leaves it"
@@ -165,7 +165,7 @@ async def constraint_name(conn: AsyncConnection) -> str:
     "ALTER TABLE user_licenses ADD UNIQUE (user_id, specialization_type)",
 )
 async def license_unique(conn: AsyncConnection) -> str:
-    """`user_licenses` has the unique index that creating a license needs, under whatever name."""
+    """Check that `user_licenses` has a unique index, with any name, because creating a license needs it."""
     found = await conn.run_sync(find_unique, LICENSES, ("user_id", "specialization_type"))
     if found is None:
         raise CheckFailed("user_licenses has no unique index on (user_id, specialization_type)")
@@ -177,16 +177,16 @@ async def license_unique(conn: AsyncConnection) -> str:
     "See LEVELSYNC_LICENSE_DEFAULTS and LEVELSYNC_PROGRESS_DEFAULTS in docs/reference/settings.md.",
 )
 async def application_columns(conn: AsyncConnection, settings: Settings) -> str:
-    """Every column that the service needs is there, and every other one that must have a value gets one."""
+    """Check that every needed column exists, and that every other column that must have a value gets one."""
     missing = [f"there is no {part}" for part in await conn.run_sync(missing_parts)]
     wrong = missing or await configuration_faults(conn, settings)
     if wrong:
         raise CheckFailed("; ".join(wrong))
-    return "all that are needed are there, and every other has a value"
+    return "all needed columns exist, and every other one gets a value"
 
 
 BEFORE_MIGRATION: tuple[Checker, ...] = (constraint_name, duplicate_progress)
-"""What can keep the application's database from being migrated, or is repaired by it."""
+"""The checks of what can prevent a migration of the application's database, or what the migration repairs."""
 
 INSTALLATION: tuple[Checker, ...] = (migrations, users, license_unique)
-"""What `doctor` checks besides, with `application_columns`, which asks for the settings too."""
+"""The other checks of `doctor`. `application_columns` is not among them because it needs the settings."""

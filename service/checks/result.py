@@ -1,4 +1,4 @@
-"""The result of a check, and running checks as a script."""
+"""Results of checks, the decorator that creates checks, and running checks as a script."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check: its name, whether all is well, what was found and, where it is not well, what to do."""
+    """The result of a check: its name, whether it passed, what was found, and what to do if it did not pass."""
 
     name: str
     passed: bool
     detail: str
     fix: str = ""
     warns: bool = False
-    """Passed, and yet somebody should look at it."""
+    """Whether a person should look at it although it passed."""
 
 
 Checker = Callable[[AsyncConnection], Awaitable[Check]]
@@ -37,7 +37,7 @@ _Checks = Callable[Concatenate[AsyncConnection, P], Awaitable[Check]]
 
 
 class CheckFailed(Exception):  # noqa: N818 - a finding, not an error
-    """What was found is not well. The text says what; `fix` what to do, where the check's own advice does not."""
+    """A check did not pass. The text says what was found. `fix` says what to do, instead of the check's own advice."""
 
     def __init__(self, detail: str, fix: str = "") -> None:
         super().__init__(detail)
@@ -45,14 +45,14 @@ class CheckFailed(Exception):  # noqa: N818 - a finding, not an error
 
 
 class CheckWarned(Exception):  # noqa: N818 - a finding, not an error
-    """What was found may be well. The text says what somebody should look at."""
+    """A check passed with a warning. The text says what a person should look at."""
 
 
 def check(name: str, fix: str) -> Callable[[_Look[P]], _Checks[P]]:
-    """Make a check of a function that returns what it found, or raises CheckFailed or CheckWarned.
+    """Turn a function into a check. The function returns what it found, or raises CheckFailed or CheckWarned.
 
-    It runs in a savepoint that is rolled back: a check leaves no trace, and one that fails spoils no other. What the
-    database refuses is a failed check too, so a check itself does not raise.
+    It runs in a savepoint that is rolled back, so that a check changes nothing and does not affect other checks.
+    A check does not raise, because an error of the database is a failed check too.
     """
 
     def decorate(look: _Look[P]) -> _Checks[P]:
@@ -78,7 +78,7 @@ def check(name: str, fix: str) -> Callable[[_Look[P]], _Checks[P]]:
 
 
 def run(checkers: Sequence[Checker]) -> int:
-    """Make the checks on the configured database; returns the exit code: 0 when all passed, else 1."""
+    """Run checks on the configured database. Return the exit code: 0 when all passed, else 1."""
     try:
         checks = asyncio.run(_make(load_settings(), checkers))
     except (SettingsError, SQLAlchemyError, OSError) as error:
@@ -90,7 +90,7 @@ def run(checkers: Sequence[Checker]) -> int:
 
 
 def line(check: Check) -> str:
-    """Write a check as the user's own list has it: a mark, its name, PASS or FAIL, and what was found."""
+    """Return a check as a line: a mark, its name, PASS or FAIL, what was found, and what to do."""
     mark, verdict = ("✅", "PASS") if check.passed else ("❌", "FAIL")
     return f"{mark} {check.name}: {verdict} ({check.detail})" + (f" {check.fix}" if check.fix else "")
 

@@ -90,7 +90,7 @@ async def test_a_helper_that_does_not_ask_the_database_is_noticed(
     monkeypatch.setattr(LicenseSystemHelper, "get_specialization_max_level", staticmethod(lambda _name, _db: 8))
     check = await make(database_url, ALL["helper_is_dynamic"])
     assert not check.passed
-    assert "the helper says 8" in check.detail
+    assert "the helper returns 8" in check.detail
 
 
 async def test_no_check_writes_or_locks_in_the_applications_tables(database_url: str) -> None:
@@ -148,7 +148,7 @@ async def test_the_setting_stands_in_and_a_difference_is_shown(
         await engine.dispose()
         return check.passed, check.detail
 
-    differs = "COACH 8 (LEVELSYNC_MAX_LEVELS says 7: the database counts), INTERNSHIP 3, PLAYER 8"
+    differs = "COACH 8 (LEVELSYNC_MAX_LEVELS has 7, the database wins), INTERNSHIP 3, PLAYER 8"
     assert await look("specializations") == (True, differs)
     await application.execute(
         database_url,
@@ -163,7 +163,7 @@ async def test_the_setting_stands_in_and_a_difference_is_shown(
     assert await look("levels_match_rows") == (True, "max_levels equals the level rows of COACH")
     assert await look("helper_is_dynamic") == (
         True,
-        "the helper says what the database has for COACH, PLAYER, and follows a change",
+        "the helper returns the database's maximum of COACH, PLAYER, and follows a change",
     )
 
 

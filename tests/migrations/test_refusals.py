@@ -59,7 +59,7 @@ async def test_the_statement_for_a_missing_column_helps(empty_database_url: str,
     assert sentence.endswith("Nothing was changed.")
     found = await _check(url, "migrations")
     assert f"levelsync migrate would stop: there is no column public.{column}: {why}" in found.detail
-    assert found.fix == "Do what helps there, then run: levelsync migrate"
+    assert found.fix == "Repair this, then run: levelsync migrate"
     await application.execute(url, _statement(sentence))
     await application.upgrade(url)
     assert (await _check(url, "migrations")).passed
