@@ -1,4 +1,4 @@
--- What each view and column means, for tools that show comments. Later texts are a file of their own, and a revision.
+-- The meaning of each view and column, for tools that show comments. A later text needs a new file and a revision.
 
 COMMENT ON VIEW levelsync.pairs IS
   'Every pair of user and specialization, its two levels compared now. An event on its way differs too, for a moment. Reading it reads both tables.';

@@ -1,14 +1,14 @@
--- The one way to write a level, for one of the two tables: @table@.
+-- The functions that lock, write and apply the levels of one of the two tables: @table@.
 -- `service.store.functions` fills in the names between @ and @.
 --
--- Every function is VOLATILE, so that each statement in it has a snapshot of its own, and runs with the caller's rights
--- and settings. A pair is named by a user and the number of its specialization in `p_names`. Pairs arrive in the order
--- of (user, name COLLATE "C"), in which everybody locks. Times are microseconds since 1970. Ids: 0 is a row that does
--- not exist, -1 one that must not be touched. Conditions of our own have SQLSTATEs of the class LS, which
--- `service.faults` reads.
+-- Every function is VOLATILE, so that each statement in it has its own snapshot. It runs with the caller's rights and
+-- settings. A pair is named by a user and the number of its specialization in `p_names`. Pairs arrive in the order of
+-- (user, name COLLATE "C"), in which all transactions lock. Times are microseconds since 1970. The id 0 means that a
+-- row does not exist, and -1 that it must not be touched. levelsync's own conditions have SQLSTATEs of the class LS,
+-- which `service.faults` reads.
 --
--- Statements with kept plans join by LATERAL with a LIMIT or a lock, which PostgreSQL cannot turn around: the arrays
--- come first, whatever it knows of the tables.
+-- Statements with kept plans join by LATERAL with a LIMIT or a lock. PostgreSQL cannot reorder such a join, so the
+-- arrays come first, whatever its statistics say.
 
 CREATE OR REPLACE FUNCTION levelsync.lock_@target@_v1(
     p_users bigint[], p_specs integer[], p_names text[], p_wait boolean,

@@ -1,4 +1,4 @@
--- What both tables' functions use (see levels_v1.sql).
+-- The functions that those of both tables use (see levels_v1.sql).
 
 CREATE OR REPLACE FUNCTION levelsync.settle_plans_v1() RETURNS void LANGUAGE plpgsql AS $body$
 -- Until the transaction ends: keep one plan for each statement, and let it be one that looks rows up one by one. Such a
