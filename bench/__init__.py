@@ -1,1 +1,1 @@
-"""What levelsync takes and gives, measured beside its peers on a real broker and PostgreSQL: `make bench`."""
+"""Benchmarks of levelsync and of the alternatives to it, on a real broker and PostgreSQL: `make bench`."""

@@ -1,6 +1,7 @@
-"""`python -m bench [PART …]`: measure, print the table, keep it. All parts together also write BENCH.md.
+"""Measure the parts that are named, print and store their tables; a run of all parts also writes BENCH.md.
 
-Exit codes: 0 measured (whatever the figures), 1 a system did not end in the right tables, 3 no Apache Kafka here.
+`python -m bench [PART …]`. Exit codes: 0 measured, whatever the figures; 1 a system did not write the right tables;
+3 Apache Kafka is not available.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ PARTS = (
 
 
 def main() -> int:
-    """Run the parts in their order."""
+    """Run the named parts, or all parts."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     add_options(parser)
@@ -32,7 +33,7 @@ def main() -> int:
     if unknown := set(given.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     if reason := apache_kafka.unavailable():
-        print(f"no Apache Kafka to measure with: {reason}", file=sys.stderr)
+        print(f"Apache Kafka is not available: {reason}", file=sys.stderr)
         return 3
     return _measure(given.parts or PARTS, read_options(given))
 

@@ -1,4 +1,4 @@
-"""Whether a drain ended in the tables of the model: a fast drain that is wrong has no speed."""
+"""Compare the tables after a drain with the model: the rate of a wrong drain does not count."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.tables import history, licenses
 
 @dataclass(frozen=True)
 class Verdict:
-    """Levels that are not the model's, of how many; rows of the history, and whether every one is the model's."""
+    """The wrong levels, the number of pairs, the rows of the history, and whether all of them are the model's."""
 
     wrong_levels: int
     pairs: int
@@ -24,12 +24,12 @@ class Verdict:
 
     @property
     def right(self) -> bool:
-        """Whether nothing differs."""
+        """Return whether nothing differs from the model."""
         return self.wrong_levels == 0 and self.history_equal
 
 
 async def check(settings: Settings, model: Model) -> Verdict:
-    """Compare every level, and every history row with its levels, its time and its reason."""
+    """Compare every level and every history row (levels, time, reason) with the model."""
     engine = make_engine(settings)
     found, rows = await licenses(engine), await history(engine)
     await engine.dispose()
@@ -39,7 +39,7 @@ async def check(settings: Settings, model: Model) -> Verdict:
 
 
 def model_of(records: Records) -> Model:
-    """The tables that the records must end in, each partition in its order."""
+    """Return the expected tables after all records, each partition in its order."""
     model = Model(MAXIMUM, set(range(1, records.users + 1)))
     for meant in records.partitions.values():
         for one in meant:

@@ -1,4 +1,4 @@
-"""Figures are kept in bench/results/, a file a part, and all of them together in BENCH.md."""
+"""Store figures: a file for each part in bench/results/, and all tables in BENCH.md."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TABLES = re.compile(r"(<!-- tables -->\n).*(\n<!-- end -->)", re.DOTALL)
 
 
 def part(name: str, title: str, sizes: Sizes, rows: Sequence[Row]) -> None:
-    """Keep what a part measured, with when and where."""
+    """Store the rows of a part with the time, the machine and the sizes."""
     RESULTS.mkdir(exist_ok=True)
     at = datetime.now(UTC).isoformat(timespec="seconds")
     kept = {"title": title, "at": at, "machine": machine(), "sizes": asdict(sizes), "rows": [r.as_dict() for r in rows]}
@@ -34,7 +34,7 @@ def part(name: str, title: str, sizes: Sizes, rows: Sequence[Row]) -> None:
 
 
 def document(parts: Iterable[str]) -> None:
-    """Put the tables of all parts between the marks of BENCH.md."""
+    """Write the tables of all parts between the markers in BENCH.md."""
     kept = [json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in parts]
     tables = "\n\n".join([_where(kept[-1]), *map(_section, kept)])
     text = DOCUMENT.read_text(encoding="utf-8")
@@ -42,7 +42,7 @@ def document(parts: Iterable[str]) -> None:
 
 
 def machine() -> str:
-    """Cores, processor and versions, in a sentence."""
+    """Return cores, processor and versions in one sentence."""
     postgres = subprocess.run([_postgres(), "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
     return (
         f"{os.cpu_count()} cores ({_processor()}), {platform.system()}, Python {platform.python_version()}, "

@@ -1,4 +1,4 @@
-"""What every system of the drain reads: the same events from the same seed, in the form that each of them needs."""
+"""The events that every system of the drain reads: the same seed, in the form that each system needs."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ Encode = Callable[[Meant, int], ConsumerRecord]
 
 @dataclass(frozen=True)
 class Records:
-    """The records of each partition in their order; the last of each is its sentinel, the sign that all is written."""
+    """The records of each partition in order. The last one is its sentinel: when it is visible, all are written."""
 
     partitions: Mapping[int, list[Meant]]
     users: int
-    """Users are 1 to `users`, those of the sentinels too."""
+    """The ids of users are 1 to `users`, including the sentinels' users."""
     sentinels: tuple[int, ...]
 
     @property
     def total(self) -> int:
-        """How many records there are."""
+        """Return the number of records."""
         return sum(map(len, self.partitions.values()))
 
     def encoded(self, topic: str, encode: Encode) -> dict[tuple[str, int], Iterable[ConsumerRecord]]:
-        """The records of a topic as they are published."""
+        """Return the records as they are published, by topic and partition."""
         return {(topic, number): [encode(one, number) for one in meant] for number, meant in self.partitions.items()}
 
     def reached(self, holders: Iterable[int]) -> int:
-        """How many records were applied when these users had a license, each once for every license that they had."""
+        """Return how many records were applied when these users had a license. A user is repeated for each license."""
         pairs = Counter(map(partition_of, holders))
         return sum(_walk(ones, pairs[number]) for number, ones in self.partitions.items())
 
 
 def _walk(meant: Sequence[Meant], pairs: int) -> int:
-    """How many records it takes until so many pairs have been seen."""
+    """Return how many records are needed to see so many pairs."""
     seen: set[Pair] = set()
     for count, one in enumerate(meant):
         if len(seen) == pairs:
@@ -57,31 +57,31 @@ def _walk(meant: Sequence[Meant], pairs: int) -> int:
 
 
 def partition_of(user: int) -> int:
-    """Where Kafka's own partitioner puts a user's events."""
+    """Return the partition that Kafka's own partitioner selects for a user."""
     return int((murmur2(str(user).encode()) & 0x7FFFFFFF) % PARTITIONS)
 
 
 def make_records(events: int, stride: int = 1) -> Records:
-    """`events` records for a sixth as many users, and four sentinels; the users are `stride` ids apart."""
+    """Return `events` records for a sixth as many users, and four sentinels. User ids are `stride` apart."""
     load = Load(events, max(1, events // EVENTS_A_USER), seed=SEED, kinds=(LEVELED_UP,))
     meant = [dataclasses.replace(one, user=one.user * stride) if stride > 1 else one for one in make_load(load)]
     return _ended({number: list(ones) for (_, number), ones in by_slot(meant).items()}, load.users * stride)
 
 
 def first_of(records: Records, events: int) -> Records:
-    """A share of the records, for a system that would take an hour for all of them."""
+    """Return the first records, for a system that would need an hour for all of them."""
     meant = sorted(itertools.chain(*(ones[:-1] for ones in records.partitions.values())), key=lambda one: one.at)
     share = {number: list(ones) for (_, number), ones in by_slot(meant[:events]).items()}
     return _ended(share, records.users - max(records.sentinels) + min(records.sentinels) - 1)
 
 
 def encode(meant: Meant, partition: int) -> ConsumerRecord:
-    """A record as the contract's own code writes it."""
+    """Return a record as the package `events` writes it."""
     return as_record(meant, -1, partition)
 
 
 def _ended(partitions: Mapping[int, list[Meant]], users: int) -> Records:
-    """Put a sentinel behind every partition's last record."""
+    """Add a sentinel after the last record of every partition."""
     after = max(one.at for ones in partitions.values() for one in ones) + timedelta(seconds=1)
     found: dict[int, int] = {}
     user = users

@@ -1,4 +1,4 @@
-"""Time, CPU and memory of a drain, the same for every system: from its first license to the last sentinel."""
+"""Measure time, CPU and memory of a drain, for every system from its first license to the last sentinel."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MB = 1_000_000
 
 @dataclass(frozen=True)
 class Reading:
-    """The clocks at one moment, in seconds."""
+    """The clock and the CPU times at one moment, in seconds."""
 
     at: float
     worker: float
@@ -32,7 +32,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Drained:
-    """What a drain took. CPU is in seconds for each 100,000 events, memory the workers' highest in MB."""
+    """The figures of a drain. CPU is in seconds for 100,000 events. Memory is the highest of the processes, in MB."""
 
     events: int
     seconds: float
@@ -43,12 +43,13 @@ class Drained:
 
 
 async def drain(arena: Arena, settings: Settings, system: System, records: Records) -> Drained:
-    """Run a system until it has written all of `records`, and say what it took.
+    """Run a system until it has written all of `records`, and return the figures.
 
-    What it wrote before it was seen to write does not count: its start, and its first batch.
+    The measurement starts when the first license is visible. What the system wrote by then (its start, its first batch)
+    does not count.
 
     Raises:
-        TimeoutError: not within ten minutes.
+        TimeoutError: the system has not finished within ten minutes.
     """
     connection = await connect(settings)
     try:
@@ -93,7 +94,7 @@ def _read(workers: list[psutil.Process], postgres: psutil.Process) -> Reading:
 
 
 def peak_memory(worker: int) -> float:
-    """The kernel's own high-water mark where it keeps one, else what it is now; in MB."""
+    """Return the kernel's peak of resident memory, or the current value where the kernel has no peak, in MB."""
     status = Path(f"/proc/{worker}/status")
     if not status.exists():
         return round(psutil.Process(worker).memory_info().rss / _MB, 1)
@@ -107,7 +108,7 @@ def _cpu(process: psutil.Process) -> float:
 
 
 def cpu_of_all(server: psutil.Process) -> float:
-    """The server, its processes now, and those that have ended (counted by the system when their parent saw it)."""
+    """Return the CPU seconds of the server, of its processes, and of its processes that have ended."""
     times = server.cpu_times()
     total = float(times.user + times.system + times.children_user + times.children_system)
     for child in server.children():

@@ -1,4 +1,4 @@
-"""Both tables filled with pairs, a share of them in disagreement."""
+"""SQL that fills both tables with pairs, of which some disagree."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ _FILL = """
 
 
 def fill(first: int, last: int, every: int) -> str:
-    """SQL: two pairs for each user from `first` to `last`; those of every Nth user disagree."""
+    """Return SQL that creates two pairs for each user from `first` to `last`. The pairs of every Nth user disagree."""
     return _FILL.format(first=first, last=last, every=every)

@@ -1,4 +1,4 @@
-"""A steady publisher, and a prober that polls PostgreSQL until the effect of a probe is there."""
+"""A steady publisher, and a prober that polls PostgreSQL until the effect of a probe is visible."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from events import KafkaRecord, ProgressLeveledUp
 from service.settings import Settings
 
 _POLL_SECONDS = 0.002
-"""Shorter polls take a core from what they measure; this adds a millisecond to what they find."""
+"""Shorter pauses would use a core of the measured processes. This pause adds a millisecond to the result."""
 _WARM_UP = 200
-"""Events before the first that counts: connections open, statements are prepared."""
+"""Events before the first that counts. They open connections and prepare statements."""
 _LATEST = 30
 _FOUND = "SELECT user_id FROM public.user_licenses WHERE user_id = ANY($1)"
 
 
 async def delays(settings: Settings, rate: int, events: int, every: int) -> list[float]:
-    """Publish one event for each of the users 1 to `events`; returns the milliseconds of every Nth.
+    """Publish one event for each of the users 1 to `events`, and return the delay of every Nth in milliseconds.
 
     Raises:
-        TimeoutError: a probe was not there half a minute after the last event.
+        TimeoutError: a probe was not visible half a minute after the last event.
     """
     waiting: dict[int, float] = {}
     found: list[float] = []
@@ -44,7 +44,7 @@ async def delays(settings: Settings, rate: int, events: int, every: int) -> list
 
 
 async def _publish(producer: AIOKafkaProducer, rate: int, events: int, every: int, waiting: dict[int, float]) -> None:
-    records = [_record(number + 1) for number in range(events)]  # beforehand: making one takes as long as sending it
+    records = [_record(number + 1) for number in range(events)]  # first: creating takes as long as sending
     began, warm_up = time.perf_counter(), min(_WARM_UP, rate)
     for number, record in enumerate(records):
         await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))

@@ -7,6 +7,6 @@ from collections.abc import Iterable
 
 
 def quantile(values: Iterable[float], share: float) -> float:
-    """The smallest value that `share` of all values do not exceed (nearest rank: a value that was seen)."""
+    """Return the smallest value that at least `share` of all values do not exceed (nearest rank)."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

@@ -1,4 +1,4 @@
-"""The servers of the benchmark: Apache Kafka as the tests have it, PostgreSQL with its defaults (fsync on)."""
+"""The servers of the benchmark: Apache Kafka as in the tests, and PostgreSQL with its defaults (fsync on)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _USERS = """
 
 @dataclass(frozen=True)
 class Arena:
-    """Both servers, and a folder for what the systems write. Every drain gets a database and a group of its own."""
+    """Both servers, and a folder for files of the systems. Every drain gets a new database and a new group."""
 
     bootstrap_servers: str
     postgres: Postgres
@@ -39,27 +39,27 @@ class Arena:
     folder: Path
 
     async def template(self, users: int, fill: str = "") -> str:
-        """Make a migrated database with `users` users and whatever `fill` puts there; returns its name."""
+        """Create a migrated database with `users` users, run the statements `fill` there, and return its name."""
         settings = self._settings(await self.postgres.create_database())
         await asyncio.to_thread(migrate, settings)
         await execute(settings, _USERS.format(users=users))
         if fill:
             await execute(settings, fill)
-        await execute(settings, "VACUUM ANALYZE")  # as autovacuum leaves a database that has lived for a while
+        await execute(settings, "VACUUM ANALYZE")  # as autovacuum does in a database that is not new
         return database_name(settings.database_url.get_secret_value())
 
     async def new(self, template: str, **changes: object) -> Settings:
-        """Settings for a copy of `template` and a new consumer group; `changes` are settings too."""
+        """Copy `template`, and return the settings for the copy and a new consumer group, with `changes`."""
         settings = self._settings(await self.postgres.create_database(template), **changes)
-        await self.postgres.execute("CHECKPOINT")  # of the copy: no drain pays for it
+        await self.postgres.execute("CHECKPOINT")  # writes the copy to disk now, so that no drain pays for it
         return settings
 
     async def drop(self, settings: Settings) -> None:
-        """Remove a database that is not needed any more."""
+        """Drop the database of `settings`."""
         await self.postgres.drop_database(settings.database_url.get_secret_value())
 
     async def make_topics(self, *names: str) -> None:
-        """Make topics beside the contract's own, for the systems that need their records in another form."""
+        """Create more topics, for the systems that need their records in another form."""
         client = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap_servers)
         await client.start()
         try:
@@ -68,7 +68,7 @@ class Arena:
             await client.close()
 
     async def empty_topics(self) -> None:
-        """Delete and create the contract's topics."""
+        """Delete the contract's topics and create them again."""
         await fresh_topics(self.bootstrap_servers, PARTITIONS, remove_groups=False)
 
     def _settings(self, url: str, **changes: object) -> Settings:
@@ -85,7 +85,7 @@ class Arena:
 
 @asynccontextmanager
 async def servers(postgres_settings: Mapping[str, str] | None = None) -> AsyncIterator[Arena]:
-    """Both servers with empty topics; gone afterwards, their data too."""
+    """Start both servers with empty topics. Remove them and their data at the end."""
     with tempfile.TemporaryDirectory(prefix="levelsync-bench-", ignore_cleanup_errors=True) as name:
         async with AsyncExitStack() as stack:
             folder = Path(name)
@@ -100,7 +100,7 @@ async def servers(postgres_settings: Mapping[str, str] | None = None) -> AsyncIt
 
 
 async def execute(settings: Settings, statements: str) -> None:
-    """Run statements on the database of `settings`, in a connection of their own."""
+    """Run statements on the database of `settings`, on a new connection."""
     connection = await connect(settings)
     try:
         await connection.execute(statements)
@@ -109,5 +109,5 @@ async def execute(settings: Settings, statements: str) -> None:
 
 
 async def connect(settings: Settings) -> Any:
-    """Open a plain connection, beside the system that is measured."""
+    """Open a plain connection that the measured system does not use."""
     return await asyncpg.connect(settings.database_url.get_secret_value())

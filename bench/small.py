@@ -1,4 +1,4 @@
-"""Small batches: one connection applies them from memory, one after the other, into grown tables. No Kafka."""
+"""Measure small batches: one connection applies them from memory, one after the other, into large tables. No Kafka."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _STEP = 100_000
 
 @dataclass(frozen=True)
 class Calls:
-    """What the batches of one round took: milliseconds at two quantiles, CPU in seconds for 100,000 events."""
+    """The figures of one round: two quantiles of a call in milliseconds, and CPU in seconds for 100,000 events."""
 
     p50: float
     p99: float
@@ -43,7 +43,7 @@ class Calls:
 
 @dataclass(frozen=True)
 class Targets:
-    """What the medians have to be, where they have to be anything."""
+    """The highest allowed medians; None where there is no target."""
 
     p50: float | None = None
     worker: float | None = None
@@ -51,10 +51,10 @@ class Targets:
 
 
 async def measure(size: int, batches: int, rounds: int, targets: Targets) -> list[Row]:
-    """Apply `batches` batches of `size` events each round, the same ones every round.
+    """Apply the same `batches` batches of `size` events in each round.
 
     Raises:
-        AssertionError: the tables are not the model's.
+        AssertionError: the tables differ from the model.
     """
     events = make_load(Load(size * batches, max(1, size * batches // 6), seed=1, kinds=(LEVELED_UP,)))
     groups = [events[start : start + size] for start in range(0, len(events), size)]
@@ -89,7 +89,7 @@ async def _once(arena: Arena, settings: Settings, groups: list[list[Meant]]) -> 
         limit=1 << 24,
     )
     assert process.stdin is not None and process.stdout is not None  # noqa: PT018, S101 - both are pipes
-    assert await process.stdout.readline() == b"ready\n"  # noqa: S101 - a process that failed has no speed
+    assert await process.stdout.readline() == b"ready\n"  # noqa: S101 - the figures of a failed process do not count
     before = cpu_of_all(arena.postgres_process)
     process.stdin.write(b"go\n")
     answer: dict[str, Any] = json.loads(await process.stdout.readline())
@@ -110,4 +110,4 @@ async def _check(settings: Settings, events: list[Meant]) -> None:
     await connection.execute(_EMPTY)
     await connection.close()
     verdict = await check(settings, model)
-    assert verdict.right, verdict  # noqa: S101 - wrong tables have no speed
+    assert verdict.right, verdict  # noqa: S101 - the figures of wrong tables do not count

@@ -1,4 +1,4 @@
-"""The rows of the benchmark's table, and whether each meets its target."""
+"""The rows of the benchmark's tables, and whether each meets its target."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Row:
-    """One measure: what each round gave, and what it has to be (``at_least``, ``at_most``), where it has to be."""
+    """One measure: the result of each round, and its target (``at_least`` or ``at_most``), if it has one."""
 
     measure: str
     rounds: tuple[float, ...]
@@ -21,30 +21,30 @@ class Row:
 
     @property
     def middle(self) -> float:
-        """The median of the rounds: what is compared with the target."""
+        """Return the median of the rounds, which is compared with the target."""
         return median(self.rounds)
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met; None where there is none."""
+        """Return whether the target is met; None without a target."""
         if self.at_least is None and self.at_most is None:
             return None
         above = self.at_least is None or self.middle >= self.at_least
         return above and (self.at_most is None or self.middle <= self.at_most)
 
     def as_dict(self) -> dict[str, Any]:
-        """As it is kept in bench/results/."""
+        """Return the row as bench/results/ stores it."""
         return asdict(self)
 
 
 def ratio(measure: str, ours: Sequence[float], theirs: Sequence[float], **more: Any) -> Row:
-    """A row of ratios, each within its own round: these machines drift by half between rounds."""
+    """Return a row of ratios within each round, because the speed of a machine changes between rounds."""
     rounds = tuple(round(a / b, 3) for a, b in zip(ours, theirs, strict=True))
     return Row(measure, rounds, "times", **more)
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
-    """The table of one part."""
+    """Return the table of one part."""
     lines = ["| measure | median | rounds | target | met |", "|---|---|---|---|---|"]
     return "\n".join([*lines, *map(_line, rows)])
 
@@ -63,7 +63,7 @@ def _target(row: Row) -> str:
 
 
 def number(value: float) -> str:
-    """Three significant figures at least, whole numbers from 100 on."""
+    """Format with at least three significant figures, and as a whole number from 100 on."""
     if abs(value) >= 100 or value == int(value):  # noqa: PLR2004 - see the docstring
         return f"{value:,.0f}"
     return f"{value:.2f}"

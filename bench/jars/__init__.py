@@ -1,4 +1,4 @@
-"""Kafka Connect and Debezium's JDBC sink from Maven Central, fetched once into .cache/ beside the broker's jars."""
+"""Kafka Connect and Debezium's JDBC sink from Maven Central, downloaded once into .cache/."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _FETCH_SECONDS = 300
 
 
 def connect() -> Path:
-    """The folder with Kafka Connect's jars."""
+    """Return the folder with Kafka Connect's jars."""
     return _fetched(_HERE / "connect.xml")
 
 
 def debezium() -> Path:
-    """The folder with the sink's jars, without those that Connect has itself."""
+    """Return the folder with the sink's jars, without those that Kafka Connect contains."""
     return _fetched(_HERE / "debezium.xml")
 
 
 def version(name: str) -> str:
-    """The version of what `connect.xml` or `debezium.xml` names first."""
+    """Return the version of the first dependency in `connect.xml` or `debezium.xml`."""
     return str(re.findall(r"<version>([^<]{3,})<", (_HERE / f"{name}.xml").read_text(encoding="utf-8"))[0])
 
 

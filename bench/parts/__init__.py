@@ -1,1 +1,1 @@
-"""The parts of the benchmark: each measures its rows of the table (`bench.table`)."""
+"""The parts of the benchmark. Each returns the rows of its table (`bench.table`)."""

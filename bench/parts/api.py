@@ -1,4 +1,4 @@
-"""API: a process of its own beside a drain, and the first page of what differs in a large table."""
+"""API: a separate process during a drain, and the first page of the differing pairs of a large table."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ _RAW = """
 
 @dataclass(frozen=True)
 class _Call:
-    """The milliseconds until a call was answered, and whether it wrote the level."""
+    """The milliseconds until the answer to a call, and whether the call wrote the level."""
 
     ms: float
     done: bool
 
 
 async def run(sizes: Sizes) -> list[Row]:
-    """Both measures, every round of each in a process of its own."""
+    """Measure both, each round in a new process."""
     beside = [await _beside_a_drain(sizes.events) for _ in range(sizes.rounds)]
     raw, pages = await _first_pages(sizes.rounds)
     note = f"{len(beside[0])} calls, {_CALLS_A_SECOND} a second"
     return [
         Row("`POST /user/{id}` beside a drain, p50", _quantiles(beside, 0.5), "ms", note=note),
         Row("`POST /user/{id}` beside a drain, p99", _quantiles(beside, 0.99), "ms", at_most=50),
-        Row("the same, refused", tuple(float(sum(not call.done for call in calls)) for calls in beside), at_most=0),
+        Row("the same, not written", tuple(float(sum(not call.done for call in calls)) for calls in beside), at_most=0),
         Row(f"first page of `GET /desync-issues`, {_PAIRS:,} pairs", tuple(pages), "ms"),
         Row("raw query of the same rows", tuple(raw), "ms"),
         ratio("first page : raw query", pages, raw, at_most=1.5),
@@ -69,7 +69,7 @@ def _quantiles(rounds: Sequence[Sequence[_Call]], share: float) -> tuple[float, 
 
 
 async def _beside_a_drain(events: int) -> list[_Call]:
-    """Sync users outside the drain, each of them once and with something to write, for as long as the drain lasts."""
+    """Sync users that the drain does not touch, for as long as it lasts. Each is synced once, and its pair differs."""
     records = make_records(events)
     async with servers() as arena:
         users = records.users + _USERS
@@ -77,7 +77,7 @@ async def _beside_a_drain(events: int) -> list[_Call]:
         await LEVELSYNC.publish(arena, records)
         settings = await _with_secret(arena, template)
         async with _client(arena, settings) as client:
-            await _sync(client, users)  # opens what a first call opens
+            await _sync(client, users)  # opens the connections
             calling = asyncio.create_task(_call(client, records.users + 1))
             await drain(arena, settings, LEVELSYNC, records)
             calling.cancel()
@@ -87,7 +87,7 @@ async def _beside_a_drain(events: int) -> list[_Call]:
 
 
 async def _call(client: httpx.AsyncClient, first: int) -> list[_Call]:
-    """Call at a steady rate, whether earlier calls have come back or not, until cancelled."""
+    """Call at a steady rate until cancelled, without waiting for earlier answers."""
     began, calls = time.perf_counter(), []
     try:
         for number in count():
@@ -105,7 +105,7 @@ async def _sync(client: httpx.AsyncClient, user: int) -> _Call:
 
 
 async def _first_pages(rounds: int) -> tuple[list[float], list[float]]:
-    """Milliseconds of the raw query and of the page, each the middle of ten."""
+    """Return the milliseconds of the raw query and of the page, each the median of ten."""
     raw: list[float] = []
     pages: list[float] = []
     async with servers() as arena:
@@ -122,10 +122,10 @@ async def _first_pages(rounds: int) -> tuple[list[float], list[float]]:
 
 async def _timed(awaitable: object) -> float:
     began = time.perf_counter()
-    found = await awaitable  # type: ignore[misc]  # a query's rows or an answer
+    found = await awaitable  # type: ignore[misc]  # a query's rows or an HTTP answer
     taken = (time.perf_counter() - began) * 1000
     rows = found.json() if isinstance(found, httpx.Response) else found
-    assert len(rows) == 100, rows  # noqa: PLR2004, S101 - a page is a hundred
+    assert len(rows) == 100, rows  # noqa: PLR2004, S101 - a page has a hundred rows
     return taken
 
 

@@ -1,4 +1,4 @@
-"""Backlog: the memory of the process with a backlog ten times as long (the same records, published again and again)."""
+"""Backlog: the memory of the process with a backlog ten times as long (the same records, published ten times)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST = 130
 
 
 async def run(sizes: Sizes) -> list[Row]:
-    """One drain of the long backlog: its length is what matters, and its end is the last sentinel."""
+    """Drain the long backlog once."""
     records = make_records(sizes.events)
     earlier = Records({number: ones[:-1] for number, ones in records.partitions.items()}, records.users, ())
     async with servers() as arena:

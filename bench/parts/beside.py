@@ -1,4 +1,4 @@
-"""Side by side: the drain while another process scans a million pairs, again and again, against the drain alone."""
+"""Side by side: the drain while another process scans a million pairs without a pause, and the drain alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TARGET = 0.5
 
 
 async def run(sizes: Sizes) -> list[Row]:
-    """Alone, beside, alone, beside. A run would wait for the drain to end, so its scan's statement is run by itself."""
+    """Measure alone and beside in turn. A whole run would wait for the drain, so only the scan's statement runs."""
     records = make_records(sizes.events)
     alone: list[float] = []
     beside: list[float] = []

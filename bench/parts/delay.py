@@ -16,7 +16,7 @@ _BETWEEN_PROBES = 30
 
 
 class _Steady(NamedTuple):
-    """A steady load: events a second, every Nth of them a probe, and what is asked of it."""
+    """A steady load: events a second, of which every Nth is a probe, and the targets."""
 
     rate: int
     every: int
@@ -26,7 +26,7 @@ class _Steady(NamedTuple):
 
 
 async def run(sizes: Sizes) -> list[Row]:
-    """One run of each rate a round."""
+    """Measure both rates, the fast one in each round."""
     fast = _Steady(1_000, _BETWEEN_PROBES, sizes.probes, 7, 22)
     slow = _Steady(1, 1, sizes.slow_probes, None, None)
     rows = []

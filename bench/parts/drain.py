@@ -1,4 +1,4 @@
-"""Drain: every system empties the same full topic, in turn, and is compared with the model each time."""
+"""Drain: every system reads the same full topic, in turn. Its tables are compared with the model each time."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _MOST_WORKER_CPU = 0.9
 
 @dataclass(frozen=True)
 class Result:
-    """What one drain of one system took, and how its tables compare."""
+    """The figures of one drain, and the comparison of its tables with the model."""
 
     drained: Drained
     verdict: Verdict
 
 
 async def run(sizes: Sizes) -> list[Row]:
-    """Measure `rounds` rounds of A B C D E, or of fewer systems.
+    """Measure all systems in turn, `rounds` times.
 
     Raises:
-        AssertionError: a system that means to end in the model's tables did not.
+        AssertionError: the tables of a system that is meant to be exact differ from the model.
     """
     records = make_records(sizes.events)
     systems = (LEVELSYNC, *(PEERS[name] for name in sizes.against))
@@ -63,7 +63,7 @@ async def run(sizes: Sizes) -> list[Row]:
 async def _once(arena: Arena, settings: Settings, system: System, records: Records, model: Model) -> Result:
     drained = await drain(arena, settings, system, records)
     verdict = await check(settings, model)
-    assert verdict.right or not system.exact, f"{system.name} did not end in the model's tables: {verdict}"  # noqa: S101
+    assert verdict.right or not system.exact, f"{system.name} has wrong tables: {verdict}"  # noqa: S101
     return Result(drained, verdict)
 
 

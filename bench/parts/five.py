@@ -1,4 +1,4 @@
-"""Five: batches of five events, from memory, one call after the other, into grown tables."""
+"""Five: batches of five events, from memory, one call after the other, into large tables."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from bench.table import Row
 
 
 async def run(sizes: Sizes) -> list[Row]:
-    """What an installation with some load pays."""
+    """Measure the cost of a batch in an installation with some load."""
     return await measure(5, sizes.calls, sizes.rounds, Targets(worker=6))

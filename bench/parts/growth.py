@@ -23,7 +23,7 @@ _FILL = """
 
 
 async def run(sizes: Sizes) -> list[Row]:
-    """Few, many, few, many; in the large table also with the events' users spread over all of its users."""
+    """Measure the small and the large table in turn. In the large one, also spread the events' users over all users."""
     few: list[float] = []
     many: list[float] = []
     spread: list[float] = []
@@ -37,20 +37,20 @@ async def run(sizes: Sizes) -> list[Row]:
     of = f"{sizes.rows:,} licenses"
     return [
         Row(f"drain with {_FEW:,} licenses", tuple(few), "events/s"),
-        Row(f"drain with {of}", tuple(many), "events/s", note="the events' users side by side, as new users are"),
+        Row(f"drain with {of}", tuple(many), "events/s", note="the events' users have consecutive ids, like new users"),
         ratio("many : few", many, few, at_least=_TARGET),
-        Row(f"drain with {of}, spread", tuple(spread), "events/s", note="the events' users over all users: every page"),
+        Row(f"drain with {of}, spread", tuple(spread), "events/s", note="the events' users are on every page"),
         ratio("many, spread : few", spread, few),
     ]
 
 
 def _stride(sizes: Sizes) -> int:
-    """How far apart the events' users are, so that they reach over all users."""
+    """Return the distance of the events' users that spreads them over all users."""
     return max(1, sizes.rows // max(1, sizes.events // EVENTS_A_USER))
 
 
 async def _rates(events: int, rows: int, strides: Sequence[int]) -> list[float]:
-    """One drain for each stride, each into a new copy of the same tables."""
+    """Run one drain for each stride, each with a new copy of the same tables, and return the rates."""
     loads = [make_records(events, stride) for stride in strides]
     users = max(rows, *(records.users for records in loads))
     rates: list[float] = []

@@ -15,7 +15,7 @@ from service.settings import Settings
 
 _ONE_IN = 10
 _TARGETS: dict[Direction, int] = {"highest": 16_000, "progress_to_license": 13_000}
-"""Pairs a second. The second direction lowers seven of eight licenses, and leaves a fence for each of them."""
+"""Pairs a second. The second direction lowers seven of eight licenses, and leaves a fence for each of these."""
 _LAST_RUN = """
     SELECT extract(epoch FROM finished_at - requested_at)::float FROM levelsync.reconcile_runs
      ORDER BY requested_at DESC LIMIT 1
@@ -24,7 +24,7 @@ _DIFFERENT = "SELECT count(*) FROM levelsync.pairs WHERE state <> 'in_sync'"
 
 
 async def run(sizes: Sizes) -> list[Row]:
-    """Heal the same drift in a new copy of the database each round, by both directions in turn."""
+    """Heal the same drift in both directions, each time in a new copy of the database."""
     users = sizes.healed * _ONE_IN // 2
     told: dict[Direction, list[float]] = {direction: [] for direction in _TARGETS}
     healed: dict[Direction, list[float]] = {direction: [] for direction in _TARGETS}
@@ -48,13 +48,13 @@ def _rows(direction: Direction, told: list[float], healed: list[float], sizes: S
     note = f"{sizes.healed:,} of {sizes.healed * _ONE_IN:,} pairs, scan and confirmation included"
     return [
         Row(name, tuple(healed), "pairs/s", at_least=_TARGETS[direction], note=note),
-        Row(f"{name}, until the report is in Kafka behind an event for each pair", tuple(told), "pairs/s"),
+        Row(f"{name}, until the report is in Kafka after an event for each pair", tuple(told), "pairs/s"),
     ]
 
 
 async def _seconds(settings: Settings, report: Report, healed: int) -> float:
-    """What the run took by its own row, if everything is healed."""
-    assert report.counts["healed"] == healed, report  # noqa: S101 - a wrong heal has no speed
+    """Return the duration that the row of the run shows, after a check that everything is healed."""
+    assert report.counts["healed"] == healed, report  # noqa: S101 - the figures of a wrong heal do not count
     connection = await connect(settings)
     left = await connection.fetchval(_DIFFERENT)
     seconds: float = await connection.fetchval(_LAST_RUN)

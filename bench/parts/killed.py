@@ -1,4 +1,4 @@
-"""Killed: a healing run whose worker is killed with SIGKILL in the middle of it, and started again."""
+"""Killed: a healing run whose worker is killed with SIGKILL in the middle of the run and replaced."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from service.settings import Settings
 _PAIRS = 1_000_000
 _DRIFTED = 1000
 _INTO_THE_RUN = 0.7
-"""Seconds: in the middle of the scan. A moment, not a condition."""
+"""Seconds after the request, in the middle of the scan."""
 
 
 async def run(sizes: Sizes) -> list[Row]:
-    """Each round heals the same drift, once undisturbed and once with a kill; both must heal every pair once."""
+    """Heal the same drift in each round, once without and once with a kill. Both must heal every pair once."""
     seconds: dict[bool, list[float]] = {False: [], True: []}
     async with servers() as arena:
         template = await arena.template(_PAIRS // 2, fill(1, _PAIRS // 2, _DRIFTED))
@@ -34,7 +34,7 @@ async def run(sizes: Sizes) -> list[Row]:
     of = f"{_PAIRS:,} pairs"
     return [
         Row(f"healing run, {of}", tuple(seconds[False]), "s"),
-        Row(f"healing run whose worker is killed, {of}", tuple(seconds[True]), "s", note="its start is in it"),
+        Row(f"healing run whose worker is killed, {of}", tuple(seconds[True]), "s", note="with the new worker's start"),
     ]
 
 
@@ -52,5 +52,5 @@ async def _heal(arena: Arena, settings: Settings, *, killed: bool) -> float:
 def _checked(report: Report) -> float:
     drifted = _PAIRS // _DRIFTED
     right = report.counts["healed"] == report.counts["mismatched"] == drifted and report.counts["scanned"] == _PAIRS
-    assert right, report  # noqa: S101 - a wrong run has no speed
+    assert right, report  # noqa: S101 - the figures of a wrong run do not count
     return report.seconds

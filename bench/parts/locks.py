@@ -1,4 +1,4 @@
-"""Locks: how long a batch's transaction lasts while a drain runs, which is as long as the application's writes wait."""
+"""Locks: how long the transaction of a batch lasts during a drain. The application's writes wait at most as long."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from service.settings import Settings
 
 _LOOK_EVERY = 0.003
 _MOST = 150
-# A transaction has an id from its first lock on: of the position rows, just before the pairs' own.
+# A transaction gets an id with its first lock: that of the position rows, just before those of the pairs.
 _WRITING = """
     SELECT pid, xact_start, extract(epoch FROM clock_timestamp() - xact_start) * 1000 AS age FROM pg_stat_activity
      WHERE application_name = 'levelsync' AND datname = current_database() AND backend_xid IS NOT NULL
@@ -24,7 +24,7 @@ _WRITING = """
 
 
 async def run(sizes: Sizes) -> list[Row]:
-    """Watch one drain a round; a duration is the highest age at which a transaction was seen."""
+    """Watch one drain in each round. The duration of a transaction is the highest age that was seen."""
     records = make_records(sizes.events)
     found: list[list[float]] = []
     async with servers() as arena:
@@ -45,7 +45,7 @@ async def run(sizes: Sizes) -> list[Row]:
 
 
 async def _watch(settings: Settings) -> list[float]:
-    """The milliseconds that each transaction took, until cancelled."""
+    """Watch until cancelled, and return the milliseconds of each transaction."""
     connection = await connect(settings)
     ages: dict[tuple[int, datetime], float] = {}
     try:

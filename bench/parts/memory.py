@@ -1,4 +1,4 @@
-"""Memory: the process with the role `apply` at its highest in a drain, above the same process with nothing to do."""
+"""Memory: the peak of a process with the role `apply` in a drain, above that of the same process without work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_ABOVE = 30
 
 
 async def run(sizes: Sizes) -> list[Row]:
-    """As many idle processes as drains; the topics are filled between them."""
+    """Measure the idle processes first, because they need empty topics, then as many drains."""
     records = make_records(sizes.events)
     drained: list[float] = []
     async with servers() as arena:
@@ -33,7 +33,7 @@ async def run(sizes: Sizes) -> list[Row]:
 
 
 async def _idle(arena: Arena, template: str) -> float:
-    """The highest until it is ready: on empty topics it does nothing more."""
+    """Return the peak of a process that is ready. With empty topics it does no more work."""
     settings = await arena.new(template)
     async with running(arena, settings) as process:
         found = peak_memory(process.pid)

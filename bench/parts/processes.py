@@ -1,4 +1,4 @@
-"""Processes: the drain with two processes of levelsync against one, on four partitions, with their CPU."""
+"""Processes: the drain with two processes of levelsync compared with one, on four partitions, with their CPU."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TWO = System("two processes", LEVELSYNC.publish, _two)
 
 
 async def run(sizes: Sizes) -> list[Row]:
-    """One, two, one, two; each must end in the model's tables."""
+    """Measure one and two processes in turn, and compare the tables with the model."""
     records = make_records(sizes.events)
     model = model_of(records)
     found: dict[str, list[Drained]] = {LEVELSYNC.name: [], TWO.name: []}
@@ -39,14 +39,14 @@ async def run(sizes: Sizes) -> list[Row]:
                 settings = await arena.new(template)
                 found[system.name].append(await drain(arena, settings, system, records))
                 verdict = await check(settings, model)
-                assert verdict.right, f"{system.name}: {verdict}"  # noqa: S101 - a wrong drain has no speed
+                assert verdict.right, f"{system.name}: {verdict}"  # noqa: S101 - a wrong drain does not count
                 await arena.drop(settings)
                 print(system.name, found[system.name][-1], file=sys.stderr, flush=True)
     one, two = found.values()
     rates = [[drained.rate for drained in ones] for ones in (one, two)]
     return [
         Row("one process", tuple(rates[0]), "events/s"),
-        Row("two processes", tuple(rates[1]), "events/s", note="the second one's joining is in it"),
+        Row("two processes", tuple(rates[1]), "events/s", note="includes the joining of the second process"),
         ratio("two : one", rates[1], rates[0]),
         *_cpu("one process", one),
         *_cpu("two processes", two),

@@ -1,4 +1,4 @@
-"""Scan: a whole dry run from request to report, beside one raw full join, and beside reladiff."""
+"""Scan: a whole dry run from request to report, compared with one raw full join and with reladiff."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.table import Row, ratio
 from service.settings import Settings
 
 _DRIFTED = 1000
-"""One user of so many has pairs that disagree: 0.1 %."""
+"""The pairs of one user in so many disagree: 0.1 %."""
 _RAW = """
     SELECT count(*) FROM public.specialization_progress p FULL OUTER JOIN public.user_licenses l
         ON l.user_id = p.student_id AND l.specialization_type = p.specialization_id
@@ -32,7 +32,7 @@ _TIMES_FASTER = 4
 
 @dataclass
 class _Seconds:
-    """What each round took, and the worker's highest memory so far."""
+    """The seconds of each round, and the peak memory of the worker."""
 
     ours: list[float] = field(default_factory=list)
     raw: list[float] = field(default_factory=list)
@@ -41,7 +41,7 @@ class _Seconds:
 
 
 async def run(sizes: Sizes) -> list[Row]:
-    """Measure each number of pairs in a server of its own."""
+    """Measure each number of pairs with new servers."""
     return [row for pairs in sizes.pairs for row in _rows(pairs, await _measure(pairs, sizes.rounds))]
 
 
@@ -54,7 +54,7 @@ async def _measure(pairs: int, rounds: int) -> _Seconds:
             async with reconciler(arena, settings) as worker:
                 seconds.raw.append(await _raw(settings, pairs))
                 report = await reconcile(settings)
-                assert report.counts["scanned"] == pairs, report  # noqa: S101 - a wrong scan has no speed
+                assert report.counts["scanned"] == pairs, report  # noqa: S101 - a wrong scan does not count
                 assert report.counts["mismatched"] == pairs // 2 // _DRIFTED * 2, report  # noqa: S101 - as above
                 seconds.ours.append(report.seconds)
                 seconds.memory.append(peak_memory(worker))

@@ -1,4 +1,4 @@
-"""Single: one event a batch, from memory, one call after the other, into grown tables."""
+"""Single: one event a batch, from memory, one call after the other, into large tables."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from bench.table import Row
 
 
 async def run(sizes: Sizes) -> list[Row]:
-    """What a quiet installation pays for each event."""
+    """Measure the cost of an event in a quiet installation."""
     return await measure(1, sizes.calls, sizes.rounds, Targets(p50=0.8, worker=15, postgres=45))

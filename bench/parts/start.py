@@ -1,4 +1,4 @@
-"""Start: how long `levelsync --help` takes, from the shell's view."""
+"""Start: how long the command `levelsync --help` takes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST = 0.3
 
 
 async def run(sizes: Sizes) -> list[Row]:
-    """As often as there are rounds, and once before, which fills the disk's cache."""
+    """Run the command once to fill the disk cache, then measure each round."""
     seconds = [_help() for _ in range(sizes.rounds + 1)][1:]
     return [Row("`levelsync --help`", tuple(seconds), "s", at_most=_MOST)]
 

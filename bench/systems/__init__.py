@@ -1,1 +1,1 @@
-"""The systems of the drain: each makes the same licenses of the same events, in a process of its own."""
+"""The systems of the drain. Each creates the same licenses from the same events, in a separate process."""

@@ -1,6 +1,6 @@
-"""Debezium's JDBC sink on a standalone Kafka Connect: an upsert of the license, by its defaults and at its best.
+"""Debezium's JDBC sink on a standalone Kafka Connect: an upsert of the license, with its defaults and at its best.
 
-It writes the level that it read last, not the highest, and no history: it has no means for either.
+It writes the level that it read last, not the highest, and no history. It can do neither.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bench.systems.system import System, process
 from service.settings import Settings
 from tests.support.topics import fill
 
-_JVM = ["-Xms256m", "-Xmx2g", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]  # the heap of Connect's own scripts
+_JVM = ["-Xms256m", "-Xmx2g", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]  # the heap of Kafka Connect's scripts
 
 
 def _system(name: str, topic: str, encode: Encode, tuning: Mapping[str, str]) -> System:
@@ -39,7 +39,7 @@ async def _run_of(
     name = f"debezium-{uuid.uuid4().hex[:8]}"
     folder = arena.folder / name
     (folder / "plugins").mkdir(parents=True)
-    (folder / "plugins" / "debezium").symlink_to(jars.debezium())  # one folder in the path is one plugin
+    (folder / "plugins" / "debezium").symlink_to(jars.debezium())  # each folder in the plugin path is a plugin
     files = [
         _write(folder / "worker.properties", worker(arena.bootstrap_servers, folder)),
         _write(folder / "connector.properties", {**connector(name, topic, settings), **tuning}),

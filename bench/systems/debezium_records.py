@@ -1,4 +1,4 @@
-"""The events as Debezium's sink can write them: a flat struct whose fields are the table's columns."""
+"""The events in the form that Debezium's sink can write: a flat struct whose fields are the columns of the table."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ SCHEMA = {
 
 
 def with_schema(meant: Meant, partition: int) -> ConsumerRecord:
-    """A record as JsonConverter reads it by default: its schema with it."""
+    """Return a record with its schema, as JsonConverter reads it by default."""
     return _with_value(meant, partition, {"schema": SCHEMA, "payload": _payload(meant)})
 
 
 def plain(meant: Meant, partition: int) -> ConsumerRecord:
-    """A record without its schema, which the converter is given once (`value.converter.schema.content`)."""
+    """Return a record without its schema, which the setting `value.converter.schema.content` contains."""
     return _with_value(meant, partition, _payload(meant))
 
 

@@ -1,4 +1,4 @@
-"""What Kafka Connect and Debezium's sink are told."""
+"""The settings of Kafka Connect and of Debezium's sink."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ BEST = {
     "value.converter.schemas.enable": "true",
     "value.converter.schema.content": json.dumps(SCHEMA, separators=(",", ":")),
 }
-"""What its documentation offers for speed."""
+"""The settings that Debezium's documentation offers for speed."""
 
 
 def worker(bootstrap_servers: str, folder: Path) -> dict[str, object]:
-    """The worker: one process, JSON, everything else as it comes."""
+    """Return the settings of the worker: one process, JSON, and otherwise the defaults."""
     return {
         "bootstrap.servers": bootstrap_servers,
         "key.converter": "org.apache.kafka.connect.storage.StringConverter",
@@ -37,7 +37,7 @@ def worker(bootstrap_servers: str, folder: Path) -> dict[str, object]:
 
 
 def connector(name: str, topic: str, settings: Settings) -> dict[str, str]:
-    """The sink: an upsert by the pair. It reads its topic from the beginning in a group of its own."""
+    """Return the settings of the sink: an upsert by the pair. A new group reads the topic from its beginning."""
     url = make_url(settings.database_url.get_secret_value())
     return {
         "name": name,

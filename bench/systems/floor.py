@@ -1,4 +1,4 @@
-"""The floor: the same writes by levelsync's own code, straight from memory on one connection. No Kafka, no decoding."""
+"""The floor: the same writes by levelsync's own code, from memory on one connection, without Kafka and decoding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.process import serve_environment
 
 
 async def _publish(_arena: Arena, _records: Records) -> None:
-    """Nothing: it has its records in memory."""
+    """Do nothing, because this system reads its records from memory."""
 
 
 @asynccontextmanager

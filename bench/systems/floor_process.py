@@ -29,7 +29,7 @@ async def _write_all(settings: Settings, batches: list[list[LevelEvent]]) -> Non
 
 
 def _batches(partitions: list[list[Meant]], size: int) -> list[list[LevelEvent]]:
-    """Batches as a consumer's polls give them: one partition after the other, a batch of each in turn."""
+    """Return batches like those of a consumer's polls: a batch of each partition in turn."""
     batches = [ones[start : start + size] for start in range(0, max(map(len, partitions)), size) for ones in partitions]
     return [[_event(*numbered) for numbered in enumerate(batch)] for batch in batches if batch]
 
@@ -44,4 +44,4 @@ if __name__ == "__main__":
     SETTINGS = load_settings()
     RECORDS = pickle.loads(Path(sys.argv[1]).read_bytes())  # noqa: S301 - our own file
     uvloop.run(_write_all(SETTINGS, _batches(RECORDS, SETTINGS.batch_max_records)))
-    asyncio.run(asyncio.sleep(600))  # its memory is read after the last license: it is ended from outside
+    asyncio.run(asyncio.sleep(600))  # the benchmark reads its memory after the last license, and ends it

@@ -1,4 +1,4 @@
-"""levelsync itself: `levelsync serve --roles apply`, one process."""
+"""levelsync: one process of `levelsync serve --roles apply`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.topics import fill
 
 
 async def publish(arena: Arena, records: Records) -> None:
-    """The records as publishers write them."""
+    """Publish the records as publishers write them."""
     await fill(arena.bootstrap_servers, records.encoded(LEVELS_TOPIC, encode))
 
 
@@ -30,7 +30,7 @@ async def _run(arena: Arena, settings: Settings, _records: Records) -> AsyncIter
 
 @asynccontextmanager
 async def running(arena: Arena, settings: Settings, roles: str = "apply") -> AsyncIterator[LevelsyncProcess]:
-    """levelsync once /readyz says that it is ready, for parts that need no cold start."""
+    """Run levelsync, and yield the process when /readyz reports ready, for parts that measure no start."""
     folder = arena.folder / f"levelsync-{uuid.uuid4().hex[:8]}"
     folder.mkdir()
     process_ = LevelsyncProcess(settings, folder, ("serve", "--roles", roles))

@@ -1,4 +1,4 @@
-"""`levelsync serve --roles reconcile,relay`, one process, and a run from its request to its report."""
+"""One process of `levelsync serve --roles reconcile,relay`, and a run from its request to its report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LONGEST = 300
 
 @dataclass(frozen=True)
 class Report:
-    """A run's report, and the seconds from its request until the report was read from Kafka."""
+    """The counts of a run's report, and the seconds from the request until the report was read from Kafka."""
 
     seconds: float
     counts: dict[str, int]
@@ -31,14 +31,14 @@ class Report:
 
 @asynccontextmanager
 async def reconciler(arena: Arena, settings: Settings) -> AsyncIterator[int]:
-    """Run the process; yields its id once it is ready and has its partitions."""
+    """Run the process, and yield its id when it is ready and has its partitions."""
     async with running(arena, settings, "reconcile,relay") as process:
         await eventually(lambda: _ready(settings), 60)
         yield process.pid
 
 
 async def _ready(settings: Settings) -> bool:
-    """Whether the consumers of requests and of ranges have begun: every partition has its row."""
+    """Return whether the consumers of requests and of chunks have started: every partition has a position row."""
     connection = await connect(settings)
     try:
         return bool(await connection.fetchval("SELECT count(*) = 8 FROM levelsync.applied_offsets"))
@@ -47,10 +47,10 @@ async def _ready(settings: Settings) -> bool:
 
 
 async def reconcile(settings: Settings, *, execute_it: bool = False, direction: Direction = "highest") -> Report:
-    """Ask for a run as any service does, and wait for its report.
+    """Request a run with an event, and wait for its report.
 
     Raises:
-        TimeoutError: there is none within five minutes.
+        TimeoutError: the consumer ended without the report.
     """
     event = ReconcileRequested(id=str(uuid.uuid4()), direction=direction, dry_run=not execute_it, force=execute_it)
     consumer = AIOKafkaConsumer(RECONCILE_COMPLETED_TOPIC, bootstrap_servers=settings.kafka_bootstrap_servers)

@@ -1,4 +1,4 @@
-"""reladiff from PyPI, in a venv of its own: it compares the two tables by hashes of ranges of keys."""
+"""reladiff from PyPI, in a separate venv. It compares the two tables by hashes of key ranges."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _SCRIPT = Path(__file__).with_name("reladiff_process.py")
 
 
 def seconds(settings: Settings, drifted: int) -> float:
-    """What one comparison takes; both rows of each drifted pair must be told.
+    """Return the seconds of one comparison.
 
     Raises:
-        AssertionError: it found something else.
+        AssertionError: it did not report exactly both rows of each pair that differs.
     """
     python = _installed()
     began = time.perf_counter()
     command = [str(python), "-P", str(_SCRIPT), settings.database_url.get_secret_value()]
     said = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    assert said["rows"] == 2 * drifted, said  # noqa: S101 - a wrong comparison has no speed
+    assert said["rows"] == 2 * drifted, said  # noqa: S101 - the figures of a wrong comparison do not count
     return round(time.perf_counter() - began, 3)
 
 

@@ -1,4 +1,4 @@
-"""Runs in reladiff's own venv: `python reladiff_process.py URL` prints how many rows differ, as JSON."""
+"""Print how many rows differ, as JSON. `python reladiff_process.py URL` runs in reladiff's venv."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DATABASE = connect(sys.argv[1], thread_count=4)
 
 
 def segment(table: str, user: str, specialization: str) -> TableSegment:
-    """A table's pairs and levels."""
+    """Return the pairs and levels of a table."""
     return TableSegment(
         DATABASE, ("public", table), (user, specialization), extra_columns=("current_level",)
     ).with_schema()

@@ -1,4 +1,4 @@
-"""Scans without a pause: the statement of a run's ranges over all of them, on one connection, until it is ended."""
+"""Compare all ranges with the statement of a run, on one connection, again and again until it is stopped."""
 
 from __future__ import annotations
 

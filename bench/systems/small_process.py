@@ -1,6 +1,6 @@
-"""The process of `bench.small`: `python -m bench.systems.small_process BATCHES`, applies them one after the other.
+"""Apply batches one after the other, for `bench.small`: `python -m bench.systems.small_process BATCHES`.
 
-It writes `ready` once it is warm, waits for a line, and writes what the calls took as JSON.
+It prints `ready` after the warm-up, waits for a line on stdin, and prints the duration of the calls as JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.support.applier import Partitions
 from tests.support.model import LEVELED_UP, Meant
 
 _WARM_UP = 300
-"""Batches before the first that counts: connections are open, statements are prepared."""
+"""Batches before the first that counts. They open connections and prepare statements."""
 
 
 async def _apply_all(batches: list[list[Meant]]) -> None:

@@ -1,4 +1,4 @@
-"""What a system of the drain is."""
+"""The description of a system of the drain."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from service.local.process import ServerProcess
 from service.settings import Settings
 
 Publish = Callable[[Arena, Records], Awaitable[None]]
-"""Puts the records where the system reads them, in the form that it needs; once for all rounds."""
+"""Writes the records to the place where the system reads them, in the form that it needs, once for all rounds."""
 Processes = int | tuple[int, ...]
 """The id of a system's process, or of each of them."""
 Run = Callable[[Arena, Settings, Records], AbstractAsyncContextManager[Processes]]
-"""Runs the system; yields its processes. What it reads is in its topic already."""
+"""Runs the system, and yields the ids of its processes. Its topic is already full."""
 
 
 @dataclass(frozen=True)
 class System:
-    """One way from the events to the licenses."""
+    """A program that reads the events and writes the licenses."""
 
     name: str
     publish: Publish
     run: Run
     share: float = 1.0
-    """Which share of the events it gets: less where all would take an hour."""
+    """The share of the events that it gets. It is below 1 where all of them would take an hour."""
     exact: bool = True
-    """Whether it means to end in the model's tables; where it does not, its wrong levels are a figure."""
+    """Whether it is meant to write exactly the model's tables. For other systems, the wrong levels are a figure."""
 
 
 @asynccontextmanager
 async def process(command: Sequence[str], folder: Path, environment: dict[str, str]) -> AsyncIterator[int]:
-    """Run a command that ends with the benchmark; yields its process id. Its log is kept in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - nothing else runs meanwhile
+    """Run a command that ends with the benchmark, and yield its process id. `folder` gets its log."""
+    folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - nothing else runs at this time
     server = ServerProcess(command, folder / "output.log", environment=environment, stop_seconds=12)
     server.start()
     try:
@@ -48,7 +48,7 @@ async def process(command: Sequence[str], folder: Path, environment: dict[str, s
 
 
 def _child(server: ServerProcess) -> int:
-    guard = server._guard  # noqa: SLF001 - the test servers' own handle
+    guard = server._guard  # noqa: SLF001 - the handle of the test servers
     assert guard is not None  # noqa: S101 - it has been started
     while server.running:
         if children := psutil.Process(guard.pid).children():
@@ -57,5 +57,5 @@ def _child(server: ServerProcess) -> int:
 
 
 def ids(processes: Processes) -> tuple[int, ...]:
-    """The ids of a system's processes."""
+    """Return the ids of the processes of a system as a tuple."""
     return (processes,) if isinstance(processes, int) else processes

@@ -1,4 +1,4 @@
-"""The usual handler: FastStream as its documentation has it, one typed message at a time, one transaction each."""
+"""The usual handler: FastStream as in its documentation, one typed message at a time, each in a transaction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TOPIC = "bench.usual"
 
 
 async def _publish(arena: Arena, records: Records) -> None:
-    """Its share of the records, in a topic of its own."""
+    """Publish the share of this system to a separate topic."""
     await arena.make_topics(_TOPIC)
     await fill(arena.bootstrap_servers, records.encoded(_TOPIC, encode))
 

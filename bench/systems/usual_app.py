@@ -21,13 +21,13 @@ from service.store.engine import make_engine
 
 
 class Base(DeclarativeBase):
-    """The application's models, as far as they are needed."""
+    """The base of the models of the application's tables."""
 
-    type_annotation_map = {datetime: DateTime(timezone=True)}  # noqa: RUF012 - SQLAlchemy's own way
+    type_annotation_map = {datetime: DateTime(timezone=True)}  # noqa: RUF012 - the form that SQLAlchemy documents
 
 
 class License(Base):
-    """A license."""
+    """A row of `user_licenses`."""
 
     __tablename__ = "user_licenses"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -41,7 +41,7 @@ class License(Base):
 
 
 class Progression(Base):
-    """A row of the history."""
+    """A row of `license_progressions`."""
 
     __tablename__ = "license_progressions"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -53,7 +53,7 @@ class Progression(Base):
 
 
 class LeveledUp(BaseModel):
-    """A message's body."""
+    """The body of a message."""
 
     user_id: int
     specialization: str
@@ -61,7 +61,7 @@ class LeveledUp(BaseModel):
 
 
 def make_app(topic: str) -> FastStream:
-    """The handler, its broker and its database."""
+    """Return the application with its handler, broker and database."""
     settings = load_settings()
     sessions = async_sessionmaker(make_engine(settings))
     broker = KafkaBroker(settings.kafka_bootstrap_servers)
