@@ -1,8 +1,8 @@
-"""How Alembic reaches the database: the service's settings, asyncpg, one migration at a time.
+"""Alembic's environment: it connects with the service's settings and asyncpg, and runs one migration at a time.
 
-Each migration is a transaction of its own, so that a lock on a table of the live application is held for that one
-migration only. One that stops leaves those before it done; the next run goes on from there. The version table is in
-the schema `levelsync`: the application's own Alembic history is never touched.
+Each migration is a separate transaction, so a lock on a table of the live application lasts only for one migration.
+When a migration stops, the earlier ones stay applied, and the next run continues from there. The version table is in
+the schema `levelsync`, so the application's own Alembic history is never touched.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ def _run(connection: Connection) -> None:
         include_schemas=True,
         include_name=lambda name, kind, _parents: kind != "schema" or name == SCHEMA,
     )
-    # `alembic current` only looks: it takes no lock and makes no schema.
+    # `alembic current` only reads. It takes no lock and creates no schema.
     if context.get_context().opts.get("dont_mutate"):
         context.run_migrations()
         return
@@ -68,7 +68,7 @@ async def _migrate() -> None:
         async with migrate.connect(settings) as connection:
             await connection.run_sync(_run)
     except (OSError, SettingsError) as error:
-        if "settings" in context.config.attributes:  # `levelsync migrate` has its own sentence and exit code
+        if "settings" in context.config.attributes:  # `levelsync migrate` prints its own message and exit code
             raise
         if isinstance(error, SettingsError):
             raise CommandError(str(error)) from error

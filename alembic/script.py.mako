@@ -1,6 +1,6 @@
 """${message}
 
-Say here what is changed, why, and what the downgrade leaves.
+Describe here what changes, why, and what the downgrade leaves.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op
@@ -10,13 +10,14 @@ revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = None
 depends_on = None
-# Where this removes, renames or narrows what a release uses: oldest_release = "the first that does without it".
+# If this removes, renames or narrows something that a release uses, name the first release that works without it:
+# oldest_release = "1.2.3"
 
 
 def upgrade() -> None:
-    """Safe to run twice."""
+    """Change the schema. It must be safe to run twice."""
     revisions.stop_where_parts_are_missing(op.get_bind())
 
 
 def downgrade() -> None:
-    """Remove only what the upgrade made."""
+    """Remove only what the upgrade created."""

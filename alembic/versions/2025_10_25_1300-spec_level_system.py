@@ -1,8 +1,9 @@
 """Tables of users, specializations, levels, progress and licenses
 
-All or none. Where the search_path finds `users` the database is the application's: no table of it is created or
-changed here. Where no schema has `users`, the database is our own: all tables are created in `public` (or the first
-schema of the search_path), and the specializations and their levels written.
+This revision creates all of these tables or none. Where the search_path finds `users`, the database is the
+application's, and no table is created or changed. Where no schema has `users`, the database is levelsync's own. Then
+the revision creates all tables in `public` (or in the first schema of the search_path), and inserts the specializations
+and their levels.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op
@@ -16,8 +17,8 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-# Facts of the application's schema, whose place is {app}; the unique constraint of specialization_progress is the next
-# revision's.
+# The tables as the application has them, in the schema {app}. The next revision adds the unique constraint of
+# specialization_progress.
 DDL = (
     "CREATE TYPE {app}.userrole AS ENUM ('admin', 'instructor', 'student')",
     """
@@ -163,7 +164,7 @@ SEED = (
 
 
 def upgrade() -> None:
-    """Create and fill every table of an empty database; look at the application's and touch nothing."""
+    """Create and fill every table in an empty database; only check the database of an application."""
     conn = op.get_bind()
     users = catalog.qualified_name(conn, "users")
     if users is not None:
@@ -180,7 +181,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Leave every table: they hold the application's data (semantics, "Where things live")."""
+    """Leave every table, because they contain the application's data."""
     revisions.log.info("The application's tables stay as they are: a downgrade never drops one")
 
 

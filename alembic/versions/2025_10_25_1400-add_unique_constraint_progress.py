@@ -1,8 +1,8 @@
 """Add unique constraint to specialization_progress
 
-Of duplicates the highest level stays, then the latest update, then the highest id; a missing level or time counts as
-the lowest. The others are kept as JSON in `levelsync.removed_rows`. Where the constraint is there already,
-nothing is done.
+Of duplicate rows, the one with the highest level stays, then the one with the latest update, then the one with the
+highest id. A missing level or time counts as the lowest. `levelsync.removed_rows` stores the removed rows as JSON.
+Where the constraint exists, the revision does nothing.
 """  # noqa: D400, D415 - the title is fixed
 
 from alembic import op
@@ -21,12 +21,12 @@ NAME = "uq_specialization_progress_user_spec"
 
 
 def upgrade() -> None:
-    """Remove duplicates, add the constraint."""
+    """Remove duplicates and add the constraint."""
     conn = op.get_bind()
     revisions.stop_where_parts_are_missing(conn)
     conn.execute(text(revisions.REMOVED_ROWS))
     found = catalog.find_unique(conn, TABLE, KEY)
-    # A unique index that is not a constraint does not count: the user's check in psql looks for the constraint.
+    # A unique index that is not a constraint does not count, because users check for the constraint in psql.
     if found is not None and found.is_constraint:
         revisions.log.info("%s has %s already: nothing to do", TABLE, found.name)
         return
@@ -37,7 +37,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the constraint if the upgrade made it. Removed rows stay where they are kept: it is their only copy."""
+    """Drop the constraint if the upgrade created it. Keep the removed rows, because no other copy exists."""
     conn = op.get_bind()
     revisions.drop_own_unique(conn, TABLE, NAME, revision)
     if not conn.scalar(text("SELECT EXISTS (SELECT FROM levelsync.removed_rows)")):

@@ -1,7 +1,7 @@
 """Fix INTERNSHIP level count - DB is source of truth (3 levels)
 
-Sets `specializations.max_levels` and the comment on `internship_levels`. Levels above 3 stay as they are:
-they are counted here, and a person decides them.
+This revision sets `specializations.max_levels` and the comment on `internship_levels`. It counts pairs above level 3
+but does not change them. A person has to decide these pairs.
 """  # noqa: D400, D415 - the title is fixed
 
 from alembic import op
@@ -33,7 +33,7 @@ PAIRS_ABOVE = """
 
 
 def upgrade() -> None:
-    """Write the number of levels, and say what it was."""
+    """Write the number of levels, and log the previous one."""
     conn = op.get_bind()
     revisions.stop_where_parts_are_missing(conn)
     _set_max_levels(conn)
@@ -41,7 +41,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Leave both: how many levels there are is a fact of the curriculum, and 5 was never right."""
+    """Leave both, because the previous number 5 was wrong."""
     revisions.log.info("specializations.max_levels and the comment on internship_levels stay as they are")
 
 

@@ -1,7 +1,7 @@
 """Tables of levelsync
 
-Exactly what `service/store/tables.py` declares, which a test holds equal. `removed_rows` is there since
-`unique_progress_constraint`, the first revision that needs it.
+A test compares the tables with `service/store/tables.py`. `unique_progress_constraint` creates `removed_rows`, because
+it is the first revision that needs it.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op
@@ -73,7 +73,7 @@ DDL = (
 
 
 def upgrade() -> None:
-    """Make the tables that are not there yet."""
+    """Create the tables that do not exist yet."""
     conn = op.get_bind()
     revisions.stop_where_parts_are_missing(conn)
     for statement in DDL:
@@ -81,6 +81,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop them: positions, dead letters, fences and the outbox are levelsync's own."""
+    """Drop the tables, which belong to levelsync."""
     for table in ("outbox", "fences", "dead_letters", "applied_offsets"):
         op.get_bind().execute(text(f"DROP TABLE IF EXISTS levelsync.{table}"))

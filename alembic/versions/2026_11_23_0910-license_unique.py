@@ -1,7 +1,8 @@
 """Add unique constraint to user_licenses where there is none
 
-The upsert of a license needs it. Of duplicates the highest level stays, then the oldest id; every foreign key to
-`user_licenses.id` is pointed at the row that stays, and the others are kept in `levelsync.removed_rows`.
+The upsert of a license needs the constraint. Of duplicate rows, the one with the highest level stays, then the one with
+the lowest id. Every foreign key to `user_licenses.id` then refers to the row that stays. `levelsync.removed_rows`
+stores the removed rows.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op
@@ -20,7 +21,7 @@ NAME = "uq_user_licenses_user_specialization"
 
 
 def upgrade() -> None:
-    """Leave a unique index that is there, under whatever name; else remove duplicates and add the constraint."""
+    """Keep an existing unique index of any name; otherwise remove duplicates and add the constraint."""
     conn = op.get_bind()
     revisions.stop_where_parts_are_missing(conn)
     found = catalog.find_unique(conn, TABLE, KEY)
@@ -36,5 +37,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the constraint if the upgrade made it."""
+    """Drop the constraint if the upgrade created it."""
     revisions.drop_own_unique(op.get_bind(), TABLE, NAME, revision)

@@ -1,6 +1,6 @@
 """Tables and views of the reconciler
 
-Exactly what `service/store/tables.py` declares, and the views that dashboards read.
+The tables are those of `service/store/tables.py`. Dashboards read the views.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op
@@ -85,7 +85,7 @@ DDL = (
       FULL JOIN user_licenses l ON l.user_id = p.student_id AND l.specialization_type::text = p.specialization_id::text
     $body$
     """,
-    # A view on the tables themselves would keep the application from changing or dropping a column of its own.
+    # A view on the tables themselves would prevent the application from changing or dropping one of its columns.
     "CREATE OR REPLACE VIEW levelsync.pairs AS SELECT * FROM levelsync.read_pairs()",
     """
     CREATE OR REPLACE VIEW levelsync.run_summary AS
@@ -107,7 +107,7 @@ DDL = (
 
 
 def upgrade() -> None:
-    """Make the tables and views that are not there yet."""
+    """Create the tables and views that do not exist yet."""
     conn = op.get_bind()
     revisions.stop_where_parts_are_missing(conn)
     for statement in DDL:
@@ -115,7 +115,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop them: runs and issues are levelsync's own."""
+    """Drop the tables and views, which belong to levelsync."""
     for view in ("drift", "run_summary", "pairs"):
         op.get_bind().execute(text(f"DROP VIEW IF EXISTS levelsync.{view}"))
     op.get_bind().execute(text("DROP FUNCTION IF EXISTS levelsync.read_pairs()"))

@@ -1,6 +1,6 @@
-"""Audit log, what a replayed dead letter needs, and which scans are complete
+"""Audit log, columns for replayed dead letters, and complete scans
 
-The tables are exactly what `service/store/tables.py` declares.
+The tables are those of `service/store/tables.py`.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op
@@ -48,9 +48,9 @@ DDL = (
     CREATE INDEX IF NOT EXISTS ix_dead_letters_resolved ON levelsync.dead_letters (resolved_at)
      WHERE resolved_at IS NOT NULL
     """,
-    # A tombstone that became a dead letter is replayed as what it was.
+    # The replay of a tombstone that became a dead letter has no value.
     "ALTER TABLE levelsync.outbox ALTER COLUMN value DROP NOT NULL",
-    # A scan that could not confirm what it saw says neither that there is drift nor that there is none.
+    # A scan that could not confirm every suspect proves neither drift nor agreement.
     """
     CREATE OR REPLACE VIEW levelsync.complete_scans AS
     SELECT r.id AS run_id, r.finished_at, r.counts
@@ -63,7 +63,7 @@ DDL = (
 
 
 def upgrade() -> None:
-    """Add what is not there yet."""
+    """Add what does not exist yet."""
     conn = op.get_bind()
     revisions.stop_where_parts_are_missing(conn)
     for statement in DDL:
@@ -71,7 +71,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it away again; a tombstone that still waits in the outbox goes with it."""
+    """Remove what the upgrade added, and tombstones that are still in the outbox."""
     conn = op.get_bind()
     conn.execute(text(_DRIFT.format(last_scan=_LAST_SCAN_BEFORE)))
     conn.execute(text("DROP VIEW IF EXISTS levelsync.complete_scans"))

@@ -1,8 +1,8 @@
 """User ids as bigint
 
-An application may number its users with bigint. The columns of levelsync that hold a user's id follow, and so do the
-views that show them. The tables are rewritten under a lock that keeps everybody out: some seconds for a million fences.
-Runs and issues are few. The release before runs on the wider columns.
+An application may use bigint for the ids of its users. This revision changes levelsync's columns of user ids and the
+views that show them. PostgreSQL rewrites the tables under an exclusive lock, which takes some seconds for a million
+fences. Runs and issues are few. The previous release works with the wider columns.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op
@@ -16,7 +16,7 @@ branch_labels = None
 depends_on = None
 
 VIEWS = ("levelsync.drift", "levelsync.complete_scans", "levelsync.pairs")
-# The order in which the reconciler locks them.
+# The reconciler locks the tables in this order.
 LOCK = """
     LOCK TABLE levelsync.reconcile_runs, levelsync.reconcile_ranges, levelsync.drift_issues, levelsync.fences
       IN ACCESS EXCLUSIVE MODE
@@ -30,8 +30,8 @@ COLUMNS = (
     "ALTER TABLE levelsync.drift_issues ALTER COLUMN user_id TYPE bigint",
     "ALTER TABLE levelsync.fences ALTER COLUMN user_id TYPE bigint",
 )
-# The tables are named with their schema: whoever reads the view may have another search_path. Names are compared as
-# text, because one of the columns may be an enum.
+# The tables are named with their schema, because a reader of the view may have another search_path. Names are compared
+# as text, because one of the columns may be an enum.
 READ_PAIRS = """
     CREATE FUNCTION levelsync.read_pairs()
         RETURNS TABLE (user_id bigint, specialization text, progress_level integer, license_level integer, state text)
@@ -53,7 +53,7 @@ READ_PAIRS = """
 
 
 def upgrade() -> None:
-    """Widen the columns, and create the views again with the rights that they had."""
+    """Widen the columns, and create the views again with their previous rights."""
     conn = op.get_bind()
     revisions.stop_where_parts_are_missing(conn)
     conn.execute(text(LOCK))
@@ -69,5 +69,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Leave the wider columns: the release before runs on them, and an id may be there that integer cannot hold."""
+    """Leave the wider columns. The previous release works with them, and an id may be too large for integer."""
     revisions.log.info("The columns of user ids stay bigint: the release before works with them")

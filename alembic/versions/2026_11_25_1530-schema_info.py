@@ -1,7 +1,7 @@
 """Which releases may run on the schema
 
-One row: the revision, and the oldest release that may run on it. Every migration writes it from now on, in its own
-transaction (docs/decisions, "A schema says which releases may run on it").
+The table has one row: the revision, and the oldest release that may run on it. From now on, the transaction of every
+migration writes this row (docs/decisions, "A schema says which releases may run on it").
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op
@@ -16,7 +16,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create the table; the row is written when this revision is done."""
+    """Create the table. The row is written at the end of this revision."""
     conn = op.get_bind()
     revisions.stop_where_parts_are_missing(conn)
     conn.execute(
@@ -31,5 +31,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop it: the releases before do not read it."""
+    """Drop the table, which earlier releases do not read."""
     op.get_bind().execute(text("DROP TABLE IF EXISTS levelsync.schema_info"))

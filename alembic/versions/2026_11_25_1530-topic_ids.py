@@ -1,6 +1,7 @@
 """Positions that belong to a topic, not to a topic's name
 
-A topic that is deleted and created again has another id. Where its log was cut off, its records have another epoch.
+A topic that was deleted and created again has another id. After a log was cut off, its new records have another leader
+epoch.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op
@@ -20,12 +21,12 @@ _COLUMNS = (
 
 
 def upgrade() -> None:
-    """Add the columns that are not there yet."""
+    """Add the columns that do not exist yet."""
     for table, column, kind in _COLUMNS:
         op.get_bind().execute(text(f"ALTER TABLE levelsync.{table} ADD COLUMN IF NOT EXISTS {column} {kind}"))
 
 
 def downgrade() -> None:
-    """Remove the columns again."""
+    """Remove the columns."""
     for table, column, _kind in reversed(_COLUMNS):
         op.get_bind().execute(text(f"ALTER TABLE levelsync.{table} DROP COLUMN IF EXISTS {column}"))

@@ -1,6 +1,6 @@
-"""How long a run's step waits, for whoever counts it by their own clock
+"""How long a run's step waits, so that each process counts with its own clock
 
-A time in the row would be believed by every process, and a step of any clock would change it.
+With a point in time in the row, a clock that is set forward or back would shorten or lengthen the wait.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op
@@ -13,7 +13,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column where it is not there yet. The previous release writes rows without it."""
+    """Add the column where it does not exist yet. The previous release writes rows without it."""
     op.get_bind().execute(
         text(
             "ALTER TABLE levelsync.reconcile_runs"
@@ -23,5 +23,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Remove the column again."""
+    """Remove the column."""
     op.get_bind().execute(text("ALTER TABLE levelsync.reconcile_runs DROP COLUMN IF EXISTS wait_seconds"))

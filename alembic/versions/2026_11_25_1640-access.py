@@ -1,7 +1,7 @@
-"""From where somebody asked, and sessions that were ended
+"""Client addresses in the audit log, and ended sessions
 
-A failed sign-in is one row a minute and address, with how many there were. A session of the page is its token; one that
-was signed out is kept here until its token expires, by the token's digest.
+Failed sign-ins are one row for each minute and address, with their number. A session of the page is its token. The
+table of ended sessions stores the digest of a signed-out token until the token expires.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op
@@ -30,12 +30,12 @@ _DOWN = (
 
 
 def upgrade() -> None:
-    """Add both; the columns have defaults, because the previous release writes rows without them."""
+    """Add both. The columns have defaults, because the previous release writes rows without them."""
     for statement in _UP:
         op.get_bind().execute(text(statement))
 
 
 def downgrade() -> None:
-    """Remove them again."""
+    """Remove the columns and the table."""
     for statement in _DOWN:
         op.get_bind().execute(text(statement))

@@ -1,7 +1,7 @@
 """The functions that write levels, and the folded name of fences
 
-A fence keeps the name that it was set under, because the previous release finds it so; the generated column is what
-this release compares. The functions only come beside what is there.
+A fence keeps the spelling of its specialization, because the previous release looks for that spelling. This release
+compares the generated column. The functions do not affect the previous release.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op
@@ -24,7 +24,7 @@ DDL = (
 
 
 def upgrade() -> None:
-    """Add what is not there yet."""
+    """Add the column, the index and the functions that do not exist yet."""
     conn = op.get_bind()
     revisions.stop_where_parts_are_missing(conn)
     for statement in DDL:
@@ -33,7 +33,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop both."""
+    """Drop the functions, the index and the column."""
     conn = op.get_bind()
     functions.drop_v1(conn)
     conn.execute(text("DROP INDEX IF EXISTS levelsync.ix_fences_folded"))

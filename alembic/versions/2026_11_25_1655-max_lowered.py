@@ -1,6 +1,7 @@
 """How many levels a run may lower
 
-The asker has seen this number in a dry run. A run stops before its first write when more levels would fall.
+A dry run has shown this number to the person who requests the run. The run stops before its first write when more
+levels would fall.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op
@@ -13,10 +14,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column where it is not there yet. The previous release writes rows without it."""
+    """Add the column where it does not exist yet. The previous release writes rows without it."""
     op.get_bind().execute(text("ALTER TABLE levelsync.reconcile_runs ADD COLUMN IF NOT EXISTS max_lowered bigint"))
 
 
 def downgrade() -> None:
-    """Remove the column again."""
+    """Remove the column."""
     op.get_bind().execute(text("ALTER TABLE levelsync.reconcile_runs DROP COLUMN IF EXISTS max_lowered"))

@@ -1,6 +1,6 @@
 """When a run's step began, and how much time it has left
 
-Commands, the API and the page show both, whatever process takes the step.
+Commands, the API and the page show both values, whichever process takes the step.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op
@@ -13,7 +13,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the columns where they are not there yet. The previous release writes rows without them."""
+    """Add the columns where they do not exist yet. The previous release writes rows without them."""
     op.get_bind().execute(
         text("""
         ALTER TABLE levelsync.reconcile_runs
@@ -24,7 +24,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Remove the columns again."""
+    """Remove the columns."""
     op.get_bind().execute(
         text("""
         ALTER TABLE levelsync.reconcile_runs DROP COLUMN IF EXISTS seconds_left, DROP COLUMN IF EXISTS step_began_at

@@ -1,6 +1,6 @@
-"""What happened each minute, of all processes together
+"""Counts of each minute, of all processes together
 
-The overview's charts are drawn from it. Rows are removed after 48 hours.
+The charts of the overview use this table. Rows are removed after 48 hours.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op
@@ -24,7 +24,7 @@ _CREATE = """
 
 
 def upgrade() -> None:
-    """Create the table where it is not there yet. The previous release does not use it."""
+    """Create the table where it does not exist yet. The previous release does not use it."""
     op.get_bind().execute(text(_CREATE))
 
 

@@ -1,6 +1,6 @@
-"""What each view and column means, for tools that show comments
+"""Comments on each view and column, for tools that show them
 
-The views, and the tables that others may read.
+This revision describes the views and the tables that others may read.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 import re
@@ -24,7 +24,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Remove them again, except the one that was there before."""
+    """Remove the comments, except the one that existed before."""
     for comment in _COMMENT.finditer(_script()):
         if comment[1] != _OF_BEFORE:
             op.get_bind().exec_driver_sql(f"{comment[1]} NULL")

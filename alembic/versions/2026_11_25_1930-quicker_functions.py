@@ -1,6 +1,6 @@
 """Stored functions that cost less for a small batch
 
-The same functions with the same results; releases before this one call them too.
+The functions have the same names and results. Earlier releases call them too.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op
@@ -19,4 +19,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Keep them: the release before this one uses them as they are."""
+    """Keep the functions, because the previous release works with them."""
