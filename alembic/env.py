@@ -77,6 +77,6 @@ async def _migrate() -> None:
 
 
 if context.is_offline_mode():
-    raise CommandError("These migrations look at the database before they change it: --sql cannot work here.")
+    raise CommandError("These migrations read the database before they change it, so --sql cannot work here.")
 with migrate.alembic_log_format():
     asyncio.run(_migrate())

@@ -169,7 +169,7 @@ def upgrade() -> None:
     users = catalog.qualified_name(conn, "users")
     if users is not None:
         revisions.stop_where_parts_are_missing(conn)
-        revisions.log.info("%s is there: this is the application's database, none of its tables is changed", users)
+        revisions.log.info("%s exists: this is the application's database, and none of its tables is changed", users)
         return
     obstacle = obstacles.users_elsewhere(conn) or obstacles.half_an_application(conn) or obstacles.no_place(conn)
     if obstacle:
@@ -182,14 +182,14 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Leave every table, because they contain the application's data."""
-    revisions.log.info("The application's tables stay as they are: a downgrade never drops one")
+    revisions.log.info("The application's tables are not changed: a downgrade never drops them")
 
 
 def _warn(conn: Connection, app: str) -> None:
     url = conn.engine.url
     revisions.log.warning(
-        "Database %s on host %s has no table %s.users: making a database of our own in it, with all tables and "
-        "three specializations. If the application lives elsewhere, LEVELSYNC_DATABASE_URL is wrong",
+        "Database %s on host %s has no table %s.users: creating levelsync's own tables in it, and three "
+        "specializations. If the application has another database, correct LEVELSYNC_DATABASE_URL",
         url.database,
         url.host or url.query.get("host", "localhost"),
         app,

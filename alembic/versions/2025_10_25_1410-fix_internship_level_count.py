@@ -42,18 +42,18 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Leave both, because the previous number 5 was wrong."""
-    revisions.log.info("specializations.max_levels and the comment on internship_levels stay as they are")
+    revisions.log.info("specializations.max_levels and the comment on internship_levels are not changed")
 
 
 def _set_max_levels(conn: Connection) -> None:
     if not has_column(conn):
-        revisions.log.info("There is no column specializations.max_levels: no number of levels to fix")
+        revisions.log.info("There is no column specializations.max_levels: no number of levels is changed")
         return
     before = conn.execute(
         text("SELECT max_levels FROM specializations WHERE id::text = 'INTERNSHIP' FOR UPDATE")
     ).one_or_none()
     if before is None:
-        revisions.log.warning("There is no specialization INTERNSHIP: no number of levels to fix")
+        revisions.log.warning("There is no specialization INTERNSHIP: no number of levels is changed")
         return
     if before.max_levels != LEVELS:
         changes.add(f"set max_levels of INTERNSHIP from {before.max_levels} to {LEVELS}")
@@ -66,9 +66,9 @@ def _set_max_levels(conn: Connection) -> None:
 
 def _describe(conn: Connection) -> None:
     if not catalog.table_exists(conn, "internship_levels"):
-        revisions.log.info("There is no table internship_levels: no comment to write, no rows to count")
+        revisions.log.info("There is no table internship_levels: no comment is written and no rows are counted")
         return
     conn.execute(text(COMMENT))
     rows = conn.scalar(text("SELECT count(*) FROM internship_levels"))
     if rows != LEVELS:
-        revisions.log.warning("internship_levels has %s rows, not %s: they are left as they are", rows, LEVELS)
+        revisions.log.warning("internship_levels has %s rows, not %s: they are not changed", rows, LEVELS)

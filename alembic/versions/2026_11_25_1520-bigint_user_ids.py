@@ -70,4 +70,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Leave the wider columns. The previous release works with them, and an id may be too large for integer."""
-    revisions.log.info("The columns of user ids stay bigint: the release before works with them")
+    revisions.log.info("The columns of user ids stay bigint: the previous release works with them")

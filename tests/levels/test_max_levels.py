@@ -174,4 +174,4 @@ async def test_migrate_takes_a_database_without_the_column(
     assert "the table specializations has no column max_levels and LEVELSYNC_MAX_LEVELS is not set" in refusal
     assert await application.value(empty_database_url, "SELECT to_regnamespace('levelsync')") is None
     await application.upgrade(empty_database_url, with_settings=with_maxima(empty_database_url, {"PLAYER": 8}))
-    assert "There is no column specializations.max_levels: no number of levels to fix" in capsys.readouterr().err
+    assert "There is no column specializations.max_levels: no number of levels is changed" in capsys.readouterr().err
