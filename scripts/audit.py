@@ -1,7 +1,7 @@
-"""Look every package of requirements.lock up in the advisories that PyPI serves; run by `make audit`.
+"""Look up every package of requirements.lock in the advisories that PyPI serves; `make audit` runs it.
 
-Exit 0: looked up, and nothing is known against any of them. 1: something is. 3: not audited, because no source of
-advisories could be reached or read. Only exit 0 means that the packages were looked up.
+Exit codes: 0 all packages were looked up and have no advisories; 1 at least one has an advisory; 3 not audited, because
+the advisories could not be reached or read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LOCK = Path(__file__).parents[1] / "requirements.lock"
 
 
 def main() -> int:
-    """Run pip-audit and tell its answers apart."""
+    """Run pip-audit and return the exit code for its answer."""
     command = [sys.executable, "-m", "pip_audit", "--requirement", str(LOCK), "--require-hashes", "--no-deps"]
     done = subprocess.run([*command, "--disable-pip", "--format=json"], capture_output=True, text=True, check=False)  # noqa: S603
     locked = len(re.findall(r"^\S+==", LOCK.read_text(encoding="utf-8"), flags=re.MULTILINE))
@@ -24,7 +24,7 @@ def main() -> int:
 
 
 def report(answer: str, errors: str, locked: int) -> int:
-    """Print what pip-audit found and return the exit code; an answer that lacks packages is no audit."""
+    """Print what pip-audit found and return the exit code. An answer that lacks packages is not an audit."""
     try:
         found = json.loads(answer)["dependencies"]
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Check the form of a commit's message (CONTRIBUTING.md); exit 1 with a sentence for each fault. A hook runs it."""
+"""Check the form of a commit message (CONTRIBUTING.md). A hook runs it; exit code 1 with a sentence for each fault."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ LONGEST_SUBJECT = 72
 
 
 def faults(message: str) -> list[str]:
-    """Return a sentence for each fault; lines that begin with `#` are git's own."""
+    """Return a sentence for each fault. Lines that begin with `#` are git's comments."""
     lines = [line for line in message.splitlines() if not line.startswith("#")]
     subject, *rest = lines or [""]
     found = []
     if len(subject) > LONGEST_SUBJECT:
         found.append(f"the subject has {len(subject)} characters, {LONGEST_SUBJECT} are allowed")
     if not subject[:1].isupper() or subject.endswith("."):
-        found.append("the subject begins with a capital letter and has no full stop: Skip records of other topics")
+        found.append("the subject must begin with a capital letter and have no full stop: Skip records of other topics")
     if ": " in subject:
-        found.append("the subject has a colon: the reason belongs into the body")
+        found.append("the subject has a colon: write the reason into the body")
     if rest and rest[0].strip():
         found.append("the line after the subject must be empty")
     return found

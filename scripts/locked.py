@@ -1,7 +1,8 @@
 """Print the part of requirements.lock that some extras of this project need: `python scripts/locked.py service page`.
 
-The lock names, below each package, who requires it. This walks from the extras' own requirements to everything below
-them, and prints the packages with their hashes, for `pip install --require-hashes --no-deps`.
+The lock lists, below each package, the packages that require it. This script starts with the requirements of the extras
+and adds everything that they require. It prints the packages with their hashes, for
+`pip install --require-hashes --no-deps`.
 """
 
 from __future__ import annotations

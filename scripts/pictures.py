@@ -1,6 +1,6 @@
-"""Makes docs/pictures/*.png: a `levelsync up` with some drift and dead letters, looked at by Chromium.
+"""Take the pictures docs/pictures/*.png of the page with Chromium, from a `levelsync up` with drift and dead letters.
 
-Run it after a change of the page, from the folder of the checkout: .venv/bin/python scripts/pictures.py
+Run it in the folder of the checkout after a change of the page: .venv/bin/python scripts/pictures.py
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PICTURES = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 LEVELSYNC = str(Path(sys.executable).with_name("levelsync"))
 DESK, PHONE = {"width": 1120, "height": 800}, {"width": 360, "height": 740}
 PATIENCE = 60.0
-"""Seconds for `levelsync up` to be there."""
+"""Seconds to wait for `levelsync up`."""
 DAMAGE = (
     "UPDATE user_licenses SET current_level = 1 WHERE user_id % 17 = 3 AND current_level > 1",
     "DELETE FROM user_licenses WHERE user_id IN (24, 48, 72)",
@@ -42,7 +42,7 @@ SAMPLES = """
            (40 + 35 * sin(n / 60.0))::int, CASE WHEN n < 300 THEN 9 ELSE 0 END, 1 + (1440 - n) / 400
       FROM generate_series(1, 1440) n
 """
-"""A day before `levelsync up` began."""
+"""Samples of the day before `levelsync up` started."""
 EVENTS = (
     ("42", "PLAYER", "6"),
     ("43", "COACH", "7"),
@@ -56,7 +56,7 @@ APPEARED = "INSERT INTO users (id, name, email) VALUES (901, 'Ada', 'ada@example
 
 
 def main() -> None:
-    """Start, arrange, look, stop."""
+    """Start levelsync, create drift and dead letters, take the pictures, and stop."""
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="levelsync-pictures-") as name, up(Path(name)) as (url, token):
         for user, specialization, level in EVENTS:
@@ -77,7 +77,7 @@ def main() -> None:
 
 @contextmanager
 def up(folder: Path) -> Iterator[tuple[str, str]]:
-    """`levelsync up` in a folder of its own; yields the service's URL and an admin's token."""
+    """Run `levelsync up` in `folder`, and yield the URL of the service and an admin token."""
     log = folder / "log"
     with log.open("w") as output:
         process = subprocess.Popen([LEVELSYNC, "up", "--port", "0"], cwd=folder, stdout=output, stderr=output)  # noqa: S603 - our own command
@@ -89,7 +89,7 @@ def up(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def said(log: Path, pattern: str) -> str:
-    """What the log says, as soon as it does."""
+    """Wait until the log contains the pattern, and return its group."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if found := re.search(pattern, log.read_text()):
@@ -99,12 +99,12 @@ def said(log: Path, pattern: str) -> str:
 
 
 def run(*arguments: str, at: str) -> None:
-    """A command of levelsync, beside the running service."""
+    """Run a command of levelsync while the service runs."""
     subprocess.run([LEVELSYNC, *arguments], cwd=at, check=True, capture_output=True)  # noqa: S603 - our own command
 
 
 async def damage(folder: Path) -> None:
-    """Make drift, and let one dead letter's user appear."""
+    """Create drift, and add the user of one dead letter."""
     settings = (folder / ".levelsync" / "up.env").read_text()
     found = re.search(r"DATABASE_URL=(\S+)", settings)
     connection = await asyncpg.connect(found[1] if found else None)
@@ -114,7 +114,7 @@ async def damage(folder: Path) -> None:
 
 
 async def look(url: str, token: str) -> None:
-    """Every picture."""
+    """Take every picture."""
     async with async_playwright() as playwright:
         path = shutil.which("chromium") or shutil.which("google-chrome")
         browser = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
@@ -140,7 +140,7 @@ async def look(url: str, token: str) -> None:
 
 
 async def signed_in(browser: Browser, url: str, token: str, **options: Any) -> Page:
-    """A window, signed in, on the overview."""
+    """Open a window, sign in, and return it with the overview."""
     page = await browser.new_page(**options)
     await page.goto(url)
     await page.get_by_label("Token").fill(token)
@@ -150,7 +150,7 @@ async def signed_in(browser: Browser, url: str, token: str, **options: Any) -> P
 
 
 async def shoot(page: Page, name: str) -> None:
-    """What the window shows."""
+    """Save what the window shows."""
     await page.wait_for_load_state("networkidle")
     path = PICTURES / f"{name}.png"
     await page.screenshot(path=path)

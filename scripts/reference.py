@@ -1,6 +1,6 @@
 """Write docs/reference from the code: settings, commands, metrics, events and HTTP. `make docs` runs it.
 
-With `--check` it writes nothing and exits 1 where a page is not what the code says.
+With `--check` it writes nothing, and exits 1 when a page is out of date.
 """
 
 from __future__ import annotations
@@ -25,29 +25,31 @@ from service.web.api.app import openapi_document
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 SETTINGS_INTRO = """\
-Environment variables, or the same names in a file `.env`, or files in the folder `LEVELSYNC_SECRETS_DIR`. A value that
-cannot be used is named, and the command ends with exit code 2. A `LEVELSYNC_` name that is not a setting is a warning
-with the nearest known name. Write durations as `250ms`, `10s`, `5m`, `6h` or `1d`."""
+Settings are environment variables, or the same names in a file `.env`, or files in the folder
+`LEVELSYNC_SECRETS_DIR`. A command names a value that it cannot use, and ends with exit code 2. It warns about a
+`LEVELSYNC_` name that is not a setting, and suggests the nearest known name. Write durations as `250ms`, `10s`, `5m`,
+`6h` or `1d`."""
 COMMANDS_INTRO = """\
-Commands that read take `--json`: one JSON document on stdout. Exit codes: 0 done, 1 the answer is no, 2 wrong use, 3 a
-component cannot be reached or is not ready, 70 a defect of levelsync. Ctrl-C is 130.
-`levelsync --install-completion` lets the shell complete them."""
+Commands that read accept `--json` and then print one JSON document on stdout. Exit codes: 0 done, 1 the answer is no
+(a difference, a failed check, a stopped run), 2 wrong use, 3 a component cannot be reached or is not ready, 70 a
+defect of levelsync, 130 Ctrl-C.
+`levelsync --install-completion` installs completion in the shell."""
 METRICS_INTRO = """\
-`/metrics` has them as Prometheus text. `type` is the CloudEvents type; `outcome` is `applied`, `created`, `equal`,
-`ahead`, `superseded` or `dead_lettered`; `result` is a run's status. Gauges that are read from the database are the
-same in every process: a dashboard takes `max`, not `sum`."""
+`/metrics` returns these metrics as Prometheus text. `type` is the CloudEvents type. `outcome` is `applied`,
+`created`, `equal`, `ahead`, `superseded` or `dead_lettered`. `result` is the status of a run. Gauges that are read
+from the database are the same in every process, so use `max` in a dashboard, not `sum`."""
 EVENTS_INTRO = """\
-CloudEvents 1.0 in the Kafka protocol binding. The key is the user's id. `levelsync schema --out DIR` writes the JSON
-Schemas and an AsyncAPI 3 document; [contract.md](../contract.md) has the rules of the envelope."""
+Events are CloudEvents 1.0 in the Kafka protocol binding. The key is the user's id. `levelsync schema --out DIR`
+writes the JSON Schemas and an AsyncAPI 3 document. [contract.md](../contract.md) describes the envelope."""
 HTTP_INTRO = """\
-Everything is below `/api/v1/licenses/admin/sync`. `/docs` and `/openapi.json` of a running service have the forms of
-requests and answers; [http-api.md](../http-api.md) explains tokens, roles, pages and errors."""
+All endpoints are below `/api/v1/licenses/admin/sync`. `/docs` and `/openapi.json` of a running service describe
+requests and answers. [http-api.md](../http-api.md) explains tokens, roles, pages and errors."""
 _BASE = "/api/v1/licenses/admin/sync"
 MADE = "<!-- Written by scripts/reference.py (make docs) from {source}. Change it there. -->"
 
 
 def settings() -> str:
-    """Every setting with its default and its meaning."""
+    """Return the page of settings, each with its default and its meaning."""
     return _page(
         "Settings",
         "service/settings.py",
@@ -88,7 +90,7 @@ def _duration(value: timedelta) -> str:
 
 
 def commands() -> str:
-    """Every command with its arguments and options."""
+    """Return the page of commands, each with its arguments and options."""
     root: Any = typer.main.get_command(app)
     parts = [part for name, command in root.commands.items() for part in _command(f"levelsync {name}", command)]
     return _page(
@@ -125,7 +127,7 @@ def _shown(one: Any) -> str:
 
 
 def metrics() -> str:
-    """Every metric with its kind, labels and meaning."""
+    """Return the page of metrics, each with its kind, labels and meaning."""
     rows = []
     for collector in REGISTRY._collector_to_names:  # noqa: SLF001 - there is no public list of collectors
         (metric,) = collector.describe()  # type: ignore[attr-defined]  # every collector of ours has it
@@ -143,7 +145,7 @@ def metrics() -> str:
 
 
 def contract() -> str:
-    """Every event with its fields, and every dead-letter reason."""
+    """Return the page of events with their fields, and of the dead-letter reasons."""
     parts = []
     for model in MODELS:
         schema = model.model_json_schema()
@@ -164,19 +166,19 @@ def contract() -> str:
 
 
 def _description(form: dict[str, Any]) -> str:
-    """Give a field's description, also where only the form inside a union with null has it."""
+    """Return the description of a field, also when only the inner type of a union with null has it."""
     inner = next((one["description"] for one in form.get("anyOf", []) if "description" in one), "")
     return str(form.get("description", inner))
 
 
 def _documented(kind: type[Reason]) -> Iterator[tuple[Reason, str]]:
-    """Give each member of an enum with the string below it in the source."""
+    """Yield each member of an enum with the string below it in the source."""
     names = re.findall(r'^    (\w+) = "\w+"\n    """(.+?)"""$', inspect.getsource(kind), re.MULTILINE)
     yield from ((kind[name], text) for name, text in names)
 
 
 def http() -> str:
-    """Every endpoint of the admin API."""
+    """Return the page of the endpoints of the admin API."""
     rows = [
         (f"`{method.upper()} {path.removeprefix(_BASE)}`", _one_line(operation["description"].split("\n\n")[0]))
         for path, operations in openapi_document()["paths"].items()
@@ -209,11 +211,11 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 def main() -> int:
-    """Write the pages that are not what the code says, or with --check only name them."""
+    """Write the pages that are out of date, or only name them with --check."""
     check = "--check" in sys.argv
     stale = {name: text for name, make in PAGES.items() if _read(name) != (text := make())}
     for name, text in stale.items():
-        print(f"docs/reference/{name} {'is not what the code says: run make docs' if check else 'written'}")
+        print(f"docs/reference/{name} {'is out of date: run make docs' if check else 'written'}")
         if not check:
             FOLDER.mkdir(exist_ok=True)
             (FOLDER / name).write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""mkdocs hooks: the README is the first page, and a link to a file outside docs/ becomes that file's name."""
+"""Hooks for mkdocs: the README becomes the first page, and a link to a file outside docs/ becomes the file name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the README as index.md, with its links as they are seen from docs/."""
+    """Add the README as index.md, with links relative to docs/."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     seen = _LINK.sub(lambda match: f"[{match[1]}]({_from_docs(match[2])})", readme)
     files.append(File.generated(config, "index.md", content=seen))
@@ -22,7 +22,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Keep links inside docs/; name the file where one leads out of it."""
+    """Keep links inside docs/, and replace links out of docs/ by the file name."""
     folder = posixpath.dirname(page.file.src_uri)
 
     def inside(match: re.Match[str]) -> str:
