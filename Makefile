@@ -1,13 +1,14 @@
-# `make help` lists the targets. Every target builds .venv by itself when it is missing or out of date.
+# `make help` lists the targets. Targets that need .venv create it when it is missing or out of date.
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-# The one place of the version is pyproject.toml.
+# pyproject.toml defines the version.
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 HELM = $(shell PATH=$(CURDIR)/.tools:$$PATH command -v helm)
-# Most tests wait, so three processes share two cores, each with servers of its own. Given servers are not shared.
-# Files go out by name: sorted by their number of tests, the long ones would come last, when one process works alone.
+# Most tests wait, so four processes share two cores. Each has its own servers. Servers that the environment names are not
+# shared. pytest distributes the files by name: in the order of their number of tests, the long files would come last and
+# one process would work alone.
 WORKERS ?= $(if $(LEVELSYNC_TEST_KAFKA),0,4)
 
 .PHONY: help
@@ -21,69 +22,69 @@ help:  ## list the targets
 	@touch $@
 
 .PHONY: install
-install: .venv/.installed  ## make .venv with everything in it; the command is then .venv/bin/levelsync
+install: .venv/.installed  ## create .venv with all dependencies; the command is then .venv/bin/levelsync
 
 .PHONY: demo
-demo: install  ## the main job from start to finish, on an embedded PostgreSQL and Kafka-protocol broker
+demo: install  ## show the main job from start to finish, on an embedded PostgreSQL and Kafka-protocol broker
 	$(BIN)/levelsync demo
 
 .PHONY: up
-up: install  ## PostgreSQL, broker and service in this folder; Ctrl-C stops everything
+up: install  ## start PostgreSQL, broker and service in this folder; Ctrl-C stops everything
 	$(BIN)/levelsync up
 
 .PHONY: test
-test: install  ## the tests, on a real broker and a real PostgreSQL (under 8 minutes on 2 cores)
+test: install  ## run the tests, on a real broker and a real PostgreSQL (under 8 minutes on 2 cores)
 	$(BIN)/pytest -m 'not soak' -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: soak
-soak: install  ## the long runs: kills by the twenty, outages of ten minutes, fuzzing (under 25 minutes)
+soak: install  ## run the long tests: twenty kills, outages of ten minutes, fuzzing (under 25 minutes)
 	$(BIN)/pytest -m soak -o timeout=1500 -n $(if $(LEVELSYNC_TEST_KAFKA),0,2) --dist loadfile --no-loadscope-reorder
 
 .PHONY: mutants
-mutants: install  ## apply each known mutant of the service to a copy, and see a named test fail (minutes)
+mutants: install  ## apply each known mutant to a copy of the service, and check that a test fails (minutes)
 	$(BIN)/python -m tests.mutants
 
 .PHONY: lint
-lint: install  ## ruff, the direction of imports, spelling and our list of words (docs/words.txt)
+lint: install  ## run ruff, and check the imports, the spelling and our list of words (docs/words.txt)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	git ls-files '*.md' '*.py' '*.sql' '*.yml' '*.toml' | xargs $(BIN)/codespell --ignore-words-list convertors,dependant --dictionary - --dictionary docs/words.txt
 
 .PHONY: hooks
-hooks: install  ## git hooks that check each commit; they need pre-commit (pipx install pre-commit)
+hooks: install  ## install git hooks that check each commit; they need pre-commit (pipx install pre-commit)
 	pre-commit install
 
 .PHONY: types
-types: install  ## mypy --strict
+types: install  ## run mypy --strict
 	$(BIN)/mypy
 
 .PHONY: bench
-bench: install  ## everything beside its peers, about an hour; one part with ONLY=drain, sizes with OPTIONS='--events 60000'
+bench: install  ## run the benchmarks, about an hour; ONLY=drain selects a part, OPTIONS='--events 60000' sets sizes
 	$(BIN)/python -m bench $(ONLY) $(OPTIONS)
 
 .PHONY: docs
-docs: install  ## write docs/reference from the code, and build the documentation's site into build/site
+docs: install  ## write docs/reference from the code, and build the documentation site into build/site
 	$(BIN)/python scripts/reference.py
 	$(BIN)/mkdocs build --quiet
 
 .PHONY: lock
-lock: install  ## bring requirements.lock up to date with pyproject.toml; UPGRADE=1 takes the newest versions
+lock: install  ## update requirements.lock from pyproject.toml; UPGRADE=1 selects the newest versions
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --quiet $(if $(UPGRADE),--upgrade) --output-file requirements.lock
 
 .PHONY: audit
-audit: install  ## look the lock up in the advisories of PyPI; exit 3 where they cannot be reached
+audit: install  ## look up the locked packages in PyPI's advisories; exit 3 when they cannot be reached
 	$(BIN)/python scripts/audit.py
 
 .PHONY: sbom
-sbom: install  ## what the image's Python packages are, as CycloneDX, into dist/
+sbom: install  ## write a CycloneDX list of the image's Python packages into dist/
 	@mkdir -p dist
 	$(BIN)/python scripts/locked.py service page > dist/image.lock
 	$(BIN)/cyclonedx-py requirements dist/image.lock --pyproject pyproject.toml --output-reproducible -o dist/sbom.json
 
 .PHONY: tools
-tools:  ## helm, for the tests of the chart; needs Go
+tools:  ## build helm, for the tests of the chart; needs Go
 	GOBIN=$(CURDIR)/.tools go install helm.sh/helm/v3/cmd/helm@v3.19.0
 
 .PHONY: wheel
@@ -99,5 +100,5 @@ chart:  ## package the Helm chart into dist/, with the project's version
 	$(HELM) package deploy/helm/levelsync --version $(VERSION) --app-version $(VERSION) --destination dist
 
 .PHONY: release
-release: wheel sbom chart  ## everything that is published, into dist/; `make image` needs Docker besides
+release: wheel sbom chart  ## build everything that a release contains into dist/, except the image (make image)
 	@ls -l dist
