@@ -1,1 +1,1 @@
-"""What a process says about itself: metrics, health, logs."""
+"""The metrics, the health and the logs of a process."""

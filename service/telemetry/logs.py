@@ -18,7 +18,7 @@ _QUIET = {
     "faststream": logging.ERROR,
     "uvicorn": logging.WARNING,
 }
-"""Libraries that log every record or every reconnect: what matters of it this service says itself."""
+"""Libraries that log every record or every reconnect. This service itself logs what matters of it."""
 
 
 def configure_logs(settings: Settings) -> None:
@@ -50,7 +50,7 @@ def configure_logs(settings: Settings) -> None:
 def _renderer(settings: Settings) -> list[Any]:
     if settings.log_format == "json":
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    # A plain traceback: the other kind prints local variables, a token or a password among them.
+    # A plain traceback, because structlog's rich one prints local variables, and one may hold a token or a password.
     plain = structlog.dev.plain_traceback
     return [
         structlog.processors.format_exc_info,
@@ -60,7 +60,10 @@ def _renderer(settings: Settings) -> list[Any]:
 
 
 def _escaped(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Escape what a terminal would obey: a path or an error may be anybody's text. Only text needs it here."""
+    """Escape control characters in text, because a path or an error may contain anybody's text.
+
+    Other values need no escaping: the console prints their `repr`.
+    """
     for name, value in line.items():
         if isinstance(value, str):
             line[name] = shown(value) if name == "exception" else one_line(value)

@@ -1,7 +1,7 @@
-"""Every metric, declared once with its meaning; the histogram counts a whole batch at once.
+"""All metrics, each declared once with its help text.
 
-Counters begin at 0 with every label that is known beforehand: `increase()` sees no first step of a series that begins
-at 1, and a dashboard without data looks like one that is broken.
+Counters begin at 0 with every label value that is known beforehand. `increase()` would not count the first step of a
+series that begins at 1, and a dashboard without data looks broken.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ from service.core.names import DIRECTIONS, HEALABLE
 
 
 class BatchHistogram(Collector):
-    """As prometheus_client's Histogram with one label, whose values are known beforehand and begin at 0."""
+    """A histogram that counts a whole batch of observations at once; prometheus_client's counts them one by one.
 
-    def __init__(  # noqa: PLR0913 - what a histogram is declared with
+    It has one label. The label's values are known beforehand, and their counts begin at 0.
+    """
+
+    def __init__(  # noqa: PLR0913 - a histogram's declaration
         self,
         name: str,
         documentation: str,
@@ -50,11 +53,11 @@ class BatchHistogram(Collector):
         self._sums[value] += math.fsum(ordered)
 
     def describe(self) -> Iterable[HistogramMetricFamily]:
-        """What is counted here, without its counts."""
+        """Yield the metric without its counts."""
         yield HistogramMetricFamily(self._name, self._documentation, labels=[self._label])
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
-        """What the registry asks for: cumulative counts by bucket, and the sum."""
+        """Yield the cumulative count of each bucket, and the sum."""
         (family,) = self.describe()
         for value, counts in self._counts.items():
             family.add_metric([value], list(zip(self._names, counts, strict=True)), self._sums[value])
@@ -63,14 +66,14 @@ class BatchHistogram(Collector):
 
 REGISTRY = CollectorRegistry()
 TYPES = (PROGRESS_LEVELED_UP_TYPE, LICENSE_ADVANCED_TYPE)
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter: nobody asks for it
+disable_created_metrics()  # type: ignore[no-untyped-call]  # nobody needs a second series for every counter
 
 EVENTS = Counter("levelsync_events", "Events decided, by outcome", ["type", "outcome"], registry=REGISTRY)
 LONGEST_DELAY = 43200
-"""Seconds of the last bucket that has a bound."""
+"""The largest finite bound of the delay's buckets, in seconds."""
 EVENT_DELAY = BatchHistogram(
     "levelsync_event_delay_seconds",
-    "From when an event occurred to when its effect was committed",
+    "Time from an event's occurrence to the commit of its effect",
     label="type",
     values=TYPES,
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, LONGEST_DELAY),
@@ -78,7 +81,7 @@ EVENT_DELAY = BatchHistogram(
 )
 BATCH_SECONDS = Histogram(
     "levelsync_batch_seconds",
-    "One batch from the poll to the commit in PostgreSQL",
+    "Time from a batch's poll to its commit in PostgreSQL",
     ["type"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
     registry=REGISTRY,
@@ -92,7 +95,7 @@ BATCH_RECORDS = Histogram(
 )
 CONSUMER_LAG = Gauge(
     "levelsync_consumer_lag_records",
-    "Records of a partition that are not applied yet (end offset less applied offset)",
+    "Records of a partition that are not applied yet (end offset minus applied offset)",
     ["topic", "partition"],
     registry=REGISTRY,
 )
@@ -103,7 +106,7 @@ OUTBOX_OLDEST = Gauge(
     "Age of the oldest event in the outbox; 0 when it is empty",
     registry=REGISTRY,
 )
-RETRIES = Counter("levelsync_retries", "Attempts repeated after a fault, by its cause", ["cause"], registry=REGISTRY)
+RETRIES = Counter("levelsync_retries", "Retries after a fault, by its cause", ["cause"], registry=REGISTRY)
 RECORDS_LOST = Counter(
     "levelsync_records_lost",
     "Records that retention removed before they were read",
@@ -112,31 +115,33 @@ RECORDS_LOST = Counter(
 )
 RECONCILE_RUNS = Counter("levelsync_reconcile_runs", "Reconcile runs that ended", ["result"], registry=REGISTRY)
 RECONCILE_LAST_SUCCESS = Gauge(
-    "levelsync_reconcile_last_success_timestamp_seconds", "When the last complete run ended", registry=REGISTRY
+    "levelsync_reconcile_last_success_timestamp_seconds",
+    "Unix time at which the last complete scan ended",
+    registry=REGISTRY,
 )
 RECONCILE_PERIOD = Gauge(
-    "levelsync_reconcile_period_seconds", "RECONCILE_EVERY as it is set; 0 when it is off", registry=REGISTRY
+    "levelsync_reconcile_period_seconds", "The setting RECONCILE_EVERY; 0 when it is off", registry=REGISTRY
 )
 DRIFT_SCANS = Gauge(
     "levelsync_drift_scans",
-    "Complete scans in a row, up to the last one, that left drift which a write can repair",
+    "Consecutive complete scans, up to the last one, that left drift that a write can repair",
     registry=REGISTRY,
 )
 DRIFT_PAIRS = Gauge(
     "levelsync_drift_pairs",
-    "Pairs in disagreement, by the last complete scan",
+    "Pairs that the last complete scan left in disagreement",
     ["kind", "specialization"],
     registry=REGISTRY,
 )
 BUILD_INFO = Gauge(
     "levelsync_build_info",
-    "Always 1: the release of this process, and the revision at which it found the schema",
+    "Always 1; the labels are the release of this process and the revision of the database schema",
     ["version", "schema"],
     registry=REGISTRY,
 )
 RUNBOOK_INFO = Gauge(
     "levelsync_runbook_info",
-    "Always 1, where `LEVELSYNC_RUNBOOK_URL` is set: the alert rules read the base of their links from it",
+    "Always 1 where `LEVELSYNC_RUNBOOK_URL` is set; the alert rules take the base of their links from its label",
     ["url"],
     registry=REGISTRY,
 )
@@ -148,13 +153,13 @@ RESULTS = ("completed", "stopped_by_breaker", "cancelled", "expired")
 
 
 def set_build_info(version: str, schema: str) -> None:
-    """Set the one series of `levelsync_build_info`."""
+    """Set the only series of `levelsync_build_info`."""
     BUILD_INFO.clear()
     BUILD_INFO.labels(version, schema).set(1)
 
 
 def set_runbook_url(url: str | None) -> None:
-    """Set the one series of `levelsync_runbook_info`, or none."""
+    """Set the only series of `levelsync_runbook_info`; without a URL, remove it."""
     RUNBOOK_INFO.clear()
     if url:
         RUNBOOK_INFO.labels(url).set(1)
