@@ -1,6 +1,7 @@
-"""PostgreSQL and a Kafka-protocol broker from wheels, for `levelsync up`, `levelsync demo` and the tests.
+"""An embedded PostgreSQL and an embedded Kafka-protocol broker, for `levelsync up`, `levelsync demo` and the tests.
 
-Never for production. Neither leaves a process behind, whatever ends the one that started it (`guard.py`).
+Both come from wheels, and neither is for production. When the process that started a server ends, in any way, the
+server ends too (`guard.py`).
 """
 
 from service.local.broker import EmbeddedBroker

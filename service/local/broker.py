@@ -1,4 +1,4 @@
-"""A Kafka-protocol broker from a wheel: one static program (Tansu), in memory, gone when it stops."""
+"""The embedded Kafka-protocol broker: Tansu, one static program from a wheel, which stores records in memory."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _START_SECONDS = 15
 
 
 class EmbeddedBroker(Server):
-    """A broker on a free port of the loopback address, empty at every start and then with a new cluster id.
+    """A broker on a free port of the loopback address. At every start it is empty and has a new cluster id.
 
-    Seen to work: topics with any number of partitions made and deleted, the cluster's id, earliest offsets,
-    headers (empty and repeated ones too), the producer's timestamps, null values, records of 10 MB, the codecs gzip,
-    snappy, lz4 and zstd, consumer groups (two members share partitions, a rebalance takes 3 to 8 seconds), committed
-    offsets stored and read by the group's members, the list of groups.
+    These features were tried and work: creating and deleting topics with any number of partitions, the cluster's id,
+    earliest offsets, headers (empty and repeated ones too), the producer's timestamps, null values, records of 10 MB,
+    the codecs gzip, snappy, lz4 and zstd, consumer groups (two members share partitions, a rebalance takes 3 to 8
+    seconds), storing and reading committed offsets as a member of the group, and listing groups.
 
-    Seen not to work: the idempotent producer, transactions, the admin call for a group's offsets, deleting records
-    (each answers with an error or closes the connection), a record's offset by its timestamp (the answer is by the
-    broker's own clock), a partition's end (one record behind the first of its last batch: `service/stream/lag.py` looks
-    for itself). Topics that nobody made appear when asked for by name; there is no retention.
+    The idempotent producer, transactions, the admin call for a group's offsets and the deletion of records do not work:
+    the broker answers with an error or closes the connection. The offset of a timestamp follows the broker's own clock.
+    The end offset of a partition is one record behind the first of its last batch, so `service/stream/lag.py` looks for
+    the end itself. A topic that nobody created appears when a client asks for it by name. There is no retention.
 
     Raises:
-        EmbeddedError: on `start`, when the extra is not installed or the broker does not come up.
+        EmbeddedError: on `start`, when the extra is not installed or the broker does not start.
     """
 
     def __init__(self, port: int | None = None) -> None:
@@ -37,23 +37,23 @@ class EmbeddedBroker(Server):
 
     @property
     def bootstrap_servers(self) -> str:
-        """Where clients connect."""
+        """Return the address that clients connect to."""
         return f"{HOST}:{self.port}"
 
     def start(self) -> None:
-        """Start it and wait until it accepts connections."""
+        """Start the broker and wait until it accepts connections."""
         program = _program()
         self._folder = Path(tempfile.mkdtemp(prefix="levelsync-broker-"))
         self._process = ServerProcess(
             self._command(program),
             self._folder / "log",
-            stop_signal=signal.SIGKILL,  # it holds nothing that a slower stop would save, and takes 5 s for one
+            stop_signal=signal.SIGKILL,  # a slower stop would save nothing and takes 5 s
         )
         self._process.start()
         self._process.wait_until(lambda: answers(self.port), _START_SECONDS)
 
     def stop(self) -> None:
-        """Stop it; its records are gone."""
+        """Stop the broker. Its records are lost."""
         if self._process is not None and self._folder is not None:
             self._process.stop()
             shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,9 +1,8 @@
-"""Runs a server for as long as its owner wants it: ``guard.py OPTIONS COMMAND…``, OPTIONS a JSON object.
+"""Run a server until its owner stops it or ends: ``guard.py OPTIONS COMMAND…``, where OPTIONS is a JSON object.
 
-A script of its own, run in a process between the owner and the server. The owner holds the write end of a pipe that
-is this script's stdin. When the pipe closes, because the owner says stop or because the owner died (`kill -9`
-included), the server gets its stop signal, and SIGKILL when it does not end in time. A pipe, because it works on
-Linux and macOS alike.
+This script runs in a process between the owner and the server. Its stdin is a pipe whose write end belongs to the
+owner. The pipe closes when the owner stops the server, and also when the owner ends, even by `kill -9`. The script then
+sends the server its stop signal, and SIGKILL if the server does not end in time. A pipe works on Linux and on macOS.
 """
 
 import json
@@ -20,9 +19,9 @@ def _leave_with(server: "subprocess.Popen[bytes]") -> None:
 
 
 def main() -> None:
-    """Start the server, wait for the pipe's end or the server's, and leave with the server's exit code."""
+    """Start the server, wait until the pipe closes or the server ends, and exit with the server's exit code."""
     options, command = json.loads(sys.argv[1]), sys.argv[2:]
-    signal.signal(signal.SIGTERM, lambda *_: os.close(0))  # somebody stops the guard: as if the owner had
+    signal.signal(signal.SIGTERM, lambda *_: os.close(0))  # stopping the guard stops the server
     user = {"user": options["uid"], "group": options["gid"], "extra_groups": []} if "uid" in options else {}
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL, **user)  # noqa: S603 - the owner's own command
     threading.Thread(target=_leave_with, args=(server,), daemon=True).start()

@@ -1,4 +1,4 @@
-"""PostgreSQL from a wheel: created, started, recovered from a killed owner."""
+"""The embedded PostgreSQL: creating its data folder, starting it, and recovering from a killed owner."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _CANDIDATES = ("postgres", "nobody")
 
 
 def account_for(data: Path) -> tuple[int, int]:
-    """User and group id: the owner of `data` where that is not root, else the first account there is.
+    """Return the user and group id to run as: the owner of `data`, or where that is root, `postgres` or `nobody`.
 
     Raises:
-        EmbeddedError: there is none.
+        EmbeddedError: neither account exists.
     """
     owner = data.stat()
     if owner.st_uid != 0:
@@ -37,11 +37,11 @@ def account_for(data: Path) -> tuple[int, int]:
         except KeyError:
             continue
         return entry.pw_uid, entry.pw_gid
-    raise EmbeddedError(f"PostgreSQL does not run as root, and there is no account {' or '.join(_CANDIDATES)}")
+    raise EmbeddedError(f"PostgreSQL does not run as root, and no account {' or '.join(_CANDIDATES)} exists")
 
 
 def let_through(folder: Path) -> None:
-    """Let every account pass through `folder` and those above it (not list or read them)."""
+    """Allow every account to pass through `folder` and the folders above it, but not to list or read them."""
     for path in (folder, *folder.parents):
         mode = stat.S_IMODE(path.stat().st_mode)
         if not mode & stat.S_IXOTH:
@@ -51,17 +51,18 @@ def let_through(folder: Path) -> None:
 SUPERUSER = "postgres"
 _PASSWORD_FILE = "superuser-password"  # noqa: S105 - a file's name
 _TIMEOUT_SECONDS = 60
-# `password` and not SCRAM: over loopback nothing is gained, and clients in Python spend milliseconds a connection.
+# `password` and not SCRAM: over loopback SCRAM gains nothing, and it costs clients in Python milliseconds a connection.
 _OPTIONS = ["-U", SUPERUSER, "-E", "UTF8", "--no-locale", "--auth-local=reject", "--auth-host=password"]
 
 
 def initialise(data: Path, programs: Path, account: tuple[int, int] | None) -> None:
-    """Make the data folder `data`, which is empty, as `account` (None: our own).
+    """Initialise the empty data folder `data` as `account` (None: the account of this process).
 
-    It is made beside its place and moved there at the end: who is killed half-way leaves nothing that looks ready.
+    `initdb` works in a folder beside `data`, which is renamed at the end. A process that is killed before then leaves
+    no folder that looks complete.
 
     Raises:
-        EmbeddedError: with what `initdb` says.
+        EmbeddedError: `initdb` failed. The text contains its message.
     """
     new = data.with_name(f"{data.name}.new")
     shutil.rmtree(new, ignore_errors=True)
@@ -79,7 +80,7 @@ def initialise(data: Path, programs: Path, account: tuple[int, int] | None) -> N
 
 
 def read_password(data: Path) -> str:
-    """Give the superuser's password."""
+    """Return the superuser's password."""
     return (data / _PASSWORD_FILE).read_text(encoding="utf-8").strip()
 
 
@@ -106,10 +107,10 @@ _WAIT_SECONDS = 15
 
 
 def clear_leftover(data: Path) -> None:
-    """Wait for a server that is just stopping, and remove the pid file of one that is gone.
+    """Wait for a server that is stopping, and remove the pid file of a server that has ended.
 
-    PostgreSQL itself believes such a file as soon as any process has that number, which after a restart of a
-    container is likely.
+    PostgreSQL itself trusts a pid file as soon as any process has that id. After a restart of a container that is
+    likely.
 
     Raises:
         EmbeddedError: a server runs in `data`.
@@ -142,14 +143,14 @@ _START_SECONDS = 30
 
 
 class EmbeddedPostgres(Server):
-    """A PostgreSQL server; what is in `data` survives a stop and a crash, and is made when it is not there.
+    """A PostgreSQL server. Its data folder `data` is created where it is missing, and survives a stop and a crash.
 
-    Only the loopback address, and a password of its own, so that other users of the machine stay outside. As root,
-    which PostgreSQL refuses, the server runs as the account that owns `data`, else as `postgres` or `nobody`; the
-    folders above then let that account through, no more.
+    The server listens on the loopback address only and has a random password, so that other users of the machine cannot
+    connect. PostgreSQL refuses to run as root. There it runs as the account that owns `data`, or as `postgres` or
+    `nobody`, and the folders above `data` allow that account to pass through.
 
     Raises:
-        EmbeddedError: on `start`, when the extra is not installed, another server uses `data`, or it does not come up.
+        EmbeddedError: on `start`, when the extra is not installed, another server uses `data`, or it does not start.
     """
 
     def __init__(
@@ -160,7 +161,10 @@ class EmbeddedPostgres(Server):
         server_settings: Mapping[str, str] | None = None,
         programs: Path | None = None,
     ) -> None:
-        """`server_settings` are PostgreSQL's own; `programs` is the folder of `postgres`, if not the wheel's."""
+        """Configure the server.
+
+        `server_settings` are PostgreSQL settings. `programs` is the folder of `postgres`; by default the wheel's.
+        """
         self.data = data.absolute()
         self.port = port or free_port()
         self._server_settings = server_settings or {}
@@ -168,16 +172,16 @@ class EmbeddedPostgres(Server):
 
     @property
     def url(self) -> str:
-        """The superuser's URL of the database `postgres`, password included."""
+        """Return the superuser's URL of the database `postgres`, with the password."""
         return f"postgresql://{SUPERUSER}:{read_password(self.data)}@{HOST}:{self.port}/postgres"
 
     @property
     def log(self) -> Path:
-        """The server's log, beside `data`."""
+        """Return the path of the server's log, which is beside `data`."""
         return self.data.with_name(f"{self.data.name}.log")
 
     def start(self) -> None:
-        """Start it and wait until it accepts connections."""
+        """Start the server and wait until it accepts connections."""
         programs = self._programs or _wheel_programs()
         account = self._prepare(programs)
         clear_leftover(self.data)
@@ -192,13 +196,13 @@ class EmbeddedPostgres(Server):
         self._process.wait_until(lambda: subprocess.run(probe, check=False).returncode == 0, _START_SECONDS)  # noqa: S603
 
     def stop(self) -> None:
-        """Stop it; open transactions are rolled back."""
+        """Stop the server. It rolls open transactions back."""
         if self._process is not None:
             self._process.stop()
             self._process = None
 
     def _prepare(self, programs: Path) -> tuple[int, int] | None:
-        """Make the data folder where it is not there; returns the account to run as, None for our own."""
+        """Create the data folder where it is missing. Return the account to run as; None is this process's."""
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         account = account_for(self.data) if os.geteuid() == 0 else None
         if account is not None:

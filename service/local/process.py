@@ -1,4 +1,4 @@
-"""A server process that ends with its owner, and free ports."""
+"""Server processes that end with their owner, and free ports."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from types import TracebackType
 from typing import Self
 
 HOST = "127.0.0.1"
-# Below the ports that Linux (32768) and macOS (49152) give to outgoing connections: such a connection could take the
-# port while a server restarts, and a client that retries a port of that range can even connect to itself.
+# These ports are below those of outgoing connections (Linux: from 32768, macOS: from 49152). An outgoing connection
+# could take the port while a server restarts, and a client that retries a port of that range can connect to itself.
 _FIRST, _LAST = 15_000, 32_000
 _ATTEMPTS = 100
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on.
+    """Return a port that nobody listens on.
 
     Raises:
-        OSError: none of many was free.
+        OSError: all of many attempts found a port in use.
     """
     for _ in range(_ATTEMPTS):
         port = random.randint(_FIRST, _LAST)  # noqa: S311 - no secret
@@ -37,7 +37,7 @@ def free_port() -> int:
 
 
 def answers(port: int) -> bool:
-    """Whether something accepts connections on the port."""
+    """Return whether something accepts connections on the port."""
     try:
         socket.create_connection((HOST, port), timeout=1).close()
     except OSError:
@@ -61,12 +61,12 @@ _LOG_TAIL_BYTES = 4000
 
 
 class EmbeddedError(Exception):
-    """An embedded server cannot run. The text says why, with the end of the server's log."""
+    """An embedded server cannot run. The text contains the reason and the end of the server's log."""
 
 
 @dataclass
 class ServerProcess:
-    """One server, started through `guard.py`, its output appended to `log`."""
+    """One server, started through `guard.py`. Its output is appended to `log`."""
 
     command: Sequence[str]
     log: Path
@@ -74,15 +74,15 @@ class ServerProcess:
     stop_seconds: float = 10
     """How long the server may take to stop before it is killed."""
     environment: Mapping[str, str] | None = None
-    """Its environment; None is the owner's."""
+    """Its environment. None: the owner's."""
     user: tuple[int, int] | None = None
-    """User and group id to run as; None is the owner's."""
+    """User and group id to run as. None: the owner's."""
     folder: Path | None = None
-    """Where it runs; None is the owner's."""
+    """The working folder. None: the owner's."""
     _guard: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the server; `wait_until` says when it can be used."""
+        """Start the server, without waiting until it can be used (`wait_until`)."""
         with self.log.open("ab") as log:
             self._guard = subprocess.Popen(  # noqa: S603 - our own script
                 [sys.executable, "-I", "-S", str(_GUARD), json.dumps(self._options()), *self.command],
@@ -91,11 +91,11 @@ class ServerProcess:
                 stderr=log,
                 env=self.environment,
                 cwd=self.folder,
-                start_new_session=True,  # Ctrl-C in the owner's terminal is the owner's to handle
+                start_new_session=True,  # only the owner handles Ctrl-C in its terminal
             )
 
     def stop(self) -> None:
-        """Stop the server, in at most twice `stop_seconds`; nothing where it does not run."""
+        """Stop the server, if it runs. That takes at most about twice `stop_seconds`."""
         guard, self._guard = self._guard, None
         if guard is None or guard.stdin is None:
             return
@@ -107,10 +107,10 @@ class ServerProcess:
             guard.wait()
 
     def wait_until(self, ready: Callable[[], bool], timeout: float) -> None:
-        """Wait until `ready()`; where that takes longer than `timeout` seconds the server is stopped.
+        """Wait until `ready()` returns true.
 
         Raises:
-            EmbeddedError: the server ended, or was not ready in time.
+            EmbeddedError: the server ended, or was not ready within `timeout` seconds and was stopped.
         """
         deadline = time.monotonic() + timeout
         while not ready():
@@ -126,7 +126,7 @@ class ServerProcess:
         return self._guard is not None and self._guard.poll() is None
 
     def log_tail(self) -> str:
-        """Give the last lines of the server's output."""
+        """Return the end of the server's output."""
         return self.log.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace") if self.log.exists() else ""
 
     def _options(self) -> dict[str, float]:
@@ -137,16 +137,16 @@ class ServerProcess:
 
 
 class Server:
-    """What can be started and stopped, as a context manager, for plain and for async code."""
+    """A server that can be started and stopped, also as a context manager in plain and in async code."""
 
     _process: ServerProcess | None = None
 
     def start(self) -> None:
-        """Start and wait until it can be used."""
+        """Start the server and wait until it can be used."""
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Stop and wait for the end."""
+        """Stop the server and wait until it has ended."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
