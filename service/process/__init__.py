@@ -1,1 +1,1 @@
-"""The process: starting, watching and ending the roles, and what they do by the clock."""
+"""Starting, watching and stopping the roles of a process, and their periodic work."""

@@ -1,4 +1,4 @@
-"""Remove what is old, and what is a user's."""
+"""Remove old rows, and erase what levelsync stores about a user."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from service.stream.background import Well
 
 log = structlog.get_logger(__name__)
 ACTIONS = timedelta(days=365)
-"""How long the audit log is kept."""
+"""How long rows of the audit log are kept."""
 SAMPLES = timedelta(hours=48)
 """How long minute samples are kept; the overview shows the last day."""
 EVERY = 3600.0
-"""Seconds between two times of looking."""
+"""Seconds between two removals."""
 BATCH_ROWS, BATCH_RUNS = 1000, 10
-"""What one transaction removes at most; a run takes its ranges and issues with it."""
+"""The most rows that one transaction removes: fewer runs, because a run's ranges and issues are removed with it."""
 _OUR_TURN = text("SELECT pg_try_advisory_xact_lock(hashtextextended('levelsync retention', 0))")
 _LETTERS = text("""
     DELETE FROM levelsync.dead_letters
@@ -36,7 +36,7 @@ _LETTERS = text("""
                    ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED)
  RETURNING reason, resolved_at IS NULL AS is_open
 """)
-"""A letter that is on its way is left: its outcome is recorded there."""
+"""Letters that are being replayed are skipped, because the replay records its outcome in them."""
 _RUNS = text("""
     DELETE FROM levelsync.reconcile_runs
      WHERE id IN (SELECT r.id FROM levelsync.reconcile_runs r
@@ -46,7 +46,7 @@ _RUNS = text("""
                    ORDER BY r.finished_at LIMIT :limit FOR UPDATE SKIP LOCKED)
  RETURNING id
 """)
-"""All but the last complete one, which the views and gauges show."""
+"""The last complete scan is kept, because the views and the gauges show it."""
 _ACTIONS = text("""
     DELETE FROM levelsync.admin_actions
      WHERE id IN (SELECT id FROM levelsync.admin_actions WHERE at < clock_timestamp() - CAST(:age AS interval)
@@ -63,23 +63,23 @@ _SAMPLES = text("""
 
 
 class Retention:
-    """The retention of one process. Several of them take turns: PostgreSQL decides whose it is."""
+    """The retention of one process. An advisory lock lets one process at a time remove rows."""
 
     def __init__(self, engine: AsyncEngine, settings: Settings) -> None:
         self._engine = engine
         self._letters_for = settings.dead_letter_retention
 
     async def run(self, well: Well) -> None:
-        """Look at once, and then every hour; ends only by an error."""
+        """Remove old rows at once and then every hour, until an error or a cancellation."""
         while True:
             await self.clean()
             well()
             await asyncio.sleep(EVERY)
 
     async def clean(self) -> dict[str, int]:
-        """Remove what is old, in bounded transactions; return how many rows of each table."""
+        """Remove old rows in bounded transactions; return the number of rows removed from each table."""
         letters: list[Any] = []
-        if self._letters_for > timedelta(0):  # 0: for ever
+        if self._letters_for > timedelta(0):  # 0: letters are kept for ever
             letters = await self._remove(_LETTERS, self._letters_for, BATCH_ROWS)
         removed = {
             "dead_letters": len(letters),
@@ -109,7 +109,7 @@ class Retention:
             log.info("old rows removed", **removed)
         if still_open:
             log.warning(
-                "dead letters were removed that nobody had replayed or discarded",
+                "open dead letters removed: nobody had replayed or discarded them",
                 number=still_open.total(),
                 by_reason=dict(still_open),
                 after_days=self._letters_for.days,
@@ -158,10 +158,10 @@ _STATEMENTS = {
         UPDATE levelsync.admin_actions SET arguments = '{}', detail = '' WHERE arguments ->> 'user_id' = :id
     """,
 }
-"""By what it removes or changes, in words.
+"""Each statement by what it removes or changes, as the report names it.
 
-Fences go with the application's user, not before: a decision stands for as long as there is something to raise (law 2).
-A user who is created later with this id starts without a history.
+Fences are deleted only when the application has deleted the user, because a decision must stand for as long as an event
+could raise a level (law 2). A user who is created later with the same id has no history.
 """
 _ADDRESS = text("SELECT email FROM users WHERE id = CAST(:user AS bigint)")
 _UNFINISHED = text(
@@ -170,17 +170,20 @@ _UNFINISHED = text(
 
 
 async def address_of(conn: AsyncConnection, user_id: int) -> str | None:
-    """The address of a user whom the application still has; None where it has none of this id."""
+    """Return the e-mail address of a user; None where the application has no user of this id."""
     return (await conn.execute(_ADDRESS, {"user": user_id})).scalar_one_or_none()
 
 
 async def unfinished_runs(conn: AsyncConnection, user_id: int) -> int:
-    """Runs of this user alone that go on: they are erased when they have ended."""
+    """Count the unfinished runs of this user alone, which `erase` leaves until they have ended."""
     return int((await conn.execute(_UNFINISHED, {"user": user_id})).scalar_one())
 
 
 async def erase(conn: AsyncConnection, user_id: int, address: str | None = None) -> dict[str, int]:
-    """Erase a user in the caller's transaction; rows by what they are. `address`: a subject of their tokens."""
+    """Erase a user in the caller's transaction; return the number of rows by what they are.
+
+    `address` is the user's e-mail address, which may be the subject of their tokens.
+    """
     values: dict[str, Any] = {
         "user": user_id,
         "id": str(user_id),

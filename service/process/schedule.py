@@ -1,4 +1,4 @@
-"""The role `schedule`: one request for a reconcile a time slot, and the daily removal."""
+"""The role `schedule`: it requests one reconcile a time slot, and removes old rows every hour."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ _NAMESPACE = uuid.UUID("2d4f3f5c-9c3e-4a39-8d2b-3a0c1b5b8d21")
 
 
 def slot_at(now: datetime, every: timedelta) -> datetime:
-    """When the slot began that `now` is in.
+    """Return the time at which the slot of `now` began.
 
-    Slots are counted from 1970 in UTC: with 6 hours they begin at 0, 6, 12 and 18 o'clock.
+    Slots are counted from 1970 in UTC. Slots of 6 hours begin at 0, 6, 12 and 18 o'clock.
     """
     return _EPOCH + (now - _EPOCH) // every * every
 
 
 def seconds_to_next(now: datetime, every: timedelta) -> float:
-    """How long the slot goes on; never 0."""
+    """Return the seconds until the next slot begins; always above 0."""
     return (slot_at(now, every) + every - now).total_seconds()
 
 
 def run_id(slot: datetime) -> uuid.UUID:
-    """The id of a slot's run.
+    """Return the id of a slot's run.
 
-    It knows the slot's beginning only: processes with different lengths of a slot, as while a new setting is rolled
-    out, agree on the run at an hour that begins a slot of both.
+    The id depends only on the time at which the slot begins. During the rollout of a new RECONCILE_EVERY, processes
+    have slots of different lengths. Where two such slots begin at the same time, they have the same run.
     """
     return uuid.uuid5(_NAMESPACE, slot.astimezone(UTC).isoformat(timespec="microseconds"))
 
@@ -57,17 +57,17 @@ _ASKED = text("""
 
 
 async def database_time(conn: AsyncConnection) -> datetime:
-    """What time it is in PostgreSQL: one clock for all processes."""
+    """Return PostgreSQL's time, because all processes share that clock."""
     now: datetime = (await conn.execute(_TIME)).scalar_one()
     return now
 
 
 async def ask(conn: AsyncConnection, slot: datetime, settings: Settings) -> bool:
-    """Put the slot's ReconcileRequested into the outbox; False where somebody did before.
+    """Put the slot's ReconcileRequested into the outbox; return False where it was requested before.
 
-    One process after the other looks whether the request waits in the outbox, or is a run already. In the moment
-    between, when it is in Kafka and no worker has read it, one may ask again: the id is the same, and a request that
-    is delivered twice runs once (law 7). A table of slots would do no more.
+    One process at a time checks whether the request is in the outbox or is already a run. While the request is in Kafka
+    and no worker has read it, another process may request it again. Both requests have the same id, and a request that
+    is delivered twice runs once (law 7). A table of slots would add nothing.
     """
     request = ReconcileRequested(
         id=str(run_id(slot)),
@@ -76,28 +76,28 @@ async def ask(conn: AsyncConnection, slot: datetime, settings: Settings) -> bool
         requested_by="schedule",
     )
     await conn.execute(_LOCK)
-    # In a statement after the lock: its snapshot is then younger than the commit of whoever had the lock before.
+    # A statement after the lock has a snapshot that includes the commit of the process that had the lock before.
     asked = await conn.execute(_ASKED, {"id": UUID(request.id), "topic": request.TOPIC, "key": request.key})
     if asked.scalar_one():
         return False
     await put(conn, [request])
-    log.info("asked for the periodic reconcile", slot=slot.isoformat(), run_id=request.id, dry_run=request.dry_run)
+    log.info("periodic reconcile requested", slot=slot.isoformat(), run_id=request.id, dry_run=request.dry_run)
     return True
 
 
 LONGEST_SLEEP = 60.0
-"""Seconds: a machine that was suspended, or whose database has another time now, notices within so many."""
+"""Seconds. The schedule notices within this time that the machine was suspended or the database's clock changed."""
 
 
 @contextlib.asynccontextmanager
 async def schedule_role(engine: AsyncEngine, settings: Settings, health: Health) -> AsyncIterator[None]:
-    """Run both beside the caller; their faults stand in `health` under their names and are waited out."""
+    """Run the schedule and the retention in the background. Each reports its faults in `health` and tries again."""
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(in_background(Retention(engine, settings).run, "retention", health))
         if settings.reconcile_every > timedelta(0):
             await stack.enter_async_context(in_background(Schedule(engine, settings).run, "schedule", health))
         else:
-            log.info("no periodic reconcile: it is switched off")
+            log.info("periodic reconcile is off")
         yield
 
 
@@ -110,9 +110,9 @@ class Schedule:
         self._seen: datetime | None = None
 
     async def run(self, well: Well) -> None:
-        """Ask for the run of the slot that it is, and of every slot that begins; ends only by an error.
+        """Request the run of the present slot and of each slot that begins, until an error or a cancellation.
 
-        A process that starts in the middle of a slot asks for that slot's run, where nobody has.
+        A process that starts in the middle of a slot requests that slot's run, unless it was requested before.
         """
         while True:
             seconds = await self.take_slot()
@@ -120,7 +120,7 @@ class Schedule:
             await asyncio.sleep(min(seconds, LONGEST_SLEEP))
 
     async def take_slot(self) -> float:
-        """Ask for the run of the present slot unless that was done; returns the seconds to the next slot."""
+        """Request the run of the present slot unless that was done; return the seconds until the next slot."""
         every = self._settings.reconcile_every
         async with self._engine.begin() as conn:
             now = await database_time(conn)

@@ -1,6 +1,6 @@
-"""What has to be there before a role starts: PostgreSQL, the migrations, the columns' defaults, Kafka, the topics.
+"""Wait for what the roles need: PostgreSQL, the migrations, the columns' defaults, Kafka and its topics.
 
-It waits as long as it takes, and says every ten seconds what for; only settings end it.
+The wait has no limit and logs its reason every ten seconds. Only wrong settings end it.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ TRY_EVERY = 1.0
 
 
 class NotYet(Exception):  # noqa: N818 - a state, not an error
-    """Something is not there yet. The text says what, and what to do where somebody has to do it."""
+    """Something that the roles need is missing. The text says what it is, and what to do about it."""
 
 
 async def wait_until_ready(engine: AsyncEngine, settings: Settings, health: Health) -> str:
-    """Wait for everything a role needs; returns the Kafka cluster's id.
+    """Wait for everything that a role needs; return the Kafka cluster's id.
 
     Raises:
         SettingsError: a column of the application needs a default that the settings do not give.
@@ -85,7 +85,7 @@ async def _database(engine: AsyncEngine, settings: Settings) -> str:
 
 
 async def _refusal(conn: AsyncConnection) -> tuple[Stand, str]:
-    """Say where the database stands, and why the service cannot work on it; '' where it can."""
+    """Return the state of the schema and the reason why the service cannot work with it; '' where it can."""
     filtered = await filtered_tables(conn)
     if filtered:
         return Stand(None), filtered_sentence(filtered)
@@ -100,7 +100,7 @@ async def _refusal(conn: AsyncConnection) -> tuple[Stand, str]:
 
 
 async def _unusable(conn: AsyncConnection) -> list[str]:
-    """Say which specializations cannot be used: the service starts, because the others can."""
+    """Return the faults of specializations that cannot be used. The service starts, because the others can."""
     try:
         return list((await read_curriculum(conn)).faults.values())
     except InstallationFault as fault:
@@ -115,7 +115,7 @@ async def _kafka(settings: Settings) -> str:
         found = await diagnose(settings)
         raise NotYet(f"Kafka at {found or f'{settings.kafka_bootstrap_servers}: {error}'}") from error
     if missing:
-        hint = f"make them, or set {PREFIX}KAFKA_CREATE_TOPICS=true"
+        hint = f"create them, or set {PREFIX}KAFKA_CREATE_TOPICS=true"
         raise NotYet(f"Kafka lacks the topics {', '.join(missing)}: {hint}")
     if compacted := await _compacted(settings):
         raise NotYet(f"Kafka compacts the topics {', '.join(compacted)}: {COMPACTED}")
@@ -123,11 +123,11 @@ async def _kafka(settings: Settings) -> str:
 
 
 async def _compacted(settings: Settings) -> list[str]:
-    """Return the topics that are compacted; none where the broker or our rights do not say."""
+    """Return the topics that are compacted; an empty list where the broker does not answer or allow the question."""
     try:
         compacted, unread = await compacted_topics(settings)
     except (KafkaError, OSError) as error:
         compacted, unread = [], [f"{type(error).__name__}: {error}"]
     if unread:
-        log.info("whether topics are compacted was not checked", topics=unread)
+        log.info("cannot read whether topics are compacted", topics=unread)
     return compacted

@@ -1,11 +1,11 @@
-"""The watchdog, the minute samples, and the gauges that are read from the database and Kafka.
+"""The watchdog, the minute samples, and the gauges that are read from PostgreSQL and Kafka.
 
-All processes share one row a minute. Each adds what it counted since its last sample, and the gauges keep the greatest
-value: every process measures the same lag, drift and dead letters, so the greatest is the peak of that minute, and it
-does not depend on the order in which processes write.
+All processes share one row a minute. Each process adds the events that it counted since its last sample. Of a gauge the
+row stores the greatest value: every process measures the same lag, drift and dead letters, so the greatest value is the
+peak of that minute, in whatever order the processes write.
 
-What cannot be stored because PostgreSQL is away is added to the next minute that can. It is at most what was counted
-since the last sample, because no batch commits without PostgreSQL. A process that is killed loses less than a minute.
+While PostgreSQL cannot be reached, no sample is stored, and the next sample includes what is missing. That is little,
+because no batch commits without PostgreSQL. A process that is killed loses the counts of less than a minute.
 """
 
 from __future__ import annotations
@@ -52,21 +52,21 @@ _STORE = text(f"""
            lag = greatest(stored.lag, excluded.lag), drift = greatest(stored.drift, excluded.drift),
            dead_letters = greatest(stored.dead_letters, excluded.dead_letters)
 """)
-"""A sample is taken seconds after a minute has ended; PostgreSQL's clock says which one, the same for all processes."""
+"""A sample is stored seconds after a minute has ended. All processes use PostgreSQL's clock to find that minute."""
 
 
 class Sampler:
-    """The sampler of one process."""
+    """The sampler of one process, which stores its counts once a minute."""
 
     def __init__(self) -> None:
         self._events, self._delays = _events(), _delays()
         self._minute = _minute()
 
     async def sample(self, engine: AsyncEngine) -> None:
-        """Store a sample where a minute has ended since the last one; else do nothing.
+        """Store a sample if a minute has ended since the last one.
 
         Raises:
-            Exception: the database's. Nothing is stored then, and the next sample has it all.
+            Exception: an error of the database. Nothing is stored, and the next sample includes what is missing.
         """
         minute = _minute()
         if minute == self._minute:
@@ -94,7 +94,7 @@ def _events() -> Counter[str]:
 
 
 def _delays() -> Counter[str]:
-    """Count the events of each bucket alone; Prometheus' buckets include those before them."""
+    """Count the events of each bucket alone. Prometheus' buckets are cumulative."""
     found: Counter[str] = Counter()
     for kind, buckets in groupby(metrics.samples(metrics.EVENT_DELAY, "_bucket"), lambda one: one[0]["type"]):
         before = 0
@@ -105,7 +105,7 @@ def _delays() -> Counter[str]:
 
 
 def _sum(gauge: object) -> int | None:
-    """Add up a gauge's values; None where it has none yet."""
+    """Add up a gauge's values; return None where it has no values yet."""
     found = [value for _, value in metrics.samples(gauge)]
     return int(sum(found)) if found else None
 
@@ -128,11 +128,11 @@ _LAST_SCAN = text("SELECT finished_at, counts FROM levelsync.complete_scans ORDE
 async def set_gauges(
     conn: AsyncConnection, ends: Mapping[TopicPartition, int], cluster_id: str, topic_ids: Mapping[str, str]
 ) -> None:
-    """Set lag, the schema's revision, open dead letters, drift and what waits in the outbox."""
+    """Set the gauges of lag, of the schema's revision, of open dead letters, of drift and of the outbox."""
     for partition, records in lag(ends, await applied_positions(conn, cluster_id, topic_ids)).items():
         at = (partition.topic, str(partition.partition))
         metrics.CONSUMER_LAG.labels(*at).set(records)
-        metrics.RECORDS_LOST.labels(*at)  # a loss that is not there is a 0, not an absence
+        metrics.RECORDS_LOST.labels(*at)  # create the series at 0
     metrics.set_build_info(RELEASE, (await stand_of(conn)).revision or "")
     await _set_dead_letters(conn)
     await _set_reconcile(conn)
@@ -154,7 +154,7 @@ async def _set_dead_letters(conn: AsyncConnection) -> None:
 
 
 async def _set_reconcile(conn: AsyncConnection) -> None:
-    """What the last complete scan of everything left in disagreement, and when it ended."""
+    """Set the gauges of drift: what the last complete scan left in disagreement, and when it ended."""
     row = (await conn.execute(_LAST_SCAN)).one_or_none()
     metrics.DRIFT_SCANS.set((await conn.execute(_DRIFT_SCANS)).scalar_one())
     metrics.DRIFT_PAIRS.clear()
@@ -167,19 +167,19 @@ async def _set_reconcile(conn: AsyncConnection) -> None:
 log = structlog.get_logger(__name__)
 LOOK_EVERY = 5.0
 STALL_SECONDS = 120.0
-"""A consumer with lag may stand still this long, without a retry in progress: a statement may take 90 s (`engine`)."""
+"""How long a consumer with lag may stand still without a retry: above the 90 s that a statement may take (`engine`)."""
 BEGIN_SECONDS = 120.0
-"""And this long may partitions that it owns wait for their beginning: above a rebalance and what comes after it."""
+"""How long a partition may wait for its first read after a rebalance. Must exceed the time that a rebalance takes."""
 NOT_BEGUN = -1
 
 
 class Stalled(Exception):  # noqa: N818 - a state, not an error
-    """A consumer stands still: the process has to be started again."""
+    """A consumer is stalled, so the process must be restarted."""
 
 
 @dataclass(slots=True)
 class Watchdog:
-    """Remembers since when each partition has stood where it stands."""
+    """Remembers how long each lagging partition has been at its present position."""
 
     stall_seconds: float = STALL_SECONDS
     _since: dict[TopicPartition, tuple[int, float]] = field(default_factory=dict)
@@ -187,11 +187,11 @@ class Watchdog:
     def stalled(
         self, ends: Mapping[TopicPartition, int], positions: Mapping[TopicPartition, int], now: float
     ) -> dict[TopicPartition, int]:
-        """Partitions with lag whose position has not moved for `stall_seconds`, and where they stand.
+        """Return the partitions with lag whose position has not moved for `stall_seconds`, with their positions.
 
-        `positions` are those of consumers that ought to move: none of a consumer that is retrying.
+        `positions` must not contain the partitions of a consumer that is retrying.
         """
-        # The clock of a partition begins when lag is first seen: an idle hour before it is not a stall.
+        # A partition's clock starts when lag is first seen, so that an idle hour before it does not count.
         lagging = {tp: at for tp, at in positions.items() if ends.get(tp, 0) > max(at, 0)}
         self._since = {
             tp: self._since[tp] if self._since.get(tp, (None,))[0] == at else (at, now) for tp, at in lagging.items()
@@ -199,14 +199,14 @@ class Watchdog:
         return {tp: at for tp, (at, since) in self._since.items() if now - since >= self._bound(at)}
 
     def forget(self) -> None:
-        """Restart every clock: no consumer could move while Kafka or PostgreSQL was away."""
+        """Restart every clock, because no consumer can move while Kafka or PostgreSQL is unreachable."""
         self._since = {}
 
     def _bound(self, at: int) -> float:
         return max(self.stall_seconds, BEGIN_SECONDS) if at == NOT_BEGUN else self.stall_seconds
 
 
-async def watch(  # noqa: PLR0913, PLR0917 - what it looks at, and what it reports
+async def watch(  # noqa: PLR0913, PLR0917 - what it measures and where it reports
     engine: AsyncEngine,
     settings: Settings,
     health: Health,
@@ -214,10 +214,12 @@ async def watch(  # noqa: PLR0913, PLR0917 - what it looks at, and what it repor
     cluster_id: str,
     sampler: Sampler,
 ) -> None:
-    """Look every few seconds, for as long as the service runs. `sampler` has counted since before the first batch.
+    """Set the gauges and check for stalled consumers every few seconds, for as long as the service runs.
+
+    `sampler` was created before the first batch, so that it counts every event.
 
     Raises:
-        Stalled: a consumer stands still.
+        Stalled: a consumer is stalled.
     """
     watchdog = Watchdog(STALL_SECONDS)
     metrics.RECONCILE_PERIOD.set(settings.reconcile_every.total_seconds())
@@ -233,7 +235,7 @@ async def watch(  # noqa: PLR0913, PLR0917 - what it looks at, and what it repor
                     health.clear("kafka", watchdog)
                     gauges = partial(set_gauges, ends=ends, cluster_id=cluster_id, topic_ids=topic_ids)
                     await _use_database(_gauges_and_sample(engine, gauges, sampler), health, watchdog)
-                    # A publisher's open transaction holds a consumer back: that is not a stall.
+                    # A consumer cannot read past a publisher's open transaction, so the end is the last stable offset.
                     _check_stalled(watchdog, await readable.read(), consumers(), health)
                     await asyncio.sleep(LOOK_EVERY)
         except (KafkaError, OSError) as error:
@@ -244,7 +246,7 @@ async def watch(  # noqa: PLR0913, PLR0917 - what it looks at, and what it repor
 
 
 async def _cause(settings: Settings, error: Exception) -> str:
-    """Look for the cause of a lost connection, which the client does not name; other errors say it themselves."""
+    """Return the cause of an error. The client does not name the cause of a lost connection, so diagnose it."""
     lost = isinstance(error, KafkaConnectionError | OSError)
     return (await diagnose(settings) if lost else "") or str(error)
 
@@ -269,7 +271,7 @@ def _where(tp: TopicPartition, at: int, end: int) -> str:
 
 
 def _report_polls(consumer: Any, health: Health) -> None:
-    """What a consumer cannot read it tries again for ever: somebody has to know."""
+    """Report what a consumer cannot read. It tries again without end, so somebody has to know."""
     if consumer.problem:
         health.report("consumers", consumer, consumer.problem)
     else:
@@ -279,14 +281,14 @@ def _report_polls(consumer: Any, health: Health) -> None:
 async def _gauges_and_sample(
     engine: AsyncEngine, gauges: Callable[[AsyncConnection], Awaitable[None]], sampler: Sampler
 ) -> None:
-    """Set the gauges that are the same in every process, and store a sample where a minute has ended."""
+    """Set the gauges that are the same in every process, and store a sample if a minute has ended."""
     async with engine.connect() as conn:
         await gauges(conn)
     await sampler.sample(engine)
 
 
 async def _use_database(work: Awaitable[None], health: Health, watchdog: Watchdog) -> None:
-    """Await work on the database; report its fault."""
+    """Await work on the database and report its fault in `health`."""
     try:
         await work
     except Exception as error:  # noqa: BLE001 - a gauge never ends the service; the appliers report what they meet
