@@ -1,1 +1,1 @@
-"""What a person may ask of the service, and who may: no HTTP in it, so that the API and the page share it."""
+"""Access, audit and the admin functions that the API, the page and the command line share. Nothing here uses HTTP."""

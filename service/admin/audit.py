@@ -1,4 +1,4 @@
-"""The audit log: what was asked, by whom, from where, with what result."""
+"""The audit log: who requested what, from where, and with which outcome."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 Outcome = Literal["done", "refused", "failed"]
 _LONGEST = 500
 _LONGEST_ARGUMENTS = 2000
-"""Characters of what was sent that a row of a refusal keeps."""
+"""The most characters of a refused request's fields that a row stores."""
 _ADD = text("""
     INSERT INTO levelsync.admin_actions
            (subject, role, action, arguments, outcome, detail, request_id, client_address)
@@ -31,7 +31,7 @@ _ADD = text("""
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Somebody without a token: whoever is at a terminal (`shell`), or who published a request (`event`)."""
+    """Somebody without a token: the user of a terminal (`shell`), or the publisher of a request (`event`)."""
 
     subject: str
     role: Literal["shell", "event"]
@@ -39,7 +39,7 @@ class Actor:
 
 @dataclass(slots=True)
 class Entry:
-    """One row. `done` stores it in the transaction of the write that it describes."""
+    """One row of the audit log, before it is stored."""
 
     who: Identity | Actor
     action: str
@@ -47,22 +47,22 @@ class Entry:
     stored: bool = False
 
     async def done(self, conn: AsyncConnection, detail: str = "") -> None:
-        """Store it in the caller's transaction: it stands if and only if the write does."""
+        """Store the row with the outcome `done` in the transaction of the write that it describes."""
         await _add(conn, self, "done", detail)
         self.stored = True
 
     async def failed(self, engine: AsyncEngine, detail: str) -> None:
-        """Store that the write was tried, and that nothing of it stands."""
+        """Store the row with the outcome `failed`: the write was tried and rolled back."""
         await _store(engine, self, "failed", detail)
         self.stored = True
 
 
 @asynccontextmanager
 async def audited(engine: AsyncEngine, who: Identity, action: Action, **arguments: Any) -> AsyncIterator[Entry]:
-    """Check the right, and leave a row whatever happens within: `done`, `refused` or `failed`.
+    """Check the right, and store a row with the outcome of the block: `done`, `refused` or `failed`.
 
     Raises:
-        Forbidden: their role may not.
+        Forbidden: the role does not allow the action.
         Busy: the database cannot answer.
     """
     entry = Entry(who, action, arguments)
@@ -83,10 +83,10 @@ async def audited(engine: AsyncEngine, who: Identity, action: Action, **argument
 async def check(
     engine: AsyncEngine, who: Identity, action: Action = "read", arguments: Mapping[str, Any] | None = None
 ) -> None:
-    """Check the right; leave a row only where it is missing.
+    """Check the right, and store a row only if it is missing.
 
     Raises:
-        Forbidden: their role may not.
+        Forbidden: the role does not allow the action.
     """
     try:
         allow(who, action)
@@ -97,27 +97,27 @@ async def check(
 
 
 async def refuse(engine: AsyncEngine, who: Identity, action: str, arguments: Mapping[str, Any], detail: str) -> None:
-    """Leave the row of something that was refused before it began."""
+    """Store the row of a request that was refused before anything was done."""
     await _store_if_possible(engine, Entry(who, action, dict(arguments)), "refused", detail)
 
 
 def what_was_sent(sent: Any) -> dict[str, Any]:
-    """Return the fields that were sent; none of them where they are too long to keep."""
+    """Return the fields of a refused request; an empty dictionary where they are too long to store."""
     return sent if isinstance(sent, dict) and len(str(sent)) <= _LONGEST_ARGUMENTS else {}
 
 
 def client_address() -> str:
-    """Return the address that the request in hand came from; uvicorn knows which proxies to believe."""
+    """Return the client's address of the present request. uvicorn knows which proxies to trust."""
     return str(structlog.contextvars.get_contextvars().get("client", ""))
 
 
 async def _store_if_possible(engine: AsyncEngine, entry: Entry, outcome: Outcome, detail: str) -> None:
-    """The row of something that failed must not hide why it failed; the log has it in any case."""
+    """Store a row unless the database cannot answer. Only log that, because an error here would hide the first one."""
     try:
         with asked():
             await _store(engine, entry, outcome, detail)
     except Busy:
-        log.error("no row in the audit log", subject=entry.who.subject, action=entry.action, outcome=outcome)  # noqa: TRY400 - `asked` said why
+        log.error("no row in the audit log", subject=entry.who.subject, action=entry.action, outcome=outcome)  # noqa: TRY400 - `asked` logged the cause
 
 
 async def _store(engine: AsyncEngine, entry: Entry, outcome: Outcome, detail: str = "") -> None:
@@ -138,14 +138,17 @@ async def _add(conn: AsyncConnection, entry: Entry, outcome: Outcome, detail: st
         "client_address": client_address(),
     }
     await conn.execute(_ADD, values)
-    if isinstance(entry.who, Actor):  # a command says itself what it did
+    if isinstance(entry.who, Actor):  # a command prints what it did
         return
     said = {"subject": entry.who.subject, "role": entry.who.role, "outcome": outcome, "detail": detail[:_LONGEST]}
     log.info("admin action", action=entry.action, arguments=entry.arguments, **said)
 
 
 def _storable(value: Any) -> Any:
-    """Escape what neither text nor jsonb can hold: NUL, lone surrogates, NaN and Infinity. A refused body has any."""
+    """Escape what PostgreSQL's text and jsonb cannot store: NUL, lone surrogates, NaN and Infinity.
+
+    The body of a refused request may contain any of them.
+    """
     match value:
         case str():
             return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
@@ -160,12 +163,12 @@ def _storable(value: Any) -> Any:
 
 
 def _words(error: Exception) -> str:
-    """An answer's own sentence; of a defect only its kind, because its text may quote anything."""
+    """Return the sentence of an answer; of a defect only its type, because its text may quote anything."""
     return str(error) if isinstance(error, AdminError) else type(error).__name__
 
 
 ActionCursor = tuple[datetime, int]
-"""The row behind which a page begins: its time and id."""
+"""The time and id of the row after which a page begins."""
 NEWEST_ACTION: ActionCursor = (datetime.fromisoformat("9999-12-31T00:00:00+00:00"), 2**63 - 1)
 _READ_ACTIONS = text("""
     SELECT id, at, subject, role, action, arguments, outcome, detail, request_id, client_address, times
@@ -181,7 +184,10 @@ _READ_ACTIONS = text("""
 
 @dataclass(frozen=True, slots=True)
 class AdminAction:
-    """One row. `times` is how often it happened where one row stands for many; `client_address` may be empty."""
+    """One row of the audit log, as stored.
+
+    `times` is above 1 where one row counts several failed sign-ins. `client_address` may be empty.
+    """
 
     id: int
     at: datetime
@@ -198,7 +204,7 @@ class AdminAction:
 
 @dataclass(frozen=True, slots=True)
 class ActionFilter:
-    """Which rows: those that fit everything that is given."""
+    """Which rows to return: those that match every value that is set."""
 
     since: datetime | None = None
     subject: str | None = None
@@ -214,7 +220,7 @@ async def list_actions(
     limit: int = 100,
     before: ActionCursor = NEWEST_ACTION,
 ) -> list[AdminAction]:
-    """Read a page of the audit log, the newest first, beginning behind `before`.
+    """Return a page of the audit log, the newest row first, beginning after `before`.
 
     Raises:
         Forbidden, Busy.
@@ -229,7 +235,7 @@ async def list_actions(
 async def stream_actions(
     conn: AsyncConnection, since: datetime | None = None, subject: str | None = None, limit: int | None = None
 ) -> AsyncGenerator[AdminAction]:
-    """Give rows of the audit log, the newest first, without holding all of them."""
+    """Yield rows of the audit log, the newest first, without loading all of them into memory."""
     async with conn.stream(_READ_ACTIONS, _values(ActionFilter(since, subject), limit, NEWEST_ACTION)) as rows:
         async for row in rows.mappings():
             yield AdminAction(**row)

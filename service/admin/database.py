@@ -1,4 +1,4 @@
-"""Asking a database that may be busy, away or silent: the answer is `Busy` within seconds, never a hang."""
+"""Queries of a database that may be overloaded, unreachable or silent. They raise `Busy` within seconds."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from service.faults import NOT_AS_NEEDED, InstallationFault, Kind, read_fault
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 ANSWERS_WITHIN = 3.0
-"""Seconds that a database may take for the shortest question before it counts as unreachable."""
+"""Seconds that the database may take for the shortest query before it counts as unreachable."""
 _ALIVE = text("SELECT 1")
 _left_behind: set[asyncio.Task[Any]] = set()
 
 
 @contextmanager
 def asked() -> Iterator[None]:
-    """Within it, a database that cannot answer is `Busy`; an error that is a defect stays what it is.
+    """Raise `Busy` for an error that means that the database cannot answer now. A defect passes unchanged.
 
-    What somebody has to repair is named: waiting does not help then.
+    Where somebody has to repair the installation, the text says so, because waiting does not help.
     """
     try:
         yield
@@ -45,10 +45,12 @@ def asked() -> Iterator[None]:
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, T], otherwise: str) -> T:
-    """Wait for `work`, at most this long. What hangs in a silent database takes its cancellation late: it is left.
+    """Return the result of `work`, after waiting at most `seconds`.
+
+    Work that hangs in a silent database ends long after its cancellation, so nobody waits for that.
 
     Raises:
-        Busy: it has not ended in time, with `otherwise` as its text.
+        Busy: the work did not end in time; the text is `otherwise`.
     """
     task = asyncio.create_task(work)
     try:
@@ -64,10 +66,10 @@ async def within(seconds: float, work: Coroutine[Any, Any, T], otherwise: str) -
 
 
 async def check_alive(engine: AsyncEngine) -> None:
-    """Ask the database the shortest question.
+    """Check that the database answers the shortest query.
 
     Raises:
-        Busy: it is away, has no connection left, or is silent.
+        Busy: it is unreachable, has no connection left, or is silent.
     """
     with asked():
         await within(ANSWERS_WITHIN, _ask(engine), "The database does not answer; try again in a few seconds.")
@@ -79,7 +81,7 @@ async def _ask(engine: AsyncEngine) -> None:
 
 
 def _forget(task: asyncio.Task[Any]) -> None:
-    """Take note of the end of what was left behind: nobody else asks how it went."""
+    """Retrieve the result of abandoned work, because asyncio warns about exceptions that nobody retrieves."""
     _left_behind.discard(task)
     if not task.cancelled():
         task.exception()

@@ -1,4 +1,4 @@
-"""Who asks, what that role may do, and what is answered when it may not."""
+"""Identities, the actions that each role allows, and the errors that are answers."""
 
 from __future__ import annotations
 
@@ -10,61 +10,61 @@ from events.base import INT8_MAX
 
 
 class AdminError(Exception):
-    """An answer, not a defect."""
+    """An answer to the caller, not a defect. Its text is shown to them."""
 
     is_audited = False
-    """Whether the audit log has a row of it."""
+    """Whether the audit log already has a row for it."""
 
 
 class NotSignedIn(AdminError):  # noqa: N818 - an answer, as all below
-    """No token, or one that is not good (401). Its text says what is wrong with it, never the token."""
+    """There is no token, or it is not valid (401). The text names the fault and never contains the token."""
 
 
 class Forbidden(AdminError):  # noqa: N818
-    """A known person, without the right (403)."""
+    """The person is known and their role does not allow the action (403)."""
 
 
 class NoSuch(AdminError):  # noqa: N818
-    """There is no such user, run or letter (404)."""
+    """The user, run or dead letter does not exist (404)."""
 
 
 class Refused(AdminError):  # noqa: N818
-    """It makes no sense as it was asked for (422)."""
+    """The request is not valid (422)."""
 
 
 class Busy(AdminError):  # noqa: N818
-    """The database, or who vouches for tokens, cannot answer now (503): the same again later may succeed."""
+    """The database or the server of the tokens' keys cannot answer now (503). A retry may succeed."""
 
     retry_after = 5
     """Seconds."""
 
 
 Role = Literal["admin", "instructor", "student", "none"]
-"""The application's roles; `none` is somebody who signed in, with no role that is known here."""
+"""The application's roles. `none` is the role of somebody who signed in with no role that is known here."""
 ROLES: tuple[Role, ...] = ("admin", "instructor", "student")
 """The strongest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whoever a token names, as long as it lasts."""
+    """The person whom a token names, until the token expires."""
 
     subject: str
     role: Role
     expires_at: datetime
     user_id: int | None = None
-    """The row of `users` that the subject names, where subjects are users."""
+    """The id in `users` that the subject refers to, where subjects are users."""
 
     @property
     def synced_by(self) -> int | str:
-        """As syncs take it: the user's id where it is known, else the subject in words, which no digits alone are."""
+        """Return the name that a sync stores: the user's id, or the subject as text that is never digits alone."""
         if self.user_id is not None:
             return self.user_id
         return f"subject {self.subject}" if self.subject.isdigit() else self.subject
 
 
 def user_id_of(subject: str) -> int | None:
-    """The number that a subject is, where it can be a user's id."""
+    """Return the subject as a number where it can be a user's id, else None."""
     if not (subject.isascii() and subject.isdigit() and len(subject) <= len(str(INT8_MAX))):
         return None
     return int(subject) if 0 < int(subject) <= INT8_MAX else None
@@ -80,8 +80,8 @@ Action = Literal[
     "replay_letters",
     "discard_letters",
 ]
-"""`read` is every question that changes nothing: issues, runs, dead letters, users, the overview. The audit log has a
-right of its own, because it says what people have done and from where."""
+"""`read` covers issues, runs, dead letters, users and the overview. The audit log has a separate right, because it
+shows what people have done and from where."""
 
 _STAFF: frozenset[Role] = frozenset({"admin", "instructor"})
 _ADMINS: frozenset[Role] = frozenset({"admin"})
@@ -98,15 +98,15 @@ _ALLOWED: dict[Action, frozenset[Role]] = {
 
 
 def may(who: Identity, action: Action) -> bool:
-    """Whether they may."""
+    """Return whether the person's role allows the action."""
     return who.role in _ALLOWED[action]
 
 
 def allow(who: Identity, action: Action) -> None:
-    """Let them, or not.
+    """Check that the person's role allows the action.
 
     Raises:
-        Forbidden: their role may not; the text names the roles that may.
+        Forbidden: it does not. The text names the roles that do.
     """
     if not may(who, action):
         allowed = " or ".join(sorted(_ALLOWED[action]))

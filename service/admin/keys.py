@@ -1,4 +1,4 @@
-"""The keys that tokens are checked with: a secret, or an identity provider's."""
+"""The keys that verify tokens: a shared secret, or an identity provider's public keys."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from service.settings import PREFIX, Settings, SettingsError
 log = structlog.get_logger(__name__)
 ASYMMETRIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 FETCH_TIMEOUT = 4.0
-"""Seconds that a JWKS URL may take, from the connection to the last byte."""
+"""Seconds that a fetch of the JWKS URL may take, from the connection to the last byte."""
 MOST_BYTES = 256 * 1024
-"""Bytes that it may send; a set of ten RSA keys with certificates has about 30 KB."""
+"""The most bytes of a key set. A set of ten RSA keys with certificates has about 30 KB."""
 FRESH_FOR = 300.0
-"""Seconds after which a key that is in use is fetched again: one that was taken back ends no later."""
+"""Seconds after which a key in use is fetched again. While the URL answers, a revoked key is accepted no longer."""
 STALE_FOR = 3600.0
-"""Seconds for which known keys go on while the JWKS URL is away."""
+"""Seconds for which known keys stay valid while the JWKS URL does not answer."""
 FETCH_EVERY = 10.0
-"""Seconds between two fetches, so that tokens with made-up key ids cannot make this service hammer the URL."""
+"""Seconds between two fetches, so that tokens with invented key ids cannot cause a fetch each."""
 
 
 class PublishedKeys:
-    """Public keys behind a URL, by the key id of the token; a new id is looked up there, at most every ten seconds."""
+    """Public keys at a URL, by key id. An unknown id causes a fetch, at most every ten seconds."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -44,11 +44,11 @@ class PublishedKeys:
         self._turn = asyncio.Lock()
 
     async def key_of(self, token: str) -> tuple[jwt.PyJWK, Sequence[str]]:
-        """The key that the token names; a key has one algorithm, and never a symmetric one.
+        """Return the key that the token names, and the key's only algorithm, which is never a symmetric one.
 
         Raises:
-            NotSignedIn: it names none, or one that is not published.
-            Busy: the URL does not answer, and the key is not known well enough without it.
+            NotSignedIn: the token names no key, or a key that is not published.
+            Busy: the URL does not answer, and the key is unknown or was fetched too long ago.
         """
         kid = _key_id(token)
         if not self._knows(kid, FRESH_FOR):
@@ -74,7 +74,7 @@ class PublishedKeys:
                 published = _keys_in(await _read(self._url))
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, RecursionError) as error:
             self._away = True
-            log.warning("the keys of tokens cannot be fetched", error=f"{type(error).__name__}: {error}")
+            log.warning("cannot fetch the keys of tokens", error=f"{type(error).__name__}: {error}")
             return
         self._away = False
         self._fetched = now
@@ -82,15 +82,15 @@ class PublishedKeys:
 
 
 async def _read(url: str) -> bytes:
-    """Fetch the body. It runs in the event loop, so that a server that drips bytes holds no thread, and no stop.
+    """Return the body at the URL. The request runs in the event loop, so that a slow server cannot delay a stop.
 
     Raises:
-        ValueError: it is too large, or compressed, which could hide how large it is, or a redirect left TLS, so that
-            anybody on the way could publish keys.
+        ValueError: the body is too large; or it is compressed, which could hide its size; or a redirect left TLS, so
+            that anybody in between could send keys.
     """
     body = bytearray()
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-    # The machine's own certificates, as every other program here: an internal CA is trusted by being installed.
+    # The machine's certificates, not those of httpx, so that an internal CA that is installed is trusted.
     async with (
         httpx.AsyncClient(verify=ssl.create_default_context(), follow_redirects=True, max_redirects=3) as client,
         client.stream("GET", url, headers=headers, timeout=FETCH_TIMEOUT) as answer,
@@ -98,42 +98,42 @@ async def _read(url: str) -> bytes:
         answer.raise_for_status()
         schemes = [one.url.scheme for one in (*answer.history, answer)]
         if schemes[0] == "https" and set(schemes) != {"https"}:
-            raise ValueError("the keys were redirected to a connection without TLS")
+            raise ValueError("the URL of the keys redirects to a connection without TLS")
         if answer.headers.get("content-encoding", "identity") != "identity":
-            raise ValueError("the keys are compressed")
+            raise ValueError("the set of keys is compressed")
         async for part in answer.aiter_raw():
             body += part
             if len(body) > MOST_BYTES:
-                raise ValueError(f"the keys have more than {MOST_BYTES} bytes")
+                raise ValueError(f"the set of keys has more than {MOST_BYTES} bytes")
     return bytes(body)
 
 
 def _keys_in(body: bytes) -> dict[str, jwt.PyJWK]:
-    """The keys that can sign tokens, by their ids; the others are left out, whatever they hold.
+    """Return the keys that can sign tokens, by key id, and skip all others.
 
     Raises:
-        ValueError: it is not a set of keys, or there is none in it: known keys go on.
+        ValueError: the body is not a set of keys, or contains no usable key. Known keys stay valid then.
     """
     document = json.loads(body)
     listed = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(listed, list):
-        raise ValueError("the answer is not a set of keys")  # noqa: TRY004 - somebody else's JSON, not an argument
+        raise ValueError("the answer is not a set of keys")  # noqa: TRY004 - the content of a document, not an argument
     usable = [key for key in map(_usable, listed) if key is not None]
     if not usable:
-        raise ValueError("the set has no key that can be used")
+        raise ValueError("the set of keys has no usable key")
     return {str(key.key_id): key for key in usable}
 
 
 def _usable(published: Any) -> jwt.PyJWK | None:
     if not isinstance(published, dict) or not isinstance(published.get("kid"), str) or not published["kid"]:
         return None
-    # Tuples, because what is looked up may be a list, which has no hash.
+    # Tuples and not sets, because the value may be a list, which has no hash.
     if published.get("use") not in ("sig", None) or published.get("alg") not in (*ASYMMETRIC, None):
         return None
     try:
         key = jwt.PyJWK(published)
-    except Exception as error:  # noqa: BLE001 - somebody else's bytes: libraries fail on them in many ways
-        log.warning("a published key cannot be read", kid=published["kid"][:100], error=type(error).__name__)
+    except Exception as error:  # noqa: BLE001 - the bytes come from outside, and libraries fail on them in many ways
+        log.warning("cannot read a published key", kid=published["kid"][:100], error=type(error).__name__)
         return None
     return key if key.algorithm_name in ASYMMETRIC else None
 
@@ -144,49 +144,50 @@ def _key_id(token: str) -> str:
     except (jwt.PyJWTError, ValueError, RecursionError):
         raise NotSignedIn("The token cannot be read.") from None
     if not isinstance(kid, str) or not kid:
-        raise NotSignedIn("The token does not say which key it is signed with.")
+        raise NotSignedIn("The token does not name the key that it is signed with (kid).")
     return kid
 
 
 SYMMETRIC = ("HS256", "HS384", "HS512")
 SAFE_SECRET_BYTES = 32
-"""RFC 7518, 3.2: an HS256 key has at least the size of the hash."""
+"""RFC 7518, section 3.2: an HS256 key has at least the size of the hash."""
 
 
 class Keys(Protocol):
-    """Where the key of a token comes from."""
+    """A source of the keys that verify tokens."""
 
     async def key_of(self, token: str) -> tuple[Any, Sequence[str]]:
-        """The key, and the algorithms that it may be used with, whatever the token says."""
+        """Return the key and the algorithms that it may be used with, whichever the token names."""
 
 
 class SharedSecret:
-    """HMAC with the configured secret, and nothing else."""
+    """The configured secret, which verifies HMAC signatures only."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
 
     async def key_of(self, token: str) -> tuple[str, Sequence[str]]:  # noqa: ARG002 - every token has the same key
-        """The secret."""
+        """Return the secret."""
         return self._secret, SYMMETRIC
 
 
 def make_keys(settings: Settings) -> Keys:
-    """The configured keys.
+    """Return the configured source of keys.
 
     Raises:
-        SettingsError: none is configured, or both are, or issuer and audience are missing beside a JWKS URL.
+        SettingsError: neither a secret nor a JWKS URL is set, or both are, or the URL is not valid, or the issuer or
+            the audience is missing beside the URL.
     """
     secret, url = settings.jwt_secret, settings.jwt_jwks_url
     if (secret is None) == (url is None):
-        fault = "is needed by the role api" if secret is None else "excludes the other"
+        fault = "is needed by the role api" if secret is None else "cannot be set together"
         raise SettingsError(f"{PREFIX}JWT_SECRET or {PREFIX}JWT_JWKS_URL {fault}: set one of them")
     if secret is not None:
         return SharedSecret(secret.get_secret_value())
     lacking = [name for name in ("jwt_issuer", "jwt_audience") if not getattr(settings, name)]
     if lacking:
         names = " and ".join(PREFIX + name.upper() for name in lacking)
-        raise SettingsError(f"{names}: must be set with {PREFIX}JWT_JWKS_URL, whose keys sign for others too")
+        raise SettingsError(f"{names}: must be set with {PREFIX}JWT_JWKS_URL, whose keys also sign for other services")
     if not _is_web_address(str(url)):
         raise SettingsError(f"{PREFIX}JWT_JWKS_URL: must be an http or https URL")
     return PublishedKeys(str(url))
@@ -201,7 +202,7 @@ def _is_web_address(url: str) -> bool:
 
 
 def check_secret(settings: Settings) -> None:
-    """Refuse a secret that can be guessed.
+    """Refuse a secret that is short enough to be guessed.
 
     Raises:
         SettingsError: it is shorter than 32 bytes.
@@ -210,13 +211,16 @@ def check_secret(settings: Settings) -> None:
     if secret is not None and len(secret.get_secret_value().encode()) < SAFE_SECRET_BYTES:
         make = "python3 -c 'import secrets; print(secrets.token_hex(32))'"
         raise SettingsError(
-            f"{PREFIX}JWT_SECRET: must have at least {SAFE_SECRET_BYTES} bytes, because whoever guesses it is an "
-            f"admin; one that is good: {make}. The application that signs with it needs the same"
+            f"{PREFIX}JWT_SECRET: must have at least {SAFE_SECRET_BYTES} bytes, because anybody who guesses it becomes "
+            f"an admin. Create one with: {make}. The application that signs tokens needs the same secret"
         )
 
 
 def decode(token: str, key: Any, algorithms: Sequence[str], **checks: Any) -> dict[str, Any]:
-    """The token's claims, checked; PyJWT warns of a short secret, which `serve` refuses and `up` allows."""
+    """Verify the token and return its claims.
+
+    PyJWT warns about a short secret. `serve` refuses such a secret and `up` allows it, so the warning is ignored.
+    """
     options: Options = {"require": ["exp", "sub"], "verify_aud": checks.get("audience") is not None}
     with warnings.catch_warnings(action="ignore"):
         claims: dict[str, Any] = jwt.decode(token, key, algorithms=list(algorithms), options=options, **checks)

@@ -1,4 +1,4 @@
-"""Dead letters as people ask for, replay and discard them."""
+"""Read, replay and discard dead letters."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ __all__ = [
     "replay_letters",
 ]
 
-_NOT_JUDGED = Verdict(would_apply=None, why="it is resolved, or too large to be judged in a list")
+_NOT_JUDGED = Verdict(would_apply=None, why="it is resolved, or too large to be checked in a list")
 
 
 @dataclass(frozen=True, slots=True)
 class CountedReason:
-    """The open letters of one reason. `would_apply` is how many of the newest `looked_at` would apply now."""
+    """The number of open letters of one reason. Of the newest `looked_at`, `would_apply` would apply now."""
 
     reason: str
     meaning: str
@@ -51,7 +51,7 @@ class CountedReason:
 
 @dataclass(frozen=True, slots=True)
 class SeenLine:
-    """A letter in a list, and whether it would apply now."""
+    """One letter of a list, and whether it would apply now."""
 
     line: LetterLine
     verdict: Verdict
@@ -59,9 +59,10 @@ class SeenLine:
 
 @dataclass(frozen=True, slots=True)
 class SeenPage:
-    """Some letters, the newest first, and the id before which the next page begins; None where there is none.
+    """A page of letters, the newest first, and the id before which the next page begins; None on the last page.
 
-    A page of a user's letters may be short and still have a next one: each looks at so many letters only.
+    A page of one user's letters may be short and not be the last one, because each page searches a limited number of
+    letters.
     """
 
     lines: list[SeenLine]
@@ -70,7 +71,7 @@ class SeenPage:
 
 @dataclass(frozen=True, slots=True)
 class SeenLetter:
-    """One letter, whole, what its reason means, and whether it would apply now."""
+    """One letter with its record, the meaning of its reason, and whether it would apply now."""
 
     letter: Letter
     meaning: str
@@ -78,7 +79,7 @@ class SeenLetter:
 
 
 async def count_letters(engine: AsyncEngine, settings: Settings, who: Identity) -> list[CountedReason]:
-    """The open letters by reason, the most first.
+    """Count the open letters of each reason, the most frequent reason first.
 
     Raises:
         Forbidden, Busy.
@@ -98,7 +99,7 @@ async def list_letters(  # noqa: PLR0913 - engine, settings and who, as everywhe
     before: int | None = None,
     limit: int = 100,
 ) -> SeenPage:
-    """A page of letters, the newest first, beginning before an id.
+    """Return a page of letters, the newest first, beginning before the id `before`.
 
     Raises:
         Forbidden, Busy.
@@ -110,11 +111,11 @@ async def list_letters(  # noqa: PLR0913 - engine, settings and who, as everywhe
 
 
 async def find_letter(engine: AsyncEngine, settings: Settings, who: Identity, letter_id: int) -> SeenLetter:
-    """One letter with its bytes.
+    """Return one letter with its record.
 
     Raises:
         Forbidden, Busy.
-        NoSuch: there is none of this id.
+        NoSuch: there is no letter with this id.
     """
     await check(engine, who)
     with asked():
@@ -126,7 +127,7 @@ async def find_letter(engine: AsyncEngine, settings: Settings, who: Identity, le
 
 
 async def read_counts(conn: AsyncConnection, settings: Settings) -> list[CountedReason]:
-    """As `count_letters`, for who works on the database itself."""
+    """Do what `count_letters` does, without a check of rights, for the command line."""
     counts = await count_by_reason(conn)
     return [_counted(one, await applicable(conn, one.reason, settings.apply_since)) for one in counts]
 
@@ -134,14 +135,14 @@ async def read_counts(conn: AsyncConnection, settings: Settings) -> list[Counted
 async def read_lines(
     conn: AsyncConnection, settings: Settings, selection: Selection, before: int | None, limit: int
 ) -> SeenPage:
-    """As `list_letters`, for who works on the database itself."""
+    """Do what `list_letters` does, without a check of rights, for the command line."""
     page = await read_page(conn, selection, before, limit)
     verdicts = await judge_by_id(conn, [line.id for line in page.letters], settings.apply_since)
     return SeenPage([SeenLine(line, verdicts.get(line.id, _NOT_JUDGED)) for line in page.letters], page.next)
 
 
 async def read_letter(conn: AsyncConnection, settings: Settings, letter_id: int) -> SeenLetter | None:
-    """As `find_letter`, for who works on the database itself; None where there is none of this id."""
+    """Do what `find_letter` does, without a check of rights; return None where there is no letter with this id."""
     letter = await find(conn, letter_id)
     if letter is None:
         return None
@@ -155,7 +156,7 @@ def _counted(one: ReasonCount, looked: Applicable) -> CountedReason:
 
 
 MOST = 10_000
-"""Letters that one call replays or discards; it says how many are left."""
+"""The most letters that one call replays or discards. `Handled.left` counts the others."""
 Verb = Literal["replay", "discard"]
 _Do = Callable[[AsyncEngine, Selection, str, Write, int], AsyncIterator[list[int]]]
 _DO: dict[Verb, _Do] = {"replay": replay, "discard": discard}
@@ -163,36 +164,37 @@ _DO: dict[Verb, _Do] = {"replay": replay, "discard": discard}
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """What a replay or a discard did, or in a dry run would do."""
+    """The result of a replay or a discard, or of its dry run."""
 
     dry_run: bool
     selected: int
-    """Letters that were, or would be, replayed or discarded."""
+    """Letters that were replayed or discarded, or would be."""
     on_its_way: int
-    """Left out: replayed within the last minute, and not come back yet."""
+    """Skipped: replayed less than a minute ago, with no outcome yet."""
     unsendable: int
-    """Left out of a replay: Kafka would not take them."""
+    """Skipped by a replay: Kafka would refuse them."""
     not_open: int
-    """Ids of no open letter."""
+    """Ids for which there is no open letter."""
     left: int
-    """What a call more would do: one handles 10,000 at most."""
+    """Letters that remain for the next call, because one call handles at most 10,000."""
 
 
 async def replay_letters(engine: AsyncEngine, who: Identity, selection: Selection, *, dry_run: bool = True) -> Handled:
-    """Send open letters again, each once, whoever else asks for the same.
+    """Send the records of open letters to their topics again. Concurrent calls send each letter once.
 
     Raises:
-        Forbidden, Busy: what was sent in earlier transactions stays sent.
+        Forbidden.
+        Busy: the database cannot answer. Letters of transactions that committed before are sent.
         Refused: the selection is not of open letters.
     """
     return await _handle(engine, who, "replay", selection, dry_run=dry_run)
 
 
 async def discard_letters(engine: AsyncEngine, who: Identity, selection: Selection, *, dry_run: bool = True) -> Handled:
-    """Close open letters without applying them; they stay to be read.
+    """Close open letters without applying them. They can still be read.
 
     Raises:
-        As `replay_letters`.
+        Forbidden, Busy, Refused: as `replay_letters`.
     """
     return await _handle(engine, who, "discard", selection, dry_run=dry_run)
 
@@ -214,7 +216,7 @@ async def _handle(engine: AsyncEngine, who: Identity, verb: Verb, selection: Sel
 
 
 async def would(conn: AsyncConnection, verb: Verb, selection: Selection) -> Handled:
-    """What a dry run says."""
+    """Return the result of a dry run."""
     found = await census(conn, selection)
     ready = _ready(found, verb)
     not_open = len(set(selection.ids)) - found.open if selection.ids is not None else 0

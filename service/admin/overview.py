@@ -1,4 +1,4 @@
-"""What the overview shows."""
+"""The data of the page's overview."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Moves = Mapping[tuple[str, int], datetime]
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """How far one partition of events is from being applied."""
+    """The lag of one partition of an event topic."""
 
     topic: str
     number: int
@@ -34,17 +34,20 @@ class Partition:
     moved_at: datetime | None
     """When its position was stored last."""
     waits_since: datetime | None
-    """Since when this process has seen records wait there without a move; None where none wait."""
+    """Since when this process has seen records wait at the same position; None where no records wait."""
 
 
 class Waits:
-    """Remembers since when records have waited: one on its way after an idle hour is not stuck."""
+    """Remembers since when records of each partition have waited.
+
+    The age of the stored position is not enough: after an idle hour, a new record is not stuck.
+    """
 
     def __init__(self) -> None:
         self._since: dict[tuple[str, int], tuple[datetime | None, datetime]] = {}
 
     def see(self, lag: Mapping[tuple[str, int], int], moved: Moves, now: datetime) -> list[Partition]:
-        """The partitions as they are now."""
+        """Record the present lag; return the partitions."""
         waiting = [(at, moved.get(at)) for at, records in lag.items() if records]
         self._since = {at: self._unmoved(at, position_at) or (position_at, now) for at, position_at in waiting}
         since = {at: begun for at, (_, begun) in self._since.items()}
@@ -56,17 +59,17 @@ class Waits:
 
 
 def lag() -> dict[tuple[str, int], int]:
-    """Records that wait, by topic and partition; nothing until it was measured for the first time."""
+    """Return the number of records that wait, by topic and partition; empty until this process has measured it."""
     return {(at["topic"], int(at["partition"])): int(value) for at, value in metrics.samples(metrics.CONSUMER_LAG)}
 
 
 def lost() -> int:
-    """Records that Kafka's retention removed before they were read."""
+    """Return the number of records that Kafka's retention deleted before they were read."""
     return int(sum(value for _, value in metrics.samples(metrics.RECORDS_LOST, "_total")))
 
 
 MOST_PENDING = 100_000
-"""Rows of the outbox that are counted; more are "at least"."""
+"""The most rows of the outbox that are counted."""
 _SHOWN_RUNS = 3
 _NOW = text("SELECT clock_timestamp()")
 _MOVED = text("SELECT topic, partition, max(updated_at) AS at FROM levelsync.applied_offsets GROUP BY 1, 2")
@@ -89,7 +92,7 @@ _PENDING = text("""
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """The last complete scan of everything, and what it left in disagreement."""
+    """The last complete scan, and what it left in disagreement."""
 
     run_id: str
     finished_at: datetime
@@ -98,13 +101,13 @@ class Scan:
 
     @property
     def pairs(self) -> int:
-        """All of them."""
+        """Return the number of all pairs that it left in disagreement."""
         return sum(number for _, _, number in self.drift)
 
 
 @dataclass(frozen=True, slots=True)
 class Outbox:
-    """What waits on its way to Kafka."""
+    """The events that wait to be sent to Kafka."""
 
     pending: int
     oldest: datetime | None
@@ -112,7 +115,7 @@ class Outbox:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Everything of one moment. The lag is None until this process has measured it."""
+    """The state of the service at one time. `partitions` is None until this process has measured the lag."""
 
     now: datetime
     problems: Mapping[str, list[str]]
@@ -120,7 +123,7 @@ class Overview:
     outbox: Outbox
     scan: Scan | None
     last_end: dict[str, Any] | None
-    """The last run over everything that ended, however it ended."""
+    """The last run over everything that ended, with any status."""
     running: list[dict[str, Any]]
     letters: list[ReasonCount]
     series: Series
@@ -130,9 +133,9 @@ class Overview:
 async def read_overview(
     engine: AsyncEngine, who: Identity, problems: Mapping[str, list[str]], waits: Waits, history: History
 ) -> Overview:
-    """Read it: a handful of short questions to the database, the rest from this process's gauges.
+    """Return the overview, from a few short queries and from this process's gauges.
 
-    `problems` are those of this process, by component (`Health.by_component`).
+    `problems` are this process's problems by component (`Health.by_component`).
 
     Raises:
         Forbidden, Busy.
@@ -144,7 +147,7 @@ async def read_overview(
 async def take_overview(
     engine: AsyncEngine, problems: Mapping[str, list[str]], waits: Waits, history: History
 ) -> Overview:
-    """Read the overview for this process itself.
+    """Return the overview without a check of rights, for this process itself.
 
     Raises:
         Busy: the database cannot answer.

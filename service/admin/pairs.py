@@ -1,4 +1,4 @@
-"""Pairs and drift as people ask for them."""
+"""Pairs of a user, and pairs that differ now."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from service.sync.issues import DesyncIssue, page_of_issues
 
 
 async def canonical(conn: AsyncConnection, name: str | None) -> str | None:
-    """Return the specialization's own name, whatever the case it was written in; None (all of them) stays None.
+    """Return the specialization's name as the database has it, for a name in any case; None stays None.
 
     Raises:
-        Refused: there is no such specialization; the text names those that there are.
+        Refused: there is no such specialization. The text lists the specializations.
         InstallationFault: no specialization can be used, so nothing can be compared or synced.
     """
     curriculum = await read_curriculum(conn)
@@ -37,7 +37,7 @@ async def canonical(conn: AsyncConnection, name: str | None) -> str | None:
 
 
 Cursor = tuple[int, str]
-"""The pair behind which a page begins."""
+"""The pair after which a page begins: user and specialization."""
 START: Cursor = (-(2**63), "")
 _CONFIRMED = text("""
     SELECT d.user_id, d.specialization, d.progress_level, d.license_level
@@ -53,16 +53,16 @@ class SeenIssue:
 
     issue: DesyncIssue
     status: Literal["suspected", "confirmed"]
-    """`confirmed`: the last complete scan found it with the very same levels, and no event in flight explained it."""
+    """`confirmed`: the last complete scan found the same levels, and no event on its way explained them."""
 
     def as_dict(self) -> dict[str, Any]:
-        """As clients read it."""
+        """Return the issue as the API shows it."""
         return self.issue.as_dict() | {"status": self.status}
 
 
 @dataclass(frozen=True, slots=True)
 class IssuePage:
-    """Some of them, and where the next page begins; None where there is none."""
+    """A page of issues, and the cursor of the next page; None on the last page."""
 
     issues: list[SeenIssue]
     next: Cursor | None
@@ -71,7 +71,9 @@ class IssuePage:
 async def desync_issues(
     engine: AsyncEngine, who: Identity, specialization: str | None = None, after: Cursor = START, limit: int = 100
 ) -> IssuePage:
-    """A page of what differs now, by user and specialization. What is on its way in Kafka differs too.
+    """Return a page of the pairs that differ now, by user and specialization.
+
+    A pair also differs while its event is still on its way through Kafka.
 
     Raises:
         Forbidden, Busy.
@@ -105,7 +107,7 @@ def _levels(issue: DesyncIssue) -> tuple[Any, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One side of a pair. `more` is its XP, or the highest level that a license has reached."""
+    """One row of a pair. `more` is the XP of progress, or the highest level that a license has reached."""
 
     specialization: str
     level: int | None
@@ -115,7 +117,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class UserPair:
-    """Both rows of a specialization, as they are now."""
+    """One pair of a user with both rows, as they are now."""
 
     specialization: str
     maximum: int | None
@@ -127,7 +129,7 @@ class UserPair:
 
     @property
     def sides(self) -> Sides:
-        """As the rules of a sync have them."""
+        """Return both rows as input of the rules of a sync."""
         return Sides(
             self.progress.level if self.progress else None,
             self.license.level if self.license else None,
@@ -136,14 +138,14 @@ class UserPair:
         )
 
     def decide(self, direction: Direction) -> PairDecision:
-        """What a sync in this direction would write now."""
+        """Return what a sync in this direction would write now."""
         if self.maximum is None:
             return nothing(Why.UNKNOWN_SPECIALIZATION, f"there is no specialization {self.specialization}")
         return decide_one(self.sides, direction, self.maximum)
 
     @property
     def state(self) -> str:
-        """In the words of the reconciler; `in_sync` where all is well, `absent` where there is no row."""
+        """Return the kind of drift; `in_sync` where both rows agree, `absent` where neither row exists."""
         return _state(self)
 
 
@@ -160,7 +162,7 @@ def _state(pair: UserPair) -> str:
 
 
 def _fault(pair: UserPair) -> str:
-    """Why no direction can repair it; '' where one can."""
+    """Return why no direction can repair the pair; '' where one can."""
     if pair.maximum is None:
         return "unknown_specialization"
     if pair.others:

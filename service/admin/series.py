@@ -1,4 +1,4 @@
-"""The minute samples as series: the last hour minute by minute, the last day by quarters of an hour."""
+"""The minute samples as series: the last hour in minutes, and the last day in quarters of an hour."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 KEPT = timedelta(days=1)
 _READ_AGAIN = timedelta(minutes=3)
-"""Processes add to a minute until shortly after its end: the newest rows are read again."""
+"""Processes add to a minute until shortly after its end, so the newest rows are read again."""
 _FRESH = timedelta(seconds=10)
-"""A sample comes once a minute; until then a look costs nothing."""
+"""Samples come once a minute, so within this time the last series is returned again without a query."""
 _READ = text("""
     SELECT minute, events, delays, lag, drift, dead_letters FROM levelsync.minute_samples
      WHERE minute >= :since ORDER BY minute
@@ -26,17 +26,17 @@ _READ = text("""
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Seconds from when an event occurred to when its effect was committed, as bounds of the histogram's buckets."""
+    """Seconds from an event's occurrence to the commit of its effect, as bounds of the histogram's buckets."""
 
     half: float
-    """At least half of the events took no longer; infinite beyond the last bucket."""
+    """At least half of the events took no longer. Infinite where that is beyond the last bucket."""
     most: float
     """At least 99 % of the events took no longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One minute, of all processes together: counts by "type outcome" and "type bound", and the gauges' peaks."""
+    """One minute of all processes: counts by "type outcome" and by "type bound", and the gauges' peaks."""
 
     minute: datetime
     events: Counter[str]
@@ -48,11 +48,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Some minutes together. Everything is None or empty where no process stored a sample."""
+    """One point of a chart: one or several minutes. Values are None or empty where no process stored a sample."""
 
     at: datetime
     seconds: int
-    """How long the samples of this point cover."""
+    """The length of time that the point's samples cover."""
     outcomes: Counter[str]
     delay: Delay | None
     lag: int | None
@@ -62,7 +62,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of time until now, as points of equal length, the oldest first."""
+    """A period until now, as points of equal length, the oldest first."""
 
     name: str
     step: timedelta
@@ -71,7 +71,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class TypeCount:
-    """The outcome of the events of one type in the last day, and how long they took."""
+    """The events of one type in the last day, by outcome, and their delay."""
 
     type: str
     outcomes: list[tuple[str, int, int]]
@@ -81,25 +81,25 @@ class TypeCount:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """What the charts show."""
+    """The data of the charts."""
 
     now: datetime
     hour: Span
     day: Span
     types: list[TypeCount]
     measured: bool
-    """Whether there is any sample of the last day."""
+    """Whether the last day has a sample."""
 
 
 class History:
-    """The samples of the last day in the memory of one process: each look reads only the newest minutes."""
+    """The samples of the last day, in the memory of one process. Each read queries only the newest minutes."""
 
     def __init__(self) -> None:
         self._samples: dict[datetime, Sample] = {}
         self._last: Series | None = None
 
     async def read(self, conn: AsyncConnection, now: datetime) -> Series:
-        """Read what is new, and return the series up to `now`."""
+        """Read the new samples and return the series up to `now`."""
         if self._last is not None and now - self._last.now < _FRESH:
             return self._last
         since = max(self._samples, default=now - KEPT) - _READ_AGAIN
@@ -111,7 +111,7 @@ class History:
 
 
 def series_of(samples: Sequence[Sample], now: datetime) -> Series:
-    """Return the series of samples in any order."""
+    """Return the series of samples, which may be in any order."""
     hour = _span("last hour", samples, now, timedelta(minutes=1), 60)
     day = _span("last day", samples, now, timedelta(minutes=15), 96)
     last = hour.points[-1].at
@@ -120,7 +120,7 @@ def series_of(samples: Sequence[Sample], now: datetime) -> Series:
 
 
 def delay_of(counts: Counter[str]) -> Delay | None:
-    """Read the delay from how many events each bucket has, by its bound; None where there are none."""
+    """Return the delay, given the number of events of each bucket by its bound; None where there are no events."""
     buckets = sorted((float(bound), number) for bound, number in counts.items())
     totals = list(accumulate(number for _, number in buckets))
     if not totals or not totals[-1]:
@@ -130,7 +130,7 @@ def delay_of(counts: Counter[str]) -> Delay | None:
 
 
 def _within(reached: Sequence[tuple[float, int]], share: float) -> float:
-    """Return the first bound that at least this share of all events keeps."""
+    """Return the smallest bound that at least this share of all events did not exceed."""
     total = reached[-1][1]
     return next(bound for bound, number in reached if number >= share * total)
 

@@ -1,4 +1,4 @@
-"""Sessions that ended, and sign-ins that failed."""
+"""Ended sessions and failed sign-ins."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _END_SESSION = text("""
     INSERT INTO levelsync.ended_sessions (token_digest, ends_at) VALUES (:digest, :ends_at) ON CONFLICT DO NOTHING
 """)
 _FORGET = text("DELETE FROM levelsync.ended_sessions WHERE ends_at < clock_timestamp() - interval '1 hour'")
-"""An hour beyond what any leeway allows: an expired token is refused for being expired."""
+"""An expired token is refused as expired, so its row can go. An hour is more than any leeway of the clocks."""
 _ALL = text("SELECT token_digest FROM levelsync.ended_sessions")
 _IS_ENDED = text("SELECT EXISTS (SELECT FROM levelsync.ended_sessions WHERE token_digest = :digest)")
 
@@ -30,7 +30,7 @@ async def end(engine: AsyncEngine, token: str, ends_at: datetime) -> None:
     """Refuse the token from now on.
 
     Raises:
-        Busy: the database cannot answer; the token stays good.
+        Busy: the database cannot answer, and the token stays valid.
     """
     with asked():
         async with engine.begin() as conn:
@@ -39,7 +39,7 @@ async def end(engine: AsyncEngine, token: str, ends_at: datetime) -> None:
 
 
 async def read(engine: AsyncEngine) -> set[bytes]:
-    """Return the digests of all tokens that were signed out and may not have expired.
+    """Return the digests of all signed-out tokens that are still stored.
 
     Raises:
         Busy: the database cannot answer.
@@ -50,29 +50,29 @@ async def read(engine: AsyncEngine) -> set[bytes]:
 
 
 async def check(engine: AsyncEngine, token: str) -> None:
-    """Let a token pass that nobody signed out with.
+    """Check that nobody signed out with this token.
 
     Raises:
-        NotSignedIn: somebody did.
+        NotSignedIn: somebody signed out with it.
         Busy: the database cannot answer.
     """
     with asked():
         async with engine.connect() as conn:
             ended = (await conn.execute(_IS_ENDED, {"digest": digest(token)})).scalar_one()
     if ended:
-        raise NotSignedIn("The token was signed out: a new one is needed.")
+        raise NotSignedIn("The token was signed out. Sign in with a new one.")
 
 
 def digest(token: str) -> bytes:
-    """Return what is stored of a token: nobody can sign in with it."""
+    """Return the digest that is stored of a token. Nobody can sign in with a digest."""
     return sha256(token.encode()).digest()
 
 
 log = structlog.get_logger(__name__)
 A_ROW_FOR = 60.0
-"""Seconds that a row counts for."""
+"""Seconds for which one row counts an address's failures."""
 _MOST_ADDRESSES, _OTHERS = 100, "others"
-"""Addresses that have rows of their own at once, in a process."""
+"""The most addresses of a process with a separate row at the same time. Further addresses share one row."""
 _COUNT_FAILURE = text("""
     INSERT INTO levelsync.admin_actions (subject, role, action, outcome, detail, client_address, times)
     VALUES ('', 'none', 'sign_in', 'refused', :detail, :address, :times) RETURNING id
@@ -82,7 +82,7 @@ _COUNT = text("UPDATE levelsync.admin_actions SET times = times + :times, detail
 
 @dataclass(slots=True)
 class _Row:
-    """The row of an address, and how many failures it does not count yet."""
+    """The audit row of an address, and the number of failures that the row does not count yet."""
 
     since: float
     row_id: int | None = None
@@ -91,7 +91,7 @@ class _Row:
 
 
 class FailedSignIns:
-    """Those of one process."""
+    """Counts the failed sign-ins of one process in the audit log, in one row for each address and minute."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -99,7 +99,7 @@ class FailedSignIns:
 
     @asynccontextmanager
     async def noted(self) -> AsyncIterator[None]:
-        """Count a token that is not good."""
+        """Count a `NotSignedIn` of the block."""
         try:
             yield
         except NotSignedIn as error:
@@ -107,12 +107,12 @@ class FailedSignIns:
             raise
 
     async def note(self, error: AdminError) -> None:
-        """Count one, with why it failed; the log has it where the database cannot answer."""
+        """Log a failed sign-in and its reason, and count it in the audit log if the database can answer."""
         address = client_address()
         log.warning("sign-in failed", address=address, reason=str(error))
         row = self._row(address)
         row.waiting += 1
-        if row.writing:  # whoever writes now counts this one too
+        if row.writing:  # the call that writes now counts this failure too
             return
         row.writing = True
         try:

@@ -1,4 +1,4 @@
-"""From a token to an identity and its role."""
+"""Find the identity and the role of a token."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from service.admin.sessions import FailedSignIns
 from service.settings import PREFIX, Settings, SettingsError
 
 ABSENT = object()
-"""The token has no such claim."""
+"""The result of `RolesClaim.find` for a token without the claim."""
 _POINTER = re.compile(r"(/([^~]|~0|~1)*)+")
 
 
 class RolesClaim:
-    """The claim of roles.
+    """The claim that contains the roles, as JWT_ROLES_CLAIM names it.
 
-    The literal name counts first (`https://example.com/roles`), then a dotted path (`realm_access.roles`). A value
-    that begins with `/` is a JSON Pointer (RFC 6901), as `/resource_access/my.client/roles`.
+    A claim with exactly this name wins (`https://example.com/roles`). Otherwise the setting is a dotted path
+    (`realm_access.roles`). A setting that begins with `/` is a JSON Pointer (RFC 6901), for example
+    `/resource_access/my.client/roles`.
 
     Raises:
-        SettingsError: it begins with `/` and is not a JSON Pointer, or it is empty.
+        SettingsError: the setting is empty, or begins with `/` and is not a JSON Pointer.
     """
 
     def __init__(self, setting: str) -> None:
@@ -39,24 +40,24 @@ class RolesClaim:
         self._path = _names(setting) if self._is_pointer else setting.split(".")
 
     def find(self, claims: dict[str, Any]) -> Any:
-        """Return what the claim holds, or `ABSENT`.
+        """Return the claim's value, or `ABSENT`.
 
         Raises:
-            NotSignedIn: the path leads through something that has no names.
+            NotSignedIn: the path leads through a value that is not an object.
         """
         if not self._is_pointer and self._name in claims:
             return claims[self._name]
         held: Any = claims
         for name in self._path:
             if not isinstance(held, dict):
-                raise NotSignedIn("The token's roles are neither text nor a list of texts.")
+                raise NotSignedIn("The token's roles are neither a string nor a list of strings.")
             if name not in held:
                 return ABSENT
             held = held[name]
         return held
 
     def put(self, claims: dict[str, Any], roles: list[str]) -> None:
-        """Write the roles where `find` reads them."""
+        """Write the roles to the place from which `find` reads them."""
         *parents, leaf = [self._name] if "://" in self._name else self._path
         for name in parents:
             claims = claims.setdefault(name, {})
@@ -68,13 +69,13 @@ def _names(pointer: str) -> list[str]:
 
 
 LEEWAY = 10
-"""Seconds by which the clocks of who signs and who checks may differ."""
+"""Seconds by which the clocks of the signer and of this process may differ."""
 _LONGEST_TOKEN, _LONGEST_SUBJECT = 8192, 320
 _FIND_USER = """
     SELECT u.id, u.role::text AS role, coalesce(to_jsonb(u) ->> 'is_active', 'true') = 'true' AS active
       FROM users u WHERE {condition}
 """
-# A subject of digits is an id and nothing else, so that nobody becomes another user by an unusual address.
+# A subject of digits is only looked up as an id, so that nobody becomes another user by an unusual address.
 _BY_ID = text(_FIND_USER.format(condition="u.id = CAST(:subject AS bigint)"))
 _BY_EMAIL = text(_FIND_USER.format(condition="u.email = :subject"))
 _WRONG = {
@@ -82,18 +83,18 @@ _WRONG = {
     jwt.ImmatureSignatureError: "The token is not valid yet.",
     jwt.InvalidAudienceError: "The token is for another audience.",
     jwt.InvalidIssuerError: "The token is from another issuer.",
-    jwt.InvalidAlgorithmError: "The token is signed in a way that is not accepted.",
+    jwt.InvalidAlgorithmError: "The token is signed with an algorithm that is not accepted.",
     jwt.InvalidSignatureError: "The token's signature is wrong.",
-    jwt.MissingRequiredClaimError: "The token lacks a claim that is needed: exp, sub, or a configured iss or aud.",
+    jwt.MissingRequiredClaimError: "The token lacks a required claim: exp, sub, or a configured iss or aud.",
     jwt.exceptions.InvalidSubjectError: "The token's subject is not text.",
 }
 
 
 def subjects_are_users(settings: Settings) -> bool:
-    """Return whether a token's subject is a row of `users`, which may give it its role.
+    """Return whether the subject of a token refers to a row of `users`, whose role the token can then have.
 
-    The application signs with the secret, so by default its subjects are. An identity provider's are its own: its
-    person "1" is nobody's user 1.
+    By default they do where the tokens are signed with the secret, because the application signs them. An identity
+    provider's subjects do not. Its subject "1" is not the application's user 1.
     """
     if settings.jwt_roles_from_users is None:
         return settings.jwt_secret is not None
@@ -104,7 +105,7 @@ class Authenticator:
     """Checks tokens with the configured key.
 
     Raises:
-        SettingsError: when it is made, where the settings name no key, or not what belongs to it.
+        SettingsError: on creation, when the settings of the keys or of the roles claim are wrong.
     """
 
     def __init__(self, settings: Settings, engine: AsyncEngine) -> None:
@@ -116,11 +117,11 @@ class Authenticator:
         self.failures = FailedSignIns(engine)
 
     async def identify(self, token: str) -> Identity:
-        """Say whose token it is, after every check.
+        """Check a token and return the identity that it names.
 
         Raises:
-            NotSignedIn: it is not good.
-            Busy: it cannot be checked now.
+            NotSignedIn: the token is not valid.
+            Busy: the token cannot be checked now.
         """
         claims = await self._claims(token)
         subject = _subject(claims)
@@ -146,7 +147,7 @@ class Authenticator:
             raise NotSignedIn(_WRONG.get(type(error), "The token cannot be read.")) from None
 
     async def _user(self, subject: str) -> tuple[int, Role]:
-        """The application's own tokens name the user alone: their role is the row's, now."""
+        """Return the id and the present role of the user. The application's own tokens name only the user."""
         number = user_id_of(subject)
         query, value = (_BY_EMAIL, subject) if number is None else (_BY_ID, number)
         with asked():
@@ -163,7 +164,7 @@ class Authenticator:
 def _subject(claims: dict[str, Any]) -> str:
     subject: str = claims["sub"]
     if not subject.strip() or len(subject) > _LONGEST_SUBJECT or not subject.isprintable():
-        raise NotSignedIn("The token's subject is not a name.")
+        raise NotSignedIn("The token's subject is empty, too long or not printable.")
     return subject
 
 
@@ -171,13 +172,16 @@ def _moment(seconds: Any) -> datetime:
     try:
         return datetime.fromtimestamp(int(seconds), UTC)
     except (ValueError, OverflowError, OSError):
-        raise NotSignedIn("The token's end is not a time.") from None
+        raise NotSignedIn("The token's expiry is not a valid time.") from None
 
 
 def _strongest(held: Any) -> Role:
-    """Return the strongest role that is named, in any case: SQLAlchemy stores an enum's names in upper case."""
+    """Return the strongest known role of the names, without regard to case.
+
+    SQLAlchemy stores the names of an enum, which are often in upper case.
+    """
     named = [held] if isinstance(held, str) else held
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
-        raise NotSignedIn("The token's roles are neither text nor a list of texts.")
+        raise NotSignedIn("The token's roles are neither a string nor a list of strings.")
     folded = {name.lower() for name in named}
     return next((role for role in ROLES if role in folded), "none")

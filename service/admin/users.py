@@ -1,4 +1,4 @@
-"""A user's pairs, and syncs of them."""
+"""Find a user, read their pairs, and sync them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _BY_BEGINNING = text(f"""
                             ORDER BY f.email LIMIT :limit)
      ORDER BY u.email
 """)
-"""The rows that are not shown are not turned into JSON."""
+"""The inner query applies the limit first, so that only the shown rows are converted to JSON."""
 _PROGRESS = text("""
     SELECT specialization_id AS specialization, current_level AS level, total_xp AS xp, updated_at
       FROM specialization_progress WHERE student_id = CAST(:id AS bigint) ORDER BY 1
@@ -59,18 +59,18 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class UserView:
-    """Everything about one user."""
+    """One user with their pairs, history and fences."""
 
     user: User
     pairs: list[UserPair]
     history: list[Any]
-    """The newest first: specialization, from_level, to_level, advanced_at, advancement_reason."""
+    """Rows of specialization, from_level, to_level, advanced_at and advancement_reason, the newest first."""
     fences: list[Any]
-    """user_id, specialization, decided_at, level, decided_by."""
+    """Rows of user_id, specialization, decided_at, level and decided_by."""
 
 
 async def find_users(engine: AsyncEngine, who: Identity, wanted: str) -> list[User]:
-    """Find users by an id, an address, or the beginning of one; some of them where there are many.
+    """Find users by an id, an e-mail address, or the beginning of an address; return at most 20.
 
     Raises:
         Forbidden, Busy.
@@ -86,14 +86,14 @@ async def find_users(engine: AsyncEngine, who: Identity, wanted: str) -> list[Us
 
 
 async def read_user(engine: AsyncEngine, who: Identity, user_id: int) -> UserView:
-    """Read one user.
+    """Return one user.
 
     Raises:
         Forbidden, NoSuch, Busy.
     """
     await check(engine, who)
     if user_id_of(str(user_id)) is None:
-        raise NoSuch("A user's id is not as large as that.")
+        raise NoSuch("There is no user with this id.")
     with asked():
         async with engine.connect() as conn:
             found = await _users(conn, _BY_ID, id=user_id)
@@ -105,7 +105,7 @@ async def read_user(engine: AsyncEngine, who: Identity, user_id: int) -> UserVie
 
 
 async def read_specializations(engine: AsyncEngine) -> list[str]:
-    """The names of all specializations.
+    """Return the names of all specializations.
 
     Raises:
         Busy.
@@ -131,7 +131,7 @@ async def _pairs(conn: AsyncConnection, user_id: int) -> list[UserPair]:
 
 
 def _pair(name: str, curriculum: Curriculum, progress: Mapping[str, Row], licenses: Iterable[Row]) -> UserPair:
-    found = sorted(licenses, key=lambda row: row.specialization != name)  # the one that is written rightly first
+    found = sorted(licenses, key=lambda row: row.specialization != name)  # the one with the exact name first
     own = found[0] if found else None
     return UserPair(name, curriculum.levels.get(name), progress.get(name), own, tuple(found[1:]))
 
@@ -139,7 +139,7 @@ def _pair(name: str, curriculum: Curriculum, progress: Mapping[str, Row], licens
 async def sync_pair(
     engine: AsyncEngine, settings: Settings, who: Identity, pair: Pair, direction: Direction
 ) -> SyncResult:
-    """Sync one pair (user, specialization). What the database refused is an answer too (`SyncResult.failed`).
+    """Sync one pair (user, specialization). A refusal by the database is a result, not an error (`SyncResult.failed`).
 
     Raises:
         Forbidden, NoSuch (the user), Refused (the specialization), Busy: nothing was written.
@@ -157,10 +157,11 @@ async def sync_pair(
 async def sync_user(
     engine: AsyncEngine, settings: Settings, who: Identity, user_id: int, direction: Direction
 ) -> UserSyncResult:
-    """Sync every specialization of one user, each in a transaction of its own with its own row in the audit log.
+    """Sync every specialization of one user, each in a separate transaction with its own row in the audit log.
 
     Raises:
-        Forbidden, NoSuch (the user), Busy: what had been synced before stays.
+        Forbidden, NoSuch (the user).
+        Busy: the database cannot answer. Specializations that were synced before stay synced.
     """
     async with audited(engine, who, "sync_user", user_id=user_id, direction=direction) as entry:
         try:
@@ -185,7 +186,7 @@ def _row_of(entry: Entry) -> Callable[[AsyncConnection, SyncResult], Awaitable[N
 
 
 async def _tell_refusals(engine: AsyncEngine, entry: Entry, results: Iterable[SyncResult]) -> None:
-    """What the database refused was rolled back, and its row with it."""
+    """Store a row for each refusal by the database, because the rollback removed the row of its transaction."""
     for result in results:
         if result.refused:
             await entry.failed(engine, f"{result.specialization}: {result.message}")

@@ -1,4 +1,4 @@
-"""What an overview means: three questions, each with its answer and the reasons for it. Pure."""
+"""Judge an overview: three questions, each with its level and the reasons for it. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from service.admin.overview import MOST_PENDING, Overview, Partition
 from service.core.names import counted
 
 STUCK_AFTER = timedelta(minutes=1)
-"""Longer than a batch, a rebalance and a relay's turn take."""
+"""Must exceed the time that a batch, a rebalance or a turn of the relay takes."""
 _BAD_ENDS = {"stopped_by_breaker": "was stopped by the breaker"}
 SURE_AFTER = timedelta(seconds=15)
-"""Three measurements: until then, records that wait may be on their way."""
+"""Three measurements of the lag. Records that have waited less than this may still be applied in time."""
 Question = Literal["working", "drift", "stuck"]
 Topic = Literal["health", "runs", "dead_letters", "consumers", "outbox"]
 
 
 class Level(IntEnum):
-    """How bad it is."""
+    """The severity of a reason."""
 
     GOOD = 0
     LOOK = 1
@@ -29,7 +29,7 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One thing that is not as it should be; `topic` is where to read more."""
+    """One thing that needs attention. `topic` is the part of the page that shows more."""
 
     question: Question
     level: Level
@@ -39,26 +39,26 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """All reasons, the worst first; without any, all is well."""
+    """All reasons, the worst first. Without reasons all is well."""
 
     reasons: list[Reason]
 
     @property
     def level(self) -> Level:
-        """The worst."""
+        """Return the worst level of all reasons."""
         return max((reason.level for reason in self.reasons), default=Level.GOOD)
 
     def of(self, question: Question) -> list[Reason]:
-        """Those that answer a question."""
+        """Return the reasons that answer a question."""
         return [reason for reason in self.reasons if reason.question == question]
 
     def level_of(self, question: Question) -> Level:
-        """The worst of them."""
+        """Return the worst level of a question's reasons."""
         return max((reason.level for reason in self.of(question)), default=Level.GOOD)
 
 
 def judge(seen: Overview, every: timedelta) -> Verdict:
-    """Say what is wrong. `every` is the period of complete scans; zero where nobody asked for any."""
+    """Return what is wrong. `every` is the period of complete scans (RECONCILE_EVERY); zero where it is off."""
     reasons = [*_working(seen), *_drift(seen), *_scans(seen, every), *_stuck(seen)]
     return Verdict(sorted(reasons, key=lambda reason: -reason.level))
 
@@ -70,7 +70,7 @@ def _working(seen: Overview) -> list[Reason]:
         for problem in problems
     ]
     if seen.lost:
-        lost = f"{seen.lost:,} records were removed by Kafka's retention before this process had read them"
+        lost = f"Kafka's retention deleted {seen.lost:,} records before this process read them"
         found.append(Reason("working", Level.BAD, lost, "consumers"))
     return found
 
@@ -79,7 +79,7 @@ def _drift(seen: Overview) -> list[Reason]:
     if seen.scan is None or not seen.scan.pairs:
         return []
     said = counted(seen.scan.pairs, "pair disagrees", "pairs disagree")
-    return [Reason("drift", Level.LOOK, f"{said}, by the last complete scan", "runs")]
+    return [Reason("drift", Level.LOOK, f"{said}, as of the last complete scan", "runs")]
 
 
 def _scans(seen: Overview, every: timedelta) -> list[Reason]:
@@ -89,9 +89,9 @@ def _scans(seen: Overview, every: timedelta) -> list[Reason]:
         found.append(Reason("drift", Level.BAD, said, "runs"))
     if seen.last_end is not None and (number := seen.last_end["unconfirmed"]):
         said = f"The last run over everything could not confirm {counted(number, 'pair', 'pairs')}"
-        found.append(Reason("drift", Level.LOOK, f"{said}: the appliers did not catch up in time", "runs"))
+        found.append(Reason("drift", Level.LOOK, f"{said}, as the appliers did not catch up in time", "runs"))
     if every and seen.scan is None:
-        said = "No complete scan has ended yet: whether there is drift is not known"
+        said = "No complete scan has ended yet, so it is not known whether pairs disagree"
         found.append(Reason("drift", Level.LOOK, said, "runs"))
     if every and seen.scan is not None and (age := seen.now - seen.scan.finished_at) > 2 * every:
         said = f"The last complete scan ended {_long(age)} ago; one is due every {_long(every)}"
@@ -120,14 +120,14 @@ def _stands(one: Partition, now: datetime) -> bool:
 def _standing(one: Partition, now: datetime) -> Reason:
     waiting = f"{one.topic}-{one.number}: {counted(one.lag, 'record waits', 'records wait')}"
     if one.waits_since is None or now - one.waits_since < SURE_AFTER:
-        said = f"{waiting}; in {int(SURE_AFTER.total_seconds())} seconds it is clear whether it moves"
+        said = f"{waiting}; the next {int(SURE_AFTER.total_seconds())} seconds show whether the partition moves"
         return Reason("stuck", Level.LOOK, said, "consumers")
-    since = "has been applied yet" if one.moved_at is None else f"was applied for {_long(now - one.moved_at)}"
-    return Reason("stuck", Level.BAD, f"{waiting}, none {since}", "consumers")
+    since = "yet" if one.moved_at is None else f"for {_long(now - one.moved_at)}"
+    return Reason("stuck", Level.BAD, f"{waiting}, none has been applied {since}", "consumers")
 
 
 def _long(time: timedelta) -> str:
-    """A length of time in its largest unit."""
+    """Return a length of time in its largest unit."""
     for seconds, unit in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
         if number := int(time.total_seconds() // seconds):
             return f"{number} {unit}{'' if number == 1 else 's'}"

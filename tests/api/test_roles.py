@@ -200,7 +200,7 @@ async def test_a_token_that_was_signed_out_leaves_a_row(
     assert (row.action, row.outcome, row.detail) == (
         "sign_in",
         "refused",
-        "The token was signed out: a new one is needed.",
+        "The token was signed out. Sign in with a new one.",
     )
 
 

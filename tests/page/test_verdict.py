@@ -43,13 +43,16 @@ def waiting(records: int, moved: datetime | None, since: datetime | None) -> dic
         ({"problems": {"kafka": ["no answer"]}}, [("working", "BAD", "kafka: no answer")]),
         (
             {"lost": 2},
-            [("working", "BAD", "2 records were removed by Kafka's retention before this process had read them")],
+            [("working", "BAD", "Kafka's retention deleted 2 records before this process read them")],
         ),
         (
             {"scan": Scan("run", ago(hours=1), [("mismatched", "PLAYER", 2), ("missing_license", "COACH", 1)])},
-            [("drift", "LOOK", "3 pairs disagree, by the last complete scan")],
+            [("drift", "LOOK", "3 pairs disagree, as of the last complete scan")],
         ),
-        ({"scan": None}, [("drift", "LOOK", "No complete scan has ended yet: whether there is drift is not known")]),
+        (
+            {"scan": None},
+            [("drift", "LOOK", "No complete scan has ended yet, so it is not known whether pairs disagree")],
+        ),
         (
             {"scan": Scan("run", ago(hours=13), [])},
             [("drift", "BAD", "The last complete scan ended 13 hours ago; one is due every 6 hours")],
@@ -64,18 +67,24 @@ def waiting(records: int, moved: datetime | None, since: datetime | None) -> dic
                 (
                     "drift",
                     "LOOK",
-                    "The last run over everything could not confirm 2 pairs: the appliers did not catch up in time",
+                    "The last run over everything could not confirm 2 pairs, as the appliers did not catch up in time",
                 )
             ],
         ),
         (waiting(5, ago(seconds=30), ago(seconds=30)), []),
         (
             waiting(5, ago(hours=3), ago(seconds=5)),
-            [("stuck", "LOOK", "progress.leveled-up-2: 5 records wait; in 15 seconds it is clear whether it moves")],
+            [
+                (
+                    "stuck",
+                    "LOOK",
+                    "progress.leveled-up-2: 5 records wait; the next 15 seconds show whether the partition moves",
+                )
+            ],
         ),
         (
             waiting(1, ago(hours=3), ago(seconds=15)),
-            [("stuck", "BAD", "progress.leveled-up-2: 1 record waits, none was applied for 3 hours")],
+            [("stuck", "BAD", "progress.leveled-up-2: 1 record waits, none has been applied for 3 hours")],
         ),
         (
             waiting(7, None, ago(minutes=1)),

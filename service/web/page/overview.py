@@ -148,7 +148,7 @@ async def show(request: Request, error: Busy) -> Response | None:
 async def _visit(request: Request, parts: Parts) -> Visit | None:
     token = session.token_of(request)
     if parts.memory.is_ended(token):
-        raise NotSignedIn("The token was signed out: a new one is needed.")
+        raise NotSignedIn("The token was signed out. Sign in with a new one.")
     who = parts.memory.find(token)
     if who is None:
         try:
