@@ -1,1 +1,1 @@
-"""HTTP: health and metrics, the admin API, the operations page."""
+"""HTTP: the endpoints for health and metrics, the admin API, and the operations page."""

@@ -1,4 +1,4 @@
-"""/livez, /readyz and /metrics, which every process serves whatever its roles."""
+"""/livez, /readyz and /metrics, which every process serves with any roles, and the HTTP server itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from service.telemetry.metrics import REGISTRY
 
 
 class IdConvertor(IntegerConvertor):
-    """A number no longer than a bigint. Starlette's own raises on 5,000 digits, before anybody has signed in."""
+    """A path's number, at most as long as a bigint. Starlette's convertor raises an error on 5,000 digits."""
 
     regex = "[0-9]{1,19}"
 
@@ -36,18 +36,18 @@ register_url_convertor("id", IdConvertor())
 HEADERS_WITHIN = 10.0
 """Seconds that a client may take to send a request's headers."""
 BODY_WITHIN = 30.0
-"""Seconds for its body, counted from the headers: more than any request may take (API, page)."""
+"""Seconds from the headers to the end of the body. Must exceed the limits of a request (API, page)."""
 MOST_SILENT = 100
-"""Connections at once whose request is not complete; beyond it the oldest is closed."""
+"""The most simultaneous connections whose request is incomplete. A further one closes the oldest."""
 
 
 def make_app(health: Health, *, with_metrics: bool = True) -> Starlette:
-    """Create the application of a process without the role `api`, and the one on METRICS_PORT."""
+    """Create the application of a process without the role `api`, or of METRICS_PORT."""
     return Starlette(routes=health_routes(health, with_metrics=with_metrics))
 
 
 def health_routes(health: Health, *, with_metrics: bool = True) -> list[BaseRoute]:
-    """Return what every process serves; where METRICS_PORT is set, /metrics is on that port only."""
+    """Return the routes that every process serves. Where METRICS_PORT is set, only that port serves /metrics."""
 
     async def livez(_request: Request) -> Response:
         answer = {"alive": not health.stalled, "reason": health.stalled}
@@ -64,10 +64,12 @@ def health_routes(health: Health, *, with_metrics: bool = True) -> list[BaseRout
 
 
 def bind(settings: Settings, port: int | None = None, variable: str = "HTTP_PORT") -> socket.socket:
-    """Bind a port of HTTP_HOST, by default HTTP_PORT; 0 takes a free one. `variable` is the setting that names it.
+    """Return a listening socket on HTTP_HOST, by default on HTTP_PORT. Port 0 chooses a free port.
+
+    `variable` is the name of the port's setting, for the error's text.
 
     Raises:
-        SettingsError: the port is taken, or the address is not this machine's.
+        SettingsError: the port is in use, or the address is not this machine's.
     """
     port = settings.http_port if port is None else port
     family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
@@ -75,18 +77,18 @@ def bind(settings: Settings, port: int | None = None, variable: str = "HTTP_PORT
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.http_host, port))
-        listener.listen()  # at once: what connects before the server runs waits instead of being refused
+        listener.listen()  # now, so that early connections wait for the server and are not refused
     except OSError as error:
         listener.close()
         where = f"{settings.http_host}:{port}"
-        hint = f"choose another with {PREFIX}{variable}, or 0 for a free one"
+        hint = f"choose another port with {PREFIX}{variable}, or 0 for a free one"
         raise SettingsError(f"cannot listen on {where}: {error.strerror}; {hint}") from error
     return listener
 
 
 @contextlib.asynccontextmanager
 async def served(app: ASGIApp, listener: socket.socket) -> AsyncIterator[str]:
-    """Serve `app` on the bound socket; yields the URL."""
+    """Serve `app` on the listening socket, and yield the URL."""
     config = uvicorn.Config(
         app,
         http=_Impatient,
@@ -108,25 +110,25 @@ async def served(app: ASGIApp, listener: socket.socket) -> AsyncIterator[str]:
 
 
 class _Impatient(H11Protocol):
-    """uvicorn's HTTP, with time limits on receiving a request and a limit on connections that do not finish theirs.
+    """uvicorn's HTTP protocol with limits on the time to receive a request and on the number of incomplete requests.
 
-    uvicorn waits without end, so silent connections would take every file descriptor from the probes.
+    uvicorn waits without end, so silent connections could use up the file descriptors that the probes need.
     """
 
     _silent: ClassVar[dict[_Impatient, asyncio.TimerHandle]] = {}
-    """Connections whose request is not complete, the oldest first."""
+    """Connections whose request is incomplete, the oldest first."""
     _receiving: object = None
-    """The request whose headers are complete and whose body is not."""
+    """The request whose headers are complete and whose body is incomplete."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for headers; the oldest silent connection makes room."""
+        """Start the limit for the headers. Where there are too many silent connections, close the oldest."""
         super().connection_made(transport)
         if len(self._silent) >= MOST_SILENT:
             next(iter(self._silent))._give_up()  # noqa: SLF001 - of the same class
         self._wait(HEADERS_WITHIN)
 
     def data_received(self, data: bytes) -> None:
-        """Stop waiting when the request is complete; start again with the next request's first byte."""
+        """Stop the limit when the request is complete, and start it with the first byte of the next request."""
         super().data_received(data)
         if self.conn.their_state is h11.SEND_BODY:
             if self._receiving is not self.cycle:
@@ -138,14 +140,16 @@ class _Impatient(H11Protocol):
             self._wait(HEADERS_WITHIN)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Stop the limit."""
         self._stop_waiting()
         super().connection_lost(exc)
 
     def _wait(self, seconds: float) -> None:
         if timer := self._silent.get(self):
             timer.cancel()
-        self._silent[self] = self.loop.call_later(seconds, self._give_up)  # in its old place, if it has one
+        self._silent[self] = self.loop.call_later(
+            seconds, self._give_up
+        )  # a known connection keeps its place in the order
 
     def _stop_waiting(self) -> None:
         if timer := self._silent.pop(self, None):
@@ -157,7 +161,7 @@ class _Impatient(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, without its signal handlers: signals are the runtime's."""
+    """uvicorn without its signal handlers, because the runtime handles signals."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

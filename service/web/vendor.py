@@ -1,7 +1,7 @@
 """Files for the browser that other projects publish: htmx, Tabler's stylesheet and Swagger UI.
 
-`manifest.json` names each file's npm package, version, licence and SHA-256; a test compares them. Three frameworks that
-carry these files would cost 25 MB in every image.
+`manifest.json` names each file's npm package, version, licence and SHA-256, which a test checks. Python packages that
+contain these files would add 25 MB to every image.
 """
 
 from __future__ import annotations

@@ -154,16 +154,16 @@ async def test_a_refusal_keeps_what_was_asked_for_and_from_where(
         ("request_run", "refused", {"dry_run": False}),
         ("sync_pair", "refused", {"user_id": 3}),
     ]
-    assert rows[2].detail == "body: A field that is not known here"
+    assert rows[2].detail == "body: This object has an unknown field"
     assert {row.client_address for row in rows} == {"127.0.0.1"}
 
 
 BODIES_REFUSED: list[tuple[int, bytes, dict[str, str], str]] = [
     (400, b"{", JSON, "The body is not JSON: Expecting property name enclosed in double quotes at character 1."),
     (400, b'{"specialization": "PL\xff"}', JSON, "The body is not UTF-8."),
-    (413, b" " * 70_000, JSON, "A body has at most 65536 bytes."),
-    (415, b"{}", {"Content-Type": "text/plain"}, "A body is application/json, without a Content-Encoding."),
-    (422, b"null", JSON, "The body is null: leave it out, or send an object."),
+    (413, b" " * 70_000, JSON, "The body has more than 65536 bytes."),
+    (415, b"{}", {"Content-Type": "text/plain"}, "The body must be application/json, without a Content-Encoding."),
+    (422, b"null", JSON, "The body is null. Send an object, or no body."),
     (422, b"{}", JSON, "body.specialization: Field required"),
 ]
 

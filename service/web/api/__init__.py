@@ -1,1 +1,1 @@
-"""The admin API over HTTP: routers, bodies, problems, limits. What it does and who may is `service.admin`."""
+"""The admin API over HTTP: endpoints, bodies, problems and limits. `service.admin` does the work and checks rights."""

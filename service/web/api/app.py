@@ -1,4 +1,4 @@
-"""The API as an application, and the role `api` that serves it."""
+"""The API's application, and the role `api` that serves it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,18 @@ from service.web.page import page_routes
 from service.web.page.memory import Memory, kept
 
 _TAGS = [
-    {"name": "sync", "description": "What differs, and bringing it into agreement."},
-    {"name": "runs", "description": "Reconcile runs: watching, reading and cancelling them."},
-    {"name": "dead letters", "description": "Records that could not be applied: reading, replaying, discarding them."},
-    {"name": "audit", "description": "Who asked for what, and with which outcome."},
+    {"name": "sync", "description": "List the pairs that differ, and sync them."},
+    {"name": "runs", "description": "List, read and cancel reconcile runs."},
+    {"name": "dead letters", "description": "List, read, replay and discard records that could not be applied."},
+    {"name": "audit", "description": "Read who requested what, and with which outcome."},
 ]
 
 
 def make_app(backend: Backend | None, also: list[BaseRoute] | None = None) -> FastAPI:
-    """The application; `also` are the routes that every process serves. Without a backend it only describes itself."""
+    """Create the application. `also` are the routes that every process serves.
+
+    Without a backend the application can only describe itself.
+    """
     app = FastAPI(
         title=documents.TITLE,
         description=documents.ABOUT.strip(),
@@ -53,7 +56,7 @@ def make_app(backend: Backend | None, also: list[BaseRoute] | None = None) -> Fa
 
 
 def openapi_document() -> dict[str, Any]:
-    """The OpenAPI 3.1 document, without a service."""
+    """Return the OpenAPI 3.1 document. It needs no running service."""
     return documents.describe(make_app(None))
 
 
@@ -69,20 +72,20 @@ def _routers() -> list[Any]:
 
 _BOUNDS = {"lock_timeout": "3s", "statement_timeout": "20s", "idle_in_transaction_session_timeout": "30s"}
 _RECYCLE_AFTER = 30
-"""Seconds: after a failover behind one address, reading must not go on from the old server."""
+"""Seconds. After a failover behind one address, reads from the old server must end soon."""
 _CONNECT_WITHIN, _WAIT_FOR_CONNECTION = 3, 2
-"""Seconds: somebody waits for every one of these."""
+"""Seconds. They are short, because a caller waits for the answer."""
 
 
 class Api:
     """The API of one process.
 
     Raises:
-        SettingsError: no key is configured for tokens, or not what belongs to it.
+        SettingsError: the settings of the tokens' keys are missing or wrong.
     """
 
     def __init__(self, settings: Settings) -> None:
-        # Its own engine: its connections give up while somebody still waits for the answer.
+        # A separate engine, because its statements must time out while the caller still waits for the answer.
         engine = make_engine(
             settings,
             pool_size=pool_sizes(settings, with_api=True)[1],
@@ -96,7 +99,7 @@ class Api:
 
     @asynccontextmanager
     async def app(self, health: Health, *, with_metrics: bool = True) -> AsyncIterator[Starlette]:
-        """Create the application, beside the operations page and what every process serves."""
+        """Create the application with the operations page and the routes that every process serves."""
         own = self._backend
         memory = Memory()
         page = page_routes(own.engine, own.settings, own.authenticator, health, memory)

@@ -1,4 +1,4 @@
-"""`GET /audit`: who asked for what, and with which outcome."""
+"""`GET /audit`: who requested what, and with which outcome."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ Name = Annotated[str, Query(min_length=1, max_length=300, pattern=r"^[^\u0000]+$
 
 
 class AuditRow(BaseModel):
-    """A write, a refusal, or sign-ins that failed."""
+    """A row of the audit log: a write, a refusal, or failed sign-ins."""
 
     id: int
     at: datetime
-    subject: str = Field(description="The token's subject; of a command the account at the terminal.", examples=["1"])
-    role: str = Field(description="`shell` for a command, `event` for a request that was published.")
+    subject: str = Field(description="The token's subject; for a command, the account at the terminal.", examples=["1"])
+    role: str = Field(description="The token's role, `shell` for a command, or `event` for a published request.")
     action: str = Field(examples=["request_run"])
     arguments: dict[str, Any]
     outcome: Literal["done", "refused", "failed"]
     detail: str
-    times: int = Field(description="How often it happened, where one row stands for a minute of failed sign-ins.")
+    times: int = Field(description="Above 1 where one row counts the failed sign-ins of a minute.")
     client_address: str
     request_id: str
 
 
 def _filter(
-    since: Annotated[Moment | None, Query(description="At this time or later.")] = None,
+    since: Annotated[Moment | None, Query(description="Rows of this time or later.")] = None,
     subject: Name | None = None,
     action: Name | None = None,
     outcome: Annotated[Literal["done", "refused", "failed"] | None, Query()] = None,
@@ -52,7 +52,7 @@ async def read_audit(
     page: Annotated[Page, Depends()],
     wanted: Annotated[ActionFilter, Depends(_filter)],
 ) -> list[dict[str, Any]]:
-    """The audit log, the newest first: every write, every refusal, and sign-ins that failed."""
+    """Return the audit log, the newest row first: every write, every refusal, and failed sign-ins."""
     before = audit.NEWEST_ACTION if page.cursor is None else action_of(page.cursor)
     found = await audit.list_actions(caller.engine, caller.who, wanted, limit=page.limit + 1, before=before)
     if len(found) > page.limit:

@@ -1,4 +1,4 @@
-"""What every endpoint works with, and who asks."""
+"""The dependencies of every endpoint: the backend, the sign-in and the caller."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from service.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One process's API: its own engine, because its bounds are shorter than the roles', and its keys."""
+    """The engine, the settings and the authenticator of one process's API. The engine's time limits are short."""
 
     engine: AsyncEngine
     settings: Settings
@@ -25,21 +25,21 @@ class Backend:
 
 
 def backend_of(request: Request) -> Backend:
-    """The backend of the application that serves this request."""
+    """Return the backend of the application that serves this request."""
     backend: Backend = request.app.state.backend
     return backend
 
 
 async def sign_in(request: Request) -> None:
-    """Find out who asks, before anything else of the request is read.
+    """Check the token before anything else of the request is read.
 
     Raises:
-        NotSignedIn: no token, or a bad one.
-        Busy: it cannot be checked now.
+        NotSignedIn: there is no token, or it is not valid.
+        Busy: the token cannot be checked now.
     """
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise NotSignedIn("A token is needed: Authorization: Bearer …")
+        raise NotSignedIn("This needs a token: send the header Authorization: Bearer …")
     authenticator = backend_of(request).authenticator
     request.state.token = token.strip()
     async with authenticator.failures.noted():
@@ -48,7 +48,7 @@ async def sign_in(request: Request) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, and what to ask: everything that a function of `service.admin` needs of a request."""
+    """The identity of the caller, and what else a function of `service.admin` needs."""
 
     who: Identity
     engine: AsyncEngine
@@ -57,15 +57,15 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """A dependency of an endpoint: who asks, once it is clear that they may and that the database answers."""
+    """A dependency of an endpoint that allows an action and returns the caller."""
 
     action: Action
 
     async def __call__(self, request: Request) -> Caller:
-        """Check the right.
+        """Check that the database answers, that the token was not signed out, and that the role allows the action.
 
         Raises:
-            Forbidden: their role may not; it is in the audit log then.
+            Forbidden: the role does not allow the action. The audit log has a row for it.
             NotSignedIn: somebody signed out with the token.
             Busy: the database does not answer.
         """
@@ -78,12 +78,12 @@ class Allowed:
 
 
 def path_arguments(request: Request) -> dict[str, Any]:
-    """What a path names, as the audit log has it elsewhere."""
+    """Return the parameters of a path as the audit log stores them: numbers as numbers."""
     return {name: int(value) if str(value).isdecimal() else value for name, value in request.path_params.items()}
 
 
 async def _arguments(request: Request) -> dict[str, Any]:
-    """What was asked for, for the row of a refusal."""
+    """Return the fields of the request, for the row of a refusal."""
     try:
         body = await request.json() if await request.body() else {}
     except HTTPException:

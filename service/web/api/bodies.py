@@ -1,4 +1,4 @@
-"""Bodies as they may be sent, and the routers that read them."""
+"""Strict reading of bodies, CSV answers, and the routers that do both."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from service.web.api.backend import Allowed, sign_in
 from service.web.api.problems import PREFIX
 
 LARGEST = 64 * 1024
-"""Bytes of a body."""
+"""The most bytes of a body."""
 
 
 class StrictRequest(Request):
-    """A request whose body is bounded, and whose JSON has no duplicate keys, no NaN and no other encoding."""
+    """A request with a limited body, and with JSON that is UTF-8 and has no duplicate names and no NaN."""
 
     async def body(self) -> bytes:
-        """The body.
+        """Return the body.
 
         Raises:
-            HTTPException: 413, before more than 64 KB of it were read; 415, something that is not JSON.
+            HTTPException: 413, it has more than 64 KB, of which no more are read; 415, it is not application/json.
         """
         if not hasattr(self, "_body"):
             self._body = await self._read()
         return self._body
 
     async def _read(self) -> bytes:
-        too_large = HTTPException(413, f"A body has at most {LARGEST} bytes.")
+        too_large = HTTPException(413, f"The body has more than {LARGEST} bytes.")
         if _length(self) > LARGEST:
             raise too_large
         body = bytearray()
@@ -45,33 +45,33 @@ class StrictRequest(Request):
             if len(body) > LARGEST:
                 raise too_large
         if body and not _is_json(self):
-            raise HTTPException(415, "A body is application/json, without a Content-Encoding.")
+            raise HTTPException(415, "The body must be application/json, without a Content-Encoding.")
         return bytes(body)
 
     async def json(self) -> Any:
-        """The body's value.
+        """Return the value of the JSON body.
 
         Raises:
-            HTTPException: 400, it is none; 422, it is null.
+            HTTPException: 400, the body is not JSON; 422, it is null.
         """
         value = parse(await self.body())
         if value is None:
-            raise HTTPException(422, "The body is null: leave it out, or send an object.")
+            raise HTTPException(422, "The body is null. Send an object, or no body.")
         return value
 
 
 class StrictRoute(APIRoute):
-    """An endpoint that knows who asks before it reads what they sent, and that answers with a list also as CSV."""
+    """An endpoint that checks the token before it reads the body, and that can answer with a list as CSV."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Sign in, then read the body strictly, then everything else."""
+        """Return a handler that checks the token, then reads the request strictly."""
         handle: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
 
         action = self._action()
 
         async def strictly(request: Request) -> Response:
             await sign_in(request)
-            request.state.action = action  # for the audit log, also of a body that cannot be read
+            request.state.action = action  # for the audit log, also where the body cannot be read
             response = await handle(StrictRequest(request.scope, request.receive))
             wanted = getattr(request.state, "as_csv", False) and response.status_code == HTTPStatus.OK
             return _as_csv(response, self.response_model) if wanted else response
@@ -87,7 +87,7 @@ def parse(body: bytes) -> Any:
     """Read JSON.
 
     Raises:
-        HTTPException: 400, with what is wrong and nothing of what was sent.
+        HTTPException: 400, with the fault and without any of the body's text.
     """
     try:
         return json.loads(body.decode(), object_pairs_hook=_without_duplicates, parse_constant=_refuse)
@@ -102,7 +102,7 @@ def parse(body: bytes) -> Any:
 
 
 def _as_csv(response: Response, model: Any) -> Response:
-    """Return the same list as a sheet, with the same link to its next page."""
+    """Return a list as CSV, with the same link to its next page."""
     rows = json.loads(bytes(response.body))
     columns = _columns(rows, model)
     sheet = as_csv([".".join(path) for path in columns], ([_value(row, path) for path in columns] for row in rows))
@@ -112,7 +112,7 @@ def _as_csv(response: Response, model: Any) -> Response:
 
 
 def _columns(rows: list[dict[str, Any]], model: Any) -> list[tuple[str, ...]]:
-    """Return the names of the rows' values, with those of values within values."""
+    """Return the path of each column: the name of a field, or of an object and a field in it."""
     kinds = [get_args(one)[0] for one in (get_args(model) if get_origin(model) is not list else [model])]
     fitting = [kind for kind in kinds if not rows or kind.model_fields.keys() == rows[0].keys()]
     return [
@@ -160,5 +160,5 @@ _BEARER = HTTPBearer(
 
 
 def make_router(tag: str) -> APIRouter:
-    """A router below the API's prefix: it signs in first and reads bodies strictly."""
+    """Create a router below the API's prefix that checks tokens first and reads bodies strictly."""
     return APIRouter(prefix=PREFIX, tags=[tag], route_class=StrictRoute, dependencies=[Depends(_BEARER)])

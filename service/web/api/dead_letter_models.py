@@ -1,4 +1,4 @@
-"""What the endpoints of dead letters take and answer."""
+"""The bodies and answers of the endpoints of dead letters."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\
 
 
 def _only_rfc3339(value: Any) -> Any:
-    """A number is a time to pydantic, and so is much other text."""
+    """Accept only RFC 3339. Pydantic would also read numbers and other text as times."""
     if not isinstance(value, str) or not _RFC3339.fullmatch(value):
-        raise ValueError("a time is written as 2026-11-23T09:00:00Z")
+        raise ValueError("a time must be written as 2026-11-23T09:00:00Z")
     return value
 
 
@@ -42,20 +42,20 @@ Moment = Annotated[
         lt=datetime(9999, 1, 1, tzinfo=UTC),
         examples=["2026-11-23T09:00:00Z"],
     ),
-    BeforeValidator(_only_rfc3339),  # behind the bounds: before them, JSON Schema would get keywords that it has not
+    BeforeValidator(_only_rfc3339),  # after the bounds, or the bounds would get keywords that JSON Schema does not have
 ]
 UserId = Annotated[int, Field(ge=0, le=INT8_MAX, examples=[42])]
 LetterId = Annotated[int, Field(ge=1, le=INT8_MAX, examples=[7])]
 
 
 class LetterFilter(Body):
-    """Open letters that fit everything that is given; `all` says in so many words that nothing narrows it."""
+    """Open letters that match every given condition. Without a condition, `all` must be true."""
 
     reason: ReasonName | None = None
     topic: TopicName | None = None
     since: Moment | None = Field(None, description="First seen at this time or later.")
     until: Moment | None = Field(None, description="First seen before this time.")
-    user_id: UserId | None = Field(None, description="In the record's key, or as `user_id` in its JSON.")
+    user_id: UserId | None = Field(None, description="The user in the record's key, or in `user_id` of its JSON.")
     all: Literal[True] | None = None
 
     @model_validator(mode="after")
@@ -66,12 +66,12 @@ class LetterFilter(Body):
         return self
 
     def conditions(self) -> dict[str, Any]:
-        """As a selection takes them."""
+        """Return the conditions as arguments of a `Selection`."""
         return self.model_dump(exclude={"all"})
 
 
 class LetterAction(Body):
-    """Which letters: `ids` or `filter`, exactly one. It writes only where `dry_run` is literally `false`."""
+    """Which letters to replay or discard: either `ids` or `filter`. Only `"dry_run": false` writes."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"filter": {"reason": "unknown_user"}, "dry_run": True}, {"ids": [7, 8]}]}
@@ -79,28 +79,28 @@ class LetterAction(Body):
 
     ids: Annotated[list[LetterId], Field(min_length=1, max_length=1000)] | None = None
     filter: LetterFilter | None = None
-    dry_run: bool = Field(default=True, description="Say how many, and do nothing.")
+    dry_run: bool = Field(default=True, description="Count the letters and write nothing.")
 
     @model_validator(mode="after")
     def _one_of_both(self) -> LetterAction:
         if (self.ids is None) == (self.filter is None):
-            raise ValueError("give ids or filter, exactly one of them")
+            raise ValueError("give either ids or filter")
         return self
 
 
 class LetterAnswer(BaseModel):
-    """What was done, or in a dry run would be."""
+    """The result of a replay or a discard, or of its dry run."""
 
     dry_run: bool
-    selected: int = Field(description="Letters that were, or would be, replayed or discarded.")
-    on_its_way: int = Field(description="Left out: replayed within the last minute, and not come back yet.")
-    unsendable: int = Field(description="Left out of a replay: Kafka would not take them.")
-    not_open: int = Field(description="Ids of no open letter.")
-    left: int = Field(description="What one more call would do: one handles 10,000 at most.")
+    selected: int = Field(description="Letters that were replayed or discarded, or would be.")
+    on_its_way: int = Field(description="Skipped: replayed less than a minute ago, with no outcome yet.")
+    unsendable: int = Field(description="Skipped by a replay: Kafka would refuse them.")
+    not_open: int = Field(description="Ids for which there is no open letter.")
+    left: int = Field(description="Letters that remain for the next call. One call handles at most 10,000.")
 
 
 class DeadLetterLine(BaseModel):
-    """A dead letter in a list."""
+    """A dead letter of a list, without its record."""
 
     id: int
     reason: str
@@ -113,24 +113,26 @@ class DeadLetterLine(BaseModel):
     value_bytes: int | None
     state: Literal["open", "replaying", "resolved"]
     resolution: str | None
-    would_apply_now: bool | None = Field(description="Null where only the database can say, or nobody looked.")
+    would_apply_now: bool | None = Field(
+        description="Null where only the database can decide, or where it was not checked."
+    )
     would_apply_why: str
 
 
 class DeadLetterCount(BaseModel):
-    """The open dead letters of one reason."""
+    """The number of open dead letters of one reason."""
 
     reason: str
     meaning: str
     count: int
     oldest: datetime
     newest: datetime
-    looked_at: int = Field(description="So many of the newest were judged.")
-    would_apply: int = Field(description="Of those, how many would apply now.")
+    looked_at: int = Field(description="How many of the newest letters were checked.")
+    would_apply: int = Field(description="How many of the checked letters would apply now.")
 
 
 class DeadLetterHeader(BaseModel):
-    """A header: its name and value as text, or as base64 where they are none."""
+    """A header of a record. Its name and value are text, or base64 where they are not text."""
 
     key: str | None = None
     key_base64: str | None = None
@@ -139,7 +141,7 @@ class DeadLetterHeader(BaseModel):
 
 
 class DeadLetter(BaseModel):
-    """A dead letter, whole: key and value as text, or as base64 where they are none."""
+    """A dead letter with its record. The key and the value are text, or base64 where they are not text."""
 
     id: int
     reason: str
@@ -148,7 +150,7 @@ class DeadLetter(BaseModel):
     topic: str
     partition: int
     offset: int
-    record_timestamp: int = Field(description="Kafka's, in milliseconds since 1970.")
+    record_timestamp: int = Field(description="The record's timestamp in Kafka, in milliseconds since 1970.")
     key: str | None
     key_base64: str | None
     value: str | None

@@ -39,18 +39,20 @@ def _selection(  # noqa: PLR0913, PLR0917 - each is a parameter of the query
     topic: Annotated[TopicName | None, Query()] = None,
     since: Annotated[Moment | None, Query(description="First seen at this time or later.")] = None,
     until: Annotated[Moment | None, Query(description="First seen before this time.")] = None,
-    user_id: Annotated[UserNumber | None, Query(description="In the record's key, or in its JSON.")] = None,
+    user_id: Annotated[
+        UserNumber | None, Query(description="The user in the record's key, or in `user_id` of its JSON.")
+    ] = None,
     text: Annotated[
         str | None,
         Query(
             min_length=1,
             max_length=200,
             pattern=r"^[^\u0000]+$",
-            description="In the detail without case, or in key, value or headers as it is.",
+            description="Text in the detail, without regard to case; or exact text in the key, value or headers.",
         ),
     ] = None,
     state: Annotated[
-        State, Query(description="`replaying` are those of the open ones that are on their way.")
+        State, Query(description="`replaying`: open letters that were replayed and have no outcome yet.")
     ] = "open",
 ) -> Selection:
     return Selection(None, reason, topic, since, until, user_id, state, text)
@@ -63,12 +65,17 @@ async def list_dead_letters(
     caller: Reader,
     page: Annotated[Page, Depends()],
     selection: Annotated[Selection, Depends(_selection)],
-    group: Annotated[Literal["reason"] | None, Query(description="Count all open letters by reason instead.")] = None,
+    group: Annotated[
+        Literal["reason"] | None, Query(description="Return the number of open letters of each reason instead.")
+    ] = None,
 ) -> list[dict[str, Any]]:
-    """Dead letters, the newest first. A page of a user's may be short: what counts is whether there is a `Link`."""
+    """Return dead letters, the newest first.
+
+    A page of one user's letters may be short and not be the last one. Only the last page has no `Link`.
+    """
     if group is not None:
         if selection != Selection():
-            raise Refused("group=reason counts all open letters: leave the other conditions out.")
+            raise Refused("group=reason counts all open letters. Leave out the other conditions.")
         counted = await letters.count_letters(caller.engine, caller.settings, caller.who)
         return [dataclasses.asdict(one) for one in counted]
     before = None if page.cursor is None else _id_of(page.cursor)
@@ -82,7 +89,7 @@ async def list_dead_letters(
 
 @router.get("/dead-letters/{letter_id:id}", response_model=DeadLetter, responses=documented(404))
 async def read_dead_letter(letter_id: LetterNumber, caller: Reader) -> dict[str, Any]:
-    """One dead letter, whole, and whether it would apply now."""
+    """Return one dead letter with its record, and whether it would apply now."""
     seen = await letters.find_letter(caller.engine, caller.settings, caller.who, letter_id)
     return as_document(seen.letter) | _said(seen.verdict)
 
@@ -91,7 +98,10 @@ async def read_dead_letter(letter_id: LetterNumber, caller: Reader) -> dict[str,
 async def replay_dead_letters(
     body: LetterAction, caller: Annotated[Caller, Depends(Allowed("replay_letters"))]
 ) -> letters.Handled:
-    """Send the raw records to their topics again. What applies closes its letter; what fails raises its count."""
+    """Send the raw records to their topics again.
+
+    A record that applies closes its letter. A record that fails again raises the letter's number of attempts.
+    """
     return await letters.replay_letters(caller.engine, caller.who, _meant(body), dry_run=body.dry_run)
 
 
@@ -99,7 +109,7 @@ async def replay_dead_letters(
 async def discard_dead_letters(
     body: LetterAction, caller: Annotated[Caller, Depends(Allowed("discard_letters"))]
 ) -> letters.Handled:
-    """Close letters without applying them; they can be read until their retention ends."""
+    """Close letters without applying them. They can be read until their retention ends."""
     return await letters.discard_letters(caller.engine, caller.who, _meant(body), dry_run=body.dry_run)
 
 

@@ -1,4 +1,4 @@
-"""/docs, /openapi.json and /asyncapi.json; no asset of them comes from elsewhere."""
+"""/docs, /openapi.json and /asyncapi.json, with all their assets."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from service.web.api.problems import Problem
 
 TITLE = "levelsync: the admin API"
 ABOUT = """
-Finds and repairs what differs between `specialization_progress` and `user_licenses`.
+This API finds and repairs differences between `specialization_progress` and `user_licenses`.
 
-Every call needs a token (`Authorization: Bearer …`) with the role `admin` or `instructor`; runs are asked for and
-cancelled, and dead letters replayed and discarded, by an `admin` alone. Every error is `application/problem+json`
-(RFC 9457). Lists come in pages: follow `Link: …; rel="next"`. `X-Request-ID` is taken from the request where it is
-sane, else made, and stands in every line of the log and in the audit log.
+Every call needs a token (`Authorization: Bearer …`) with the role `admin` or `instructor`. Only an `admin` may request
+and cancel runs, replay and discard dead letters, and read the audit log. Every error is `application/problem+json`
+(RFC 9457). Lists come in pages: follow `Link: …; rel="next"`. The answer's `X-Request-ID` is the request's where that
+is valid, else a new one. It is in every log line of the request and in the audit log.
 """
-# Swagger UI styles elements inline, hence the one exception.
+# The one exception in the policy is inline styles, because Swagger UI uses them.
 _ASSETS = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -48,7 +48,7 @@ _PAGE = """<!doctype html>
 
 
 def install(app: FastAPI) -> None:
-    """Serve the documents."""
+    """Add the routes of the documents to `app`."""
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> JSONResponse:
@@ -74,13 +74,13 @@ def install(app: FastAPI) -> None:
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI 3.1 document: FastAPI's own, with the form of a problem beside the forms of the answers."""
+    """Return FastAPI's OpenAPI document as version 3.1, with the schema of problems and with every example."""
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
     )
     document["openapi"] = "3.1.0"
-    document["servers"] = [{"url": "/", "description": "Where this document comes from."}]
-    document["info"]["contact"] = {"name": "Whoever runs this levelsync"}
+    document["servers"] = [{"url": "/", "description": "The server of this document."}]
+    document["info"]["contact"] = {"name": "The operators of this levelsync"}
     document["info"]["license"] = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
     schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     parts = schema.pop("$defs", {})
@@ -92,7 +92,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 
 def _examples() -> dict[str, Any]:
-    """The models' examples as they are: FastAPI leaves out of them what is null."""
+    """Return the models' examples with their null values, which FastAPI leaves out."""
     found = [model for module in (models, models, dead_letter_models) for model in vars(module).values()]
     kinds = [model for model in found if isinstance(model, type) and issubclass(model, BaseModel)]
     extras = {model.__name__: model.model_config.get("json_schema_extra") for model in kinds}

@@ -1,4 +1,4 @@
-"""What the API takes and returns, with examples."""
+"""The bodies and answers of the API, with examples."""
 
 from __future__ import annotations
 
@@ -81,17 +81,17 @@ NOT_YET = dict.fromkeys(("success", "total_issues", "issues", "synced_count", "f
 
 
 def example(one: dict[str, Any]) -> ConfigDict:
-    """A model's example."""
+    """Return the configuration of a model with an example."""
     return ConfigDict(json_schema_extra={"examples": [one]})
 
 
 SpecializationName = Annotated[
     str,
     StringConstraints(min_length=1, max_length=50, pattern=r"^[^\u0000]+$"),
-    Field(description="A row of `specializations`, in any case.", examples=["PLAYER"]),
+    Field(description="The name of a specialization, in any case.", examples=["PLAYER"]),
 ]
 DirectionField = Annotated[
-    Direction, Field(description="Which row is believed; `highest` never lowers a level.", examples=["highest"])
+    Direction, Field(description="Which row is correct; `highest` never lowers a level.", examples=["highest"])
 ]
 KIND = Literal[
     "mismatched",
@@ -106,13 +106,13 @@ KIND = Literal[
 
 
 class Body(BaseModel):
-    """A body says exactly what it says: other fields are refused, and so is `"false"` where `false` is meant."""
+    """A strict body: unknown fields are refused, and so are values of another type, as `"false"` for `false`."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 class PairSync(Body):
-    """One pair of a user."""
+    """A sync of one pair of a user."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"specialization": "PLAYER", "direction": "progress_to_license"}]}
@@ -123,7 +123,7 @@ class PairSync(Body):
 
 
 class UserSync(Body):
-    """Every specialization of a user."""
+    """A sync of every specialization of a user."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"direction": "progress_to_license"}]})
 
@@ -131,12 +131,12 @@ class UserSync(Body):
 
 
 class BulkSync(Body):
-    """Everything that differs, through a run. It writes only where `dry_run` is literally `false`."""
+    """A sync of every pair that differs, through a run. Only `"dry_run": false` writes."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"direction": "progress_to_license", "dry_run": True}]})
 
     direction: DirectionField = "progress_to_license"
-    dry_run: bool = Field(default=True, description="Report, and write nothing.")
+    dry_run: bool = Field(default=True, description="Report what would be written, and write nothing.")
 
 
 class Issue(BaseModel):
@@ -160,7 +160,7 @@ class Issue(BaseModel):
 
 
 class SeenIssue(Issue):
-    """With `confirmed` where the last complete scan found the very same levels, and no event explained them."""
+    """A pair that differs now. It is `confirmed` where the last complete scan confirmed the same levels."""
 
     model_config = example(ISSUE | {"status": "confirmed"})
 
@@ -168,7 +168,7 @@ class SeenIssue(Issue):
 
 
 class HandledIssue(Issue):
-    """With what a run made of it."""
+    """A pair that a run found to differ, and its outcome."""
 
     model_config = example(ISSUE | {"status": "healed"})
 
@@ -176,7 +176,7 @@ class HandledIssue(Issue):
 
 
 class SyncAnswer(BaseModel):
-    """A pair, synced or not: `success` is whether its rows agree now."""
+    """The result of the sync of a pair. `success` is whether its rows agree now."""
 
     model_config = example(SYNCED)
 
@@ -193,7 +193,7 @@ class SyncAnswer(BaseModel):
 
 
 class HandledPair(HandledIssue):
-    """With the answer that a single sync of it would have had."""
+    """A pair that a run found to differ, its outcome, and the answer that a sync of this pair would return."""
 
     model_config = example(ISSUE | {"status": "healed", "result": SYNCED})
 
@@ -201,7 +201,7 @@ class HandledPair(HandledIssue):
 
 
 class UserSyncAnswer(BaseModel):
-    """A result for each specialization of the database."""
+    """The result of each specialization of the database."""
 
     model_config = example(
         {"success": True, "user_id": 123, "sync_direction": "highest", "results": {"PLAYER": SYNCED}}
@@ -214,7 +214,7 @@ class UserSyncAnswer(BaseModel):
 
 
 def _only_digits(value: Any) -> Any:
-    """`1_000`, ` 7` and `7.0` are numbers to Python and no ids."""
+    """Refuse `1_000`, ` 7` and `7.0`, which Python reads as numbers."""
     digits = str(value).removeprefix("-")
     if not (digits.isascii() and digits.isdigit()):
         raise ValueError("an id is a whole number")
@@ -230,7 +230,7 @@ IssueStatus = Literal["confirmed", "unconfirmed", "changed_meanwhile", "healed",
 
 
 class RunIssue(BaseModel):
-    """What a run found, and its outcome."""
+    """A pair that a run found to differ, and its outcome."""
 
     model_config = example(FOUND)
 
@@ -243,15 +243,15 @@ class RunIssue(BaseModel):
     status: str = Field(examples=["confirmed"])
     detail: str
     seen_at: datetime
-    lowered: bool = Field(description="Whether the run lowers one of its levels.")
+    lowered: bool = Field(description="Whether the run lowers a level of the pair.")
 
 
 class Progress(RunProgress):
-    """How far the run is: in passes over its key ranges, and in its present phase."""
+    """The progress of a run, over all its ranges and in its present phase."""
 
-    phase: RunPhase | None = Field(description="What the run is doing; null once it has ended.")
-    seconds_left: float | None = Field(description="Until the phase ends, where that is known; it never grows.")
-    pairs_per_second: float | None = Field(description="How many pairs a second the phase works on, if on any.")
+    phase: RunPhase | None = Field(description="What the run is doing; null after its end.")
+    seconds_left: float | None = Field(description="Seconds until the phase ends, where known. It never grows.")
+    pairs_per_second: float | None = Field(description="Pairs that the phase handles in a second, if any.")
 
 
 class Run(BaseModel):
@@ -270,12 +270,12 @@ class Run(BaseModel):
     finished_at: datetime | None
     progress: Progress
     counts: RunCounts
-    unconfirmed_by_kind: dict[str, int] = Field(description="What the scan saw, where nothing could be confirmed.")
+    unconfirmed_by_kind: dict[str, int] = Field(description="By kind, where no pair could be confirmed; else empty.")
     would_stop: bool
 
 
 class DryRunAnswer(BaseModel):
-    """What a bulk sync would do; the first 100 issues, and with `more` the others at `runs/{run_id}/issues`."""
+    """What a bulk sync would do, with the first 100 issues. Where `more` is true, `runs/{run_id}/issues` has all."""
 
     model_config = example(
         BULK
@@ -296,7 +296,7 @@ class DryRunAnswer(BaseModel):
 
 
 class BulkAnswer(BaseModel):
-    """What a bulk sync did; the first 100 pairs, and with `more` the others at `runs/{run_id}/issues`."""
+    """What a bulk sync did, with the first 100 pairs. Where `more` is true, `runs/{run_id}/issues` has all."""
 
     model_config = example(
         BULK
@@ -321,7 +321,7 @@ class BulkAnswer(BaseModel):
 
 
 class RunGoesOn(Run):
-    """A run that has not ended yet: its report so far, and the keys of its answer without a value."""
+    """A run that has not ended yet: its report so far, and the keys of the later answer with null values."""
 
     model_config = example(RUN | NOT_YET | {"status": "running", "finished_at": None, "message": "The run goes on"})
 

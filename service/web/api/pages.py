@@ -1,4 +1,4 @@
-"""Cursors: an opaque text that says behind what the next page begins, and the header that carries it."""
+"""Pages of lists: opaque cursors for the position after which a page begins, and the header `Link`."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from events.base import INT8_MAX
 from service.admin.identity import Refused
 
 Cursor = Annotated[
-    str | None, Query(max_length=500, description="Where the page begins: take it from `Link` of the page before.")
+    str | None, Query(max_length=500, description="Where the page begins. Copy it from `Link` of the page before.")
 ]
 
 
 def encode(position: list[Any]) -> str:
-    """A cursor."""
+    """Return the cursor of a position."""
     return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
 
 
 def decode(cursor: str) -> list[Any]:
-    """The position of a cursor.
+    """Return the position of a cursor.
 
     Raises:
-        Refused: it was not made here.
+        Refused: it is not a cursor of this API.
     """
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         position = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        json.dumps(position, ensure_ascii=False).encode()  # PostgreSQL's text is UTF-8: no lone surrogate
+        json.dumps(position, ensure_ascii=False).encode()  # PostgreSQL stores no lone surrogate
     except (binascii.Error, ValueError, RecursionError):
         raise not_a_cursor() from None
-    if not isinstance(position, list) or any(isinstance(part, bool) for part in position):  # a bool is an int, too
+    if not isinstance(position, list) or any(isinstance(part, bool) for part in position):  # a bool is also an int
         raise not_a_cursor()
     return position
 
 
 def pair_of(cursor: str) -> tuple[int, str]:
-    """The position of a cursor over pairs.
+    """Return the position of a cursor over pairs.
 
     Raises:
-        Refused: it is none.
+        Refused: it is not such a cursor.
     """
     match decode(cursor):
         case [int(user), str(specialization)] if abs(user) <= INT8_MAX and "\0" not in specialization:
@@ -57,10 +57,10 @@ def pair_of(cursor: str) -> tuple[int, str]:
 
 
 def run_of(cursor: str) -> tuple[datetime, UUID]:
-    """The position of a cursor over runs.
+    """Return the position of a cursor over runs.
 
     Raises:
-        Refused: it is none.
+        Refused: it is not such a cursor.
     """
     try:
         at, run_id = decode(cursor)
@@ -70,15 +70,15 @@ def run_of(cursor: str) -> tuple[datetime, UUID]:
 
 
 def not_a_cursor() -> Refused:
-    """The answer to a cursor that was made up."""
-    return Refused("The cursor is none of this list's: take it from the Link header of the page before.")
+    """Return the answer to a cursor that this list does not have."""
+    return Refused("The cursor does not belong to this list. Copy it from the Link header of the page before.")
 
 
 def place_of(cursor: str) -> tuple[str, int, str]:
     """Return the position of a cursor over a run's issues.
 
     Raises:
-        Refused: it is none.
+        Refused: it is not such a cursor.
     """
     match decode(cursor):
         case [str(place), int(user), str(specialization)] if (
@@ -93,7 +93,7 @@ def action_of(cursor: str) -> tuple[datetime, int]:
     """Return the position of a cursor over the audit log.
 
     Raises:
-        Refused: it is none.
+        Refused: it is not such a cursor.
     """
     try:
         at, number = decode(cursor)
@@ -106,15 +106,15 @@ def action_of(cursor: str) -> tuple[datetime, int]:
 
 
 AS_CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
-"""What a list's endpoint says in the document of the API."""
+"""The CSV answer of a list, for the API's document."""
 Form = Annotated[
     Literal["json", "csv"] | None,
-    Query(alias="format", description="`csv` answers as `Accept: text/csv` does: the same page, as a spreadsheet."),
+    Query(alias="format", description="`csv` returns the same page as a sheet, as `Accept: text/csv` does."),
 ]
 
 
 class _Page:
-    """The page that was asked for, and the way to say where the next one is."""
+    """The requested page of a list."""
 
     def __init__(self, request: Request, response: Response, limit: int, cursor: str | None, form: str | None) -> None:
         self._request, self._response = request, response
@@ -123,13 +123,13 @@ class _Page:
         self.cursor = cursor
 
     def link_next(self, *position: Any) -> None:
-        """Another page begins behind this position."""
+        """Set the header `Link` to the page that begins after this position."""
         query = dict(self._request.query_params) | {"cursor": encode(list(position))}
         self._response.headers["Link"] = f'<{self._request.url.path}?{urlencode(query)}>; rel="next"'
 
 
 def _prefers_csv(request: Request) -> bool:
-    """Return whether CSV is preferred to JSON; whoever accepts anything alike gets JSON."""
+    """Return whether the client prefers CSV to JSON. A client that accepts both equally gets JSON."""
     weights = dict(map(_weight, request.headers.get("accept", "").split(",")))
     json_too = max(weights.get(kind, 0) for kind in ("application/json", "application/*", "*/*"))
     return weights.get("text/csv", 0) > json_too
@@ -142,13 +142,13 @@ def _weight(part: str) -> tuple[str, float]:
 
 
 class Page(_Page):
-    """Up to 1,000 things, 100 unless it is said."""
+    """A page of up to 1,000 items, by default 100."""
 
     def __init__(
         self,
         request: Request,
         response: Response,
-        limit: Annotated[int, Query(ge=1, le=1000, description="At most so many.")] = 100,
+        limit: Annotated[int, Query(ge=1, le=1000, description="The most items of the page.")] = 100,
         cursor: Cursor = None,
         form: Form = None,
     ) -> None:
@@ -156,13 +156,13 @@ class Page(_Page):
 
 
 class ShortPage(_Page):
-    """Up to 100 things, each of which takes some work; 20 unless it is said."""
+    """A page of up to 100 items, by default 20, for items that take some work each."""
 
     def __init__(
         self,
         request: Request,
         response: Response,
-        limit: Annotated[int, Query(ge=1, le=100, description="At most so many.")] = 20,
+        limit: Annotated[int, Query(ge=1, le=100, description="The most items of the page.")] = 20,
         cursor: Cursor = None,
         form: Form = None,
     ) -> None:

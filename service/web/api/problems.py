@@ -1,4 +1,4 @@
-"""Around every request: its id, its time, its line in the log, its headers, and the answer to a defect."""
+"""Problems (RFC 9457), and what surrounds every request: its id, time limit, log line and headers."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ class Fault(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    where: str = Field(description="As `body.direction` or `query.limit`.")
+    where: str = Field(description="The part of the request, for example `body.direction` or `query.limit`.")
     detail: str
 
 
 class Problem(BaseModel):
-    """RFC 9457. `request_id` finds the request in the logs and in the audit log."""
+    """A problem (RFC 9457). `request_id` is also in the logs and in the audit log."""
 
     type: str = "about:blank"
     title: str
     status: int
     detail: str
     request_id: str
-    errors: list[Fault] | None = Field(None, description="With 422: every part that is wrong.")
+    errors: list[Fault] | None = Field(None, description="With 422: each part that is wrong.")
 
 
 def problem(
     status: int, detail: str, headers: Mapping[str, str] | None = None, errors: Sequence[Fault] | None = None
 ) -> JSONResponse:
-    """The response."""
+    """Return the response with a problem."""
     request_id = structlog.contextvars.get_contextvars().get("request_id", "")
     title = HTTPStatus(status).phrase
     body = Problem(title=title, status=status, detail=detail, request_id=request_id, errors=list(errors or []) or None)
@@ -62,7 +62,7 @@ def problem(
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of the application in this form."""
+    """Answer every error of the application with a problem."""
     app.add_exception_handler(AdminError, _of_answer)
     app.add_exception_handler(RequestValidationError, _of_faults)
     app.add_exception_handler(HTTPException, _of_http)
@@ -96,7 +96,7 @@ async def _of_faults(request: Request, error: Exception) -> Response:
 
 
 async def _leave_row(request: Request, said: str) -> None:
-    """Audit a write that was refused before it began: nothing of its body, which may hold anything."""
+    """Store the audit row of a write that was refused before it began, without its body, which may contain anything."""
     action = getattr(request.state, "action", "read")
     if action not in {"read", "read_audit"}:
         await refuse(backend_of(request).engine, request.state.who, action, path_arguments(request), said)
@@ -104,8 +104,8 @@ async def _leave_row(request: Request, said: str) -> None:
 
 def _fault(found: Mapping[str, Any]) -> Fault:
     where = list(map(str, found["loc"]))
-    if found["type"] == "extra_forbidden":  # its last part is a name that was sent
-        return Fault(where=".".join(where[:-1]), detail="A field that is not known here")
+    if found["type"] == "extra_forbidden":  # its last part is a name from the body
+        return Fault(where=".".join(where[:-1]), detail="This object has an unknown field")
     return Fault(where=".".join(where), detail=found["msg"])
 
 
@@ -125,15 +125,15 @@ async def _of_http(request: Request, error: Exception) -> Response:
 def _words(error: HTTPException, request: Request) -> str:
     match error.status_code:
         case HTTPStatus.NOT_FOUND:
-            return "There is nothing at this path; /docs lists what there is."
+            return "There is nothing at this path. /docs lists the endpoints."
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            return f"{request.method} is not what this path takes."
+            return f"This path does not accept {request.method}."
         case _:
             return str(error.detail)
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of an endpoint that may answer with these problems; what every endpoint may is added."""
+    """Return the `responses` of an endpoint: these problems, and those with which every endpoint may answer."""
     every = {400, 401, 403, 422, 500, 503, *statuses}
     return {status: _document(status) for status in sorted(every)}
 
@@ -151,13 +151,13 @@ def _document(status: int) -> dict[str, Any]:
 _SENT = {401: {"WWW-Authenticate": "RFC 6750"}, 403: {"WWW-Authenticate": "RFC 6750"}, 503: {"Retry-After": "seconds"}}
 _MEANS = {
     400: "The body is not JSON.",
-    401: "No token, or one that is not good.",
-    403: "The token's role may not do this.",
+    401: "There is no token, or it is not valid.",
+    403: "The token's role does not allow this.",
     404: "There is no such user, run or letter.",
     413: "The body is too large.",
     415: "The body is not application/json.",
-    422: "It is JSON, but does not fit the schema, or refers to something that does not exist.",
-    500: "A defect of levelsync; the log has it under the request's id.",
+    422: "The request does not match the schema, or refers to something that does not exist.",
+    500: "A defect of levelsync. The log contains it under the request's id.",
     503: "The database cannot answer now.",
 }
 
@@ -165,7 +165,7 @@ _MEANS = {
 log = structlog.get_logger(__name__)
 PREFIX = "/api/v1/licenses/admin/sync"
 LONGEST, LONGEST_WAIT = 25.0, 40.0
-"""Seconds of one request; the second for the one that waits for a run."""
+"""The most seconds that a request takes; the second number is for the request that waits for a run."""
 _SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
 _API_HEADERS = {
@@ -175,7 +175,7 @@ _API_HEADERS = {
 
 
 class Requests:
-    """The outermost layer of the application."""
+    """The outermost middleware: it limits a request's time, logs it, and answers where nothing else does."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -196,23 +196,23 @@ class Requests:
         try:
             if exchange.is_api:
                 limit = LONGEST_WAIT if scope["path"] == f"{PREFIX}/all" else LONGEST
-                late = "This took too long; try again in a few seconds."
+                late = "This took too long. Try again in a few seconds."
                 await within(limit, _run(self._app, scope, receive, exchange.send), late)
             else:
                 await self._app(scope, receive, exchange.send)
-        except asyncio.CancelledError:  # the server's stop: it waits no longer for what is under way
-            await exchange.answer(503, "This process is stopping; try again.", {"Retry-After": "1"}, receive)
+        except asyncio.CancelledError:  # the server stops and has waited for this request
+            await exchange.answer(503, "This process is stopping. Try again.", {"Retry-After": "1"}, receive)
         except Busy as busy:
             await exchange.answer(503, str(busy), {"Retry-After": str(busy.retry_after)}, receive)
-        except ClientDisconnect:  # in the middle of what they sent: nobody waits for an answer
+        except ClientDisconnect:  # while sending the request, so nobody waits for an answer
             log.info("the client went away", method=scope["method"], path=scope["path"])
         except Exception:
             log.exception("request failed", method=scope["method"], path=scope["path"])
-            await exchange.answer(500, "A defect of levelsync; the log has it under this request's id.", {}, receive)
+            await exchange.answer(500, "A defect of levelsync. The log contains it under this id.", {}, receive)
 
 
 class _Exchange:
-    """One request and its response, which is sent once, whoever is late."""
+    """One request and its response. Only one response is sent, also where the application answers late."""
 
     def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
         self.is_api = _is_below(scope["path"], (PREFIX,))
@@ -224,7 +224,7 @@ class _Exchange:
         self._over = False
 
     async def send(self, message: Message) -> None:
-        """Pass a part of the response on, with our headers; nothing after the answer that was given instead."""
+        """Send a part of the response with the common headers, unless `answer` has answered instead."""
         if self._over:
             return
         if message["type"] == "http.response.start":
@@ -236,14 +236,14 @@ class _Exchange:
         await self._send(message)
 
     async def answer(self, status: int, detail: str, headers: dict[str, str], receive: Receive) -> None:
-        """Answer with a problem, unless an answer has begun already."""
+        """Answer with a problem, unless a response has begun."""
         if self._status:
             return
         await problem(status, detail, headers)(self.scope, receive, self.send)
         self._over = True
 
     def write_line(self) -> None:
-        """One line a request of the API, and one for every defect. No query, no header: a token may be in either."""
+        """Log requests of the API, and every defect, without query and headers, which may contain a token."""
         if self.is_api or self._status >= 500:  # noqa: PLR2004 - HTTP's own classes
             seconds = round(time.monotonic() - self._began, 4)
             method, path = self.scope["method"], self.scope["path"]
@@ -255,7 +255,7 @@ async def _run(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None
 
 
 def _as_served(scope: Scope) -> Scope:
-    """HEAD is GET without its body, which the server leaves out; a slash at the end makes no other path."""
+    """Treat HEAD as GET, whose body the server then omits, and ignore a slash at the end of the path."""
     method = "GET" if scope["method"] == "HEAD" else scope["method"]
     return {**scope, "method": method, "path": scope["path"].rstrip("/")}
 
@@ -266,7 +266,7 @@ def _request_id(scope: Scope) -> str:
 
 
 def _client(scope: Scope) -> str:
-    """The address of who asks; '' on a socket without one."""
+    """Return the client's address; '' where the socket has none."""
     client = scope.get("client")
     return str(client[0]) if client else ""
 

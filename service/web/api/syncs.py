@@ -40,7 +40,10 @@ async def desync_issues(
     page: Annotated[Page, Depends()],
     specialization: Annotated[SpecializationName | None, Query()] = None,
 ) -> list[dict[str, Any]]:
-    """Pairs that differ now, by user and specialization; what is on its way in Kafka differs too."""
+    """Return the pairs that differ now, by user and specialization.
+
+    A pair also differs while its event is still on its way through Kafka.
+    """
     after = pairs.START if page.cursor is None else pair_of(page.cursor)
     found = await pairs.desync_issues(caller.engine, caller.who, specialization, after, page.limit)
     if found.next:
@@ -54,9 +57,10 @@ async def sync_pair(
     body: PairSync,
     caller: Annotated[Caller, Depends(Allowed("sync_pair"))],
 ) -> dict[str, Any]:
-    """Give one pair's other row the level of the row that is believed, also downwards; create a missing one.
+    """Sync one pair: set its other row to the level of the row that the direction names, up or down.
 
-    Where the row to believe is missing, nothing is written: `success` is false and `action` is `none`.
+    A missing other row is created. Where the named row is missing, nothing is written, `success` is false and `action`
+    is `none`.
     """
     pair = (user_id, body.specialization)
     result = await users.sync_pair(caller.engine, caller.settings, caller.who, pair, body.direction)
@@ -69,23 +73,24 @@ async def sync_user(
     caller: Annotated[Caller, Depends(Allowed("sync_user"))],
     body: Annotated[UserSync, Body()] = _EMPTY_BODY,
 ) -> dict[str, Any]:
-    """The same for every specialization of the database, each in its own transaction."""
+    """Sync every specialization of the database for one user, each in its own transaction."""
     result = await users.sync_user(caller.engine, caller.settings, caller.who, user_id, body.direction)
     return result.as_dict()
 
 
 _ALL_BODY = BulkSync()
 WAIT = 30.0
-"""Seconds that a caller waits for the run's end."""
+"""Seconds that the endpoint waits for the run's end."""
 _LOOK_EVERY = 0.25
 _NOT_YET = ("success", "total_issues", "issues", "synced_count", "failed_count", "results", "more")
-_LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Where the run can be watched."}}
-_ACCEPTED = {"model": RunGoesOn, "description": "The run goes on.", "headers": _LOCATION}
+_LOCATION = {"Location": {"schema": {"type": "string"}, "description": "The path of the run."}}
+_ACCEPTED = {"model": RunGoesOn, "description": "The run has not ended yet.", "headers": _LOCATION}
 IdempotencyKey = Annotated[
     str | None,
     Header(
         pattern=r'^"?[\x21\x23-\x7e]{1,255}"?$',
-        description="Becomes the run's id (a UUID as it is). Again, it is the same run; with another body, 422.",
+        description="A UUID becomes the run's id; the id of other text is derived from it. The same key again returns "
+        "the same run; with another body, 422.",
     ),
 ]
 Prefer = Annotated[str | None, Header(description="`respond-async`: answer 202 at once.", max_length=500)]
@@ -98,7 +103,7 @@ async def sync_all(
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Any:
-    """Sync everything that differs; a dry run unless the body says `"dry_run": false` in so many words."""
+    """Sync every pair that differs, through a run. It is a dry run unless the body has `"dry_run": false`."""
     wanted = RunRequest(body.direction, body.dry_run)
     key = None if idempotency_key is None else idempotency_key.strip('"')
     run_id = await runs.request_run(caller.engine, caller.who, wanted, key)
@@ -109,14 +114,14 @@ async def sync_all(
 
 
 async def _wait(caller: Caller, run_id: UUID, seconds: float) -> BulkSyncResult | None:
-    """The run's result, None where it has not ended in time."""
+    """Return the run's result; None where the run has not ended in time."""
     return await until(lambda: runs.read_result(caller.engine, caller.who, run_id), _LOOK_EVERY, seconds)
 
 
 async def _goes_on(caller: Caller, run_id: UUID, *, applied: bool) -> JSONResponse:
     where = f"{PREFIX}/runs/{run_id}"
     report = await runs.read_report(caller.engine, caller.who, run_id)
-    body = report | dict.fromkeys(_NOT_YET) | {"message": f"The run goes on: watch {where}"}
+    body = report | dict.fromkeys(_NOT_YET) | {"message": f"The run has not ended yet. Watch {where}"}
     headers = {"Location": where} | ({"Preference-Applied": "respond-async"} if applied else {})
     return JSONResponse(body, 202, headers)
 

@@ -270,7 +270,7 @@ def bounded(serve: Serve) -> Serve:
     """
 
     async def serve_within(request: Request) -> Response:
-        return await within(LONGEST, serve(request), "This took too long; try again in a few seconds.")
+        return await within(LONGEST, serve(request), "This took too long. Try again in a few seconds.")
 
     return serve_within
 
