@@ -286,7 +286,7 @@ async def test_an_instructor_sees_no_button_that_is_not_theirs(
     assert "Start the dry run" not in shown["/page/runs"]
     assert "Replay" not in shown["/page/dead-letters"]
     assert "Discard" not in shown["/page/dead-letters"]
-    assert "Make the missing row of PLAYER" in shown["/page/users/5"]
+    assert "Create the missing row of PLAYER" in shown["/page/users/5"]
 
 
 async def test_signing_out_forgets_the_session(visitor: httpx.AsyncClient, settings: Settings) -> None:

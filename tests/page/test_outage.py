@@ -68,7 +68,7 @@ async def test_a_process_that_began_in_an_outage_keeps_the_three_questions(page_
         said = words(answer)
         assert "Is it working? No, not everything: The database cannot answer now; try again in a few seconds." in said
         assert "postgresql: PostgreSQL at …: no answer kafka: Kafka does not answer: refused" in said
-        unknown = "Not known now. This process has not been able to read it since it started."
+        unknown = "Not known now. This process has not read it since it started."
         assert f"Is there drift? {unknown} Is anything stuck? {unknown}" in said
         assert "Last known values" not in said
 
@@ -108,7 +108,7 @@ async def test_the_last_known_values_stay_with_their_age(
             assert re.search(r"Last known values, (less than a second|\d+ seconds?) ago", said)
             assert re.search(r"Is anything stuck\? Not known now\. The answer .{5,30} ago: These need a decision", said)
             assert "1 dead letter is open" in said
-            assert re.search(r"What is shown is from \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", said)
+            assert re.search(r"It shows the state of \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", said)
             client.cookies.set(SESSION, first)
             assert (await client.get("/")).headers["location"].startswith("/page/sign-in")
             way.open.set()

@@ -144,7 +144,7 @@ async def test_a_dead_letter_is_opened_replayed_and_closed(site: Site, publish: 
     await page.reload()
     await expect(page.locator("#now")).to_contain_text("yes its user exists now")
     await press(page, "Replay…")
-    await expect(page.get_by_role("main")).to_contain_text("This sends 1 record again to its topic")
+    await expect(page.get_by_role("main")).to_contain_text("This sends 1 record unchanged to its topic again")
     await press(page, "Replay 1 letter")
     await expect(page.get_by_role("heading", level=1)).to_have_text("1 record sent again")
     await site.until("SELECT 1 FROM user_licenses WHERE user_id = 901 AND current_level = 3")
@@ -181,7 +181,7 @@ async def test_a_user_is_found_and_synced(site: Site) -> None:
     await expect(page.locator("#card-PLAYER")).to_contain_text("mismatched")
     await expect(page.locator("#card-COACH")).to_contain_text("in agreement")
     await press(page, "Sync PLAYER, progress to license")
-    await expect(page.get_by_role("main")).to_contain_text("it is lowered, and a fence keeps older events")
+    await expect(page.get_by_role("main")).to_contain_text("The level falls, and a fence prevents older events")
     await expect(page.get_by_role("row", name="PLAYER")).to_contain_text("4 → 2")
     await press(page, "Write 1 level")
     await expect(page.get_by_role("row", name="PLAYER")).to_contain_text("license level changed from 4 to 2")
@@ -196,8 +196,8 @@ async def test_a_missing_row_is_made_in_one_way(site: Site) -> None:
     await site.levels({(5, "COACH"): 3}, {(5, "PLAYER"): 4})
     page = await site.signed_in()
     await page.goto("/page/users/5")
-    assert await page.locator("#card-COACH .choices").all_inner_texts() == ["Make the missing row… both at 3"]
-    await press(page, "Make the missing row of PLAYER")
+    assert await page.locator("#card-COACH .choices").all_inner_texts() == ["Create the missing row… both at 3"]
+    await press(page, "Create the missing row of PLAYER")
     await press(page, "Write 1 level")
     await expect(page.get_by_role("row", name="PLAYER")).to_contain_text("progress")
     assert (5, "COACH") not in {(user, name) for user, name, _ in await site.rows(LEVELS)}
@@ -270,7 +270,7 @@ async def test_the_breaker_is_told_of_before_anybody_can_force_it(site: Site) ->
     await press(page, "Change 1 pair")
     await expect(page.locator("#result")).to_contain_text("The breaker stopped it")
     await page.go_back()
-    await page.get_by_label("Change them all the same").check()
+    await page.get_by_label("Force the run").check()
     await press(page, "Change 1 pair")
     await expect(page.locator("#result")).to_contain_text("It healed 1 pair.")
 

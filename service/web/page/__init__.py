@@ -1,4 +1,4 @@
-"""The operations page: what `service.admin` does, in a browser. Without the extra `page`, `/` says what to install."""
+"""The operations page: the functions of `service.admin` in a browser. It needs the extra `page`."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ The operations page is not installed here.
 
     pip install 'levelsync[service,page]'
 
-brings it; then start this process again. Everything else works without it: /docs describes the admin API.
+installs it. Then restart this process. Everything else works without the page. /docs describes the admin API.
 """
 
 
 def page_routes(
     engine: AsyncEngine, settings: Settings, authenticator: Authenticator, health: Health, memory: Memory
 ) -> list[BaseRoute]:
-    """The routes of the page: `/` and everything below `/page`."""
+    """Return the routes of the page, `/` and everything below `/page`, or a route that says what to install."""
     if any(find_spec(name) is None for name in NEEDS):
         return [Route("/", _say_what_is_missing)]
-    from service.web.page.app import make_page  # noqa: PLC0415 - it needs the extra
+    from service.web.page.app import make_page  # noqa: PLC0415 - needs the extra
 
     page = make_page(engine, settings, authenticator, health, memory)
     return [Route("/", page), Mount("/page", page)]

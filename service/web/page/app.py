@@ -1,4 +1,4 @@
-"""The page's routes, and what it shows where something is refused, missing, away or broken."""
+"""The page's routes, and the pages for errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _TITLES = {
 def make_page(
     engine: AsyncEngine, settings: Settings, authenticator: Authenticator, health: Health, memory: Memory
 ) -> Starlette:
-    """The page, for `/` and for everything below `/page`."""
+    """Create the application for `/` and for everything below `/page`."""
     answers = {AdminError: _answer, HTTPException: _http, Exception: _defect}
     app = Starlette(routes=_routes(), exception_handlers=answers)
     app.state.parts = Parts(engine, settings, authenticator, health, memory)
@@ -84,7 +84,7 @@ async def _answer(request: Request, error: Exception) -> Response:
     if isinstance(error, Busy):
         if request.url.path == "/" and (shown := await _outage(request, error)):
             return shown
-        if request.url.path == TRENDS:  # the charts that are on the page stay there
+        if request.url.path == TRENDS:  # the browser keeps the charts that it shows
             return Response(status_code=204, headers=HEADERS)
         again = request.url.path if request.method == "GET" else "/"
         return _page(503, str(error), {"Retry-After": str(error.retry_after)}, again)
@@ -105,7 +105,7 @@ async def _http(_request: Request, error: Exception) -> Response:
 
 
 async def _defect(_request: Request, _error: Exception) -> Response:
-    return _page(500, "The log has it. What you asked for was not done, or not completely.")
+    return _page(500, "The log contains the error. Your request was not carried out, or not completely.")
 
 
 def _page(status: int, said: str, headers: Mapping[str, str] | None = None, again: str = "") -> Response:

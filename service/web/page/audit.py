@@ -1,4 +1,4 @@
-"""The audit log: who asked for what, from where, and with which outcome."""
+"""The page of the audit log: who requested what, from where, and with which outcome."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.web.page.visit import Visit, action_cursor_in, day_in, wants_csv
 
 PAGE = 50
 MOST_EXPORTED = 10_000
-"""Rows of a sheet."""
+"""The most rows of a CSV file."""
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 ACTIONS = (
     "request_run",
@@ -27,11 +27,11 @@ ACTIONS = (
     "read",
     "read_audit",
 )
-"""What a form offers; the log may hold others."""
+"""The kinds that the form offers. The log may contain others."""
 
 
 async def list_audit(visit: Visit) -> Response:
-    """Rows of the audit log, the newest first."""
+    """Show rows of the audit log, the newest first."""
     wanted = _filter(visit)
     if wants_csv(visit.query):
         found = await list_actions(visit.engine, visit.who, wanted, limit=MOST_EXPORTED)
@@ -53,7 +53,7 @@ def _filter(visit: Visit) -> ActionFilter:
     query = visit.query
     outcome = query.get("outcome") or None
     if outcome is not None and outcome not in OUTCOMES:
-        raise Refused(f"There is no such outcome; there are {', '.join(OUTCOMES)}.")
+        raise Refused(f"There is no such outcome. Use one of {', '.join(OUTCOMES)}.")
     subject, action = (query.get(name, "").strip() or None for name in ("subject", "action"))
     return ActionFilter(day_in(query, "since"), subject, action, outcome)
 

@@ -1,4 +1,4 @@
-"""The overview's charts, as shapes for the template to draw: no library, no script, no style in the markup.
+"""The overview's charts as SVG shapes, which a template draws without a library, a script or inline style.
 
 A chart is 300 by 100 units. Its lines differ in pattern as well as in colour.
 """
@@ -18,12 +18,12 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 298, 6, 84
 _LOG_TICKS = ((0.01, "10 ms"), (1, "1 s"), (60, "1 min"), (3600, "1 h"))
 _SHORTEST, _LONGEST = 0.005, float(metrics.LONGEST_DELAY)
 _RIGHT_NOW = 3
-"""So many of the newest points may be empty: a process stores its sample seconds after a minute."""
+"""How many of the newest points may be empty, because a process stores its sample seconds after the minute's end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a chart: its pieces between gaps, each as the points of an SVG polyline."""
+    """One line of a chart. Each piece between gaps has the points of an SVG polyline."""
 
     name: str
     pattern: int
@@ -33,7 +33,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A height with its value."""
+    """A height of the axis and its label."""
 
     y: float
     label: str
@@ -41,7 +41,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One quantity over one stretch of time, as a drawing and as a table."""
+    """One quantity over one period, as a drawing and as a table."""
 
     span: str
     begin: str
@@ -50,12 +50,12 @@ class Chart:
     ticks: list[Tick]
     lines: list[Line]
     rows: list[tuple[Point, list[str]]]
-    """A row of the table for each point that was measured, the newest first."""
+    """A row of the table for each measured point, the newest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One quantity over the last hour and over the last day, and where the records behind it are."""
+    """One quantity over the last hour and over the last day, and a link to its details."""
 
     key: str
     title: str
@@ -66,7 +66,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class _Quantity:
-    """What a panel shows of a point: its lines by name, how a value is written, and the scale."""
+    """How a panel shows a quantity: its lines by name, the format of a value, and the scale."""
 
     key: str
     title: str
@@ -78,7 +78,7 @@ class _Quantity:
 
 
 def panels(series: Series, scan_run: str | None) -> list[Panel]:
-    """Draw everything; `scan_run` is the run of the last complete scan."""
+    """Return all panels. `scan_run` is the run of the last complete scan."""
     return [
         Panel(one.key, one.title, one.link, one.linked, [_chart(one, span) for span in (series.hour, series.day)])
         for one in _quantities(series, scan_run)
@@ -96,7 +96,7 @@ def _quantities(series: Series, scan_run: str | None) -> list[_Quantity]:
             "#events",
             "Counts by type",
             tuple((name.replace("_", " "), _rate_of(name)) for name in outcomes) or (("applied", _rate_of("applied")),),
-            lambda value: f"{value:,.3g}" if value < 1000 else f"{value:,.0f}",  # noqa: PLR2004 - then digits say nothing
+            lambda value: f"{value:,.3g}" if value < 1000 else f"{value:,.0f}",  # noqa: PLR2004 - more digits add nothing
         ),
         _Quantity(
             "delay",
@@ -184,7 +184,7 @@ def _linear_scale(values: Iterable[float | None]) -> tuple[Callable[[float], flo
 
 
 def _log_scale() -> tuple[Callable[[float], float], list[Tick]]:
-    """Milliseconds and hours on one chart; what is beyond the last bucket is drawn at its bound."""
+    """Return a logarithmic scale from milliseconds to hours. A value above the last bucket is drawn at its bound."""
 
     def height(seconds: float) -> float:
         kept = min(max(seconds, _SHORTEST), _LONGEST)
@@ -194,13 +194,13 @@ def _log_scale() -> tuple[Callable[[float], float], list[Tick]]:
 
 
 def _round_up(value: float) -> float:
-    """Return 1, 2, 5 or 10 times a power of ten, not below `value`."""
+    """Return the smallest of 1, 2, 5 or 10 times a power of ten that is not below `value`."""
     power = 10.0 ** math.floor(math.log10(value))
     return next(power * times for times in (1, 2, 5, 10) if power * times >= value * 0.999_999)
 
 
 def _short(value: float) -> str:
-    """Write a height of the axis in five characters at most."""
+    """Format a value of the axis in at most five characters."""
     if value >= 1e6:  # noqa: PLR2004 - a million
         return f"{value / 1e6:g} M"
     return f"{value / 1e3:g} k" if value >= 1e4 else f"{value:,g}"  # noqa: PLR2004 - four digits fit

@@ -1,4 +1,4 @@
-"""Dead letters: by reason, in a list, one whole; replaying and discarding them after saying how many."""
+"""The pages of dead letters: counts by reason, a list, one letter, and replaying and discarding with a confirmation."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from service.web.page.visit import Visit, number_in, numbers_in, user_in, wants_
 
 PAGE = 50
 MOST_EXPORTED = 10_000
-"""Rows of a sheet."""
+"""The most rows of a CSV file."""
 _LONGEST_TEXT = 200
 MOST_SHOWN = 64 * 1024
-"""Bytes of a value that the page shows."""
+"""The most bytes of a value that the page shows."""
 MOST_HEADERS, LONGEST_HEADER = 100, 1000
-"""Headers that the page shows, and characters of each: a record may consist of them."""
+"""The most headers that the page shows, and the most characters of each. A record may consist of headers."""
 Verb = Literal["replay", "discard"]
 _STATES = ("open", "replaying", "resolved", "all")
 
 
 async def list_letters(visit: Visit) -> Response:
-    """Open letters by reason, and those of one reason or user."""
+    """Show the open letters by reason, and a list of letters."""
     settings, query = visit.parts.settings, visit.query
     selection = _shown(query)
     if wants_csv(query):
@@ -55,7 +55,7 @@ async def _as_csv(visit: Visit, selection: Selection) -> Response:
 
 
 async def show_letter(visit: Visit) -> Response:
-    """One letter, whole."""
+    """Show one letter with its record."""
     letter_id: int = visit.request.path_params["letter_id"]
     if letter_id > INT8_MAX:
         raise NoSuch("There is no such dead letter.")
@@ -74,7 +74,7 @@ def _header(one: Mapping[str, Any]) -> tuple[str, str]:
 
 
 async def ask(visit: Visit) -> Response:
-    """Say how many letters it would be."""
+    """Show how many letters a replay or a discard would handle, and ask for confirmation."""
     verb = _verb(visit)
     selection = _meant(visit.request.query_params)
     would = await _do(visit, verb, selection, dry_run=True)
@@ -82,12 +82,12 @@ async def ask(visit: Visit) -> Response:
 
 
 async def replay(visit: Visit) -> Response:
-    """Replay them."""
+    """Replay the chosen letters."""
     return await _act(visit, "replay")
 
 
 async def discard(visit: Visit) -> Response:
-    """Discard them."""
+    """Discard the chosen letters."""
     return await _act(visit, "discard")
 
 
@@ -112,20 +112,20 @@ def _verb(visit: Visit) -> Verb:
 def _shown(query: Mapping[str, str]) -> Selection:
     state = query.get("state") or "open"
     if state not in _STATES:
-        raise Refused(f"There is no such state; there are {', '.join(_STATES)}.")
+        raise Refused(f"There is no such state. Use one of {', '.join(_STATES)}.")
     text = query.get("text", "").strip()[:_LONGEST_TEXT] or None
     return Selection(reason=_reason(query), user_id=user_in(query), state=state, text=text)  # type: ignore[arg-type]  # checked above
 
 
 def _meant(given: QueryParams | Mapping[str, str]) -> Selection:
-    """Return the letters that are named, or all of a reason: never all letters by a forgotten field.
+    """Return the letters with the given ids or of the given reason, so that a missing field never selects all letters.
 
     Raises:
-        Refused: neither is named.
+        Refused: neither ids nor a reason is given.
     """
     ids, reason = numbers_in(given, "id"), _reason(given)
     if not ids and reason is None:
-        raise Refused("Say which: check one letter or more, or take all of one reason.")
+        raise Refused("No letters are chosen. Check at least one, or choose all of one reason.")
     return Selection(ids=ids or None, reason=reason)
 
 

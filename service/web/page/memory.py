@@ -1,4 +1,4 @@
-"""What a process remembers for an outage: the last overview, who was let in, and which tokens were signed out."""
+"""What a process remembers for an outage: the last overview, the people signed in, and the tokens signed out."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 EVERY = 30.0
-"""Seconds between two overviews that are read although nobody looks."""
+"""Seconds between two overviews that are read without a request."""
 MOST_PEOPLE = 1000
 _READ_WITHIN = 10.0
 
 
 class Memory:
-    """The memory of one process. Nothing of it survives the process, and no request waits for it."""
+    """The memory of one process. It does not survive the process, and no request waits for it."""
 
     def __init__(self) -> None:
         self.last: Overview | None = None
         self.history = History()
         self.charts: tuple[Series, Markup] | None = None
-        """The charts as they were drawn last, and of what."""
+        """The charts that were drawn last, and their series."""
         self._ended: set[bytes] = set()
         self._people: dict[bytes, Identity] = {}
         self._waits = Waits()
 
     async def read(self, engine: AsyncEngine) -> None:
-        """Read the overview and the tokens that were signed out.
+        """Read the overview and the signed-out tokens into the memory.
 
         Raises:
-            Busy: the database cannot answer; what was remembered stays.
+            Busy: the database cannot answer, and the memory does not change.
         """
         self._ended = await sessions.read(engine)
         self.last = await take_overview(engine, {}, self._waits, self.history)
 
     def let_in(self, token: str, who: Identity) -> None:
-        """Remember whose token this is; the oldest beyond the most is forgotten."""
+        """Remember the identity of a token. Beyond `MOST_PEOPLE`, the oldest identity is forgotten."""
         self._people[sessions.digest(token)] = who
         while len(self._people) > MOST_PEOPLE:
             self._people.pop(next(iter(self._people)))
@@ -60,18 +60,18 @@ class Memory:
         self._ended.add(sessions.digest(token))
 
     def is_ended(self, token: str) -> bool:
-        """Return whether the token is known to be signed out."""
+        """Return whether this process knows that the token was signed out."""
         return sessions.digest(token) in self._ended
 
     def find(self, token: str) -> Identity | None:
-        """Return whose token this is, as long as it has not expired; None where this process has not seen it."""
+        """Return the identity of a token; None where the token has expired or this process has not seen it."""
         who = self._people.get(sessions.digest(token))
         return who if who is not None and who.expires_at > datetime.now(UTC) else None
 
 
 @asynccontextmanager
 async def kept(memory: Memory, engine: AsyncEngine) -> AsyncIterator[None]:
-    """Read into the memory now and then, until the end of the block."""
+    """Read into the memory periodically, until the end of the block."""
     task = asyncio.create_task(_keep(memory, engine))
     try:
         yield
@@ -81,10 +81,10 @@ async def kept(memory: Memory, engine: AsyncEngine) -> AsyncIterator[None]:
 
 async def _keep(memory: Memory, engine: AsyncEngine) -> None:
     while True:
-        await asyncio.sleep(EVERY)  # first: a start has enough to do, and whoever looks reads it anyway
+        await asyncio.sleep(EVERY)  # first, because a start is busy, and a request reads the overview itself
         try:
             await within(_READ_WITHIN, memory.read(engine), "The overview took too long.")
-        except Busy:  # the log has it
+        except Busy:  # already logged
             pass
-        except Exception as error:  # noqa: BLE001 - it is read again, whatever it was
-            log.warning("the overview could not be read", error=str(error))
+        except Exception as error:  # noqa: BLE001 - the next read may succeed
+            log.warning("cannot read the overview", error=str(error))

@@ -1,4 +1,4 @@
-"""The overview, and the page that is shown while PostgreSQL is away."""
+"""The overview, and the page that replaces it while PostgreSQL does not answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from service.web.page.render import fragment
 from service.web.page.visit import Parts, Visit
 
 REFRESH = 5
-"""Seconds after which the overview is fetched again: as often as the gauges are measured."""
+"""Seconds after which the browser fetches the overview again. The gauges are measured as often."""
 QUESTIONS = (
     ("working", "Is it working?", ("Yes.", "Yes, with these exceptions:", "No, not everything:")),
     ("drift", "Is there drift?", ("No.", "Check this:", "This needs action:")),
@@ -38,14 +38,14 @@ LINKS = {
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Drift as a table: a row a kind, a column a specialization."""
+    """Drift as a table with a row for each kind and a column for each specialization."""
 
     names: list[str]
     rows: list[tuple[str, list[int]]]
 
 
 async def overview(visit: Visit) -> Response:
-    """Everything that somebody who was woken looks at first."""
+    """Show the state of the service, and what needs attention."""
     parts = visit.parts
     seen = await read_overview(visit.engine, visit.who, parts.health.by_component(), parts.waits, parts.memory.history)
     parts.memory.last = seen
@@ -63,14 +63,14 @@ async def overview(visit: Visit) -> Response:
 
 
 async def trends(visit: Visit) -> Response:
-    """Answer with the charts alone; the overview fetches them once a minute."""
+    """Show the charts alone. The overview fetches them once a minute."""
     parts = visit.parts
     seen = await read_overview(visit.engine, visit.who, {}, parts.waits, parts.memory.history)
     return visit.show("trends.html", charts=_charts(seen, parts.memory))
 
 
 def values(seen: Overview, every: timedelta, memory: Memory) -> dict[str, Any]:
-    """Return what the charts and the panels below the questions show."""
+    """Return the values of the charts and of the panels below the questions."""
     return {
         "charts": _charts(seen, memory),
         "seen": seen,
@@ -93,7 +93,7 @@ def _headline(verdict: Verdict) -> str:
 
 
 def _charts(seen: Overview, memory: Memory) -> Markup:
-    """Draw the charts, or take them from memory where nothing was measured since."""
+    """Return the charts, from memory where nothing was measured since they were drawn."""
     if memory.charts is None or memory.charts[0] is not seen.series:
         drawn = panels(seen.series, seen.scan.run_id if seen.scan else None)
         memory.charts = seen.series, fragment("charts.html", measured=seen.series.measured, panels=drawn)
@@ -119,10 +119,11 @@ def _topic(topic: str, partitions: Sequence[Partition]) -> dict[str, str | int |
 
 
 async def show(request: Request, error: Busy) -> Response | None:
-    """Answer from this process's memory; None for somebody whose token cannot be checked without the database.
+    """Show the outage page, from this process's memory; return None where the token cannot be checked.
 
     Raises:
-        NotSignedIn, Forbidden: the token is not good, or was signed out as far as this process knows.
+        NotSignedIn: the token is not valid, or this process knows that it was signed out.
+        Forbidden: the role does not allow reading.
     """
     parts: Parts = request.app.state.parts
     visit = await _visit(request, parts)

@@ -1,4 +1,4 @@
-"""Render the templates: words, times, addresses of static files."""
+"""Rendering of templates, the formats that they use, and the static files."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from service.telemetry import metrics
 from service.web import vendor
 
 _DARK = re.compile(r"\[data-bs-theme=dark\]((?: [^{},]+)?),body\[data-bs-theme=dark\][^{},]*\{([^{}]*)\}")
-"""A rule of Tabler for dark mode, which it switches by an attribute that only a script could set."""
+"""A rule of Tabler's dark mode. Tabler applies it by an attribute that only a script could set."""
 
 
 @cache
 def contents() -> dict[str, tuple[bytes, str]]:
-    """Every asset by its name, with its media type."""
+    """Return each asset with its media type, by name."""
     tabler = vendor.read("tabler.min.css")
     static = Path(__file__).with_name("static")
     return {
@@ -41,12 +41,12 @@ def contents() -> dict[str, tuple[bytes, str]]:
 
 
 def url_of(name: str) -> str:
-    """The asset's address; it changes with the content, so that the browser may keep it."""
+    """Return the asset's URL. It changes with the content, so that the browser may cache the asset."""
     return f"/page/assets/{name}?v={sha256(contents()[name][0]).hexdigest()[:12]}"
 
 
 async def asset(request: Request) -> Response:
-    """Serve one."""
+    """Serve an asset."""
     name = request.path_params["name"]
     if name not in contents():
         raise HTTPException(404)
@@ -55,32 +55,32 @@ async def asset(request: Request) -> Response:
 
 
 def _dark_rules(css: str) -> str:
-    """Tabler's rules for dark mode, for a stylesheet that the browser loads where its user prefers dark."""
+    """Return Tabler's rules for dark mode as a stylesheet that a media query can select."""
     rules = _DARK.findall(css)
     if not rules:
-        raise LookupError("Tabler's stylesheet has no dark mode where it is looked for")
+        raise LookupError("Tabler's stylesheet has no rules for dark mode in the expected form")
     return "".join(f":root{selector}{{{declarations}}}" for selector, declarations in rules)
 
 
 _MOST_INDENTED = 4096
-"""Bytes of JSON. Nested deeply, 64 KB become 30 MB of spaces; no event of the contract comes near."""
+"""Bytes of JSON. With deep nesting, 64 KB become 30 MB of spaces. Events of the contract are much shorter."""
 _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
 def moment(value: datetime | str | None) -> str:
-    """A time in UTC, to the second. One without a zone is the application's, which keeps UTC."""
+    """Return a time in UTC, to the second. A time without a zone is the application's, which stores UTC."""
     found = _time(value)
     return "never" if found is None else f"{found:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def machine(value: datetime | str | None) -> str:
-    """The same for the attribute of `<time>`."""
+    """Return a time for the attribute of `<time>`."""
     found = _time(value)
     return "" if found is None else found.isoformat()
 
 
 def age(value: datetime | str | None) -> str:
-    """How long ago, or how long until."""
+    """Return how long ago a time was, or how far away it is."""
     found = _time(value)
     if found is None:
         return ""
@@ -89,7 +89,7 @@ def age(value: datetime | str | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the largest unit that fits."""
+    """Return a length of time in the largest unit that fits."""
     for size, name in _UNITS:
         number = int(seconds // size)
         if number:
@@ -98,7 +98,7 @@ def duration(seconds: float) -> str:
 
 
 def bound(seconds: float) -> str:
-    """Return a bound of a histogram's bucket; the last bucket has none."""
+    """Return the bound of a histogram's bucket as text. The last bucket is infinite."""
     if math.isinf(seconds):
         return f"above {duration(metrics.LONGEST_DELAY)}"
     if seconds < 1:
@@ -107,22 +107,22 @@ def bound(seconds: float) -> str:
 
 
 def number(value: float | None) -> str:
-    """A number with its thousands apart."""
+    """Return a number with separated thousands."""
     return "-" if value is None else f"{value:,}"
 
 
 def level(value: int | None) -> str:
-    """A level; a dash where there is none."""
+    """Return a level; a dash where there is none."""
     return "-" if value is None else str(value)
 
 
 def spaced(name: str) -> str:
-    """A fixed name as words: `missing_license` is "missing license"."""
+    """Return a fixed name as words: "missing license" for `missing_license`."""
     return name.replace("_", " ")
 
 
 def decoded(raw: bytes | None) -> str:
-    """Bytes as text: JSON indented, other text as it is, everything else with its bytes escaped."""
+    """Return bytes as text: JSON is indented, and bytes that are not text are escaped."""
     if raw is None:
         return "(none: a tombstone)"
     shown = raw.decode("utf-8", "backslashreplace")
@@ -145,7 +145,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""No inline script or style, no eval, nothing from elsewhere. Images: what Tabler's stylesheet holds in itself."""
+"""No inline script or style, no eval, and nothing from other hosts. The images are those in Tabler's stylesheet."""
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Frame-Options": "DENY",
@@ -156,15 +156,15 @@ HEADERS = {
 
 
 class _Html(HTMLResponse):
-    """A page that can always be sent: what UTF-8 cannot hold, as a lone surrogate from JSON, is shown escaped."""
+    """An HTML response that escapes what UTF-8 cannot encode, for example a lone surrogate from JSON."""
 
     def render(self, content: str) -> bytes:
-        """Encode it."""
+        """Encode the page."""
         return content.encode("utf-8", "backslashreplace")
 
 
 def _visible(value: Any) -> Any:
-    """Escape what would be invisible or turn the text around it; what is markup already, is ours."""
+    """Escape characters that are invisible or change the direction of text. Markup is this page's and stays."""
     return shown(value) if type(value) is str else value
 
 
@@ -188,13 +188,13 @@ _templates = _environment()
 
 
 def fragment(template: str, **context: Any) -> Markup:
-    """Render a template that is a part of pages."""
+    """Render a template that is a part of a page."""
     return Markup(_templates.get_template(template).render(context))  # noqa: S704 - the template escapes
 
 
 def render(
     template: str, context: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
 ) -> HTMLResponse:
-    """A template with its values, as a response."""
+    """Return a template with its values as a response."""
     html = _templates.get_template(template).render(context)
     return _Html(html, status, {**HEADERS, **(headers or {})})

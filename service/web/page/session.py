@@ -1,6 +1,7 @@
-"""The session's cookie, signing in and out.
+"""The session's cookie, and signing in and out.
 
-So any process with the same key takes up any session, and a session ends no later than its token.
+The cookie contains the token itself. Any process with the same key therefore accepts any session, and a session ends no
+later than its token.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from service.web.page.render import HEADERS, render
 
 SESSION, VISITOR = "levelsync_session", "levelsync_visitor"
 LONGEST_TOKEN = 3900
-"""Characters: browsers drop a cookie above 4096 without a word."""
+"""Characters. Browsers silently drop a cookie above 4096."""
 _LARGEST_FORM = 64 * 1024
 
 
 def token_of(request: Request) -> str:
-    """The token of the session.
+    """Return the token of the session.
 
     Raises:
         NotSignedIn: there is no session.
@@ -40,43 +41,43 @@ def token_of(request: Request) -> str:
 
 
 def begin(request: Request, response: Response, token: str, expires_at: datetime) -> None:
-    """Keep the token in the browser until it expires, where no script can read it and no other site send it."""
+    """Set a cookie with the token that expires with it. No script can read it, and no other site's form sends it."""
     left = max(0, int((expires_at - datetime.now(UTC)).total_seconds()))
     _set(request, response, SESSION, token, left)
     _delete(request, response, VISITOR)
 
 
 def has_session(request: Request) -> bool:
-    """Whether the browser sent a session, good or not."""
+    """Return whether the browser sent a session, valid or not."""
     return _name(request, SESSION) in request.cookies
 
 
 def end(request: Request, response: Response) -> None:
-    """Forget the session in this browser."""
+    """Delete the session's cookie."""
     _delete(request, response, SESSION)
 
 
 def visitor_of(request: Request) -> str:
-    """A secret of somebody who has not signed in yet, made where there is none; `remember` keeps it."""
+    """Return the secret of a visitor who has not signed in yet, or a new one, which `remember` then stores."""
     return request.cookies.get(_name(request, VISITOR)) or secrets.token_urlsafe(32)
 
 
 def remember(request: Request, response: Response, visitor: str) -> None:
-    """Keep the visitor's secret for as long as it takes to sign in."""
+    """Set a cookie with the visitor's secret for an hour, in which they can sign in."""
     _set(request, response, VISITOR, visitor, 3600)
 
 
 def csrf_of(secret: str) -> str:
-    """What a form has to send back. Nobody can make it without the cookie's secret, and it does not give that away."""
+    """Return the value that a form must send back. It depends on the cookie's secret and does not reveal it."""
     return hmac.new(secret.encode(), b"levelsync: this form is ours", sha256).hexdigest()
 
 
 async def read_form(request: Request, secret: str) -> dict[str, str]:
-    """The fields of a form that this page made, for this session.
+    """Return the fields of a form that this page rendered for this session.
 
     Raises:
-        Forbidden: another site sent it, or it lacks the session's mark.
-        Refused: it is too large, or no form.
+        Forbidden: another site sent the form, or its field `csrf` is not the session's.
+        Refused: it is too large, or not a form.
     """
     _check_site(request)
     body = bytearray()
@@ -89,14 +90,18 @@ async def read_form(request: Request, secret: str) -> dict[str, str]:
     except ValueError:
         raise Refused("This is not a form of this page.") from None
     if not hmac.compare_digest(form.pop("csrf", "").encode(), csrf_of(secret).encode()):
-        raise Forbidden("This form was not made by this page, or is from another session: open it again.")
+        raise Forbidden("This form is not from this page, or is from another session. Open it again.")
     return form
 
 
 def _check_site(request: Request) -> None:
-    """A browser says which site a form is on, over HTTPS and on loopback in one header, else in another.
+    """Check that the form is on this site.
 
-    The form's mark counts in any case, but whoever can plant a cookie here knows the mark that belongs to it.
+    Browsers send the site of a form in `Sec-Fetch-Site` over HTTPS and on loopback, and in `Origin` otherwise. The
+    field `csrf` alone is not enough, because somebody who can set a cookie here knows the value that belongs to it.
+
+    Raises:
+        Forbidden: the form is on another site.
     """
     site = request.headers.get("sec-fetch-site")
     same = _is_own_origin(request) if site is None else site == "same-origin"
@@ -106,7 +111,7 @@ def _check_site(request: Request) -> None:
 
 def _is_own_origin(request: Request) -> bool:
     origin = request.headers.get("origin")
-    if origin is None:  # no browser of today
+    if origin is None:  # not a current browser
         return True
     hosts = {request.headers.get("host"), *request.headers.get("x-forwarded-host", "").split(",")}
     return origin.partition("://")[2] in {host.strip() for host in hosts if host}
@@ -114,7 +119,7 @@ def _is_own_origin(request: Request) -> bool:
 
 def _set(request: Request, response: Response, name: str, value: str, seconds: int) -> None:
     encrypted = _is_encrypted(request)
-    # Lax, not strict: a link in an alert has to open the page signed in. Nothing is written by a link.
+    # Lax and not strict, because a link in an alert must open the page signed in. Following a link writes nothing.
     response.set_cookie(_name(request, name), value, max_age=seconds, secure=encrypted, httponly=True, samesite="lax")
 
 
@@ -124,7 +129,7 @@ def _delete(request: Request, response: Response, name: str) -> None:
 
 
 def _name(request: Request, name: str) -> str:
-    """Over HTTPS with the prefix that lets no other host, and no page without encryption, set the cookie."""
+    """Return the cookie's name. Over HTTPS it has a prefix, so that only pages of this host over HTTPS can set it."""
     return f"__Host-{name}" if _is_encrypted(request) else name
 
 
@@ -134,10 +139,10 @@ def _is_encrypted(request: Request) -> bool:
 
 
 async def sign_in(request: Request) -> Response:
-    """The form, and what it sends.
+    """Show the form to sign in, or start a session with the token that it sends.
 
     Raises:
-        Forbidden: the form is not this page's.
+        Forbidden: the form is not from this page.
         Busy: the token cannot be checked now.
     """
     visitor = visitor_of(request)
@@ -159,7 +164,7 @@ async def sign_in(request: Request) -> Response:
 
 
 async def sign_out(request: Request) -> Response:
-    """End the session: this browser forgets it, and no process accepts its token again."""
+    """End the session: delete its cookie and refuse its token in every process."""
     parts = request.app.state.parts
     token = token_of(request)
     try:
@@ -167,7 +172,7 @@ async def sign_out(request: Request) -> Response:
     except AdminError as error:
         await parts.authenticator.failures.note(error)
         raise
-    with contextlib.suppress(NotSignedIn):  # it has expired: that is as good
+    with contextlib.suppress(NotSignedIn):  # the token has expired, so nobody can use it
         await sessions.end(parts.engine, token, (await parts.authenticator.identify(token)).expires_at)
     parts.memory.end(token)
     response = RedirectResponse("/page/sign-in", 303, HEADERS)
@@ -176,7 +181,7 @@ async def sign_out(request: Request) -> Response:
 
 
 def ask_to_sign_in(request: Request, error: AdminError) -> Response:
-    """For a request without a session, or with one that is not good any more."""
+    """Answer a request without a session, or with one that is no longer valid."""
     response: Response
     if request.method == "POST":
         response = _form(request, visitor_of(request), 401, wrong=f"{error} Nothing was done.")
@@ -193,7 +198,7 @@ async def _begin(request: Request, token: str, path: str) -> Response:
     if not token:
         raise NotSignedIn("Paste a token first.")
     if len(token) > LONGEST_TOKEN:
-        raise NotSignedIn(f"The token is longer than the {LONGEST_TOKEN} characters that a browser can keep.")
+        raise NotSignedIn(f"The token is longer than the {LONGEST_TOKEN} characters that a cookie can store.")
     parts = request.app.state.parts
     who = await parts.authenticator.identify(token)
     await sessions.check(parts.engine, token)
@@ -208,7 +213,7 @@ async def _begin(request: Request, token: str, path: str) -> Response:
 
 
 def _form(request: Request, visitor: str, status: int = 200, **values: Any) -> Response:
-    ended = "Your session has ended: sign in again." if "ended" in request.query_params else ""
+    ended = "Your session has ended. Sign in again." if "ended" in request.query_params else ""
     values = {"wrong": ended, "next": _own_path(request.query_params.get("next", "/")), **values}
     response = render("sign_in.html", {"csrf": csrf_of(visitor), **values}, status)
     remember(request, response, visitor)
@@ -216,5 +221,5 @@ def _form(request: Request, visitor: str, status: int = 200, **values: Any) -> R
 
 
 def _own_path(path: str) -> str:
-    """A path of this page, and no other site's."""
+    """Return the path if it is on this page, else `/`, so that no link leads to another site."""
     return path if path.startswith(("/page/", "/?")) and "\\" not in path else "/"

@@ -1,4 +1,4 @@
-"""Finding a user, and bringing their pairs into agreement."""
+"""The pages to find a user, to show them, and to sync their pairs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LONGEST_QUESTION = 320
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a sync of one pair would do: the levels before and after, or why there is nothing to do."""
+    """What a sync of one pair would write: the levels before and after, or why nothing is written."""
 
     pair: UserPair
     writes: bool
@@ -33,7 +33,7 @@ class Step:
 
 
 async def find(visit: Visit) -> Response:
-    """The form, and whom it finds; one user alone is shown at once."""
+    """Show the form and the users that it finds. A single user is shown at once."""
     wanted = visit.query.get("q", "").strip()[:_LONGEST_QUESTION]
     found = await find_users(visit.engine, visit.who, wanted) if wanted else []
     if len(found) == 1:
@@ -42,7 +42,7 @@ async def find(visit: Visit) -> Response:
 
 
 async def show_user(visit: Visit) -> Response:
-    """Everything about one user."""
+    """Show one user."""
     view = await _view(visit)
     own = Selection(user_id=view.user.id)
     page = await letters.list_letters(visit.engine, visit.parts.settings, visit.who, own, limit=_MOST_LETTERS)
@@ -51,7 +51,7 @@ async def show_user(visit: Visit) -> Response:
 
 
 async def ask_sync(visit: Visit) -> Response:
-    """Say which levels a sync would write, before it does."""
+    """Show which levels a sync would write, and ask for confirmation."""
     await visit.check("sync_user")
     direction = direction_in(visit.query)
     view = await _view(visit)
@@ -62,7 +62,7 @@ async def ask_sync(visit: Visit) -> Response:
 
 
 async def sync(visit: Visit) -> Response:
-    """Do it; what is written is decided again, under the locks."""
+    """Sync. Under the locks, the sync decides again what to write."""
     user_id: int = visit.request.path_params["user_id"]
     direction, name = direction_in(visit.form), visit.form.get("specialization", "")
     settings = visit.parts.settings
@@ -88,7 +88,7 @@ def _named(view: UserView, name: str) -> list[UserPair]:
 
 
 def _options(pair: UserPair) -> list[tuple[Direction, Step]]:
-    """The directions that would write something, each with what."""
+    """Return the directions that would write something, each with its step."""
     steps = [(direction, _step(pair, direction)) for direction in DIRECTIONS]
     return [(direction, step) for direction, step in steps if step.writes]
 
@@ -99,5 +99,5 @@ def _step(pair: UserPair, direction: Direction) -> Step:
     if decided.action is Action.NONE or decided.target is None:
         return Step(pair, writes=False, after=after, said=decided.detail, lowers=False)
     after[decided.target] = decided.new
-    said = f"the {decided.target} is made" if decided.action is Action.CREATED else f"the {decided.target} changes"
+    said = f"the {decided.target} is created" if decided.action is Action.CREATED else f"the {decided.target} changes"
     return Step(pair, writes=True, after=after, said=said, lowers=decided.lowers)

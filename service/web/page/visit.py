@@ -1,4 +1,4 @@
-"""One request of the page: who asks, what the form holds, what is answered."""
+"""One request of the page: its parameters, its identity and its answer."""
 
 from __future__ import annotations
 
@@ -35,29 +35,29 @@ ISSUE_ORDERS: tuple[IssueOrder, ...] = get_args(IssueOrder)
 
 
 def check_text(given: Mapping[str, str]) -> None:
-    """PostgreSQL has no text with a NUL in it.
+    """Refuse text with a NUL character, which PostgreSQL cannot store.
 
     Raises:
-        Refused: there is one.
+        Refused: a value contains a NUL character.
     """
     if any("\0" in value for value in given.values()):
-        raise Refused("There is no such text.")
+        raise Refused("A field contains a NUL character.")
 
 
 def direction_in(given: Mapping[str, str]) -> Direction:
-    """The direction; the default where none is named.
+    """Return the direction, by default `progress_to_license`.
 
     Raises:
         Refused: there is no such direction.
     """
     named = given.get("direction") or "progress_to_license"
     if named not in DIRECTIONS:
-        raise Refused(f"There is no such direction; there are {', '.join(DIRECTIONS)}.")
+        raise Refused(f"There is no such direction. Use one of {', '.join(DIRECTIONS)}.")
     return named
 
 
 def user_in(given: Mapping[str, str]) -> int | None:
-    """A user's id, where one is given.
+    """Return the user's id; None where none is given.
 
     Raises:
         Refused: it is not an id.
@@ -70,16 +70,16 @@ def user_in(given: Mapping[str, str]) -> int | None:
 
 
 def number_in(given: Mapping[str, str], name: str) -> int | None:
-    """A whole number, where one is given.
+    """Return a whole number; None where none is given.
 
     Raises:
-        Refused: it is none.
+        Refused: it is not a whole number.
     """
     said = given.get(name, "").strip()
     if not said:
         return None
     if not (said.isascii() and said.isdigit() and len(said) <= len(str(INT8_MAX))) or int(said) > INT8_MAX:
-        raise Refused(f"{name} is a whole number.")
+        raise Refused(f"{name} must be a whole number.")
     return int(said)
 
 
@@ -87,19 +87,19 @@ Key = TypeVar("Key")
 
 
 def run_cursor_in(given: Mapping[str, str]) -> tuple[datetime, UUID]:
-    """Behind which run a page begins.
+    """Return the run after which a page begins.
 
     Raises:
-        Refused: nothing that this page made.
+        Refused: it is not a cursor of this page.
     """
     return _cursor_in(given, NEWEST, UUID, "runs")
 
 
 def issue_cursor_in(given: Mapping[str, str]) -> IssueCursor:
-    """Behind which issue a page begins.
+    """Return the issue after which a page begins.
 
     Raises:
-        Refused: nothing that this page made.
+        Refused: it is not a cursor of this page.
     """
     if "after" not in given:
         return FIRST
@@ -111,23 +111,23 @@ def issue_cursor_in(given: Mapping[str, str]) -> IssueCursor:
 
 
 def issue_filter_in(given: Mapping[str, str]) -> IssueFilter:
-    """Return which issues are wanted, and in which order.
+    """Return which issues to show, and in which order.
 
     Raises:
         Refused: there is no such order.
     """
     order = given.get("sort") or "lowered"
     if order not in ISSUE_ORDERS:
-        raise Refused(f"There is no such order; there are {', '.join(ISSUE_ORDERS)}.")
+        raise Refused(f"There is no such order. Use one of {', '.join(ISSUE_ORDERS)}.")
     named = {name: given.get(name) or None for name in ("kind", "status", "specialization")}
     return IssueFilter(order, falling="lowered" in given, **named)
 
 
 def action_cursor_in(given: Mapping[str, str]) -> ActionCursor:
-    """Return the row of the audit log behind which a page begins.
+    """Return the row of the audit log after which a page begins.
 
     Raises:
-        Refused: nothing that this page made.
+        Refused: it is not a cursor of this page.
     """
     return _cursor_in(given, NEWEST_ACTION, int, "the audit log")
 
@@ -145,10 +145,10 @@ def _cursor_in(
 
 
 def day_in(given: Mapping[str, str], name: str) -> datetime | None:
-    """Return the beginning of a day in UTC, where one is given.
+    """Return the beginning of a day in UTC; None where no day is given.
 
     Raises:
-        Refused: it is none.
+        Refused: it is not a day.
     """
     said = given.get(name, "").strip()
     if not said:
@@ -156,14 +156,14 @@ def day_in(given: Mapping[str, str], name: str) -> datetime | None:
     try:
         return datetime.combine(date.fromisoformat(said), datetime.min.time(), UTC)
     except ValueError:
-        raise Refused(f"{name} is a day, as 2026-11-25.") from None
+        raise Refused(f"{name} must be a day, for example 2026-11-25.") from None
 
 
 def numbers_in(given: QueryParams | Mapping[str, str], name: str) -> tuple[int, ...]:
-    """Return whole numbers: given several times in a query, or in one field of a form with commas between them.
+    """Return whole numbers, from a repeated parameter of a query or from a form's field with commas.
 
     Raises:
-        Refused: one of them is none.
+        Refused: a value is not a whole number.
     """
     said = given.getlist(name) if isinstance(given, QueryParams) else given.get(name, "").split(",")
     found = (number_in({name: one}, name) for one in said)
@@ -171,17 +171,17 @@ def numbers_in(given: QueryParams | Mapping[str, str], name: str) -> tuple[int, 
 
 
 def wants_csv(given: Mapping[str, str]) -> bool:
-    """Return whether the list is wanted as a sheet."""
+    """Return whether the list should be a CSV file."""
     return given.get("format") == "csv"
 
 
 LONGEST = 25.0
-"""Seconds of one request."""
+"""The most seconds that a request takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the page is made of; the same in every process, but for the health, which is this one's."""
+    """What every request of the page uses. The health and the memory are this process's."""
 
     engine: AsyncEngine
     settings: Settings
@@ -193,7 +193,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """Who asks, what for, and what to ask."""
+    """One request with its identity and its form."""
 
     request: Request
     parts: Parts
@@ -203,45 +203,45 @@ class Visit:
 
     @property
     def engine(self) -> AsyncEngine:
-        """The database."""
+        """Return the engine of the database."""
         return self.parts.engine
 
     @property
     def query(self) -> Mapping[str, str]:
-        """The question behind the `?`."""
+        """Return the parameters of the query."""
         return self.request.query_params
 
     def may(self, action: Action) -> bool:
-        """Whether they may: a button that they may not press is not shown."""
+        """Return whether the role allows the action. The page hides the buttons of other actions."""
         return may(self.who, action)
 
     async def check(self, action: Action) -> None:
-        """Let them ask for it, or leave a row in the audit log.
+        """Check the right to an action. A refusal leaves a row in the audit log.
 
         Raises:
-            Forbidden: their role may not.
+            Forbidden: the role does not allow the action.
         """
         await check(self.engine, self.who, action)
 
     def show(
         self, template: str, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
     ) -> Response:
-        """A page."""
+        """Return a page."""
         return render(template, {"visit": self, "path": self.request.url.path, **values}, status, headers)
 
     def sheet(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:
-        """A list as CSV, for a file of this name."""
+        """Return a list as a CSV file of this name."""
         headers = HEADERS | {"Content-Disposition": f'attachment; filename="levelsync-{name}.csv"'}
         return Response(as_csv(columns, rows), media_type="text/csv", headers=headers)
 
     def with_query(self, **changed: str | int | None) -> str:
-        """The address of this page with other parameters; None leaves one out."""
+        """Return this page's URL with changed parameters and without the cursor. None removes a parameter."""
         kept = {name: value for name, value in self.query.items() if name not in {"before", "after", "format"}}
         said = {name: value for name, value in (kept | changed).items() if value not in {None, ""}}
         return f"{self.request.url.path}?{urlencode(said)}"
 
     def go(self, path: str) -> Response:
-        """Another page, after a form."""
+        """Redirect to another page after a form."""
         return RedirectResponse(path, 303, HEADERS)
 
 
@@ -250,10 +250,10 @@ Serve = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def signed_in(endpoint: Endpoint, action: Action = "read") -> Serve:
-    """Serve an endpoint to whoever may do what it does, within a bound.
+    """Wrap an endpoint: check the token and the right, and limit the time.
 
     Raises:
-        NotSignedIn, Forbidden, Busy: what `service.web.page.app` shows as pages of their own.
+        NotSignedIn, Forbidden, Busy: `service.web.page.app` shows each as a page.
     """
 
     async def serve(request: Request) -> Response:
@@ -263,7 +263,7 @@ def signed_in(endpoint: Endpoint, action: Action = "read") -> Serve:
 
 
 def bounded(serve: Serve) -> Serve:
-    """Serve within a bound: also somebody who sends a form byte by byte.
+    """Wrap a function that serves a request: limit its time, also where a client sends a form byte by byte.
 
     Raises:
         Busy: it took too long.

@@ -1,11 +1,11 @@
-// What the page does beside htmx: local times beside UTC, tables that stay open, and keys.
+// What htmx does not do: show local times beside UTC, keep opened tables open, and handle keys.
 "use strict";
 
 const local = (element) => {
   const at = new Date(element.dateTime);
   if (element.dataset.local || !element.dateTime || at.getTimezoneOffset() === 0) return;
   element.dataset.local = "yes";
-  const short = element.textContent.length < 6; // a chart's row: hours and minutes
+  const short = element.textContent.length < 6; // in the table of a chart, hours and minutes
   const options = short ? { timeStyle: "short" } : { dateStyle: "short", timeStyle: "medium" };
   const beside = document.createElement("span");
   beside.className = "age";
