@@ -102,7 +102,7 @@ async def test_letters_that_are_checked_are_discarded_together(site: Site) -> No
     assert await site.rows("SELECT id FROM levelsync.dead_letters WHERE resolved_at IS NULL ORDER BY 1") == [(1,), (3,)]
     await press(page, "To the dead letters")
     await press(page, "Replay those checked…")
-    await expect(page.get_by_role("main")).to_contain_text("check one letter or more")
+    await expect(page.get_by_role("main")).to_contain_text("Check at least one")
     site.complaints[:] = [said for said in site.complaints if "422" not in said]
     await page.goto("/page/dead-letters")
     await page.get_by_label("Text").fill("LETTER 3")
