@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -16,7 +15,7 @@ from service.admin.identity import Identity
 from service.admin.series import History, Series
 from service.dead_letters import ReasonCount, count_by_reason
 from service.reconcile.runs import reports_of
-from service.reconcile.values import run_of
+from service.reconcile.values import RunReport, run_of
 from service.telemetry import metrics
 
 Moves = Mapping[tuple[str, int], datetime]
@@ -106,6 +105,15 @@ class Scan:
 
 
 @dataclass(frozen=True, slots=True)
+class RunEnd:
+    """How a run ended."""
+
+    status: str
+    unconfirmed: int
+    """Pairs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outbox:
     """The events that wait to be sent to Kafka."""
 
@@ -122,9 +130,9 @@ class Overview:
     partitions: list[Partition] | None
     outbox: Outbox
     scan: Scan | None
-    last_end: dict[str, Any] | None
+    last_end: RunEnd | None
     """The last run over everything that ended, with any status."""
-    running: list[dict[str, Any]]
+    running: list[RunReport]
     letters: list[ReasonCount]
     series: Series
     lost: int
@@ -177,14 +185,11 @@ async def _last_scan(conn: AsyncConnection) -> Scan | None:
     return Scan(str(row.id), row.finished_at, [(kind, name, n) for kind, name, n in row.counts.get("left_by", ())])
 
 
-async def _last_end(conn: AsyncConnection) -> dict[str, Any] | None:
+async def _last_end(conn: AsyncConnection) -> RunEnd | None:
     row = (await conn.execute(_LAST_END)).one_or_none()
-    if row is None:
-        return None
-    unconfirmed = int(row.counts.get("unconfirmed") or 0)
-    return {"run_id": str(row.id), "status": row.status, "unconfirmed": unconfirmed}
+    return None if row is None else RunEnd(row.status, int(row.counts.get("unconfirmed") or 0))
 
 
-async def _running(conn: AsyncConnection) -> list[dict[str, Any]]:
+async def _running(conn: AsyncConnection) -> list[RunReport]:
     rows = (await conn.execute(_RUNNING, {"limit": _SHOWN_RUNS})).all()
     return await reports_of(conn, [run_of(row) for row in rows])

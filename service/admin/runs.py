@@ -20,7 +20,7 @@ from service.outbox.put import put
 from service.reconcile.runs import cancel_run as finish_cancelled
 from service.reconcile.runs import read_run, report_of, reports_of
 from service.reconcile.sql import ADD_RUN, FALLS
-from service.reconcile.values import COUNTS, RunPhase, run_id_of, run_of
+from service.reconcile.values import ReportProgress, RunPhase, RunReport, run_id_of, run_of
 from service.sync import BulkSyncResult
 from service.sync.everything import result_of
 
@@ -81,33 +81,23 @@ async def take(conn: AsyncConnection, run_id: UUID) -> None:
         await conn.execute(ADD_RUN, _request_in(row).as_arguments() | {"id": run_id, "requested_by": row.subject})
 
 
-async def on_its_way(conn: AsyncConnection, run_id: UUID) -> dict[str, Any] | None:
-    """A request that no worker has taken yet, in the shape of a run; None where nobody asked for it here."""
+async def on_its_way(conn: AsyncConnection, run_id: UUID) -> RunReport | None:
+    """Return the report of a run whose request no worker has read yet; None where nobody requested it here."""
     row = (await conn.execute(_ASKED_FOR, {"id": str(run_id)})).one_or_none()
     if row is None:
         return None
     wanted = _request_in(row)
-    return {
-        "run_id": str(run_id),
-        "status": "planning",
-        "dry_run": wanted.dry_run,
-        "direction": wanted.direction,
-        "specialization": wanted.specialization,
-        "user_id": wanted.user_id,
-        "requested_by": row.subject,
-        "requested_at": row.at.isoformat(),
-        "finished_at": None,
-        "progress": {
-            "ranges_done": 0,
-            "ranges_total": 0,
-            "phase": RunPhase.PLANNING,
-            "seconds_left": None,
-            "pairs_per_second": None,
-        },
-        "counts": dict.fromkeys(COUNTS, 0),
-        "unconfirmed_by_kind": {},
-        "would_stop": False,
-    }
+    return RunReport(
+        run_id=run_id,
+        status="planning",
+        dry_run=wanted.dry_run,
+        direction=wanted.direction,
+        specialization=wanted.specialization,
+        user_id=wanted.user_id,
+        requested_by=row.subject,
+        requested_at=row.at,
+        progress=ReportProgress(phase=RunPhase.PLANNING),
+    )
 
 
 async def _asked_before(conn: AsyncConnection, run_id: UUID) -> RunRequest | None:
@@ -128,8 +118,6 @@ def _event(run_id: UUID, wanted: RunRequest, who: Identity) -> ReconcileRequeste
     return ReconcileRequested(id=str(run_id), requested_by=who.subject, **wanted.as_arguments())
 
 
-Report = dict[str, Any]
-"""A run in the fixed shape (interface, "Commands")."""
 _NEWEST = text("""
     SELECT * FROM levelsync.reconcile_runs
      WHERE (requested_at, id) < (:at, :id) ORDER BY requested_at DESC, id DESC LIMIT :limit
@@ -182,7 +170,7 @@ class IssueFilter:
     falling: bool = False
 
 
-async def read_report(engine: AsyncEngine, who: Identity, run_id: UUID) -> Report:
+async def read_report(engine: AsyncEngine, who: Identity, run_id: UUID) -> RunReport:
     """One run, in the fixed shape; one that no worker has taken yet is `planning`.
 
     Raises:
@@ -209,7 +197,7 @@ async def read_result(engine: AsyncEngine, who: Identity, run_id: UUID) -> BulkS
 
 async def read_reports(
     engine: AsyncEngine, who: Identity, limit: int = 20, before: tuple[datetime, UUID] = NEWEST
-) -> list[Report]:
+) -> list[RunReport]:
     """A page of runs, the newest first, beginning behind `before` (requested_at, id).
 
     Raises:
@@ -255,7 +243,7 @@ async def read_run_issues(  # noqa: PLR0913 - engine and who, as everywhere here
             return [dict(row) for row in (await conn.execute(_ISSUES, values)).mappings()]
 
 
-async def cancel_run(engine: AsyncEngine, who: Identity, run_id: UUID) -> Report:
+async def cancel_run(engine: AsyncEngine, who: Identity, run_id: UUID) -> RunReport:
     """End a run at once, also one whose request is still on its way; what it has healed stays healed.
 
     One that has ended is left as it is.
@@ -267,11 +255,11 @@ async def cancel_run(engine: AsyncEngine, who: Identity, run_id: UUID) -> Report
         await take(conn, run_id)
         cancelled = await finish_cancelled(conn, run_id)
         report = await _report(conn, run_id)
-        await entry.done(conn, "" if cancelled else f"it had ended before: {report['status']}")
+        await entry.done(conn, "" if cancelled else f"it had ended before: {report.status}")
         return report
 
 
-async def _report(conn: AsyncConnection, run_id: UUID) -> Report:
+async def _report(conn: AsyncConnection, run_id: UUID) -> RunReport:
     run = await read_run(conn, run_id)
     report = await on_its_way(conn, run_id) if run is None else await report_of(conn, run)
     if report is None:

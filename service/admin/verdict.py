@@ -84,10 +84,10 @@ def _drift(seen: Overview) -> list[Reason]:
 
 def _scans(seen: Overview, every: timedelta) -> list[Reason]:
     found = []
-    if seen.last_end is not None and seen.last_end["status"] in _BAD_ENDS:
-        said = f"The last run over everything {_BAD_ENDS[seen.last_end['status']]}"
+    if seen.last_end is not None and seen.last_end.status in _BAD_ENDS:
+        said = f"The last run over everything {_BAD_ENDS[seen.last_end.status]}"
         found.append(Reason("drift", Level.BAD, said, "runs"))
-    if seen.last_end is not None and (number := seen.last_end["unconfirmed"]):
+    if seen.last_end is not None and (number := seen.last_end.unconfirmed):
         said = f"The last run over everything could not confirm {counted(number, 'pair', 'pairs')}"
         found.append(Reason("drift", Level.LOOK, f"{said}, as the appliers did not catch up in time", "runs"))
     if every and seen.scan is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
@@ -17,41 +18,42 @@ from service.core.names import DIRECTIONS, counted
 
 if TYPE_CHECKING:
     from events import ReconcileRequested
+    from service.reconcile.values import ReportProgress, RunReport
     from service.settings import Settings
 
 
-def say_next(report: dict[str, Any]) -> None:
+def say_next(report: RunReport) -> None:
     """Name the command that goes on from a run, on stderr."""
     for sentence in next_steps(report):
         output.remark(sentence)
 
 
-def next_steps(report: dict[str, Any]) -> list[str]:
+def next_steps(report: RunReport) -> list[str]:
     """Give one sentence for each thing that is left to do; none where all is well."""
     from service.reconcile.values import healable
 
-    counts, look = report["counts"], f"levelsync runs {report['run_id']}"
+    counts, look = report.counts, f"levelsync runs {report.run_id}"
     differs = healable(counts)
     return [
         sentence
         for sentence, holds in (
-            (f"It goes on: {look} shows how far it is.", report["finished_at"] is None),
+            (f"It goes on: {look} shows how far it is.", report.finished_at is None),
             (f"Which pairs: {look} --issues", differs or counts["needs_decision"] or counts["failed"]),
             (
                 "A pair that needs a decision: levelsync sync USER --specialization X --level N",
                 counts["needs_decision"],
             ),
             (
-                f"To heal them: levelsync reconcile --direction {report['direction']}{_narrowed(report)} --execute",
-                differs and report["dry_run"] and report["status"] == "completed",
+                f"To heal them: levelsync reconcile --direction {report.direction}{_narrowed(report)} --execute",
+                differs and report.dry_run and report.status == "completed",
             ),
         )
         if holds
     ]
 
 
-def _narrowed(report: dict[str, Any]) -> str:
-    specialization, user = report["specialization"], report["user_id"]
+def _narrowed(report: RunReport) -> str:
+    specialization, user = report.specialization, report.user_id
     return (f" --specialization {specialization}" if specialization else "") + (f" --user {user}" if user else "")
 
 
@@ -102,7 +104,7 @@ def reconcile(
     wanted = _request(direction, specialization, user, dry_run=not execute, force=force, max_lowered=limit)
     report = _ask(settings, wanted, wait=wait)
     if as_json:
-        output.print_json(report)
+        output.print_json(report.as_dict())
     else:
         show_report(report)
         asyncio.run(_show_first_issues(settings, report))
@@ -111,19 +113,19 @@ def reconcile(
         raise typer.Exit(Exit.NO)
 
 
-async def _show_first_issues(settings: Settings, report: dict[str, Any]) -> None:
+async def _show_first_issues(settings: Settings, report: RunReport) -> None:
     """Print the first ten issues of a run that has ended: those whose level falls come first."""
     from service.cli import reach
     from service.cli.runs import show_issues
     from service.reconcile.runs import lowered_first
 
-    counts = report["counts"]
-    if report["finished_at"] is None or counts["scanned"] == counts["matching"]:
+    counts = report.counts
+    if report.finished_at is None or counts["scanned"] == counts["matching"]:
         return
     found = []
     async with (
         reach.database(settings) as conn,
-        aclosing(lowered_first(conn, UUID(report["run_id"]), _FIRST + 1)) as issues,
+        aclosing(lowered_first(conn, report.run_id, _FIRST + 1)) as issues,
     ):
         async for issue in issues:
             found.append(issue)
@@ -134,7 +136,7 @@ async def _show_first_issues(settings: Settings, report: dict[str, Any]) -> None
         show_issues(found[:_FIRST], title=title)
 
 
-def _ask(settings: Settings, request: ReconcileRequested, *, wait: bool) -> dict[str, Any]:
+def _ask(settings: Settings, request: ReconcileRequested, *, wait: bool) -> RunReport:
     try:
         return asyncio.run(ask(settings, request, wait=wait))
     except KeyboardInterrupt:
@@ -144,7 +146,7 @@ def _ask(settings: Settings, request: ReconcileRequested, *, wait: bool) -> dict
         raise
 
 
-def _agreed(dry_run: dict[str, Any]) -> int:
+def _agreed(dry_run: RunReport) -> int:
     """Return how many levels may fall, as a dry run counted them; ask where there are some.
 
     Raises:
@@ -152,48 +154,49 @@ def _agreed(dry_run: dict[str, Any]) -> int:
     """
     from service.reconcile.values import healable
 
-    if dry_run["status"] != "completed":
-        raise SaidNo(f"the dry run before it ended as {dry_run['status']}, so nothing was healed")
-    lowered: int = dry_run["counts"]["lowered"]
+    if dry_run.status != "completed":
+        raise SaidNo(f"the dry run before it ended as {dry_run.status}, so nothing was healed")
+    lowered: int = dry_run.counts["lowered"]
     levels = counted(lowered, "level")
-    output.remark(f"Dry run {dry_run['run_id']}: {healable(dry_run['counts']):,} to heal, {levels} would fall")
+    output.remark(f"Dry run {dry_run.run_id}: {healable(dry_run.counts):,} to heal, {levels} would fall")
     if lowered:
         confirm(f"Heal, and lower {levels}?", yes=False)
     return lowered
 
 
-def is_no(report: dict[str, Any]) -> bool:
+def is_no(report: RunReport) -> bool:
     """Whether a run's answer is "no": it did not complete or could not decide, or its dry run found something."""
     from service.reconcile.values import healable
 
-    counts = report["counts"]
+    counts = report.counts
     differs = healable(counts)
-    left = counts["failed"] or counts["unconfirmed"] or (report["dry_run"] and differs)
-    return report["status"] != "completed" or bool(left)
+    left = counts["failed"] or counts["unconfirmed"] or (report.dry_run and differs)
+    return report.status != "completed" or bool(left)
 
 
-def show_report(report: dict[str, Any]) -> None:
+def show_report(report: RunReport) -> None:
     """Print a run for a reader."""
-    kind = "dry run" if report["dry_run"] else "run"
-    only = "".join(f", {name} {report[name]}" for name in ("specialization", "user_id") if report[name] is not None)
-    output.say(f"Run {report['run_id']}: {report['status'].replace('_', ' ')} ({kind}, {report['direction']}{only})")
-    if report["finished_at"] is None:
-        progress = report["progress"]
-        done = f"{progress['ranges_done']:,} of {progress['ranges_total']:,} ranges done"
+    kind = "dry run" if report.dry_run else "run"
+    narrowed = {"specialization": report.specialization, "user_id": report.user_id}
+    only = "".join(f", {name} {value}" for name, value in narrowed.items() if value is not None)
+    output.say(f"Run {report.run_id}: {report.status.replace('_', ' ')} ({kind}, {report.direction}{only})")
+    if report.finished_at is None:
+        progress = report.progress
+        done = f"{progress.ranges_done:,} of {progress.ranges_total:,} ranges done"
         output.say(f"  {in_words(progress)}{_rate(progress)}, {done}")
-    for name, number in report["counts"].items():
+    for name, number in report.counts.items():
         output.say(f"  {name.replace('_', ' '):<17} {number:>12,}")
-    if report["counts"]["unconfirmed"]:
-        _say_unconfirmed(report["unconfirmed_by_kind"])
-    if report["status"] == "stopped_by_breaker" and not report["would_stop"]:
+    if report.counts["unconfirmed"]:
+        _say_unconfirmed(report.unconfirmed_by_kind)
+    if report.status == "stopped_by_breaker" and not report.would_stop:
         output.say(
             "  Nothing was written: more levels would fall than the request allows. A dry run counts them again."
         )
-    if report["would_stop"]:
+    if report.would_stop:
         output.say("  The breaker stops such a run before its first write; --force overrides it.")
 
 
-def _say_unconfirmed(kinds: dict[str, int]) -> None:
+def _say_unconfirmed(kinds: Mapping[str, int]) -> None:
     output.say("  Nothing is confirmed: the appliers have not read all events, which may explain what the scan saw:")
     for kind, number in kinds.items():
         output.say(f"    {kind.replace('_', ' '):<22} {number:>5,}")
@@ -229,7 +232,7 @@ def _request(
         raise WrongUse("; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())) from error
 
 
-async def ask(settings: Settings, request: ReconcileRequested, *, wait: bool) -> dict[str, Any]:
+async def ask(settings: Settings, request: ReconcileRequested, *, wait: bool) -> RunReport:
     """Publish a request and give its run's report: as it is once a worker took it, or with `wait` at its end.
 
     Raises:
@@ -279,7 +282,7 @@ async def _publish(settings: Settings, request: ReconcileRequested) -> None:
                 raise Unreachable(f"Kafka did not take the request: {error}") from error
 
 
-async def _taken(conn: Any, run_id: UUID) -> dict[str, Any]:
+async def _taken(conn: Any, run_id: UUID) -> RunReport:
     """Wait until a worker has made the run's row.
 
     Raises:
@@ -295,7 +298,7 @@ async def _taken(conn: Any, run_id: UUID) -> dict[str, Any]:
     )
 
 
-async def _follow(conn: Any, run_id: UUID) -> dict[str, Any]:
+async def _follow(conn: Any, run_id: UUID) -> RunReport:
     """Show on stderr what the run is doing until it ends: a bar on a terminal, elsewhere a line for each phase."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
@@ -311,22 +314,22 @@ async def _follow(conn: Any, run_id: UUID) -> dict[str, Any]:
     with output.progress(*columns) as bar:
         task = bar.add_task("", total=None, more="")
 
-        async def look() -> dict[str, Any] | None:
+        async def look() -> RunReport | None:
             report = await _look(conn, run_id)
             assert report is not None  # noqa: S101 - runs are not deleted while they go on
-            if report["finished_at"] is not None:
+            if report.finished_at is not None:
                 return report
-            progress, counts = report["progress"], report["counts"]
+            progress, counts = report.progress, report.counts
             found = counted(counts["scanned"] - counts["matching"], "pair differs so far", "pairs differ so far")
             bar.update(
                 task,
                 description=in_words(progress),
-                completed=progress["ranges_done"],
-                total=progress["ranges_total"] or None,
+                completed=progress.ranges_done,
+                total=progress.ranges_total or None,
                 more=f"{_rate(progress)}, {found}",
             )
-            if bar.disable and progress["phase"] not in said[-1:]:
-                said.append(progress["phase"])
+            if bar.disable and progress.phase not in said[-1:]:
+                said.append(progress.phase)
                 output.remark(f"levelsync: {in_words(progress)}")
             return None
 
@@ -335,14 +338,14 @@ async def _follow(conn: Any, run_id: UUID) -> dict[str, Any]:
     return ended
 
 
-def in_words(progress: dict[str, Any]) -> str:
+def in_words(progress: ReportProgress) -> str:
     """Say what a run is doing, and how long that goes on where it is known."""
-    phase, left = str(progress["phase"] or "ended").replace("_", " "), progress["seconds_left"]
+    phase, left = str(progress.phase or "ended").replace("_", " "), progress.seconds_left
     return phase if left is None else f"{phase}, {_duration(left)} left"
 
 
-def _rate(progress: dict[str, Any]) -> str:
-    rate = progress["pairs_per_second"]
+def _rate(progress: ReportProgress) -> str:
+    rate = progress.pairs_per_second
     return "" if rate is None or rate < 1 else f", {rate:,.0f} pairs/s"
 
 
@@ -351,7 +354,7 @@ def _duration(seconds: float) -> str:
     return f"{whole} s" if whole < 2 * 60 else f"{math.ceil(whole / 60)} min"
 
 
-async def _look(conn: Any, run_id: UUID) -> dict[str, Any] | None:
+async def _look(conn: Any, run_id: UUID) -> RunReport | None:
     """Read a run that is waited for.
 
     Raises:
@@ -360,13 +363,13 @@ async def _look(conn: Any, run_id: UUID) -> dict[str, Any] | None:
     from service.levels import read_curriculum
 
     report = await _read(conn, run_id)
-    if report is None or report["finished_at"] is None:
+    if report is None or report.finished_at is None:
         await read_curriculum(conn)
         await conn.rollback()
     return report
 
 
-async def _read(conn: Any, run_id: UUID) -> dict[str, Any] | None:
+async def _read(conn: Any, run_id: UUID) -> RunReport | None:
     from service.reconcile.runs import read_run, report_of
 
     try:

@@ -18,7 +18,7 @@ from service.core.sheet import ISSUE_COLUMNS
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from service.reconcile.values import Run
+    from service.reconcile.values import Run, RunReport
     from service.settings import Settings
 
 _PREFIX = re.compile(r"[0-9a-fA-F-]{6,35}")
@@ -53,7 +53,7 @@ def runs(
     else:
         report = asyncio.run(_one(settings, run_id, cancel=cancel))
         if as_json:
-            output.print_json(report)
+            output.print_json(report.as_dict())
         else:
             show_report(report)
             say_next(report)
@@ -82,7 +82,7 @@ async def _find(conn: AsyncConnection, given: str) -> Run:
     return found[0]
 
 
-async def _list(settings: Settings, limit: int) -> list[dict[str, Any]]:
+async def _list(settings: Settings, limit: int) -> list[RunReport]:
     from service.cli import reach
     from service.reconcile.runs import read_runs, report_of
 
@@ -90,7 +90,7 @@ async def _list(settings: Settings, limit: int) -> list[dict[str, Any]]:
         return [await report_of(conn, run) for run in await read_runs(conn, limit)]
 
 
-async def _one(settings: Settings, given: str, *, cancel: bool) -> dict[str, Any]:
+async def _one(settings: Settings, given: str, *, cancel: bool) -> RunReport:
     from service.cli import reach
     from service.reconcile.runs import cancel_run, read_run, report_of
 
@@ -123,9 +123,9 @@ async def _print_issues(settings: Settings, given: str, *, as_json: bool, as_csv
             show_issues([issue async for issue in lowered_first(conn, run_id)], as_json=as_json)
 
 
-def _show_runs(reports: list[dict[str, Any]], *, as_json: bool) -> None:
+def _show_runs(reports: list[RunReport], *, as_json: bool) -> None:
     if as_json:
-        output.print_json({"runs": reports})
+        output.print_json({"runs": [report.as_dict() for report in reports]})
     elif not reports:
         output.say("No runs yet. Ask for one: levelsync reconcile")
     else:
@@ -134,18 +134,18 @@ def _show_runs(reports: list[dict[str, Any]], *, as_json: bool) -> None:
         output.print_table("Reconcile runs, newest first", columns, map(_line, reports), spare)
 
 
-def _line(report: dict[str, Any]) -> tuple[object, ...]:
-    counts = report["counts"]
-    kind = "dry run" if report["dry_run"] else "heal"
+def _line(report: RunReport) -> tuple[object, ...]:
+    counts = report.counts
+    kind = "dry run" if report.dry_run else "heal"
     differ = counts["scanned"] - counts["matching"]
-    when = report["requested_at"][:19].replace("T", " ")
-    run_id = report["run_id"]
+    when = f"{report.requested_at:%Y-%m-%d %H:%M:%S}"
+    run_id = str(report.run_id)
     return (
         run_id[:_SHORT] if output.answers().is_terminal else run_id,
         when,
-        report["status"],
+        report.status,
         kind,
-        report["direction"],
+        report.direction,
         counts["scanned"],
         differ,
         counts["lowered"],

@@ -21,8 +21,10 @@ from service.reconcile.values import (
     FAILED_BECAUSE,
     HEALED,
     UNCONFIRMED_BY_KIND,
+    ReportProgress,
     Run,
     RunPhase,
+    RunReport,
     Step,
     Suspect,
     add_labels,
@@ -116,13 +118,13 @@ async def read_runs(conn: AsyncConnection, limit: int = 20) -> list[Run]:
     return [run_of(row) for row in await conn.execute(sql.READ_RUNS, {"limit": limit})]
 
 
-async def report_of(conn: AsyncConnection, run: Run) -> dict[str, Any]:
+async def report_of(conn: AsyncConnection, run: Run) -> RunReport:
     """Return a run in the shape of the report. Before its end, it has the counts so far."""
     (report,) = await reports_of(conn, [run])
     return report
 
 
-async def reports_of(conn: AsyncConnection, runs: Sequence[Run]) -> list[dict[str, Any]]:
+async def reports_of(conn: AsyncConnection, runs: Sequence[Run]) -> list[RunReport]:
     """Return the reports of any number of runs, with three queries.
 
     The counts of a cancelled run are read from its ranges, because a worker may have committed a heal during the
@@ -138,16 +140,15 @@ async def reports_of(conn: AsyncConnection, runs: Sequence[Run]) -> list[dict[st
     ]
 
 
-def _with_pace(passes: tuple[int, int], pace: Pace | None) -> dict[str, Any]:
+def _with_pace(passes: tuple[int, int], pace: Pace | None) -> ReportProgress:
     """Return the progress of a run: in passes over ranges, and in its present phase."""
     now = pace or Pace(Step.DONE)
-    return {
-        "ranges_done": passes[0],
-        "ranges_total": passes[1],
-        "phase": now.phase,
-        "seconds_left": None if now.seconds_left is None else round(now.seconds_left, 1),
-        "pairs_per_second": None if now.pairs_per_second is None else round(now.pairs_per_second, 1),
-    }
+    return ReportProgress(
+        *passes,
+        phase=now.phase,
+        seconds_left=None if now.seconds_left is None else round(now.seconds_left, 1),
+        pairs_per_second=None if now.pairs_per_second is None else round(now.pairs_per_second, 1),
+    )
 
 
 async def _progress(conn: AsyncConnection, runs: Sequence[Run]) -> dict[UUID, tuple[int, int]]:
@@ -164,22 +165,22 @@ async def _counts_so_far(conn: AsyncConnection, ids: Sequence[UUID]) -> dict[UUI
     return {run_id: add_up(counts) for run_id, counts in ranges.items()}
 
 
-def _report(run: Run, progress: dict[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:
-    return {
-        "run_id": str(run.id),
-        "status": run.status,
-        "dry_run": run.dry_run,
-        "direction": run.direction,
-        "specialization": run.specialization,
-        "user_id": run.user_id,
-        "requested_by": run.requested_by,
-        "requested_at": run.requested_at.isoformat(),
-        "finished_at": run.finished_at.isoformat() if run.finished_at else None,
-        "progress": progress,
-        "counts": {name: counts.get(name, 0) for name in COUNTS},
-        UNCONFIRMED_BY_KIND: dict(run.counts.get(UNCONFIRMED_BY_KIND, {})),
-        "would_stop": run.would_stop,
-    }
+def _report(run: Run, progress: ReportProgress, counts: Mapping[str, int]) -> RunReport:
+    return RunReport(
+        run_id=run.id,
+        status=run.status,
+        dry_run=run.dry_run,
+        direction=run.direction,
+        specialization=run.specialization,
+        user_id=run.user_id,
+        requested_by=run.requested_by,
+        requested_at=run.requested_at,
+        finished_at=run.finished_at,
+        progress=progress,
+        counts={name: counts.get(name, 0) for name in COUNTS},
+        unconfirmed_by_kind=dict(run.counts.get(UNCONFIRMED_BY_KIND, {})),
+        would_stop=run.would_stop,
+    )
 
 
 async def read_issues(
@@ -279,9 +280,9 @@ async def finish(conn: AsyncConnection, run: Run, status: str, detail: str = "",
     if row is None:
         return
     report = await report_of(conn, run_of(row))
-    await put(conn, [ReconcileCompleted.model_validate(report, strict=False)])
+    await put(conn, [ReconcileCompleted.model_validate(report.as_dict(), strict=False)])
     metrics.RECONCILE_RUNS.labels(status).inc()
-    log.info("reconcile ended", run_id=str(run.id), status=status, dry_run=run.dry_run, **report["counts"])
+    log.info("reconcile ended", run_id=str(run.id), status=status, dry_run=run.dry_run, **report.counts)
 
 
 async def unconfirmed_is_all(conn: AsyncConnection, run: Run, settings: Settings) -> None:

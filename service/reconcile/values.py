@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Any, Literal, NamedTuple
@@ -148,6 +148,46 @@ class Run:
     topic_ids: Mapping[str, str]
     counts: Mapping[str, Any]
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportProgress:
+    """How much of a run is done, and what it is doing now."""
+
+    ranges_done: int = 0
+    """Ranges, counted once for each pass that the run makes over them."""
+    ranges_total: int = 0
+    phase: RunPhase | None = None
+    """None: the run has ended."""
+    seconds_left: float | None = None
+    """Until the phase ends; None: unknown."""
+    pairs_per_second: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """A run as every command, endpoint and page shows it, and as `sync.reconcile-completed` publishes it."""
+
+    run_id: UUID
+    status: str
+    dry_run: bool
+    direction: Direction
+    specialization: str | None
+    user_id: int | None
+    requested_by: str | None
+    requested_at: datetime
+    finished_at: datetime | None = None
+    progress: ReportProgress = ReportProgress()
+    counts: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+    """One number for each name in `COUNTS`."""
+    unconfirmed_by_kind: Mapping[str, int] = field(default_factory=dict)
+    would_stop: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON object: the fields in their order, with the id and the times as text."""
+        finished_at = self.finished_at and self.finished_at.isoformat()
+        texts = {"run_id": str(self.run_id), "requested_at": self.requested_at.isoformat(), "finished_at": finished_at}
+        return asdict(self) | texts
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from service.core.pair import Action, Sides, Why, decide_pair
 from service.levels import read_curriculum
 from service.outbox.put import put
 from service.reconcile.runs import read_issues, read_run, report_of
-from service.reconcile.values import Run, healable
+from service.reconcile.values import Run, RunReport, healable
 from service.stream.background import until
 from service.sync.issues import issue_of
 from service.sync.results import SyncResult, of_pair
@@ -31,7 +31,7 @@ _LOOK_EVERY = 0.2
 class BulkSyncResult:
     """The result of a run that has ended: its report, and its first issues with their outcomes."""
 
-    report: dict[str, Any]
+    report: RunReport
     issues: list[dict[str, Any]]
     more: bool = False
     """Whether the run has further issues."""
@@ -39,33 +39,33 @@ class BulkSyncResult:
     @property
     def success(self) -> bool:
         """Whether the run completed and no heal failed."""
-        return self.report["status"] == "completed" and not self.report["counts"]["failed"]
+        return self.report.status == "completed" and not self.report.counts["failed"]
 
     @property
     def message(self) -> str:
         """The result in words."""
-        counts, status = self.report["counts"], self.report["status"].replace("_", " ")
+        counts, status = self.report.counts, self.report.status.replace("_", " ")
         if counts["unconfirmed"]:
             differ = counted(counts["unconfirmed"], "pair differs", "pairs differ")
             return f"Run {status}: nothing is confirmed, because the appliers did not catch up; {differ}"
         more = f"; these are the first {FIRST_ISSUES} issues, read the run's issues for all" if self.more else ""
-        if self.report["dry_run"]:
+        if self.report.dry_run:
             return f"Dry run {status}: {counted(self._total(), 'pair')} would be synced{more}"
         healed = f"{counts['healed']:,} of {counted(self._total(), 'pair')} synced"
         return f"Run {status}: {healed}, {counts['failed']:,} failed{more}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result with the keys that clients read."""
-        shared = {"success": self.success, "dry_run": self.report["dry_run"], "total_issues": self._total()}
-        named = {"more": self.more, "message": self.message, "run_id": self.report["run_id"]}
-        if self.report["dry_run"]:
+        shared = {"success": self.success, "dry_run": self.report.dry_run, "total_issues": self._total()}
+        named = {"more": self.more, "message": self.message, "run_id": str(self.report.run_id)}
+        if self.report.dry_run:
             return shared | {"issues": self.issues} | named
-        counts = self.report["counts"]
+        counts = self.report.counts
         done = {"synced_count": counts["healed"], "failed_count": counts["failed"], "results": self.issues}
         return shared | done | named
 
     def _total(self) -> int:
-        return healable(self.report["counts"])
+        return healable(self.report.counts)
 
 
 async def sync_all(engine: AsyncEngine, direction: Direction, *, dry_run: bool) -> BulkSyncResult:

@@ -79,7 +79,7 @@ async def test_a_key_asks_for_one_run_and_for_no_other(engine: AsyncEngine, sett
     """Before a worker has taken it, and after."""
     await fill(engine, {}, {})
     first = await runs.request_run(engine, ADMIN, RunRequest(), "monday")
-    assert (await runs.read_report(engine, INSTRUCTOR, first))["status"] == "planning"
+    assert (await runs.read_report(engine, INSTRUCTOR, first)).status == "planning"
     for _ in range(2):
         assert await runs.request_run(engine, ADMIN, RunRequest(), "monday") == first
         with pytest.raises(Refused):
@@ -94,11 +94,11 @@ async def test_a_request_on_its_way_can_be_cancelled(engine: AsyncEngine, settin
     """Its message comes later, and finds the run over."""
     await fill(engine, {(1, "PLAYER"): 5}, {})
     run_id = await runs.request_run(engine, ADMIN, RunRequest(dry_run=False))
-    assert (await runs.cancel_run(engine, ADMIN, run_id))["status"] == "cancelled"
+    assert (await runs.cancel_run(engine, ADMIN, run_id)).status == "cancelled"
     one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
     while await one_worker.step():
         pass
-    assert (await runs.read_report(engine, ADMIN, run_id))["status"] == "cancelled"
+    assert (await runs.read_report(engine, ADMIN, run_id)).status == "cancelled"
     assert await licenses(engine) == {}
 
 

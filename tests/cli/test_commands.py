@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import jwt
@@ -16,6 +19,7 @@ from events import MODELS
 from service.cli import output
 from service.cli.reconcile import next_steps
 from service.core.names import counted
+from service.reconcile.values import RunReport
 from tests.support.process import levelsync
 
 
@@ -195,13 +199,17 @@ def test_a_number_has_its_noun(number: int, words: str) -> None:
 NONE = dict.fromkeys(("mismatched", "missing_license", "missing_progress", "needs_decision", "failed"), 0)
 
 
-def a_run(counts: dict[str, int], **changes: Any) -> dict[str, Any]:
+RUN_ID = UUID(int=1)
+NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
+ENDED = RunReport(RUN_ID, "completed", True, "highest", None, None, None, NOW, NOW)  # noqa: FBT003 - a dry run
+
+
+def a_run(counts: dict[str, int], **changes: Any) -> RunReport:
     """A dry run that has ended."""
-    report = {"run_id": "R", "status": "completed", "dry_run": True, "direction": "highest", "finished_at": "now"}
-    return report | {"specialization": None, "user_id": None, "counts": NONE | counts} | changes
+    return replace(ENDED, counts=NONE | counts, **changes)
 
 
-ISSUES = "Which pairs: levelsync runs R --issues"
+ISSUES = f"Which pairs: levelsync runs {RUN_ID} --issues"
 
 
 @pytest.mark.parametrize(
@@ -222,9 +230,9 @@ ISSUES = "Which pairs: levelsync runs R --issues"
             a_run({"needs_decision": 1}),
             [ISSUES, "A pair that needs a decision: levelsync sync USER --specialization X --level N"],
         ),
-        (a_run({}, finished_at=None, status="running"), ["It goes on: levelsync runs R shows how far it is."]),
+        (a_run({}, finished_at=None, status="running"), [f"It goes on: levelsync runs {RUN_ID} shows how far it is."]),
     ],
 )
-def test_a_run_names_the_command_that_goes_on_from_it(report: dict[str, Any], said: list[str]) -> None:
+def test_a_run_names_the_command_that_goes_on_from_it(report: RunReport, said: list[str]) -> None:
     """Nobody looks up at three what to type; where all is well nothing is said."""
     assert next_steps(report) == said

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 
 from service.cli import app, reconcile
 from service.reconcile.runs import lowered_first
-from service.reconcile.values import COUNTS
+from service.reconcile.values import COUNTS, RunReport
 from service.settings import Settings
 from tests.support.process import clean, environment, levelsync
 from tests.support.tables import PLAYER, fill
@@ -125,20 +126,21 @@ async def test_a_report_shows_its_first_ten_issues(
     """
     async with engine.begin() as conn:
         await conn.execute(text(more), {"id": RUNS[0]})
-    report = {
-        "run_id": RUNS[0],
-        "status": "completed",
-        "dry_run": True,
-        "direction": "progress_to_license",
-        "specialization": None,
-        "user_id": None,
-        "finished_at": "2026-11-25T12:00:00Z",
-        "counts": dict.fromkeys(COUNTS, 0) | {"scanned": 30, "matching": 10, "mismatched": 20, "lowered": 1},
-        "would_stop": False,
-    }
 
-    async def ask(*_: Any, **__: Any) -> dict[str, Any]:
-        return report
+    async def ask(*_: Any, **__: Any) -> RunReport:
+        noon = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+        return RunReport(
+            run_id=UUID(RUNS[0]),
+            status="completed",
+            dry_run=True,
+            direction="progress_to_license",
+            specialization=None,
+            user_id=None,
+            requested_by=None,
+            requested_at=noon,
+            finished_at=noon,
+            counts=dict.fromkeys(COUNTS, 0) | {"scanned": 30, "matching": 10, "mismatched": 20, "lowered": 1},
+        )
 
     monkeypatch.setattr(reconcile, "ask", ask)
     monkeypatch.setattr("service.cli.context.settings", lambda: settings)

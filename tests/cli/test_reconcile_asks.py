@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 import typer
@@ -11,10 +13,11 @@ from typer.testing import CliRunner
 
 from events import ReconcileRequested
 from service.cli import app, reconcile
-from service.reconcile.values import COUNTS
+from service.reconcile.values import COUNTS, RunReport
 from service.settings import Settings
 
 DRY = ("dry run", None)
+NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
 
 class Answers:
@@ -25,22 +28,23 @@ class Answers:
         self.asked: list[tuple[str, int | None]] = []
         self.questions: list[str] = []
 
-    async def ask(self, _settings: Settings, request: ReconcileRequested, *, wait: bool) -> dict[str, Any]:
-        """Give the report of a run that has ended."""
+    async def ask(self, _settings: Settings, request: ReconcileRequested, *, wait: bool) -> RunReport:
+        """Return the report of a run that has ended."""
         assert wait
         self.asked.append(("dry run" if request.dry_run else "heal", request.max_lowered))
         counts = dict.fromkeys(COUNTS, 0) | {"mismatched": 3, "lowered": self.lowered}
-        return {
-            "run_id": request.id,
-            "status": "completed",
-            "dry_run": request.dry_run,
-            "direction": request.direction,
-            "specialization": None,
-            "user_id": None,
-            "finished_at": "2026-11-25T12:00:00Z",
-            "counts": counts,
-            "would_stop": False,
-        }
+        return RunReport(
+            run_id=UUID(request.id),
+            status="completed",
+            dry_run=request.dry_run,
+            direction=request.direction,
+            specialization=None,
+            user_id=None,
+            requested_by=None,
+            requested_at=NOON,
+            finished_at=NOON,
+            counts=counts,
+        )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.admin.overview import Outbox, Overview, Partition, Scan, Waits
+from service.admin.overview import Outbox, Overview, Partition, RunEnd, Scan, Waits
 from service.admin.series import series_of
 from service.admin.verdict import judge
 from service.dead_letters import ReasonCount
@@ -20,7 +20,7 @@ WELL: dict[str, Any] = {
     "partitions": [Partition("progress.leveled-up", 0, 0, NOW - timedelta(days=3), None)],
     "outbox": Outbox(0, None),
     "scan": Scan("run", NOW - timedelta(hours=11), []),
-    "last_end": {"run_id": "run", "status": "completed", "unconfirmed": 0},
+    "last_end": RunEnd("completed", 0),
     "running": [],
     "letters": [],
     "series": series_of([], NOW),
@@ -58,11 +58,11 @@ def waiting(records: int, moved: datetime | None, since: datetime | None) -> dic
             [("drift", "BAD", "The last complete scan ended 13 hours ago; one is due every 6 hours")],
         ),
         (
-            {"last_end": {"run_id": "run", "status": "stopped_by_breaker", "unconfirmed": 0}},
+            {"last_end": RunEnd("stopped_by_breaker", 0)},
             [("drift", "BAD", "The last run over everything was stopped by the breaker")],
         ),
         (
-            {"last_end": {"run_id": "run", "status": "completed", "unconfirmed": 2}},
+            {"last_end": RunEnd("completed", 2)},
             [
                 (
                     "drift",

@@ -22,6 +22,7 @@ from service.reconcile.caught_up import Ends
 from service.reconcile.chunks import Chunks
 from service.reconcile.runs import read_run, report_of
 from service.reconcile.steps import Steps, take_one
+from service.reconcile.values import RunReport
 from service.reconcile.work import open_runs
 from service.settings import Settings
 from tests.support.records import MAXIMUM
@@ -100,6 +101,10 @@ class OneWorker:
 
     async def report(self, run_id: UUID) -> dict[str, Any]:
         """The run as every command shows it."""
+        return (await self.read(run_id)).as_dict()
+
+    async def read(self, run_id: UUID) -> RunReport:
+        """The run as the service reads it."""
         async with self.engine.connect() as conn:
             run = await read_run(conn, run_id)
             assert run is not None
@@ -175,7 +180,7 @@ async def reconcile(engine: AsyncEngine, **request: Any) -> dict[str, int]:
         async with engine.connect() as conn:
             run = await read_run(conn, UUID(event.id))
             if run is not None:
-                report.update(await report_of(conn, run))
+                report.update((await report_of(conn, run)).as_dict())
         return bool(report.get("finished_at"))
 
     await eventually(ended, timeout=60)

@@ -11,7 +11,6 @@ from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -28,6 +27,7 @@ from service.cli.servers import local_stack
 from service.core.names import fold
 from service.process.runtime import ROLES, Service
 from service.reconcile.runs import lowered_first
+from service.reconcile.values import RunReport
 from service.settings import Settings
 from service.store.engine import make_engine
 from service.store.tables import applied_positions
@@ -105,22 +105,22 @@ async def _show_heal(demo: Demo) -> bool:
     screen.pairs("Healed: progress was believed", pairs := await _damaged(demo))
     screen.say("Every heal of a license left one row of history, with the run's id:")
     screen.history(history)
-    return report["counts"]["healed"] == len(DAMAGED) and all(pair.agrees for pair in pairs)
+    return report.counts["healed"] == len(DAMAGED) and all(pair.agrees for pair in pairs)
 
 
 async def _show_nothing_left(demo: Demo) -> bool:
     demo.screen.step("A second dry run finds nothing")
     report, _ = await _run(demo, execute=False)
     show_report(report)
-    return report["status"] == "completed" and not any(report["counts"][kind] for kind in _KINDS)
+    return report.status == "completed" and not any(report.counts[kind] for kind in _KINDS)
 
 
-async def _run(demo: Demo, *, execute: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+async def _run(demo: Demo, *, execute: bool) -> tuple[RunReport, list[dict[str, Any]]]:
     """Ask for a run and wait for its end: its report, and its issues."""
     request = ReconcileRequested(direction="progress_to_license", dry_run=not execute, requested_by="levelsync demo")
     report = await ask(demo.settings, request, wait=True)
     async with demo.engine.connect() as conn:
-        return report, [issue async for issue in lowered_first(conn, UUID(report["run_id"]))]
+        return report, [issue async for issue in lowered_first(conn, report.run_id)]
 
 
 async def _damaged(demo: Demo) -> list[Pair]:

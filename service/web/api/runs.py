@@ -9,6 +9,7 @@ from fastapi import Depends, Query
 
 from service.admin import runs
 from service.admin.runs import IssueFilter, IssueOrder
+from service.reconcile.values import RunReport
 from service.web.api.backend import Allowed, Caller, Reader
 from service.web.api.bodies import make_router
 from service.web.api.models import KIND, IssueStatus, Run, RunIssue, SpecializationName
@@ -19,18 +20,18 @@ router = make_router("runs")
 
 
 @router.get("/runs", response_model=list[Run], responses=AS_CSV | documented())
-async def list_runs(caller: Reader, page: Annotated[ShortPage, Depends()]) -> list[dict[str, Any]]:
+async def list_runs(caller: Reader, page: Annotated[ShortPage, Depends()]) -> list[RunReport]:
     """Runs, the newest first."""
     before = runs.NEWEST if page.cursor is None else run_of(page.cursor)
     found = await runs.read_reports(caller.engine, caller.who, page.limit + 1, before)
     if len(found) > page.limit:
         last = found[page.limit - 1]
-        page.link_next(last["requested_at"], last["run_id"])
+        page.link_next(last.requested_at.isoformat(), str(last.run_id))
     return found[: page.limit]
 
 
 @router.get("/runs/{run_id}", response_model=Run, responses=documented(404))
-async def read_run(run_id: UUID, caller: Reader) -> dict[str, Any]:
+async def read_run(run_id: UUID, caller: Reader) -> RunReport:
     """One run; `planning` as well while its request is on its way to a worker."""
     return await runs.read_report(caller.engine, caller.who, run_id)
 
@@ -67,6 +68,6 @@ async def read_run_issues(
 
 
 @router.post("/runs/{run_id}/cancel", response_model=Run, responses=documented(404))
-async def cancel_run(run_id: UUID, caller: Annotated[Caller, Depends(Allowed("cancel_run"))]) -> dict[str, Any]:
+async def cancel_run(run_id: UUID, caller: Annotated[Caller, Depends(Allowed("cancel_run"))]) -> RunReport:
     """End a run at once; what it has healed stays healed, and one that has ended is left as it is."""
     return await runs.cancel_run(caller.engine, caller.who, run_id)

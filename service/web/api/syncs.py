@@ -121,7 +121,7 @@ async def _wait(caller: Caller, run_id: UUID, seconds: float) -> BulkSyncResult 
 async def _goes_on(caller: Caller, run_id: UUID, *, applied: bool) -> JSONResponse:
     where = f"{PREFIX}/runs/{run_id}"
     report = await runs.read_report(caller.engine, caller.who, run_id)
-    body = report | dict.fromkeys(_NOT_YET) | {"message": f"The run has not ended yet. Watch {where}"}
+    body = report.as_dict() | dict.fromkeys(_NOT_YET) | {"message": f"The run has not ended yet. Watch {where}"}
     headers = {"Location": where} | ({"Preference-Applied": "respond-async"} if applied else {})
     return JSONResponse(body, 202, headers)
 

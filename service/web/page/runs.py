@@ -15,7 +15,7 @@ from service.admin.runs import RunRequest
 from service.admin.users import read_specializations
 from service.core.names import DIRECTIONS
 from service.core.sheet import ISSUE_COLUMNS
-from service.reconcile.values import COUNTS, healable
+from service.reconcile.values import COUNTS, RunReport, healable
 from service.web.page.visit import (
     Visit,
     direction_in,
@@ -26,7 +26,6 @@ from service.web.page.visit import (
     wants_csv,
 )
 
-Report = Mapping[str, Any]
 PAGE = 20
 ISSUES = 50
 MOST_EXPORTED = 10_000
@@ -62,7 +61,7 @@ async def list_runs(visit: Visit) -> Response:
         return _runs_as_csv(visit, await runs.read_reports(visit.engine, visit.who, MOST_EXPORTED))
     found = await runs.read_reports(visit.engine, visit.who, PAGE + 1, run_cursor_in(visit.query))
     shown, more = found[:PAGE], found[PAGE:]
-    last = f"{shown[-1]['requested_at']}~{shown[-1]['run_id']}" if more else None
+    last = f"{shown[-1].requested_at.isoformat()}~{shown[-1].run_id}" if more else None
     names = await read_specializations(visit.engine)
     first = "before" not in visit.query
     return visit.show("runs.html", runs=shown, older=last, first=first, names=names, directions=DIRECTIONS)
@@ -107,9 +106,10 @@ def _place(issue: Mapping[str, Any]) -> str:
     return f"{issue['user_id']}~{issue['place']}~{issue['specialization']}"
 
 
-def _runs_as_csv(visit: Visit, found: Sequence[Report]) -> Response:
+def _runs_as_csv(visit: Visit, found: Sequence[RunReport]) -> Response:
     columns = (*_RUN_COLUMNS, *COUNTS)
-    rows = ([*(run[name] for name in _RUN_COLUMNS), *(run["counts"][name] for name in COUNTS)] for run in found)
+    reports = (run.as_dict() for run in found)
+    rows = ([*(run[name] for name in _RUN_COLUMNS), *(run["counts"][name] for name in COUNTS)] for run in reports)
     return visit.sheet("runs", columns, rows)
 
 
@@ -126,14 +126,14 @@ async def execute(visit: Visit) -> Response:
     run = await _finished_dry_run(visit)
     forced = visit.form.get("force") == "yes"
     wanted = RunRequest(
-        direction=run["direction"],
+        direction=run.direction,
         dry_run=False,
         force=forced,
-        specialization=run["specialization"],
-        user_id=run["user_id"],
-        max_lowered=None if forced else run["counts"]["lowered"],
+        specialization=run.specialization,
+        user_id=run.user_id,
+        max_lowered=None if forced else run.counts["lowered"],
     )
-    key = f"execute {run['run_id']}{' forced' if forced else ''}"
+    key = f"execute {run.run_id}{' forced' if forced else ''}"
     return visit.go(f"/page/runs/{await runs.request_run(visit.engine, visit.who, wanted, key)}")
 
 
@@ -146,27 +146,26 @@ async def ask_cancel(visit: Visit) -> Response:
 async def cancel(visit: Visit) -> Response:
     """End it."""
     run = await runs.cancel_run(visit.engine, visit.who, visit.request.path_params["run_id"])
-    return visit.go(f"/page/runs/{run['run_id']}")
+    return visit.go(f"/page/runs/{run.run_id}")
 
 
-def would_change(run: Report) -> int:
+def would_change(run: RunReport) -> int:
     """How many pairs the run of a dry run would write."""
-    return healable(run["counts"])
+    return healable(run.counts)
 
 
-async def _read(visit: Visit) -> Report:
+async def _read(visit: Visit) -> RunReport:
     return await runs.read_report(visit.engine, visit.who, visit.request.path_params["run_id"])
 
 
-async def _finished_dry_run(visit: Visit) -> Report:
+async def _finished_dry_run(visit: Visit) -> RunReport:
     run = await _read(visit)
-    if not run["dry_run"] or run["status"] != "completed":
+    if not run.dry_run or run.status != "completed":
         raise Refused("Only what a complete dry run has shown can be executed.")
     return run
 
 
-def _elapsed(run: Report) -> float:
+def _elapsed(run: RunReport) -> float:
     """Seconds from the request to the run's end, or so far."""
-    begun = datetime.fromisoformat(run["requested_at"])
-    until = datetime.fromisoformat(run["finished_at"]) if run["finished_at"] else datetime.now(UTC)
-    return max((until - begun).total_seconds(), 0)
+    until = run.finished_at or datetime.now(UTC)
+    return max((until - run.requested_at).total_seconds(), 0)
