@@ -20,7 +20,7 @@ from service.outbox.put import put
 from service.reconcile.runs import cancel_run as finish_cancelled
 from service.reconcile.runs import read_run, report_of, reports_of
 from service.reconcile.sql import ADD_RUN, FALLS
-from service.reconcile.values import ReportProgress, RunPhase, RunReport, run_id_of, run_of
+from service.reconcile.values import FoundIssue, ReportProgress, RunPhase, RunReport, run_id_of, run_of
 from service.sync import BulkSyncResult
 from service.sync.everything import result_of
 
@@ -131,8 +131,9 @@ IssueCursor = tuple[str, int, str]
 FIRST: IssueCursor = ("", -(2**63), "")
 """Before the first page of issues."""
 _ISSUES = text(f"""
-    SELECT f.user_id, u.email AS user_email, f.specialization, f.kind AS issue_type, f.progress_level,
-           f.license_level, f.status, f.detail, f.seen_at, f.lowered, f.place
+    SELECT f.place,
+           f.user_id, u.email, f.specialization, f.kind, f.progress_level, f.license_level, f.status, f.detail,
+           f.seen_at, f.lowered
       FROM (SELECT * FROM (
                 SELECT i.*, {FALLS} AS lowered,
                        CASE CAST(:order AS text)
@@ -168,6 +169,14 @@ class IssueFilter:
     status: str | None = None
     specialization: str | None = None
     falling: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunIssuePage:
+    """A page of a run's issues, and where the next page begins; None where there is no next page."""
+
+    issues: list[FoundIssue]
+    next: IssueCursor | None
 
 
 async def read_report(engine: AsyncEngine, who: Identity, run_id: UUID) -> RunReport:
@@ -218,8 +227,8 @@ async def read_run_issues(  # noqa: PLR0913 - engine and who, as everywhere here
     *,
     limit: int = 100,
     after: IssueCursor = FIRST,
-) -> list[dict[str, Any]]:
-    """Read a page of what a run found, beginning behind `after`; `place` is the issue's place in the order.
+) -> RunIssuePage:
+    """Read a page of what a run found, beginning behind `after`.
 
     Raises:
         Forbidden, NoSuch, Busy.
@@ -235,12 +244,17 @@ async def read_run_issues(  # noqa: PLR0913 - engine and who, as everywhere here
         "place": after[0],
         "user": after[1],
         "specialization": after[2],
-        "limit": limit,
+        "limit": limit + 1,
     }
     with asked():
         async with engine.connect() as conn:
             await _report(conn, run_id)
-            return [dict(row) for row in (await conn.execute(_ISSUES, values)).mappings()]
+            found = [(place, FoundIssue(*issue)) for place, *issue in await conn.execute(_ISSUES, values)]
+    shown = found[:limit]
+    if len(found) <= limit:
+        return RunIssuePage([issue for _, issue in shown], None)
+    place, last = shown[-1]
+    return RunIssuePage([issue for _, issue in shown], (place, last.user_id, last.specialization))
 
 
 async def cancel_run(engine: AsyncEngine, who: Identity, run_id: UUID) -> RunReport:

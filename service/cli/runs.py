@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
@@ -18,7 +18,7 @@ from service.core.sheet import ISSUE_COLUMNS
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from service.reconcile.values import Run, RunReport
+    from service.reconcile.values import FoundIssue, Run, RunReport
     from service.settings import Settings
 
 _PREFIX = re.compile(r"[0-9a-fA-F-]{6,35}")
@@ -115,7 +115,7 @@ async def _print_issues(settings: Settings, given: str, *, as_json: bool, as_csv
     async with reach.database(settings) as conn:
         run_id = (await _find(conn, given)).id
         if as_csv:
-            sheet = output.Csv(ISSUE_COLUMNS, lambda issue: (issue[name] for name in ISSUE_COLUMNS))
+            sheet = output.Csv(ISSUE_COLUMNS)
             async for issue in lowered_first(conn, run_id):
                 sheet.add(issue)
             sheet.end()
@@ -153,7 +153,7 @@ def _line(report: RunReport) -> tuple[object, ...]:
     )
 
 
-def show_issues(found: list[dict[str, Any]], *, as_json: bool = False, title: str = "Issues") -> None:
+def show_issues(found: list[FoundIssue], *, as_json: bool = False, title: str = "Issues") -> None:
     """Print issues of a run."""
     if as_json:
         output.print_json({"issues": found})
@@ -164,6 +164,14 @@ def show_issues(found: list[dict[str, Any]], *, as_json: bool = False, title: st
         output.print_table(title, columns, map(_issue_line, found), spare=("detail", "status", "kind"))
 
 
-def _issue_line(issue: dict[str, Any]) -> tuple[object, ...]:
-    names = ("user_id", "specialization", "issue_type", "progress_level", "license_level")
-    return (*(issue[name] for name in names), "yes" if issue["lowered"] else "", issue["status"], issue["detail"])
+def _issue_line(issue: FoundIssue) -> tuple[object, ...]:
+    return (
+        issue.user_id,
+        issue.specialization,
+        issue.issue_type,
+        issue.progress_level,
+        issue.license_level,
+        "yes" if issue.lowered else "",
+        issue.status,
+        issue.detail,
+    )

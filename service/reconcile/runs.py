@@ -21,6 +21,7 @@ from service.reconcile.values import (
     FAILED_BECAUSE,
     HEALED,
     UNCONFIRMED_BY_KIND,
+    FoundIssue,
     ReportProgress,
     Run,
     RunPhase,
@@ -190,23 +191,23 @@ async def read_issues(
     after: tuple[int, str] = (0, ""),
     *,
     lowered: bool | None = None,
-) -> list[dict[str, Any]]:
+) -> list[FoundIssue]:
     """Return a page of a run's issues in key order, beginning after `after` (user, specialization).
 
     With `lowered` True or False, only the issues of which the run does or does not lower a level.
     """
     values = {"id": run_id, "limit": limit, "user": after[0], "specialization": after[1], "lowered": lowered}
-    return [dict(row._mapping) for row in await conn.execute(sql.READ_ISSUES, values)]  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
+    return [FoundIssue(*row) for row in await conn.execute(sql.READ_ISSUES, values)]
 
 
-async def lowered_first(conn: AsyncConnection, run_id: UUID, page: int = 1000) -> AsyncGenerator[dict[str, Any]]:
+async def lowered_first(conn: AsyncConnection, run_id: UUID, page: int = 1000) -> AsyncGenerator[FoundIssue]:
     """Yield a run's issues: those of which the run lowers a level, then the others, each group in key order."""
     for lowered in (True, False):
         after = (0, "")
         while found := await read_issues(conn, run_id, page, after, lowered=lowered):
             for issue in found:
                 yield issue
-            after = (found[-1]["user_id"], found[-1]["specialization"])
+            after = (found[-1].user_id, found[-1].specialization)
 
 
 SAMPLES = 1000

@@ -254,7 +254,9 @@ FALLS = """
 """
 """Whether the run `r` lowers a level of the issue `i`."""
 READ_ISSUES = text(f"""
-    SELECT * FROM (
+    SELECT user_id, user_email, specialization, issue_type, progress_level, license_level, status, detail, seen_at,
+           lowered
+      FROM (
     SELECT i.user_id, u.email AS user_email, i.specialization, i.kind AS issue_type, i.progress_level,
            i.license_level, i.status, i.detail, i.seen_at,
            {FALLS} AS lowered

@@ -191,6 +191,25 @@ class RunReport:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundIssue:
+    """A pair that a run found in disagreement, with the levels that the run saw, and what the run did about it."""
+
+    user_id: int
+    user_email: str | None
+    specialization: str
+    issue_type: str
+    """A `DriftKind`."""
+    progress_level: int | None
+    license_level: int | None
+    status: str
+    detail: str
+    """Why the database refused the heal; else empty."""
+    seen_at: datetime
+    lowered: bool
+    """Whether the run lowers one of the pair's levels."""
+
+
+@dataclass(frozen=True, slots=True)
 class Range:
     """One locked range of a run, with its suspects and its counts so far."""
 

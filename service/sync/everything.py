@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +16,7 @@ from service.core.pair import Action, Sides, Why, decide_pair
 from service.levels import read_curriculum
 from service.outbox.put import put
 from service.reconcile.runs import read_issues, read_run, report_of
-from service.reconcile.values import Run, RunReport, healable
+from service.reconcile.values import FoundIssue, Run, RunReport, healable
 from service.stream.background import until
 from service.sync.issues import issue_of
 from service.sync.results import SyncResult, of_pair
@@ -100,24 +99,24 @@ async def result_of(conn: AsyncConnection, run: Run) -> BulkSyncResult:
     return BulkSyncResult(await report_of(conn, run), issues, more=len(found) > FIRST_ISSUES)
 
 
-def _as_handled(found: dict[str, Any], direction: Direction) -> dict[str, Any]:
+def _as_handled(found: FoundIssue, direction: Direction) -> dict[str, Any]:
     """Return an issue with the outcome of its heal, in the form of a single sync's result."""
     return _as_issue(found) | {"result": _result(found, direction).as_dict()}
 
 
-def _result(found: dict[str, Any], direction: Direction) -> SyncResult:
-    pair = (found["user_id"], found["specialization"])
+def _result(found: FoundIssue, direction: Direction) -> SyncResult:
+    pair = (found.user_id, found.specialization)
     before = Sides(
-        found["progress_level"],
-        found["license_level"],
-        progress_exists=found["issue_type"] != "missing_progress",
-        license_exists=found["issue_type"] != "missing_license",
+        found.progress_level,
+        found.license_level,
+        progress_exists=found.issue_type != "missing_progress",
+        license_exists=found.issue_type != "missing_license",
     )
-    if found["status"] == "healed":
+    if found.status == "healed":
         return of_pair(pair, PairResult(before, decide_pair(before, direction, INT4_MAX)))
-    message = ": ".join(filter(None, (found["status"].replace("_", " "), found["detail"])))
+    message = ": ".join(filter(None, (found.status.replace("_", " "), found.detail)))
     return SyncResult(*pair, Action.NONE, message, Why.NOT_HEALED, before, before)
 
 
-def _as_issue(found: dict[str, Any]) -> dict[str, Any]:
-    return issue_of(SimpleNamespace(**found)).as_dict() | {"status": found["status"]}
+def _as_issue(found: FoundIssue) -> dict[str, Any]:
+    return issue_of(found).as_dict() | {"status": found.status}

@@ -110,7 +110,7 @@ async def test_issues_come_page_by_page_the_levels_that_fall_first(env: Mapping[
     """
     async with engine.begin() as conn:
         await conn.execute(text(more), {"id": RUNS[0]})
-        found = [(i["user_id"], i["lowered"]) async for i in lowered_first(conn, UUID(RUNS[0]), page=2)]
+        found = [(i.user_id, i.lowered) async for i in lowered_first(conn, UUID(RUNS[0]), page=2)]
     assert found == [(2, True), (3, True), (5, True), (7, True), (1, False), (4, False), (6, False), (8, False)]
 
 

@@ -43,7 +43,7 @@ async def test_a_dry_run_counts_and_marks_the_levels_that_would_fall(
     assert one_worker.completed[0]["counts"]["lowered"] == lowered
     async with one_worker.engine.connect() as conn:
         found = await read_issues(conn, report["run_id"], 100)
-    assert [issue["user_id"] for issue in found if issue["lowered"]] == users
+    assert [issue.user_id for issue in found if issue.lowered] == users
     assert len(found) == 8
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -27,7 +26,7 @@ from service.cli.servers import local_stack
 from service.core.names import fold
 from service.process.runtime import ROLES, Service
 from service.reconcile.runs import lowered_first
-from service.reconcile.values import RunReport
+from service.reconcile.values import FoundIssue, RunReport
 from service.settings import Settings
 from service.store.engine import make_engine
 from service.store.tables import applied_positions
@@ -90,7 +89,7 @@ async def _show_dry_run(demo: Demo) -> bool:
     report, found = await _run(demo, execute=False)
     show_report(report)
     show_issues(found)
-    return {(issue["user_id"], issue["specialization"]) for issue in found} == set(DAMAGED)
+    return {(issue.user_id, issue.specialization) for issue in found} == set(DAMAGED)
 
 
 async def _show_heal(demo: Demo) -> bool:
@@ -115,7 +114,7 @@ async def _show_nothing_left(demo: Demo) -> bool:
     return report.status == "completed" and not any(report.counts[kind] for kind in _KINDS)
 
 
-async def _run(demo: Demo, *, execute: bool) -> tuple[RunReport, list[dict[str, Any]]]:
+async def _run(demo: Demo, *, execute: bool) -> tuple[RunReport, list[FoundIssue]]:
     """Ask for a run and wait for its end: its report, and its issues."""
     request = ReconcileRequested(direction="progress_to_license", dry_run=not execute, requested_by="levelsync demo")
     report = await ask(demo.settings, request, wait=True)

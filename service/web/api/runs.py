@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import Depends, Query
 
 from service.admin import runs
 from service.admin.runs import IssueFilter, IssueOrder
-from service.reconcile.values import RunReport
+from service.reconcile.values import FoundIssue, RunReport
 from service.web.api.backend import Allowed, Caller, Reader
 from service.web.api.bodies import make_router
 from service.web.api.models import KIND, IssueStatus, Run, RunIssue, SpecializationName
@@ -54,17 +54,16 @@ async def read_run_issues(
     caller: Reader,
     page: Annotated[Page, Depends()],
     wanted: Annotated[IssueFilter, Depends(_issue_filter)],
-) -> list[dict[str, Any]]:
+) -> list[FoundIssue]:
     """What a run found and its outcome: pairs whose level falls come first, then by user and specialization.
 
     A run keeps its issues up to the breaker's limit, and 1,000 beyond it.
     """
     after = runs.FIRST if page.cursor is None else place_of(page.cursor)
-    found = await runs.read_run_issues(caller.engine, caller.who, run_id, wanted, limit=page.limit + 1, after=after)
-    if len(found) > page.limit:
-        last = found[page.limit - 1]
-        page.link_next(last["place"], last["user_id"], last["specialization"])
-    return found[: page.limit]
+    found = await runs.read_run_issues(caller.engine, caller.who, run_id, wanted, limit=page.limit, after=after)
+    if found.next:
+        page.link_next(*found.next)
+    return found.issues
 
 
 @router.post("/runs/{run_id}/cancel", response_model=Run, responses=documented(404))

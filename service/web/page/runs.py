@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
 from starlette.responses import Response
 
 from service.admin import runs
 from service.admin.identity import Refused
-from service.admin.runs import RunRequest
+from service.admin.runs import IssueCursor, RunRequest
 from service.admin.users import read_specializations
 from service.core.names import DIRECTIONS
 from service.core.sheet import ISSUE_COLUMNS
@@ -83,27 +83,30 @@ async def show_run(visit: Visit) -> Response:
     wanted, after = issue_filter_in(visit.query), issue_cursor_in(visit.query)
     if wants_csv(visit.query):
         found = await runs.read_run_issues(visit.engine, visit.who, run_id, wanted, limit=MOST_EXPORTED)
-        rows = ([issue[name] for name in ISSUE_COLUMNS] for issue in found)
+        rows = ([issue[name] for name in ISSUE_COLUMNS] for issue in map(asdict, found.issues))
         return visit.sheet(f"issues-{run_id}", ISSUE_COLUMNS, rows)
-    found = await runs.read_run_issues(visit.engine, visit.who, run_id, wanted, limit=ISSUES + 1, after=after)
-    shown = found[:ISSUES]
+    found = await runs.read_run_issues(visit.engine, visit.who, run_id, wanted, limit=ISSUES, after=after)
     return visit.show(
         "run.html",
         run=run,
         elapsed=_elapsed(run),
         changes=would_change(run),
-        issues=shown,
+        issues=found.issues,
         wanted=wanted,
         kinds=KINDS,
         statuses=STATUSES,
-        following=_place(shown[-1]) if len(found) > ISSUES else None,
+        following=_cursor_text(found.next),
         first="after" not in visit.query,
         again=f"{visit.request.url.path}?{visit.request.url.query}".rstrip("?"),
     )
 
 
-def _place(issue: Mapping[str, Any]) -> str:
-    return f"{issue['user_id']}~{issue['place']}~{issue['specialization']}"
+def _cursor_text(cursor: IssueCursor | None) -> str | None:
+    """Return a cursor as the page's addresses contain it (`issue_cursor_in`)."""
+    if cursor is None:
+        return None
+    place, user, specialization = cursor
+    return f"{user}~{place}~{specialization}"
 
 
 def _runs_as_csv(visit: Visit, found: Sequence[RunReport]) -> Response:
