@@ -2,7 +2,7 @@
 
 from service.checks.curriculum import CURRICULUM, EDGE_CASES, WARNINGS
 from service.checks.installation import BEFORE_MIGRATION, INSTALLATION, application_columns, rights, row_security
-from service.checks.result import Check, Checker
+from service.checks.result import Checker, Finding, Verdict
 
 __all__ = [
     "BEFORE_MIGRATION",
@@ -10,8 +10,9 @@ __all__ = [
     "EDGE_CASES",
     "INSTALLATION",
     "WARNINGS",
-    "Check",
     "Checker",
+    "Finding",
+    "Verdict",
     "application_columns",
     "rights",
     "row_security",

@@ -21,15 +21,15 @@ from service.checks import (
     EDGE_CASES,
     INSTALLATION,
     WARNINGS,
-    Check,
     application_columns,
     rights,
     row_security,
 )
+from service.checks.result import Finding, Verdict, failed, passed, skipped, unreachable
 from service.cli import reach
-from service.cli.doctor import Finding, Verdict, failed, passed, skipped, unreachable
+from service.cli.context import unknown_sentence
 from service.cli.exits import Unreachable
-from service.settings import Settings, SettingsError
+from service.settings import Settings, SettingsError, unknown_names
 from service.store.application import PROGRESS
 from service.store.catalog import table_exists
 from service.store.tables import applied_positions
@@ -44,13 +44,24 @@ _DATA = "Application's data"
 _VERSION = text("SHOW server_version")
 
 
+def settings_findings() -> list[Finding]:
+    """Check the names of the settings; their values were checked when they were read."""
+    unknown = unknown_names()
+    if not unknown:
+        return [passed("Settings", "every LEVELSYNC_ name is known, every value can be used")]
+    return [
+        failed("Settings", unknown_sentence(name, nearest), "rename or remove the variable")
+        for name, nearest in unknown.items()
+    ]
+
+
 async def database_findings(settings: Settings) -> list[Finding]:
     """Check that PostgreSQL answers, and everything that is read from it."""
     try:
         async with reach.database(settings) as conn:
             version = await conn.scalar(_VERSION)
             found = passed(POSTGRES_REACHABLE, f"{reach.database_address(settings)}, version {version}")
-            return [found, _as_finding(await row_security(conn)), *await _schema_findings(conn, settings)]
+            return [found, await row_security(conn), *await _schema_findings(conn, settings)]
     except SettingsError as refused:
         unusable = "this connection cannot be used"
         return [failed(POSTGRES_REACHABLE, str(refused)), skipped(MIGRATED, unusable), skipped(_DATA, unusable)]
@@ -61,12 +72,11 @@ async def database_findings(settings: Settings) -> list[Finding]:
 
 async def _schema_findings(conn: AsyncConnection, settings: Settings) -> list[Finding]:
     migrated, *installed = INSTALLATION
-    head = _as_finding(await migrated(conn))
+    head = await migrated(conn)
     if head.verdict is not Verdict.PASS:
         return [head, *await _before_migration(conn)]
     checks = [await check(conn) for check in (rights, *installed, *CURRICULUM, *EDGE_CASES, *WARNINGS)]
-    columns = await application_columns(conn, settings)
-    return [head, *(_as_finding(check) for check in (columns, *checks))]
+    return [head, await application_columns(conn, settings), *checks]
 
 
 async def _before_migration(conn: AsyncConnection) -> list[Finding]:
@@ -74,12 +84,7 @@ async def _before_migration(conn: AsyncConnection) -> list[Finding]:
     rest = skipped(_DATA, "needs the migrations")
     if not await conn.run_sync(table_exists, PROGRESS):
         return [rest]
-    return [*[_as_finding(await check(conn)) for check in BEFORE_MIGRATION], rest]
-
-
-def _as_finding(check: Check) -> Finding:
-    passes = Verdict.WARN if check.warns else Verdict.PASS
-    return Finding(check.name, passes if check.passed else Verdict.FAIL, check.detail, check.fix)
+    return [*[await check(conn) for check in BEFORE_MIGRATION], rest]
 
 
 KAFKA_REACHABLE = "Kafka reachable"

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from service.checks import rights
-from service.checks.result import Check
+from service.checks.result import Finding
 from service.settings import Settings
 from service.store.engine import make_engine
 from tests.support import application
@@ -28,7 +28,7 @@ async def made(empty_database_url: str, postgres: Postgres) -> AsyncIterator[Rol
         yield made
 
 
-async def _check(url: str) -> Check:
+async def _check(url: str) -> Finding:
     engine = make_engine(application.settings(url), pool_size=1)
     async with engine.connect() as conn:
         found = await rights(conn)

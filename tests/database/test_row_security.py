@@ -8,7 +8,8 @@ import pytest
 from pydantic import SecretStr
 
 from events import ProgressLeveledUp
-from service.cli.doctor import Verdict, examine
+from service.checks import Verdict
+from service.cli.doctor import examine
 from service.process.runtime import Service
 from service.settings import Settings
 from tests.support import application

@@ -12,7 +12,8 @@ from aiokafka.protocol.admin import DeleteAclsRequest
 from pydantic import SecretStr
 
 from events import ProgressLeveledUp
-from service.cli.doctor import Verdict, examine
+from service.checks import Verdict
+from service.cli.doctor import examine
 from service.process.runtime import Service
 from service.settings import Settings
 from service.stream.connection import admin_client

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from service.checks import CURRICULUM, EDGE_CASES, INSTALLATION, Check, Checker, application_columns
+from service.checks import CURRICULUM, EDGE_CASES, INSTALLATION, Checker, Finding, Verdict, application_columns
 from service.checks.curriculum import falling_levels
 from service.levels import LicenseSystemHelper
 from service.settings import load_settings
@@ -23,7 +23,7 @@ NULLABLE = "ALTER TABLE specializations ALTER max_levels DROP NOT NULL"
 TWICE = "INSERT INTO specialization_progress (student_id, specialization_id) VALUES (1, 'COACH'), (1, 'COACH')"
 
 
-async def make(url: str, checker: Checker) -> Check:
+async def make(url: str, checker: Checker) -> Finding:
     engine = make_engine(application.settings(url))
     try:
         async with engine.connect() as conn:
@@ -38,7 +38,7 @@ async def test_a_migrated_database_passes(database_url: str, name: str) -> None:
     check = await make(database_url, ALL[name])
     assert check.passed, check
     assert check.detail
-    assert not check.fix
+    assert not check.advice
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ async def test_a_broken_condition_fails_its_check(database_url: str, name: str, 
     check = await make(database_url, ALL[name])
     assert not check.passed
     assert said in check.detail
-    assert check.fix or "levelsync migrate" in check.detail
-    assert not re.search("missing rows|[Ww]rite|[Ii]nsert", check.fix)
+    assert check.advice or "levelsync migrate" in check.detail
+    assert not re.search("missing rows|[Ww]rite|[Ii]nsert", check.advice)
 
 
 async def test_a_helper_that_does_not_ask_the_database_is_noticed(
@@ -187,13 +187,13 @@ async def test_levels_that_somebody_else_lowers_are_a_warning(database_url: str,
         "INSERT INTO license_progressions (user_license_id, from_level, to_level, advancement_reason, advanced_at)"
         " SELECT i, 1, 2, 'ProgressLeveledUp /app ' || i, now() FROM generate_series(1, 6) i",
     )
-    assert not (await make(database_url, falling_levels)).warns
+    assert (await make(database_url, falling_levels)).verdict is Verdict.PASS
     if "to_level = 1" in change:
         await application.execute(database_url, "UPDATE user_licenses SET current_level = 1")
     await application.execute(database_url, change)
     check = await make(database_url, falling_levels)
-    assert (check.passed, check.warns) == (True, warns)
-    assert ("user 6 in PLAYER from 2 to 1" in check.detail, "auto_sync_all" in check.fix) == (warns, warns)
+    assert check.verdict is (Verdict.WARN if warns else Verdict.PASS)
+    assert ("user 6 in PLAYER from 2 to 1" in check.detail, "auto_sync_all" in check.advice) == (warns, warns)
 
 
 async def test_a_failed_check_does_not_spoil_the_next(database_url: str) -> None:
@@ -223,7 +223,7 @@ async def test_more_specializations_are_fine(database_url: str, name: str) -> No
 async def test_columns_that_nobody_fills_are_named(database_url: str) -> None:
     """With the variable that would fill them."""
 
-    async def look() -> Check:
+    async def look() -> Finding:
         return await make(database_url, lambda conn: application_columns(conn, application.settings(database_url)))
 
     assert (await look()).passed

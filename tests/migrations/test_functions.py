@@ -76,7 +76,7 @@ async def test_the_functions_are_created_again_where_the_tables_changed(
         found = await migrations(conn)
     assert not found.passed
     assert said in found.detail
-    assert found.fix == "Run: levelsync migrate"
+    assert found.advice == "Run: levelsync migrate"
     done = await live.run(database_url, "levelsync", "migrate")
     assert (done.returncode, "Created the stored functions again: " in done.stderr) == (0, True), done.stderr
     await asyncio.wait_for(waiting, 20)

@@ -6,7 +6,7 @@ import re
 import pytest
 from sqlalchemy import make_url
 
-from service.checks import EDGE_CASES, INSTALLATION, Check
+from service.checks import EDGE_CASES, INSTALLATION, Finding
 from service.process.startup import wait_until_ready
 from service.settings import Settings
 from service.store.engine import make_engine
@@ -32,7 +32,7 @@ def _statement(sentence: str) -> str:
     return found[1]
 
 
-async def _check(url: str, name: str) -> Check:
+async def _check(url: str, name: str) -> Finding:
     (checker,) = [one for one in (*INSTALLATION, *EDGE_CASES) if one.__name__ == name]
     engine = make_engine(application.settings(url))
     async with engine.connect() as conn:
@@ -59,7 +59,7 @@ async def test_the_statement_for_a_missing_column_helps(empty_database_url: str,
     assert sentence.endswith("Nothing was changed.")
     found = await _check(url, "migrations")
     assert f"levelsync migrate would stop: there is no column public.{column}: {why}" in found.detail
-    assert found.fix == "Repair this, then run: levelsync migrate"
+    assert found.advice == "Repair this, then run: levelsync migrate"
     await application.execute(url, _statement(sentence))
     await application.upgrade(url)
     assert (await _check(url, "migrations")).passed
@@ -120,7 +120,7 @@ async def test_doctor_sends_nobody_in_a_circle(database_url: str, name: str, dro
     await application.execute(database_url, dropped)
     found = await _check(database_url, name)
     assert not found.passed
-    await application.execute(database_url, _statement(found.fix))
+    await application.execute(database_url, _statement(found.advice))
     assert (await _check(database_url, name)).passed
 
 

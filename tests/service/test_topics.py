@@ -16,7 +16,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.cli.doctor import Verdict
+from service.checks import Verdict
 from service.cli.doctor_checks import POLICY, kafka_findings
 from service.process.runtime import Service
 from service.settings import Settings

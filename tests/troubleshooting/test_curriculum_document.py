@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from service.checks.curriculum import levels_match_rows, max_level_sync
-from service.checks.result import Check, Checker
+from service.checks.result import Checker, Finding
 from service.store.engine import make_engine
 from tests.support import application
 from tests.support.repository import ROOT
@@ -14,7 +14,7 @@ TEXT = (ROOT / "docs" / "curriculum.md").read_text(encoding="utf-8")
 ADD_LEVEL, ABOVE, ADD_SPECIALIZATION = re.findall(r"^```sql\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
 
-async def look(url: str, checker: Checker) -> Check:
+async def look(url: str, checker: Checker) -> Finding:
     """Make one check."""
     engine = make_engine(application.settings(url))
     async with engine.connect() as conn:
