@@ -82,36 +82,27 @@ T = TypeVar("T")
 def run_until_signal(main: Coroutine[Any, Any, T]) -> T | None:
     """Run `main` to its end; SIGTERM or SIGHUP cancels it once, and None is returned when it has cleaned up.
 
-    A second signal is not heard: it would cut the cleaning up short, and leave processes behind.
-
     Raises:
         KeyboardInterrupt: it was Ctrl-C instead.
     """
-    heard: list[signal.Signals] = []
-    result = asyncio.run(_until_signal(main, heard))
-    if signal.SIGINT in heard:
+    result, heard = asyncio.run(_until_signal(main))
+    if heard is signal.SIGINT:
         raise KeyboardInterrupt
     return result
 
 
-async def _until_signal(main: Coroutine[Any, Any, T], heard: list[signal.Signals]) -> T | None:
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+async def _until_signal(main: Coroutine[Any, Any, T]) -> tuple[T | None, signal.Signals | None]:
+    from service.stream.background import StopSignal
 
-    def hear(name: signal.Signals) -> None:
-        heard.append(name)
-        stop.set()
-
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(name, hear, name)
-    work, stopped = asyncio.create_task(main), asyncio.create_task(stop.wait())
-    await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    if not work.done():
-        work.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await work
-        return None
-    return work.result()
+    stop = StopSignal(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    work = asyncio.create_task(main)
+    await stop.or_end_of(work)
+    if work.done():
+        return work.result(), stop.heard
+    work.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
+    return None, stop.heard
 
 
 _COMPLETED_WITHIN = 1.0

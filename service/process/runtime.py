@@ -23,7 +23,7 @@ from service.process.watch import Sampler, Stalled, watch
 from service.reconcile.work import reconcile_role
 from service.settings import Settings, SettingsError
 from service.store.engine import make_engine, pool_sizes
-from service.stream.background import interruptible
+from service.stream.background import StopSignal, interruptible
 from service.telemetry import metrics
 from service.telemetry.health import Health
 from service.telemetry.logs import configure_logs
@@ -180,18 +180,13 @@ def _new_loop_run(main: Awaitable[int]) -> int:
 
 
 async def _serve(settings: Settings, roles: frozenset[str]) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
+    stop = StopSignal(signal.SIGTERM, signal.SIGINT)  # not SIGHUP: nohup ignores it, and a handler would undo that
     service = Service(settings, roles)
     await service.__aenter__()
-    stopped = asyncio.create_task(stop.wait())
     ended = asyncio.create_task(service.ended())
-    await asyncio.wait({stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
-    log.info("stopping", reason="signal" if stop.is_set() else "see the next line")
+    await stop.or_end_of(ended)
+    log.info("stopping", reason="signal" if stop.heard else "see the next line")
     clean = await _stopped_in_time(service)
-    stopped.cancel()
     code = _exit_code(ended)
     if not clean:
         os._exit(code)  # what hangs (a rollback in a silent database) takes a cancellation as late as anything else

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 import random
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
@@ -44,6 +45,30 @@ async def interruptible(work: Coroutine[Any, Any, T]) -> T:
         return task.result()
     finally:
         await stop(task)
+
+
+class StopSignal:
+    """The first signal that asks this process to stop, heard inside a running event loop.
+
+    Later signals are ignored, because they would interrupt the clean-up and leave processes behind.
+    """
+
+    def __init__(self, *names: signal.Signals) -> None:
+        self.heard: signal.Signals | None = None
+        self._event = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for name in names:
+            loop.add_signal_handler(name, self._hear, name)
+
+    def _hear(self, name: signal.Signals) -> None:
+        self.heard = self.heard or name
+        self._event.set()
+
+    async def or_end_of(self, work: asyncio.Task[Any]) -> None:
+        """Wait until a signal arrives or `work` ends."""
+        heard = asyncio.create_task(self._event.wait())
+        await asyncio.wait({work, heard}, return_when=asyncio.FIRST_COMPLETED)
+        heard.cancel()
 
 
 async def wait_for(event: asyncio.Event, seconds: float) -> None:
