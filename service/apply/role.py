@@ -30,7 +30,7 @@ from service.apply.subscriber import subscribe
 from service.core.outcomes import DeadLetter, LevelEvent, Outcome
 from service.outbox.put import put
 from service.settings import Settings
-from service.stream.background import cause_of, stop
+from service.stream.background import cause_of, retry, stop
 from service.stream.broker import GRACEFUL_TIMEOUT, make_broker
 from service.stream.positions import Batch, DatabaseKeeper
 from service.telemetry import metrics
@@ -90,7 +90,8 @@ async def ask_for_reconcile(conn: AsyncConnection, partition: TopicPartition, re
 
 
 CONSUMERS_A_TOPIC = 2
-START_BACKOFF = 1.0
+CLEANUP_SECONDS = 1.0
+"""How long a consumer that did not start has for its clean-up before the next attempt."""
 LONGEST_JOIN = 10.0
 """Seconds that the consumers which have joined the group wait for the others before they read."""
 TURN_SECONDS = 30.0
@@ -189,23 +190,26 @@ async def _all_set(events: Sequence[asyncio.Event]) -> None:
 
 
 async def _start(subscriber: Any, health: Health, tried: asyncio.Event) -> None:
-    """Start one subscriber, again and again where Kafka is away or refuses its topic; the others do not wait for it."""
-    while True:
+    """Start one subscriber; retry while Kafka does not answer or refuses its topic. The others do not wait for it."""
+
+    async def attempt() -> None:
         try:
             await subscriber.start()
-        except (KafkaError, OSError) as error:
-            health.report("consumers", tried, f"a consumer does not start: {type(error).__name__}: {error}")
-            metrics.RETRIES.labels(cause_of(error)[0]).inc()
-            log.warning("a consumer does not start, tried again", error=f"{type(error).__name__}: {error}")
+        except (KafkaError, OSError):
             with contextlib.suppress(KafkaError, OSError, TimeoutError):
-                await asyncio.wait_for(subscriber.stop(), START_BACKOFF)
+                await asyncio.wait_for(subscriber.stop(), CLEANUP_SECONDS)
             await _end(subscriber)
-            tried.set()
-            await asyncio.sleep(START_BACKOFF)
-        else:
-            health.clear("consumers", tried)
-            tried.set()
-            return
+            raise
+
+    def note(error: Exception, _attempt: int) -> None:
+        health.report("consumers", tried, f"a consumer does not start: {type(error).__name__}: {error}")
+        metrics.RETRIES.labels(cause_of(error)[0]).inc()
+        log.warning("a consumer does not start, tried again", error=f"{type(error).__name__}: {error}")
+        tried.set()
+
+    await retry(attempt, lambda error: isinstance(error, KafkaError | OSError), note)
+    health.clear("consumers", tried)
+    tried.set()
 
 
 async def _stop(broker: KafkaBroker, subscribers: Sequence[Any]) -> None:

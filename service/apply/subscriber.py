@@ -9,10 +9,10 @@ from typing import Any, Protocol, TypeVar
 import structlog
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from service.faults import InstallationFault, Kind, read_fault
 from service.settings import Settings
+from service.stream.background import retry
 from service.stream.consumer import Held, LevelConsumer
 from service.stream.positions import Batch, DatabaseWentBack, Evicted, TopicRecreated
 from service.telemetry import metrics
@@ -20,7 +20,6 @@ from service.telemetry.health import Health
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
-LONGEST_WAIT = 5.0
 """Longest pause between attempts in seconds, so that work continues within seconds of a fault's end."""
 
 
@@ -56,28 +55,18 @@ async def until_applied(
             raise GivenUp("a rebalance happened during the retries")
         return await attempt()
 
-    retrying = AsyncRetrying(
-        wait=wait_random_exponential(multiplier=0.1, max=LONGEST_WAIT),
-        retry=retry_if_exception(_may_pass),
-        before_sleep=lambda state: _note(state, owner, health),
-        reraise=True,
-    )
     try:
-        return await retrying(again)
+        return await retry(again, _may_pass, lambda error, number: _note(error, number, owner, health))
     finally:
         owner.retrying = False
         health.clear("appliers", owner)
 
 
-def _may_pass(error: BaseException) -> bool:
-    """Return whether to retry. tenacity treats a cancellation as an error, and retrying it would prevent a stop."""
-    return isinstance(error, Exception) and not isinstance(error, Evicted | DatabaseWentBack | TopicRecreated | GivenUp)
+def _may_pass(error: Exception) -> bool:
+    return not isinstance(error, Evicted | DatabaseWentBack | TopicRecreated | GivenUp)
 
 
-def _note(state: RetryCallState, owner: Owner, health: Health) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    if error is None:
-        return
+def _note(error: Exception, attempt: int, owner: Owner, health: Health) -> None:
     fault = read_fault(error)
     kind = fault.kind if fault.kind is not Kind.RECORD else Kind.INSTALLATION
     owner.retrying = True
@@ -86,7 +75,7 @@ def _note(state: RetryCallState, owner: Owner, health: Health) -> None:
     say = log.error if kind is Kind.INSTALLATION else log.warning
     say(
         "batch is retried",
-        attempt=state.attempt_number,
+        attempt=attempt,
         cause=kind.value,
         sqlstate=fault.sqlstate,
         error=fault.message,

@@ -57,7 +57,7 @@ async def _wait_for(component: str, check: Callable[[], Awaitable[str]], health:
             if time.monotonic() - said >= SAY_EVERY:
                 said = time.monotonic()
                 log.warning("waiting", component=component, reason=str(reason))
-            await asyncio.sleep(TRY_EVERY)
+            await asyncio.sleep(TRY_EVERY)  # no backoff: the start follows soon after somebody's repair
         else:
             health.clear(component, health)
             return answer

@@ -24,7 +24,7 @@ from service.reconcile.caught_up import Topics, reached, read_applied
 from service.reconcile.runs import breaker_limit, finish, note_time_left, unconfirmed_is_all
 from service.reconcile.values import Phase, Run, Step, add_up, healable, run_of
 from service.settings import Settings
-from service.stream.background import wait_for
+from service.stream.background import Well, wait_for
 from service.stream.positions import differ
 from service.telemetry.health import Health
 
@@ -264,7 +264,14 @@ class StepFailed(Exception):  # noqa: N818 - its cause is the error
     """A step of a run failed. It is due again later, after the steps of other runs."""
 
 
-async def take_due_steps(engine: AsyncEngine, steps: Steps, health: Health) -> None:
+async def take_due_steps(engine: AsyncEngine, steps: Steps, health: Health, well: Well) -> None:
+    """Take due steps for as long as the service runs; report a step that fails, and take it again later.
+
+    `well` is called after each look that PostgreSQL has answered.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: PostgreSQL cannot say which steps are due.
+    """
     """Take due steps for as long as the service runs. After a fault, report it and try its step again later."""
     while True:
         steps.woken.clear()  # before the look, so that a step which becomes due during it wakes the loop
@@ -272,11 +279,9 @@ async def take_due_steps(engine: AsyncEngine, steps: Steps, health: Health) -> N
             taken = await take_one(engine, steps)
         except StepFailed as failed:
             _report(failed, steps, health)
-        except Exception as error:  # noqa: BLE001 - after any error, the step stays due and is tried again
-            _report(error, steps, health)
-            await asyncio.sleep(BACKOFF)
         else:
             health.clear("reconcile", steps)
+            well()
             if not taken:
                 await wait_for(steps.woken, LOOK_EVERY)
 
@@ -306,8 +311,8 @@ async def _lock_due(conn: AsyncConnection, steps: Steps) -> Run | None:
     return None
 
 
-def _report(error: Exception, steps: Steps, health: Health) -> None:
-    cause = error.__cause__ if isinstance(error, StepFailed) else error
-    fault = read_fault(cause or error)
-    health.report("reconcile", steps, fault.message)
-    log.warning("a step of a run failed, it is tried again", error=fault.message, kind=type(cause or error).__name__)
+def _report(failed: StepFailed, steps: Steps, health: Health) -> None:
+    cause = failed.__cause__ or failed
+    message = read_fault(cause).message
+    health.report("reconcile", steps, message)
+    log.warning("a step of a run failed, it is tried again", error=message, kind=type(cause).__name__)

@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import structlog
@@ -36,7 +37,7 @@ from service.reconcile.steps import Steps, take_due_steps
 from service.reconcile.values import KEPT, run_id_of, run_of
 from service.settings import Settings
 from service.stream import positions
-from service.stream.background import stop
+from service.stream.background import in_background
 from service.stream.broker import make_broker
 from service.stream.positions import Batch, DatabaseKeeper
 from service.telemetry.health import Health
@@ -209,9 +210,9 @@ async def reconcile_role(
         ),
     ]
     new_group = await keeper.is_new()
-    async with topics, running_broker(broker, subscribers, health, may_read, new_group=new_group) as consumers:
-        due = asyncio.create_task(take_due_steps(engine, steps, health))
-        try:
-            yield consumers
-        finally:
-            await stop(due)
+    async with (
+        topics,
+        running_broker(broker, subscribers, health, may_read, new_group=new_group) as consumers,
+        in_background(partial(take_due_steps, engine, steps, health), "reconcile", health),
+    ):
+        yield consumers

@@ -1,4 +1,8 @@
-"""Work of a role that goes on beside the consumers: what goes wrong with it is reported, and waited out."""
+"""Tasks beside the consumers: how they are retried, waited for and stopped.
+
+`retry` repeats one call until it succeeds. `in_background` begins endless work again. Both wait longer after each
+failure, for a random time, so that processes which met the same fault do not come back together.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,14 @@ from typing import Any, TypeVar
 
 import structlog
 from aiokafka.errors import KafkaError
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_never,
+    wait_random_exponential,
+)
 
 from service.faults import Kind, read_fault
 from service.telemetry import metrics
@@ -22,7 +34,7 @@ log = structlog.get_logger(__name__)
 Well = Callable[[], None]
 """What work calls when it has got something done: the fault before is over."""
 SHORTEST_WAIT, LONGEST_WAIT = 0.1, 5.0
-"""Seconds before work that failed begins again; doubled with every failure until it says that it is well."""
+"""Seconds before the next attempt. The longest is short, so that work goes on within seconds of a fault's end."""
 CANCEL_AGAIN = 2.0
 """Seconds that a task gets to end after a cancellation before it is cancelled again."""
 T = TypeVar("T")
@@ -92,6 +104,46 @@ async def until(look: Callable[[], Awaitable[T | None]], every: float, seconds: 
     return None
 
 
+async def retry(
+    attempt: Callable[[], Awaitable[T]],
+    may_pass: Callable[[Exception], bool],
+    note: Callable[[Exception, int], None],
+    *,
+    waits: tuple[float, float] = (SHORTEST_WAIT, LONGEST_WAIT),
+    attempts: int | None = None,
+) -> T:
+    """Call `attempt` until it succeeds; before each wait, call `note` with the error and the number of the attempt.
+
+    `waits` are the shortest and the longest bound of a wait, in seconds.
+
+    Raises:
+        Exception: an error of `attempt` that `may_pass` refuses, or the error of the last of `attempts`.
+    """
+
+    def pauses(error: BaseException) -> bool:
+        # Do not retry a cancellation: tenacity treats it as an error, and the process could not stop.
+        return isinstance(error, Exception) and may_pass(error)
+
+    def before_sleep(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, Exception):
+            note(error, state.attempt_number)
+
+    retrying = AsyncRetrying(
+        stop=stop_never if attempts is None else stop_after_attempt(attempts),
+        wait=wait_random_exponential(multiplier=waits[0], max=waits[1]),
+        retry=retry_if_exception(pauses),
+        before_sleep=before_sleep,
+        reraise=True,
+    )
+    return await retrying(attempt)
+
+
+def backoff(failures: int, shortest: float = SHORTEST_WAIT, longest: float = LONGEST_WAIT) -> float:
+    """Return a random number of seconds to wait; its bound doubles with each failure in a row, up to `longest`."""
+    return random.uniform(shortest, min(shortest * 2 ** min(failures, 16), longest))  # noqa: S311 - no secret
+
+
 @contextlib.asynccontextmanager
 async def in_background(work: Callable[[Well], Awaitable[None]], component: str, health: Health) -> AsyncIterator[None]:
     """Run `work` beside the caller and cancel it at the end; begin it again when it fails, whatever the reason.
@@ -119,13 +171,7 @@ async def _again_and_again(work: Callable[[Well], Awaitable[None]], component: s
         except Exception as error:  # noqa: BLE001 - nobody else begins it again
             faults += 1
             _note(error, component, work, health)
-            await asyncio.sleep(_wait_after(faults))
-
-
-def _wait_after(faults: int) -> float:
-    """With jitter, so that processes which met the same fault do not come back together."""
-    longest = min(SHORTEST_WAIT * 2 ** min(faults, 16), LONGEST_WAIT)
-    return random.uniform(SHORTEST_WAIT, longest)  # noqa: S311 - no secret
+            await asyncio.sleep(backoff(faults))
 
 
 def _note(error: Exception, component: str, work: object, health: Health) -> None:

@@ -34,7 +34,7 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
-from service.stream.background import cause_of, stop
+from service.stream.background import backoff, cause_of, stop
 from service.stream.connection import close
 from service.stream.fetcher import LevelFetcher, LogCut, TopicChanged
 from service.stream.positions import Batch, Start
@@ -456,8 +456,8 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
             metrics.RETRIES.labels(cause_of(error)[0]).inc()
             log.warning("poll failed, tried again", error=self._problem)
             self._revive_membership()
-            await asyncio.sleep(min(POLL_BACKOFF * 2**self._failures, LONGEST_POLL_BACKOFF))
-            self._failures = min(self._failures + 1, 10)
+            await asyncio.sleep(backoff(self._failures, POLL_BACKOFF, LONGEST_POLL_BACKOFF))
+            self._failures += 1
 
     def _revive_membership(self) -> None:
         """aiokafka leaves the task dead that met an error, and the group then forgets this member for good."""

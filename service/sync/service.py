@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import TypeVar, get_args
+from typing import get_args
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from events import Direction
 from events.base import INT8_MAX
@@ -20,6 +19,7 @@ from service.core.pair import Sides, Why, decide_one, nothing
 from service.faults import DecideAgain, Kind, NotAsDecided, read_fault
 from service.levels import Curriculum, maxima_options, read_curriculum
 from service.settings import Settings, load_settings
+from service.stream.background import retry
 from service.sync import results
 from service.sync.everything import BulkSyncResult, sync_all
 from service.sync.issues import DesyncIssue, stream_issues
@@ -35,8 +35,10 @@ from service.sync.results import SyncResult, UserSyncResult
 from service.telemetry import metrics
 
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
 _ATTEMPTS = 20
+"""A caller waits for the answer: a conflict that lasts longer is reported to them."""
+_WAITS = (0.01, 0.5)
+"""Seconds: the other writer's transaction is short."""
 _CAUSE_LENGTH = 500
 _TWO = 2
 InTransaction = Callable[[AsyncConnection, SyncResult], Awaitable[None]]
@@ -187,7 +189,7 @@ class ProgressLicenseSyncService:
                 return await work(conn)
 
         try:
-            return await _with_retries(attempt)
+            return await retry(attempt, _helps_to_try_again, _count, waits=_WAITS, attempts=_ATTEMPTS)
         except (DBAPIError, DecideAgain, NotAsDecided) as error:
             fault = read_fault(error)
             if fault.kind not in {Kind.RECORD, Kind.CONFLICT}:
@@ -195,26 +197,13 @@ class ProgressLicenseSyncService:
             return results.of_refusal(pair, fault.message)
 
 
-async def _with_retries(attempt: Callable[[], Awaitable[T]]) -> T:
-    retrying = AsyncRetrying(
-        stop=stop_after_attempt(_ATTEMPTS),
-        wait=wait_random_exponential(multiplier=0.01, max=0.5),
-        retry=retry_if_exception(_helps_to_try_again),
-        before_sleep=_count,
-        reraise=True,
-    )
-    return await retrying(attempt)
-
-
-def _helps_to_try_again(error: BaseException) -> bool:
+def _helps_to_try_again(error: Exception) -> bool:
     fault = read_fault(error)
     return fault.kind is Kind.CONFLICT or fault.sqlstate.startswith(_ROLLED_BACK)
 
 
-def _count(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    if error is not None:
-        metrics.RETRIES.labels(read_fault(error).kind.value).inc()
+def _count(error: Exception, _attempt: int) -> None:
+    metrics.RETRIES.labels(read_fault(error).kind.value).inc()
 
 
 def _check(user_id: int, direction: str | None = None) -> None:
