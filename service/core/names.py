@@ -35,6 +35,11 @@ HEALABLE = (DriftKind.MISMATCHED, DriftKind.MISSING_LICENSE, DriftKind.MISSING_P
 """Kinds that a write can repair. All others are reported as `needs_decision` and never healed."""
 
 
+IssueStatus = Literal["confirmed", "unconfirmed", "changed_meanwhile", "healed", "failed", "needs_decision"]
+"""What a run did about a pair that it found (`levelsync.drift_issues.status`)."""
+ISSUE_STATUSES: tuple[IssueStatus, ...] = get_args(IssueStatus)
+
+
 # What a terminal or a page obeys instead of showing: control characters (C0 but for the line's end and the tab, DEL,
 # C1) and those that turn the direction of writing. A lone surrogate has no UTF-8. Publishers and tables can hold all.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -23,7 +23,7 @@ from service.cli.demo.screen import Screen
 from service.cli.reconcile import ask, show_report
 from service.cli.runs import show_issues
 from service.cli.servers import local_stack
-from service.core.names import fold
+from service.core.names import HEALABLE, fold
 from service.process.runtime import ROLES, Service
 from service.reconcile.runs import lowered_first
 from service.reconcile.values import FoundIssue, RunReport
@@ -59,7 +59,7 @@ def sample_events() -> list[ProgressLeveledUp | LicenseAdvanced]:
     return [event for event in events if isinstance(event, ProgressLeveledUp | LicenseAdvanced)]
 
 
-_KINDS = ("mismatched", "missing_license", "missing_progress", "needs_decision", "unconfirmed")
+_KINDS = (*HEALABLE, "needs_decision", "unconfirmed")
 
 
 async def show_repair(demo: Demo) -> bool:

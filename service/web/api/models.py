@@ -11,7 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from events import Direction
 from events.base import INT8_MAX
 from events.reconcile import RunCounts, RunProgress, RunStatus
-from service.reconcile.values import RunPhase
+from service.core.names import DriftKind
+from service.reconcile.values import COUNTS, RunPhase
 
 ISSUE = {
     "user_id": 123,
@@ -42,19 +43,7 @@ SYNCED = {
     "new_license_level": 5,
 }
 RUN_ID = "3f301f46-108e-5aec-ac7d-bb07d4badd90"
-COUNTS = {
-    "scanned": 294,
-    "matching": 293,
-    "mismatched": 1,
-    "missing_license": 0,
-    "missing_progress": 0,
-    "lowered": 0,
-    "needs_decision": 0,
-    "unconfirmed": 0,
-    "healed": 0,
-    "changed_meanwhile": 0,
-    "failed": 0,
-}
+COUNTED = dict.fromkeys(COUNTS, 0) | {"scanned": 294, "matching": 293, "mismatched": 1}
 RUN = {
     "run_id": RUN_ID,
     "status": "completed",
@@ -72,7 +61,7 @@ RUN = {
         "seconds_left": None,
         "pairs_per_second": None,
     },
-    "counts": COUNTS,
+    "counts": COUNTED,
     "unconfirmed_by_kind": {},
     "would_stop": False,
 }
@@ -92,16 +81,6 @@ SpecializationName = Annotated[
 ]
 DirectionField = Annotated[
     Direction, Field(description="Which row is correct; `highest` never lowers a level.", examples=["highest"])
-]
-KIND = Literal[
-    "mismatched",
-    "missing_license",
-    "missing_progress",
-    "out_of_range",
-    "null_level",
-    "unknown_specialization",
-    "wrong_case",
-    "duplicate",
 ]
 
 
@@ -156,7 +135,7 @@ class Issue(BaseModel):
         "decide_level",
         "remove_by_hand",
     ]
-    issue_type: KIND
+    issue_type: DriftKind
 
 
 class SeenIssue(Issue):
@@ -226,9 +205,6 @@ LetterNumber = Annotated[int, Field(ge=1, le=INT8_MAX), BeforeValidator(_only_di
 UserNumber = Annotated[int, Field(ge=0, le=INT8_MAX), BeforeValidator(_only_digits)]
 
 
-IssueStatus = Literal["confirmed", "unconfirmed", "changed_meanwhile", "healed", "failed", "needs_decision"]
-
-
 class RunIssue(BaseModel):
     """A pair that a run found to differ, and its outcome."""
 
@@ -237,7 +213,7 @@ class RunIssue(BaseModel):
     user_id: int
     user_email: str | None
     specialization: str
-    issue_type: KIND
+    issue_type: DriftKind
     progress_level: int | None
     license_level: int | None
     status: str = Field(examples=["confirmed"])

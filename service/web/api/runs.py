@@ -9,10 +9,11 @@ from fastapi import Depends, Query
 
 from service.admin import runs
 from service.admin.runs import IssueFilter, IssueOrder
+from service.core.names import DriftKind, IssueStatus
 from service.reconcile.values import FoundIssue, RunReport
 from service.web.api.backend import Allowed, Caller, Reader
 from service.web.api.bodies import make_router
-from service.web.api.models import KIND, IssueStatus, Run, RunIssue, SpecializationName
+from service.web.api.models import Run, RunIssue, SpecializationName
 from service.web.api.pages import AS_CSV, Page, ShortPage, place_of, run_of
 from service.web.api.problems import documented
 
@@ -40,7 +41,7 @@ def _issue_filter(
     sort: Annotated[
         IssueOrder, Query(description="`lowered`: pairs whose level falls first; `difference`: the greatest first.")
     ] = "lowered",
-    kind: Annotated[KIND | None, Query()] = None,
+    kind: Annotated[DriftKind | None, Query()] = None,
     status: Annotated[IssueStatus | None, Query()] = None,
     specialization: Annotated[SpecializationName | None, Query()] = None,
     lowered: Annotated[Literal["true"] | None, Query(description="Only pairs of which the run lowers a level.")] = None,

@@ -13,7 +13,7 @@ from service.admin import runs
 from service.admin.identity import Refused
 from service.admin.runs import IssueCursor, RunRequest
 from service.admin.users import read_specializations
-from service.core.names import DIRECTIONS
+from service.core.names import DIRECTIONS, ISSUE_STATUSES, DriftKind
 from service.core.sheet import ISSUE_COLUMNS
 from service.reconcile.values import COUNTS, RunReport, healable
 from service.web.page.visit import (
@@ -42,17 +42,6 @@ _RUN_COLUMNS = (
     "finished_at",
     "would_stop",
 )
-KINDS = (
-    "mismatched",
-    "missing_license",
-    "missing_progress",
-    "out_of_range",
-    "null_level",
-    "unknown_specialization",
-    "wrong_case",
-    "duplicate",
-)
-STATUSES = ("confirmed", "unconfirmed", "changed_meanwhile", "healed", "failed", "needs_decision")
 
 
 async def list_runs(visit: Visit) -> Response:
@@ -93,8 +82,8 @@ async def show_run(visit: Visit) -> Response:
         changes=would_change(run),
         issues=found.issues,
         wanted=wanted,
-        kinds=KINDS,
-        statuses=STATUSES,
+        kinds=list(DriftKind),
+        statuses=ISSUE_STATUSES,
         following=_cursor_text(found.next),
         first="after" not in visit.query,
         again=f"{visit.request.url.path}?{visit.request.url.query}".rstrip("?"),
