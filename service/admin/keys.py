@@ -184,9 +184,10 @@ def make_keys(settings: Settings) -> Keys:
         raise SettingsError(f"{PREFIX}JWT_SECRET or {PREFIX}JWT_JWKS_URL {fault}: set one of them")
     if secret is not None:
         return SharedSecret(secret.get_secret_value())
-    lacking = [name for name in ("jwt_issuer", "jwt_audience") if not getattr(settings, name)]
+    needed = {"JWT_ISSUER": settings.jwt_issuer, "JWT_AUDIENCE": settings.jwt_audience}
+    lacking = [name for name, value in needed.items() if not value]
     if lacking:
-        names = " and ".join(PREFIX + name.upper() for name in lacking)
+        names = " and ".join(PREFIX + name for name in lacking)
         raise SettingsError(f"{names}: must be set with {PREFIX}JWT_JWKS_URL, whose keys also sign for other services")
     if not _is_web_address(str(url)):
         raise SettingsError(f"{PREFIX}JWT_JWKS_URL: must be an http or https URL")

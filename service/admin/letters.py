@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -244,5 +244,4 @@ def _row_of(entry: Entry) -> Write:
 
 
 def _arguments(selection: Selection) -> dict[str, Any]:
-    given = {name: getattr(selection, name) for name in ("ids", "reason", "topic", "since", "until", "user_id")}
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in asdict(selection).items() if value is not None and name != "state"}

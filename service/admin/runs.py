@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID, uuid4
@@ -49,7 +49,7 @@ class RunRequest:
 
     def as_arguments(self) -> dict[str, Any]:
         """As the audit log keeps it."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return asdict(self)
 
 
 async def request_run(engine: AsyncEngine, who: Identity, wanted: RunRequest, key: str | None = None) -> UUID:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sqlalchemy import (
     ARRAY,
@@ -30,7 +30,7 @@ from service.stream.producer import MAX_REQUEST_BYTES
 
 State = Literal["open", "replaying", "resolved", "all"]
 """`replaying` are the open letters with a replay on its way. `resolved` were replayed or discarded."""
-STATES: tuple[State, ...] = ("open", "replaying", "resolved", "all")
+STATES: tuple[State, ...] = get_args(State)
 ON_ITS_WAY = timedelta(minutes=1)
 """How long a replay counts as on its way. After that, the letter can be sent again."""
 SEARCHED_BYTES = 8_000_000
@@ -94,7 +94,8 @@ def size() -> ColumnElement[int]:
 
 def conditions(selection: Selection) -> list[ColumnElement[bool]]:
     """Return the WHERE conditions of a selection."""
-    found = [made(value) for name, made in _CONDITIONS.items() if (value := getattr(selection, name)) is not None]
+    given = asdict(selection)
+    found = [condition(given[name]) for name, condition in _CONDITIONS.items() if given[name] is not None]
     return found + _STATE_CONDITIONS[selection.state]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import get_args
 
 from starlette.responses import Response
@@ -35,7 +36,8 @@ async def list_audit(visit: Visit) -> Response:
     wanted = _filter(visit)
     if wants_csv(visit.query):
         found = await list_actions(visit.engine, visit.who, wanted, limit=MOST_EXPORTED)
-        return visit.sheet("audit", ACTION_COLUMNS, ([getattr(row, name) for name in ACTION_COLUMNS] for row in found))
+        rows = ([row[name] for name in ACTION_COLUMNS] for row in map(asdict, found))
+        return visit.sheet("audit", ACTION_COLUMNS, rows)
     before = action_cursor_in(visit.query)
     found = await list_actions(visit.engine, visit.who, wanted, limit=PAGE + 1, before=before)
     return visit.show(
