@@ -56,6 +56,10 @@ class SeenLine:
     line: LetterLine
     verdict: Verdict
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the letter as JSON and CSV have it (`LETTER_COLUMNS`)."""
+        return asdict(self.line) | self.verdict.as_dict()
+
 
 @dataclass(frozen=True, slots=True)
 class SeenPage:

@@ -67,8 +67,7 @@ def show(
     if seen is None:
         raise WrongUse(f"there is no dead letter {letter_id}: levelsync dead-letters list --state all lists them")
     if as_json:
-        said = {"would_apply_now": seen.verdict.would_apply, "would_apply_why": seen.verdict.why}
-        output.print_json(as_document(seen.letter) | said)
+        output.print_json(as_document(seen.letter) | seen.verdict.as_dict())
     else:
         show_letter(seen)
 

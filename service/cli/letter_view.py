@@ -7,26 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from service.cli import output
 from service.core.names import one_line
+from service.core.sheet import LETTER_COLUMNS
 
 if TYPE_CHECKING:
     from service.admin.letters import CountedReason, SeenLetter, SeenPage
 
 _HEX_BYTES = 4096
-_CSV = (
-    "id",
-    "reason",
-    "detail",
-    "topic",
-    "partition",
-    "offset",
-    "first_seen_at",
-    "attempts",
-    "value_bytes",
-    "state",
-    "resolution",
-    "would_apply_now",
-    "would_apply_why",
-)
 _WOULD = {True: "yes", False: "no", None: "?"}
 
 
@@ -53,8 +39,7 @@ def show_counts(counts: list[CountedReason], *, as_json: bool, as_csv: bool = Fa
 def show_page(page: SeenPage, *, as_json: bool) -> None:
     """Print a page of letters, and how to get the next one."""
     if as_json:
-        lines = [line_document(seen) for seen in page.lines]
-        output.print_json({"dead_letters": lines, "cursor": page.next})
+        output.print_json({"dead_letters": [seen.as_dict() for seen in page.lines], "cursor": page.next})
         return
     columns = ("id", "first seen", "record", "bytes", "tries", "state", "would apply", "reason", "detail")
     spare = ("bytes", "tries", "first seen", "detail", "would apply", "state")
@@ -70,15 +55,7 @@ def say_next_page(page: SeenPage) -> None:
 
 def sheet_of_letters() -> output.Csv:
     """Give a sheet for the letters of pages."""
-    return output.Csv(_CSV, lambda seen: map(line_document(seen).get, _CSV))
-
-
-def line_document(seen: Any) -> dict[str, Any]:
-    """A letter of a list as JSON has it."""
-    import dataclasses
-
-    said = {"would_apply_now": seen.verdict.would_apply, "would_apply_why": seen.verdict.why}
-    return dataclasses.asdict(seen.line) | said
+    return output.Csv(LETTER_COLUMNS, lambda seen: map(seen.as_dict().get, LETTER_COLUMNS))
 
 
 def show_letter(seen: SeenLetter) -> None:

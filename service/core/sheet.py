@@ -39,6 +39,23 @@ ISSUE_COLUMNS = (
 )
 """Of a run's issues."""
 
+LETTER_COLUMNS = (
+    "id",
+    "reason",
+    "detail",
+    "topic",
+    "partition",
+    "offset",
+    "first_seen_at",
+    "attempts",
+    "value_bytes",
+    "state",
+    "resolution",
+    "would_apply_now",
+    "would_apply_why",
+)
+"""Of dead letters."""
+
 
 def as_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Write a heading and rows, with the line ends of RFC 4180."""

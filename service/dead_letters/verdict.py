@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -50,6 +51,10 @@ class Verdict:
 
     would_apply: bool | None
     why: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields that JSON and CSV add to those of a letter."""
+        return {"would_apply_now": self.would_apply, "would_apply_why": self.why}
 
 
 @dataclass(frozen=True, slots=True)

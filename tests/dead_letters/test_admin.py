@@ -7,13 +7,22 @@ import pytest
 from service.admin import letters
 from service.admin.identity import Forbidden, NoSuch
 from service.admin.letters import Handled, Selection
+from service.core.sheet import LETTER_COLUMNS
 from service.settings import Settings
+from service.web.api.dead_letter_models import DeadLetterLine
 from tests.support.letters import NOBODY, Setup
 from tests.support.tokens import somebody
 
 ADMIN, INSTRUCTOR, STUDENT = somebody("admin", "1"), somebody("instructor", "2"), somebody("student", "3")
 AUDIT = "SELECT subject, action, outcome, detail FROM levelsync.admin_actions ORDER BY id"
 UNKNOWN = Selection(reason="unknown_user")
+
+
+async def test_a_letter_of_a_list_has_the_columns_of_its_sheet(setup: Setup, settings: Settings) -> None:
+    """The API's model has them too."""
+    await setup.letters_of(NOBODY)
+    (seen,) = (await letters.list_letters(setup.engine, settings, ADMIN)).lines
+    assert tuple(seen.as_dict()) == LETTER_COLUMNS == tuple(DeadLetterLine.model_fields)
 
 
 async def test_a_dry_run_says_how_many_and_does_nothing(setup: Setup) -> None:

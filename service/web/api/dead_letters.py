@@ -14,7 +14,6 @@ from service.admin.identity import Refused
 from service.admin.letters import Selection
 from service.dead_letters.read import as_document
 from service.dead_letters.select import State
-from service.dead_letters.verdict import Verdict
 from service.web.api.backend import Allowed, Caller, Reader
 from service.web.api.bodies import make_router
 from service.web.api.dead_letter_models import (
@@ -84,14 +83,14 @@ async def list_dead_letters(
     )
     if found.next is not None:
         page.link_next(found.next)
-    return [dataclasses.asdict(seen.line) | _said(seen.verdict) for seen in found.lines]
+    return [seen.as_dict() for seen in found.lines]
 
 
 @router.get("/dead-letters/{letter_id:id}", response_model=DeadLetter, responses=documented(404))
 async def read_dead_letter(letter_id: LetterNumber, caller: Reader) -> dict[str, Any]:
     """Return one dead letter with its record, and whether it would apply now."""
     seen = await letters.find_letter(caller.engine, caller.settings, caller.who, letter_id)
-    return as_document(seen.letter) | _said(seen.verdict)
+    return as_document(seen.letter) | seen.verdict.as_dict()
 
 
 @router.post("/dead-letters/replay", response_model=LetterAnswer, responses=documented(413, 415))
@@ -117,10 +116,6 @@ def _meant(body: LetterAction) -> Selection:
     if body.ids is not None:
         return Selection(ids=tuple(body.ids))
     return Selection(**body.filter.conditions()) if body.filter else Selection()
-
-
-def _said(verdict: Verdict) -> dict[str, Any]:
-    return {"would_apply_now": verdict.would_apply, "would_apply_why": verdict.why}
 
 
 def _id_of(cursor: str) -> int:
