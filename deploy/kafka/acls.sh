@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Grant levelsync's Kafka user the rights that it needs, and no others. It may run as often as you like.
+# Grant levelsync's Kafka user the rights that it needs, and no others. You may run this script any number of times.
 #
 #   deploy/kafka/acls.sh BROKER PRINCIPAL [GROUP]
 #   deploy/kafka/acls.sh broker:9092 User:levelsync levelsync
 #
-# KAFKA_ACLS is Kafka's own tool, kafka-acls.sh by default, and KAFKA_ACLS_OPTIONS more options for it, such as
-# "--command-config admin.properties". GROUP is LEVELSYNC_KAFKA_GROUP_ID. Create the topics yourself, see docs/connecting.md,
-# and set LEVELSYNC_KAFKA_CREATE_TOPICS=false: creating topics is no right of this user.
+# KAFKA_ACLS is the path of Kafka's own tool, kafka-acls.sh by default. KAFKA_ACLS_OPTIONS contains further options for
+# it, such as "--command-config admin.properties". GROUP is LEVELSYNC_KAFKA_GROUP_ID. This user has no right to create
+# topics, so create them yourself (docs/connecting.md) and set LEVELSYNC_KAFKA_CREATE_TOPICS=false.
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
@@ -16,17 +16,17 @@ fi
 broker=$1 principal=$2 group=${3:-levelsync}
 
 allow() {
-    # shellcheck disable=SC2086 - options and the tool's own words are several
+    # shellcheck disable=SC2086 - the options and the tool may consist of several words
     ${KAFKA_ACLS:-kafka-acls.sh} --bootstrap-server "$broker" ${KAFKA_ACLS_OPTIONS:-} \
         --add --allow-principal "$principal" "$@"
 }
 
-# What it consumes: events, requests for a run, and the parts of a run.
+# Topics that levelsync consumes: events, requests for a run, and the parts of a run.
 allow --operation Read --topic progress.leveled-up --topic license.advanced \
     --topic sync.reconcile-requested --topic sync.reconcile-chunks
-# What it publishes: the sync. topics; a replayed dead letter goes back to the topic of its event.
+# Topics that levelsync publishes to: the sync. topics, and the event topics when it replays a dead letter.
 allow --operation Write --topic sync. --resource-pattern-type prefixed
-# DescribeConfigs is for doctor: a topic of events must not be compacted.
+# doctor needs DescribeConfigs to check that no event topic is compacted.
 allow --operation Write --operation DescribeConfigs --topic progress.leveled-up --topic license.advanced
-# Its consumer groups: the appliers' and the reconciler's.
+# The consumer groups of the appliers and of the reconciler.
 allow --operation Read --group "$group" --group "$group-reconcile"

@@ -1,15 +1,15 @@
--- Three roles for levelsync, each with the rights that it needs and no others.
+-- Create three roles for levelsync. Each has the rights that it needs and no others.
 --
 --   levelsync_migrator  runs `levelsync migrate`
 --   levelsync_runtime   runs `levelsync serve` and every other command
 --   levelsync_reader    reads the views, for dashboards
 --
--- Run it in the application's database as a superuser, with the search_path that finds the application's tables:
+-- Run this file in the application's database as a superuser. The search_path must find the application's tables:
 --
 --   psql "$SUPERUSERS_URL" -v ON_ERROR_STOP=1 -f deploy/postgresql/rights.sql
 --
--- Run it before the first `levelsync migrate`, and once after it for the reader, whose views are there only then. It
--- may run as often as you like. Give the roles their passwords with \password in psql.
+-- Run it before the first `levelsync migrate`. Run it again afterwards, because the reader's views exist only then. You
+-- may run it any number of times. Set the passwords of the roles with \password in psql.
 
 DO $$
 DECLARE
@@ -22,7 +22,7 @@ BEGIN
     END LOOP;
 END $$;
 
--- The migrator owns the schema levelsync, and may do to the application's tables what their owners may.
+-- The migrator owns the schema levelsync, and has the rights of the owners of the application's tables.
 CREATE SCHEMA IF NOT EXISTS levelsync;
 ALTER SCHEMA levelsync OWNER TO levelsync_migrator;
 
@@ -41,7 +41,7 @@ BEGIN
     END LOOP;
 END $$;
 
--- The runtime: rows and sequences of the schema levelsync, also of tables that a later release adds.
+-- The runtime uses rows and sequences of the schema levelsync, also of tables that a later release adds.
 GRANT USAGE ON SCHEMA levelsync TO levelsync_runtime;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA levelsync TO levelsync_runtime;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA levelsync TO levelsync_runtime;
@@ -52,9 +52,9 @@ ALTER DEFAULT PRIVILEGES FOR ROLE levelsync_migrator IN SCHEMA levelsync GRANT U
 ALTER DEFAULT PRIVILEGES FOR ROLE levelsync_migrator IN SCHEMA levelsync
     GRANT EXECUTE ON FUNCTIONS TO levelsync_runtime;
 
--- The runtime: the application's tables. It creates, alters and deletes nothing there.
+-- The runtime reads and writes rows of the application's tables. It creates, alters and deletes nothing there.
 GRANT SELECT ON users, specializations TO levelsync_runtime;
-GRANT UPDATE (id) ON users TO levelsync_runtime;  -- for the lock FOR KEY SHARE alone: it never writes there
+GRANT UPDATE (id) ON users TO levelsync_runtime;  -- only for the lock FOR KEY SHARE; levelsync never writes there
 GRANT SELECT, INSERT, UPDATE ON specialization_progress, user_licenses TO levelsync_runtime;
 GRANT SELECT, INSERT ON license_progressions TO levelsync_runtime;
 
@@ -62,14 +62,14 @@ DO $$
 DECLARE
     found text;
 BEGIN
-    -- The level tables, where there are any: `levelsync doctor` compares them with the highest levels.
+    -- The level tables, if they exist. `levelsync doctor` compares them with the highest levels.
     FOR found IN
         SELECT to_regclass(name)::text FROM unnest(ARRAY['player_levels', 'coach_levels', 'internship_levels']) AS t (name)
          WHERE to_regclass(name) IS NOT NULL
     LOOP
         EXECUTE format('GRANT SELECT ON %s TO levelsync_runtime', found);
     END LOOP;
-    -- The sequences of the three tables to which it adds rows. An identity column needs no right.
+    -- The sequences of the three tables to which levelsync adds rows. An identity column needs no right.
     FOR found IN
         SELECT pg_get_serial_sequence(name, 'id')
           FROM unnest(ARRAY['specialization_progress', 'user_licenses', 'license_progressions']) AS t (name)
@@ -79,7 +79,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- The reader: the views, and what they compare with the rights of whoever asks. No dead letters: they are personal data.
+-- The reader queries the views. They read the application's tables with the rights of the role that queries them. The
+-- reader may not read dead letters, because they contain personal data.
 GRANT USAGE ON SCHEMA levelsync TO levelsync_reader;
 GRANT SELECT ON specialization_progress, user_licenses TO levelsync_reader;
 

@@ -37,7 +37,7 @@ def test_no_value_in_the_file_is_a_secret() -> None:
     assert secret_lines
     assert all(re.fullmatch(r"\$\{\w+:\?[^}]+\}", line) for line in secret_lines)
     passwords = re.findall(r"://[^:/@\s]+:([^@\s]+(?: [^@]*)?)@", repository.text())
-    assert passwords == ["${POSTGRES_PASSWORD:?make .env first, see docs/docker.md}"]
+    assert passwords == ["${POSTGRES_PASSWORD:?create .env first, see docs/docker.md}"]
 
 
 def test_images_are_pinned() -> None:

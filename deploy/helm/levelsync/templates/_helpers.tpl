@@ -109,9 +109,9 @@ spec:
     spec:
       serviceAccountName: {{ include "levelsync.serviceAccount" $root }}
       automountServiceAccountToken: false
-      # Kubernetes would put the addresses of services into variables that begin like our settings.
+      # Otherwise Kubernetes sets variables with addresses of services, and their names begin like our settings.
       enableServiceLinks: false
-      # The process leaves within 10 seconds of SIGTERM.
+      # The process ends within 10 seconds of SIGTERM.
       terminationGracePeriodSeconds: 20
       {{- with $root.Values.image.pullSecrets }}
       imagePullSecrets: {{ toYaml . | nindent 8 }}
@@ -141,7 +141,7 @@ spec:
           ports:
             - {name: http, containerPort: 8000}
             - {name: metrics, containerPort: {{ $root.Values.metricsPort }}}
-          # /livez fails only for a consumer that stands still; an outage of Kafka or PostgreSQL restarts nothing.
+          # /livez fails only for a consumer that stands still, so an outage of Kafka or PostgreSQL restarts no pod.
           startupProbe:
             httpGet: {path: /livez, port: metrics}
             periodSeconds: 1
