@@ -1,14 +1,14 @@
-"""The application's hooks: every level that it writes leaves an event in an outbox, in the same transaction.
+"""Hooks for the application: each writes a level and adds its event to an outbox, in the same transaction.
 
-`update_progress()` and `advance_license()` write the level and the event together, so neither is ever there without
-the other, and `relay()` brings the events to Kafka. `raise_both()` shows the order of locks for code that writes both
-rows. `demote()` lowers a pair, which no event can do. With `levelsync up` running in this folder:
+`update_progress()` and `advance_license()` write the level and the event together, so neither exists without the
+other. `relay()` publishes the events to Kafka. `raise_both()` shows the order of locks for code that writes both rows.
+`demote()` lowers a pair, which no event can do. While `levelsync up` runs in this folder:
 
     set -a; . .levelsync/up.env; set +a
     python examples/application_hooks.py
 
-The arguments are a user and two specializations of your database, 42 PLAYER COACH by default. Publishing needs the
-package `events` alone (`pip install levelsync`); `demote()` needs `levelsync[service]`.
+The arguments are a user and two specializations of your database, 42 PLAYER COACH by default. Publishing needs only the
+package `events` (`pip install levelsync`), and `demote()` needs `levelsync[service]`.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ RELAY_LOCK = 4_242_001  # any number that the application's other advisory locks
 
 
 class Base(DeclarativeBase):
-    """The application's own base. Its tables have more columns than the hooks need."""
+    """The application's declarative base. Its tables have more columns than the hooks need."""
 
 
 class Progress(Base):
-    """How far a user is in a specialization."""
+    """The progress of a user in a specialization."""
 
     __tablename__ = "specialization_progress"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -44,7 +44,7 @@ class Progress(Base):
 
 
 class License(Base):
-    """The level that a user's license shows."""
+    """The license of a user in a specialization."""
 
     __tablename__ = "user_licenses"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -55,7 +55,7 @@ class License(Base):
 
 
 class OutboxRow(Base):
-    """An event on its way to Kafka: the application's own table, made by a migration of its own."""
+    """An event that is not published yet. A migration of the application creates this table."""
 
     __tablename__ = "application_outbox"
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
@@ -66,7 +66,7 @@ class OutboxRow(Base):
 
 
 def update_progress(session: Session, user_id: int, specialization: str, to_level: int) -> None:
-    """Write the level that the user's XP and sessions have reached; one event, however many levels it is."""
+    """Write the level that the user's XP and sessions have reached, and one event, however many levels it rose."""
     row = lock_progress(session, user_id, specialization)
     before = row.current_level or 0
     if to_level <= before:
@@ -76,7 +76,7 @@ def update_progress(session: Session, user_id: int, specialization: str, to_leve
 
 
 def advance_license(session: Session, user_id: int, specialization: str, advanced_by: int, reason: str) -> None:
-    """Raise the license by one. The application goes on to write its own row of `license_progressions`."""
+    """Raise the license by one level. The application then writes its own row of `license_progressions`."""
     row = lock_license(session, user_id, specialization)
     before, row.current_level = row.current_level, row.current_level + 1
     row.max_achieved_level = max(row.max_achieved_level, row.current_level)
@@ -85,9 +85,9 @@ def advance_license(session: Session, user_id: int, specialization: str, advance
 
 
 def raise_both(session: Session, user_id: int, specialization: str, to_level: int) -> None:
-    """Raise both rows together: the progress is locked first, as levelsync does, or the two could deadlock.
+    """Raise both rows together, and lock the progress first.
 
-    The rows agree at the commit, so levelsync needs no event of this.
+    levelsync locks in the same order, so the two cannot deadlock. The rows agree at the commit, so no event is needed.
     """
     progress = lock_progress(session, user_id, specialization)
     held = lock_license(session, user_id, specialization)
@@ -97,11 +97,14 @@ def raise_both(session: Session, user_id: int, specialization: str, to_level: in
 
 
 async def demote(engine: AsyncEngine, user_id: int, specialization: str, to_level: int, decided_by: int) -> None:
-    """Lower both rows to a level. Events only raise, so levelsync itself writes this, and remembers when.
+    """Lower both rows to a level. Events only raise levels, so levelsync writes this itself and records the time.
 
-    What was published before raises the pair no more, however late it comes. Code that has lowered one row by itself
-    calls a sync in that row's direction after its commit, which remembers it too. Without `levelsync[service]`, the
-    command is `levelsync sync USER --specialization X --level N`.
+    Earlier events do not raise the pair again, however late they arrive. Code that has already lowered one row calls a
+    sync in that row's direction after its commit, which records the time too. Without `levelsync[service]`, run
+    `levelsync sync USER --specialization X --level N`.
+
+    Raises:
+        RuntimeError: levelsync did not write the level; the text says why.
     """
     done = await ProgressLicenseSyncService(engine).set_level(user_id, specialization, to_level, decided_by)
     if not done.success:
@@ -125,17 +128,18 @@ def _rise(user_id: int, specialization: str, before: int, after: int) -> dict[st
 
 
 def put(session: Session, event: Event) -> None:
-    """Add the event to the caller's transaction. The lock on the pair's row keeps a pair's events in order."""
+    """Add the event to the outbox in the caller's transaction. The lock on the pair's row keeps its events in order."""
     topic, key, value, headers = event.to_kafka()
     texts = [[name, text.decode()] for name, text in headers]
     session.add(OutboxRow(topic=topic, key=key, value=value, headers=texts))
 
 
 async def relay(engine: AsyncEngine, producer: AIOKafkaProducer, limit: int = 500) -> int:
-    """Bring the oldest events to Kafka, in order, and take them out of the outbox; return how many.
+    """Publish the oldest events to Kafka, in order, and delete them from the outbox. Return their number.
 
-    One relay works at a time, or a second one could overtake the first; any number may stand by. A crash between Kafka
-    and the commit publishes the same events again, under the same ids, which changes nothing.
+    Only one relay works at a time, because a second one could overtake the first. Any number may wait to take over. A
+    crash after the publishing and before the commit publishes the same events again with the same ids, which changes
+    nothing.
     """
     async with engine.begin() as connection:
         if not await connection.scalar(select(func.pg_try_advisory_xact_lock(RELAY_LOCK))):
@@ -153,12 +157,12 @@ async def relay(engine: AsyncEngine, producer: AIOKafkaProducer, limit: int = 50
 
 
 async def _remove(connection: AsyncConnection, ids: list[int]) -> None:
-    """By their ids, not up to the last one: a smaller id may have been committed meanwhile."""
+    """Delete events by their ids: `id <= last` would delete an unsent event whose smaller id was committed later."""
     await connection.execute(delete(OutboxRow).where(OutboxRow.id.in_(ids)))
 
 
 async def main(user_id: int, player: str, coach: str) -> None:
-    """Call each hook once and relay what they say."""
+    """Call each hook once and relay the events."""
     url = make_url(os.environ["LEVELSYNC_DATABASE_URL"]).set(drivername="postgresql+asyncpg")
     engine = create_async_engine(url)
     async with engine.begin() as connection:
@@ -176,7 +180,7 @@ async def main(user_id: int, player: str, coach: str) -> None:
 
 
 if __name__ == "__main__":
-    arguments = argparse.ArgumentParser(description="Call each hook once and relay what they say.")
+    arguments = argparse.ArgumentParser(description="Call each hook once and relay the events.")
     arguments.add_argument("user_id", nargs="?", type=int, default=42)
     arguments.add_argument("player", nargs="?", default="PLAYER")
     arguments.add_argument("coach", nargs="?", default="COACH")

@@ -3,8 +3,9 @@
     pip install levelsync aiokafka
     python examples/publish_with_aiokafka.py [localhost:9092]
 
-Without an argument the brokers are those of LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS. An event that must not be lost when the
-process dies belongs into the transaction that it tells of: examples/application_hooks.py.
+Without an argument, the script connects to the brokers in LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS. If the process dies before
+it publishes, the event is lost. examples/application_hooks.py shows how to write an event in the transaction of its
+level.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from events import Event, LicenseAdvanced, ProgressLeveledUp
 
 
 async def publish(producer: AIOKafkaProducer, event: Event) -> str:
-    """Send one event, wait until every in-sync replica has it, and say where it is."""
+    """Send one event, wait until every in-sync replica has stored it, and return where it is."""
     topic, key, value, headers = event.to_kafka()
     place = await producer.send_and_wait(topic, key=key, value=value, headers=headers)
     return f"{event.TYPE} {event.id} is in {place.topic}, partition {place.partition}, offset {place.offset}"
