@@ -72,7 +72,8 @@ def update_progress(session: Session, user_id: int, specialization: str, to_leve
     if to_level <= before:
         return
     row.current_level = to_level
-    put(session, ProgressLeveledUp(**_rise(user_id, specialization, before, to_level), source="/app/progress"))
+    fields = _event_fields(user_id, specialization, before, to_level)
+    add_to_outbox(session, ProgressLeveledUp(**fields, source="/app/progress"))
 
 
 def advance_license(session: Session, user_id: int, specialization: str, advanced_by: int, reason: str) -> None:
@@ -80,8 +81,8 @@ def advance_license(session: Session, user_id: int, specialization: str, advance
     row = lock_license(session, user_id, specialization)
     before, row.current_level = row.current_level, row.current_level + 1
     row.max_achieved_level = max(row.max_achieved_level, row.current_level)
-    rise = _rise(user_id, specialization, before, row.current_level)
-    put(session, LicenseAdvanced(**rise, advanced_by=advanced_by, reason=reason, source="/app/licenses"))
+    fields = _event_fields(user_id, specialization, before, row.current_level)
+    add_to_outbox(session, LicenseAdvanced(**fields, advanced_by=advanced_by, reason=reason, source="/app/licenses"))
 
 
 def raise_both(session: Session, user_id: int, specialization: str, to_level: int) -> None:
@@ -89,11 +90,11 @@ def raise_both(session: Session, user_id: int, specialization: str, to_level: in
 
     levelsync locks in the same order, so the two cannot deadlock. The rows agree at the commit, so no event is needed.
     """
-    progress = lock_progress(session, user_id, specialization)
-    held = lock_license(session, user_id, specialization)
-    progress.current_level = max(progress.current_level or 0, to_level)
-    held.current_level = max(held.current_level, progress.current_level)
-    held.max_achieved_level = max(held.max_achieved_level, held.current_level)
+    progress_row = lock_progress(session, user_id, specialization)
+    license_row = lock_license(session, user_id, specialization)
+    progress_row.current_level = max(progress_row.current_level or 0, to_level)
+    license_row.current_level = max(license_row.current_level, progress_row.current_level)
+    license_row.max_achieved_level = max(license_row.max_achieved_level, license_row.current_level)
 
 
 async def demote(engine: AsyncEngine, user_id: int, specialization: str, to_level: int, decided_by: int) -> None:
@@ -113,25 +114,25 @@ async def demote(engine: AsyncEngine, user_id: int, specialization: str, to_leve
 
 def lock_progress(session: Session, user_id: int, specialization: str) -> Progress:
     """Lock the pair's progress until the transaction ends."""
-    this_pair = (Progress.student_id == user_id, Progress.specialization_id == specialization)
-    return session.scalars(select(Progress).where(*this_pair).with_for_update()).one()
+    pair_filter = (Progress.student_id == user_id, Progress.specialization_id == specialization)
+    return session.scalars(select(Progress).where(*pair_filter).with_for_update()).one()
 
 
 def lock_license(session: Session, user_id: int, specialization: str) -> License:
     """Lock the pair's license until the transaction ends."""
-    this_pair = (License.user_id == user_id, License.specialization_type == specialization)
-    return session.scalars(select(License).where(*this_pair).with_for_update()).one()
+    pair_filter = (License.user_id == user_id, License.specialization_type == specialization)
+    return session.scalars(select(License).where(*pair_filter).with_for_update()).one()
 
 
-def _rise(user_id: int, specialization: str, before: int, after: int) -> dict[str, Any]:
+def _event_fields(user_id: int, specialization: str, before: int, after: int) -> dict[str, Any]:
     return {"user_id": user_id, "specialization": specialization, "from_level": before, "to_level": after}
 
 
-def put(session: Session, event: Event) -> None:
+def add_to_outbox(session: Session, event: Event) -> None:
     """Add the event to the outbox in the caller's transaction. The lock on the pair's row keeps its events in order."""
     topic, key, value, headers = event.to_kafka()
-    texts = [[name, text.decode()] for name, text in headers]
-    session.add(OutboxRow(topic=topic, key=key, value=value, headers=texts))
+    text_headers = [[name, text.decode()] for name, text in headers]
+    session.add(OutboxRow(topic=topic, key=key, value=value, headers=text_headers))
 
 
 async def relay(engine: AsyncEngine, producer: AIOKafkaProducer, limit: int = 500) -> int:

@@ -22,8 +22,8 @@ from events import Event, LicenseAdvanced, ProgressLeveledUp
 async def publish(producer: AIOKafkaProducer, event: Event) -> str:
     """Send one event, wait until every in-sync replica has stored it, and return where it is."""
     topic, key, value, headers = event.to_kafka()
-    place = await producer.send_and_wait(topic, key=key, value=value, headers=headers)
-    return f"{event.TYPE} {event.id} is in {place.topic}, partition {place.partition}, offset {place.offset}"
+    metadata = await producer.send_and_wait(topic, key=key, value=value, headers=headers)
+    return f"{event.TYPE} {event.id} is in {metadata.topic}, partition {metadata.partition}, offset {metadata.offset}"
 
 
 async def main(bootstrap_servers: str) -> None:
