@@ -1,6 +1,6 @@
-"""The contract: what services say to each other about levels, and how it looks on Kafka (CloudEvents 1.0).
+"""The contract: the events that services exchange about levels, and their form on Kafka (CloudEvents 1.0).
 
-A publisher makes an event and sends what `to_kafka()` gives. A consumer calls `read` on every record.
+A publisher creates an event and sends the record that `to_kafka()` returns. A consumer calls `read` on every record.
 The package needs pydantic only and does no input or output; docs/contract.md describes it for other languages.
 """
 

@@ -1,4 +1,4 @@
-"""The CloudEvents attributes of an event, and its envelope."""
+"""The CloudEvents attributes of an event, and the envelope of structured mode."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from events.reasons import ContractViolation, Reason
 
 DEFAULT_SOURCE = "levelsync"
 LONGEST = 255
-"""Characters of an id or a source: both stand in every row of the history that an event leaves."""
+"""Maximum length of an id or a source, in characters. Every history row of an event contains both."""
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-"""An event that says it occurred before this has a broken clock (`bad_time`)."""
+"""The earliest time that an event may have. An earlier time comes from a wrong clock (`bad_time`)."""
 
 
 class Attributes(NamedTuple):
-    """`source` and `id` together name one event; `time` is when it occurred, with a zone."""
+    """The id, source and time of an event. `source` and `id` together identify it; `time` has a time zone."""
 
     id: str
     source: str
@@ -33,11 +33,13 @@ def make_attributes(
     source: str | None = None,
     time: datetime | None = None,
 ) -> Attributes:
-    """Attributes for an event to publish: a new random id, this service and now, where none are given.
+    """Return the attributes of an event to publish.
+
+    The defaults are a random id, the source "levelsync" and the current time.
 
     Raises:
-        pydantic.ValidationError: an empty id or source, a NUL or more than 255 characters in one, or a time
-            without a zone or before 2000.
+        pydantic.ValidationError: The id or source is empty, contains a NUL or has more than 255 characters, or the
+            time has no time zone or is before 2000.
     """
     made = Attributes(
         str(uuid.uuid4()) if id is None else id,
@@ -52,24 +54,24 @@ def make_attributes(
 
 def _text_problem(text: str) -> str:
     if not text or "\0" in text:
-        return "must not be empty and must not hold the character NUL"
+        return "must not be empty and must not contain the character NUL"
     if len(text) > LONGEST:
         return f"must not have more than {LONGEST} characters"
     try:
         text.encode()
     except UnicodeEncodeError:
-        return "must be text that UTF-8 can hold"
+        return "must be text that UTF-8 can encode"
     return ""
 
 
 def _time_problem(time: datetime) -> str:
     if time.tzinfo is None:
-        return "must have a zone"
+        return "must have a time zone"
     return "must not be before the year 2000" if time < EARLIEST else ""
 
 
 def _refused(problems: dict[str, str]) -> ValidationError:
-    """As pydantic refuses a field, so that a caller catches one kind of error."""
+    """Return pydantic's own error, so that callers catch one class of error for attributes and data."""
     lines = [
         InitErrorDetails(
             type=PydanticCustomError("attribute", "{problem}", {"problem": problem}), loc=(name,), input=None
@@ -83,12 +85,13 @@ _NAMES = ("specversion", "type", "source", "id", "time")
 
 
 def open_envelope(value: bytes) -> tuple[dict[str, bytes | None], bytes]:
-    """Take an envelope apart: attributes under the names and in the form of binary mode's headers, and the data.
+    """Return the attributes of a structured event, with the names and form of binary mode's headers, and its data.
 
-    An attribute that is not text becomes None, as a header with a null value; one that is JSON's null is absent.
+    An attribute that is not text becomes None, like a header with a null value. An attribute that is null in JSON
+    counts as absent.
 
     Raises:
-        ContractViolation: `malformed`: the value is not JSON; `invalid`: it is not an envelope.
+        ContractViolation: `malformed` where the value is not JSON, `invalid` where it is not an envelope.
     """
     envelope = parse(value)
     if not isinstance(envelope, dict):
@@ -98,7 +101,7 @@ def open_envelope(value: bytes) -> tuple[dict[str, bytes | None], bytes]:
 
 
 def parse(value: bytes) -> Any:
-    """JSON as RFC 8259 has it: no NaN, no Infinity, UTF-8.
+    """Parse JSON by RFC 8259: UTF-8, without NaN and Infinity.
 
     Raises:
         ContractViolation: `malformed`.
@@ -114,12 +117,12 @@ def _as_header(attribute: object) -> bytes | None:
 
 
 def _data(envelope: dict[str, Any]) -> bytes:
-    """`data`, or `data_base64`; without either JSON's null, which is the data of no event of ours."""
+    """Return `data` or the decoded `data_base64`. Without either return JSON's null, which no event accepts as data."""
     encoded = envelope.get("data_base64")
     if encoded is None:
         return to_json(envelope.get("data"))
     if "data" in envelope or not isinstance(encoded, str):
-        raise ContractViolation(Reason.INVALID, "data_base64 must be text and stand alone, without data")
+        raise ContractViolation(Reason.INVALID, "data_base64 must be text, and data must be absent beside it")
     try:
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):

@@ -1,4 +1,4 @@
-"""What all events share: fields that accept what the contract says, and the base class."""
+"""The base class of all events, and the types of their fields."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ from events.writing import KafkaRecord, binary_record, structured_line
 
 INT4_MAX = 2_147_483_647
 INT8_MAX = 9_223_372_036_854_775_807
-# PostgreSQL's text cannot hold the character NUL, so no text of the contract does.
+# PostgreSQL's text cannot contain the character NUL, so the contract refuses it.
 _NO_NUL = r"^[^\u0000]*$"
 
 UserId = Annotated[int, Field(ge=1, le=INT8_MAX, description="The user's id, `users.id`.")]
 Level = Annotated[
     int,
-    Field(ge=1, le=INT4_MAX, description="A level, from 1. The real maximum is `specializations.max_levels`."),
+    Field(ge=1, le=INT4_MAX, description="A level, from 1. `specializations.max_levels` sets the maximum."),
 ]
 LevelBefore = Annotated[
     int,
-    Field(ge=0, le=INT4_MAX, description="The level before; 0: there was none. It never decides what is written."),
+    Field(
+        ge=0,
+        le=INT4_MAX,
+        description="The previous level; 0 if there was none. It does not influence what is written.",
+    ),
 ]
 Specialization = Annotated[
     str,
     StringConstraints(min_length=1, max_length=50, pattern=_NO_NUL),
-    Field(description="A row of `specializations`, such as PLAYER, COACH or INTERNSHIP; the case does not matter."),
+    Field(description="The name of a specialization, such as PLAYER, COACH or INTERNSHIP, in upper or lower case."),
 ]
 ShortText = Annotated[str, StringConstraints(max_length=500, pattern=_NO_NUL)]
 LongText = Annotated[str, StringConstraints(max_length=10_000, pattern=_NO_NUL)]
@@ -38,9 +42,9 @@ Direction = Literal["progress_to_license", "license_to_progress", "highest"]
 
 
 class Event(BaseModel):
-    """An event. Its fields are its data; `id`, `source` and `time` are attributes, and travel outside the data.
+    """An event. Its fields are its data; `id`, `source` and `time` are attributes, which are sent outside the data.
 
-    Numbers are never read from text or from `4.0`, and unknown fields are ignored (forward compatible).
+    Text and `4.0` are refused where a number is expected. Unknown fields are ignored (forward compatible).
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
@@ -56,22 +60,23 @@ class Event(BaseModel):
         time: datetime | None = None,
         **data: Any,
     ) -> None:
-        """Make an event to publish: a random `id`, the source "levelsync" and the time now unless they are given.
+        """Create an event to publish. The defaults are a random `id`, the source "levelsync" and the current time.
 
         Raises:
-            ValueError: data or attributes that no consumer would accept (pydantic's ValidationError is one).
+            ValueError: No consumer would accept the data or the attributes. The error is a pydantic ValidationError,
+                which is a ValueError.
         """
         super().__init__(**data)
         self._set_attributes(make_attributes(id, source, time))
 
-    # Reading must not call the constructor: data may hold unknown fields called "id", "source" or "time", and they are
-    # not the attributes. pydantic calls an __init__ that lacks this mark for data from JSON too.
+    # Reading must not call the constructor: data may contain unknown fields named "id", "source" or "time", which are
+    # not the attributes. Without this mark pydantic calls __init__ for data from JSON too.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
-    # A private attribute of pydantic's would cost every record that is read as much as its validation.
+    # A private attribute of pydantic would take as long as the validation itself, for every record that is read.
     @cached_property
     def attributes(self) -> Attributes:
-        """The event's id, source and time; made now for an event that came without them."""
+        """The event's id, source and time. They are created on first use for an event that was not given any."""
         return make_attributes()
 
     def _set_attributes(self, attributes: Attributes) -> None:
@@ -85,32 +90,32 @@ class Event(BaseModel):
 
     @property
     def id(self) -> str:
-        """Unique within `source`."""
+        """The event's id, unique within `source`."""
         return self.attributes.id
 
     @property
     def source(self) -> str:
-        """Who published it, a URI reference."""
+        """The publisher, as a URI reference."""
         return self.attributes.source
 
     @property
     def time(self) -> datetime:
-        """When it occurred, with a zone."""
+        """When the event occurred, with a time zone."""
         return self.attributes.time
 
     @property
     def key(self) -> bytes:
-        """Kafka's key: events of one key keep their order."""
+        """The Kafka key. Events with the same key keep their order."""
         raise NotImplementedError
 
     def data_json(self) -> bytes:
-        """The data as JSON; optional fields without a value are left out."""
+        """Return the data as JSON, without the optional fields that have no value."""
         return self.model_dump_json(exclude_none=True).encode()
 
     def to_kafka(self) -> KafkaRecord:
-        """The record to send: CloudEvents binary mode."""
+        """Return the record to send, in CloudEvents binary mode."""
         return binary_record(self)
 
     def to_structured(self) -> str:
-        """The whole event as one line of JSON, without the line's end: CloudEvents structured mode."""
+        """Return the whole event as one line of JSON without a line end, in CloudEvents structured mode."""
         return structured_line(self)

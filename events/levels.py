@@ -1,4 +1,4 @@
-"""Events about a level: raised by the application, or written by a sync or heal."""
+"""Events about levels: those that the application publishes, and the one that reports a sync or heal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class LevelRaised(Event):
     user_id: UserId
     specialization: Specialization
     to_level: Level = Field(
-        description="The level reached, above `from_level` where that is there. A JSON integer: 4.0 is refused."
+        description="The level reached. It must be above `from_level`, if that is present, and a JSON integer: "
+        "4.0 is refused."
     )
     from_level: LevelBefore | None = None
 
@@ -40,7 +41,7 @@ class LevelRaised(Event):
 
 
 class ProgressLeveledUp(LevelRaised):
-    """`specialization_progress.current_level` of a pair rose to `to_level`, by one level or by several."""
+    """`specialization_progress.current_level` of a pair rose to `to_level`, by one or more levels."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"user_id": 42, "specialization": "PLAYER", "from_level": 3, "to_level": 5}]}
@@ -51,7 +52,7 @@ class ProgressLeveledUp(LevelRaised):
 
 
 class LicenseAdvanced(LevelRaised):
-    """`user_licenses.current_level` of a pair rose to `to_level`; who did it and why is for the reader."""
+    """`user_licenses.current_level` of a pair rose to `to_level`. The fields with who and why are information only."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -71,13 +72,13 @@ class LicenseAdvanced(LevelRaised):
     TYPE: ClassVar[str] = LICENSE_ADVANCED_TYPE
     TOPIC: ClassVar[str] = LICENSE_ADVANCED_TOPIC
 
-    advanced_by: UserId | None = Field(None, description="The user who advanced it.")
-    reason: LongText | None = Field(None, description="Why it was advanced.")
+    advanced_by: UserId | None = Field(None, description="The user who advanced the license.")
+    reason: LongText | None = Field(None, description="Why the license was advanced.")
     requirements_met: LongText | None = Field(None, description="Which requirements were met.")
 
 
 class LevelSynced(Event):
-    """levelsync wrote one side of a pair by a decision."""
+    """A sync or heal of levelsync wrote one side of a pair."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -100,11 +101,13 @@ class LevelSynced(Event):
     user_id: UserId
     specialization: Specialization
     target: Literal["progress", "license"] = Field(description="Which row was written.")
-    old_level: LevelBefore | None = Field(None, description="Absent: the row was missing, or held no level.")
+    old_level: LevelBefore | None = Field(
+        None, description="The previous level. Absent if the row was missing or its level was NULL."
+    )
     new_level: Level
-    cause: ShortText = Field(description="The run's id, or the subject who called the sync.")
+    cause: ShortText = Field(description="The id of the run, or the subject who called the sync.")
 
     @property
     def key(self) -> bytes:
-        """The user's id."""
+        """The user's id, so that the events of a pair share a partition."""
         return b"%d" % self.user_id

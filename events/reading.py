@@ -1,7 +1,7 @@
-"""From a Kafka record or a line of JSON to an event, or the reason why not.
+"""Read events from Kafka records and lines of JSON, or find the reason why they cannot be read.
 
-Every record of the service passes `read`, so the path of a good record is short: one pass over the headers, one over
-the value. The order in which reasons are looked for is part of the contract (docs/contract.md).
+`read` is called for many records, so a good record needs one pass over its headers and one over its value.
+The order in which the reasons are checked is part of the contract (docs/contract.md).
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ BY_TYPE = {model.TYPE: model for model in MODELS}
 
 
 def read_line(line: str | bytes) -> Event:
-    """The event of one line, with its id, source and time; without a time it occurs now.
+    """Return the event of one line in structured mode. An event without a time gets the current time.
 
     Raises:
-        ContractViolation: the line does not keep the contract; its text names the field and what was wrong.
+        ContractViolation: The line breaks the contract. The text names the field and what is wrong with it.
     """
-    # A lone surrogate is passed on as bytes that are not UTF-8, and is refused as such.
+    # A lone surrogate becomes bytes that are not UTF-8, so that the parser refuses it as `malformed`.
     value = line.encode(errors="surrogatepass") if isinstance(line, str) else line
     return read_envelope(None, value, time_ns() // 1_000_000).event
 
@@ -55,7 +55,7 @@ _NEEDED_HEADER = (
 
 
 class Received(NamedTuple):
-    """An event as it was received; `occurred_at` is in UTC: its time, or the record's where it has none."""
+    """An event as it was received. `occurred_at` is its time in UTC, or the record's timestamp if it has no time."""
 
     event: Event
     id: str
@@ -64,10 +64,10 @@ class Received(NamedTuple):
 
 
 def read(topic: str, value: bytes | None, headers: Sequence[tuple[str, bytes | None]], timestamp_ms: int) -> Received:
-    """Read one record.
+    """Return the event of one record.
 
     Raises:
-        ContractViolation: and nothing else, whatever the record holds.
+        ContractViolation: The record breaks the contract. No other exception is raised, whatever the record contains.
     """
     if value is None:
         raise ContractViolation(Reason.MALFORMED, "the value is null (a tombstone)")
@@ -80,17 +80,17 @@ def read(topic: str, value: bytes | None, headers: Sequence[tuple[str, bytes | N
 
 
 def read_envelope(topic: str | None, value: bytes, timestamp_ms: int) -> Received:
-    """Read a structured event; topic None stands for the one on which its type belongs.
+    """Return the event of a value in structured mode. With None as topic, any type of the contract is accepted.
 
     Raises:
-        ContractViolation: as `read`.
+        ContractViolation: The value breaks the contract.
     """
     found, data = open_envelope(value)
     return _read_parts(topic, data, found, None, timestamp_ms)
 
 
 def _repeated(headers: Sequence[tuple[str, bytes | None]]) -> str | None:
-    """Find an attribute that is there more than once; other headers may be."""
+    """Return the first attribute that occurs more than once. Other headers may be repeated."""
     counts = Counter(name for name, _ in headers if name in _ATTRIBUTES)
     return next((name for name, count in counts.items() if count > 1), None)
 
@@ -108,11 +108,11 @@ def _read_parts(
         event = _validate(kind, data)
     except ContractViolation as violation:
         if violation.reason is not Reason.MALFORMED:
-            value = parse(data)  # What is not JSON is malformed, whatever else is wrong with it.
+            value = parse(data)  # A value that is not JSON is malformed, whatever else is wrong with the record.
             if "ce_type" not in found and isinstance(value, dict) and "specversion" in value:
                 raise ContractViolation(violation.reason, _NEEDED_HEADER) from None
         raise
-    event._set_attributes(attributes)  # noqa: SLF001 - the event's other half
+    event._set_attributes(attributes)  # noqa: SLF001 - its own package reads it
     return Received(event, *attributes)
 
 
@@ -128,7 +128,7 @@ def _kind(topic: str | None, found: Mapping[str, bytes | None]) -> type[Event]:
 
 def _attributes(found: Mapping[str, bytes | None], twice: str | None, timestamp_ms: int) -> Attributes:
     if twice is not None:
-        raise ContractViolation(Reason.INVALID, f"the header {twice} is there more than once")
+        raise ContractViolation(Reason.INVALID, f"the header {twice} occurs more than once")
     if found.get("ce_specversion") != _SPEC_VERSION:
         raise ContractViolation(Reason.INVALID, "ce_specversion is not 1.0")
     event_id, source = _text("ce_id", found), _text("ce_source", found)
@@ -140,18 +140,18 @@ def _attributes(found: Mapping[str, bytes | None], twice: str | None, timestamp_
 def _text(name: str, found: Mapping[str, bytes | None]) -> str:
     raw = found.get(name)
     if not raw or b"\0" in raw:
-        raise ContractViolation(Reason.INVALID, f"{name} is missing, empty or holds the character NUL")
+        raise ContractViolation(Reason.INVALID, f"{name} is missing, is empty or contains the character NUL")
     try:
         text = raw.decode()
     except UnicodeDecodeError:
         raise ContractViolation(Reason.INVALID, f"{name} is not UTF-8") from None
     if len(text) > LONGEST:
-        raise ContractViolation(Reason.INVALID, f"{name} has {len(text)} characters; {LONGEST} at most")
+        raise ContractViolation(Reason.INVALID, f"{name} has {len(text)} characters, but at most {LONGEST} are allowed")
     return text
 
 
 def _validate(kind: type[Event], data: bytes) -> Event:
-    # pydantic's parser reads these two words as numbers; JSON does not have them.
+    # pydantic's parser reads these two words as numbers, but they are not valid JSON.
     if b"NaN" in data or b"Infinity" in data:
         parse(data)
     try:

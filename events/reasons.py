@@ -1,4 +1,4 @@
-"""Why a record becomes a dead letter, and pydantic's complaints in one sentence."""
+"""The reasons why a record becomes a dead letter, and pydantic's errors as one sentence."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ class Reason(StrEnum):
     """Dead-letter reasons, the same for every topic."""
 
     MALFORMED = "malformed"
-    """Not JSON, not UTF-8, or a tombstone."""
+    """The value is not JSON, not UTF-8, or a tombstone."""
     INVALID = "invalid"
-    """Not the schema."""
+    """The attributes or the data do not match the schema."""
     BAD_TIME = "bad_time"
-    """`ce_time` cannot be read, lies before 2000, or more than five minutes ahead of the record's timestamp."""
+    """`ce_time` cannot be read, is before 2000, or is more than five minutes ahead of the record's timestamp."""
     UNKNOWN_TYPE = "unknown_type"
-    """No or another CloudEvents type, or a known one on another type's topic."""
+    """The CloudEvents type is missing or unknown, or it belongs on another topic."""
     UNKNOWN_SPECIALIZATION = "unknown_specialization"
     """`specializations` has no such specialization."""
     UNKNOWN_USER = "unknown_user"
@@ -25,13 +25,13 @@ class Reason(StrEnum):
     LEVEL_OUT_OF_RANGE = "level_out_of_range"
     """The level is below 1 or above the highest level of the specialization."""
     REFUSED_BY_DATABASE = "refused_by_database"
-    """A constraint or trigger of the application refused the write; the detail has PostgreSQL's words."""
+    """A constraint or trigger of the application refused the write; the detail has PostgreSQL's message."""
     TOO_LARGE = "too_large"
-    """Larger than what a consumer holds in memory; only its beginning is kept."""
+    """The value is larger than the setting `RECORD_MAX_BYTES`; only its beginning is stored."""
 
 
 class ContractViolation(Exception):  # noqa: N818 - the contract's own word
-    """A record that does not keep the contract: the reason, and a sentence that names the field."""
+    """A record breaks the contract. `reason` is the dead-letter reason, `detail` a sentence that names the field."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         self.reason = reason
@@ -40,13 +40,13 @@ class ContractViolation(Exception):  # noqa: N818 - the contract's own word
 
 
 def _short(detail: str) -> str:
-    """One line that PostgreSQL can store: no NUL, no lone surrogate, 500 characters at most."""
+    """Return one line of at most 500 characters that PostgreSQL can store: without NUL and lone surrogates."""
     one_line = " ".join(detail.replace("\0", "\\0").split())
     return one_line.encode("utf-8", "replace").decode()[:500]
 
 
 def explain(error: ValidationError) -> ContractViolation:
-    """Name the first field that is wrong and what is wrong with it; further ones are only counted."""
+    """Return a violation that names the first wrong field and what is wrong with it, and counts the others."""
     first, *others = error.errors(include_url=False, include_context=False, include_input=False)
     if first["type"] == "json_invalid":
         return ContractViolation(
@@ -57,7 +57,7 @@ def explain(error: ValidationError) -> ContractViolation:
 
 
 def _sentence(field: str, message: str) -> str:
-    """Start with the field; a rule of our own over several fields names them itself."""
+    """Put the field before the message. A rule over several fields names them in its own message."""
     if message.startswith("Input should"):
         return f"{field or 'the data'}{message.removeprefix('Input')}"
     own = message.removeprefix("Value error, ")

@@ -1,4 +1,4 @@
-"""Events of a reconcile run: requested, one range of it, completed."""
+"""Events of a reconcile run: its request, the work on one range, and its report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from events.topics import (
 
 
 class ReconcileRequested(Event):
-    """Asks for one run; its event id is the run's id, so that asking twice runs once (law 7)."""
+    """Requests a run. The run's id comes from the event's id, so a repeated request starts no second run (law 7)."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -32,26 +32,28 @@ class ReconcileRequested(Event):
     TOPIC: ClassVar[str] = RECONCILE_REQUESTED_TOPIC
 
     direction: Direction = Field("progress_to_license", description="Which row a heal believes.")
-    dry_run: bool = Field(default=True, description="Report, and write nothing (law 8).")
-    specialization: Specialization | None = Field(None, description="Only this one; absent: all.")
-    user_id: UserId | None = Field(None, description="Only this user; absent: all.")
-    requested_by: ShortText | None = Field(None, description="Who asks, for the report.")
-    force: bool = Field(default=False, description="Heal even where the breaker would stop the run (law 8).")
+    dry_run: bool = Field(default=True, description="Report, but write nothing (law 8).")
+    specialization: Specialization | None = Field(
+        None, description="Compare only this specialization. Absent: all specializations."
+    )
+    user_id: UserId | None = Field(None, description="Compare only this user. Absent: all users.")
+    requested_by: ShortText | None = Field(None, description="Who requests the run, for the report.")
+    force: bool = Field(default=False, description="Heal even if the breaker would stop the run (law 8).")
     max_lowered: int | None = Field(
         None,
         ge=0,
         le=INT8_MAX,
-        description="A real run stops before its first write when more levels would fall; absent: no limit.",
+        description="Stop a real run before its first write if it would lower more levels than this. Absent: no limit.",
     )
 
     @property
     def key(self) -> bytes:
-        """The request's id: a request that is sent again meets its first one on the same partition."""
+        """The request's id, so that a repeated request is on the same partition as the first one."""
         return self.id.encode()
 
 
 class ReconcileChunk(Event):
-    """Asks one worker to take one range of a run."""
+    """Asks a worker to work on one range of a run."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -62,13 +64,13 @@ class ReconcileChunk(Event):
     TYPE: ClassVar[str] = RECONCILE_CHUNK_TYPE
     TOPIC: ClassVar[str] = RECONCILE_CHUNKS_TOPIC
 
-    run_id: UUID = Field(description="The run whose range it is.")
-    phase: Literal["scan", "confirm", "heal"] = Field(description="Each is a pass of its own over the ranges.")
+    run_id: UUID = Field(description="The run that the range belongs to.")
+    phase: Literal["scan", "confirm", "heal"] = Field(description="The phase. Each phase passes over all ranges.")
     chunk: int = Field(ge=0, le=INT4_MAX, description="The range's number within its run, from 0.")
 
     @property
     def key(self) -> bytes:
-        """`run_id:chunk`, which spreads the ranges of a run over the partitions."""
+        """`run_id:chunk`, so that the ranges of a run are distributed over the partitions."""
         return f"{self.run_id}:{self.chunk}".encode()
 
 
@@ -109,51 +111,57 @@ class _Part(BaseModel):
 
 
 class RunProgress(_Part):
-    """How many ranges of the run are done."""
+    """How many ranges the run has, and how many of them are done."""
 
     ranges_done: Count
     ranges_total: Count
 
 
 class RunCounts(_Part):
-    """Pairs, by what the run found and did (law 8)."""
+    """Numbers of pairs, by what the run found and did (law 8)."""
 
     scanned: Count
     matching: Count
     mismatched: Count
     missing_license: Count
     missing_progress: Count
-    lowered: Count = Field(0, description="Of the confirmed pairs, those of which the run lowers a level.")
-    needs_decision: Count = Field(description="No direction can repair these: `levelsync sync USER --level N` does.")
-    unconfirmed: Count = Field(description="The appliers did not catch up in time to tell (law 5).")
+    lowered: Count = Field(0, description="Confirmed pairs in which the run lowers a level.")
+    needs_decision: Count = Field(
+        description="Pairs that no direction can repair. Use `levelsync sync USER --specialization X --level N`."
+    )
+    unconfirmed: Count = Field(
+        description="Suspects that could not be confirmed because the appliers did not catch up in time (law 5)."
+    )
     healed: Count
-    changed_meanwhile: Count = Field(description="An event moved the pair during the run; the next run sees it.")
+    changed_meanwhile: Count = Field(
+        description="Pairs whose levels changed during the run. The next run compares them again."
+    )
     failed: Count
 
 
 class ReconcileCompleted(Event):
-    """The run, in the shape in which every command and endpoint shows it."""
+    """Reports a run that has ended, with the same keys as every command and endpoint that shows a run."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     TYPE: ClassVar[str] = RECONCILE_COMPLETED_TYPE
     TOPIC: ClassVar[str] = RECONCILE_COMPLETED_TOPIC
 
-    run_id: UUID = Field(description="The run: the id of the event that requested it.")
+    run_id: UUID = Field(description="The run's id: the id of the request, or a UUID derived from its source and id.")
     status: RunStatus = Field(description="How the run ended.")
     dry_run: bool = Field(description="Whether the run only reported.")
     direction: Direction = Field(description="Which row the run believed.")
     specialization: Specialization | None = None
     user_id: UserId | None = None
-    requested_by: ShortText | None = Field(None, description="Who requested it, where that is known.")
-    requested_at: AwareDatetime = Field(description="When it was requested.")
-    finished_at: AwareDatetime | None = Field(None, description="When it ended.")
-    progress: RunProgress = Field(description="How many of its key ranges are done, of how many.")
-    counts: RunCounts = Field(description="Pairs, by what the run found and did.")
+    requested_by: ShortText | None = Field(None, description="Who requested the run, if known.")
+    requested_at: AwareDatetime = Field(description="When the run was requested.")
+    finished_at: AwareDatetime | None = Field(None, description="When the run ended.")
+    progress: RunProgress = Field(description="How many ranges the run has, and how many of them are done.")
+    counts: RunCounts = Field(description="Numbers of pairs, by what the run found and did.")
     unconfirmed_by_kind: dict[str, Count] | None = Field(
-        None, description="What the scan saw of each kind, where nothing could be confirmed."
+        None, description="The number of suspects of each kind that the scan saw, if none could be confirmed."
     )
-    would_stop: bool = Field(description="Whether the breaker would stop a real run, or did (law 8).")
+    would_stop: bool = Field(description="Whether the breaker stopped the run, or would stop a real one (law 8).")
 
     @property
     def key(self) -> bytes:
@@ -161,5 +169,5 @@ class ReconcileCompleted(Event):
         return str(self.run_id).encode()
 
     def data_json(self) -> bytes:
-        """The data as JSON, every key there: a run looks the same wherever it is shown."""
+        """Return the data as JSON with every key, null too, so that a run looks the same everywhere."""
         return self.model_dump_json().encode()

@@ -1,7 +1,7 @@
-"""The contract for publishers in any language: JSON Schemas and an AsyncAPI document, made from the event models.
+"""The contract for publishers in any language: JSON Schemas and an AsyncAPI document, generated from the event models.
 
-Two rules that JSON Schema cannot say stand in the descriptions: `4.0` is refused where it would take it for an
-integer, and `to_level` must be above `from_level`.
+JSON Schema cannot express two rules, so they are in the descriptions. levelsync refuses `4.0`, which JSON Schema
+accepts as an integer, and `to_level` must be above `from_level`.
 """
 
 from __future__ import annotations
@@ -19,24 +19,26 @@ from events.reconcile import ReconcileChunk, ReconcileRequested
 from events.writing import JSON_TYPE, SPEC_VERSION
 
 VERSION = "1.1.0"
-"""Of the contract, not of the service: a new optional field raises the second number, and a new meaning makes a v2."""
+"""The version of the contract, not of the service. A new optional field raises the second number. A field with a new
+meaning requires a new event type (`….v2`).
+"""
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _TITLE = "levelsync: the events that keep a user's level in two tables in agreement"
 _ABOUT = (
-    "CloudEvents 1.0 over Kafka. Publish in binary mode; structured mode (content-type application/cloudevents+json) "
-    'is read too. Unknown fields are ignored; numbers are JSON integers, so 4.0 and "4" are refused.'
+    "CloudEvents 1.0 over Kafka. Publish in binary mode. Structured mode (content-type application/cloudevents+json) "
+    'is accepted too. Unknown fields are ignored. Numbers are JSON integers, so 4.0 and "4" are refused.'
 )
 _KAFKA_BINDING = "0.5.0"
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
-    """One JSON Schema (2020-12) for the data of each event, under the event's CloudEvents type."""
+    """Return the JSON Schema (2020-12) of each event's data, by CloudEvents type."""
     return {model.TYPE: _schema(model) for model in MODELS}
 
 
 def asyncapi() -> dict[str, Any]:
-    """The AsyncAPI 3.0 document: channels, operations as levelsync has them, messages with headers and keys."""
+    """Return the AsyncAPI 3.0 document: channels, levelsync's own operations, and messages with headers and keys."""
     return {
         "asyncapi": "3.0.0",
         "info": {"title": _TITLE, "version": VERSION, "description": _ABOUT, "license": {"name": "Apache-2.0"}},
@@ -52,7 +54,7 @@ def _schema(model: type[Event]) -> dict[str, Any]:
 
 
 def _shared_schemas() -> dict[str, Any]:
-    """Every model once: the parts of a document are found by reference."""
+    """Return the schema of every model once, because the other parts of the document refer to them."""
     _, shared = models_json_schema(
         [(model, "validation") for model in MODELS], ref_template="#/components/schemas/{model}"
     )
@@ -98,14 +100,18 @@ def _message(model: type[Event]) -> dict[str, Any]:
 
 
 def _headers(model: type[Event]) -> dict[str, Any]:
-    """CloudEvents' attributes in binary mode."""
+    """Return the schema of the headers: the CloudEvents attributes in binary mode."""
     text = {"type": "string", "minLength": 1, "maxLength": LONGEST}
     properties: dict[str, Any] = {
         "ce_specversion": {"type": "string", "const": SPEC_VERSION},
-        "ce_id": text | {"description": "With ce_source it names this event and no other."},
-        "ce_source": text | {"format": "uri-reference", "description": "Who publishes."},
+        "ce_id": text | {"description": "The event's id, unique within ce_source."},
+        "ce_source": text | {"format": "uri-reference", "description": "The publisher."},
         "ce_type": {"type": "string", "const": model.TYPE},
-        "ce_time": {"type": "string", "format": "date-time", "description": "When it occurred; absent: as the record."},
+        "ce_time": {
+            "type": "string",
+            "format": "date-time",
+            "description": "When the event occurred. Absent: the record's timestamp.",
+        },
         "content-type": {"type": "string", "default": JSON_TYPE},
     }
     return {

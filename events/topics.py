@@ -1,4 +1,4 @@
-"""Names of topics and CloudEvents types: the contract's fixed points."""
+"""The names of the contract's topics and CloudEvents types."""
 
 PROGRESS_LEVELED_UP_TOPIC = "progress.leveled-up"
 LICENSE_ADVANCED_TOPIC = "license.advanced"

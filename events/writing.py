@@ -1,4 +1,4 @@
-"""Event → Kafka record: the CloudEvents Kafka binding, as a publisher uses it."""
+"""Write an event as a Kafka record, by the Kafka protocol binding of CloudEvents."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STRUCTURED_TYPE = "application/cloudevents+json"
 
 
 class KafkaRecord(NamedTuple):
-    """What a Kafka producer sends; the names are those of its `send`."""
+    """A record for a Kafka producer. The fields have the names of the parameters of its `send`."""
 
     topic: str
     key: bytes
@@ -24,7 +24,7 @@ class KafkaRecord(NamedTuple):
 
 
 def binary_record(event: Event) -> KafkaRecord:
-    """Data in the value, attributes in the headers."""
+    """Return a record with the data in its value and the attributes in its headers."""
     attributes = event.attributes
     headers = [
         ("ce_specversion", SPEC_VERSION.encode()),
@@ -38,7 +38,7 @@ def binary_record(event: Event) -> KafkaRecord:
 
 
 def structured_line(event: Event) -> str:
-    """Everything in the value; on Kafka it goes with the header `content-type: application/cloudevents+json`."""
+    """Return the whole event as JSON. A record with this value needs `content-type: application/cloudevents+json`."""
     envelope = {
         "specversion": SPEC_VERSION,
         "id": event.id,
@@ -52,5 +52,5 @@ def structured_line(event: Event) -> str:
 
 
 def write_time(time: datetime) -> str:
-    """RFC 3339 in UTC, to the microsecond."""
+    """Return a time in RFC 3339, in UTC with microseconds."""
     return time.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
