@@ -1,1 +1,1 @@
-"""What is pure: names, outcomes, decoding, the decision about a pair. Nothing here does I/O."""
+"""Pure code without I/O: names, outcomes, decoding, and the decision about a pair."""

@@ -1,7 +1,7 @@
-"""A record's bytes become an event or a dead letter; a record of the usual form takes the quick way.
+"""Decode the bytes of records into events or dead letters, with a fast path for records of the usual form.
 
-It accepts a subset of what `events.read` accepts, with an equal result (held by a property test). Whatever it does not
-accept, it does not judge: that record goes the long way, and there alone it is decided why it is bad.
+The fast path accepts a subset of what `events.read` accepts, with an equal result. A property test compares the two.
+A record that the fast path does not accept is read by `events.read`, which alone decides whether and why it is bad.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _HISTORY_NAMES: dict[type, str] = {ProgressLeveledUp: "ProgressLeveledUp", Licen
 
 
 def decode(records: Sequence[Record]) -> list[LevelEvent | DeadLetter]:
-    """Read every record of a batch, in order; a bad one becomes a dead letter and its neighbours go on."""
+    """Return an event or a dead letter for every record of a batch, in order."""
     return [read_quickly(index, record) or decode_one(index, record) for index, record in enumerate(records)]
 
 
 def decode_one(index: int, record: Record) -> LevelEvent | DeadLetter:
-    """Read any record, as the contract has it; a bad one becomes a dead letter."""
+    """Read any record by the contract. Return a dead letter for a bad one."""
     timestamp = first_timestamp(record)
     if isinstance(record.value, Cut):
         return DeadLetter(index, Reason.TOO_LARGE, record.value.about)
@@ -54,7 +54,7 @@ def decode_one(index: int, record: Record) -> LevelEvent | DeadLetter:
 
 
 def claimed_letter(record: Record) -> int:
-    """Return the id of the dead letter that a record claims to replay; 0 for none."""
+    """Return the id of the dead letter that a record claims to replay, or 0."""
     for name, value in record.headers:
         if name == LETTER_HEADER:
             return int(value) if value is not None and value.isdigit() and len(value) <= _ID_DIGITS else 0
@@ -62,7 +62,7 @@ def claimed_letter(record: Record) -> int:
 
 
 def first_timestamp(record: Record) -> int:
-    """The record's timestamp in milliseconds; for a replayed dead letter its first record's, where that is older."""
+    """Return the record's timestamp in milliseconds. For a replayed dead letter, return the first record's if older."""
     for name, value in record.headers:
         if name == FIRST_TIMESTAMP_HEADER:
             return _smaller(record.timestamp, value)
@@ -70,9 +70,10 @@ def first_timestamp(record: Record) -> int:
 
 
 def _smaller(timestamp: int, header: bytes | None) -> int:
-    """A header that is not a time is ignored, as all foreign headers are (law 4).
+    """Return the smaller of the timestamp and the header's time. Ignore a header that is not a time (law 4).
 
-    Zero is none: it would switch off what holds an event's own time against the record's, and so pass every fence.
+    Zero does not count as a time. It would disable the comparison of the event's own time with the record's, so that
+    the event could pass every fence.
     """
     if header is None or len(header) > _TIMESTAMP_DIGITS or not header.isdigit():
         return timestamp
@@ -80,9 +81,9 @@ def _smaller(timestamp: int, header: bytes | None) -> int:
 
 
 FIRST_TIMESTAMP_HEADER = "levelsync-first-timestamp"
-"""A replayed dead letter carries its first record's timestamp (milliseconds) here (law 2)."""
+"""The header of a replayed dead letter with the timestamp of its first record, in milliseconds (law 2)."""
 LETTER_HEADER = "levelsync-dead-letter"
-"""A replayed dead letter carries its id here."""
+"""The header of a replayed dead letter with its id."""
 
 _Id = Annotated[int, msgspec.Meta(ge=1, le=INT8_MAX)]
 _Level = Annotated[int, msgspec.Meta(ge=1, le=INT4_MAX)]
@@ -96,12 +97,14 @@ _LONGEST_ATTRIBUTE = 255
 _FRACTION_DIGITS = 6
 _KEPT_MINUTES = 1000
 _LATEST = 253_402_300_800_000_000
-"""Microseconds: the year 10000."""
+"""The year 10000, in microseconds."""
 _TIME = re.compile(rb"(.{17})([0-5][0-9])(?:\.([0-9]{1,6}))?(?:Z|\+00:00)")
-"""A minute, such as ``2026-01-31T12:00:``, which the contract judges; second and fraction; UTC."""
+"""A time in UTC. Its groups are the minute, such as ``2026-01-31T12:00:``, the second and the fraction. `events.times`
+checks the minute.
+"""
 _OURS = frozenset({FIRST_TIMESTAMP_HEADER, LETTER_HEADER})
 _minutes: dict[bytes, int] = {}
-"""Minutes that the contract accepts, as microseconds since 1970."""
+"""Minutes that the contract accepted before, in microseconds since 1970."""
 
 
 class _LeveledUp(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -118,7 +121,7 @@ class _Advanced(_LeveledUp, forbid_unknown_fields=True, gc=False):
 
 
 class Record(Protocol):
-    """What decoding needs of a Kafka record (aiokafka's ConsumerRecord has it)."""
+    """The attributes of a Kafka record that decoding needs. aiokafka's ConsumerRecord has them."""
 
     topic: str
     timestamp: int
@@ -130,11 +133,11 @@ _KINDS: dict[str, tuple[bytes, Any, bytes]] = {
     event.TOPIC: (event.TYPE.encode(), msgspec.json.Decoder(data).decode, event.__name__.encode())
     for event, data in ((ProgressLeveledUp, _LeveledUp), (LicenseAdvanced, _Advanced))
 }
-"""For each topic: the CloudEvents type that belongs there, how its data is read, and what the history calls it."""
+"""For each topic: its CloudEvents type, the decoder of its data, and the event's name in the history."""
 
 
-def read_quickly(index: int, record: Record) -> LevelEvent | None:  # noqa: PLR0911 - each return is one doubt
-    """Read a good record in CloudEvents' binary mode; None for every other."""
+def read_quickly(index: int, record: Record) -> LevelEvent | None:  # noqa: PLR0911 - each return is one check
+    """Read a good record in CloudEvents' binary mode. Return None for every other record."""
     found, value, kind = dict(record.headers), record.value, _KINDS.get(record.topic)
     if kind is None or type(value) is not bytes or len(found) != len(record.headers) or not _OURS.isdisjoint(found):
         return None
@@ -161,7 +164,7 @@ def read_quickly(index: int, record: Record) -> LevelEvent | None:  # noqa: PLR0
 
 
 def _microseconds(raw: bytes) -> int | None:
-    """Read a time in UTC with up to six digits behind the second's point, as microseconds since 1970."""
+    """Read a time in UTC with at most six fractional digits, as microseconds since 1970. Return None for any other."""
     match = _TIME.fullmatch(raw)
     if match is None:
         return None

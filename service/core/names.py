@@ -1,9 +1,8 @@
-"""Fixed names: kinds of drift and directions; how names of specializations compare, and how text is shown.
+"""Fixed names (kinds of drift, directions), the comparison of specialization names, and the display of text.
 
-Names: the letters a to z count as A to Z, and no other letter is folded.
-
-PostgreSQL's `upper` follows the database's locale and Python's follows Unicode: in a database with the locale C the
-two disagree about `játékos`, and a Turkish one gives `i` another capital. These 26 letters are the same everywhere.
+Names of specializations are compared with the letters a to z in upper case. No other letter is folded. PostgreSQL's
+`upper` follows the database's locale and Python's follows Unicode, so that they disagree about `játékos` in the locale
+C and about `i` in a Turkish locale. The 26 letters are the same everywhere.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from enum import StrEnum
 from typing import Literal, get_args
 
 Direction = Literal["progress_to_license", "license_to_progress", "highest"]
-"""Which row a sync or heal believes; the same as the contract's, without its libraries."""
+"""Which row a sync or heal believes. Equal to `events.Direction`, but importable without pydantic."""
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
 
 class DriftKind(StrEnum):
-    """How the rows of a pair disagree: a metric's label, `issue_type`, a count of a report."""
+    """How the two rows of a pair disagree. Used as metric label, as `issue_type` and as key of a report's counts."""
 
     MISMATCHED = "mismatched"
     MISSING_LICENSE = "missing_license"
@@ -32,7 +31,7 @@ class DriftKind(StrEnum):
 
 
 HEALABLE = (DriftKind.MISMATCHED, DriftKind.MISSING_LICENSE, DriftKind.MISSING_PROGRESS)
-"""Kinds that a write can repair. All others are reported as `needs_decision` and never healed."""
+"""The kinds that a heal can repair. All others are reported as `needs_decision` and never healed."""
 
 
 IssueStatus = Literal["confirmed", "unconfirmed", "changed_meanwhile", "healed", "failed", "needs_decision"]
@@ -40,34 +39,35 @@ IssueStatus = Literal["confirmed", "unconfirmed", "changed_meanwhile", "healed",
 ISSUE_STATUSES: tuple[IssueStatus, ...] = get_args(IssueStatus)
 
 
-# What a terminal or a page obeys instead of showing: control characters (C0 but for the line's end and the tab, DEL,
-# C1) and those that turn the direction of writing. A lone surrogate has no UTF-8. Publishers and tables can hold all.
+# Characters that a terminal or a page interprets instead of showing: control characters (C0 except line feed and tab,
+# DEL, C1) and those that change the direction of text. UTF-8 cannot encode a lone surrogate. Texts from publishers
+# and tables can contain any of them.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 CALCULATED = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What a spreadsheet takes for the beginning of a formula; some take the full-width signs too."""
+"""Characters with which a formula begins in spreadsheets. Some spreadsheets accept the full-width signs too."""
 _A_TO_Z = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
 
 
 def fold(name: str) -> str:
-    """Return the form in which two spellings of one name are equal."""
+    """Return a name with a to z in upper case, so that two spellings of one name are equal."""
     return name.translate(_A_TO_Z)
 
 
 def folded(expression: str) -> str:
-    """Return the SQL of the same: `expression` is SQL text of any type that casts to text, an enum too."""
+    """Return the SQL that folds `expression`, which is an SQL expression of any type with a cast to text."""
     return f'upper(CAST({expression} AS text) COLLATE "C")'
 
 
 def shown(text: str) -> str:
-    """Escape what a terminal would obey, as JSON escapes it, so that JSON stays JSON."""
+    """Escape the characters that a terminal would interpret, in JSON's form, so that JSON stays valid."""
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def one_line(text: str) -> str:
-    """Escape line ends too: somebody else's text that stands on one line forges no other line."""
+    """Escape line feeds too, so that a text from outside cannot forge another line."""
     return shown(text).replace("\n", "\\n")
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
-    """Return a number with its noun: "1 pair", "2 pairs", or `many` where an s does not make the plural."""
+    """Return a number with its noun, such as "1 pair" or "2 pairs". Pass `many` for an irregular plural."""
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"

@@ -1,4 +1,4 @@
-"""What an event did to its target: the words of the semantics as values."""
+"""Events as they are read, dead letters, and the outcomes of events."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def microseconds(at: datetime) -> int:
 
 
 class Cut(bytes):
-    """The beginning of a value that is too large to be held; `about` says what the whole one is."""
+    """The beginning of a value that is larger than the limit. `about` describes the whole value."""
 
     about: str
 
     def __new__(cls, beginning: bytes, about: str) -> Cut:
-        """Make one."""
+        """Create a `Cut` with its description."""
         made = super().__new__(cls, beginning)
         made.about = about
         return made
@@ -46,26 +46,26 @@ class Outcome(StrEnum):
     DEAD_LETTERED = "dead_lettered"
 
 
-class LevelEvent(msgspec.Struct, gc=False):  # one for every record: a dataclass would take four times as long
-    """One event, read: who, where to, when, and where it stands in its batch."""
+class LevelEvent(msgspec.Struct, gc=False):  # created for every record; a dataclass takes four times as long
+    """An event that was read: its user, specialization, level and times, and its index in the batch."""
 
     index: int
     user_id: int
     specialization: str
     to_level: int
     occurred_us: int
-    """When it happened, as the application's tables get to see it, in microseconds since 1970."""
+    """When the event occurred, in microseconds since 1970. The application's tables get this time."""
     decided_us: int
-    """Its time for comparisons with a decision: the smaller of `occurred_us` and the record's timestamp (law 2)."""
+    """The time to compare with decisions: the smaller of `occurred_us` and the record's timestamp (law 2)."""
     origin: str
-    """Type, source and id: the reason of the history row it may leave."""
+    """Type, source and id of the event: the reason in its history row."""
     letter: int = 0
-    """The dead letter that the record claims to replay; 0 for none."""
+    """The id of the dead letter that the record claims to replay, or 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record that can never apply, and why."""
+    """A record that can never be applied, and the reason."""
 
     index: int
     reason: Reason

@@ -1,4 +1,4 @@
-"""What a sync or heal does to one pair. Pure, so that the rules can be tested on it."""
+"""The decision of a sync or heal about one pair, without I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Side = Literal["progress", "license"]
 
 
 class Action(StrEnum):
-    """What is done to the side that is not believed."""
+    """What a decision does to the side that it does not believe."""
 
     NONE = "none"
     CREATED = "created"
@@ -20,25 +20,25 @@ class Action(StrEnum):
 
 
 class Why(StrEnum):
-    """Why nothing is done."""
+    """Why a decision writes nothing."""
 
     IN_SYNC = "in_sync"
     NO_SOURCE = "no_source_row"
-    """Neither row is there, or not the one that a sync of this pair was asked to believe."""
+    """Neither row exists, or the row that the sync was asked to believe does not exist."""
     NEEDS_DECISION = "needs_decision"
-    """A level is NULL or out of range: only somebody who names a level can say what is right (law 8)."""
+    """A level is NULL or out of range, so that a person has to name the level (law 8)."""
     UNKNOWN_SPECIALIZATION = "unknown_specialization"
     NO_MAXIMUM = "no_maximum"
-    """Its highest level is not known: somebody has to repair the installation."""
+    """The highest level of the specialization is not known. This is a fault of the installation."""
     CHANGED_MEANWHILE = "changed_meanwhile"
-    """The levels are not those for which the write was meant (law 6)."""
+    """The levels changed after the write was decided (law 6)."""
     NOT_HEALED = "not_healed"
-    """A run left it as it was."""
+    """A run did not heal the pair."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """The two rows of a pair: whether they are there, and their levels (None: no row, or NULL in it)."""
+    """The two rows of a pair: whether they exist, and their levels. A level is None without a row or if it is NULL."""
 
     progress_level: int | None
     license_level: int | None
@@ -46,17 +46,17 @@ class Sides:
     license_exists: bool
 
     def exists(self, side: Side) -> bool:
-        """Whether the row is there."""
+        """Return whether the row of this side exists."""
         return self.progress_exists if side == "progress" else self.license_exists
 
     def level(self, side: Side) -> int | None:
-        """Its level."""
+        """Return the level of this side."""
         return self.progress_level if side == "progress" else self.license_level
 
 
 @dataclass(frozen=True, slots=True)
 class PairDecision:
-    """The write that ends a pair's drift, or why there is none (`why`, and in words `detail`)."""
+    """The write that ends a pair's drift, or the reason for no write (`why`, and `detail` as text)."""
 
     action: Action
     target: Side | None = None
@@ -65,11 +65,11 @@ class PairDecision:
     why: Why | None = None
     detail: str = ""
     declared: bool = False
-    """Whether somebody asked for this pair in a direction that names the side to believe, and it was there."""
+    """Whether a sync of this pair named the side to believe, and that row exists."""
 
     @property
     def lowers(self) -> bool:
-        """Whether a level falls."""
+        """Whether the write lowers a level."""
         return self.old is not None and self.new is not None and self.new < self.old
 
     @property
@@ -79,18 +79,19 @@ class PairDecision:
 
 
 def nothing(why: Why, detail: str) -> PairDecision:
-    """Leave the pair as it is."""
+    """Return the decision to write nothing."""
     return PairDecision(Action.NONE, why=why, detail=detail)
 
 
 def decide_pair(sides: Sides, direction: Direction, maximum: int) -> PairDecision:
-    """Believe one side and give the other its level, also downwards; `maximum` is the specialization's highest level.
+    """Decide which side to believe and what to write to the other one. The write may lower a level.
 
-    A missing row is made from the other one, whatever the direction. `highest` believes the higher level, so it never
-    lowers one. A level that is NULL or outside 1 to `maximum`, on either side, is left as it is: never a clamp.
+    A missing row is created from the other one, whatever the direction. `highest` believes the higher level, so it
+    never lowers one. Where a level is NULL or outside 1 to `maximum`, the highest level of the specialization, the
+    decision is to write nothing: a level is never clamped.
     """
     if not sides.progress_exists and not sides.license_exists:
-        return nothing(Why.NO_SOURCE, "there is neither a progress row nor a license")
+        return nothing(Why.NO_SOURCE, "the pair has neither a progress row nor a license")
     if fault := undecidable(sides, maximum):
         return nothing(Why.NEEDS_DECISION, fault)
     source = _source(sides, direction)
@@ -102,10 +103,10 @@ def decide_pair(sides: Sides, direction: Direction, maximum: int) -> PairDecisio
 
 
 def decide_one(sides: Sides, direction: Direction, maximum: int) -> PairDecision:
-    """Decide a pair that somebody asked for by name: as `decide_pair`, but the row to believe has to be there.
+    """Decide a pair that a person named: like `decide_pair`, but the row to believe must exist.
 
-    It is declared to be right as it is now, also where the other row agrees or rises: the caller may have lowered it
-    while an event from before is still on its way.
+    The decision is `declared` also where the other row agrees or rises. The caller may have lowered the believed row
+    while an earlier event is still in flight, and the fence of a declared decision supersedes that event.
     """
     source = _BELIEVED.get(direction)
     if source is None:
@@ -117,7 +118,7 @@ def decide_one(sides: Sides, direction: Direction, maximum: int) -> PairDecision
 
 
 def undecidable(sides: Sides, maximum: int) -> str:
-    """Say which levels no direction can repair, and what the levels may be; '' where there is none."""
+    """Return a sentence about the levels that no direction can repair, with the allowed range; '' if there are none."""
     faults = [fault for side in _SIDES if (fault := _fault(side, sides, maximum))]
     if not faults:
         return ""
@@ -127,7 +128,7 @@ def undecidable(sides: Sides, maximum: int) -> str:
 
 _SIDES: tuple[Side, Side] = ("progress", "license")
 _BELIEVED: dict[Direction, Side] = {"progress_to_license": "progress", "license_to_progress": "license"}
-"""The side that a direction names; `highest` names none."""
+"""The side that a direction names. `highest` names none."""
 
 
 def _fault(side: Side, sides: Sides, maximum: int) -> str:

@@ -1,4 +1,4 @@
-"""Rows as CSV that a spreadsheet opens without calculating anything."""
+"""CSV that a spreadsheet opens without evaluating formulas."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ACTION_COLUMNS = (
     "client_address",
     "request_id",
 )
-"""Of the audit log."""
+"""The columns of the audit log."""
 ISSUE_COLUMNS = (
     "user_id",
     "user_email",
@@ -37,7 +37,7 @@ ISSUE_COLUMNS = (
     "detail",
     "seen_at",
 )
-"""Of a run's issues."""
+"""The columns of a run's issues."""
 
 LETTER_COLUMNS = (
     "id",
@@ -58,7 +58,7 @@ LETTER_COLUMNS = (
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Write a heading and rows, with the line ends of RFC 4180."""
+    """Return a header line and rows as CSV, with the line ends of RFC 4180."""
     sheet = io.StringIO()
     writer = csv.writer(sheet)
     writer.writerow(columns)
@@ -67,7 +67,7 @@ def as_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def cell(value: Any) -> Any:
-    """Return a value as a cell; an apostrophe stands before text that a spreadsheet would calculate."""
+    """Return a value as a cell. Put an apostrophe before text that a spreadsheet would evaluate as a formula."""
     if isinstance(value, (dict, list)):
         value = json.dumps(value, default=str, ensure_ascii=False)
     if isinstance(value, datetime):
