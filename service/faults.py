@@ -1,4 +1,4 @@
-"""What a database error means for the work in hand (law 4): one table from SQLSTATE to what to do."""
+"""Classify database errors by SQLSTATE: what to do about each of them (law 4)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 _PASSING_CLASSES = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
 _RECORD_CLASSES = frozenset({"22", "23", "44"})
 _NOT_AS_DECIDED = "LS101"
-"""Our own stored functions': a row does not hold the level that was written."""
+"""Raised by our stored functions when a row does not contain the level that was written."""
 _RECORD_STATES = frozenset({"P0001", _NOT_AS_DECIDED})
 _CHANGED_MEANWHILE = "LS001"
-"""Our own stored functions': the specializations are not those that the batch was decided with."""
+"""Raised by our stored functions when the specializations differ from those that the batch was decided with."""
 _UNIQUE_VIOLATION = "23505"
 _LOCK_NOT_AVAILABLE = "55P03"
 _NOT_NULL_VIOLATION = "23502"
 READ_ONLY = "25006"
-"""The server became a standby, or the connection leads to one."""
+"""The SQLSTATE of a write where the server became a standby, or the connection leads to one."""
 NOT_AS_NEEDED = frozenset({"42P01", "3F000", "42703", "42883"})
-"""A table, schema, column or function is missing: the application, or a migration, has changed it."""
+"""The SQLSTATEs of a missing table, schema, column or function. The application or a migration has changed it."""
 _UNREACHABLE = (OSError, TimeoutError, PoolTimeout, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
 
 
@@ -30,30 +30,30 @@ class Kind(Enum):
     """What to do about an error."""
 
     PASSING = "database_unavailable"
-    """Try again for as long as it lasts."""
+    """A transient fault. Retry for as long as it lasts."""
     CONFLICT = "conflict"
-    """Somebody else wrote the row first: decide again."""
+    """Another transaction wrote the row first. Decide again."""
     RECORD = "record"
-    """One record's own fault: find it, make it a dead letter."""
+    """The fault of one record. Find the record and store it as a dead letter."""
     INSTALLATION = "installation"
-    """Try again, and say loudly what has to be repaired; never a dead letter."""
+    """A fault that a person has to repair. Retry and report it; never store a dead letter."""
 
 
 class InstallationFault(Exception):  # noqa: N818 - "fault" is the law's own word
-    """Something about the installation has to be repaired before work can go on. Its text says what."""
+    """A person has to repair the installation before work can continue. The text says what to repair."""
 
 
 class DecideAgain(Exception):  # noqa: N818 - names what to do, not what went wrong
-    """An insert met a row that was not there when the batch was decided (law 1)."""
+    """An insert conflicted with a row that did not exist when the batch was decided (law 1)."""
 
 
 class NotAsDecided(Exception):  # noqa: N818 - as above
-    """After the write a row does not hold the level that was decided: triggers of the application changed it."""
+    """After the write a row does not contain the decided level, because a trigger of the application changed it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A database error, read: its kind, SQLSTATE ('' when there is none), constraint and the server's words."""
+    """A classified database error: its kind, SQLSTATE ('' if it has none), constraint and the server's message."""
 
     kind: Kind
     sqlstate: str
@@ -62,12 +62,12 @@ class Fault:
 
     @property
     def waits(self) -> bool:
-        """Whether somebody else held a lock for longer than the statement would wait."""
+        """Whether another session held a lock for longer than the statement's `lock_timeout`."""
         return self.sqlstate == _LOCK_NOT_AVAILABLE
 
 
 def read_fault(error: BaseException) -> Fault:
-    """Say what `error` means. Never raises; what it does not know is a fault of the installation."""
+    """Classify `error`. It raises nothing; an unknown error is a fault of the installation."""
     cause = _server_error(error)
     sqlstate = str(getattr(cause, "sqlstate", "") or "")
     constraint = str(getattr(cause, "constraint_name", "") or "")
@@ -75,7 +75,7 @@ def read_fault(error: BaseException) -> Fault:
 
 
 def _server_error(error: BaseException) -> BaseException:
-    """asyncpg's own exception below SQLAlchemy's wrapping, where there is one."""
+    """Return the asyncpg exception that SQLAlchemy wraps, or the error itself."""
     if isinstance(error, DBAPIError) and error.orig is not None:
         return error.orig.__cause__ or error.orig
     return error
@@ -98,7 +98,7 @@ def _kind(error: BaseException, cause: BaseException, sqlstate: str) -> Kind:
 
 
 def _words(cause: BaseException) -> str:
-    """The server's message and detail on one line, without NUL (PostgreSQL text cannot hold it)."""
+    """Return the server's message and detail on one line, without NUL, which PostgreSQL's text cannot contain."""
     detail = getattr(cause, "detail", None)
     text = f"{cause}" if not detail or str(detail) in str(cause) else f"{cause} ({detail})"
     return " ".join((text or type(cause).__name__).replace("\0", "").split())[:2000]

@@ -1,4 +1,4 @@
-"""The specializations as a batch was decided with them, and the text by which the stored functions compare them."""
+"""The curriculum: the specializations, their highest levels, and the fingerprint that stored functions compare."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ from service.faults import InstallationFault
 from service.settings import PREFIX, Settings, SettingsError, load_settings
 
 FALLBACK: Mapping[str, int] = {"COACH": 8, "PLAYER": 8, "INTERNSHIP": 3}
-"""What `LicenseSystemHelper` answers where nothing else does. `doctor` compares it with the database."""
+"""The levels that `LicenseSystemHelper` returns where database and setting have none. `doctor` compares them with the
+database.
+"""
 
 SETTING = f"{PREFIX}MAX_LEVELS"
 _OPTION = "levelsync_max_levels"
 _UNKNOWN = 1
 
-# `to_jsonb` reads the column by its name, so the statement is valid without the column too. Every batch runs it: what
-# it finds is combined with the setting here and not in SQL, which took eight times as long to plan.
+# `to_jsonb` reads the column by its name, so the statement is valid without the column too. Every batch runs it, so
+# its rows are combined with the setting in Python: in SQL, planning took eight times as long.
 _ROWS = text("""
     SELECT CAST(t.id AS text) AS id, CAST(to_jsonb(t) -> 'max_levels' AS text) AS max_levels FROM specializations t
 """)
@@ -38,10 +40,11 @@ _REQUIRED_BY = text("""
 MAXIMA = """
     SELECT m.id, m.max_levels FROM unnest(CAST(:maxima_of AS text[]), CAST(:maxima AS int[])) AS m (id, max_levels)
 """
-"""A relation for statements that compare whole tables, with the parameters of `Curriculum.parameters`. `max_levels` is
-NULL where a specialization cannot be used."""
+"""A relation for statements that compare whole tables. `Curriculum.parameters` returns its parameters. `max_levels` is
+NULL for a specialization that cannot be used.
+"""
 _HAS_COLUMN = text("""
-    SELECT to_regclass('specializations') IS NULL  -- what is missing then is the table, and others say so
+    SELECT to_regclass('specializations') IS NULL  -- a missing table is reported elsewhere
         OR EXISTS (SELECT FROM pg_attribute
                     WHERE attrelid = to_regclass('specializations') AND attname = 'max_levels' AND NOT attisdropped)
 """)
@@ -56,7 +59,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Specialization:
-    """What the database and the setting say about one specialization."""
+    """One specialization, as the database and the setting describe it."""
 
     id: str
     max_levels: int | None
@@ -65,10 +68,10 @@ class Specialization:
     has_row: bool
     has_column: bool = False
     required_by: str | None = None
-    """A level table whose foreign key refuses names that have no row in `specializations`."""
+    """A level table with a foreign key, which refuses names without a row in `specializations`."""
 
     def fault(self) -> str:
-        """Say why no level of it can be checked, or ''."""
+        """Return why the levels of this specialization cannot be checked, or ''."""
         if self.max_levels is not None:
             return ""
         if not self.has_row:
@@ -82,11 +85,11 @@ class Specialization:
 
 @dataclass(frozen=True, slots=True)
 class Curriculum:
-    """The specializations of one moment: each name as the database writes it, and its highest level."""
+    """The specializations at one time: each name as the database has it, and its highest level."""
 
     levels: Mapping[str, int]
     faults: Mapping[str, str] = field(default_factory=dict)
-    """Names that exist and cannot be used until somebody repairs the installation, each with the reason."""
+    """Specializations that cannot be used until the installation is repaired, each with the reason."""
     _by_fold: Mapping[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -100,19 +103,19 @@ class Curriculum:
 
     @property
     def names(self) -> list[str]:
-        """Every name, sorted."""
+        """All names, sorted."""
         return sorted({*self.levels, *self.faults})
 
     def canonical(self, name: str) -> str | None:
-        """Return the name as the database writes it: the exact one, else the same without case, else None."""
+        """Return the name as the database has it. An exact match comes before one in another case. None if unknown."""
         return name if name in self.levels or name in self.faults else self._by_fold.get(fold(name))
 
     def max_level(self, canonical: str) -> int:
-        """Return the highest level of a specialization, named as `canonical` returns it.
+        """Return the highest level of a specialization, whose name is as `canonical` returns it.
 
         Raises:
-            InstallationFault: it exists, and its highest level is not known.
-            KeyError: there is no such specialization.
+            InstallationFault: The specialization cannot be used, for example because its highest level is not known.
+            KeyError: There is no such specialization.
         """
         if canonical in self.faults:
             raise InstallationFault(self.faults[canonical])
@@ -120,10 +123,10 @@ class Curriculum:
 
 
 async def read_curriculum(conn: AsyncConnection) -> Curriculum:
-    """Read the specializations as they are now; a new row counts from the next call on.
+    """Read the current specializations.
 
     Raises:
-        InstallationFault: no specialization can be used; the text names the column and the setting.
+        InstallationFault: No specialization can be used. The text names the column and the setting.
     """
     found = await read_specializations(conn)
     faults = faults_of(found)
@@ -134,7 +137,7 @@ async def read_curriculum(conn: AsyncConnection) -> Curriculum:
 
 
 async def read_specializations(conn: AsyncConnection) -> list[Specialization]:
-    """Read what database and setting say about every specialization, active or not, by name."""
+    """Read every specialization of the database and the setting, active or not, sorted by name."""
     rows = (await conn.execute(_ROWS)).all()
     setting = {fold(name): level for name, level in _setting_of(conn).items()}
     found = [_of_row(row.id, row.max_levels, setting.get(fold(row.id))) for row in rows]
@@ -147,14 +150,14 @@ async def read_specializations(conn: AsyncConnection) -> list[Specialization]:
 
 
 def _of_row(name: str, as_json: str | None, in_setting: int | None) -> Specialization:
-    """`as_json` is the column's value as JSON, None without the column."""
+    """Describe a row. `as_json` is the value of `max_levels` as JSON, or None without the column."""
     in_database = _number(as_json)
     used = in_setting if in_database is None else in_database
     return Specialization(name, used, in_database, in_setting, has_row=True, has_column=as_json is not None)
 
 
 def _of_setting(name: str, level: int, required_by: str | None) -> Specialization:
-    """A name of the setting that has no row: known, unless a foreign key would refuse every row with it."""
+    """Describe a name that only the setting has. It can be used unless a foreign key refuses every row with it."""
     return Specialization(name, None if required_by else level, None, level, has_row=False, required_by=required_by)
 
 
@@ -185,11 +188,11 @@ def _nothing_usable(found: Sequence[Specialization], faults: Mapping[str, str]) 
 
 
 NO_COLUMN = f"the table specializations has no column max_levels and {SETTING} is not set: {_HELP}"
-"""The sentence where neither the database nor the setting has any maximum."""
+"""The message where neither the database nor the setting has a maximum."""
 
 
 def missing_maxima(conn: Connection) -> list[str]:
-    """Return `NO_COLUMN` where the database has no column for maxima and there is no setting either, else nothing."""
+    """Return `NO_COLUMN` if the database has no column for maxima and the setting is empty, else an empty list."""
     return [] if _setting_of(conn) or conn.scalar(_HAS_COLUMN) else [NO_COLUMN]
 
 
@@ -199,7 +202,7 @@ def has_column(conn: Connection) -> bool:
 
 
 def maxima_options(settings: Settings) -> dict[str, Any]:
-    """Return the execution options that give an engine's connections the setting."""
+    """Return the execution options that pass the setting to the connections of an engine."""
     return {_OPTION: settings.max_levels}
 
 
@@ -209,15 +212,15 @@ def _setting_of(conn: AsyncConnection | Connection) -> Mapping[str, int]:
 
 
 class LicenseSystemHelper:
-    """The application's question, under its own name."""
+    """The application's helper for the highest level of a specialization, under the name that it uses."""
 
     @staticmethod
     def get_specialization_max_level(specialization: str, db: Session | None = None) -> int:
-        """Return the highest level of a specialization, its name in any case.
+        """Return the highest level of a specialization, whose name may be in any case.
 
-        The database answers first, then the setting MAX_LEVELS of this process. Where neither has a level above 0:
-        COACH 8, PLAYER 8, INTERNSHIP 3, anything else 1. A failed query is logged and leaves the session as
-        usable as it was.
+        The value of the database comes first, then the setting MAX_LEVELS of this process. Where neither has a level
+        above 0, return 8 for COACH and PLAYER, 3 for INTERNSHIP and 1 for any other name. A failed query is logged,
+        and the session stays usable.
         """
         found = None if db is None else _ask(specialization, db)
         return found or _from_setting(specialization) or FALLBACK.get(fold(specialization), _UNKNOWN)
@@ -225,18 +228,18 @@ class LicenseSystemHelper:
 
 def _ask(specialization: str, db: Session) -> int | None:
     try:
-        # A savepoint of the connection, not of the session: that one would also flush what the caller has not yet
-        # flushed, and a fault of the caller's rows would look like a fault of this question.
+        # A savepoint of the session would also flush the caller's pending objects, and an error in them would look
+        # like an error of this query. So the savepoint is one of the connection.
         with db.connection().begin_nested():
             found: int | None = db.connection().scalar(_ONE, {"name": specialization})
     except Exception:
-        log.warning("max_levels of %r cannot be read; the fallback answers", specialization, exc_info=True)
+        log.warning("max_levels of %r cannot be read; the fallback is used", specialization, exc_info=True)
         return None
     return found
 
 
 def _from_setting(specialization: str) -> int | None:
-    """Look into the environment of this process: the application's, where its own code asks."""
+    """Read the setting in the environment of this process, which is the application's when its own code calls."""
     try:
         given = load_settings().max_levels
     except SettingsError as error:
@@ -250,17 +253,17 @@ _PRINT = text("SELECT levelsync.curriculum_v1()")
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A curriculum and its fingerprint: where the database's differs under the locks, the batch is decided again."""
+    """A curriculum and its fingerprint. A batch is decided again if the database's differs while it holds its locks."""
 
     curriculum: Curriculum
     fingerprint: str | None
 
 
 async def read_known(conn: AsyncConnection) -> Known:
-    """Read both, the fingerprint first: a change in between is then found by the next comparison.
+    """Read both, the fingerprint first, so that the next comparison finds a change between the two reads.
 
     Raises:
-        InstallationFault: no level can be checked.
+        InstallationFault: No specialization can be used.
     """
     fingerprint = (await conn.execute(_PRINT)).scalar_one()
     return Known(await read_curriculum(conn), fingerprint)
