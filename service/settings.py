@@ -1,7 +1,7 @@
 """Settings: environment variables with the prefix ``LEVELSYNC_``, read once. `make docs` writes their reference.
 
-Sources, the later one wins: ``.levelsync/up.env`` (written by ``levelsync up``, so that other commands in the
-same folder find it), ``.env``, the files in the folder ``LEVELSYNC_SECRETS_DIR``, the environment.
+A later source overrides an earlier one: ``.levelsync/up.env`` (``levelsync up`` writes it, so that other commands in
+the same folder find its servers), ``.env``, the files in the folder ``LEVELSYNC_SECRETS_DIR``, the environment.
 """
 
 from __future__ import annotations
@@ -30,12 +30,18 @@ PREFIX = "LEVELSYNC_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
 UP_ENV_FILE = Path(".levelsync") / "up.env"
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-# What Kubernetes injects for services called "levelsync" and "levelsync-…", and the tests' own variables.
+# Variables that Kubernetes injects for services named "levelsync" and "levelsync-…", and those of the tests.
 _NOT_OURS = re.compile(r"LEVELSYNC_(TEST_|PORT$|PORT_|SERVICE_|\w+_SERVICE_(HOST$|PORT)|\w+_PORT_)")
 
 
 def parse_duration(value: object) -> object:
-    """``"6h"``, ``"10s"``, ``"250ms"``, ``"1d"`` or plain seconds, as a timedelta; anything else unchanged."""
+    """Return ``"6h"``, ``"10s"``, ``"250ms"``, ``"1d"`` or a number of seconds as a timedelta.
+
+    A value that is neither text nor a number is returned unchanged.
+
+    Raises:
+        ValueError: The text is not a duration.
+    """
     if isinstance(value, int | float) and not isinstance(value, bool):
         return timedelta(seconds=value)
     if isinstance(value, str):
@@ -52,11 +58,11 @@ HighestLevel = Annotated[int, Field(strict=True, ge=1, le=2_147_483_647)]
 
 
 class SettingsError(Exception):
-    """A setting that cannot be used. Its text names the variable and what it must be."""
+    """A setting cannot be used. The text names the variable and what it must be."""
 
 
 class _Environment(EnvSettingsSource):
-    """The environment, without what Kubernetes writes into it for a service called levelsync-http or the like."""
+    """The environment without the variables that Kubernetes injects for services, such as levelsync-http."""
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
         found = super()._load_env_vars()
@@ -77,104 +83,106 @@ class Settings(BaseSettings):
     )
 
     secrets_dir: Path | None = None
-    """A folder with a file for each secret, named like its variable."""
+    """A folder with one file for each secret. Each file has the name of its variable."""
 
     database_pool_size: int = Field(10, ge=5, le=1000)
-    """Connections that a process opens at most."""
+    """The maximum number of database connections of a process."""
     database_url: SecretStr = SecretStr("postgresql://postgres@localhost:5432/postgres")
-    """The application's database, as cloud consoles and libpq write it: docs/connecting.md"""
+    """The URL of the application's database, as cloud consoles and libpq write it. See docs/connecting.md."""
 
     kafka_bootstrap_servers: str = "localhost:9092"
-    """Brokers to ask first, separated by commas."""
+    """The brokers to connect to first, separated by commas."""
     kafka_group_id: str = Field("levelsync", min_length=1)
-    """The consumer group; one for each database."""
+    """The consumer group. Use a different one for each database."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    """How to speak to the brokers: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`."""
+    """The protocol of the brokers: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`."""
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
-    """How to sign in with SASL; unset, `PLAIN`."""
+    """The SASL mechanism: `PLAIN` (if unset), `SCRAM-SHA-256` or `SCRAM-SHA-512`."""
     kafka_sasl_username: str | None = None
-    """The user; SASL needs it."""
+    """The SASL user. Required with SASL."""
     kafka_sasl_password: SecretStr | None = None
-    """The user's password; SASL needs it."""
+    """The password of the SASL user. Required with SASL."""
     kafka_ssl_cafile: Path | None = None
-    """File with the certificates to trust, PEM; unset, the system's."""
+    """PEM file with the certificates to trust. If unset, those of the system are trusted."""
     kafka_ssl_certfile: Path | None = None
-    """File with the client's own certificate, PEM."""
+    """PEM file with the client certificate."""
     kafka_ssl_keyfile: Path | None = None
-    """File with the key of that certificate, PEM."""
+    """PEM file with the key of the client certificate."""
     kafka_ssl_key_password: SecretStr | None = None
     """The password of that key."""
     kafka_topic_partitions: int = Field(4, ge=1, le=10_000)
-    """Partitions of a topic that levelsync creates."""
+    """The number of partitions of the topics that levelsync creates."""
     kafka_topic_replication: int | None = Field(None, ge=1)
-    """Copies of a topic that levelsync creates; unset, 3 or the number of brokers, whichever is less."""
+    """The replication factor of the topics that levelsync creates. If unset, it is the number of brokers, at most 3."""
     kafka_create_topics: bool = True
-    """Whether to create missing topics; with `false` the service waits until somebody has created them."""
+    """Whether levelsync creates missing topics. With `false` the service waits until they exist."""
 
     batch_max_records: int = Field(5000, ge=1, le=100_000)
-    """Records of one batch at most."""
+    """The maximum number of records of a batch."""
     batch_max_bytes: ByteSize = Field(ByteSize(16_000_000), ge=1_000)
-    """Bytes of one batch at most (one record is always read)."""
+    """The maximum size of a batch in bytes. A batch always contains at least one record."""
     record_max_bytes: ByteSize = Field(ByteSize(16_000_000), ge=100_000)
-    """A record that holds more after decompression becomes a dead letter `too_large`; its first 64 KB are kept."""
+    """The maximum size of a record after decompression. A larger one becomes a dead letter `too_large`, with the first
+    64 KB of its value.
+    """
     batch_max_wait: Duration = timedelta(milliseconds=200)
     """How long a poll waits for records."""
     apply_since: datetime | None = None
-    """A time, UTC unless it has a zone: earlier events count as `superseded`."""
+    """A time, in UTC unless it has a time zone. Events that occurred before it count as `superseded`."""
     license_defaults: dict[str, Any] = {}
-    """JSON object: values for the application's own columns of a new `user_licenses` row."""
+    """JSON object with values for the application's own columns of a new `user_licenses` row."""
     progress_defaults: dict[str, Any] = {}
-    """The same for a new `specialization_progress` row."""
+    """JSON object with values for the application's own columns of a new `specialization_progress` row."""
     max_levels: dict[SpecializationName, HighestLevel] = {}
-    """JSON object: the highest level of each specialization, such as `{"PLAYER": 8}`, where `specializations`
-    has no `max_levels` column, no value in it, or no row. A value of the database wins.
+    """JSON object with the highest level of each specialization, such as `{"PLAYER": 8}`. It is used where
+    `specializations` has no `max_levels` column, no value in it, or no row. A value in the database comes first.
     """
     dead_letter_retention: Duration = timedelta(days=90)
-    """How long dead letters are kept; `0`: for ever."""
+    """How long dead letters are stored, open ones too. With `0` they are never deleted."""
 
     http_host: str = "127.0.0.1"
-    """Address to listen on; `0.0.0.0` in a container."""
+    """The address to listen on. Use `0.0.0.0` in a container."""
     http_port: int = Field(8000, ge=0, le=65535)
-    """Port to listen on; `0` takes a free one and prints it."""
+    """The port to listen on. With `0` the service uses a free port and prints it."""
     metrics_port: int | None = Field(None, ge=0, le=65535)
-    """A port for `/metrics` beside `/livez` and `/readyz`; without it they are on `HTTP_PORT`."""
+    """A separate port for `/metrics`, `/livez` and `/readyz`. If unset, they are on `HTTP_PORT`."""
     runbook_url: str | None = None
-    """The address of your copy of docs/runbook.md: the base of the alerts' links, as `https://wiki.example/levelsync`."""
+    """The address of your copy of docs/runbook.md, such as `https://wiki.example/levelsync`. Alerts link to it."""
 
     jwt_secret: SecretStr | None = None
-    """Checks tokens (HS256, HS384, HS512) and signs those of `levelsync token`; `serve` refuses fewer than 32
-    bytes. The role `api` needs it, or the next.
+    """The secret that verifies tokens (HS256, HS384, HS512) and signs those of `levelsync token`. `serve` refuses a
+    secret of fewer than 32 bytes. The role `api` needs this setting or `JWT_JWKS_URL`.
     """
     jwt_jwks_url: str | None = None
-    """Instead of a secret: where an identity provider publishes its keys; needs issuer and audience."""
+    """The URL of an identity provider's keys, to use instead of a secret. It requires issuer and audience."""
     jwt_issuer: str | None = None
     """The `iss` that tokens must have."""
     jwt_audience: str | None = None
     """The `aud` that tokens must have."""
     jwt_roles_claim: str = "roles"
-    """The claim that holds the roles: its name, a dotted path, or a JSON Pointer (begins with `/`)"""
+    """The claim with the roles: its name, a dotted path, or a JSON Pointer (which begins with `/`)."""
     jwt_roles_from_users: bool | None = None
-    """Whether a token without that claim gets its role from `users`; unless it is set, `true` with a secret and
-    `false` with a JWKS URL.
+    """Whether a token without that claim gets its role from `users`. If unset, `true` with a secret and `false` with a
+    JWKS URL.
     """
 
     reconcile_every: Duration = timedelta(hours=6)
-    """How often the role `schedule` requests a run; `0` is never."""
+    """How often the role `schedule` requests a run. With `0` it requests none."""
     reconcile_execute: bool = False
-    """Whether those runs heal."""
+    """Whether the scheduled runs heal."""
     reconcile_direction: Direction = "highest"
-    """The direction of those runs."""
+    """The direction of the scheduled runs."""
     reconcile_grace: Duration = timedelta(seconds=10)
-    """Time from scan to confirmation; longer than your publishers take from their commit to Kafka."""
+    """The time between scan and confirmation. It must be longer than a publisher's delay from its commit to Kafka."""
     reconcile_breaker_share: float = Field(0.05, ge=0, le=1)
-    """A run may change this share of the pairs, or the next setting's number where that is more."""
+    """The share of the pairs that a run may change. If `RECONCILE_BREAKER_PAIRS` is more, that is the limit."""
     reconcile_breaker_pairs: int = Field(1000, ge=0)
-    """Pairs that any run may change."""
+    """The number of pairs that any run may change."""
 
     log_format: Literal["json", "console"] = "console"
-    """`console`, or `json`: one object a line, on stderr."""
+    """The format of the log on stderr: `console`, or `json` with one object a line."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """`DEBUG`, `INFO`, `WARNING` or `ERROR`."""
+    """The lowest level that is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`."""
 
     @classmethod
     def settings_customise_sources(
@@ -185,7 +193,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - replaced
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read the environment without Kubernetes' service links, then the folder of secrets, then the files."""
+        """Return the sources, the strongest first: the environment, the folder of secrets, the files."""
         folder = secrets_folder()
         secrets = (SecretsSettingsSource(settings_cls, secrets_dir=folder),) if folder else ()
         return init_settings, _Environment(settings_cls), *secrets, dotenv_settings
@@ -193,7 +201,7 @@ class Settings(BaseSettings):
     @field_validator("apply_since")
     @classmethod
     def _apply_since_has_a_zone(cls, value: datetime | None) -> datetime | None:
-        """A time without a zone is read as UTC: events are compared on UTC."""
+        """Read a time without a time zone as UTC, as the times of events are compared in UTC."""
         if value is not None and value.tzinfo is None:
             return value.replace(tzinfo=UTC)
         return value
@@ -201,7 +209,7 @@ class Settings(BaseSettings):
     @field_validator("max_levels")
     @classmethod
     def _each_specialization_once(cls, value: dict[str, int]) -> dict[str, int]:
-        """Two spellings of one name could give it two highest levels."""
+        """Refuse two spellings of one name, which could have two highest levels."""
         for name in value:
             if same := [other for other in value if other != name and fold(other) == fold(name)]:
                 raise ValueError(f"{name} and {same[0]} are one name apart from case: name it once")
@@ -216,10 +224,10 @@ class Settings(BaseSettings):
 
 
 def secrets_folder() -> Path | None:
-    """Give the folder that LEVELSYNC_SECRETS_DIR names; it holds one file for each setting, named like the variable.
+    """Return the folder that LEVELSYNC_SECRETS_DIR names, or None if the variable is not set.
 
     Raises:
-        SettingsError: it is not a folder that can be read.
+        SettingsError: It is not a readable folder.
     """
     name = os.environ.get(SECRETS_DIR)
     if not name:
@@ -230,10 +238,10 @@ def secrets_folder() -> Path | None:
 
 
 def load_settings() -> Settings:
-    """Read the settings once.
+    """Read the settings.
 
     Raises:
-        SettingsError: with one line a bad value, naming the variable and never showing a secret's value.
+        SettingsError: A value cannot be used. The text has one line for each, with its variable and without secrets.
     """
     try:
         return Settings()
@@ -247,7 +255,7 @@ def load_settings() -> Settings:
 
 
 def unknown_names(environment: dict[str, str] | None = None) -> dict[str, str | None]:
-    """``LEVELSYNC_`` variables and secrets that no setting reads, each with the nearest known name (or None)."""
+    """Return the ``LEVELSYNC_`` variables and secrets that are no settings, each with the nearest setting or None."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     names = _given_names() if environment is None else environment
     unknown = sorted(
