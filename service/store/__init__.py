@@ -1,1 +1,1 @@
-"""PostgreSQL: engine, faults, tables, migrations, and the stored functions that alone write a level."""
+"""PostgreSQL: engine, tables, migrations, and the stored functions through which every level is written."""

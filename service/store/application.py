@@ -1,7 +1,8 @@
-"""What the application's tables look like in this database: read from it, never assumed.
+"""The application's tables, as they are read from its database.
 
-Columns that levelsync does not know are left alone. One that must have a value and gets none from the database is
-filled from LEVELSYNC_LICENSE_DEFAULTS or LEVELSYNC_PROGRESS_DEFAULTS; without one there, it is named.
+levelsync does not write columns that it does not know. If such a column must have a value and has no default in the
+database, its value comes from LEVELSYNC_LICENSE_DEFAULTS or LEVELSYNC_PROGRESS_DEFAULTS. A column without a value
+there is reported by name.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ LICENSE_COLUMNS = (
     "created_at",
     "updated_at",
 )
-"""What levelsync writes of a license."""
+"""The columns of a license that levelsync writes."""
 
 PROGRESS_COLUMNS = (
     "student_id",
@@ -46,10 +47,10 @@ PROGRESS_COLUMNS = (
     "created_at",
     "updated_at",
 )
-"""What levelsync writes of a progress row."""
+"""The columns of a progress row that levelsync writes."""
 
 PROGRESSION_COLUMNS = ("user_license_id", "from_level", "to_level", "advancement_reason", "advanced_at")
-"""What levelsync writes of a license's history."""
+"""The columns of a history row that levelsync writes."""
 
 NEEDED: Mapping[str, tuple[str, ...]] = {
     "users": ("id",),
@@ -58,11 +59,11 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     LICENSES: ("id", *LICENSE_COLUMNS),
     PROGRESSIONS: PROGRESSION_COLUMNS,
 }
-"""The application's tables and columns without which levelsync cannot work."""
+"""The tables and columns of the application that levelsync needs."""
 
 _WHY: Mapping[str, str] = {
-    "users": "levels are those of a user",
-    "specializations": "it says which specializations there are",
+    "users": "every level belongs to a user",
+    "specializations": "it lists the specializations",
     PROGRESS: "levelsync compares it with user_licenses and writes levels into it",
     LICENSES: "levelsync compares it with specialization_progress and writes levels into it",
     PROGRESSIONS: "levelsync writes the history of licenses there",
@@ -73,9 +74,9 @@ _TYPES: Mapping[str, str] = {
     **dict.fromkeys(("specialization_type", "specialization_id"), "varchar(50)"),
     "advancement_reason": "text",
 }
-"""Of the columns that are not integers."""
+"""The types of the needed columns that are not integers."""
 
-# `cast_type` is without the length: CAST(… AS varchar(20)) would cut a longer text where an assignment refuses it.
+# `cast_type` has no length, because CAST(… AS varchar(20)) truncates a longer text that an assignment would refuse.
 _COLUMNS = text("""
     SELECT quote_ident(n.nspname) AS schema_name, c.relname AS table_name, a.attname AS name,
            format_type(a.atttypid, a.atttypmod) AS type, format_type(a.atttypid, -1) AS cast_type,
@@ -90,14 +91,14 @@ _COLUMNS = text("""
 
 @dataclass(frozen=True, slots=True)
 class TableColumns:
-    """A table as the search_path finds it, and its columns."""
+    """A table that was found through the search_path, and its columns."""
 
     schema: str
-    """Quoted where it has to be; empty for a table that is missing."""
+    """The schema, quoted where necessary. Empty for a missing table."""
     types: Mapping[str, str]
-    """Name to type, as a CAST in a statement needs it: what levelsync writes into an enum is cast to that enum."""
+    """The type of each column, in the form that a CAST needs. Values for an enum column must be cast to the enum."""
     required_columns: Mapping[str, str]
-    """Columns that neither the database nor levelsync fills: name to type, as PostgreSQL writes it."""
+    """The columns that neither the database nor levelsync fills, with their types in PostgreSQL's notation."""
 
     @property
     def columns(self) -> Collection[str]:
@@ -107,7 +108,7 @@ class TableColumns:
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """The three tables that levelsync writes, as found."""
+    """The three tables of the application that levelsync writes."""
 
     licenses: TableColumns
     progress: TableColumns
@@ -115,10 +116,10 @@ class Application:
 
 
 async def inspect_application(conn: AsyncConnection) -> Application:
-    """Read what the three tables look like now. A table that is missing has no columns.
+    """Read the three tables and their columns. A missing table has no columns.
 
-    This is the one place that resolves schemas and column types. Call it once for an engine, when statements are built;
-    the application changes them in a migration of its own, after which the service is started again.
+    Only this function resolves schemas and column types. Call it once for an engine, when its statements are built.
+    After a migration of the application has changed the tables, the service must be restarted.
     """
     found = (await conn.execute(_COLUMNS, {"tables": [LICENSES, PROGRESS, PROGRESSIONS]})).all()
 
@@ -136,9 +137,9 @@ async def inspect_application(conn: AsyncConnection) -> Application:
 
 
 async def configuration_faults(conn: AsyncConnection, settings: Settings) -> list[str]:
-    """Say what the settings must give or change for this database: a sentence each, none where all is well.
+    """Return a sentence for each fault of the settings with this database.
 
-    Any sentence is a fault of the configuration: `doctor` fails, `serve` does not start.
+    With any fault `doctor` fails and `serve` does not start.
     """
     return [
         *await conn.run_sync(missing_maxima),
@@ -149,7 +150,7 @@ async def configuration_faults(conn: AsyncConnection, settings: Settings) -> lis
 
 
 async def _unreadable(conn: AsyncConnection, table: str, defaults: Mapping[str, Any], variable: str) -> list[str]:
-    """Let PostgreSQL read the defaults as it will for every new row: a refusal is not a record's fault."""
+    """Read the defaults in PostgreSQL as every new row does, so that a refusal is not taken for a record's fault."""
     query = text(f"SELECT jsonb_populate_record(NULL::{table}, CAST(:defaults AS jsonb)) IS NULL")
     try:
         async with conn.begin_nested():
@@ -160,9 +161,9 @@ async def _unreadable(conn: AsyncConnection, table: str, defaults: Mapping[str, 
 
 
 def missing_parts(conn: Connection) -> list[str]:
-    """Name the tables and columns of `NEEDED` that the database lacks: each with its schema, why, and what helps.
+    """Return a sentence for each table and column of `NEEDED` that the database lacks, with the reason and the remedy.
 
-    A table that is missing is named in the schema in which the search_path finds `users`.
+    A missing table is named in the schema in which the search_path finds `users`.
     """
     found: dict[str, set[str]] = {}
     schemas: dict[str, str] = {}
@@ -185,15 +186,15 @@ def _missing(found: Mapping[str, set[str]], schemas: Mapping[str, str]) -> Itera
         for column in columns:
             if column not in found[table]:
                 yield (
-                    f"column {name}.{column}: {_WHY[table]}. Run the application's own migrations first; where they do "
+                    f"column {name}.{column}: {_WHY[table]}. Run the application's own migrations first. If they do "
                     f"not create it, run: ALTER TABLE {name} ADD COLUMN {column} {_TYPES.get(column, 'integer')}"
                 )
 
 
 def missing_defaults(application: Application, settings: Settings) -> list[str]:
-    """Say which columns get no value from anybody, a sentence for each table, and which defaults cannot be used.
+    """Return a sentence for each table with columns that nothing fills, and for each default that cannot be used.
 
-    Any sentence is a fault of the configuration: `doctor` fails, `serve` does not start.
+    With any fault `doctor` fails and `serve` does not start.
     """
     return [
         *_faults(LICENSES, application.licenses, LICENSE_COLUMNS, settings.license_defaults, "LICENSE_DEFAULTS"),
@@ -201,7 +202,7 @@ def missing_defaults(application: Application, settings: Settings) -> list[str]:
         *_unfilled(
             PROGRESSIONS,
             application.progressions.required_columns,
-            "levelsync has no setting for this table. Give defaults in the database",
+            "levelsync has no setting for this table. Set defaults in the database",
         ),
     ]
 
@@ -214,9 +215,9 @@ def _faults(
     yield from _unfilled(table, unfilled, f"set {PREFIX}{variable} to a JSON object with them: {{{example}}}")
     for name in sorted(defaults):
         if name in ours:
-            yield f"{PREFIX}{variable} names {table}.{name}, which levelsync writes itself: take it out"
+            yield f"{PREFIX}{variable} names {table}.{name}, which levelsync writes itself: remove it"
         elif name not in found.columns:
-            yield f"{PREFIX}{variable} names {table}.{name}, and there is no such column: take it out"
+            yield f"{PREFIX}{variable} names {table}.{name}, and there is no such column: remove it"
 
 
 def _unfilled(table: str, columns: Mapping[str, str], advice: str) -> Iterator[str]:

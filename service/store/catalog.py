@@ -1,6 +1,6 @@
-"""What pg_catalog says about the application's tables, and sequences that are behind them.
+"""Queries of pg_catalog about the application's tables, their keys and their sequences.
 
-A table is found where the role's search_path finds it, as it is by every statement of the service.
+Tables are found through the search_path of the role, as in every statement of the service.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _REFERENCES = text("""
 
 @dataclass(frozen=True, slots=True)
 class Unique:
-    """A unique index that an upsert on its columns can rely on, and whether it belongs to a constraint."""
+    """A unique index that ON CONFLICT on its columns can use, and whether it belongs to a constraint."""
 
     name: str
     is_constraint: bool
@@ -53,7 +53,7 @@ class Unique:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A foreign key that points at a table: its own columns, those it points at, whether it has an index to use."""
+    """A foreign key to a table. `indexed` is whether an index begins with its first column."""
 
     name: str
     table: str
@@ -63,30 +63,30 @@ class Reference:
 
 
 def table_exists(conn: Connection, table: str) -> bool:
-    """Whether the search_path finds this table."""
+    """Return whether the search_path finds this table."""
     return qualified_name(conn, table) is not None
 
 
 def qualified_name(conn: Connection, table: str) -> str | None:
-    """Give the name of a table with its schema, each quoted where it has to be; None where there is no such table."""
+    """Return the name of a table with its schema, quoted where necessary, or None if the table does not exist."""
     name: str | None = conn.scalar(_QUALIFIED, {"table": table})
     return name
 
 
 def search_path(conn: Connection) -> str:
-    """Describe the search_path of this connection's role, as the beginning of a sentence."""
+    """Return a description of the role's search_path, for the beginning of a sentence."""
     return f"The search_path of the role {role(conn)} ({conn.scalar(text('SHOW search_path'))})"
 
 
 def role(conn: Connection) -> str:
-    """Give the name of this connection's role, quoted where it has to be."""
+    """Return the name of this connection's role, quoted where necessary."""
     return str(conn.scalar(text("SELECT quote_ident(current_user)")))
 
 
 def find_unique(conn: Connection, table: str, columns: Sequence[str]) -> Unique | None:
-    """Find a unique index on exactly these columns, in any order and under any name, constraints first.
+    """Return a unique index on exactly these columns, in any order and with any name. Constraints come first.
 
-    One that is deferrable, partial or not valid does not count: ON CONFLICT cannot use it.
+    Deferrable, partial, expression and invalid indexes are skipped, because ON CONFLICT cannot use them.
     """
     for row in conn.execute(_UNIQUE, {"table": table}):
         if row.usable and sorted(row.columns) == sorted(columns):
@@ -95,13 +95,13 @@ def find_unique(conn: Connection, table: str, columns: Sequence[str]) -> Unique 
 
 
 def references_to(conn: Connection, table: str) -> list[Reference]:
-    """List the foreign keys of any table that point at this one; of a partitioned table only the parent's."""
+    """Return the foreign keys to this table. Of a partitioned table, return only those of the parent."""
     rows = conn.execute(_REFERENCES, {"table": table})
     return [Reference(r.name, r.table_name, tuple(r.columns), tuple(r.target), r.indexed) for r in rows]
 
 
 def constraint_comment(conn: Connection, table: str, name: str) -> str | None:
-    """Read the comment on a constraint; None where there is no such constraint or no comment."""
+    """Return the comment on a constraint, or None without the constraint or the comment."""
     found = text("""
         SELECT obj_description(oid, 'pg_constraint') FROM pg_constraint
          WHERE conrelid = to_regclass(:table) AND conname = :name
@@ -128,13 +128,13 @@ _KEYS = text("""
 
 
 async def behind(conn: AsyncConnection, index: str) -> str:
-    """Say how to repair the sequence of a primary key of this name that is behind its table; '' where none is."""
+    """Return how to repair the sequence of the primary key `index`, if it is behind its table; otherwise ''."""
     for table, column, sequence in (await conn.execute(_KEYS, {"index": index})).all():
         found = await conn.execute(text(f"SELECT s.last_value, (SELECT max({column}) FROM {table}) FROM {sequence} s"))
         last, greatest = found.one()
         if greatest is not None and last < greatest:
             return (
-                f"the sequence {sequence} stands at {last}, below the greatest {column} of {table}, {greatest}: "
+                f"the sequence {sequence} is at {last}, below the greatest {column} of {table}, {greatest}. Run: "
                 f"SELECT setval('{sequence}', (SELECT max({column}) FROM {table}))"
             )
     return ""

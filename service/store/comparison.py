@@ -1,7 +1,7 @@
-"""The one comparison of the two tables: of the scan, and of the list of issues.
+"""The comparison of the two tables, used by the scan and by the list of issues.
 
-It shares nothing with the write path: it must be able to catch its mistakes. `levelsync.read_pairs()`, behind the view
-`levelsync.pairs`, is the same join with coarser words; a migration created it.
+It shares no code with the write path, so that it can find mistakes of the write path. A migration created
+`levelsync.read_pairs()`, which the view `levelsync.pairs` reads. It is the same join with fewer kinds.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from service.levels import MAXIMA
 
 OF_ONE_PROGRESS = f"{folded('specialization_id')} = {folded(':specialization')}"
 OF_ONE_LICENSE = f"{folded('specialization_type')} = {folded(':specialization')}"
-"""Conditions on either table that leave one specialization, whatever its case."""
+"""The condition on each table that selects one specialization, in any case."""
 
 _SAME_LICENSE = f"{folded('o.specialization_type')} = {folded('l.specialization_type')}"
 _LICENSE_OF_PROGRESS = f"{folded('o.specialization_type')} = {folded('p.specialization_id')}"
@@ -20,7 +20,7 @@ _SPECIALIZATION_OF_PAIR = (
     f"{folded('s.id')} = {folded('coalesce(CAST(l.specialization_type AS text), CAST(p.specialization_id AS text))')}"
 )
 TOLD_BY_ITS_LICENSE = "told_by_its_license"
-"""Progress whose license is written in another case: the license counts for the pair."""
+"""The kind of a progress row whose license has the name in another case. The license reports the pair."""
 _KIND = f"""CASE
                WHEN p.current_level = l.current_level AND l.current_level BETWEEN 1 AND own.max_levels THEN NULL
                WHEN own.id IS NULL THEN
@@ -42,18 +42,20 @@ _KIND = f"""CASE
                WHEN p.id IS NULL THEN 'missing_progress'
                WHEN p.current_level <> l.current_level THEN 'mismatched'
                END"""
-"""The kind of a pair (law 8), NULL where it agrees. That comes first: what it costs is what a scan costs."""
+"""The kind of a pair (law 8), NULL where the rows agree. That case comes first because it is by far the most common, so
+that its cost is the cost of a scan.
+"""
 PROGRESS_OF_THE_NAME = f"""
                CASE WHEN own.id IS NOT NULL THEN p.current_level ELSE
                     (SELECT max(o.current_level) FROM specialization_progress o
                       WHERE o.student_id = l.user_id AND {_PROGRESS_OF_LICENSE}) END"""
-"""The level of progress for a person to read: also that of a license in another case."""
+"""The level of progress to show to a person, also where the license has the name in another case."""
 
 
 def compared(of_progress: str, of_licenses: str, progress_level: str = "p.current_level") -> str:
-    """Return a query of every pair: user_id, specialization, progress_level, license_level, kind.
+    """Return a query that selects user_id, specialization, progress_level, license_level and kind of every pair.
 
-    `of_progress` and `of_licenses` are the conditions on either table. The query has the parameters of `MAXIMA`.
+    `of_progress` and `of_licenses` are conditions on the two tables. The query needs the parameters of `MAXIMA`.
     """
     return f"""
       WITH maxima AS MATERIALIZED ({MAXIMA})

@@ -1,8 +1,9 @@
-"""The engine: how a connection is made, checked and dropped.
+"""The engine: how connections are opened, checked and dropped.
 
-A pooler may drop startup parameters. A lost time zone would shift the application's naive columns without a word, so
-a parameter that still differs after it was set again is refused by its name. A pooler in transaction mode is refused
-on the first connection: settings, locks of the session, LISTEN and prepared statements do not last there.
+A pooler may drop startup parameters, and without its time zone a connection would shift the application's naive
+columns unnoticed. So every connection is checked, and a parameter that still differs after it was set again is
+refused by name. A pooler in transaction mode is refused on the first connection, because settings, session locks,
+LISTEN and prepared statements do not last there.
 """
 
 from __future__ import annotations
@@ -42,32 +43,32 @@ _DIFFERING = """
 _SET = "SELECT set_config(name, wanted, false) FROM unnest($1::text[], $2::text[]) AS parameters (name, wanted)"
 _LOOK_SECONDS = 10
 _SILENT_SERVER_SECONDS = 90
-"""When a statement is given up although the server's own bound, which is shorter, did not end it."""
+"""Seconds after which a statement is abandoned. The server's own timeout is shorter and normally ends it first."""
 _PID = "SELECT pg_backend_pid()"
 _POOLERS_KNOW = frozenset({"application_name", "timezone"})
-"""PgBouncer refuses a connection that begins with any other of our parameters; they are then set afterwards."""
+"""The only parameters of ours that PgBouncer accepts at the start of a connection. The others are then set later."""
 _LOST_STATEMENT = (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError)
 _PROBES, _PROBE_SECONDS = 3, 3
 _TRANSACTION_MODE = (
-    f"{PREFIX}DATABASE_URL leads to a pooler in transaction mode, and levelsync needs settings and locks that last as "
+    f"{PREFIX}DATABASE_URL leads to a pooler in transaction mode, but levelsync needs settings and locks that last as "
     "long as a connection: set pool_mode=session in PgBouncer, or connect to PostgreSQL itself"
 )
 
 
 @dataclass
 class Connecting:
-    """How to connect: `arguments` of `asyncpg.connect`, and the server's settings for each connection."""
+    """Opens connections with `arguments` of `asyncpg.connect` and settings of the server."""
 
     arguments: Mapping[str, Any]
     server_settings: Mapping[str, str]
     _mode_is_known: bool = False
 
     async def connect(self) -> asyncpg.Connection:
-        """Open a connection whose settings are those that were asked for.
+        """Open a connection and check that it has the requested settings.
 
         Raises:
-            SettingsError: a setting that the service depends on cannot be had, or this is a pooler in transaction mode.
-            OSError, asyncpg.PostgresError: PostgreSQL cannot be reached, or refuses.
+            SettingsError: A setting that the service depends on differs, or this is a pooler in transaction mode.
+            OSError, asyncpg.PostgresError: PostgreSQL cannot be reached, or refuses the connection.
         """
         bounded = self.server_settings.get("statement_timeout") != "0"
         connection = await self._open(command_timeout=_SILENT_SERVER_SECONDS if bounded else None)
@@ -111,16 +112,20 @@ class Connecting:
         return [tuple(row) for row in rows]
 
     async def _refuse_transaction_mode(self) -> None:
-        """Ask over two connections of our own which server process each of them has, now and a moment later."""
+        """Open two connections and refuse the pooler if they share a server process or change it between transactions.
+
+        Raises:
+            SettingsError: This is a pooler in transaction or statement mode.
+        """
         one = another = None
         try:
             async with asyncio.timeout(_PROBE_SECONDS):
                 one, another = await self._open(statement_cache_size=0), await self._open(statement_cache_size=0)
                 shared = [await _share_a_server(one, another) for _ in range(_PROBES)]
         except TimeoutError:
-            return  # the pool gives no second server while the first connection is idle: it keeps its own
+            return  # no second server was free while the first connection was idle, so each connection keeps its own
         except (asyncpg.ProtocolViolationError, asyncpg.ConnectionDoesNotExistError) as error:
-            if "statement pooling mode" not in str(error):  # it knows no transactions, and ends the connection
+            if "statement pooling mode" not in str(error):  # this mode refuses transactions and ends the connection
                 raise
             raise SettingsError(_TRANSACTION_MODE) from error
         finally:
@@ -132,7 +137,7 @@ class Connecting:
 
 
 async def _is_pooled(connection: asyncpg.Connection) -> bool:
-    """Say whether the process that greeted us is another than the one that answers."""
+    """Return whether the server process that answers differs from the one that accepted the connection."""
     try:
         return bool(await connection.fetchval(_PID, timeout=_LOOK_SECONDS) != connection.get_server_pid())
     except _LOST_STATEMENT:
@@ -140,7 +145,7 @@ async def _is_pooled(connection: asyncpg.Connection) -> bool:
 
 
 async def _share_a_server(one: asyncpg.Connection, another: asyncpg.Connection) -> bool:
-    """Say whether a server process serves both connections, or one of them changes its own between transactions."""
+    """Return whether both connections have one server process, or one changes its process between transactions."""
     before = await _server_of(one)
     async with another.transaction():
         other = await another.fetchval(_PID)
@@ -153,18 +158,18 @@ async def _server_of(connection: asyncpg.Connection) -> int:
         return int(await connection.fetchval(_PID))
 
 
-# Bounds on one statement and on waiting for one lock: a fault that passes is retried (law 4), so a short bound only
-# means an earlier retry. The connection's time zone makes aware times land as UTC in the application's naive columns.
+# The timeouts limit one statement and the wait for one lock. Transient faults are retried (law 4), so a short timeout
+# only means an earlier retry. With the time zone UTC, aware times are stored as UTC in the application's naive columns.
 SERVER_SETTINGS = {
-    "default_transaction_isolation": "read committed",  # laws 2 and 6, whatever the role or the database says
+    "default_transaction_isolation": "read committed",  # laws 2 and 6 need it, whatever the role's own setting is
     "timezone": "UTC",
-    "row_security": "off",  # a policy that hides rows from us is then an error: hidden rows are not absent (law 4)
+    "row_security": "off",  # a policy that hides rows is then an error, because hidden rows are not absent (law 4)
     "application_name": "levelsync",
     "lock_timeout": "10s",
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "60s",
-    "plan_cache_mode": "force_custom_plan",  # a plan kept from when a table was empty reads all of it as it grows
-    "jit": "off",  # our statements take milliseconds: compiling one of a reconcile's ranges took 0.38 s of its 0.40 s
+    "plan_cache_mode": "force_custom_plan",  # a plan cached for an empty table scans the whole table as it grows
+    "jit": "off",  # statements take milliseconds; compiling the one of a reconcile range took 0.38 s of its 0.40 s
 }
 
 
@@ -176,12 +181,12 @@ def make_engine(
     connect_within: float | None = None,
     **overrides: Any,
 ) -> AsyncEngine:
-    """Create an engine whose connections are READ COMMITTED, speak UTC and bound statements and lock waits.
+    """Create an engine whose connections use READ COMMITTED and UTC and limit statements and lock waits.
 
-    `bounds` changes these bounds.
+    `bounds` overrides server settings such as these limits.
 
     Raises:
-        SettingsError: the database's URL cannot be used, or names a file that cannot.
+        SettingsError: The database's URL, or a file that it names, cannot be used.
     """
     options: dict[str, Any] = {
         "pool_size": pool_size,
@@ -193,7 +198,7 @@ def make_engine(
 
 
 def pool_sizes(settings: Settings, *, with_api: bool) -> tuple[int, int]:
-    """Share DATABASE_POOL_SIZE between the roles and the API, which has an engine of its own."""
+    """Divide DATABASE_POOL_SIZE between the roles and the API, which has its own engine."""
     api = settings.database_pool_size * 3 // 10 if with_api else 0
     return settings.database_pool_size - api, api
 
@@ -201,12 +206,13 @@ def pool_sizes(settings: Settings, *, with_api: bool) -> tuple[int, int]:
 def engine_to(
     settings: Settings, server_settings: Mapping[str, str], connect_within: float | None = None, **options: Any
 ) -> AsyncEngine:
-    """Create an engine whose connections have `server_settings`; of the URL's own, name and options are kept.
+    """Create an engine whose connections have `server_settings`. The URL's `application_name` and `options` come first.
 
-    `connect_within` bounds the URL's `connect_timeout` in seconds; without both it is 10.
+    The time to connect is the smaller of the URL's `connect_timeout` and `connect_within`, in seconds, and 10 seconds
+    without either.
 
     Raises:
-        SettingsError: as `make_engine`.
+        SettingsError: The database's URL, or a file that it names, cannot be used.
     """
     url = database_url(settings)
     try:
@@ -219,7 +225,7 @@ def engine_to(
         server_settings={**server_settings, **url.server_settings},
     )
     place, _, database = url.address.rpartition("/")
-    shown = URL.create("postgresql+asyncpg", host=place, database=database)  # for messages: the creator connects
+    shown = URL.create("postgresql+asyncpg", host=place, database=database)  # for messages; async_creator connects
     told = maxima_options(settings)
     engine = create_async_engine(shown, async_creator=connecting.connect, execution_options=told, **options)
     event.listen(engine.sync_engine, "handle_error", _leave_a_server_that_became_read_only)
@@ -227,6 +233,6 @@ def engine_to(
 
 
 def _leave_a_server_that_became_read_only(context: ExceptionContext) -> None:
-    """Drop the connection and those of its pool: new ones reach the new primary behind the same address."""
+    """Drop all connections of the pool, so that new ones reach the new primary behind the same address."""
     if read_fault(context.original_exception).sqlstate == READ_ONLY:
         context.is_disconnect = True

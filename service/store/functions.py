@@ -1,4 +1,4 @@
-"""Creates the stored functions through which every level is written, for the application's tables as they are."""
+"""Create the stored functions through which every level is written, for the application's current tables."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _MADE_FOR = text("""
 _IS_TABLE = text("SELECT relkind = 'r' FROM pg_class WHERE oid = to_regclass('specializations')")
 _VERSIONS = "(SELECT string_agg(s.xmin::text, ',') || ':' FROM {} s)"
 _NO_VERSIONS = "(extract(epoch FROM clock_timestamp())::text || ':')"
-"""The rows of a view have no versions: it is always compared by what it says."""
+"""The rows of a view have no versions, so its contents are always compared."""
 _NAIVE = "timestamp without time zone"
 _ROWS = "unnest({ids}, {users}, {specs}, {levels}, {created}, {advanced}) WITH ORDINALITY"
 _STATIC = {
@@ -79,7 +79,7 @@ _HISTORY = """IF cardinality(p_rises) > 0 AND p_by IS NULL THEN
 
 
 def create_v1(conn: Connection) -> None:
-    """Create or replace every function of version 1; the application's tables are found on the search path."""
+    """Create or replace every function of version 1 for the tables that the search_path finds."""
     shared = {name: _qualified(conn, name) for name in ("users", "specializations")}
     shared["versions"] = _VERSIONS.format(shared["specializations"]) if conn.scalar(_IS_TABLE) else _NO_VERSIONS
     for script, names in (
@@ -94,10 +94,10 @@ def create_v1(conn: Connection) -> None:
 
 
 def changes_since_v1(conn: Connection) -> list[str]:
-    """Say how the application's tables differ from those that the functions were created for; [] where they do not.
+    """Return how the application's tables differ from those that the functions were created for, a sentence for each.
 
-    A comment on one of the functions holds each table's name with its schema, and the types of the columns that
-    levelsync uses. Functions that do not exist, or have no such comment, were created for nothing that is known.
+    A comment on one of the functions contains each table's name with its schema, and the types of the columns that
+    levelsync uses. Missing functions, and functions without that comment, count as a difference.
     """
     found = conn.execute(_MADE_FOR).one_or_none()
     if found is None:
@@ -113,7 +113,7 @@ def changes_since_v1(conn: Connection) -> list[str]:
 
 
 def _facts(conn: Connection) -> dict[str, str]:
-    """Return what the functions depend on: where the application's tables are, and the types of their columns."""
+    """Return what the functions depend on: the application's tables with their schemas, and their columns' types."""
     used = {*NEEDED, *(f"{table}.{column}" for table, columns in NEEDED.items() for column in columns)}
     rows = conn.execute(_FACTS, {"tables": list(NEEDED)})
     return {row.name: row.fact for row in rows if row.name in used}
@@ -128,7 +128,7 @@ def _parsed(comment: str | None) -> dict[str, str]:
 
 
 def drop_v1(conn: Connection) -> None:
-    """Drop them."""
+    """Drop every function of version 1."""
     for name in conn.scalars(_OURS).all():
         conn.exec_driver_sql(f"DROP FUNCTION {name}")
 
@@ -171,7 +171,7 @@ def _progress(conn: Connection) -> dict[str, str]:
 
 
 def _watched(conn: Connection, *tables: str) -> str:
-    """Return the tables whose triggers may write: with their partitions, as they are at each call, if they have any."""
+    """Return SQL for the tables whose triggers may write. It includes the partitions that exist at each call."""
     names = ", ".join(f"'{_qualified(conn, table)}'::regclass" for table in tables)
     if not any(conn.scalar(_HAS_CHILDREN, {"table": table}) for table in tables):
         return names
@@ -186,7 +186,7 @@ def _watched(conn: Connection, *tables: str) -> str:
 def _table(
     conn: Connection, table: str, key: tuple[str, str], columns: Mapping[str, str], updates: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the statements of one table; `key` names its columns for user and specialization."""
+    """Return the statements of one table. `key` contains the names of its user and specialization columns."""
     qualified, (user, name) = _qualified(conn, table), key
     folded = f'upper(t.{name}::text COLLATE "C")'
     found = f"""t.{user} = k.user_id AND {folded} = upper(p_names[k.spec] COLLATE "C")"""
@@ -229,7 +229,7 @@ def _table(
 
 
 def _insert(conn: Connection, table: str, key: tuple[str, str], columns: Mapping[str, str]) -> str:
-    """Return the insert of missing rows, in the order of the pairs, as a template for its parameters."""
+    """Return the INSERT of missing rows, in the order of the pairs, as a template for its parameters."""
     user, name = key
     kinds = {row.name: row for row in conn.execute(_COLUMNS, {"table": table})}
     cast = f"::{kinds[name].type}" if kinds[name].is_enum else ""
@@ -250,7 +250,7 @@ def _time(microseconds: str) -> str:
 
 
 class _writer:  # noqa: N801 - used as a function
-    """Writes a time into a column of a table: as UTC where the column has no time zone."""
+    """Returns the SQL of a time for a column of a table, in UTC if the column has no time zone."""
 
     def __init__(self, conn: Connection, table: str) -> None:
         self._naive = {row.name for row in conn.execute(_COLUMNS, {"table": table}) if row.type == _NAIVE}
@@ -265,7 +265,7 @@ def _qualified(conn: Connection, table: str) -> str:
 
 
 def _filled(script: str, names: Mapping[str, str]) -> str:
-    """Put names into a script; a value may hold names itself, so the longer fragments come first."""
+    """Replace the names in a script. Longer values come first, because a value may contain other names."""
     body = files("service.store").joinpath(script).read_text(encoding="utf-8")
     for name, value in _longest_first(names.items()):
         body = body.replace(f"@{name}@", value)

@@ -1,6 +1,6 @@
-"""Bringing a database to this release: what `alembic upgrade head` does, from a checkout or a wheel.
+"""Migrate a database to this release, as `alembic upgrade head` does, from a checkout or a wheel.
 
-Alembic is imported by `migrate` only: it is slow, and every command imports this module.
+Functions import Alembic where they need it, because its import is slow and every command imports this module.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, MigrationInfo
 
 FIRST_RELEASE = "0.1.0"
-"""The oldest release for a revision that names none: `oldest_release` in its file does."""
+"""The oldest release that may run on a revision whose file does not set `oldest_release`."""
 
 LOCK_TIMEOUT = "5s"
-"""How long a migration waits for a lock on a table: everybody who comes after it waits behind it meanwhile."""
+"""How long a migration waits for a lock on a table. During that time all later sessions wait behind it."""
 
 _INSUFFICIENT_PRIVILEGE = "42501"
 _SERVER_SETTINGS = {
@@ -42,39 +42,39 @@ _SERVER_SETTINGS = {
     "timezone": "UTC",
     "row_security": "off",
     "application_name": "levelsync migrate",
-    "statement_timeout": "0",  # a large table may take its time; waiting for a lock may not
+    "statement_timeout": "0",  # a large table may need hours; `lock_timeout` limits the wait for locks
     "idle_in_transaction_session_timeout": "0",
 }
 _WRITE_INFO = text("""
     INSERT INTO levelsync.schema_info (id, revision, oldest_release) VALUES (1, :revision, :oldest)
         ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, oldest_release = excluded.oldest_release
 """)
-# As in an alembic.ini, except that there WARNING is cut to WARNI.
+# The format of Alembic's own alembic.ini, except that there WARNING is cut to WARNI.
 _ALEMBICS_OWN_FORMAT = logging.Formatter("%(levelname)-5s [%(name)s] %(message)s")
-_ALEMBIC_IS_GLOBAL = threading.Lock()  # it keeps the migration that runs in variables of its modules
+_ALEMBIC_IS_GLOBAL = threading.Lock()  # Alembic stores the running migration in global variables
 
 log = logging.getLogger("levelsync.migrate")
 
 
-class MigrationStopped(Exception):  # noqa: N818 - it stops on purpose, before it changes anything
-    """A migration found what it must not touch, or a lock that it could not have. Its text says what to do."""
+class MigrationStopped(Exception):  # noqa: N818 - a deliberate stop, before anything is changed
+    """A migration stopped at something that it must not change, or did not get a lock. The text says what to do."""
 
 
 class UnknownRevision(MigrationStopped):
-    """The revision that was asked for does not exist."""
+    """The requested revision does not exist."""
 
 
 def migrate(settings: Settings, revision: str = "head") -> None:
-    """Upgrade to `revision`. A second run finds nothing to do; a second process waits for the first.
+    """Upgrade to `revision`. A second run changes nothing. A second process waits for the first.
 
-    It runs an event loop of its own: from a running one, call it through `asyncio.to_thread`.
+    It runs its own event loop, so call it through `asyncio.to_thread` where a loop runs already.
 
     Raises:
-        UnknownRevision: there is no such revision.
-        MigrationStopped: with a sentence for the operator; the revision that stopped changed nothing.
+        UnknownRevision: The revision does not exist.
+        MigrationStopped: The migration stopped, with a sentence for the operator. The stopped revision changed nothing.
         OSError, sqlalchemy.exc.DBAPIError: PostgreSQL cannot be reached, or refused a statement.
     """
-    from alembic import command  # noqa: PLC0415 - slow, and needed here only
+    from alembic import command  # noqa: PLC0415 - slow, see the module's docstring
     from alembic.util import CommandError  # noqa: PLC0415
 
     config = alembic_config(settings)
@@ -90,7 +90,7 @@ def _check_exists(config: Config, revision: str) -> None:
     from alembic.script import ScriptDirectory  # noqa: PLC0415 - see `migrate`
     from alembic.util import CommandError  # noqa: PLC0415
 
-    if revision.startswith("+"):  # so many revisions further than the database, which Alembic counts
+    if revision.startswith("+"):  # Alembic counts relative revisions from where the database is
         return
     scripts = ScriptDirectory.from_config(config)
     try:
@@ -101,7 +101,7 @@ def _check_exists(config: Config, revision: str) -> None:
 
 
 def alembic_config(settings: Settings) -> Config:
-    """Make what `alembic.ini` is to the command `alembic`, with the settings that `env.py` is to take."""
+    """Return the configuration that `alembic.ini` contains for the command `alembic`, with settings for `env.py`."""
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
@@ -113,11 +113,11 @@ def alembic_config(settings: Settings) -> Config:
 
 @asynccontextmanager
 async def connect(settings: Settings) -> AsyncIterator[AsyncConnection]:
-    """Open the one connection of a migration.
+    """Open the connection of a migration.
 
     Raises:
-        alembic.util.CommandError: a lock was not to be had in time, or a right is missing.
-        SettingsError: the database's URL cannot be used, or leads to a connection that cannot be used.
+        alembic.util.CommandError: The migration did not get a lock in time, or lacks a right.
+        SettingsError: The database's URL or its connection cannot be used.
     """
     from alembic.util import CommandError  # noqa: PLC0415 - see `migrate`
 
@@ -135,14 +135,15 @@ async def connect(settings: Settings) -> AsyncIterator[AsyncConnection]:
 
 
 def sentence_of(error: Stop | DBAPIError) -> str | None:
-    """Say what an operator can do about an error; None for one that is not about the installation."""
+    """Return what an operator can do about an error, or None for an error without a known remedy."""
     if isinstance(error, Stop):
         return str(error)
     fault = read_fault(error)
     if fault.sqlstate == LOCK_NOT_AVAILABLE:
         return (
-            f"Somebody held a lock for longer than {LOCK_TIMEOUT} that this revision needs ({_statement(error)}). "
-            "Run levelsync migrate again at a quieter time; pg_stat_activity shows who holds the lock."
+            f"Another session held a lock that this revision needs for longer than {LOCK_TIMEOUT} "
+            f"({_statement(error)}). Run levelsync migrate again at a quieter time. pg_stat_activity shows who holds "
+            "the lock."
         )
     if fault.sqlstate == _INSUFFICIENT_PRIVILEGE:
         return (
@@ -153,13 +154,13 @@ def sentence_of(error: Stop | DBAPIError) -> str | None:
 
 
 class Track:
-    """Counts the revisions that a run applies, and writes `levelsync.schema_info` with each."""
+    """Counts the revisions that a migration applies, and writes `levelsync.schema_info` with each of them."""
 
     def __init__(self) -> None:
         self.steps = 0
 
     def applied(self, *, ctx: MigrationContext, step: MigrationInfo, heads: set[str], **_: object) -> None:
-        """Write the row in the revision's own transaction; Alembic's `on_version_apply`."""
+        """Write the row in the revision's transaction. Alembic calls this as `on_version_apply`."""
         from alembic.script import Script  # noqa: PLC0415 - see `migrate`
 
         self.steps += 1
@@ -174,10 +175,10 @@ class Track:
 
 
 def leave_later_schema(stand: Stand) -> bool:
-    """Whether a later release made the schema and allows this one, which then has nothing to do there.
+    """Return whether a later release created the schema and allows this release, which then must not change it.
 
     Raises:
-        alembic.util.CommandError: a later release made it, and this one may not run on it.
+        alembic.util.CommandError: A later release created the schema and does not allow this release.
     """
     from alembic.util import CommandError  # noqa: PLC0415 - see `migrate`
 
@@ -194,15 +195,15 @@ def leave_later_schema(stand: Stand) -> bool:
 
 
 def _statement(error: DBAPIError) -> str:
-    """The beginning of the statement that failed, which names the table."""
+    """Return the beginning of the failed statement, which names the table."""
     return " ".join((error.statement or "").split())[:120]
 
 
 def wait_for_turn(connection: Connection) -> None:
-    """Take the lock around the whole migration; it ends with the connection. Then bound every other lock's wait."""
+    """Acquire the lock of the whole migration, which ends with the connection. Then limit waits for other locks."""
     key = "hashtextextended('levelsync migrate', 0)"
     if not connection.scalar(text(f"SELECT pg_try_advisory_lock({key})")):
-        log.info("Another migration of this database is running; waiting for its end")
+        log.info("Another migration of this database is running; waiting until it ends")
         connection.execute(text("SET lock_timeout = 0"))
         connection.execute(text(f"SELECT pg_advisory_lock({key})"))
     connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
@@ -210,16 +211,19 @@ def wait_for_turn(connection: Connection) -> None:
 
 
 def make_schema(connection: Connection) -> None:
-    """Make the schema of levelsync, in the transaction of the first migration: where that stops, nothing is left.
+    """Create the schema of levelsync in the transaction of the first revision, so that a rollback removes it too.
 
-    Asked first, because CREATE SCHEMA IF NOT EXISTS wants the right to create one even where it exists.
+    CREATE SCHEMA IF NOT EXISTS requires the right to create a schema even if it exists, so this checks first.
     """
     if connection.scalar(text(f"SELECT to_regnamespace('{SCHEMA}')")) is None:
         connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
 
 
 def renew_functions(connection: Connection) -> bool:
-    """Create the stored functions again where the application's tables are not those that they were created for."""
+    """Create the stored functions again if the application's tables have changed. Return whether they had.
+
+    Do nothing on a schema that is not at this release's revision.
+    """
     if read_stand(connection).revision != HEAD:
         return False
     differences = functions.changes_since_v1(connection)
@@ -232,7 +236,7 @@ def renew_functions(connection: Connection) -> bool:
 
 @contextmanager
 def alembic_log_format() -> Iterator[None]:
-    """Write Alembic's lines, and ours among them, in Alembic's own format on stderr, whatever LOG_FORMAT."""
+    """Log Alembic's lines and those of the migrations in Alembic's format on stderr, whatever LOG_FORMAT is."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_ALEMBICS_OWN_FORMAT)
     loggers = [logging.getLogger("alembic"), log]

@@ -1,8 +1,8 @@
-"""What stands in the way of a migration, and the statements that remove it.
+"""Obstacles to a migration: how they are found, and how duplicate rows are removed.
 
-Whatever points at a removed row is pointed at the row that is kept, and the removed row itself is kept as JSON in
-`levelsync.removed_rows`. Every step is one statement, so that a hundred thousand rows take seconds. The caller holds
-the table's lock.
+References to a removed row are changed to the row that stays. The removed row is stored as JSON in
+`levelsync.removed_rows`. Every step is one statement, so that a hundred thousand rows take seconds. The caller must
+have locked the table.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PAIRS_LISTED = 100
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """Rows of one table that have the same key, and which of them is kept: the first by `order`."""
+    """Rows of a table with the same key. Of each key, the first row by `order` stays."""
 
     table: str
     key: tuple[str, str]
@@ -36,7 +36,10 @@ class Duplicates:
     revision: str
 
     def find(self, conn: Connection) -> int:
-        """Note every row to remove beside the one to keep; returns how many. A NULL in the key is not a duplicate."""
+        """Write the ids of the rows to remove into a temporary table and return their number.
+
+        Beside each of them is the id of the row that stays. Rows with NULL in the key are not duplicates.
+        """
         conn.execute(text("DROP TABLE IF EXISTS pg_temp.levelsync_duplicates"))
         conn.execute(
             text(f"""
@@ -47,9 +50,9 @@ class Duplicates:
         return conn.scalar(text("SELECT count(*) FROM pg_temp.levelsync_duplicates")) or 0
 
     def differing(self, conn: Connection, ours: Sequence[str]) -> str:
-        """Say which pairs have rows that differ in a column that is not among `ours`; '' where there are none.
+        """Return a sentence that lists the pairs whose rows differ in a column outside `ours`, or ''.
 
-        Which value is right, levelsync cannot know. It reads only: `doctor` asks before anything is changed.
+        levelsync cannot know which value is right. This function only reads, so that `doctor` can call it too.
         """
         rows = conn.execute(
             text(f"""
@@ -69,19 +72,19 @@ class Duplicates:
             return ""
         first, second = self.key
         return (
-            f"{self.table} has several rows for one pair ({first}, {second}), and has to be unique by it: two events "
-            f"at once would create two rows. They differ in columns that are not levelsync's, so it cannot know which "
-            f"to keep. Remove all but one row of each of these pairs, or make the columns equal, then run levelsync "
-            f"migrate again: {_listed(differing)}."
+            f"{self.table} has several rows for one pair ({first}, {second}), but levelsync needs a unique constraint "
+            f"there, because two events at once would create two rows. The rows differ in columns that are not "
+            f"levelsync's, so it cannot know which row to keep. Remove all but one row of each of these pairs, or make "
+            f"the columns equal, then run levelsync migrate again: {_listed(differing)}."
         )
 
     def remove(self, conn: Connection) -> None:
-        """Point references at the kept rows, move the others to `levelsync.removed_rows`, log their ids.
+        """Change references to the rows that stay, move the others to `levelsync.removed_rows`, and log their ids.
 
         Raises:
-            Stop: the database refuses to point a reference at the kept row; lists the pairs.
+            Stop: The database refuses to change a reference. The text lists the pairs.
         """
-        conn.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))  # a refusal speaks here, not at the commit
+        conn.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))  # so that a refusal is raised here and not at the commit
         references = catalog.references_to(conn, self.table)
         for reference in references:
             self._point_at_kept(conn, reference)
@@ -93,7 +96,7 @@ class Duplicates:
     def _point_at_kept(self, conn: Connection, reference: Reference) -> None:
         if reference.target != ("id",):
             raise Stop(
-                f"{reference.table} points at {self.table} by more than its id ({reference.name}), so duplicates "
+                f"{reference.table} references {self.table} by more than its id ({reference.name}), so duplicates "
                 f"cannot be removed. Remove all but one row of each of these pairs, then run levelsync migrate again: "
                 f"{_listed(self._pairs(conn))}."
             )
@@ -108,12 +111,12 @@ class Duplicates:
                 )
         except DBAPIError as error:
             fault = read_fault(error)
-            if fault.kind is Kind.PASSING:  # a lock that was not to be had says nothing about the rows
+            if fault.kind is Kind.PASSING:  # for example a lock timeout, which does not concern the rows
                 raise
             where = f"WHERE EXISTS (SELECT FROM {reference.table} r WHERE r.{column} = d.id)"
             raise Stop(
-                f"{reference.table} cannot be pointed at the rows of {self.table} that stay: {fault.message}. Remove "
-                f"all but one row of each of these pairs, then run levelsync migrate again: "
+                f"The references of {reference.table} cannot be changed to the rows of {self.table} that stay: "
+                f"{fault.message}. Remove all but one row of each of these pairs, then run levelsync migrate again: "
                 f"{_listed(self._pairs(conn, where))}."
             ) from error
 
@@ -160,7 +163,10 @@ class Duplicates:
 
 
 def _index(conn: Connection, references: Sequence[Reference]) -> list[str]:
-    """Index referencing columns for a while: each removed row is looked for in them, one by one."""
+    """Create temporary indexes on referencing columns, because PostgreSQL searches them for each removed row.
+
+    Return their names, so that the caller can drop them.
+    """
     names = []
     for number, reference in enumerate(references):
         name = f"levelsync_for_a_while_{number}"
@@ -190,7 +196,7 @@ LICENSE_DUPLICATES = Duplicates(
 
 
 def differing_licenses(conn: Connection) -> str:
-    """Say which licenses the migrations cannot choose between; '' where there are none."""
+    """Return a sentence that lists the pairs whose licenses the migrations cannot choose between, or ''."""
     return LICENSE_DUPLICATES.differing(conn, LICENSE_COLUMNS)
 
 
@@ -223,7 +229,7 @@ _MAY_CREATE = text("SELECT has_database_privilege(current_database(), 'CREATE')"
 
 
 def find_obstacles(conn: Connection) -> list[str]:
-    """Say what `levelsync migrate` would stop at now, each with why and what helps; nothing where it would work."""
+    """Return a sentence for each obstacle at which `levelsync migrate` would stop, with the reason and the remedy."""
     if catalog.table_exists(conn, "users"):
         found = [*(f"there is no {part}" for part in missing_parts(conn)), *missing_maxima(conn)]
         found = found or [*_rights(conn), *_undecided(conn)]
@@ -233,41 +239,44 @@ def find_obstacles(conn: Connection) -> list[str]:
 
 
 def users_elsewhere(conn: Connection) -> str:
-    """Say that a schema beside the search_path has `users`: tables of our own beside it would be filled by nobody."""
+    """Return a sentence if a schema outside the search_path has `users`, otherwise ''.
+
+    Tables that levelsync created elsewhere would stay empty, because the application does not know them.
+    """
     schemas = conn.execute(_ELSEWHERE).scalars().all()
     if not schemas:
         return ""
     return (
         f"{catalog.search_path(conn)} finds no table users, but the schema {schemas[0]} has one. If it is the "
         f"application's, run: ALTER ROLE {catalog.role(conn)} SET search_path = {schemas[0]}, public; then run "
-        "levelsync migrate again. If it is not, give levelsync a database of its own."
+        "levelsync migrate again. Otherwise use a separate database for levelsync."
     )
 
 
 def half_an_application(conn: Connection) -> str:
-    """Say that some of the application's tables are there without `users`."""
+    """Return a sentence if some of the application's tables exist without `users`, otherwise ''."""
     there = [name for table in APPLICATION_TABLES if (name := catalog.qualified_name(conn, table))]
     if not there:
         return ""
     return (
-        f"{catalog.search_path(conn)} finds no table users, to which every level belongs, but {there[0]} is there: "
-        "this is neither an empty database nor the application's. Correct "
-        f"{PREFIX}DATABASE_URL or the search_path, or give levelsync an empty database."
+        f"{catalog.search_path(conn)} finds no table users, to which every level belongs, but {there[0]} exists. "
+        "So this is neither an empty database nor the application's. Correct "
+        f"{PREFIX}DATABASE_URL or the search_path, or use an empty database for levelsync."
     )
 
 
 def no_place(conn: Connection) -> str:
-    """Say that no schema is on the search_path in which tables of our own could be created."""
+    """Return a sentence if the search_path has no schema in which tables can be created, otherwise ''."""
     if own_schema(conn):
         return ""
     return (
-        f"{catalog.search_path(conn)} names no schema that exists, so there is no place for tables. Run: "
+        f"{catalog.search_path(conn)} names no schema that exists, so no tables can be created. Run: "
         f"ALTER ROLE {catalog.role(conn)} SET search_path = public"
     )
 
 
 def own_schema(conn: Connection) -> str:
-    """Return the first schema of the search_path that exists, and never our own; '' where there is none."""
+    """Return the first existing schema of the search_path other than `levelsync`, or ''."""
     schemas = conn.execute(_ON_THE_PATH).scalars().all()
     return str(schemas[0]) if schemas else ""
 
@@ -278,7 +287,7 @@ def _undecided(conn: Connection) -> list[str]:
 
 
 def _rights(conn: Connection) -> list[str]:
-    """Say which tables the role would have to own to add the constraint that is missing."""
+    """Return a sentence for each table that lacks its unique constraint and whose owner the role is not."""
     found = []
     for duplicates in (PROGRESS_DUPLICATES, LICENSE_DUPLICATES):
         owner = conn.scalar(_NOT_OWNED, {"table": duplicates.table})
@@ -286,9 +295,9 @@ def _rights(conn: Connection) -> list[str]:
             columns = ", ".join(duplicates.key)
             found.append(
                 f"{duplicates.table} has no UNIQUE ({columns}), without which two events at once would create two "
-                f"rows, and the role {catalog.role(conn)} is not its owner, so it cannot add it. Run levelsync migrate "
-                f"as {owner}, or run as {owner}: ALTER TABLE {catalog.qualified_name(conn, duplicates.table)} "
-                f"ADD UNIQUE ({columns})"
+                f"rows. The role {catalog.role(conn)} does not own the table and cannot add the constraint. Run "
+                f"levelsync migrate as {owner}, or run as {owner}: "
+                f"ALTER TABLE {catalog.qualified_name(conn, duplicates.table)} ADD UNIQUE ({columns})"
             )
     return found
 
@@ -299,6 +308,6 @@ def _no_schema_allowed(conn: Connection) -> str:
         return ""
     database = conn.scalar(text("SELECT quote_ident(current_database())"))
     return (
-        f"the role {catalog.role(conn)} may not create the schema {SCHEMA}, where everything of levelsync is. Run: "
+        f"the role {catalog.role(conn)} may not create the schema {SCHEMA}, which contains levelsync's tables. Run: "
         f"GRANT CREATE ON DATABASE {database} TO {catalog.role(conn)}"
     )

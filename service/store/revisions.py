@@ -1,4 +1,4 @@
-"""What the revisions have in common: stopping with a sentence, and the application's parts that they need."""
+"""Code that the revisions share: stopping with a sentence, locks, unique constraints, and views."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from service.store.application import missing_parts
 log = logging.getLogger("levelsync.migrate")
 
 
-class Stop(Exception):  # noqa: N818 - it stops on purpose, before its revision changes anything
-    """A migration met what it must not touch. Its text names it, says why that is needed, and what helps."""
+class Stop(Exception):  # noqa: N818 - a deliberate stop, before the revision changes anything
+    """A migration found something that it must not change. The text names it, the reason and the remedy."""
 
 
 class Changes:
-    """What the revisions of one run have changed in the application's tables, in words.
+    """The changes that the revisions of one migration made in the application's tables, as text.
 
-    Alembic runs one migration of a process at a time, and its revisions are modules: there is one list for all.
+    A process runs one migration at a time, and revisions are modules without parameters, so they share one instance.
     """
 
     def __init__(self) -> None:
@@ -32,22 +32,22 @@ class Changes:
         self._pending: list[str] = []
 
     def add(self, change: str) -> None:
-        """Log a change of the revision that runs."""
+        """Log and record a change of the current revision."""
         log.info("%s", change)
         self._pending.append(change)
 
     def commit(self, revision: str) -> None:
-        """Keep the changes of a revision that is done."""
+        """Record that a revision is done, with its changes."""
         self._done.append(": ".join([revision, *["; ".join(self._pending)]]) if self._pending else revision)
         self._pending = []
 
     def begin(self) -> None:
-        """Forget an earlier run."""
+        """Delete the records of an earlier migration."""
         self._done, self._pending = [], []
 
     @property
     def before(self) -> str:
-        """Say what stands although a revision stopped."""
+        """Return a sentence about the changes that remain although a revision stopped."""
         if not self._done:
             return "Nothing was changed."
         return f"This revision changed nothing. Revisions done before it: {'. '.join(self._done)}."
@@ -102,10 +102,10 @@ _COMMENTS = text("""
 
 
 def stop_where_parts_are_missing(conn: Connection) -> None:
-    """Stop before any change where the application's database lacks what levelsync needs.
+    """Check before any change that the application's database has what levelsync needs.
 
     Raises:
-        Stop: names every missing table and column, or what gives a specialization's highest level.
+        Stop: Tables, columns or the highest levels are missing. The text names them.
     """
     missing = missing_parts(conn)
     if missing:
@@ -115,9 +115,13 @@ def stop_where_parts_are_missing(conn: Connection) -> None:
 
 
 def lock(conn: Connection, table: str) -> None:
-    """Keep everybody out of a table until the revision ends.
+    """Lock a table against all other sessions until the revision ends.
 
-    At once the strongest lock: getting it after a weaker one could deadlock with a transaction that has read the table.
+    It acquires the strongest lock directly. Acquiring it after a weaker one could deadlock with a transaction that has
+    read the table.
+
+    Raises:
+        Stop: Another session held a lock for longer than `lock_timeout`.
     """
     try:
         conn.execute(text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
@@ -125,22 +129,23 @@ def lock(conn: Connection, table: str) -> None:
         if read_fault(error).sqlstate != LOCK_NOT_AVAILABLE:
             raise
         raise Stop(
-            f"Somebody held a lock on {table} for longer than this revision waits, and it has to add a unique "
-            f"constraint there. Run levelsync migrate again at a quieter time. Who holds the lock: SELECT a.pid, "
+            f"Another session held a lock on {table} for longer than this revision waits to add a unique constraint "
+            f"there. Run levelsync migrate again at a quieter time. To see who holds the lock, run: SELECT a.pid, "
             f"a.query FROM pg_stat_activity a JOIN pg_locks l USING (pid) WHERE l.relation = '{table}'::regclass"
         ) from error
 
 
 def add_unique(conn: Connection, table: str, name: str, columns: Sequence[str], revision: str) -> None:
-    """Add a unique constraint, marked by a comment as made by this revision, so that only that one is ever dropped.
+    """Add a unique constraint with a comment that names this revision, so that a downgrade drops no other constraint.
 
     Raises:
-        Stop: something else has that name.
+        Stop: Something else has that name.
     """
     if conn.scalar(_NAME_IS_TAKEN, {"name": name, "table": table}):
         raise Stop(
-            f"{table} needs {name} UNIQUE ({', '.join(columns)}), immediate and whole, because two events at once "
-            "would create two rows. Something else has that name: rename or drop it, then run levelsync migrate again."
+            f"{table} needs {name} UNIQUE ({', '.join(columns)}), neither deferrable nor partial, because two events "
+            "at once would create two rows. Something else has that name: rename or drop it, then run levelsync "
+            "migrate again."
         )
     conn.execute(text(f"ALTER TABLE {table} ADD CONSTRAINT {name} UNIQUE ({', '.join(columns)})"))
     conn.execute(text(f"COMMENT ON CONSTRAINT {name} ON {table} IS '{_mark(revision)}'"))
@@ -148,21 +153,21 @@ def add_unique(conn: Connection, table: str, name: str, columns: Sequence[str], 
 
 
 def drop_own_unique(conn: Connection, table: str, name: str, revision: str) -> None:
-    """Drop a unique constraint where this revision made it; say so where it did not."""
+    """Drop a unique constraint if this revision created it. Otherwise log that there is nothing to remove."""
     if catalog.constraint_comment(conn, table, name) == _mark(revision):
         conn.execute(text(f"ALTER TABLE {table} DROP CONSTRAINT {name}"))
     else:
-        log.info("%s has no %s that this revision made: nothing to remove", table, name)
+        log.info("%s has no %s that this revision created: nothing to remove", table, name)
 
 
 @contextmanager
 def set_aside(conn: Connection, views: Sequence[str]) -> Iterator[None]:
-    """Drop views of levelsync, so that the columns below them can change; create them again as they were.
+    """Drop views of levelsync, so that the columns that they read can change, and create them again afterwards.
 
-    Rights and comments are kept. `views` are qualified and in the order in which they can be dropped.
+    Their rights and comments are restored. `views` must be qualified and in the order in which they can be dropped.
 
     Raises:
-        Stop: a view of somebody else reads one of them.
+        Stop: A view that is not levelsync's reads one of them.
     """
     others = [f"{row.reader} reads {row.view}" for row in conn.execute(_OTHER_READERS, {"views": list(views)})]
     if others:

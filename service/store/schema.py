@@ -1,6 +1,6 @@
-"""At which revision the database stands, and whether this release may run on it (semantics, "Rollout").
+"""The revision of the database's schema, and whether this release may run on it.
 
-`serve` asks again and again, so Alembic is not imported here: the revisions are read from the files.
+`serve` checks this often, so the revisions are read from their files, without importing Alembic.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _EXISTS = text("SELECT to_regclass(:table) IS NOT NULL")
 
 
 def scripts_folder() -> Path:
-    """Where the migrations are: inside the package when installed from a wheel, else beside it in the checkout."""
+    """Return the folder of the migrations: inside the package in a wheel, beside it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     installed = package / "migrations"
     return installed if installed.is_dir() else package.parent / "alembic"
 
 
 def _read_revisions() -> tuple[str, frozenset[str]]:
-    """Give the newest revision and all of them. A test holds the newest equal to what Alembic finds."""
+    """Return the newest revision, and all of them. A test compares the newest with what Alembic finds."""
     files = [path.read_text(encoding="utf-8") for path in (scripts_folder() / "versions").glob("*.py")]
     found = [dict(_ASSIGNED.findall(content)) for content in files]
     known = frozenset(names["revision"] for names in found)
@@ -46,31 +46,31 @@ HEAD, KNOWN = _read_revisions()
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """Where a database stands: its revision, and the oldest release that may run on it ('' where it does not say)."""
+    """The revision of a database's schema, and the oldest release that may run on it, or '' if that is not recorded."""
 
     revision: str | None
     oldest_release: str = ""
 
     @property
     def is_later(self) -> bool:
-        """Whether a later release made this schema."""
+        """Whether a later release created this schema."""
         return self.revision is not None and self.revision not in KNOWN
 
     @property
     def allows_this_release(self) -> bool:
-        """Whether this release may run on it: it stands at our revision, or at a later one that allows us."""
+        """Whether this release may run: the schema is at its revision, or at a later one that allows this release."""
         if self.is_later:
             return bool(self.oldest_release) and release_number(self.oldest_release) <= release_number(RELEASE)
         return self.revision == HEAD
 
     @property
     def refusal(self) -> str:
-        """Say why this release may not run on it, and what to do; '' where it may."""
+        """Return why this release may not run on the schema and what to do, or ''."""
         return f"{self.reason}. {self.advice}" if self.reason else ""
 
     @property
     def reason(self) -> str:
-        """Say why this release may not run on it; '' where it may."""
+        """Return why this release may not run on the schema, or ''."""
         if self.allows_this_release:
             return ""
         if self.revision is None:
@@ -89,7 +89,7 @@ class Stand:
 
     @property
     def advice(self) -> str:
-        """Say what to do where this release may not run on it."""
+        """Return what to do if this release may not run on the schema."""
         if not self.is_later:
             return "Run: levelsync migrate"
         if not self.oldest_release:
@@ -98,12 +98,12 @@ class Stand:
 
 
 def release_number(release: str) -> tuple[int, ...]:
-    """Give the numbers of a version such as 0.2.0, for comparison; a pre-release counts as its release."""
+    """Return the numbers of a version such as 0.2.0, for comparison. A pre-release counts as its release."""
     return tuple(int(number) for number in re.findall(r"\d+", release)[:3])
 
 
 def read_stand(conn: Connection) -> Stand:
-    """Read where the database stands; `Stand(None)` before the first migration."""
+    """Read the revision of the database's schema. Return `Stand(None)` before the first migration."""
     if not conn.scalar(_EXISTS, {"table": f"{SCHEMA}.{VERSION_TABLE}"}):
         return Stand(None)
     revision = conn.scalar(text(f"SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}"))
@@ -113,5 +113,5 @@ def read_stand(conn: Connection) -> Stand:
 
 
 async def stand_of(conn: AsyncConnection) -> Stand:
-    """Read the same on an asynchronous connection."""
+    """Read the revision of the database's schema over an asynchronous connection."""
     return await conn.run_sync(read_stand)

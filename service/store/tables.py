@@ -1,7 +1,7 @@
-"""levelsync's own tables, in the schema `levelsync`, and the reader of the positions.
+"""levelsync's own tables, in the schema `levelsync`, and the function that reads the positions.
 
-The migrations create them; `tests/migrations` holds these models equal to the migrations. The application's tables
-are not declared here: what they look like is read from the database (`service.store.application`).
+The migrations create the tables, and `tests/migrations` compares these models with them. The application's tables are
+not declared here. `service.store.application` reads them from the database.
 """
 
 from __future__ import annotations
@@ -71,10 +71,11 @@ applied_offsets = Table(
     ),
     comment="How far each partition has been applied, stored in the transaction of the effects.",
 )
-"""How far each partition has been applied: `next_offset` is the first offset not yet applied (laws 3 and 5).
+"""How far each partition has been applied. `next_offset` is the first offset that is not yet applied (laws 3 and 5).
 
-`topic_id` is the id of the topic that the offset counts on ('' where the broker gives none), and `leader_epoch` the
-epoch in which the record before the offset was written (-1 where that is not known)."""
+`topic_id` is the id of the topic to which the offset belongs, or '' if the broker has no topic ids. `leader_epoch` is
+the epoch in which the record before the offset was written, or -1 if it is not known.
+"""
 
 dead_letters = Table(
     "dead_letters",
@@ -138,8 +139,11 @@ dead_letters = Table(
     Index("ix_dead_letters_resolved", "resolved_at", postgresql_where=text("resolved_at IS NOT NULL")),
     comment="Records that could not be applied, kept as they were published. They may hold personal data.",
 )
-"""Records that can never apply, kept whole (law 4). Open until `resolved_at` is set. `replayed_at`: a replay is on its
-way since then; `last_attempt_timestamp`: of the last replayed record that failed, in milliseconds."""
+"""Records that can never be applied, stored whole (law 4). A letter is open until `resolved_at` is set.
+
+`replayed_at` is when a replay that has no outcome yet was sent. `last_attempt_timestamp` is the timestamp of the last
+replayed record that failed, in milliseconds.
+"""
 
 fences = Table(
     "fences",
@@ -152,7 +156,7 @@ fences = Table(
     Column("folded", Text, Computed('upper(specialization COLLATE "C")', persisted=True), nullable=False),
     Index("ix_fences_folded", "user_id", "folded"),
 )
-"""One row for each pair that a decision lowered: events that occurred at or before `decided_at` no longer raise it."""
+"""One row for each fenced pair. Events that occurred at or before `decided_at` do not raise it (law 2)."""
 
 outbox = Table(
     "outbox",
@@ -164,7 +168,7 @@ outbox = Table(
     Column("headers", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
     _when(),
 )
-"""Events on their way to Kafka, written in the transaction that they describe."""
+"""Events that are still to be sent to Kafka. The transaction that an event describes writes its row."""
 
 removed_rows = Table(
     "removed_rows",
@@ -176,7 +180,7 @@ removed_rows = Table(
     Column("revision", Text, nullable=False),
     _when("removed_at"),
 )
-"""Rows of the application that a migration removed as duplicates, as JSON."""
+"""The rows of the application that a migration removed as duplicates, as JSON."""
 
 reconcile_runs = Table(
     "reconcile_runs",
@@ -207,10 +211,13 @@ reconcile_runs = Table(
     Index("ix_reconcile_runs_requested", "requested_at"),
     Index("ix_reconcile_runs_due", "due_at", postgresql_where=text("finished_at IS NULL")),
 )
-"""One row a run (law 7). `step` is what it waits for; `due_at`: when any worker may take the next step. `topic_ids` are
-the ids of the topics that `end_offsets` were taken from; `wait_seconds`: how long the step waits, by the clock of
-whoever takes it. `max_lowered`: how many levels may fall before the run stops; NULL: any number.
-`step_began_at`, `seconds_left`: since when the run is at its step, and the least time left that was known there."""
+"""One row for each run (law 7).
+
+`step` is the current step, and `due_at` is when any worker may work on it. `topic_ids` are the ids of the topics that
+`end_offsets` were read from. `wait_seconds` is how long the step waits, on the clock of the process that works on it.
+`max_lowered` is how many levels a run may lower, or NULL for any number. `step_began_at` is when the step began, and
+`seconds_left` the smallest estimate of the time left in it.
+"""
 
 _RUN = "levelsync.reconcile_runs.id"
 
@@ -227,8 +234,11 @@ reconcile_ranges = Table(
     Column("suspect_count", Integer, nullable=False, server_default=text("0")),
     Column("counts", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
 )
-"""The key ranges of a run: user ids above `after_user` up to `upto_user`. `done_phase` is the last phase done here (1
-scanned, 2 confirmed, 3 healed), `suspects` what the scan saw, one array a pair; `counts` are set, never added."""
+"""The ranges of a run, with the user ids above `after_user` up to `upto_user`.
+
+`done_phase` is the last phase that is done in the range (1 scan, 2 confirm, 3 heal). `suspects` has one array for each
+suspect of the scan. `counts` are replaced, never added to, so that a repeated phase counts once.
+"""
 
 drift_issues = Table(
     "drift_issues",
@@ -243,8 +253,11 @@ drift_issues = Table(
     Column("detail", Text, nullable=False, server_default=text("''")),
     _when("seen_at"),
 )
-"""What a run found, up to its limit (law 8). `status`: confirmed, unconfirmed, changed_meanwhile, healed, failed;
-needs_decision for the kinds that no write can repair."""
+"""The issues that a run found, up to a limit (law 8).
+
+`status` is confirmed, unconfirmed, changed_meanwhile, healed, failed, or needs_decision for the kinds that no heal can
+repair.
+"""
 
 schema_info = Table(
     "schema_info",
@@ -254,7 +267,7 @@ schema_info = Table(
     Column("oldest_release", Text, nullable=False),
     CheckConstraint("id = 1", name="ck_schema_info_one_row"),
 )
-"""One row: the revision at which the schema stands, and the oldest release that may run on it."""
+"""One row with the revision of the schema, and the oldest release that may run on it."""
 
 admin_actions = Table(
     "admin_actions",
@@ -272,7 +285,7 @@ admin_actions = Table(
     Column("times", Integer, nullable=False, server_default=text("1")),
     Index("ix_admin_actions_at", "at"),
 )
-"""Who asked for what, and with which outcome: every write, every refusal, and failed sign-ins."""
+"""The audit log: every write, every refusal and every failed sign-in, with its subject and outcome."""
 
 ended_sessions = Table(
     "ended_sessions",
@@ -280,7 +293,7 @@ ended_sessions = Table(
     Column("token_digest", LargeBinary, primary_key=True),
     Column("ends_at", DateTime(timezone=True), nullable=False),
 )
-"""Sessions of the page that were signed out, until their token expires."""
+"""Sessions of the page that were signed out. A row is needed until its token expires."""
 
 minute_samples = Table(
     "minute_samples",
@@ -292,18 +305,21 @@ minute_samples = Table(
     Column("drift", BigInteger),
     Column("dead_letters", BigInteger),
 )
-"""One row a minute, of all processes together. `events` counts by "type outcome", `delays` by "type bound": the bound
-of the histogram's bucket in seconds. `lag`, `drift` and `dead_letters` are the greatest that a process measured; NULL
-where none did."""
+"""One row for each minute, for all processes together.
+
+`events` has numbers by "type outcome". `delays` has numbers by "type bound", where the bound is that of the
+histogram's bucket, in seconds. `lag`, `drift` and `dead_letters` are the greatest values that a process measured, or
+NULL if none did.
+"""
 
 
 async def applied_positions(
     conn: AsyncConnection, cluster_id: str, topic_ids: Mapping[str, str]
 ) -> dict[TopicPartition, int]:
-    """Read the next offset to apply of every partition that was ever applied.
+    """Return the next offset to apply of every partition that has a position.
 
-    Rows that count on another Kafka cluster, or on a deleted topic of the same name, say nothing about these topics
-    (law 3) and are left out. An id that is not known ('' or absent) leaves no row out.
+    Rows that belong to another Kafka cluster, or to a deleted topic of the same name, are skipped (law 3). A row whose
+    cluster id or topic id is not known is not skipped.
     """
     query = select(
         applied_offsets.c.topic, applied_offsets.c.partition, applied_offsets.c.next_offset, applied_offsets.c.topic_id

@@ -1,8 +1,9 @@
-"""Reads a database URL as people have them: from a cloud console, from libpq, from SQLAlchemy or from a framework.
+"""Parse database URLs as cloud consoles, libpq, SQLAlchemy and frameworks write them.
 
-asyncpg understands most of it, but it passes parameters that it does not know to the server, and its errors quote what
-they could not read, which may be a part of the password. So this module takes the URL apart by libpq's rules, refuses
-by name what cannot be honoured, and gives `asyncpg.connect` its keyword arguments. TLS stays asyncpg's own.
+asyncpg understands most of them. But it passes unknown parameters to the server, and its errors quote the text that it
+could not parse, which may be part of the password. So this module parses the URL by libpq's rules, refuses by name the
+parameters that cannot be honoured, and returns the keyword arguments of `asyncpg.connect`. asyncpg itself reads the TLS
+parameters.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _DEFAULTS = {
     "sslsni": {"1"},
     "pgbouncer": {"true", "false"},
 }
-"""Parameters that are accepted with the value that describes what happens anyway."""
+"""Parameters that are accepted only with a value that describes what levelsync does anyway."""
 _INSTEAD = {
     "schema": "write options=-csearch_path%3DNAME",
     "currentschema": "write options=-csearch_path%3DNAME",
@@ -57,12 +58,12 @@ _INSTEAD = {
 
 
 class BadUrl(ValueError):  # noqa: N818 - a state of the URL
-    """The URL cannot be used. The text says why and quotes no part of user and password."""
+    """The URL cannot be used. The text says why, without any part of user and password."""
 
 
 @dataclass(frozen=True)
 class DatabaseUrl:
-    """A URL that was read. `connect` holds keyword arguments of `asyncpg.connect`."""
+    """A parsed URL. `connect` contains keyword arguments of `asyncpg.connect`."""
 
     address: str
     """Hosts, ports and database, without user and password."""
@@ -74,10 +75,10 @@ class DatabaseUrl:
 
 
 def database_url(settings: Settings) -> DatabaseUrl:
-    """Read the configured URL.
+    """Parse the configured URL.
 
     Raises:
-        SettingsError: it cannot be used. What is wrong with it is not quoted: it may be a part of the password.
+        SettingsError: The URL cannot be used. The text quotes nothing that may be part of the password.
     """
     try:
         return read_url(settings.database_url.get_secret_value())
@@ -86,10 +87,10 @@ def database_url(settings: Settings) -> DatabaseUrl:
 
 
 def read_url(url: str) -> DatabaseUrl:
-    """Read `url` without touching a file or the network.
+    """Parse `url`. No file is read and no connection is opened.
 
     Raises:
-        BadUrl: it cannot be taken apart, or names what cannot be honoured.
+        BadUrl: The URL cannot be parsed, or has a parameter that cannot be honoured.
     """
     authority, path, query = _split(url.strip())
     parameters = _parameters(query, authority)
@@ -119,10 +120,10 @@ def read_url(url: str) -> DatabaseUrl:
 
 
 def tls_arguments(tls: dict[str, str]) -> dict[str, Any]:
-    """Give the TLS parameters as arguments of `asyncpg.connect`, after a look at the files that they name.
+    """Return the TLS parameters as arguments of `asyncpg.connect`, after checking the files that they name.
 
     Raises:
-        BadUrl: a file is missing, or holds no certificate or key.
+        BadUrl: A file is missing, or contains no certificate or key.
     """
     context = ssl.create_default_context()
     root, certificate = tls.get("sslrootcert"), tls.get("sslcert")
@@ -138,12 +139,12 @@ def tls_arguments(tls: dict[str, str]) -> dict[str, Any]:
         names = "sslrootcert, sslcert, sslkey"
         raise BadUrl(f"a file of {names} cannot be used: {error.strerror or type(error).__name__}") from None
     if root == "system":
-        return {"ssl": context}  # asyncpg would look for a file of this name
+        return {"ssl": context}  # asyncpg would look for a file named "system"
     return {"dsn": f"postgresql://?{urlencode(tls)}"} if tls else {}
 
 
 def _split(url: str) -> tuple[str, str, str]:
-    """Give authority, path and query. Only a raw special character can put an @ behind the authority."""
+    """Split a URL into authority, path and query. An @ behind the authority is an unescaped special character."""
     scheme = SCHEME.match(url)
     if scheme is None or "#" in url or re.search(r"[\s\x00-\x1f]", url):
         raise BadUrl(FORM)
@@ -160,17 +161,17 @@ def _decoded(text: str) -> str:
     try:
         value = unquote(text, errors="strict")
     except UnicodeDecodeError:
-        raise BadUrl("a % code in it is not UTF-8") from None
+        raise BadUrl("it contains a % code that is not UTF-8") from None
     if "\0" in value:
-        raise BadUrl("%00 cannot be in it")
+        raise BadUrl("it must not contain %00")
     return value
 
 
 def _parameters(query: str, authority: str) -> dict[str, str]:
-    """Read the query. The last one of a name counts; several hosts may be given one by one, as SQLAlchemy does."""
+    """Parse the query. The last value of a name counts, but several values of `host` are joined, as SQLAlchemy does."""
     pairs = [part.partition("=") for part in query.split("&") if part]
     if "@" not in authority and any("@" in raw for name, _, raw in pairs if name not in {"user", "password"}):
-        raise BadUrl(FORM)  # this may be the end of a password that holds a raw question mark
+        raise BadUrl(FORM)  # this may be the end of a password with an unescaped question mark
     found: dict[str, str] = {}
     for raw_name, equals, raw in pairs:
         name, value = _renamed(_decoded(raw_name), _decoded(raw.replace("+", " ") if raw_name == "options" else raw))
@@ -186,14 +187,14 @@ def _parameters(query: str, authority: str) -> dict[str, str]:
 
 
 def _renamed(name: str, value: str) -> tuple[str, str]:
-    """Give libpq's name for what JDBC and asyncpg call otherwise."""
+    """Return a parameter with libpq's name and value, where JDBC and asyncpg use others."""
     if name == "ssl":
         return "sslmode", _JDBC_SSL.get(value.lower(), value)
     return ("dbname" if name == "database" else name), value
 
 
 def _hosts(places: str, parameters: dict[str, str]) -> dict[str, list[str] | list[int] | None]:
-    """Read hosts and ports; sockets begin with a slash. None of both: asyncpg looks for a local server."""
+    """Parse hosts and ports. The path of a socket begins with a slash. Without hosts, asyncpg tries a local server."""
     given = parameters.get("host") or places
     if not given:
         return {"host": None, "port": [_port(parameters["port"])] if "port" in parameters else None}
@@ -229,7 +230,11 @@ def _address(connect: dict[str, Any]) -> str:
 
 
 def _session(parameters: dict[str, str], connect: dict[str, Any]) -> dict[str, str]:
-    """Of several hosts, levelsync wants the one that it can write to."""
+    """Return `target_session_attrs`. With several hosts the default is `read-write`, because levelsync writes.
+
+    Raises:
+        BadUrl: The parameter allows a server that cannot be written to.
+    """
     wanted = parameters.get("target_session_attrs")
     if wanted is not None and wanted not in _WRITABLE:
         raise BadUrl(f"target_session_attrs must be {' or '.join(sorted(_WRITABLE))}: levelsync writes")
@@ -245,7 +250,7 @@ def _server_settings(parameters: dict[str, str]) -> dict[str, str]:
 
 
 def _seconds(text: str | None) -> float | None:
-    """libpq counts whole seconds; 0 and negative numbers mean no limit, here levelsync's own one."""
+    """Parse whole seconds. For libpq, 0 and negative numbers mean no limit; here they mean levelsync's own limit."""
     if text is None:
         return None
     if not re.fullmatch(r"-?[0-9]{1,6}", text):
@@ -274,10 +279,10 @@ def _warnings(parameters: dict[str, str], tls: dict[str, str]) -> tuple[str, ...
     if parameters.get("channel_binding") == "require":
         if tls.get("sslmode") not in _VERIFIED:
             raise BadUrl(
-                "channel_binding=require cannot be honoured, and the server would not be verified without it: "
-                "write sslmode=verify-full&sslrootcert=system, or the file of its certificate authority"
+                "channel_binding=require cannot be honoured, and without it the server would not be verified: "
+                "write sslmode=verify-full&sslrootcert=system, or name the file of its certificate authority"
             )
-        said.append("channel_binding=require is not done; the server is verified by its certificate instead")
+        said.append("channel_binding=require is ignored; the server is verified by its certificate instead")
     if parameters.get("pgbouncer") == "true":
         said.append("pgbouncer=true is ignored; levelsync needs PostgreSQL itself, or a pooler in session mode")
     return tuple(said)

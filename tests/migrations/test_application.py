@@ -73,7 +73,7 @@ async def test_they_are_named_in_one_sentence_a_table_with_the_variable_to_set(e
         ),
         (
             f"license_progressions {lacks} signed_by (integer); "
-            "levelsync has no setting for this table. Give defaults in the database"
+            "levelsync has no setting for this table. Set defaults in the database"
         ),
     ]
 

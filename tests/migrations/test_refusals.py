@@ -95,7 +95,7 @@ async def test_a_role_that_does_not_own_the_tables_is_told_who_does(empty_databa
         guest = make_url(url).set(username=role, password="guest").render_as_string(hide_password=False)  # noqa: S106 - of this test
         detail = (await _check(guest, "migrations")).detail
         assert "user_licenses has no UNIQUE (user_id, specialization_type)" in detail
-        assert f"the role {role} is not its owner" in detail
+        assert f"The role {role} does not own the table" in detail
         assert "ALTER TABLE public.user_licenses ADD UNIQUE (user_id, specialization_type)" in detail
         assert f"GRANT CREATE ON DATABASE {url.rpartition('/')[2]} TO {role}" in detail
         sentence = await application.refused(guest)
@@ -145,7 +145,7 @@ async def test_half_an_application_is_told_what_to_correct(empty_database_url: s
     """By `migrate` and `doctor` in the same words."""
     await application.execute(empty_database_url, "CREATE TABLE user_licenses (id int)")
     sentence = await application.refused(empty_database_url)
-    assert "finds no table users, to which every level belongs, but public.user_licenses is there" in sentence
+    assert "finds no table users, to which every level belongs, but public.user_licenses exists" in sentence
     assert "Correct LEVELSYNC_DATABASE_URL or the search_path" in sentence
     found = await _check(empty_database_url, "migrations")
     assert "but public.user_licenses is there" in found.detail
