@@ -1,1 +1,1 @@
-"""Kafka: consumer, fetches by topic id, positions, producer, lag."""
+"""Kafka: connections, consumer, fetches by topic id, positions, producer, topics and lag."""

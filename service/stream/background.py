@@ -1,7 +1,7 @@
 """Tasks beside the consumers: how they are retried, waited for and stopped.
 
-`retry` repeats one call until it succeeds. `in_background` begins endless work again. Both wait longer after each
-failure, for a random time, so that processes which met the same fault do not come back together.
+`retry` repeats one call until it succeeds. `in_background` restarts endless work after an error. Both wait longer after
+each failure, with jitter, so that processes with the same fault do not retry at the same time.
 """
 
 from __future__ import annotations
@@ -32,25 +32,27 @@ from service.telemetry.health import Health
 
 log = structlog.get_logger(__name__)
 Well = Callable[[], None]
-"""What work calls when it has got something done: the fault before is over."""
+"""A function that work calls after a success, which ends the fault before it."""
 SHORTEST_WAIT, LONGEST_WAIT = 0.1, 5.0
-"""Seconds before the next attempt. The longest is short, so that work goes on within seconds of a fault's end."""
+"""Limits of the wait before the next attempt, in seconds. The maximum is short, so that work continues soon after a
+fault has ended.
+"""
 CANCEL_AGAIN = 2.0
-"""Seconds that a task gets to end after a cancellation before it is cancelled again."""
+"""Seconds that a task has to end after a cancellation, before it is cancelled again."""
 T = TypeVar("T")
 
 
 async def stop(task: asyncio.Task[Any]) -> None:
-    """Cancel a task until it has ended: libraries take a cancellation for a fault of their own now and then."""
+    """Cancel a task, repeatedly until it has ended, because libraries sometimes swallow a cancellation."""
     while not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=CANCEL_AGAIN)
     if not task.cancelled():
-        task.exception()  # seen: whoever stops a task does not ask how it ended
+        task.exception()  # retrieved, so that asyncio does not log it: the caller does not need the outcome
 
 
 async def interruptible(work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`, which a cancellation of the caller ends even where one is lost on its way."""
+    """Await `work`, and stop it when the caller is cancelled, even if a library swallows the cancellation."""
     task = asyncio.create_task(work)
     try:
         await asyncio.wait({task})
@@ -60,7 +62,7 @@ async def interruptible(work: Coroutine[Any, Any, T]) -> T:
 
 
 class StopSignal:
-    """The first signal that asks this process to stop, heard inside a running event loop.
+    """The first signal that stops this process, received in the running event loop.
 
     Later signals are ignored, because they would interrupt the clean-up and leave processes behind.
     """
@@ -84,15 +86,15 @@ class StopSignal:
 
 
 async def wait_for(event: asyncio.Event, seconds: float) -> None:
-    """Wait until `event` is set, for so many seconds at most."""
+    """Wait until `event` is set, for at most `seconds`."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), seconds)
 
 
 async def until(look: Callable[[], Awaitable[T | None]], every: float, seconds: float = math.inf) -> T | None:
-    """Look every so many seconds until `look` returns something; None where nothing came within `seconds`.
+    """Call `look` every `every` seconds until it returns a value. Return None after `seconds` without one.
 
-    A cancellation that came during a look ends it, also where a library took it for a fault of its own.
+    A cancellation during a call of `look` ends the wait, even if a library swallowed it.
     """
     task, deadline = asyncio.current_task(), time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -112,12 +114,12 @@ async def retry(
     waits: tuple[float, float] = (SHORTEST_WAIT, LONGEST_WAIT),
     attempts: int | None = None,
 ) -> T:
-    """Call `attempt` until it succeeds; before each wait, call `note` with the error and the number of the attempt.
+    """Call `attempt` until it succeeds. Before each wait, call `note` with the error and the number of the attempt.
 
-    `waits` are the shortest and the longest bound of a wait, in seconds.
+    `waits` are the first and the greatest upper limit of a wait, in seconds.
 
     Raises:
-        Exception: an error of `attempt` that `may_pass` refuses, or the error of the last of `attempts`.
+        Exception: An error of `attempt` for which `may_pass` is false, or the error of the last of `attempts`.
     """
 
     def pauses(error: BaseException) -> bool:
@@ -140,15 +142,15 @@ async def retry(
 
 
 def backoff(failures: int, shortest: float = SHORTEST_WAIT, longest: float = LONGEST_WAIT) -> float:
-    """Return a random number of seconds to wait; its bound doubles with each failure in a row, up to `longest`."""
+    """Return a random number of seconds to wait. Its limit doubles with each failure in a row, up to `longest`."""
     return random.uniform(shortest, min(shortest * 2 ** min(failures, 16), longest))  # noqa: S311 - no secret
 
 
 @contextlib.asynccontextmanager
 async def in_background(work: Callable[[Well], Awaitable[None]], component: str, health: Health) -> AsyncIterator[None]:
-    """Run `work` beside the caller and cancel it at the end; begin it again when it fails, whatever the reason.
+    """Run `work` beside the caller and cancel it at the end. Start it again whenever it raises an error.
 
-    A fault stands in `health` under `component` until the work calls the function that it was given.
+    The error is reported in `health` under `component` until `work` calls its argument.
     """
     task = asyncio.create_task(_again_and_again(work, component, health))
     try:
@@ -168,7 +170,7 @@ async def _again_and_again(work: Callable[[Well], Awaitable[None]], component: s
     while True:
         try:
             await work(well)
-        except Exception as error:  # noqa: BLE001 - nobody else begins it again
+        except Exception as error:  # noqa: BLE001 - nothing else restarts it
             faults += 1
             _note(error, component, work, health)
             await asyncio.sleep(backoff(faults))
@@ -179,11 +181,11 @@ def _note(error: Exception, component: str, work: object, health: Health) -> Non
     metrics.RETRIES.labels(cause).inc()
     health.report(component, work, f"{cause}: {message}")
     say = log.error if cause == Kind.INSTALLATION.value else log.warning
-    say("tried again", component=component, cause=cause, error=message, kind=type(error).__name__)
+    say("work failed and is retried", component=component, cause=cause, error=message, kind=type(error).__name__)
 
 
 def cause_of(error: Exception) -> tuple[str, str]:
-    """The label of `levelsync_retries_total`, and words for people."""
+    """Return the label for `levelsync_retries_total`, and a message."""
     if isinstance(error, KafkaError):
         return "kafka_unavailable", str(error)
     fault = read_fault(error)

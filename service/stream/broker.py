@@ -1,4 +1,4 @@
-"""FastStream's broker, whose subscribers poll through `LevelConsumer`."""
+"""FastStream's broker, with subscribers that poll through `LevelConsumer`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from service.stream.fetcher import fetch_by_id
 from service.stream.records import read_any_records
 
 GRACEFUL_TIMEOUT = 8.0
-"""Seconds that the batch in hand gets at a stop; the process leaves within 10 (interface, ``serve``)."""
+"""Seconds that a stop waits for the current batch. The whole process must end within 10 seconds of SIGTERM."""
 METADATA_MAX_AGE_MS = 10_000
-"""How soon a topic's new partitions are seen (aiokafka's default is five minutes)."""
+"""Milliseconds until new partitions of a topic are found. aiokafka's default is five minutes."""
 
 
 def make_broker(settings: Settings, keeper: PositionKeeper, may_read: asyncio.Event) -> KafkaBroker:
@@ -45,7 +45,7 @@ def make_broker(settings: Settings, keeper: PositionKeeper, may_read: asyncio.Ev
 
 
 def _quiet_logger() -> logging.Logger:
-    """FastStream's logger, without the handler that it gave itself when it was imported: errors, in our format."""
+    """Return FastStream's logger without its own handler, so that it logs only errors and in our format."""
     logger = logging.getLogger("faststream")
     logger.handlers[:], logger.propagate = [], True
     logger.setLevel(logging.ERROR)
@@ -55,7 +55,7 @@ def _quiet_logger() -> logging.Logger:
 def _poll_through_level_consumer(
     broker: KafkaBroker, keeper: PositionKeeper, settings: Settings, may_read: asyncio.Event
 ) -> None:
-    """FastStream makes its consumers with `builder`, which it sets when it connects: ours is put in its place."""
+    """Replace the `builder` with which FastStream creates consumers. FastStream sets it when it connects."""
     config = broker.config.broker_config
     connect = config.connect
 
@@ -63,10 +63,10 @@ def _poll_through_level_consumer(
         await connect(**options)
         theirs = config.builder
         if not isinstance(theirs, partial) or theirs.func is not aiokafka.AIOKafkaConsumer:
-            raise RuntimeError("this FastStream makes its consumers differently: see service/stream/broker.py")
+            raise RuntimeError("this FastStream creates consumers in another way: see service/stream/broker.py")
         max_bytes = int(settings.batch_max_bytes)
         config.builder = partial(
             LevelConsumer, keeper=keeper, max_bytes=max_bytes, may_read=may_read, **theirs.keywords
         )
 
-    config.connect = connect_and_replace  # type: ignore[method-assign]  # FastStream has no other place for it
+    config.connect = connect_and_replace  # type: ignore[method-assign]  # FastStream has no public way to do it

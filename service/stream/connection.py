@@ -1,4 +1,4 @@
-"""Connections to Kafka: their settings, how they end, what the cluster is."""
+"""Connections to Kafka: their settings, how they are closed, and the description of the cluster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from faststream.security import BaseSecurity
 
 CLOSE_TIMEOUT = 2.0
-"""Seconds that a broker gets to answer the end of a connection (TLS) before the connection is cut off."""
+"""Seconds that a broker has to answer the end of a TLS connection, before the connection is aborted."""
 _CUT_TIMEOUT = 1.0
 _bootstrapping: ContextVar[list[AIOKafkaConnection]] = ContextVar("bootstrapping")
 _create_conn = aiokafka.client.create_conn
@@ -31,10 +31,10 @@ _send = AIOKafkaConnection.send
 
 
 def connection_options(settings: Settings) -> dict[str, Any]:
-    """Bootstrap servers and security, as aiokafka's producer, consumer and admin client name them.
+    """Return bootstrap servers and security as arguments of aiokafka's producer, consumer and admin client.
 
     Raises:
-        SettingsError: for a protocol whose user, password or files are missing or unreadable.
+        SettingsError: The user, password or files of the protocol are missing or cannot be read.
     """
     _repair_aiokafka()
     return {
@@ -46,10 +46,10 @@ def connection_options(settings: Settings) -> dict[str, Any]:
 
 
 def faststream_security(settings: Settings) -> BaseSecurity:
-    """Give the same as `connection_options`, as FastStream's broker takes it.
+    """Return the security settings as an argument of FastStream's broker.
 
     Raises:
-        SettingsError: as `connection_options`.
+        SettingsError: The user, password or files of the protocol are missing or cannot be read.
     """
     from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512  # noqa: PLC0415 - slow
 
@@ -80,7 +80,7 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
             context.load_cert_chain(
                 settings.kafka_ssl_certfile,
                 settings.kafka_ssl_keyfile,
-                lambda: password.get_secret_value() if password else "",  # without one, OpenSSL asks the terminal
+                lambda: password.get_secret_value() if password else "",  # otherwise OpenSSL prompts on the terminal
             )
     except OSError as error:  # SSLError is one
         names = ", ".join(f"{PREFIX}KAFKA_SSL_{name}" for name in ("CAFILE", "CERTFILE", "KEYFILE", "KEY_PASSWORD"))
@@ -93,7 +93,7 @@ def _sasl_options(settings: Settings) -> dict[str, str]:
         return {}
     if settings.kafka_sasl_username is None or settings.kafka_sasl_password is None:
         needed = f"{PREFIX}KAFKA_SASL_USERNAME and {PREFIX}KAFKA_SASL_PASSWORD"
-        raise SettingsError(f"{needed}: both are needed with {settings.kafka_security_protocol}")
+        raise SettingsError(f"{needed}: both are required with {settings.kafka_security_protocol}")
     return {
         "sasl_mechanism": settings.kafka_sasl_mechanism or "PLAIN",
         "sasl_plain_username": settings.kafka_sasl_username,
@@ -102,14 +102,14 @@ def _sasl_options(settings: Settings) -> dict[str, str]:
 
 
 async def close(client: AIOKafkaClient) -> None:
-    """Close every connection of a client; cut off those whose broker does not answer in time."""
-    connections = list(client._conns.values())  # noqa: SLF001 - aiokafka's own close waits for the broker without end
+    """Close every connection of a client. Abort those whose broker does not answer in time."""
+    connections = list(client._conns.values())  # noqa: SLF001 - aiokafka's close waits for the broker without a limit
     transports = _transports(connections)
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT):
             await client.close()
     except TimeoutError:
-        pass  # what is left is cut off
+        pass  # the connections that remain are aborted
     finally:
         await _cut_off(connections, transports)
 
@@ -122,15 +122,15 @@ async def _cut_off(connections: Sequence[AIOKafkaConnection], transports: Sequen
 
 
 def _transports(connections: Sequence[AIOKafkaConnection]) -> list[asyncio.Transport]:
-    writers = [connection._writer for connection in connections]  # noqa: SLF001 - closed ones have none
+    writers = [connection._writer for connection in connections]  # noqa: SLF001 - None in a closed connection
     return [writer.transport for writer in writers if writer is not None]
 
 
 def _repair_aiokafka() -> None:
-    """Let every client of this process close a bootstrap's connection, and name a connection that has ended.
+    """Patch two defects of aiokafka for every client of this process.
 
-    aiokafka leaves the connection of a bootstrap that is cancelled to the garbage collector, and expects OSError only
-    where it writes to a connection.
+    aiokafka does not close the connection of a cancelled bootstrap. And where it writes to a connection it expects only
+    OSError, but uvloop raises RuntimeError if the connection has ended.
     """
     aiokafka.client.create_conn = _create_and_note
     AIOKafkaClient.bootstrap = _bootstrap_or_close
@@ -138,10 +138,10 @@ def _repair_aiokafka() -> None:
 
 
 def _send_or_close(connection: AIOKafkaConnection, *request: Any, **options: Any) -> Any:
-    """Send a request.
+    """Send a request. Close a connection that has ended.
 
     Raises:
-        KafkaConnectionError: the connection has ended; uvloop says so with a RuntimeError.
+        KafkaConnectionError: The connection has ended.
     """
     try:
         return _send(connection, *request, **options)
@@ -154,13 +154,13 @@ def _send_or_close(connection: AIOKafkaConnection, *request: Any, **options: Any
 
 async def _create_and_note(*address: Any, **options: Any) -> AIOKafkaConnection:
     connection = await _create_conn(*address, **options)
-    if "on_close" not in options:  # a bootstrap's connection, which only that function knows
+    if "on_close" not in options:  # the connection of a bootstrap, which aiokafka stores nowhere else
         _bootstrapping.get().append(connection)
     return connection
 
 
 async def _bootstrap_or_close(client: AIOKafkaClient) -> None:
-    """Bootstrap; close the connection where the answer to the first request is not waited for."""
+    """Bootstrap a client. Close the opened connections if the bootstrap fails or is cancelled."""
     opened: list[AIOKafkaConnection] = []
     token = _bootstrapping.set(opened)
     try:
@@ -173,12 +173,12 @@ async def _bootstrap_or_close(client: AIOKafkaClient) -> None:
 
 
 EMBEDDED_CLUSTER_PREFIX = "levelsync-embedded-"
-"""The name of every cluster of `service.local` begins so. It has no idempotent producer and no transactions."""
+"""The prefix of the cluster ids of `service.local`. Its broker has no idempotent producers and no transactions."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster at one moment. `partitions` has the number of partitions of every topic."""
+    """A cluster as it was described. `partitions` is the number of partitions of every topic."""
 
     id: str
     brokers: int
@@ -191,34 +191,34 @@ class Cluster:
 
 
 @asynccontextmanager
-async def admin_client(settings: Settings, *, timeout: float = 10) -> AsyncIterator[AIOKafkaAdminClient]:  # noqa: ASYNC109 - a request's bound
+async def admin_client(settings: Settings, *, timeout: float = 10) -> AsyncIterator[AIOKafkaAdminClient]:  # noqa: ASYNC109 - limits a request
     """Open an admin client whose requests take at most `timeout` seconds each.
 
     Raises:
-        aiokafka.errors.KafkaConnectionError: when no bootstrap server answers.
-        SettingsError: as `connection_options`.
+        aiokafka.errors.KafkaConnectionError: No bootstrap server answers.
+        SettingsError: The settings of the connection cannot be used.
     """
     client = AIOKafkaAdminClient(**connection_options(settings), request_timeout_ms=int(timeout * 1000))
     try:
         await client.start()
         yield client
     finally:
-        await close(client._client)  # noqa: SLF001 - its own close waits for the broker, however long
+        await close(client._client)  # noqa: SLF001 - its own close waits for the broker without a limit
 
 
-async def describe_cluster(settings: Settings, *, timeout: float = 10) -> Cluster:  # noqa: ASYNC109 - a request's bound
-    """Ask the cluster. Topics are listed, never asked for by name: that would make a missing one.
+async def describe_cluster(settings: Settings, *, timeout: float = 10) -> Cluster:  # noqa: ASYNC109 - limits a request
+    """Read the cluster's id, brokers and topics. It lists the topics, as a request by name would create a missing one.
 
     Raises:
-        aiokafka.errors.KafkaError: when the cluster does not answer.
-        SettingsError: as `connection_options`.
+        aiokafka.errors.KafkaError: The cluster does not answer.
+        SettingsError: The settings of the connection cannot be used.
     """
     async with admin_client(settings, timeout=timeout) as client:
         return await read_cluster(client)
 
 
 async def read_cluster(client: AIOKafkaAdminClient) -> Cluster:
-    """As `describe_cluster`, over an admin client that is open already."""
+    """Read the same as `describe_cluster` over an open admin client."""
     answer: dict[str, Any] = await client.describe_cluster()
     topics = await client.describe_topics()
     return Cluster(

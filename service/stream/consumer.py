@@ -1,12 +1,13 @@
-"""An AIOKafkaConsumer for FastStream's subscribers that never passes a record (laws 3 and 4).
+"""An AIOKafkaConsumer for FastStream's subscribers that never skips a record (laws 3 and 4).
 
-FastStream polls `getmany` and hands the records to the handler. This class changes what a poll is:
+FastStream calls `getmany` and passes the records to the handler. This class changes a poll as follows:
 
-- a new assignment starts where the database and the group's commit say, before any record of it is delivered;
-- a poll that fails rewinds every partition: aiokafka may have drained some of them already;
-- a batch that its handler did not finish is delivered again: FastStream swallows a handler's error;
-- offsets that deliver no record are stored when no batch is in hand;
-- a poll comes back only with records, because FastStream sleeps after an empty one.
+- It starts the partitions of a new assignment at the positions that the database and the group's commit require,
+  before it returns any of their records.
+- After a failed poll it rewinds every partition, because aiokafka may already have taken records from some of them.
+- It returns a batch again if the handler did not finish it, because FastStream swallows the errors of a handler.
+- It stores offsets that deliver no record while there is no current batch.
+- It returns only with records, because FastStream sleeps after an empty poll.
 """
 
 from __future__ import annotations
@@ -44,63 +45,64 @@ from service.telemetry import metrics
 log = structlog.get_logger(__name__)
 
 MOST_HELD = 5000
-"""Records that wait for somebody else's locks at once, beside the batches that follow."""
+"""The most records that may wait for locks of other sessions at one time, in addition to the current batch."""
 END_HELD_TIMEOUT = 2.0
-"""Seconds to wait until those who wait for a lock have ended."""
+"""Seconds to wait until tasks that wait for a lock have ended after their cancellation."""
 COMMIT_TIMEOUT = 5.0
-"""Seconds to wait for a commit: it is repeated with the next one, so waiting longer only delays the next batch."""
+"""Seconds to wait for a commit. The next commit repeats it, so a longer wait would only delay the next batch."""
 REFRESH_MS = 3
-"""Milliseconds that a poll which found a few records waits for those that came after them."""
+"""Milliseconds that a poll with only a few records waits for newer ones."""
 FEW = 500
-"""Records that are few: a longer batch does not wait, it is a backlog's."""
+"""A poll that returns fewer records may wait for newer ones. A poll with more is reading a backlog."""
 FETCHED_AHEAD = 0.001
-"""A poll that takes less seconds has waited for nothing: its records were fetched during the batch before."""
+"""A poll that takes fewer seconds did not wait, so its records were fetched while the previous batch was applied."""
 COMMIT_EVERY = 0.2
-"""Seconds between commits while batch follows batch: positions are in the database already, and a commit takes as long
-as a small batch. An idle consumer, a rebalance and a stop commit at once."""
+"""Seconds between commits while one batch follows another. The database already has the positions, and a commit takes
+as long as a small batch. An idle consumer, a rebalance and a stop commit without this delay.
+"""
 COMMIT_BACKOFF = 2.0
-"""Seconds before an idle consumer tries a commit that failed again; a batch brings its own commit at once."""
+"""Seconds before an idle consumer retries a failed commit. A finished batch commits without this delay."""
 DRAIN_TIMEOUT = 20.0
-"""Seconds a rebalance waits for the batch in hand; must stay below the group's rebalance timeout."""
+"""Seconds that a rebalance waits for the current batch. It must be shorter than the group's rebalance timeout."""
 EVICTION_WAIT = 10.0
-"""Seconds to wait for the group's word after another member was seen to own a partition."""
+"""Seconds to wait for a rebalance after the position row showed that another member owns a partition."""
 POLL_BACKOFF, LONGEST_POLL_BACKOFF = 1.0, 4.0
-"""Seconds before the next poll after one that failed; doubled with every failure in a row."""
+"""Seconds before the next poll after a failed one, doubled with each failure in a row, and their maximum."""
 CHECK_EVERY = 5.0
-"""Seconds between looks at the position rows while nothing comes: a restored database sends no word."""
+"""Seconds between two checks of the position rows without records. Only this check finds a restored database."""
 
 
-# A rebalance came between two steps of a poll, or the fetcher was quicker than our first seek: nothing to report.
+# A rebalance happened between two steps of a poll, or the fetcher ran before the first seek. Neither is an error.
 _ONLY_A_REBALANCE = (IllegalStateError, NoOffsetForPartitionError)
 
 
-# Retention took what comes next, or the topic is another one: `starting_point` decides where to go on.
+# Retention deleted the next records, or the topic or its log was replaced. `starting_point` decides where to continue.
 _BEGIN_AGAIN = (OffsetOutOfRangeError, TopicChanged, LogCut)
 
 
 class Unfinished(Exception):  # noqa: N818 - a state, not an error
-    """A handler ended without finishing its batch: only a bug of ours does that."""
+    """A handler ended without finishing its batch. This is always a defect of levelsync."""
 
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """The rest of a batch in one partition, while somebody else holds its rows (`LevelConsumer.set_aside`)."""
+    """The rest of a batch in one partition, while another session locks its rows (`LevelConsumer.set_aside`)."""
 
     rest: Batch
     retrying: bool = False
-    """As `LevelConsumer.retrying`."""
+    """Whether a transient fault is being retried, as in `LevelConsumer.retrying`."""
     owns_batch: bool = True
-    """False once the partition begins again: whatever the rest's task still does is of no account."""
+    """Whether the rest still has to be applied. After the partition was restarted, its task must have no effect."""
 
     @property
     def partition(self) -> TopicPartition:
-        """The partition of every record of it."""
+        """The partition of all records in the rest."""
         [partition] = self.rest.expected
         return partition
 
 
 class PositionKeeper(Protocol):
-    """Where positions are kept (`service.stream.positions` keeps them in PostgreSQL)."""
+    """Storage of the positions. `service.stream.positions` stores them in PostgreSQL."""
 
     async def start(
         self,
@@ -111,18 +113,18 @@ class PositionKeeper(Protocol):
         topic_ids: Mapping[str, str],
         cut_at: Mapping[TopicPartition, int],
     ) -> dict[TopicPartition, Start]:
-        """Where every partition of a new assignment begins, and what its position row says then.
+        """Return where to start each partition of a new assignment, and what its position row contains then.
 
-        The ends are to be read after the rows: another member may still move a row on, beyond an end read before.
-        `cut_at` says where logs ended when they were cut off below the position.
+        `read_log_ends` must be called after the rows were read. Otherwise another member could move a row beyond the
+        end that was read. `cut_at` has the offsets at which logs were truncated below the position.
         """
 
     async def store_idle(self, batch: Batch) -> None:
-        """Check the rows of a batch without records; store positions that moved past offsets without records."""
+        """Check the rows of a batch without records, and store positions that moved past offsets without records."""
 
 
 class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships no types
-    """See the module's docstring. One subscriber uses one consumer, from one task."""
+    """A consumer that never skips a record. See the module's docstring. One task of one subscriber uses it."""
 
     def __init__(
         self, *topics: str, keeper: PositionKeeper, max_bytes: int, may_read: asyncio.Event, **options: Any
@@ -144,48 +146,48 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         self._commit_failed_at = -COMMIT_BACKOFF
         self._failures = 0
         self.batch: Batch | None = None
-        """The batch in hand: what the last poll delivered, until it is finished or abandoned."""
+        """The current batch: the records of the last poll, until the batch is finished or abandoned."""
         self._held: dict[Held, asyncio.Task[None]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self.retrying = False
-        """True while a fault that passes is being retried: standing still is then no stall."""
+        """Whether a transient fault is being retried. The watchdog does not count that as a stall."""
         self._problem = ""
 
     def subscribe(self, topics: Any = (), pattern: Any = None, listener: Any = None) -> None:  # noqa: ARG002 - FastStream's only logs
-        """Subscribe with our own rebalance listener."""
+        """Subscribe with our own rebalance listener instead of the given one."""
         super().subscribe(topics=topics, pattern=pattern, listener=_Rebalance(self))
 
     @property
     def problem(self) -> str:
-        """Why polls fail at present, or which partitions cannot be read, or ''."""
+        """Why polls fail at present, or which partitions cannot be read, or '' without a problem."""
         faults = self._level_fetcher.faults if self._fetcher is not None else {}
         unread = "; ".join(f"{tp.topic}-{tp.partition}: {_words(error)}" for tp, error in sorted(faults.items()))
         return (self._problem or unread)[:500]
 
-    # --- what a subscriber's handler uses
+    # --- used by the handler of a subscriber
 
     @property
     def owns_batch(self) -> bool:
-        """Whether the partitions of the batch in hand are still this consumer's."""
+        """Whether this consumer still owns the partitions of the current batch."""
         return self._epoch == self._started_epoch
 
     def owned_positions(self) -> dict[TopicPartition, int]:
-        """Where each started partition that can be read has got to: the offset after the last applied one.
+        """Return the offset after the last applied record of each started partition that can be read.
 
-        A partition that waits for somebody else's lock is not among them: it stands still for a reason.
+        Partitions that wait for a lock of another session are left out, because they are not stalled.
         """
         if not self.owns_batch:
             return {}
         return {tp: at for tp, at in self._applied.items() if tp not in self._level_fetcher.faults}
 
     def not_begun(self) -> set[TopicPartition]:
-        """Partitions of the last assignment that wait for their beginning, or for the group's next word."""
+        """Return the partitions of the last assignment if they are not started yet, or wait for a rebalance."""
         waiting: set[TopicPartition] = set() if self.owns_batch else set(self.assignment())
         return waiting
 
     async def finish(self) -> None:
-        """Go on behind the batch in hand, which is in the database; commit to Kafka unless that was a moment ago."""
+        """Continue after the current batch, which is in the database. Commit to Kafka at most every COMMIT_EVERY."""
         positions = self.batch.positions if self.batch is not None else {}
         self._expected |= {tp: max(at, self._expected[tp]) for tp, at in positions.items()}
         self._applied |= positions
@@ -198,25 +200,26 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
             self._idle.set()
 
     def abandon(self, *, wait_for_rebalance: bool) -> None:
-        """Give the batch in hand up; its partitions start again from the database and the group's commit."""
+        """Abandon the current batch, and restart its partitions from the database and the group's commit."""
         self.batch = None
         self._idle.set()
         self.begin_again(wait_for_rebalance=wait_for_rebalance)
 
     def begin_again(self, *, wait_for_rebalance: bool) -> None:
-        """Let every partition start again with the next poll."""
+        """Restart every partition with the next poll."""
         self._started_epoch = -1
         self._evicted_at = time.monotonic() if wait_for_rebalance else None
 
     async def set_aside(self, rest: Batch, apply: Callable[[Held], Coroutine[Any, Any, None]]) -> None:
-        """Read nothing more of a partition until `apply` has brought the rest of the batch in hand into the database.
+        """Pause a partition until `apply` has stored the rest of the current batch in the database.
 
-        The other partitions go on. Wait first where more than a batch is set aside already: it stays in memory.
+        The other partitions continue. The rests stay in memory, so this waits first if more than MOST_HELD records
+        would be set aside.
         """
         while self._held and sum(len(one.rest.records) for one in self._held) + len(rest.records) > MOST_HELD:
             await asyncio.wait(self._held.values(), return_when=asyncio.FIRST_COMPLETED)
         if self.batch is None or not self.owns_batch:
-            return  # everything begins again
+            return  # all partitions are restarted
         held = Held(rest)
         partition = held.partition
         self.pause(partition)
@@ -226,12 +229,12 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
             self.batch, positions={tp: at for tp, at in self.batch.positions.items() if tp != partition}
         )
         name = f"{partition.topic}-{partition.partition}"
-        log.info("a partition waits for rows that somebody else holds", partition=name, records=len(rest.records))
+        log.info("a partition waits for rows that another session locks", partition=name, records=len(rest.records))
         task = self._held[held] = asyncio.create_task(apply(held))
         task.add_done_callback(lambda _: self._held.pop(held, None))
 
     def go_on_behind(self, held: Held) -> None:
-        """Read on in a partition whose rest is in the database."""
+        """Resume a partition after its rest was stored in the database."""
         if not held.owns_batch:
             return
         partition = held.partition
@@ -243,7 +246,10 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         held.owns_batch = False
 
     async def _end_held(self) -> None:
-        """End what is applied beside: it is read again. A transaction that is not told in time does no harm (law 3)."""
+        """Cancel the tasks that apply rests. Their records are read again.
+
+        A transaction that does not end in time does no harm, because it compares the position rows (law 3).
+        """
         tasks = list(self._held.values())
         for held, task in self._held.items():
             held.owns_batch = False
@@ -254,21 +260,21 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         if self._fetcher is not None:
             self._level_fetcher.held.clear()
 
-    # --- what FastStream calls
+    # --- called by FastStream
 
     async def stop(self) -> None:
-        """Commit what is applied, and leave the group."""
+        """Commit the applied positions and leave the group."""
         await self._end_held()
         await self._commit()
         await super().stop()
 
     async def end(self) -> None:
-        """End what a stop that was cut short has left: first the tasks, which would open connections again."""
+        """Clean up after an interrupted stop. The tasks end first, because they would open connections again."""
         await self._end_held()
         coordinator = self._coordinator
         if coordinator is not None:
             for task in (
-                coordinator._coordination_task,  # noqa: SLF001 - aiokafka ends them one after the other
+                coordinator._coordination_task,  # noqa: SLF001 - an interrupted close of aiokafka leaves some running
                 coordinator._heartbeat_task,  # noqa: SLF001 - as above
                 coordinator._commit_refresh_task,  # noqa: SLF001 - as above
             ):
@@ -284,9 +290,9 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         timeout_ms: int = 0,
         max_records: int | None = None,
     ) -> dict[TopicPartition, list[ConsumerRecord]]:
-        """Wait for the next records, however long it takes; never empty: `batch` has them, and the first is returned.
+        """Wait without a limit for the next records. Put them into `batch`, and return only the first of them.
 
-        FastStream keeps what it gets until the next poll has come back: that would be a second batch in memory.
+        FastStream keeps the returned records until the next poll returns, which would be a second batch in memory.
         """
         await self._may_read.wait()
         while True:
@@ -294,7 +300,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
                 records = await self._poll(timeout_ms, max_records)
             except (ConsumerStoppedError, asyncio.CancelledError):
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever a poll raises, no drained record may be passed
+            except Exception as error:  # noqa: BLE001 - after any error, no record that was taken may be skipped
                 await self._poll_failed(error)
             else:
                 self.retrying, self._problem, self._failures = False, "", 0
@@ -305,7 +311,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
     async def _poll(self, timeout_ms: int, max_records: int | None) -> dict[TopicPartition, list[ConsumerRecord]]:
         if self.batch is not None:
             self.abandon(wait_for_rebalance=False)
-            raise Unfinished("its handler did not finish a batch: it is delivered again")
+            raise Unfinished("the handler did not finish its batch, which is delivered again")
         self._coordinator.check_errors()
         self._check_readable()
         if self._started_epoch != self._epoch:
@@ -313,7 +319,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         epoch = self._epoch
         records = await self._read(timeout_ms, max_records)
         if epoch != self._epoch or not self._expected.keys() >= records.keys():
-            self._started_epoch = -1  # of an assignment that has not started yet: it seeks, so nothing is passed
+            self._started_epoch = -1  # the records are from an assignment that has not started, which will seek first
             return {}
         records = self._bounded(records)
         positions = {tp: await self.position(tp) for tp in list(self._expected)}
@@ -326,12 +332,19 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
     # --- the steps of a poll
 
     def _check_readable(self) -> None:
-        """aiokafka forgets the partitions of a topic that it may not describe, and waits for ever without a word."""
+        """Raise an error for a topic without rights, because aiokafka would only wait for its partitions.
+
+        Raises:
+            TopicAuthorizationFailedError: The user may not describe the topic.
+        """
         for topic in sorted(self.subscription() & self._client.cluster.unauthorized_topics):
             raise TopicAuthorizationFailedError(topic)
 
     async def _read(self, timeout_ms: int, max_records: int | None) -> dict[TopicPartition, list[ConsumerRecord]]:
-        """What was fetched ahead during the batch before, and what has come since: it would wait for a batch more."""
+        """Return the records that were fetched during the previous batch, together with those that came since.
+
+        Without the second poll, the newer records would wait until another batch is applied.
+        """
         began = time.monotonic()
         records: dict[TopicPartition, list[ConsumerRecord]]
         records = await super().getmany(timeout_ms=timeout_ms, max_records=max_records)
@@ -342,7 +355,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         return records
 
     async def _start_partitions(self) -> None:
-        """Seek every partition of a new assignment to where it is to begin, and learn its position row."""
+        """Seek every partition of a new assignment to its starting point, and store what its position row contains."""
         await self._end_held()
         await self._wait_out_eviction()
         self.resume(*self.paused())
@@ -369,13 +382,16 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
     async def _log_ends(
         self, topic_ids: Mapping[str, str], partitions: Collection[TopicPartition]
     ) -> dict[TopicPartition, int]:
-        """Read where the partitions end, and make sure that all offsets since `topic_ids` were read count on them.
+        """Read the ends of the partitions, and check that the topics are still those of `topic_ids`.
 
-        A rebalance may have taken some of them away meanwhile, so the assignment of this moment is not asked.
+        `partitions` is an argument because a rebalance may have changed the assignment.
+
+        Raises:
+            TopicChanged: A topic was replaced, so the offsets that were read may belong to the other one.
         """
         ends: dict[TopicPartition, int] = await self.end_offsets(partitions)
         if await read_topic_ids(self._client, sorted(topic_ids)) != topic_ids:
-            raise TopicChanged("a topic was deleted and created again a moment ago")
+            raise TopicChanged("a topic was just deleted and created again")
         return ends
 
     def _begin(self, starts: Mapping[TopicPartition, Start], topic_ids: dict[str, str]) -> None:
@@ -395,14 +411,14 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         return fetcher
 
     async def _wait_out_eviction(self) -> None:
-        """After an eviction, let the group say who owns what; where it says nothing, begin again all the same."""
+        """After an eviction, wait for the rebalance that shows the new owner, but no longer than EVICTION_WAIT."""
         since, self._evicted_at = self._evicted_at, None
         epoch = self._epoch
         while since is not None and epoch == self._epoch and time.monotonic() - since < EVICTION_WAIT:
             await asyncio.sleep(0.1)
 
     def _bounded(self, records: dict[TopicPartition, list[ConsumerRecord]]) -> dict[TopicPartition, list[Any]]:
-        """Cut a poll at the batch's byte limit (at least one record); what is cut is fetched again."""
+        """Return the records up to the byte limit of a batch, and at least one. Seek back to fetch the others again."""
         kept: dict[TopicPartition, list[ConsumerRecord]] = {}
         left = self._max_bytes
         for partition, delivered in records.items():
@@ -415,7 +431,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         return kept
 
     def _take(self, records: dict[TopicPartition, list[ConsumerRecord]], positions: dict[TopicPartition, int]) -> None:
-        # Every row is checked, also those that stay: where one of them went back, all did.
+        # Check every row, also of partitions without records: a database that went back in time changed all of them.
         flat = [record for partition in records.values() for record in partition]
         self.batch = self._batch_of(flat, self._moved(positions))
         self._idle.clear()
@@ -428,13 +444,13 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         return {tp: at for tp, at in positions.items() if at != self._applied[tp]}
 
     async def _store_idle(self, positions: dict[TopicPartition, int]) -> None:
-        """No batch is in hand: the positions stand after transaction markers, aborted or compacted records."""
+        """Store positions that moved past transaction markers, aborted or compacted records. There is no batch."""
         moved = self._moved(positions)
         if moved or time.monotonic() - self._checked_at >= CHECK_EVERY:
             try:
                 await self._keeper.store_idle(self._batch_of([], moved))
             except BaseException:
-                self._started_epoch = -1  # evicted, or the database went back: begin again
+                self._started_epoch = -1  # evicted, or the database went back in time, so the partitions are restarted
                 raise
             self._checked_at = time.monotonic()
             self._expected |= {tp: max(at, self._expected[tp]) for tp, at in moved.items()}
@@ -444,23 +460,23 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
             await self._commit()
 
     async def _poll_failed(self, error: Exception) -> None:
-        """Nothing that the failed poll drained may be passed: every partition goes back to what is applied."""
+        """Rewind every partition to its applied position, so that no record that the failed poll took is skipped."""
         self._rewind()
         if isinstance(error, _BEGIN_AGAIN):
             if isinstance(error, LogCut):
                 self._cut_at |= error.ends
-            log.info("partitions begin again", reason=f"{type(error).__name__}: {error}")
+            log.info("partitions are restarted", reason=f"{type(error).__name__}: {error}")
             self._started_epoch = -1
         elif not isinstance(error, _ONLY_A_REBALANCE):
             self.retrying, self._problem = True, _words(error)
             metrics.RETRIES.labels(cause_of(error)[0]).inc()
-            log.warning("poll failed, tried again", error=self._problem)
+            log.warning("a poll failed and is retried", error=self._problem)
             self._revive_membership()
             await asyncio.sleep(backoff(self._failures, POLL_BACKOFF, LONGEST_POLL_BACKOFF))
             self._failures += 1
 
     def _revive_membership(self) -> None:
-        """aiokafka leaves the task dead that met an error, and the group then forgets this member for good."""
+        """Restart tasks of aiokafka that ended with an error. Otherwise this member would leave the group for good."""
         coordinator = self._coordinator
         background = (coordinator._heartbeat_task, coordinator._commit_refresh_task)  # noqa: SLF001 - see above
         if any(task is not None and task.done() for task in background):
@@ -477,7 +493,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
                 self._started_epoch = -1
 
     async def _commit(self) -> None:
-        """Commit what is applied, partition by partition; a failed commit is repeated with the next one."""
+        """Commit the applied position of each partition. The next commit repeats a failed one."""
         if not self._uncommitted or self._epoch != self._started_epoch:
             return
         offsets = {tp: OffsetAndMetadata(at, "") for tp, at in self._uncommitted.items()}
@@ -486,7 +502,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
                 await self.commit(offsets)
         except (KafkaError, TimeoutError) as error:
             self._commit_failed_at = time.monotonic()
-            log.warning("commit failed, repeated with the next", error=f"{type(error).__name__}: {error}")
+            log.warning("commit failed; the next commit repeats it", error=f"{type(error).__name__}: {error}")
         else:
             self._committed_at = time.monotonic()
             done = {tp: committed.offset for tp, committed in offsets.items()}
@@ -498,25 +514,25 @@ def _words(error: Exception) -> str:
 
 
 class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # as above
-    """Marks a new assignment, and lets the batch in hand finish before its partitions are given away."""
+    """Registers a new assignment, and waits for the current batch before its partitions are revoked."""
 
     def __init__(self, consumer: LevelConsumer) -> None:
         self._consumer = consumer
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """Wait for the batch in hand, bounded; then its handler learns from `owns_batch` that it is too late."""
-        await self._consumer._end_held()  # noqa: SLF001 - the other half of one class
+        """Wait for the current batch, but no longer than DRAIN_TIMEOUT. Afterwards, `owns_batch` is false."""
+        await self._consumer._end_held()  # noqa: SLF001 - part of the consumer
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT if not self._consumer.retrying else 0):
-                await self._consumer._idle.wait()  # noqa: SLF001 - the other half of one class
+                await self._consumer._idle.wait()  # noqa: SLF001 - as above
         except TimeoutError:
-            log.warning("partitions given away with a batch in hand", partitions=len(revoked))
-        await self._consumer._end_held()  # noqa: SLF001 - as above; what the batch has left
+            log.warning("partitions revoked before their batch was finished", partitions=len(revoked))
+        await self._consumer._end_held()  # noqa: SLF001 - as above; the batch may have set a rest aside
         await self._consumer._commit()  # noqa: SLF001 - as above
         self._consumer._epoch += 1  # noqa: SLF001 - as above
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        """Nothing is read of them before the next poll has started them."""
+        """Register the assignment. The next poll starts the partitions before it reads from them."""
         self._consumer._epoch += 1  # noqa: SLF001 - as above
         names = sorted(f"{tp.topic}-{tp.partition}" for tp in assigned)
         log.info("partitions assigned", partitions=names)

@@ -1,7 +1,7 @@
-"""Decompress record batches within a bound of memory; read one as a stream where it does not fit.
+"""Decompress record batches within a memory limit.
 
-aiokafka decompresses a whole batch at once. Here a batch that stays within the bound goes the same fast way; the others
-are read as a stream (`service.stream.decompress`), a record at a time.
+aiokafka decompresses a whole batch at once. A batch within the limit is still read in that fast way. A larger one is
+decompressed as a stream, and read record by record.
 """
 
 from __future__ import annotations
@@ -27,35 +27,37 @@ from service.core.outcomes import Cut
 GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
 """Kafka's numbers of the codecs."""
 LARGEST_WINDOW = 128 * 1024 * 1024
-"""Bytes that zstd may look back: what brokers accept."""
+"""The largest window of zstd, in bytes, as brokers accept it."""
 LARGEST_BLOCK = 512 * 1024 * 1024
-"""Bytes of one snappy block, which cannot be read in pieces. Its codec makes at most twenty bytes of one."""
+"""The largest decompressed snappy block, in bytes, because a block cannot be read in pieces. The codec decompresses a
+byte to at most twenty.
+"""
 _PATCHED = {
     "aiokafka.record._crecords.default_records": ("gzip_decode", "snappy_decode", "lz4_decode", "zstd_decode"),
     "aiokafka.record.default_records": ("gzip_decode", "snappy_decode", "lz4_decode", "zstd_decode"),
     "aiokafka.record._crecords.legacy_records": ("gzip_decode", "snappy_decode", "lz4_decode"),
     "aiokafka.record.legacy_records": ("gzip_decode", "snappy_decode", "lz4_decode"),
 }
-"""Where aiokafka finds its decompressors."""
+"""The modules of aiokafka that call decompressors, and the names of the functions there."""
 _XERIAL_HEADER = 16
 
 
 class TooLargeAtOnce(Exception):  # noqa: N818 - a state
-    """A batch that is larger than the bound, or damaged: reading it as a stream tells which."""
+    """A batch is larger than the limit, or damaged. Reading it as a stream shows which of the two."""
 
 
 class Source(Protocol):
-    """Decompressed bytes, read a piece at a time."""
+    """A stream of decompressed bytes."""
 
     def read(self, size: int, /) -> bytes:
-        """Return up to `size` bytes; none at the end."""
+        """Return up to `size` bytes, or b"" at the end."""
 
 
 def bound_decompression(limit: int) -> None:
-    """Let aiokafka decompress at most `limit` bytes of a batch at once.
+    """Patch aiokafka to decompress at most `limit` bytes of a batch at once.
 
     Raises:
-        RuntimeError: this aiokafka decompresses elsewhere.
+        RuntimeError: The installed aiokafka has no such decompressors.
     """
     bounded = _Bounded(limit)
     for name, functions in _PATCHED.items():
@@ -67,21 +69,21 @@ def bound_decompression(limit: int) -> None:
 
 
 class _Bounded:
-    """aiokafka's decompressors, each with a bound. They share one buffer, because one thread reads all records."""
+    """Replacements of aiokafka's decompressors with a limit. They share a buffer, as one thread reads all records."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._buffer = bytearray()
 
     def gzip_decode(self, payload: Any) -> bytes:
-        """Decompress gzip."""
+        """Return decompressed gzip data."""
         found = gzip.GzipFile(fileobj=BytesIO(payload), mode="r").read(self._limit + 1)
         if len(found) > self._limit:
             raise TooLargeAtOnce
         return found
 
     def snappy_decode(self, payload: Any) -> bytes:
-        """Decompress snappy, in blocks or raw."""
+        """Return decompressed snappy data, in blocks or raw."""
         found = bytearray()
         for block in _snappy_blocks(payload, self._limit):
             found += block
@@ -90,11 +92,11 @@ class _Bounded:
         return bytes(found)
 
     def lz4_decode(self, payload: Any) -> bytes:
-        """Decompress LZ4."""
+        """Return decompressed LZ4 data."""
         return self._into_buffer(cramjam.lz4.decompress_into, payload)
 
     def zstd_decode(self, payload: Any) -> bytes:
-        """Decompress Zstandard."""
+        """Return decompressed Zstandard data."""
         return self._into_buffer(cramjam.zstd.decompress_into, payload)
 
     def _into_buffer(self, decompress: Callable[[Any, bytearray], int], payload: Any) -> bytes:
@@ -111,7 +113,7 @@ def source(codec: int, payload: bytes) -> Source:
     """Return the decompressed bytes of a batch as a stream.
 
     Raises:
-        CorruptRecordException: there is no such codec.
+        CorruptRecordException: The codec is unknown.
     """
     if codec == GZIP:
         return gzip.GzipFile(fileobj=BytesIO(payload), mode="r")
@@ -130,14 +132,14 @@ def source(codec: int, payload: bytes) -> Source:
 
 
 class _Blocks:
-    """A stream over blocks."""
+    """A stream over an iterator of blocks."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self._blocks = blocks
         self._block = BytesIO()
 
     def read(self, size: int, /) -> bytes:
-        """Return up to `size` bytes; none at the end."""
+        """Return up to `size` bytes, or b"" at the end."""
         while True:
             if found := self._block.read(size):
                 return found
@@ -148,7 +150,11 @@ class _Blocks:
 
 
 def _snappy_blocks(payload: Any, largest: int) -> Iterator[bytes]:
-    """Decompress block by block; a block says how large it is before it is decompressed."""
+    """Decompress block by block. The size of a block is known before it is decompressed.
+
+    Raises:
+        TooLargeAtOnce: A block is larger than `largest`.
+    """
     view = memoryview(payload)
     if not is_xerial(view):
         yield _snappy_block(view, largest)
@@ -167,13 +173,16 @@ def _snappy_block(block: memoryview, largest: int) -> bytes:
 
 
 KEPT_BYTES = 64 * 1024
-"""How much of a value above the bound is kept."""
+"""How many bytes of a value above the limit are stored."""
 _PIECE = 64 * 1024
 _LONGEST_VARINT = 10
 
 
 def cut(value: bytes, size: int, within: bytes) -> Cut:
-    """Return the beginning of a value of `size` bytes, with a sentence about the rest; `within` is what was read."""
+    """Return the beginning of a value of `size` bytes, with a description that has the digest of `within`.
+
+    `within` is the part of the value that was read.
+    """
     kept, digest = value[:KEPT_BYTES], hashlib.sha256(within).hexdigest()
     return Cut(
         kept,
@@ -183,12 +192,12 @@ def cut(value: bytes, size: int, within: bytes) -> Cut:
 
 
 def read_records(batch: Any, payload: bytes, number: int, largest: int) -> Iterator[Any]:
-    """Read the `number` records of a batch whose header aiokafka has read (`batch`), decompressing as little as can be.
+    """Yield the `number` records of a batch whose header aiokafka has read, decompressing only what is needed.
 
-    A record above `largest` bytes has a `Cut` in place of its value.
+    A record above `largest` bytes has a `Cut` as its value.
 
     Raises:
-        CorruptRecordException: the bytes are not records.
+        CorruptRecordException: The bytes are not records.
     """
     stream = _Stream(source(batch.compression_type, payload))
     for index in range(number):
@@ -206,13 +215,13 @@ def read_records(batch: Any, payload: bytes, number: int, largest: int) -> Itera
 
 
 def _parse(batch: Any, body: bytes) -> Any:
-    """Read one whole record with aiokafka's reader in Python, which takes any header name (`stream.records`)."""
+    """Read a whole record with the reader of `service.stream.records`, which accepts any header name."""
     reader = batch.reader(body)
-    return reader._read_msg()  # noqa: SLF001 - aiokafka has no other place for it
+    return reader._read_msg()  # noqa: SLF001 - aiokafka has no public function for it
 
 
 def _beginning(batch: Any, stream: _Stream, length: int, largest: int) -> tuple[Any, int]:
-    """Read a record as far as `largest` bytes; return it without headers, and how much of it was read."""
+    """Read the first `largest` bytes of a record. Return the record without headers, and how many bytes were read."""
     body = stream.take(largest)
     at = 1  # attributes
     delta, at = decode_varint(body, at)
@@ -229,21 +238,21 @@ def _beginning(batch: Any, stream: _Stream, length: int, largest: int) -> tuple[
 
 
 class _Stream:
-    """Bytes that are read once, from the front."""
+    """A buffered reader of a source."""
 
     def __init__(self, opened: Source) -> None:
         self._source = opened
         self._buffer = bytearray()
 
     def varint(self) -> int:
-        """Read one number."""
+        """Read one number in variable-length encoding."""
         self._fill(_LONGEST_VARINT, at_least=1)
         value, used = decode_varint(self._buffer, 0)
         del self._buffer[:used]
         return int(value)
 
     def take(self, size: int) -> bytes:
-        """Read so many bytes."""
+        """Read exactly `size` bytes."""
         if size < 0:
             raise ValueError(f"a length of {size}")
         self._fill(size, at_least=size)
@@ -252,7 +261,7 @@ class _Stream:
         return found
 
     def skip(self, size: int) -> None:
-        """Pass so many bytes by without keeping them."""
+        """Read and discard `size` bytes."""
         while size > 0:
             size -= len(self.take(min(size, _PIECE)))
 

@@ -1,7 +1,7 @@
-"""Says why Kafka cannot be used. aiokafka's clients keep the cause to themselves: "Unable to bootstrap".
+"""Find out why Kafka cannot be used, because aiokafka's clients only report "Unable to bootstrap".
 
-It connects once more, by itself, after a client has failed: TCP, TLS, login, metadata, then the addresses that the
-brokers advertise. Where a connection ends without a word, it asks the listener what it speaks.
+After a client has failed, this module connects once more and checks TCP, TLS, login, metadata and the addresses that
+the brokers advertise. If a connection ends without an answer, it tries which protocol the listener uses.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _QUIET = ("aiokafka", "asyncio")
 
 
 async def diagnose(settings: Settings) -> str:
-    """Say what keeps a client of these settings from Kafka, and what to do; '' where nothing was found.
+    """Return why a client with these settings cannot use Kafka and what to do, or '' if no cause was found.
 
     Raises:
-        SettingsError: as `connection_options`.
+        SettingsError: The settings of the connection cannot be used.
     """
     options = connection_options(settings)
     servers = [_address(server) for server in str(options.pop("bootstrap_servers")).split(",") if server.strip()]
@@ -74,19 +74,19 @@ def _words(settings: Settings, cause: BaseException) -> str:
             )
         case IllegalSaslStateError():
             without = settings.kafka_security_protocol.removeprefix("SASL_")
-            return f"this listener wants no login: set {_PROTOCOL}={without}"
+            return f"this listener accepts no login: set {_PROTOCOL}={without}"
     return ""
 
 
 def _certificate(settings: Settings, error: ssl.SSLCertVerificationError) -> str:
-    """Say what is wrong with the broker's certificate."""
+    """Return what is wrong with the broker's certificate and what to do."""
     if error.verify_code == _EXPIRED:
         return "the broker's certificate has expired: renew it"
     if error.verify_code == _NOT_YET_VALID:
-        return "the broker's certificate is not valid yet: look at both clocks"
+        return "the broker's certificate is not valid yet: check both clocks"
     if error.verify_code in _NAME_MISMATCH:
         said = error.verify_message.rstrip(".")
-        return f"{said}: write a name of the certificate in {PREFIX}KAFKA_BOOTSTRAP_SERVERS, or add this one to it"
+        return f"{said}: use a name of the certificate in {PREFIX}KAFKA_BOOTSTRAP_SERVERS, or add this one to it"
     setting = f"{PREFIX}KAFKA_SSL_CAFILE"
     if settings.kafka_ssl_cafile is None:
         return f"this machine does not trust the authority of the broker's certificate: set {setting} to its file"
@@ -97,14 +97,14 @@ def _certificate(settings: Settings, error: ssl.SSLCertVerificationError) -> str
 
 
 def _client_certificate(settings: Settings, error: ssl.SSLError) -> str:
-    """Say what the broker, which ended the handshake, thinks of our certificate."""
+    """Return why the broker ended the handshake because of the client certificate, and what to do."""
     setting = f"{PREFIX}KAFKA_SSL_CERTFILE"
     said = (error.reason or "").lower().replace("_", " ")
     if settings.kafka_ssl_certfile is None:
-        return f"the broker wants a client certificate: set {setting} and {PREFIX}KAFKA_SSL_KEYFILE ({said})"
+        return f"the broker requires a client certificate: set {setting} and {PREFIX}KAFKA_SSL_KEYFILE ({said})"
     return (
         f"the broker refuses the client certificate of {setting} ({settings.kafka_ssl_certfile}): "
-        f"it must be signed by an authority that the broker trusts, and not be expired ({said})"
+        f"an authority that the broker trusts must have signed it, and it must not have expired ({said})"
     )
 
 
@@ -120,27 +120,27 @@ def _without_login(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _silence(settings: Settings, options: Mapping[str, Any], host: str, port: int) -> str:
-    """Ask the listener what it speaks: with a client that speaks something else, it just ends the connection."""
+    """Try other protocols, because a listener just ends the connection of a client that uses the wrong one."""
     protocol = settings.kafka_security_protocol
     if not await _accepts(host, port):
         return NOTHING_ANSWERS
     if protocol.endswith("SSL"):
         if await _mechanisms(host, port, security_protocol="PLAINTEXT") is not None:
-            return f"this listener speaks no TLS: set {_PROTOCOL}={protocol.replace('SSL', 'PLAINTEXT')}"
+            return f"this listener does not use TLS: set {_PROTOCOL}={protocol.replace('SSL', 'PLAINTEXT')}"
     elif await _speaks_tls(host, port):
         with_tls = "SSL" if protocol == "PLAINTEXT" else "SASL_SSL"
-        return f"this listener speaks TLS: set {_PROTOCOL}={with_tls}, or SASL_SSL where it wants a login"
+        return f"this listener uses TLS: set {_PROTOCOL}={with_tls}, or SASL_SSL if it requires a login"
     offered = await _mechanisms(host, port, **_without_login(options))
     if offered and protocol in _LOGIN_PROTOCOL:
         login = _LOGIN_PROTOCOL[protocol]
-        return f"this listener wants a login by {' or '.join(offered)}: set {_PROTOCOL}={login}, user and password"
+        return f"this listener requires a login with {' or '.join(offered)}: set {_PROTOCOL}={login}, user and password"
     if protocol.endswith("SSL") and settings.kafka_ssl_certfile is None:
-        return f"the connection ends after the TLS handshake: the broker may want {PREFIX}KAFKA_SSL_CERTFILE"
-    return "the connection ends without an answer: is a Kafka broker listening there?"
+        return f"the connection ends after the TLS handshake: the broker may require {PREFIX}KAFKA_SSL_CERTFILE"
+    return "the connection ends without an answer: check that a Kafka broker listens there"
 
 
 async def _advertised(brokers: list[tuple[str, int]]) -> str:
-    """Name what brokers advertise and what cannot be reached from here."""
+    """Return which advertised addresses cannot be reached from here and what to do, or ''."""
     unreachable = [f"{host}:{port}" for host, port in brokers if not await _accepts(host, port)]
     if not unreachable:
         return ""
@@ -160,7 +160,7 @@ async def _connection(host: str, port: int, **options: Any) -> AsyncIterator[AIO
 
 
 async def _mechanisms(host: str, port: int, **options: Any) -> list[str] | None:
-    """Ask which logins a listener offers: none of them where it wants no login, None where it does not answer."""
+    """Return the SASL mechanisms that a listener offers, empty if it has no login, or None if it does not answer."""
     try:
         async with asyncio.timeout(_SECONDS), _connection(host, port, **options) as connection:
             answer = await connection.send(SaslHandShakeRequest("levelsync asks"))
@@ -170,12 +170,12 @@ async def _mechanisms(host: str, port: int, **options: Any) -> list[str] | None:
 
 
 async def _accepts(host: str, port: int) -> bool:
-    """Say whether something accepts a TCP connection there."""
+    """Return whether something accepts a TCP connection there."""
     return await _opens(host, port, None)
 
 
 async def _speaks_tls(host: str, port: int) -> bool:
-    """Say whether a TLS handshake begins there, whatever the certificate."""
+    """Return whether a TLS handshake succeeds there with any certificate."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent over it
     return await _opens(host, port, context)
@@ -202,7 +202,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _address(server: str) -> tuple[str, int]:
-    """Take a bootstrap server apart, as aiokafka does: the port is 9092 where none is named."""
+    """Split a bootstrap server into host and port, as aiokafka does. The default port is 9092."""
     host, colon, port = server.strip().rpartition(":")
     if not colon or not port.isdecimal():
         return server.strip().strip("[]"), 9092
@@ -211,7 +211,7 @@ def _address(server: str) -> tuple[str, int]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the libraries' own lines about these connections out of the log."""
+    """Suppress the libraries' log lines about these connections."""
     before = [(logging.getLogger(name), logging.getLogger(name).level) for name in _QUIET]
     for logger, _ in before:
         logger.setLevel(logging.CRITICAL + 1)

@@ -1,7 +1,7 @@
-"""A fetcher for `LevelConsumer`: it fetches by topic id, and one partition's fault stops no other partition.
+"""A fetcher for `LevelConsumer` that fetches by topic id and does not let a faulty partition stop the others.
 
-aiokafka's own fetcher only logs most error codes of a fetch, so that a consumer stands still without a word. It loses
-the good records in front of a corrupt batch, and what it drained from other partitions.
+aiokafka's own fetcher only logs most error codes of a fetch, so that the consumer stands still without an error. It
+also loses the good records before a corrupt batch, and records that it has already taken from other partitions.
 """
 
 from __future__ import annotations
@@ -34,63 +34,63 @@ from service.telemetry import metrics
 log = structlog.get_logger(__name__)
 
 PAUSE = 2.0
-"""Seconds that a partition which cannot be read waits for its next fetch."""
+"""Seconds before the next fetch of a partition that cannot be read."""
 _MOVED_LEADER = {NotLeaderForPartitionError.errno, UnknownTopicOrPartitionError.errno, 5, 9, 74, 75, 76}
-"""Error codes after which the metadata is asked for again: 5 and 9 are no leader, 74 to 76 another leader epoch."""
+"""Error codes that require new metadata. 5 and 9 mean no leader, 74 to 76 another leader epoch."""
 _OTHER_TOPIC = {100, 103}
-"""UNKNOWN_TOPIC_ID and INCONSISTENT_TOPIC_ID."""
+"""The error codes UNKNOWN_TOPIC_ID and INCONSISTENT_TOPIC_ID."""
 _EPOCH = struct.Struct(">i")
 _EPOCH_AT, _MAGIC_AT = 12, 16
 
 
 class TopicChanged(KafkaError):  # type: ignore[misc]  # noqa: N818 - a state; aiokafka ships no types
-    """The topic that was read does not exist any more; another one may have its name."""
+    """The topic that was read does not exist any more. Another topic may have its name."""
 
 
 class LogCut(KafkaError):  # type: ignore[misc]  # noqa: N818 - as above
-    """The log was cut off below the position; `ends` says where it ended then."""
+    """The log was truncated below the position. `ends` has the offset at which each log was truncated."""
 
     def __init__(self, ends: dict[TopicPartition, int]) -> None:
-        super().__init__(f"the log of {', '.join(f'{tp.topic}-{tp.partition}' for tp in ends)} was cut off and goes on")
+        super().__init__(f"the log of {', '.join(f'{tp.topic}-{tp.partition}' for tp in ends)} was truncated")
         self.ends = ends
 
 
 def fetch_by_id() -> None:
-    """Let every consumer of this process fetch with `LevelFetcher`.
+    """Patch aiokafka so that every consumer of this process fetches with `LevelFetcher`.
 
     Raises:
-        RuntimeError: this aiokafka fetches differently.
+        RuntimeError: The installed aiokafka fetches in another way.
     """
     hooks = ("_proc_fetch_request", "_set_error", "_get_actions_per_node")
     ours = hasattr(consumer, "Fetcher") and hasattr(fetcher, "FetchResult")
     if not (ours and all(hasattr(Fetcher, hook) for hook in hooks)):
-        raise RuntimeError("this aiokafka fetches differently: see service/stream/fetcher.py")
+        raise RuntimeError("the installed aiokafka fetches in another way: see service/stream/fetcher.py")
     consumer.Fetcher = LevelFetcher
-    fetcher.FetchResult = _Result  # it is recognised by its exact type
+    fetcher.FetchResult = _Result  # aiokafka compares the exact type
 
 
 class LevelFetcher(Fetcher):  # type: ignore[misc]  # as above
-    """See the module's docstring."""
+    """A fetcher by topic id that isolates the faults of partitions. See the module's docstring."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.topic_ids: dict[str, str] = {}
-        """The id of each topic that is read; '' or absent where it is not known."""
+        """The id of each topic that is read, '' or absent if it is not known."""
         self.epochs: dict[TopicPartition, int] = {}
-        """The leader epoch of the last batch that was begun, by partition."""
+        """The leader epoch of the last batch that was read from each partition, also in part."""
         self.faults: dict[TopicPartition, Exception] = {}
-        """Why a partition cannot be read at present. It is tried again by itself."""
+        """The error of each partition that cannot be read at present. The fetcher retries it."""
         self.held: set[TopicPartition] = set()
-        """Partitions that are paused until their batch is applied."""
+        """Partitions that are paused until the rest of their batch is applied."""
         self.largest_poll = 16_000_000
-        """Bytes of one partition that a poll returns at most, or one record."""
+        """The maximum size of what a poll returns from one partition, in bytes. One record is always returned."""
         super().__init__(*args, **options)
 
     async def _proc_fetch_request(self, assignment: Any, node_id: int, request: Any) -> bool:
-        """Fetch from one broker; return whether somebody who waits has something to look at."""
+        """Fetch from one broker. Return whether there is something for those who wait for records or errors."""
         by_id = FetchById(request, self.topic_ids, self.epochs)
         try:
             answers = await self._ask(node_id, by_id)
-        except asyncio.CancelledError:  # the assignment or the consumer ends; aiokafka waits for this task
+        except asyncio.CancelledError:  # the assignment or the consumer ends, and aiokafka waits for this task
             return False
         if not assignment.active:
             return False
@@ -98,11 +98,11 @@ class LevelFetcher(Fetcher):  # type: ignore[misc]  # as above
         return any(kept)
 
     async def _ask(self, node_id: int, request: FetchById) -> list[Fetched]:
-        """Return what the broker answers; after an error wait a little, because a broker answers with it at once."""
+        """Return the broker's answers. Wait a little after an error, which a broker returns without delay."""
         try:
             answers = request.read(await self._client.send(node_id, request))
-        except (KafkaError, KeyError) as error:  # KeyError: an answer about a topic that was not asked for
-            log.warning("a fetch failed, tried again", broker=node_id, error=f"{type(error).__name__}: {error}")
+        except (KafkaError, KeyError) as error:  # KeyError: the answer is about a topic that was not requested
+            log.warning("a fetch failed and is retried", broker=node_id, error=f"{type(error).__name__}: {error}")
             answers = []
         if not answers or any(answer.error_code for answer in answers):
             await asyncio.sleep(self._retry_backoff)
@@ -114,7 +114,7 @@ class LevelFetcher(Fetcher):  # type: ignore[misc]  # as above
         return bool(state.has_valid_position and state.position == answer.offset)
 
     def _keep(self, assignment: Any, answer: Fetched) -> bool:
-        """Keep the answer for whoever polls next; return whether there is something."""
+        """Store the answer for the next poll. Return whether it has records or an error."""
         partition = answer.partition
         if answer.cut_at is not None:
             self._set_error(partition, LogCut({partition: answer.cut_at}))
@@ -156,9 +156,9 @@ class LevelFetcher(Fetcher):  # type: ignore[misc]  # as above
         return PartitionRecords(*bounds, None, None, self._check_crcs, self._isolation_level)
 
     def fail(self, partition: TopicPartition, error: Exception) -> None:
-        """Pause a partition that cannot be read, and try it again later; the others go on."""
+        """Pause a partition that cannot be read, and retry it later. The other partitions continue."""
         if partition not in self.faults:
-            log.warning("a partition cannot be read, tried again", partition=str(partition), error=str(error))
+            log.warning("a partition cannot be read and is retried", partition=str(partition), error=str(error))
         self.faults[partition] = error
         metrics.RETRIES.labels(cause_of(error)[0]).inc()
         assignment = self._subscriptions.subscription.assignment
@@ -173,7 +173,7 @@ class LevelFetcher(Fetcher):  # type: ignore[misc]  # as above
 
 
 class _Result(FetchResult):  # type: ignore[misc]  # as above
-    """Records that were fetched. What can be read of them is returned before what cannot is reported."""
+    """Fetched records of a partition. The readable ones are returned before an unreadable one is reported."""
 
     def __init__(
         self, partition: TopicPartition, owner: LevelFetcher, assignment: Any, records: Any, backoff: float
@@ -182,7 +182,7 @@ class _Result(FetchResult):  # type: ignore[misc]  # as above
         self._owner = owner
 
     def getall(self, max_records: int | None = None) -> list[Any]:
-        """Return the next records; none where the first of them cannot be read."""
+        """Return the next records, or an empty list if the first of them cannot be read."""
         partition = self._topic_partition
         if not self.check_assignment(partition) or not self.has_more():
             return []
@@ -190,7 +190,7 @@ class _Result(FetchResult):  # type: ignore[misc]  # as above
         ended = failed = False
         try:
             ended = self._take(found, max_records)
-        except Exception as error:  # noqa: BLE001 - whatever the records hold, it is this partition's fault alone
+        except Exception as error:  # noqa: BLE001 - no content of the records may stop the other partitions
             failed = True
             if not found:
                 self._owner.fail(partition, error)
@@ -202,7 +202,7 @@ class _Result(FetchResult):  # type: ignore[misc]  # as above
         return found
 
     def _take(self, found: list[Any], max_records: int | None) -> bool:
-        """Add records to `found` within the bounds; return whether there are no more."""
+        """Add records to `found` up to the limits. Return whether all records were added."""
         left, largest = self._owner.largest_poll, records.largest()
         for record in islice(self._partition_records, max_records):
             if record.serialized_value_size > largest:

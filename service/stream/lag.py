@@ -1,4 +1,4 @@
-"""How far the consumers are behind the ends of their topics."""
+"""End offsets of the event topics, and the lag of the consumers behind them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _POLL_MS = 100
 
 
 async def ends_by_fetching(client: AIOKafkaConsumer, told: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-    """The high watermarks that come with the last batch itself: those are right.
+    """Return the high watermarks that come with a fetch of the last batch. On the embedded broker only these are right.
 
     Raises:
-        KafkaTimeoutError: the broker did not give them within ten seconds.
+        KafkaTimeoutError: The broker did not return them within ten seconds.
     """
     ends = dict(told)
     missing = {partition for partition, end in told.items() if end > 0}
@@ -51,7 +51,7 @@ EVENT_TOPICS = (PROGRESS_LEVELED_UP_TOPIC, LICENSE_ADVANCED_TOPIC)
 
 
 class EndOffsets:
-    """Reads high watermarks over clients of its own, without a group; with `read_committed`, last stable offsets."""
+    """Reads high watermarks over its own clients, without a group, or with `read_committed` last stable offsets."""
 
     def __init__(self, settings: Settings, *, isolation_level: str = "read_uncommitted") -> None:
         self._settings = settings
@@ -59,7 +59,7 @@ class EndOffsets:
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> EndOffsets:
-        async with AsyncExitStack() as opening:  # what is open is closed where the next does not open
+        async with AsyncExitStack() as opening:  # closes the first client if the second cannot be opened
             self._admin: AIOKafkaAdminClient = await opening.enter_async_context(admin_client(self._settings))
             self._client = AIOKafkaConsumer(
                 **connection_options(self._settings),
@@ -81,10 +81,10 @@ class EndOffsets:
         try:
             await self._client.stop()
         finally:
-            await close(self._client._client)  # noqa: SLF001 - a stop may be cut short
+            await close(self._client._client)  # noqa: SLF001 - a stop may be interrupted
 
     async def read(self) -> dict[TopicPartition, int]:
-        """The end offset of every partition of both topics, on fresh metadata.
+        """Return the end offset of every partition of both topics, after reading the metadata.
 
         Raises:
             KafkaError: Kafka does not answer.
@@ -92,7 +92,7 @@ class EndOffsets:
         return await self.read_of(await self.read_cluster())
 
     async def read_of(self, cluster: Cluster) -> dict[TopicPartition, int]:
-        """The same of a cluster that was described a moment ago."""
+        """Return the same as `read` for a cluster that was just described."""
         partitions = [
             TopicPartition(topic, number)
             for topic in EVENT_TOPICS
@@ -102,7 +102,7 @@ class EndOffsets:
         return await ends_by_fetching(self._client, ends) if cluster.is_embedded else ends
 
     async def read_cluster(self) -> Cluster:
-        """The cluster that answers now.
+        """Return the current description of the cluster.
 
         Raises:
             KafkaError: Kafka does not answer.
@@ -110,16 +110,16 @@ class EndOffsets:
         return await read_cluster(self._admin)
 
     async def read_topic_ids(self, cluster: Cluster) -> dict[str, str]:
-        """Return the id of each of the topics that the cluster has; '' where it gives none.
+        """Return the id of each event topic of the cluster, or '' if the cluster has no topic ids.
 
         Raises:
-            KafkaError: Kafka does not answer, or a topic was deleted a moment ago.
+            KafkaError: Kafka does not answer, or a topic was just deleted.
         """
         present = [topic for topic in EVENT_TOPICS if topic in cluster.partitions]
         return await read_topic_ids(self._client._client, present) if present else {}  # noqa: SLF001 - as in protocol
 
     async def read_starts(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
-        """The first offset that each partition still holds.
+        """Return the first offset that each partition still contains.
 
         Raises:
             KafkaError: Kafka does not answer.
@@ -128,5 +128,5 @@ class EndOffsets:
 
 
 def lag(ends: Mapping[TopicPartition, int], applied: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-    """Records of each partition that are not applied yet; one that never started counts whole."""
+    """Return how many records of each partition are not applied yet. Without a position, all of its offsets count."""
     return {partition: max(0, end - applied.get(partition, 0)) for partition, end in ends.items()}

@@ -1,7 +1,4 @@
-"""The positions in PostgreSQL: where a partition begins, what a batch moves, offsets without a record (law 3).
-
-`starting_point` is pure: where a consumer begins, given what Kafka and the database say.
-"""
+"""The positions in PostgreSQL: where a partition starts, and how they move with each transaction (law 3)."""
 
 from __future__ import annotations
 
@@ -37,15 +34,16 @@ _MOVE_POSITIONS = text("""
     )
     SELECT topic, partition, next_offset, topic_id FROM locked
 """)
-"""Lock the position rows of a batch, move those that got further (a replay leaves them), return where they were: the
-consumer compares that with what it found or stored last (law 3)."""
+"""Lock the position rows of a batch, move them forward but never back, and return what they contained. The consumer
+compares that with what it found or stored last (law 3).
+"""
 
 _READ_POSITIONS = text("""
     SELECT a.topic, a.partition, a.next_offset, a.cluster_id, a.topic_id, a.leader_epoch
       FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[])) AS k (topic, partition)
       JOIN levelsync.applied_offsets a ON a.topic = k.topic AND a.partition = k.partition
 """)
-"""Where the partitions of a new assignment stand."""
+"""Read the position rows of a new assignment."""
 
 _SET_POSITION = text("""
     INSERT INTO levelsync.applied_offsets (topic, partition, next_offset, cluster_id, topic_id, leader_epoch)
@@ -54,43 +52,44 @@ _SET_POSITION = text("""
        SET next_offset = excluded.next_offset, cluster_id = excluded.cluster_id, topic_id = excluded.topic_id,
            leader_epoch = excluded.leader_epoch, updated_at = clock_timestamp()
 """)
-"""Restart a partition's position."""
+"""Write a position row, whatever it contained."""
 
 
-class Evicted(Exception):  # noqa: N818 - an event in the group's life, not an error of ours
-    """The position row is higher than this consumer left it: another member owns the partition now."""
+class Evicted(Exception):  # noqa: N818 - an ordinary event in a consumer group, not an error
+    """The position row is higher than this consumer left it, so another member owns the partition now."""
 
 
 class DatabaseWentBack(Exception):  # noqa: N818 - as above
-    """The position row is lower than this consumer left it: a failover or a restore; work starts again there."""
+    """The position row is lower than this consumer left it, after a failover or a restore. Work restarts at the row."""
 
 
 class TopicRecreated(Exception):  # noqa: N818 - as above
-    """The position row counts on another topic of the same name: one of the two was deleted."""
+    """The position row belongs to another topic of the same name. One of the two was deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one poll delivered: the records, what the position rows must say, and where they are to go."""
+    """The records of one poll, with the expected and the new positions."""
 
     records: Sequence[ConsumerRecord]
     expected: Positions
     positions: Positions
     topic_ids: Mapping[str, str] = field(default_factory=dict)
-    """The id of each topic that the records were read from; '' or absent where the broker gives none. The position rows
-    must hold the same ids."""
+    """The id of each topic that was read, '' or absent if the broker has no topic ids. The position rows must have the
+    same ids.
+    """
     leader_epochs: Mapping[TopicPartition, int] = field(default_factory=dict)
-    """The epoch of the last record before each of `positions`; stored with the position, -1 where it is not known."""
+    """The epoch of the last record before each of `positions`, or -1 if it is not known. It is stored beside it."""
 
     def epoch_at(self, partition: TopicPartition, position: int) -> int:
-        """Return the leader epoch to store with a position: it is known where the batch ends."""
+        """Return the leader epoch to store with a position. It is known only for the end of the batch."""
         known = position == self.positions.get(partition)
         return self.leader_epochs.get(partition, -1) if known else -1
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A position row: the next offset to apply, the cluster and topic that it counts on, and its record's epoch."""
+    """A position row: the next offset to apply, the cluster and topic that it belongs to, and the leader epoch."""
 
     next_offset: int
     cluster_id: str
@@ -100,19 +99,19 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where to begin a partition: seek there; `row` is what the position row must say; `lost` records are gone."""
+    """Where to start a partition. `row` is the position to store, `lost` the number of records lost to retention."""
 
     seek: int
     row: int
     lost: int = 0
     restarts: bool = False
     epoch: int = -1
-    """The leader epoch of the record before `row`, -1 where it is not known."""
+    """The leader epoch of the record before `row`, or -1 if it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A partition as Kafka shows it now; `cut_at` is where its log ended when it was cut off, or None."""
+    """A partition as Kafka reports it. `cut_at` is the offset at which its log was truncated, or None."""
 
     cluster_id: str
     topic_id: str
@@ -122,13 +121,13 @@ class Log:
 
 
 def starting_point(committed: int | None, stored: Stored | None, log: Log) -> Start:
-    """The smaller of the group's commit and the position row (law 3).
+    """Return where to start a partition: at the smaller of the group's commit and the position row (law 3).
 
-    Restart at the earliest record: without a commit, on another cluster, on another topic of the same name, or when
-    a position lies beyond the partition's end. A log that was cut off and has grown again goes on where it was cut off.
-    Records between the row and the log's start were never applied and are lost to retention, also where the commit is
-    gone: Kafka forgets a group that is away for a week. The row then moves there, so that the next start does not find
-    the same loss again while the group's commit still lies below it.
+    The partition restarts at its earliest record without a commit, on another cluster, on another topic of the same
+    name, and if a position is beyond its end. A log that was truncated and has grown again continues where it was
+    truncated. Records between the row and the start of the log were never applied and are lost to retention, also
+    without a commit, because Kafka forgets a group that is away for a week. The row then moves to the start of the log.
+    Otherwise the next start would find the same loss again while the group's commit is still below it.
     """
     if stored is not None and (stored.cluster_id not in {"", log.cluster_id} or differ(stored.topic_id, log.topic_id)):
         return Start(log.start, log.start, restarts=True)
@@ -146,7 +145,7 @@ def starting_point(committed: int | None, stored: Stored | None, log: Log) -> St
 
 
 async def read_positions(conn: AsyncConnection, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Stored]:
-    """The position rows that there are."""
+    """Return the existing position rows of the partitions."""
     rows = await conn.execute(_READ_POSITIONS, _keys(sorted(partitions)))
     return {
         TopicPartition(r.topic, r.partition): Stored(r.next_offset, r.cluster_id, r.topic_id, r.leader_epoch)
@@ -162,20 +161,20 @@ async def set_position(  # noqa: PLR0913, PLR0917 - the columns of a row
     topic_id: str = "",
     leader_epoch: int = -1,
 ) -> None:
-    """Write a position row whatever it said before: only for a partition that starts."""
+    """Write a position row, whatever it contained. Call it only for a partition that starts."""
     row = Stored(offset, cluster_id, topic_id, leader_epoch)
     await conn.execute(_SET_POSITION, {"topic": partition.topic, "partition": partition.partition} | asdict(row))
 
 
 async def check_and_move(conn: AsyncConnection, move: Batch) -> None:
-    """Lock the rows of `expected`, move them to where this consumer gets with this transaction; a replay leaves them.
+    """Lock the rows of `expected`, check them, and move them forward to `positions`. A row never moves back.
 
-    They must count on the topic that was read, and be where this consumer found or stored them last.
+    The rows must belong to the topics that were read, and contain what this consumer found or stored there last.
 
     Raises:
-        TopicRecreated: a row counts on another topic of the same name.
-        Evicted: a row is higher.
-        DatabaseWentBack: a row is lower, or not there any more.
+        TopicRecreated: A row belongs to another topic of the same name.
+        Evicted: A row is higher.
+        DatabaseWentBack: A row is lower, or does not exist any more.
     """
     partitions = sorted(move.expected)
     values = _keys(partitions) | {
@@ -188,13 +187,13 @@ async def check_and_move(conn: AsyncConnection, move: Batch) -> None:
         row, left = found.get(partition), move.expected[partition]
         at, name = -1 if row is None else row.next_offset, f"{partition.topic}-{partition.partition}"
         if row is not None and differ(row.topic_id, move.topic_ids.get(partition.topic, "")):
-            raise TopicRecreated(f"{name}: the row counts on topic {row.topic_id}, not on the one that was read")
+            raise TopicRecreated(f"{name}: the row belongs to topic {row.topic_id}, not to the one that was read")
         if at != left:
-            raise (Evicted if at > left else DatabaseWentBack)(f"{name}: row at {at}, left at {left}")
+            raise (Evicted if at > left else DatabaseWentBack)(f"{name}: the row is at {at}, but was left at {left}")
 
 
 def differ(one: str, other: str) -> bool:
-    """Whether two topic ids are those of two topics; an unknown id ('') says nothing."""
+    """Return whether two topic ids belong to different topics. An unknown id ('') does not differ from any."""
     return bool(one and other and one != other)
 
 
@@ -209,17 +208,17 @@ AskForReconcile = Callable[[AsyncConnection, TopicPartition, int], Awaitable[Non
 
 @dataclass(frozen=True, slots=True)
 class DatabaseKeeper:
-    """`service.stream.consumer.PositionKeeper` on the table `levelsync.applied_offsets`."""
+    """The `service.stream.consumer.PositionKeeper` that uses the table `levelsync.applied_offsets`."""
 
     engine: AsyncEngine
     cluster_id: str
     ask_for_reconcile: AskForReconcile
-    """What is done about a loss, in the transaction that stores where a partition goes on."""
+    """A function that is called about a loss, in the transaction that stores where the partition continues."""
 
     async def is_new(self) -> bool:
-        """Return whether no position in this cluster is kept: the consumer groups are new there too.
+        """Return whether there are no positions of this cluster, so that the consumer groups are new there too.
 
-        False where PostgreSQL does not answer: only the time of a start depends on it.
+        Return False if PostgreSQL does not answer. Only the duration of a start depends on the result.
         """
         try:
             async with self.engine.connect() as conn:
@@ -236,7 +235,7 @@ class DatabaseKeeper:
         topic_ids: Mapping[str, str] = _NOTHING,
         cut_at: Mapping[TopicPartition, int] = _NOTHING,
     ) -> dict[TopicPartition, Start]:
-        """Decide where the partitions of a new assignment begin; write rows that restart, change or are missing."""
+        """Decide where the partitions of a new assignment start, and write the rows that change or are missing."""
         async with self.engine.begin() as conn:
             stored = await read_positions(conn, committed)
             log_ends = await read_log_ends()
@@ -259,14 +258,19 @@ class DatabaseKeeper:
         return starts
 
     async def store_idle(self, batch: Batch) -> None:
-        """Check the rows like a batch's; store positions that moved without delivering a record."""
+        """Check the rows like those of a batch, and store positions that moved without delivering a record."""
         async with self.engine.begin() as conn:
             await check_and_move(conn, batch)
 
     def _report_lost(self, starts: Mapping[TopicPartition, Start]) -> None:
         for at, start in starts.items():
             if start.lost:
-                log.error("retention took records unread", topic=at.topic, lost=start.lost, resumed_at=start.seek)
+                log.error(
+                    "retention deleted records that were never read",
+                    topic=at.topic,
+                    lost=start.lost,
+                    resumed_at=start.seek,
+                )
                 metrics.RECORDS_LOST.labels(at.topic, str(at.partition)).inc(start.lost)
 
     def _report_restarts(self, starts: Mapping[TopicPartition, Start]) -> None:

@@ -1,4 +1,4 @@
-"""Producers, and waiting for what they deliver."""
+"""Producers, and the delivery of records with confirmation."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ from service.settings import Settings
 from service.stream.connection import close, connection_options, describe_cluster
 
 MAX_REQUEST_BYTES = 1_000_000
-"""A record larger than this is refused before it is sent; below Kafka's own default of 1 MiB a batch."""
+"""The maximum size of a record, in bytes. A larger one is refused before it is sent. The limit must be below Kafka's
+default of 1 MiB for a batch.
+"""
 
 _START_TIMEOUT = 30.0
 _STOP_TIMEOUT = 5.0
 
 
-async def make_producer(settings: Settings, *, timeout: float = 30) -> AIOKafkaProducer:  # noqa: ASYNC109 - a request's bound
-    """Make a producer, not yet started, with `acks=all`; a send fails after `timeout` seconds.
+async def make_producer(settings: Settings, *, timeout: float = 30) -> AIOKafkaProducer:  # noqa: ASYNC109 - limits a request
+    """Create a producer with `acks=all` that is not started yet. A send fails after `timeout` seconds.
 
-    It is idempotent on every broker but the embedded one, which cannot.
+    The producer is idempotent, except with the embedded broker, which does not support that.
 
     Raises:
-        aiokafka.errors.KafkaError: when Kafka does not answer.
-        SettingsError: as `connection_options`.
+        aiokafka.errors.KafkaError: Kafka does not answer.
+        SettingsError: The settings of the connection cannot be used.
     """
     cluster = await describe_cluster(settings)
     return AIOKafkaProducer(
@@ -46,11 +48,11 @@ async def make_producer(settings: Settings, *, timeout: float = 30) -> AIOKafkaP
 
 @asynccontextmanager
 async def running_producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
-    """Start a producer, and stop it in bounded time whatever Kafka does.
+    """Start a producer, and stop it within a bounded time even if Kafka does not answer.
 
     Raises:
-        aiokafka.errors.KafkaError: when Kafka does not answer.
-        TimeoutError: when Kafka answers, but not in time.
+        aiokafka.errors.KafkaError: Kafka does not answer.
+        TimeoutError: The producer did not start in time.
     """
     producer = await make_producer(settings)
     try:
@@ -61,35 +63,38 @@ async def running_producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:
-    """Send what waits, or leave it after a while: what is not confirmed by then was never claimed as sent."""
+    """Flush and stop a producer, or abandon it after a while.
+
+    Records that are not confirmed by then are lost, but nobody was told that they were sent.
+    """
     try:
         async with asyncio.timeout(_STOP_TIMEOUT):
-            await producer.flush()  # first and by itself: a `stop` that is interrupted here leaves a task behind
+            await producer.flush()  # separately, because a `stop` that is interrupted while it flushes leaves a task
             await producer.stop()
     except TimeoutError:
-        pass  # as the docstring says
+        pass  # the producer is abandoned below
     finally:
         await _abandon(producer)
 
 
 async def _abandon(producer: AIOKafkaProducer) -> None:
-    """End a producer whose stop was cut short: its sender would go on trying for as long as Kafka is away."""
-    producer._closed = True  # noqa: SLF001 - aiokafka has no other way than `stop`, which waits for Kafka
+    """End a producer whose stop was interrupted. Otherwise its sender would retry until Kafka answers."""
+    producer._closed = True  # noqa: SLF001 - the only public way is `stop`, which waits for Kafka
     ended = asyncio.create_task(producer._sender.close())  # noqa: SLF001 - as above
-    await close(producer.client)  # what the sender still waits for fails now
+    await close(producer.client)  # now the requests that the sender waits for fail
     with contextlib.suppress(TimeoutError, KafkaError):
         await asyncio.wait_for(ended, _STOP_TIMEOUT)
 
 
 DELIVERY_TIMEOUT = 30.0
-"""Seconds for one call of `deliver`."""
+"""Seconds that one call of `deliver` may take."""
 
 
 class Message(Protocol):
-    """A record to send: what `event.to_kafka()` gives."""
+    """A record to send, such as `event.to_kafka()` returns."""
 
     @property
-    def topic(self) -> str: ...  # noqa: D102 - Kafka's own words
+    def topic(self) -> str: ...  # noqa: D102 - the names are Kafka's
     @property
     def key(self) -> bytes | None: ...  # noqa: D102
     @property
@@ -98,8 +103,8 @@ class Message(Protocol):
     def headers(self) -> list[tuple[str, bytes]]: ...  # noqa: D102
 
 
-class NotDelivered(Exception):  # noqa: N818 - a state: the text is the cause's
-    """Kafka has the first `confirmed` records of the call; of the others nothing is known."""
+class NotDelivered(Exception):  # noqa: N818 - a state, with the text of its cause
+    """Kafka confirmed the first `confirmed` records of the call. It may or may not have stored the others."""
 
     def __init__(self, confirmed: int, cause: Exception) -> None:
         super().__init__(str(cause) or f"no answer within {DELIVERY_TIMEOUT:.0f} s")
@@ -107,10 +112,10 @@ class NotDelivered(Exception):  # noqa: N818 - a state: the text is the cause's
 
 
 async def deliver(producer: AIOKafkaProducer, messages: Iterable[Message]) -> list[RecordMetadata]:
-    """Send the records and wait until Kafka has every one of them; say where they are.
+    """Send the records, wait until Kafka has confirmed all of them, and return their partitions and offsets.
 
     Raises:
-        NotDelivered: for the first record that was refused, or not confirmed in time.
+        NotDelivered: A record was refused, or was not confirmed in time.
     """
     sent: list[Future[RecordMetadata]] = []
     try:
@@ -123,7 +128,7 @@ async def deliver(producer: AIOKafkaProducer, messages: Iterable[Message]) -> li
     except (KafkaError, TimeoutError) as error:
         confirmed = _confirmed(sent)
         for future in sent:
-            future.cancel()  # nobody will ask for an answer that is still open
+            future.cancel()  # nobody reads the results that are still pending
         raise NotDelivered(confirmed, error) from error
 
 
@@ -135,6 +140,6 @@ async def _send(producer: AIOKafkaProducer, message: Message) -> Future[RecordMe
 
 
 def _confirmed(sent: list[Future[RecordMetadata]]) -> int:
-    """Count the records from the first on that Kafka confirmed."""
+    """Return how many records Kafka confirmed before the first one that it did not confirm."""
     states = [future.done() and not future.cancelled() and future.exception() is None for future in sent]
     return states.index(False) if False in states else len(states)

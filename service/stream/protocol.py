@@ -1,8 +1,7 @@
-"""Two requests of Kafka's protocol that aiokafka 0.14 does not have: topics' ids, and a fetch by topic id.
+"""Two requests of Kafka's protocol that aiokafka 0.14 does not have: the ids of topics, and a fetch by topic id.
 
-A fetch by id answers only with records of that topic, whatever was deleted and created under its name meanwhile. It
-also carries the epoch of the last record that was read: where the log was cut off since, the broker answers with its
-end.
+A fetch by id returns only records of that topic, even if another topic was created with its name. It also contains the
+leader epoch of the last record that was read. If the log was truncated after that, the broker returns where it ends.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from aiokafka.protocol.types import (
 
 _FETCH, _METADATA = 1, 3
 _FETCH_BY_ID = 13
-"""The version of Fetch that names topics by id: Kafka 3.1 and newer."""
+"""The first version of Fetch with topic ids, in Kafka 3.1 and newer."""
 _NO_ID = bytes(16)
 _TAGS = ("tags", TaggedFields)
 _NO_TAGS: dict[int, bytes] = {}
@@ -43,7 +42,7 @@ _DIVERGING_EPOCH = 0
 
 
 class Uuid(AbstractType):  # type: ignore[misc]  # aiokafka ships no types
-    """A topic's id, as text like Kafka's own tools print it; '' for none."""
+    """A topic id, as the text that Kafka's tools print, or '' for none."""
 
     @classmethod
     def encode(cls, value: str) -> bytes:
@@ -52,7 +51,7 @@ class Uuid(AbstractType):  # type: ignore[misc]  # aiokafka ships no types
 
     @classmethod
     def decode(cls, data: BytesIO) -> str:
-        """Return the id that the next 16 bytes are."""
+        """Return the id in the next 16 bytes."""
         raw = data.read(16)
         return "" if raw == _NO_ID else base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
@@ -112,7 +111,7 @@ class _MetadataRequest(RequestStruct):  # type: ignore[misc]  # as above
 
 
 class _Topics(Request[_MetadataRequest]):  # type: ignore[misc]  # as above
-    """Ask for topics by their names, and for what this client may do with them; never creates one."""
+    """Requests topics by name, and the operations that this client may do with them. It creates no topics."""
 
     API_KEY = _METADATA
 
@@ -197,7 +196,7 @@ class _FetchRequest(RequestStruct):  # type: ignore[misc]  # as above
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The answer for one partition. `cut_at` is where its log ends if it was cut off below the position, or None."""
+    """The answer for one partition. `cut_at` is where its log ends if it was truncated below the position, or None."""
 
     partition: TopicPartition
     offset: int
@@ -210,7 +209,7 @@ class Fetched:
 
 
 class FetchById:
-    """A fetch that names topics by id where the broker can and every id is known; else aiokafka's own, by name."""
+    """A fetch by topic id if the broker supports it and every id is known, otherwise aiokafka's fetch by name."""
 
     def __init__(self, plain: FetchRequest, topic_ids: Mapping[str, str], epochs: Mapping[TopicPartition, int]) -> None:
         self._plain = plain
@@ -218,7 +217,7 @@ class FetchById:
         self._epochs = epochs
 
     def prepare(self, versions: Mapping[int, tuple[int, int]]) -> RequestStruct:
-        """Return the request in the form that the connection's broker understands."""
+        """Return the request in a version that the broker supports."""
         if versions.get(_FETCH, (0, 0))[1] < _FETCH_BY_ID or not all(self._ids.values()):
             return self._plain.prepare(versions)
         plain, none = self._plain, -1
@@ -234,7 +233,7 @@ class FetchById:
         return (partition, none, offset, epoch, none, max_bytes, _NO_TAGS)
 
     def read(self, response: Response) -> list[Fetched]:
-        """Return the answer for every partition that this request asked for."""
+        """Return the answer for each requested partition."""
         asked = {TopicPartition(topic, p): offset for topic, parts in self._plain.topics for p, offset, _ in parts}
         if response.API_VERSION < _FETCH_BY_ID:
             found = [(TopicPartition(topic, row[0]), row) for topic, rows in response.topics for row in rows]
@@ -253,7 +252,10 @@ def _by_id(partition: TopicPartition, offset: int, row: tuple[Any, ...]) -> Fetc
 
 
 def _by_name(partition: TopicPartition, offset: int, row: tuple[Any, ...], version: int) -> Fetched:
-    """Read a row of aiokafka's: the stable offset and the aborted transactions came with version 4, moved with 11."""
+    """Read a partition of aiokafka's response.
+
+    Version 4 added the stable offset and the aborted transactions, and version 11 moved the latter.
+    """
     _, error, high, *more = row
     stable = more[0] if version >= 4 else None  # noqa: PLR2004 - see the docstring
     aborted = None if stable is None else more[2] if version >= 11 else more[-2]  # noqa: PLR2004 - as above
@@ -261,11 +263,11 @@ def _by_name(partition: TopicPartition, offset: int, row: tuple[Any, ...], versi
 
 
 async def read_topic_ids(client: AIOKafkaClient, topics: Sequence[str]) -> dict[str, str]:
-    """Return the id of each topic; '' where the broker cannot fetch by id (before Kafka 3.1, and the embedded one).
+    """Return the id of each topic, or '' if the broker cannot fetch by id (before Kafka 3.1, and the embedded one).
 
     Raises:
-        UnknownTopicOrPartitionError: a topic does not exist at present.
-        KafkaError: Kafka does not answer, or refuses.
+        UnknownTopicOrPartitionError: A topic does not exist at present.
+        KafkaError: Kafka does not answer, or refuses the request.
     """
     node, versions = await _any_node(client)
     too_old = versions.get(_FETCH, (0, 0))[1] < _FETCH_BY_ID
@@ -283,16 +285,16 @@ async def read_topic_ids(client: AIOKafkaClient, topics: Sequence[str]) -> dict[
 
 
 _NOT_TOLD = frozenset({0, -(2**31)})
-"""What brokers answer about rights that do not know any. Somebody who may see a topic has at least Describe."""
+"""The values that brokers without rights return. A client that may see a topic has at least Describe."""
 
 
 async def read_topic_rights(client: AIOKafkaClient, topics: Sequence[str]) -> dict[str, int] | None:
-    """Return what this client may do with each topic that exists: a bit for each operation's number in Kafka's ACLs.
+    """Return the operations that this client may do with each existing topic, as bits by their numbers in Kafka's ACLs.
 
-    None where the broker is too old to say (before Kafka 2.8, and the embedded one).
+    Return None if the broker cannot report them (before Kafka 2.8, and the embedded one).
 
     Raises:
-        KafkaError: Kafka does not answer, or refuses.
+        KafkaError: Kafka does not answer, or refuses the request.
     """
     node, versions = await _any_node(client)
     if versions.get(_METADATA, (0, 0))[1] < _MetadataRequest.API_VERSION:
@@ -306,10 +308,14 @@ async def read_topic_rights(client: AIOKafkaClient, topics: Sequence[str]) -> di
 
 
 async def _any_node(client: AIOKafkaClient) -> tuple[int, Mapping[int, tuple[int, int]]]:
-    """Give a broker that answers, and the versions of each request that it knows."""
+    """Return a connected broker, and the versions that it supports of each request.
+
+    Raises:
+        NodeNotReadyError: No broker can be reached.
+    """
     node = client.get_random_node()
     connection: AIOKafkaConnection | None = None if node is None else await client._get_conn(node)  # noqa: SLF001
     if node is None or connection is None:
         raise NodeNotReadyError("no broker answers")
-    versions: Mapping[int, tuple[int, int]] = connection._versions  # noqa: SLF001 - aiokafka has no other place for it
+    versions: Mapping[int, tuple[int, int]] = connection._versions  # noqa: SLF001 - aiokafka has no public access to it
     return node, versions

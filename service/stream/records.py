@@ -1,7 +1,7 @@
-"""Read record batches, and their headers as text.
+"""Read record batches with any header names, and convert headers to JSON.
 
-aiokafka raises on such a name, and would stand still there for ever.
-Kafka's clients in C and what is built on them send any bytes as a header's name, and brokers keep them (law 4).
+Kafka's clients in C, and clients that use them, send any bytes as a header's name, and brokers store them. aiokafka
+raises an error on a name that is not UTF-8, and its consumer would never get past that record (law 4).
 """
 
 from __future__ import annotations
@@ -21,28 +21,29 @@ from aiokafka.record.util import encode_varint
 from service.stream.decompress import TooLargeAtOnce, bound_decompression, read_records
 
 NAME_ERRORS = "surrogateescape"
-"""How a name that is not UTF-8 becomes text, and back to the same bytes."""
+"""The error handler that decodes a name that is not UTF-8, and encodes it to the same bytes again."""
 
 
 _largest = 16_000_000
 
 
 def largest() -> int:
-    """Return how many bytes a record may hold."""
+    """Return the maximum size of a record, in bytes."""
     return _largest
 
 
 def read_any_records(largest: int) -> None:
-    """Let every consumer of this process read any records, by aiokafka's compiled code where that can.
+    """Patch aiokafka so that every consumer of this process can read any record.
 
-    Records above `largest` bytes are cut, and no more than that is decompressed at once.
+    aiokafka's compiled code still reads the batches that it can read. Values of records above `largest` bytes are cut,
+    and at most `largest` bytes are decompressed at once.
 
     Raises:
-        RuntimeError: this aiokafka reads records differently.
+        RuntimeError: The installed aiokafka reads records in another way.
     """
     if not (hasattr(fetcher, "MemoryRecords") and hasattr(fetcher, "ConsumerRecord")):
-        raise RuntimeError("this aiokafka reads records differently: see service/stream/records.py")
-    global _largest  # noqa: PLW0603 - aiokafka makes the readers, and passes them nothing
+        raise RuntimeError("the installed aiokafka reads records in another way: see service/stream/records.py")
+    global _largest  # noqa: PLW0603 - aiokafka creates the readers without our arguments
     _largest = largest
     bound_decompression(largest)
     fetcher.MemoryRecords = _Records
@@ -51,7 +52,7 @@ def read_any_records(largest: int) -> None:
 
 @dataclass(slots=True)
 class Record:
-    """As aiokafka's ConsumerRecord, whose frozen fields take longer to set than the record takes to read."""
+    """A record like aiokafka's ConsumerRecord, whose frozen fields take longer to set than a record takes to read."""
 
     topic: str
     partition: int
@@ -66,11 +67,11 @@ class Record:
     headers: tuple[tuple[str, bytes | None], ...]
 
 
-class _Records(_MemoryRecordsPy):  # type: ignore[misc]  # aiokafka ships no types, and has no other place for it
-    """The batches of one answer to a fetch."""
+class _Records(_MemoryRecordsPy):  # type: ignore[misc]  # aiokafka ships no types, and has no public class for it
+    """The batches of one fetch response."""
 
     note: Callable[[memoryview], None] | None = None
-    """Called with every batch before it is read."""
+    """A function that is called with every batch before it is read."""
 
     def next_batch(self) -> Any:
         raw, batch = self._next_slice, super().next_batch()
@@ -80,7 +81,7 @@ class _Records(_MemoryRecordsPy):  # type: ignore[misc]  # aiokafka ships no typ
 
 
 class _Batch:
-    """A batch of records as aiokafka reads it, or slowly where it holds a name that is not UTF-8."""
+    """A batch of records. Our slower reader is used where aiokafka cannot read a header name or the batch is large."""
 
     def __init__(self, batch: Any, raw: memoryview) -> None:
         self._batch = batch
@@ -95,7 +96,7 @@ class _Batch:
         except (UnicodeDecodeError, CorruptRecordException) as error:
             if not isinstance(error.__cause__ or error, UnicodeDecodeError):
                 raise
-            yield from self._streamed()  # from its first record on: the fetcher skips those that it has already
+            yield from self._streamed()  # starts at the first record; the fetcher skips those that it already has
         except TooLargeAtOnce:
             yield from self._streamed()
 
@@ -105,16 +106,16 @@ class _Batch:
 
 
 class _AnyName(_DefaultRecordBatchPy):  # type: ignore[misc]  # as above
-    """aiokafka's reader in Python, on a buffer that decodes every name."""
+    """aiokafka's reader in Python, with a buffer that decodes any name."""
 
     @property
     def payload(self) -> bytes:
-        """The records as they were sent, compressed or not."""
+        """The bytes of the records as they were sent, compressed or not."""
         return bytes(memoryview(self._buffer)[self._pos :])
 
     @property
     def number(self) -> int:
-        """How many records the batch holds."""
+        """The number of records in the batch."""
         return int(self._num_records)
 
     def reader(self, body: bytes) -> _AnyName:
@@ -125,7 +126,7 @@ class _AnyName(_DefaultRecordBatchPy):  # type: ignore[misc]  # as above
 
 
 def encode_length(length: int) -> bytes:
-    """Return a length as records have it in front."""
+    """Return a length as it is encoded before a record."""
     encoded = bytearray()
     encode_varint(length, encoded.append)
     return bytes(encoded)
@@ -142,26 +143,26 @@ class _Buffer(bytearray):
 
 Header = tuple[str, bytes | None]
 Stored = Mapping[str, Any] | list[str]
-"""An object as `header_as_json` makes it; or name and text, as events of our own have them in the outbox."""
+"""A stored header: an object that `header_as_json` returned, or name and text as the outbox stores our events."""
 
 
 def header_as_json(name: str, value: bytes | None, encoding: str = "utf-8") -> dict[str, Any]:
-    """One header: ``key`` and ``value`` as text, or ``key_base64`` and ``base64`` where `encoding` has no such text."""
+    """Return a header with ``key`` and ``value`` as text, or ``key_base64`` and ``base64`` if they are not text."""
     raw = name.encode(errors=NAME_ERRORS)
     key = {"key": name} if _is_text(raw, encoding) else {"key_base64": base64.b64encode(raw).decode()}
     return key | _value_as_json(value, encoding)
 
 
 def header_from_json(stored: Stored) -> Header:
-    """The header that was stored, byte for byte."""
-    if isinstance(stored, list):  # asked first, and of a class that answers fast: every event of our own is so
+    """Return the header that was stored, with the same bytes."""
+    if isinstance(stored, list):  # checked first, because all of our own events are stored like this
         name, value = stored
         return name, value.encode()
     return _name(stored), _value(stored)
 
 
 def can_be_sent(header: Header) -> bool:
-    """Whether a producer can write it: aiokafka, like Kafka's protocol, knows only names in UTF-8."""
+    """Return whether a producer can write the header. aiokafka and Kafka's protocol allow only names in UTF-8."""
     return header[0].isascii() or not any("\udc80" <= char <= "\udcff" for char in header[0])
 
 
@@ -185,7 +186,7 @@ def _value_as_json(value: bytes | None, encoding: str) -> dict[str, str | None]:
 
 
 def _is_text(raw: bytes, encoding: str) -> bool:
-    """Whether PostgreSQL's JSON can hold it: no NUL."""
+    """Return whether bytes are text that PostgreSQL's JSON can contain, which means without NUL."""
     try:
         return "\0" not in raw.decode(encoding)
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""The topics: created when missing, checked, and what the service may do with them."""
+"""Create and check the topics, and find the rights that the service lacks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from service.settings import PREFIX, Settings
 from service.stream.connection import Cluster, admin_client, read_cluster
 from service.stream.protocol import read_topic_rights
 
-_ALREADY_EXISTS = 36  # Kafka's TOPIC_ALREADY_EXISTS: somebody else was faster
+_ALREADY_EXISTS = 36  # Kafka's TOPIC_ALREADY_EXISTS: another process created it first
 _USUAL_REPLICATION = 3
 _POLICY = "cleanup.policy"
 COMPACTED = "Kafka keeps only the last event of each user there; set cleanup.policy=delete for these topics"
@@ -30,18 +30,19 @@ _POLL_SECONDS = 0.1
 
 
 class TopicsError(Exception):
-    """Kafka refused to make a topic. The text has the topic and Kafka's reason."""
+    """Kafka refused to create a topic. The text names the topic and Kafka's reason."""
 
 
-async def ensure_topics(settings: Settings, *, timeout: float = 15) -> list[str]:  # noqa: ASYNC109 - a request's bound
-    """Make the topics of the contract that are missing, if the settings allow it; return those still missing.
+async def ensure_topics(settings: Settings, *, timeout: float = 15) -> list[str]:  # noqa: ASYNC109 - limits a request
+    """Create the missing topics of the contract if the settings allow it. Return the topics that are still missing.
 
-    Several processes may do this at once. With `timeout` seconds a request and for the new topics to appear.
+    Several processes may call this at the same time. `timeout` limits each request, and the wait until the new topics
+    are listed, in seconds.
 
     Raises:
-        TopicsError: when Kafka refuses (replication, rights, a policy).
-        TimeoutError: when Kafka took the request and does not show the topics in time.
-        aiokafka.errors.KafkaError: when Kafka does not answer.
+        TopicsError: Kafka refuses, for example because of replication, rights or a policy.
+        TimeoutError: Kafka accepted the request, but does not list the topics in time.
+        aiokafka.errors.KafkaError: Kafka does not answer.
     """
     async with admin_client(settings, timeout=timeout) as client:
         cluster = await read_cluster(client)
@@ -54,10 +55,10 @@ async def ensure_topics(settings: Settings, *, timeout: float = 15) -> list[str]
 
 
 async def compacted_topics(settings: Settings) -> tuple[list[str], list[str]]:
-    """Return the topics of the contract that Kafka compacts, and those of which it does not say whether it does.
+    """Return the topics of the contract that Kafka compacts, and those whose cleanup policy Kafka does not report.
 
-    The key of an event is its user: where only the last event of a key is kept, those of the user's other
-    specializations disappear. Kafka does not say it without the right DescribeConfigs.
+    Compaction keeps only the last event of a key. The key of an event is its user, so the events of the user's other
+    specializations would disappear. Kafka reports the policy only to clients with the right DescribeConfigs.
 
     Raises:
         KafkaError: Kafka does not answer, or cannot describe topics.
@@ -79,13 +80,13 @@ async def compacted_topics(settings: Settings) -> tuple[list[str], list[str]]:
 
 
 def missing_topics(cluster: Cluster) -> list[str]:
-    """The topics of the contract that the cluster does not have."""
+    """Return the topics of the contract that the cluster does not have."""
     return [topic for topic in TOPICS if topic not in cluster.partitions]
 
 
 def _new_topics(settings: Settings, names: list[str], brokers: int) -> list[NewTopic]:
     replication = settings.kafka_topic_replication or min(_USUAL_REPLICATION, brokers)
-    policy = {_POLICY: "delete"}  # whatever the broker's default is
+    policy = {_POLICY: "delete"}  # the broker's default may be another policy
     return [NewTopic(name, settings.kafka_topic_partitions, replication, topic_configs=policy) for name in names]
 
 
@@ -97,18 +98,18 @@ async def _create(client: AIOKafkaAdminClient, topics: list[NewTopic]) -> None:
         if code not in {0, _ALREADY_EXISTS}
     ]
     if refused:
-        hint = f"make the topics yourself, or see {PREFIX}KAFKA_TOPIC_REPLICATION and the user's rights"
-        raise TopicsError(f"Kafka refused to make {'; '.join(refused)} ({hint})")
+        hint = f"create the topics yourself, or check {PREFIX}KAFKA_TOPIC_REPLICATION and the user's rights"
+        raise TopicsError(f"Kafka refused to create {'; '.join(refused)} ({hint})")
 
 
 async def _appear(client: AIOKafkaAdminClient) -> None:
-    """Wait until the broker shows the topics: the controller answers a moment before the brokers know."""
+    """Wait until the broker lists the topics. The controller answers before the brokers know them."""
     while missing_topics(await read_cluster(client)):
         await asyncio.sleep(_POLL_SECONDS)
 
 
 READ, WRITE, DESCRIBE_CONFIGS = 3, 4, 10
-"""Numbers of operations in Kafka's ACLs."""
+"""The numbers of operations in Kafka's ACLs."""
 _NAMES = {READ: "Read", WRITE: "Write", DESCRIBE_CONFIGS: "DescribeConfigs"}
 NEEDED: dict[str, tuple[int, ...]] = {
     PROGRESS_LEVELED_UP_TOPIC: (READ, WRITE, DESCRIBE_CONFIGS),
@@ -118,23 +119,23 @@ NEEDED: dict[str, tuple[int, ...]] = {
     RECONCILE_COMPLETED_TOPIC: (WRITE,),
     LEVEL_SYNCED_TOPIC: (WRITE,),
 }
-"""Writing to the two event topics is for replays of dead letters."""
+"""The operations that the service needs on each topic. Replays of dead letters write to the two event topics."""
 
 
 def groups(settings: Settings) -> tuple[str, str]:
-    """Give the consumer groups of the service."""
+    """Return the consumer groups of the service."""
     return settings.kafka_group_id, f"{settings.kafka_group_id}-reconcile"
 
 
 async def missing_rights(settings: Settings) -> list[str] | None:
-    """List the rights that the user of these settings lacks; None where the broker cannot say.
+    """Return the rights that the user of these settings lacks, or None if the broker cannot report rights.
 
     Raises:
-        aiokafka.errors.KafkaError: when Kafka does not answer.
-        SettingsError: as `connection_options`.
+        aiokafka.errors.KafkaError: Kafka does not answer.
+        SettingsError: The settings of the connection cannot be used.
     """
     async with admin_client(settings) as client:
-        found = await read_topic_rights(client._client, list(NEEDED))  # noqa: SLF001 - aiokafka has no other way
+        found = await read_topic_rights(client._client, list(NEEDED))  # noqa: SLF001 - aiokafka has no such request
         if found is None:
             return None
         missing_groups = [group for group in groups(settings) if not await _may_use(client, group)]

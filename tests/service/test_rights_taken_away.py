@@ -212,7 +212,7 @@ async def test_the_right_to_create_topics_is_waited_for_at_the_start(operator: S
     async with contextlib.AsyncExitStack() as stack:
         async with denied(operator, EVERYTHING_ON_THE_CLUSTER), denied(operator, (TOPIC, "sync.level-synced", CREATE)):
             service = await stack.enter_async_context(Service(guest, frozenset({"apply"})))
-            await eventually(lambda: names(service, "Kafka refused to make sync.level-synced: Authorization failed"))
+            await eventually(lambda: names(service, "Kafka refused to create sync.level-synced: Authorization failed"))
         await asyncio.wait_for(service.ready(), RECOVERY)
         await eventually(lambda: is_well(service))
 

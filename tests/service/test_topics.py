@@ -58,7 +58,7 @@ async def test_records_that_retention_took_unread_are_counted_told_and_a_reconci
         assert await lost(service, before) == {"0": 4, "1": 2}
         assert await applying.problems(service) == {}
     assert await licenses(database) == {(1, "PLAYER"): 8, (2, "PLAYER"): 1}
-    told = [line for line in log if line["event"] == "retention took records unread"]
+    told = [line for line in log if line["event"] == "retention deleted records that were never read"]
     assert [(line["log_level"], line["lost"]) for line in told] == [("error", 2)] * 3
     await _assert_requested(database, 3)
 
