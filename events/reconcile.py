@@ -111,7 +111,7 @@ class _Part(BaseModel):
 
 
 class RunProgress(_Part):
-    """How many ranges the run has, and how many of them are done."""
+    """The progress of a run, in ranges."""
 
     ranges_done: Count
     ranges_total: Count

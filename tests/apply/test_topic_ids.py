@@ -32,7 +32,7 @@ async def row(engine: AsyncEngine) -> Stored:
 async def test_a_batch_of_a_deleted_topic_is_refused_where_the_row_counts_on_the_new_one(engine: AsyncEngine) -> None:
     """Also where the offsets agree by chance."""
     await stand_at(engine, 5, "new")
-    with pytest.raises(TopicRecreated, match=r"progress\.leveled-up-0: the row counts on topic new"):
+    with pytest.raises(TopicRecreated, match=r"progress\.leveled-up-0: the row belongs to topic new"):
         await move(engine, "old")
     assert (await row(engine)).next_offset == 5
 
