@@ -148,4 +148,4 @@ async def test_half_an_application_is_told_what_to_correct(empty_database_url: s
     assert "finds no table users, to which every level belongs, but public.user_licenses exists" in sentence
     assert "Correct LEVELSYNC_DATABASE_URL or the search_path" in sentence
     found = await _check(empty_database_url, "migrations")
-    assert "but public.user_licenses is there" in found.detail
+    assert "but public.user_licenses exists" in found.detail
