@@ -54,11 +54,11 @@ def screen(
         elif item.to_level <= levels.get(item.specialization, 0):  # true for most events, so that they cost no call
             result.events.append(item)
         else:
-            _place(item, curriculum, result)
+            _check_level(item, curriculum, result)
     return result
 
 
-def _place(event: LevelEvent, curriculum: Curriculum, result: Screened) -> None:
+def _check_level(event: LevelEvent, curriculum: Curriculum, result: Screened) -> None:
     canonical = curriculum.canonical(event.specialization)
     if canonical is None:
         result.letters.append(
@@ -76,7 +76,7 @@ def _place(event: LevelEvent, curriculum: Curriculum, result: Screened) -> None:
 
 PART = 100
 """Most records of a transaction that tries each record by itself. It bounds how long the locks are held."""
-_CONFLICTS = 3
+_MOST_CONFLICTS = 3
 """Conflicts of an attempt after which records are tried one by one, instead of deciding everything again."""
 _WRITTEN = frozenset({Outcome.APPLIED, Outcome.CREATED})
 
@@ -120,11 +120,11 @@ class Applier:
         if self._work is not None and self._work.batch is batch:
             return await self._apply_in_parts(batch, decoded)
         if known is None or known.curriculum.faults:
-            known = await self._curriculum()
+            known = await self._read_known()
         levels = known.curriculum.levels
         plain = self.apply_since is None and all(
-            type(one) is LevelEvent and not one.letter and one.to_level <= levels.get(one.specialization, 0)
-            for one in decoded
+            type(item) is LevelEvent and not item.letter and item.to_level <= levels.get(item.specialization, 0)
+            for item in decoded
         )
         events = cast("list[LevelEvent]", decoded)
         screened = Screened(events) if plain else screen(decoded, known.curriculum, self.apply_since)
@@ -142,17 +142,17 @@ class Applier:
         return Applied(decoded, result.outcomes | dict.fromkeys(screened.superseded, Outcome.SUPERSEDED))
 
     async def _apply_in_parts(
-        self, batch: Batch, decoded: Sequence[Item], met: Exception | Result | None = None
+        self, batch: Batch, decoded: Sequence[Item], call_result: Exception | Result | None = None
     ) -> Applied:
-        """Apply what is left of a batch in transactions of several statements. `met` is what the one call ended in."""
+        """Apply what is left of a batch in transactions of several statements. The one call ended in `call_result`."""
         if self._work is None or self._work.batch is not batch:
             self._work = Work(batch, dead_letters.claims(batch.records))
         work = self._work
         work.receive(decoded, self.refusals)
-        if isinstance(met, Exception):
-            await self._fall_back(met, work, list(work.items.values()), work.way)
-        elif met is not None:
-            self._keep_all_but_held(work, met)
+        if isinstance(call_result, Exception):
+            await self._fall_back(call_result, work, list(work.items.values()), work.way)
+        elif call_result is not None:
+            self._settle_all_but_held(work, call_result)
         while work.items:
             part = work.next_part(PART)
             if self.leaves_held and work.set_aside and not part and not work.suspicious:
@@ -164,11 +164,11 @@ class Applier:
         self._work, self.refused_all = None, False
         return Applied(decoded, work.outcomes, work.letters, work.rest())
 
-    def _keep_all_but_held(self, work: Work, result: Result) -> None:
+    def _settle_all_but_held(self, work: Work, result: Result) -> None:
         """Record what the one call has committed: everything but the held pairs."""
         stay = {work.partition_of(event.index) for event in result.held}
         work.settle(result.outcomes, (), {tp: at for tp, at in work.batch.positions.items() if tp not in stay})
-        work.hold(result.held)
+        work.put_aside(result.held)
         if not _WRITTEN.isdisjoint(result.outcomes.values()):
             work.counted.accepted()
             self.refusals = work.counted.copy()
@@ -190,10 +190,10 @@ class Applier:
         """
         fault = read_fault(error)
         if fault.waits and way is not Way.WAITING:
-            work.try_less(part)
-        elif fault.kind is Kind.CONFLICT and work.conflicts < _CONFLICTS:
+            work.halve(part)
+        elif fault.kind is Kind.CONFLICT and work.conflicts < _MOST_CONFLICTS:
             work.conflicts += 1
-            await self._look_again(fault)
+            await self._reset_curriculum(fault)
         elif fault.kind in {Kind.CONFLICT, Kind.RECORD} and way is Way.WHOLE:
             work.way = Way.CAREFUL
         else:
@@ -201,7 +201,7 @@ class Applier:
 
     async def _transaction(self, work: Work, part: Sequence[Item], way: Way) -> None:
         """Apply a part in one transaction, with its dead letters, its replays and the positions that it reaches."""
-        known, records = await self._curriculum(), work.batch.records
+        known, records = await self._read_known(), work.batch.records
         counted = work.counted.copy()
         async with self.engine.begin() as conn:
             discarded = await dead_letters.discarded(conn, records, work.claims_of(part))
@@ -210,16 +210,16 @@ class Applier:
             call = Call(self.target, known, work.batch, work.expected, screened.events, way, {})
             result = await call_within(conn, call)
             refused, suspicious = await self._judge(conn, work, part, result, counted)
-            letters = [*screened.letters, *_unknown(result), *refused]
+            letters = [*screened.letters, *_letters_of_unknown_users(result), *refused]
             outcomes = {**result.outcomes, **dict.fromkeys([*screened.superseded, *discarded], Outcome.SUPERSEDED)}
             outcomes |= {letter.index: Outcome.DEAD_LETTERED for letter in letters}
             settled = {index: outcome for index, outcome in outcomes.items() if index not in suspicious}
             positions = work.next_positions(settled.keys())
-            await dead_letters.keep(conn, records, settled, letters, work.claims)
+            await dead_letters.store(conn, records, settled, letters, work.claims)
             await move_positions(conn, work.batch, positions)
         work.settle(settled, letters, positions)
         work.suspicious, work.counted = suspicious, counted
-        work.hold(result.held)
+        work.put_aside(result.held)
         if not suspicious:
             self.refusals = counted.copy()
 
@@ -237,11 +237,11 @@ class Applier:
         """
         refused, suspicious = dict(work.suspicious), dict(work.suspicious)
         found = result.refused
-        kept = await dead_letters.kept(conn, work.batch.records, found, work.claims) if found else set()
+        stored = await dead_letters.already_stored(conn, work.batch.records, found, work.claims) if found else set()
         for index, outcome in result.outcomes.items():
             if index in found:
                 suspicious[index] = DeadLetter(index, Reason.REFUSED_BY_DATABASE, found[index].message)
-                if index not in kept:  # do not count a record twice
+                if index not in stored:  # do not count a record twice
                     counted.refused(work.user_of(index), found[index])
             elif outcome in _WRITTEN:
                 counted.accepted()
@@ -254,14 +254,14 @@ class Applier:
             raise InstallationFault("the database refuses fewer records than a moment ago: the batch is tried again")
         return list(refused.values()), suspicious
 
-    async def _curriculum(self) -> Known:
+    async def _read_known(self) -> Known:
         """Return the cached curriculum. One with faults is read again each time, so that a repair is noticed."""
         if self._known is None or self._known.curriculum.faults:
             async with self.engine.connect() as conn:
                 self._known = await read_known(conn)
         return self._known
 
-    async def _look_again(self, fault: Fault) -> None:
+    async def _reset_curriculum(self, fault: Fault) -> None:
         """Clear the cached curriculum, and look for a sequence that is behind: it makes every insert a conflict.
 
         Raises:
@@ -275,5 +275,5 @@ class Applier:
                 raise InstallationFault(repair)
 
 
-def _unknown(result: Result) -> list[DeadLetter]:
+def _letters_of_unknown_users(result: Result) -> list[DeadLetter]:
     return [DeadLetter(e.index, Reason.UNKNOWN_USER, f"there is no user {e.user_id}") for e in result.unknown]

@@ -101,10 +101,10 @@ class Result:
 
 
 _TARGETS = ("license", "progress")
-_IN_NUMBERS = ", ".join(f"${number}::{kind}" for number, kind in enumerate(_TYPES.values(), 1))
-_BY_NAME = ", ".join(f"CAST(:{name} AS {kind})" for name, kind in _TYPES.items())
-_ALONE = {name: f"SELECT * FROM levelsync.apply_{name}_v1({_IN_NUMBERS})" for name in _TARGETS}
-_WITHIN = {name: text(f"SELECT * FROM levelsync.apply_{name}_v1({_BY_NAME})") for name in _TARGETS}
+_NUMBERED = ", ".join(f"${number}::{kind}" for number, kind in enumerate(_TYPES.values(), 1))
+_NAMED = ", ".join(f"CAST(:{name} AS {kind})" for name, kind in _TYPES.items())
+_ALONE = {name: f"SELECT * FROM levelsync.apply_{name}_v1({_NUMBERED})" for name in _TARGETS}
+_WITHIN = {name: text(f"SELECT * FROM levelsync.apply_{name}_v1({_NAMED})") for name in _TARGETS}
 
 
 async def call_alone(engine: AsyncEngine, call: Call) -> Result | None:
@@ -214,6 +214,6 @@ def _refused(events: Sequence[LevelEvent], found: Any) -> dict[int, Fault]:
 
 
 def _fault(one: Mapping[str, Any]) -> Fault:
-    said, more = one["message"], one["detail"]
-    message = " ".join((f"{said} ({more})" if more else said).split())[:2000]
-    return Fault(Kind.RECORD, one["sqlstate"], one["constraint"] or "", message)
+    message, detail = one["message"], one["detail"]
+    words = (f"{message} ({detail})" if detail else message).split()
+    return Fault(Kind.RECORD, one["sqlstate"], one["constraint"] or "", " ".join(words)[:2000])

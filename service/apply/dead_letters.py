@@ -82,7 +82,7 @@ CLOSE_REPLAYED = text("""
 """)
 """Close letters whose records have applied."""
 
-RAISE_REPLAYED = text("""
+COUNT_FAILED_REPLAYS = text("""
     UPDATE levelsync.dead_letters AS d
        SET attempts = d.attempts + v.times, last_attempt_timestamp = v.timestamp, reason = v.reason, detail = v.detail,
            replayed_at = NULL
@@ -96,7 +96,7 @@ RAISE_REPLAYED = text("""
 Records = Sequence[ConsumerRecord]
 
 
-async def keep(
+async def store(
     conn: AsyncConnection,
     records: Records,
     settled: Collection[int],
@@ -157,27 +157,27 @@ async def _write(
 ) -> None:
     in_order = sorted(letters, key=lambda letter: letter.index)  # so that their replays are published in order
     storable = [DeadLetter(one.index, one.reason, _storable(one.detail, encoding)) for one in in_order]
-    new = await settle(conn, records, claimed, storable) if claimed else storable
+    new = await record_replays(conn, records, claimed, storable) if claimed else storable
     if new:
         await conn.execute(ADD_DEAD_LETTERS, _values(records, new, encoding))
 
 
 def _values(records: Records, letters: Sequence[DeadLetter], encoding: str) -> dict[str, list[Any]]:
-    whole = [records[letter.index] for letter in letters]
+    sources = [records[letter.index] for letter in letters]
     return {
-        "topics": [record.topic for record in whole],
-        "partitions": [record.partition for record in whole],
-        "offsets": [record.offset for record in whole],
-        "timestamps": [record.timestamp for record in whole],
-        "keys": [record.key for record in whole],
-        "values": [record.value for record in whole],
-        "headers": [json.dumps([header_as_json(k, v, encoding) for k, v in record.headers]) for record in whole],
+        "topics": [record.topic for record in sources],
+        "partitions": [record.partition for record in sources],
+        "offsets": [record.offset for record in sources],
+        "timestamps": [record.timestamp for record in sources],
+        "keys": [record.key for record in sources],
+        "values": [record.value for record in sources],
+        "headers": [json.dumps([header_as_json(k, v, encoding) for k, v in record.headers]) for record in sources],
         "reasons": [letter.reason.value for letter in letters],
         "details": [letter.detail for letter in letters],
     }
 
 
-async def kept(
+async def already_stored(
     conn: AsyncConnection, records: Records, indexes: Collection[int], claims: Mapping[int, int]
 ) -> set[int]:
     """Return the indexes of records that are dead letters already: they are read again (law 3) or replayed."""
@@ -191,7 +191,7 @@ async def kept(
     }
     found = set((await conn.execute(FIND_DEAD_LETTERS, values)).scalars())
     claimed = {index: claims[index] for index in indexes if index in claims}
-    return found | (await genuine(conn, records, claimed)).keys() if claimed else found
+    return found | (await lock_replayed(conn, records, claimed)).keys() if claimed else found
 
 
 def _storable(detail: str, encoding: str) -> str:
@@ -199,7 +199,7 @@ def _storable(detail: str, encoding: str) -> str:
     return detail.replace("\0", "").encode(encoding, "backslashreplace").decode()
 
 
-_MEANT = frozenset({"ce_specversion", "ce_type", "ce_source", "ce_id", "ce_time", "content-type"})
+_MEANINGFUL = frozenset({"ce_specversion", "ce_type", "ce_source", "ce_id", "ce_time", "content-type"})
 """The headers that give a record its meaning (law 4)."""
 
 
@@ -227,23 +227,23 @@ def claims(records: Sequence[ConsumerRecord]) -> dict[int, int]:
     return {index: letter for index, record in enumerate(records) if (letter := claimed_letter(record))}
 
 
-async def genuine(
+async def lock_replayed(
     conn: AsyncConnection, records: Sequence[ConsumerRecord], claimed: Mapping[int, int]
 ) -> dict[int, Any]:
     """Return the letters that the records really replay, by index, locked in the order of their ids."""
-    said = [(index, letter_id, records[index]) for index, letter_id in claimed.items()]
+    claimed_records = [(index, letter_id, records[index]) for index, letter_id in claimed.items()]
     values = {
-        "numbers": [index for index, _, _ in said],
-        "ids": [letter_id for _, letter_id, _ in said],
-        "topics": [record.topic for _, _, record in said],
-        "keys": [record.key for _, _, record in said],
-        "digests": [digest(record.value) for _, _, record in said],
+        "numbers": [index for index, _, _ in claimed_records],
+        "ids": [letter_id for _, letter_id, _ in claimed_records],
+        "topics": [record.topic for _, _, record in claimed_records],
+        "keys": [record.key for _, _, record in claimed_records],
+        "digests": [digest(record.value) for _, _, record in claimed_records],
     }
     rows = (await conn.execute(LOCK_REPLAYED, values)).all()
     return {
         row.number: row
         for row in rows
-        if _meant(map(header_from_json, row.headers)) == _meant(records[row.number].headers)
+        if _meaningful(map(header_from_json, row.headers)) == _meaningful(records[row.number].headers)
     }
 
 
@@ -252,23 +252,23 @@ async def discarded(conn: AsyncConnection, records: Sequence[ConsumerRecord], cl
 
     They must not apply any more. The letters stay locked, so that later discards wait until this transaction ends.
     """
-    found = await genuine(conn, records, claimed) if claimed else {}
+    found = await lock_replayed(conn, records, claimed) if claimed else {}
     return {index for index, row in found.items() if row.resolution == "discarded"}
 
 
-async def settle(
+async def record_replays(
     conn: AsyncConnection,
     records: Sequence[ConsumerRecord],
     claimed: Mapping[int, int],
     letters: Sequence[DeadLetter],
 ) -> list[DeadLetter]:
     """Record the outcomes of replays in their letters, and return the dead letters that are new."""
-    found = await genuine(conn, records, claimed)
+    found = await lock_replayed(conn, records, claimed)
     settlement = _settlement(records, found, {letter.index: letter for letter in letters})
     if settlement.close:
         await conn.execute(CLOSE_REPLAYED, {"ids": settlement.close})
     if settlement.failed:
-        await conn.execute(RAISE_REPLAYED, _raised(settlement.failed))
+        await conn.execute(COUNT_FAILED_REPLAYS, _failed_replays(settlement.failed))
     return [letter for letter in letters if letter.index not in found]
 
 
@@ -293,7 +293,7 @@ def _add(replay: Replay, timestamp: int, letter: DeadLetter | None) -> None:
         replay.last_failed, replay.last_timestamp, replay.times = letter, timestamp, replay.times + 1
 
 
-def _raised(failed: Mapping[int, Replay]) -> dict[str, list[Any]]:
+def _failed_replays(failed: Mapping[int, Replay]) -> dict[str, list[Any]]:
     letters = [one.last_failed for one in failed.values() if one.last_failed is not None]
     return {
         "ids": list(failed),
@@ -309,5 +309,5 @@ def digest(value: bytes | None) -> str:
     return "" if value is None else hashlib.sha256(value).hexdigest()
 
 
-def _meant(headers: Any) -> list[Header]:
-    return sorted(((name, value) for name, value in headers if name in _MEANT), key=str)
+def _meaningful(headers: Any) -> list[Header]:
+    return sorted(((name, value) for name, value in headers if name in _MEANINGFUL), key=str)

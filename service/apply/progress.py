@@ -133,11 +133,11 @@ class Work:
         self.expected |= {tp: max(at, self.expected[tp]) for tp, at in positions.items() if tp in self.expected}
         self.most_pairs = max(self.most_pairs * 2, 2)
 
-    def try_less(self, part: Sequence[Item]) -> None:
+    def halve(self, part: Sequence[Item]) -> None:
         """Halve the pairs of the next part. A single pair is the held one, and is set aside."""
         pairs = len(set(map(pair_of, part)))
         if pairs == 1:
-            self.hold(part)
+            self.put_aside(part)
         else:
             self.most_pairs = pairs // 2
 
@@ -172,7 +172,7 @@ class Work:
         item = self.items[index]
         return item.user_id if isinstance(item, LevelEvent) else 0
 
-    def hold(self, items: Iterable[Item]) -> None:
+    def put_aside(self, items: Iterable[Item]) -> None:
         """Set held pairs aside."""
         for item in items:
             self.set_aside.setdefault(pair_of(item), []).append(item.index)

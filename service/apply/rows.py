@@ -190,9 +190,9 @@ async def write_levels(  # noqa: PLR0913, PLR0917 - what is written, by whom, an
     named = await _existing(conn, author.user_id) if writes else None
     watched = False
     for side, target in (("progress", tables.progress), ("license", tables.license)):
-        some = sorted((write for write in writes if write.side == side), key=lambda write: write.pair)
-        if some:
-            values = _values(some, target, locked.decided_at, author.cause, named)
+        ours = sorted((write for write in writes if write.side == side), key=lambda write: write.pair)
+        if ours:
+            values = _values(ours, target, locked.decided_at, author.cause, named)
             watched |= bool((await conn.execute(_WRITE[target.name], values)).scalar_one())
     if watched:
         await _check_both(conn, writes, locked)
@@ -264,18 +264,18 @@ async def _fence(conn: AsyncConnection, fenced: Mapping[Pair, int], decided_at: 
 
 async def _publish(conn: AsyncConnection, writes: Sequence[LevelWrite], at: datetime, cause: str) -> None:
     """Put a `LevelSynced` into the outbox for each write. The contract has no user ids below 1."""
-    told = [write for write in writes if write.pair[0] > 0]
-    if not told:
+    published = [write for write in writes if write.pair[0] > 0]
+    if not published:
         return
-    values = _keys([write.pair for write in told]) | {
+    values = _keys([write.pair for write in published]) | {
         "topic": LEVEL_SYNCED_TOPIC,
         "type": LEVEL_SYNCED_TYPE,
         "source": DEFAULT_SOURCE,
         "time": write_time(at),
         "cause": cause,
-        "targets": [write.side for write in told],
-        "olds": [write.old for write in told],
-        "news": [write.new for write in told],
+        "targets": [write.side for write in published],
+        "olds": [write.old for write in published],
+        "news": [write.new for write in published],
     }
     await conn.execute(_PUT_LEVELS_SYNCED, values)
     await conn.execute(NOTIFY)

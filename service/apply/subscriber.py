@@ -20,7 +20,6 @@ from service.telemetry.health import Health
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
-"""Longest pause between attempts in seconds, so that work continues within seconds of a fault's end."""
 
 
 class GivenUp(Exception):  # noqa: N818 - a decision, not an error
@@ -56,24 +55,24 @@ async def until_applied(
         return await attempt()
 
     try:
-        return await retry(again, _may_pass, lambda error, number: _note(error, number, owner, health))
+        return await retry(again, _is_retried, lambda error, number: _report_retry(error, number, owner, health))
     finally:
         owner.retrying = False
         health.clear("appliers", owner)
 
 
-def _may_pass(error: Exception) -> bool:
+def _is_retried(error: Exception) -> bool:
     return not isinstance(error, Evicted | DatabaseWentBack | TopicRecreated | GivenUp)
 
 
-def _note(error: Exception, attempt: int, owner: Owner, health: Health) -> None:
+def _report_retry(error: Exception, attempt: int, owner: Owner, health: Health) -> None:
     fault = read_fault(error)
     kind = fault.kind if fault.kind is not Kind.RECORD else Kind.INSTALLATION
     owner.retrying = True
     metrics.RETRIES.labels(kind.value).inc()
     health.report("appliers", owner, f"{kind.value}: {fault.message}")
-    say = log.error if kind is Kind.INSTALLATION else log.warning
-    say(
+    log_at_level = log.error if kind is Kind.INSTALLATION else log.warning
+    log_at_level(
         "batch is retried",
         attempt=attempt,
         cause=kind.value,
@@ -128,7 +127,7 @@ def subscribe(  # noqa: PLR0913 - what one subscriber is made of
         try:
             applied = await work.apply(batch)
         except Exception as error:  # noqa: BLE001 - a bug is retried too, and visible in /readyz
-            applied = await _apply_at_last(work, batch, consumer, health, error)
+            applied = await _retry_batch(work, batch, consumer, health, error)
         if applied is not None:
             if work.apply_rest is not None and applied.left:
                 await _set_aside(work, work.apply_rest, applied.left, consumer, health)
@@ -158,7 +157,7 @@ def subscribe(  # noqa: PLR0913 - what one subscriber is made of
     return subscriber
 
 
-async def _apply_at_last(work: Work, batch: Batch, consumer: LevelConsumer, health: Health, error: Exception) -> Any:
+async def _retry_batch(work: Work, batch: Batch, consumer: LevelConsumer, health: Health, error: Exception) -> Any:
     """Retry a failed batch for as long as faults last. Return None when the batch must not be applied here any more."""
     try:
         return await until_applied(lambda: work.apply(batch), consumer, health, failed=error)

@@ -147,7 +147,7 @@ class RequestWork:
             unwanted = await dead_letters.discarded(conn, batch.records, claims)
             wanted = [(index, received) for index, received in decoded.received if index not in unwanted]
             letters = decoded.letters + await open_runs(conn, wanted)
-            await dead_letters.keep(conn, batch.records, range(len(batch.records)), letters, claims)
+            await dead_letters.store(conn, batch.records, range(len(batch.records)), letters, claims)
         self.woken.set()
         return letters
 
@@ -174,7 +174,7 @@ class ChunkWork:
         async with self.engine.begin() as conn:
             await positions.check_and_move(conn, batch)
             claims = dead_letters.claims(batch.records)
-            await dead_letters.keep(conn, batch.records, range(len(batch.records)), decoded.letters, claims)
+            await dead_letters.store(conn, batch.records, range(len(batch.records)), decoded.letters, claims)
         return len(decoded.received)
 
     def report(self, batch: Batch, applied: int, seconds: float) -> None:
