@@ -65,7 +65,7 @@ async def _find(conn: AsyncConnection, given: str) -> Run:
     Raises:
         WrongUse: it is neither, or there is no such run.
     """
-    from service.reconcile.runs import read_run, runs_that_begin
+    from service.reconcile.runs import find_runs_by_prefix, read_run
 
     try:
         run = await read_run(conn, UUID(given))
@@ -74,7 +74,7 @@ async def _find(conn: AsyncConnection, given: str) -> Run:
         if not _PREFIX.fullmatch(given):
             told = f"{given} is neither a run's id nor 6 characters of one"
             raise WrongUse(f"{told}: levelsync runs lists them") from error
-        found = await runs_that_begin(conn, given.lower())
+        found = await find_runs_by_prefix(conn, given.lower())
     if not found:
         raise WrongUse(f"there is no run {given}: levelsync runs lists them")
     if len(found) > 1:

@@ -30,7 +30,7 @@ NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', '')")
 TRY_LOCK = text("SELECT pg_try_advisory_lock(hashtextextended('levelsync outbox relay', 0))")
 """True in the one session that has the lock. The session keeps it until it ends."""
 
-NOTICE_A_VANISHED_CLIENT = text("""
+SET_KEEPALIVES = text("""
     SELECT set_config('tcp_keepalives_idle', '3', false), set_config('tcp_keepalives_interval', '2', false),
            set_config('tcp_keepalives_count', '3', false)
 """)
@@ -77,17 +77,17 @@ def waves(rows: Iterable[Row]) -> list[list[Row]]:
     A wave is sent after all of the previous wave has arrived, so that no row overtakes an earlier row of its key when a
     part of a wave fails. Rows without a key have no order.
     """
-    met: Counter[tuple[str, bytes]] = Counter()
-    cut: list[list[Row]] = []
+    seen: Counter[tuple[str, bytes]] = Counter()
+    split: list[list[Row]] = []
     for row in rows:
         number = 0
         if row.key is not None:
-            number = met[row.topic, row.key]
-            met[row.topic, row.key] += 1
-        if number == len(cut):
-            cut.append([])
-        cut[number].append(row)
-    return cut
+            number = seen[row.topic, row.key]
+            seen[row.topic, row.key] += 1
+        if number == len(split):
+            split.append([])
+        split[number].append(row)
+    return split
 
 
 async def put(conn: AsyncConnection, events: Sequence[Event]) -> None:

@@ -155,9 +155,9 @@ async def _send(producer: AIOKafkaProducer, wave: Sequence[Row], delivery: Deliv
     except TimeoutError:
         for row in wave:
             if row not in sent:
-                delivery.failed.setdefault(row, _no_answer())
+                delivery.failed.setdefault(row, _timeout_error())
     for row, future in sent.items():
-        _sort(row, future, delivery)
+        _record_outcome(row, future, delivery)
 
 
 async def _send_one(producer: AIOKafkaProducer, row: Row, sent: dict[Row, Future[Any]], delivery: Delivery) -> None:
@@ -167,18 +167,18 @@ async def _send_one(producer: AIOKafkaProducer, row: Row, sent: dict[Row, Future
         delivery.failed[row] = error
 
 
-def _sort(row: Row, future: Future[Any], delivery: Delivery) -> None:
+def _record_outcome(row: Row, future: Future[Any], delivery: Delivery) -> None:
     if not future.done():
         future.cancel()  # nobody reads its result any more; the record may still arrive
     if future.cancelled():
-        delivery.failed[row] = _no_answer()
+        delivery.failed[row] = _timeout_error()
     elif (error := future.exception()) is None:
         delivery.confirmed.append(row.id)
     else:
         delivery.failed[row] = error if isinstance(error, KafkaError) else KafkaError(repr(error))
 
 
-def _no_answer() -> KafkaError:
+def _timeout_error() -> KafkaError:
     return KafkaTimeoutError(f"no answer within {DELIVERY_TIMEOUT:.0f} s")
 
 
@@ -187,7 +187,7 @@ TRY_EVERY = 1.0
 
 
 @contextlib.asynccontextmanager
-async def our_turn(engine: AsyncEngine, woken: asyncio.Event, well: Well) -> AsyncIterator[AsyncConnection]:
+async def relay_lock(engine: AsyncEngine, woken: asyncio.Event, well: Well) -> AsyncIterator[AsyncConnection]:
     """Wait for the relay lock, and yield the connection that has it, in autocommit. A put event sets `woken`.
 
     PostgreSQL releases the lock when the connection ends. The relay reads and deletes over this connection only, so
@@ -196,7 +196,7 @@ async def our_turn(engine: AsyncEngine, woken: asyncio.Event, well: Well) -> Asy
     conn = await engine.connect()
     try:
         await conn.execution_options(isolation_level="AUTOCOMMIT")
-        await conn.execute(put.NOTICE_A_VANISHED_CLIENT)
+        await conn.execute(put.SET_KEEPALIVES)
         while not (await conn.execute(put.TRY_LOCK)).scalar_one():
             well()  # standby is a healthy state
             await asyncio.sleep(TRY_EVERY)
@@ -245,12 +245,12 @@ class Relay:
             sqlalchemy.exc.DBAPIError: the connection is lost, and the lock with it.
         """
         woken = asyncio.Event()
-        async with our_turn(self._engine, woken, well) as conn, running_producer(self._settings) as producer:
+        async with relay_lock(self._engine, woken, well) as conn, running_producer(self._settings) as producer:
             while True:
                 woken.clear()  # before the read, so that an event put during it wakes the relay again
                 rows = await read_batch(conn, self._held)
                 if rows:
-                    await _finished_even_if_cancelled(self._relay(conn, producer, rows))
+                    await _finish_even_if_cancelled(self._relay(conn, producer, rows))
                 self._report_topics()
                 well()
                 if not rows:
@@ -287,7 +287,7 @@ def _raise_first(delivery: Delivery) -> None:
         raise error
 
 
-async def _finished_even_if_cancelled(work: Coroutine[Any, Any, None]) -> None:
+async def _finish_even_if_cancelled(work: Coroutine[Any, Any, None]) -> None:
     task = asyncio.create_task(work)
     try:
         await asyncio.shield(task)

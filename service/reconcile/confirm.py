@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.faults import read_fault
 from service.reconcile import sql
 from service.reconcile.runs import Issue, keep
-from service.reconcile.values import CONFIRMED, HEALED, Range, Suspect, by_label
+from service.reconcile.values import CONFIRMED, HEALED, Range, Suspect, count_by_label
 
 Levels = Mapping[Suspect, int | None]
 
@@ -25,9 +25,9 @@ async def confirm_range(conn: AsyncConnection, part: Range, room: int) -> None:
     statuses = await _statuses(conn, suspects)
     await keep(conn, part.run.id, [Issue(s, statuses[s]) for s in suspects][:room])
     confirmed = [s for s in suspects if statuses[s] == "confirmed"]
-    counts: dict[str, Any] = dict(Counter(_name(s, statuses[s]) for s in suspects))
-    counts["lowered"] = sum(s.falls(part.run.direction) for s in confirmed)
-    counts["found_by"] = by_label(s for s in suspects if statuses[s] != "changed_meanwhile")
+    counts: dict[str, Any] = dict(Counter(_count_name(s, statuses[s]) for s in suspects))
+    counts["lowered"] = sum(s.is_lowered(part.run.direction) for s in confirmed)
+    counts["found_by"] = count_by_label(s for s in suspects if statuses[s] != "changed_meanwhile")
     await conn.execute(
         sql.RANGE_CONFIRMED,
         {
@@ -47,11 +47,11 @@ async def _statuses(conn: AsyncConnection, suspects: Sequence[Suspect]) -> dict[
     After the first wait that takes too long, this does not wait for other held pairs: they are unconfirmed too.
     """
     ordered = sorted(suspects, key=lambda s: (s.user_id, s.specialization))
-    statuses = await _look(conn, ordered, wait=False)
+    statuses = await _compare(conn, ordered, wait=False)
     patient = True
     for suspect in [s for s in ordered if s not in statuses]:
         try:
-            found = await _look(conn, [suspect], wait=patient)
+            found = await _compare(conn, [suspect], wait=patient)
         except DBAPIError as error:
             if not read_fault(error).waits:
                 raise
@@ -60,7 +60,7 @@ async def _statuses(conn: AsyncConnection, suspects: Sequence[Suspect]) -> dict[
     return statuses
 
 
-async def _look(conn: AsyncConnection, suspects: Sequence[Suspect], *, wait: bool) -> dict[Suspect, str]:
+async def _compare(conn: AsyncConnection, suspects: Sequence[Suspect], *, wait: bool) -> dict[Suspect, str]:
     """Lock and read progress first, then licenses, in key order (law 6). Without `wait`, leave out held pairs.
 
     The locks end with the comparison, so that other transactions do not wait for a whole range.
@@ -93,7 +93,7 @@ async def _levels(conn: AsyncConnection, statement: TextClause, suspects: Sequen
         return {}
     keys = {"users": [s.user_id for s in suspects], "specializations": [s.specialization for s in suspects]}
     levels, present = (await conn.execute(statement, keys)).one()
-    return {s: level for s, level, is_there in zip(suspects, levels, present, strict=True) if is_there}
+    return {s: level for s, level, exists in zip(suspects, levels, present, strict=True) if exists}
 
 
 def _status(suspect: Suspect, progress: Levels, licenses: Levels) -> str:
@@ -102,6 +102,6 @@ def _status(suspect: Suspect, progress: Levels, licenses: Levels) -> str:
     return "confirmed" if suspect.healable else "needs_decision"
 
 
-def _name(suspect: Suspect, status: str) -> str:
+def _count_name(suspect: Suspect, status: str) -> str:
     """Return the count for a suspect: its kind if it is confirmed, else its status."""
     return suspect.kind if status == "confirmed" else status

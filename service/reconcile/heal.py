@@ -18,7 +18,7 @@ from service.core.pair import Action, Sides, Why
 from service.faults import DecideAgain, Fault, Kind, NotAsDecided, read_fault
 from service.reconcile import sql
 from service.reconcile.runs import Issue, set_statuses
-from service.reconcile.values import Range, Run, Suspect, add_labels, by_label
+from service.reconcile.values import Range, Run, Suspect, add_labels, count_by_label
 from service.store.catalog import behind
 from service.telemetry import metrics
 
@@ -35,7 +35,7 @@ async def heal_some(conn: AsyncConnection, part: Range, tables: Tables) -> Count
     """
     batch = part.suspects
     await conn.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))  # a refusal at the commit would not name its pair
-    issues, held = await _heal_those_at_hand(conn, part.run, batch, tables)
+    issues, held = await _heal_available(conn, part.run, batch, tables)
     if not issues:
         issues, held = [await _heal_one(conn, part.run, batch[0], tables, wait=True)], batch[1:]
     await set_statuses(conn, part.run.id, issues)
@@ -60,7 +60,7 @@ def _counts(part: Range, issues: Sequence[Issue]) -> dict[str, Any]:
     """
     done = Counter(issue.status for issue in issues)
     counts: dict[str, Any] = {name: part.counts.get(name, 0) + number for name, number in done.items()}
-    gone = by_label(issue.suspect for issue in issues if issue.status != "failed")
+    gone = count_by_label(issue.suspect for issue in issues if issue.status != "failed")
     return counts | {"gone_by": add_labels([part.counts.get("gone_by", ()), gone])}
 
 
@@ -71,7 +71,7 @@ def count(run: Run, done: Counter[tuple[str, str]]) -> None:
             metrics.HEALS.labels(run.direction, kind).inc(number)
 
 
-async def _heal_those_at_hand(
+async def _heal_available(
     conn: AsyncConnection, run: Run, suspects: Sequence[Suspect], tables: Tables
 ) -> tuple[list[Issue], list[Suspect]]:
     """Heal the pairs that are not held, and return their issues and the held suspects.
@@ -116,7 +116,7 @@ async def _heal_one(conn: AsyncConnection, run: Run, suspect: Suspect, tables: T
                 return (
                     Issue(suspect, "failed", "another transaction kept its rows locked for too long")
                     if wait
-                    else _held(suspect)
+                    else _held_issue(suspect)
                 )
             if fault.kind is Kind.CONFLICT and not again:
                 continue
@@ -124,7 +124,7 @@ async def _heal_one(conn: AsyncConnection, run: Run, suspect: Suspect, tables: T
                 raise
             log.warning("heal refused", run_id=str(run.id), user_id=suspect.user_id, error=fault.message)
             return Issue(suspect, "failed", await _repair(conn, fault) or fault.message)
-        return _held(suspect) if held else issues[0]
+        return _held_issue(suspect) if held else issues[0]
     raise AssertionError  # the second attempt always ends
 
 
@@ -133,7 +133,7 @@ async def _repair(conn: AsyncConnection, fault: Fault) -> str:
     return await behind(conn, fault.constraint) if fault.constraint else ""
 
 
-def _held(suspect: Suspect) -> Issue:
+def _held_issue(suspect: Suspect) -> Issue:
     return Issue(suspect, _HELD)
 
 

@@ -35,7 +35,7 @@ from service.reconcile.values import (
 from service.settings import Settings
 from service.telemetry import metrics
 
-SURE_AFTER = 1.0
+ESTIMATE_AFTER = 1.0
 """Seconds of a step before its time left is estimated, because the first ranges say little."""
 
 
@@ -77,7 +77,7 @@ class Pace:
 
     def estimate(self) -> float | None:
         """Estimate the seconds left from the work done, or return None when too little is done."""
-        if self.step not in _WORK or not self.done or self.seconds < SURE_AFTER:
+        if self.step not in _WORK or not self.done or self.seconds < ESTIMATE_AFTER:
             return None
         return self.seconds * (self.total - self.done) / self.done
 
@@ -109,9 +109,9 @@ async def read_run(conn: AsyncConnection, run_id: UUID) -> Run | None:
     return None if row is None else run_of(row)
 
 
-async def runs_that_begin(conn: AsyncConnection, prefix: str) -> list[Run]:
+async def find_runs_by_prefix(conn: AsyncConnection, prefix: str) -> list[Run]:
     """Read at most two runs whose id begins with `prefix` (in lower case). Two show that the prefix is ambiguous."""
-    return [run_of(row) for row in await conn.execute(sql.RUNS_THAT_BEGIN, {"prefix": prefix})]
+    return [run_of(row) for row in await conn.execute(sql.FIND_RUNS_BY_PREFIX, {"prefix": prefix})]
 
 
 async def read_runs(conn: AsyncConnection, limit: int = 20) -> list[Run]:
@@ -132,8 +132,8 @@ async def reports_of(conn: AsyncConnection, runs: Sequence[Run]) -> list[RunRepo
     cancellation.
     """
     progress = await _progress(conn, runs)
-    living = [run.id for run in runs if run.finished_at is None or run.status == "cancelled"]
-    so_far = await _counts_so_far(conn, living)
+    open_or_cancelled = [run.id for run in runs if run.finished_at is None or run.status == "cancelled"]
+    so_far = await _counts_so_far(conn, open_or_cancelled)
     paces = await read_paces(conn, runs)
     return [
         _report(run, _with_pace(progress.get(run.id, (0, 0)), paces.get(run.id)), so_far.get(run.id, run.counts))
@@ -250,10 +250,10 @@ async def keep(conn: AsyncConnection, run_id: UUID, issues: Sequence[Issue]) -> 
 
 async def set_statuses(conn: AsyncConnection, run_id: UUID, issues: Sequence[Issue]) -> None:
     """Set the status of the issues that are stored, with one statement for each status and detail."""
-    alike: defaultdict[tuple[str, str], list[Suspect]] = defaultdict(list)
+    by_status: defaultdict[tuple[str, str], list[Suspect]] = defaultdict(list)
     for issue in issues:
-        alike[issue.status, issue.detail].append(issue.suspect)
-    for (status, detail), suspects in alike.items():
+        by_status[issue.status, issue.detail].append(issue.suspect)
+    for (status, detail), suspects in by_status.items():
         await conn.execute(sql.SET_ISSUES, _pairs(run_id, suspects) | {"status": status, "detail": detail})
 
 
@@ -275,8 +275,8 @@ async def finish(conn: AsyncConnection, run: Run, status: str, detail: str = "",
     found, gone = ([one.get(name, ()) for one in ranges] for name in ("found_by", "gone_by"))
     counts["left_by"] = add_labels(found, less=gone)
     reasons = [one[FAILED_BECAUSE] for one in ranges if FAILED_BECAUSE in one]
-    told = detail or "; ".join(reasons[:1])
-    values = {"id": run.id, "status": status, "detail": told, "counts": json.dumps(counts)}
+    reason = detail or "; ".join(reasons[:1])
+    values = {"id": run.id, "status": status, "detail": reason, "counts": json.dumps(counts)}
     row = (await conn.execute(sql.FINISH_RUN, values)).one_or_none()
     if row is None:
         return
@@ -286,7 +286,7 @@ async def finish(conn: AsyncConnection, run: Run, status: str, detail: str = "",
     log.info("reconcile ended", run_id=str(run.id), status=status, dry_run=run.dry_run, **report.counts)
 
 
-async def unconfirmed_is_all(conn: AsyncConnection, run: Run, settings: Settings) -> None:
+async def finish_unconfirmed(conn: AsyncConnection, run: Run, settings: Settings) -> None:
     """End a run with all suspects unconfirmed, because the appliers did not catch up in time (law 5)."""
     rows = (await conn.execute(sql.ALL_SUSPECTS, {"id": run.id, "most": breaker_limit(settings, 0)})).scalars()
     await keep(conn, run.id, [Issue(Suspect(*array), "unconfirmed") for array in rows])

@@ -243,7 +243,7 @@ COUNTS_OF_RUNS = text("""
 
 READ_RUNS = text("SELECT * FROM levelsync.reconcile_runs ORDER BY requested_at DESC, id LIMIT :limit")
 
-RUNS_THAT_BEGIN = text("""
+FIND_RUNS_BY_PREFIX = text("""
     SELECT * FROM levelsync.reconcile_runs WHERE starts_with(CAST(id AS text), :prefix) ORDER BY id LIMIT 2
 """)
 

@@ -21,7 +21,7 @@ from service.faults import read_fault
 from service.outbox.put import put
 from service.reconcile import sql
 from service.reconcile.caught_up import Topics, reached, read_applied
-from service.reconcile.runs import breaker_limit, finish, note_time_left, unconfirmed_is_all
+from service.reconcile.runs import breaker_limit, finish, finish_unconfirmed, note_time_left
 from service.reconcile.values import Phase, Run, Step, add_up, healable, run_of
 from service.settings import Settings
 from service.stream.background import Well, wait_for
@@ -113,7 +113,7 @@ class Steps:
             case Step.SETTLE:
                 await self._settle(conn, run)
             case Step.SCAN | Step.CONFIRM | Step.HEAL:
-                await self._look_after(conn, run, Phase[run.step.name])
+                await self._resend_and_close(conn, run, Phase[run.step.name])
             case Step.GRACE:
                 await self._grace(conn, run)
             case Step.CATCH_UP:
@@ -143,27 +143,27 @@ class Steps:
         planned = await plan_some(conn, run)
         if planned:
             await self._set_goal(conn, run)
-        await self._go(conn, run, Step.SETTLE if planned else Step.PLAN, after=0)
+        await self._set_step(conn, run, Step.SETTLE if planned else Step.PLAN, after=0)
 
     async def _settle(self, conn: AsyncConnection, run: Run) -> None:
         """Wait for the appliers for a bounded time, so that a backlog does not become suspects."""
         if await self._caught_up(conn, run) or self._out_of_patience(run):
-            await self._begin(conn, run, Phase.SCAN)
+            await self._begin_pass(conn, run, Phase.SCAN)
         else:
-            await self._go(conn, run, Step.SETTLE, after=POLL_SECONDS)
+            await self._set_step(conn, run, Step.SETTLE, after=POLL_SECONDS)
 
     async def _grace(self, conn: AsyncConnection, run: Run) -> None:
         """Read the end offsets after the grace time has passed (law 5)."""
         await self._set_goal(conn, run)
-        await self._go(conn, run, Step.CATCH_UP, after=0)
+        await self._set_step(conn, run, Step.CATCH_UP, after=0)
 
     async def _catch_up(self, conn: AsyncConnection, run: Run) -> None:
         if await self._caught_up(conn, run):
-            await self._begin(conn, run, Phase.CONFIRM)
+            await self._begin_pass(conn, run, Phase.CONFIRM)
         elif self._out_of_patience(run):
-            await unconfirmed_is_all(conn, run, self._settings)
+            await finish_unconfirmed(conn, run, self._settings)
         else:
-            await self._go(conn, run, Step.CATCH_UP, after=POLL_SECONDS)
+            await self._set_step(conn, run, Step.CATCH_UP, after=POLL_SECONDS)
 
     # --- passes over the ranges
 
@@ -179,7 +179,7 @@ class Steps:
     async def _after_scan(self, conn: AsyncConnection, run: Run) -> None:
         suspects = (await conn.execute(sql.SUSPECTS, {"id": run.id})).scalar_one()
         if suspects:
-            await self._go(conn, run, Step.GRACE, after=self._settings.reconcile_grace.total_seconds())
+            await self._set_step(conn, run, Step.GRACE, after=self._settings.reconcile_grace.total_seconds())
         else:
             await finish(conn, run, "completed")
 
@@ -196,23 +196,23 @@ class Steps:
             why = f"{lowered} levels would fall, and the request allows {run.max_lowered}"
             await finish(conn, run, "stopped_by_breaker", why)
         else:
-            await self._begin(conn, run, Phase.HEAL)
+            await self._begin_pass(conn, run, Phase.HEAL)
 
-    async def _begin(self, conn: AsyncConnection, run: Run, phase: Phase) -> None:
+    async def _begin_pass(self, conn: AsyncConnection, run: Run, phase: Phase) -> None:
         """Send a message for every open range of a pass. A pass without open ranges ends at once."""
         chunks = list((await conn.execute(sql.OPEN_RANGES, {"id": run.id, "phase": phase})).scalars())
         await conn.execute(sql.MARK_SENT, {"id": run.id, "phase": phase})
-        await self._go(conn, run, phase.step, after=LOOK_SECONDS, phase=phase)
+        await self._set_step(conn, run, phase.step, after=LOOK_SECONDS, phase=phase)
         await _send(conn, run, phase, chunks)
         if not chunks:
             await self._end_pass(conn, run, phase)
 
-    async def _look_after(self, conn: AsyncConnection, run: Run, phase: Phase) -> None:
+    async def _resend_and_close(self, conn: AsyncConnection, run: Run, phase: Phase) -> None:
         """Send the messages of stale ranges again, and close a pass that a worker left unclosed when it died."""
         older = {"id": run.id, "phase": phase, "older": RESEND_SECONDS}
         stale = list((await conn.execute(sql.STALE_RANGES, older)).scalars())
         await _send(conn, run, phase, stale)
-        await self._go(conn, run, phase.step, after=LOOK_SECONDS, phase=phase)
+        await self._set_step(conn, run, phase.step, after=LOOK_SECONDS, phase=phase)
         await self.close_phase(conn, run.id, phase)
 
     # --- conditions and changes of steps
@@ -242,7 +242,9 @@ class Steps:
     def _out_of_patience(self, run: Run) -> bool:
         return self._goals_seen.age((run.id, run.give_up_at)) >= PATIENCE_SECONDS
 
-    async def _go(self, conn: AsyncConnection, run: Run, step: Step, *, after: float, phase: int | None = None) -> None:
+    async def _set_step(
+        self, conn: AsyncConnection, run: Run, step: Step, *, after: float, phase: int | None = None
+    ) -> None:
         waits = {"after": after, "left": after if step is Step.GRACE else None}
         status = "planning" if step is Step.PLAN else "running"
         number = run.phase if phase is None else phase

@@ -114,7 +114,7 @@ class Suspect(NamedTuple):
         """Whether a heal can repair it."""
         return self.kind in HEALABLE
 
-    def falls(self, direction: Direction) -> bool:
+    def is_lowered(self, direction: Direction) -> bool:
         """Return whether a heal lowers one of its levels. The direction `highest` never does."""
         if self.kind != DriftKind.MISMATCHED or self.progress_level is None or self.license_level is None:
             return False
@@ -233,7 +233,7 @@ def run_id_of(event_id: str, source: str) -> UUID:
         return uuid5(_NAMESPACE, f"{source} {event_id}")
 
 
-def by_label(suspects: Iterable[Suspect]) -> list[list[Any]]:
+def count_by_label(suspects: Iterable[Suspect]) -> list[list[Any]]:
     """Count pairs by the labels of the gauge `levelsync_drift_pairs`: a list of ``[kind, name, number]``."""
     counted = Counter((suspect.kind, _label(suspect)) for suspect in suspects)
     return [[kind, name, number] for (kind, name), number in sorted(counted.items())]
@@ -242,7 +242,7 @@ def by_label(suspects: Iterable[Suspect]) -> list[list[Any]]:
 def add_labels(
     lists: Iterable[Iterable[Sequence[Any]]], less: Iterable[Iterable[Sequence[Any]]] = ()
 ) -> list[list[Any]]:
-    """Add lists of `by_label`, and subtract those in `less`."""
+    """Add lists of `count_by_label`, and subtract those in `less`."""
     total: Counter[tuple[str, str]] = Counter()
     for sign, group in ((1, lists), (-1, less)):
         for entries in group:

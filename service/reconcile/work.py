@@ -71,7 +71,7 @@ async def open_runs(conn: AsyncConnection, requests: Sequence[tuple[int, Receive
         added = (await conn.execute(sql.ADD_RUN, values)).one_or_none()
         if added is None:
             continue
-        await _leave_row(conn, values, received)
+        await _audit_request(conn, values, received)
         if await _has_expired(conn, received):
             why = f"requested on {received.occurred_at:%Y-%m-%d}, but runs are kept for {KEPT.days} days only"
             await finish(conn, run_of(added), "expired", why)
@@ -83,7 +83,7 @@ async def _has_expired(conn: AsyncConnection, received: Received) -> bool:
     return bool((await conn.execute(sql.HAS_EXPIRED, values)).scalar_one())
 
 
-async def _leave_row(conn: AsyncConnection, run: dict[str, Any], received: Received) -> None:
+async def _audit_request(conn: AsyncConnection, run: dict[str, Any], received: Received) -> None:
     """Write a request by event into the audit log. The API and the page have written theirs already."""
     arguments = {name: value for name, value in run.items() if name not in {"id", "requested_by"}}
     values = {
@@ -144,8 +144,8 @@ class RequestWork:
         async with self.engine.begin() as conn:
             await positions.check_and_move(conn, batch)
             claims = dead_letters.claims(batch.records)
-            unwanted = await dead_letters.discarded(conn, batch.records, claims)
-            wanted = [(index, received) for index, received in decoded.received if index not in unwanted]
+            discarded = await dead_letters.discarded(conn, batch.records, claims)
+            wanted = [(index, received) for index, received in decoded.received if index not in discarded]
             letters = decoded.letters + await open_runs(conn, wanted)
             await dead_letters.store(conn, batch.records, range(len(batch.records)), letters, claims)
         self.woken.set()

@@ -21,7 +21,7 @@ from tests.support.tables import fill
 def in_five_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two users a range; the first range already says how long the others take."""
     monkeypatch.setattr(steps, "ROWS_A_RANGE", 1)
-    monkeypatch.setattr(runs, "SURE_AFTER", 0.0)
+    monkeypatch.setattr(runs, "ESTIMATE_AFTER", 0.0)
 
 
 async def drifted(engine: AsyncEngine) -> None:
