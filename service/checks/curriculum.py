@@ -56,17 +56,19 @@ async def specializations(conn: AsyncConnection) -> str:
     found = await read_specializations(conn)
     await read_curriculum(conn)  # reports an empty table or a missing column once, not for each name
     wrong = list(faults_of(found).values())
-    wrong += [f"max_levels of {one.id} is {one.max_levels}: no event of it can apply" for one in found if _useless(one)]
+    wrong += [
+        f"max_levels of {one.id} is {one.max_levels}: no event of it can apply" for one in found if _has_no_level(one)
+    ]
     if wrong:
         raise CheckFailed("; ".join(wrong))
-    return ", ".join(_described(one) for one in found)
+    return ", ".join(_describe(one) for one in found)
 
 
-def _useless(one: Specialization) -> bool:
+def _has_no_level(one: Specialization) -> bool:
     return one.max_levels is not None and one.max_levels < 1
 
 
-def _described(one: Specialization) -> str:
+def _describe(one: Specialization) -> str:
     said = f"{one.id} {one.max_levels}"
     if one.in_database is None:
         return f"{said} (from {SETTING})"
@@ -155,7 +157,7 @@ _MAY_CREATE_TEMPORARY = text("""
     SELECT has_database_privilege(current_database(), 'TEMPORARY')
        AND current_setting('transaction_read_only') = 'off'
 """)
-_NOBODY_HAS = 4711
+_UNUSED_LEVEL = 4711
 
 
 @check(
@@ -213,7 +215,7 @@ def _ask_and_change(conn: Connection, maxima: Mapping[str, int]) -> str:
         if not conn.scalar(_MAY_CREATE_TEMPORARY):
             return f"the helper returns the database's maximum of {', '.join(maxima) or 'no specialization'}"
         session.execute(_SHADOW)
-        for level in (_NOBODY_HAS, _NOBODY_HAS + 1):
+        for level in (_UNUSED_LEVEL, _UNUSED_LEVEL + 1):
             session.execute(_CHANGE, {"level": level})
             _compare(session, "A", level)
     return f"the helper returns the database's maximum of {', '.join(maxima)}, and follows a change"

@@ -108,7 +108,7 @@ def filtered_sentence(tables: list[str]) -> str:
 PROGRESS_UNIQUE = "uq_specialization_progress_user_spec"
 """The constraint that the migration adds."""
 
-_WHO_HAS_THE_NAME = text("""
+_OWNER_OF_NAME = text("""
     SELECT 'the constraint ' || pg_get_constraintdef(oid) FROM pg_constraint
      WHERE conrelid = to_regclass('specialization_progress') AND conname = :name
      UNION ALL
@@ -119,7 +119,7 @@ _WHO_HAS_THE_NAME = text("""
 """)
 
 
-_FIRST = "Repair this, then run: levelsync migrate"
+_REPAIR_FIRST = "Repair this, then run: levelsync migrate"
 
 
 @check("Migrations", "Run: levelsync migrate")
@@ -131,7 +131,7 @@ async def migrations(conn: AsyncConnection) -> str:
     stand = await stand_of(conn)
     obstacles = await conn.run_sync(find_obstacles) if stand.reason and not stand.is_later else []
     if obstacles:
-        raise CheckFailed(f"{stand.reason}, and levelsync migrate would stop: {'; '.join(obstacles)}", _FIRST)
+        raise CheckFailed(f"{stand.reason}, and levelsync migrate would stop: {'; '.join(obstacles)}", _REPAIR_FIRST)
     if stand.reason:
         raise CheckFailed(stand.reason, stand.advice)
     if changed := await conn.run_sync(changes_since_v1):
@@ -153,7 +153,7 @@ async def constraint_name(conn: AsyncConnection) -> str:
     found = await conn.run_sync(find_unique, PROGRESS, ("student_id", "specialization_id"))
     if found is not None and found.is_constraint:
         return f"the constraint is there already, as {found.name}: migrate leaves it"
-    holder = await conn.scalar(_WHO_HAS_THE_NAME, {"name": PROGRESS_UNIQUE})
+    holder = await conn.scalar(_OWNER_OF_NAME, {"name": PROGRESS_UNIQUE})
     if holder is not None:
         raise CheckFailed(f"{PROGRESS_UNIQUE} is {holder}, not UNIQUE (student_id, specialization_id)")
     return f"{PROGRESS_UNIQUE} is free"

@@ -122,7 +122,7 @@ def check(name: str, advice: str) -> Callable[[_Look[P]], _Checks[P]]:
 def run(checkers: Sequence[Checker]) -> int:
     """Run checks on the configured database. Return the exit code: 0 when all passed, else 1."""
     try:
-        findings = asyncio.run(_make(load_settings(), checkers))
+        findings = asyncio.run(_run_all(load_settings(), checkers))
     except (SettingsError, SQLAlchemyError, OSError) as error:
         sys.stderr.write(f"The database cannot be checked: {error}\n")
         return 1
@@ -137,7 +137,7 @@ def line(finding: Finding) -> str:
     return f"{mark} {finding.check}: {verdict} ({finding.detail})" + (f" {finding.advice}" if finding.advice else "")
 
 
-async def _make(settings: Settings, checkers: Sequence[Checker]) -> list[Finding]:
+async def _run_all(settings: Settings, checkers: Sequence[Checker]) -> list[Finding]:
     engine = make_engine(settings, pool_size=1)
     try:
         async with engine.connect() as conn:

@@ -35,7 +35,7 @@ ON_ITS_WAY = timedelta(minutes=1)
 """How long a replay counts as on its way. After that, the letter can be sent again."""
 SEARCHED_BYTES = 8_000_000
 """Bytes of a value that are searched."""
-_ROOM = 10_000
+_RECORD_OVERHEAD = 10_000
 """An upper bound of a record's bytes beside its key, value and headers."""
 
 
@@ -82,7 +82,7 @@ def on_its_way() -> ColumnElement[bool]:
 
 def unsendable() -> ColumnElement[bool]:
     """Return the condition for letters that Kafka would refuse, or that a producer cannot write."""
-    too_large = or_(size() > MAX_REQUEST_BYTES - _ROOM, table.c.reason == Reason.TOO_LARGE.value)
+    too_large = or_(size() > MAX_REQUEST_BYTES - _RECORD_OVERHEAD, table.c.reason == Reason.TOO_LARGE.value)
     return or_(too_large, and_(table.c.key.is_(None), table.c.value.is_(None)))
 
 

@@ -32,13 +32,13 @@ from service.levels import Curriculum, read_curriculum
 from service.store.tables import dead_letters as table
 from service.stream.records import Header, header_from_json
 
-LOOKED_AT = 100
+MOST_JUDGED = 100
 """Letters of each reason that are judged for the counts, the newest first. A page waits for this."""
 _LARGEST = 16_384
 """Bytes above which a letter is not read for the counts. Events of the contract are much smaller."""
 _LEVEL_TOPICS = (PROGRESS_LEVELED_UP_TOPIC, LICENSE_ADVANCED_TOPIC)
 _EXISTING = text("SELECT id FROM users WHERE id = ANY(CAST(:users AS bigint[]))")
-_SINCE = {
+_WHY_NOW = {
     "unknown_user": "its user exists now",
     "unknown_specialization": "its specialization exists now",
     "level_out_of_range": "its level is within the maximum now",
@@ -81,7 +81,9 @@ async def judge(conn: AsyncConnection, letters: Sequence[Letter], apply_since: d
         curriculum = await read_curriculum(conn)
     except InstallationFault as fault:
         return [Verdict(would_apply=None, why=str(fault))] * len(letters)
-    found = {number: _other(one, curriculum) for number, one in enumerate(letters) if one.topic not in _LEVEL_TOPICS}
+    found = {
+        number: _judge_other(one, curriculum) for number, one in enumerate(letters) if one.topic not in _LEVEL_TOPICS
+    }
     numbers = [number for number in range(len(letters)) if number not in found]
     verdicts = await _judge_levels(conn, [letters[number] for number in numbers], curriculum, apply_since)
     found |= dict(zip(numbers, verdicts, strict=True))
@@ -90,7 +92,7 @@ async def judge(conn: AsyncConnection, letters: Sequence[Letter], apply_since: d
 
 async def applicable(conn: AsyncConnection, reason: str, apply_since: datetime | None = None) -> Applicable:
     """Judge the newest open letters of a reason."""
-    letters = await read_whole(conn, [is_open(), table.c.reason == reason, _small()], LOOKED_AT)
+    letters = await read_whole(conn, [is_open(), table.c.reason == reason, _small()], MOST_JUDGED)
     verdicts = await judge(conn, letters, apply_since)
     return Applicable(len(letters), sum(verdict.would_apply is True for verdict in verdicts))
 
@@ -126,7 +128,7 @@ async def _judge_levels(
     users = await _existing(conn, screened.events)
     fenced = await _fenced(conn, screened.events)
     for event in screened.events:
-        verdicts[event.index] = _decided(letters[event.index], event, users, fenced)
+        verdicts[event.index] = _judge_event(letters[event.index], event, users, fenced)
     return [verdicts[index] for index in range(len(letters))]
 
 
@@ -145,15 +147,15 @@ async def _fenced(conn: AsyncConnection, events: Sequence[LevelEvent]) -> set[in
     return {e.index for e in events if (fence := pairs[e.index]) is not None and e.decided_us <= microseconds(fence)}
 
 
-def _decided(letter: Letter, event: LevelEvent, users: set[int], fenced: set[int]) -> Verdict:
+def _judge_event(letter: Letter, event: LevelEvent, users: set[int], fenced: set[int]) -> Verdict:
     if event.index in fenced:
         return Verdict(would_apply=True, why="it counts as superseded: a later decision stands")
     if event.user_id not in users:
         return _fails(DeadLetter(event.index, Reason.UNKNOWN_USER, f"there is no user {event.user_id}"))
-    return _could(letter)
+    return _applies(letter)
 
 
-def _other(letter: Letter, curriculum: Curriculum) -> Verdict:
+def _judge_other(letter: Letter, curriculum: Curriculum) -> Verdict:
     """Judge a letter of a `sync.*` topic."""
     record = _record(letter)
     try:
@@ -163,13 +165,13 @@ def _other(letter: Letter, curriculum: Curriculum) -> Verdict:
     name = event.specialization if isinstance(event, ReconcileRequested) else None
     if name is not None and curriculum.canonical(name) is None:
         return _fails(DeadLetter(0, Reason.UNKNOWN_SPECIALIZATION, f"there is no specialization {name!r}"))
-    return _could(letter)
+    return _applies(letter)
 
 
-def _could(letter: Letter) -> Verdict:
+def _applies(letter: Letter) -> Verdict:
     if letter.reason == Reason.REFUSED_BY_DATABASE:
         return Verdict(would_apply=None, why="only PostgreSQL can say whether it still refuses")
-    return Verdict(would_apply=True, why=_SINCE.get(letter.reason, "this release can read it"))
+    return Verdict(would_apply=True, why=_WHY_NOW.get(letter.reason, "this release can read it"))
 
 
 def _fails(letter: DeadLetter) -> Verdict:

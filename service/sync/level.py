@@ -141,14 +141,14 @@ async def decide_level(conn: AsyncConnection, tables: Tables, pair: Pair, level:
     if not 1 <= level <= maximum:
         raise LevelOutOfRange(f"level {level} is outside 1 to {maximum}, the levels of {pair[1]}")
     before = locked.sides(pair)
-    renamed, left_alone = await _set_right(conn, locked, pair)
+    renamed, left_alone = await _correct_spelling(conn, locked, pair)
     writes = [_level_write(pair, side, level, locked) for side in _SIDES if _differs(before, side, level)]
     await write_levels(conn, tables, writes, {pair: level}, author, locked)
     await check_maxima(conn, curriculum)
     return LevelDecided(before, tuple(writes), renamed, left_alone)
 
 
-async def _set_right(conn: AsyncConnection, locked: Locked, pair: Pair) -> tuple[bool, tuple[str, ...]]:
+async def _correct_spelling(conn: AsyncConnection, locked: Locked, pair: Pair) -> tuple[bool, tuple[str, ...]]:
     """Correct the spelling of the pair's license, and find its other licenses."""
     license_id = locked.row_id(pair, "license")
     if license_id is None:

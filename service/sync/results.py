@@ -91,7 +91,7 @@ def of_pair(pair: Pair, result: PairResult) -> SyncResult:
 
 def of_level(pair: Pair, level: int, decided: LevelDecided) -> SyncResult:
     """Return the result of a decision about a level."""
-    parts = [f"{write.side}: {_words(write.old)} -> {level}" for write in decided.writes]
+    parts = [f"{write.side}: {_level_text(write.old)} -> {level}" for write in decided.writes]
     if decided.renamed:
         parts.append(f"the license is now written {pair[1]}")
     made = any(write.row_id is None for write in decided.writes)
@@ -108,5 +108,5 @@ def of_refusal(pair: Pair, words: str) -> SyncResult:
     return SyncResult(*pair, Action.NONE, message, None, _NO_ROWS, _NO_ROWS, refused=True)
 
 
-def _words(level: int | None) -> str:
+def _level_text(level: int | None) -> str:
     return "none" if level is None else str(level)

@@ -98,7 +98,7 @@ class ProgressLicenseSyncService:
                 direction,
                 cause=author.cause,
                 advanced_by=author.user_id,
-                decide=await _how_to_decide(conn, pair),
+                decide=await _decider(conn, pair),
                 tables=self._tables,
             )
             await _check_user(conn, user_id, done[pair].before)
@@ -189,7 +189,7 @@ class ProgressLicenseSyncService:
                 return await work(conn)
 
         try:
-            return await retry(attempt, _helps_to_try_again, _count, waits=_WAITS, attempts=_ATTEMPTS)
+            return await retry(attempt, _is_retried, _count, waits=_WAITS, attempts=_ATTEMPTS)
         except (DBAPIError, DecideAgain, NotAsDecided) as error:
             fault = read_fault(error)
             if fault.kind not in {Kind.RECORD, Kind.CONFLICT}:
@@ -197,7 +197,7 @@ class ProgressLicenseSyncService:
             return results.of_refusal(pair, fault.message)
 
 
-def _helps_to_try_again(error: Exception) -> bool:
+def _is_retried(error: Exception) -> bool:
     fault = read_fault(error)
     return fault.kind is Kind.CONFLICT or fault.sqlstate.startswith(_ROLLED_BACK)
 
@@ -223,7 +223,7 @@ def _canonical(curriculum: Curriculum, specialization: str) -> str:
     return name
 
 
-async def _how_to_decide(conn: AsyncConnection, pair: Pair) -> Decide:
+async def _decider(conn: AsyncConnection, pair: Pair) -> Decide:
     """Return how to decide. A pair with several licenses is not changed, because only a person knows which is right."""
     named = {"user": pair[0], "specialization": pair[1]}
     spellings = list((await conn.execute(LICENSES_OF_PAIR, named)).scalars())
