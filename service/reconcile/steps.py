@@ -267,14 +267,13 @@ class StepFailed(Exception):  # noqa: N818 - its cause is the error
 
 
 async def take_due_steps(engine: AsyncEngine, steps: Steps, health: Health, well: Well) -> None:
-    """Take due steps for as long as the service runs; report a step that fails, and take it again later.
+    """Take due steps for as long as the service runs. Report a step that fails, and take it again later.
 
-    `well` is called after each look that PostgreSQL has answered.
+    `well` is called after each look at the runs that succeeds.
 
     Raises:
-        sqlalchemy.exc.DBAPIError: PostgreSQL cannot say which steps are due.
+        sqlalchemy.exc.DBAPIError: PostgreSQL does not answer.
     """
-    """Take due steps for as long as the service runs. After a fault, report it and try its step again later."""
     while True:
         steps.woken.clear()  # before the look, so that a step which becomes due during it wakes the loop
         try:
