@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.admin.database import asked
+from service.admin.database import busy_if_unavailable
 from service.admin.identity import Action, AdminError, Busy, Forbidden, Identity, allow
 
 log = structlog.get_logger(__name__)
@@ -68,7 +68,7 @@ async def audited(engine: AsyncEngine, who: Identity, action: Action, **argument
     entry = Entry(who, action, arguments)
     try:
         allow(who, action)
-        with asked():
+        with busy_if_unavailable():
             yield entry
             if not entry.stored:
                 await _store(engine, entry, "done")
@@ -114,10 +114,10 @@ def client_address() -> str:
 async def _store_if_possible(engine: AsyncEngine, entry: Entry, outcome: Outcome, detail: str) -> None:
     """Store a row unless the database cannot answer. Only log that, because an error here would hide the first one."""
     try:
-        with asked():
+        with busy_if_unavailable():
             await _store(engine, entry, outcome, detail)
     except Busy:
-        log.error("no row in the audit log", subject=entry.who.subject, action=entry.action, outcome=outcome)  # noqa: TRY400 - `asked` logged the cause
+        log.error("no row in the audit log", subject=entry.who.subject, action=entry.action, outcome=outcome)  # noqa: TRY400 - `busy_if_unavailable` logged the cause
 
 
 async def _store(engine: AsyncEngine, entry: Entry, outcome: Outcome, detail: str = "") -> None:
@@ -226,7 +226,7 @@ async def list_actions(
         Forbidden, Busy.
     """
     await check(engine, who, "read_audit")
-    with asked():
+    with busy_if_unavailable():
         async with engine.connect() as conn:
             rows = await conn.execute(_READ_ACTIONS, _values(wanted, limit, before))
             return [AdminAction(**row) for row in rows.mappings()]

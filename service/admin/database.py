@@ -24,7 +24,7 @@ _left_behind: set[asyncio.Task[Any]] = set()
 
 
 @contextmanager
-def asked() -> Iterator[None]:
+def busy_if_unavailable() -> Iterator[None]:
     """Raise `Busy` for an error that means that the database cannot answer now. A defect passes unchanged.
 
     Where somebody has to repair the installation, the text says so, because waiting does not help.
@@ -71,7 +71,7 @@ async def check_alive(engine: AsyncEngine) -> None:
     Raises:
         Busy: it is unreachable, has no connection left, or is silent.
     """
-    with asked():
+    with busy_if_unavailable():
         await within(ANSWERS_WITHIN, _ask(engine), "The database does not answer; try again in a few seconds.")
 
 

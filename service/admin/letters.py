@@ -10,7 +10,7 @@ from typing import Any, Literal
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.admin.audit import Entry, audited, check
-from service.admin.database import asked
+from service.admin.database import busy_if_unavailable
 from service.admin.identity import Identity, NoSuch, Refused
 from service.dead_letters import MEANINGS, Letter, LetterLine, ReasonCount, count_by_reason, find
 from service.dead_letters.read import read_page
@@ -89,7 +89,7 @@ async def count_letters(engine: AsyncEngine, settings: Settings, who: Identity) 
         Forbidden, Busy.
     """
     await check(engine, who)
-    with asked():
+    with busy_if_unavailable():
         async with engine.connect() as conn:
             return await read_counts(conn, settings)
 
@@ -109,7 +109,7 @@ async def list_letters(  # noqa: PLR0913 - engine, settings and who, as everywhe
         Forbidden, Busy.
     """
     await check(engine, who)
-    with asked():
+    with busy_if_unavailable():
         async with engine.connect() as conn:
             return await read_lines(conn, settings, selection, before, limit)
 
@@ -122,7 +122,7 @@ async def find_letter(engine: AsyncEngine, settings: Settings, who: Identity, le
         NoSuch: there is no letter with this id.
     """
     await check(engine, who)
-    with asked():
+    with busy_if_unavailable():
         async with engine.connect() as conn:
             seen = await read_letter(conn, settings, letter_id)
     if seen is None:
@@ -209,7 +209,7 @@ async def _handle(engine: AsyncEngine, who: Identity, verb: Verb, selection: Sel
         raise Refused("Only open letters can be replayed or discarded.")
     if dry_run:
         await check(engine, who, action)
-        with asked():
+        with busy_if_unavailable():
             async with engine.connect() as conn:
                 return await would(conn, verb, selection)
     async with audited(engine, who, action, **_arguments(selection)) as entry:

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.admin.audit import check
-from service.admin.database import asked
+from service.admin.database import busy_if_unavailable
 from service.admin.identity import Identity
 from service.admin.series import History, Series
 from service.dead_letters import ReasonCount, count_by_reason
@@ -160,7 +160,7 @@ async def take_overview(
     Raises:
         Busy: the database cannot answer.
     """
-    with asked():
+    with busy_if_unavailable():
         async with engine.connect() as conn:
             moved = {(row.topic, row.partition): row.at for row in await conn.execute(_MOVED)}
             now: datetime = (await conn.execute(_NOW)).scalar_one()

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from events import Direction
 from service.admin.audit import check
-from service.admin.database import asked
+from service.admin.database import busy_if_unavailable
 from service.admin.identity import Identity, Refused
 from service.core.names import DriftKind
 from service.core.pair import PairDecision, Sides, Why, decide_one, nothing
@@ -80,7 +80,7 @@ async def desync_issues(
         Refused: there is no such specialization.
     """
     await check(engine, who)
-    with asked():
+    with busy_if_unavailable():
         async with engine.connect() as conn:
             name = await canonical(conn, specialization)
             found = await page_of_issues(conn, name, after, limit + 1)

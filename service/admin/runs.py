@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from events import Direction, ReconcileRequested
 from service.admin.audit import audited, check
-from service.admin.database import asked
+from service.admin.database import busy_if_unavailable
 from service.admin.identity import Identity, NoSuch, Refused
 from service.admin.pairs import canonical
 from service.outbox.put import put
@@ -186,7 +186,7 @@ async def read_report(engine: AsyncEngine, who: Identity, run_id: UUID) -> RunRe
         Forbidden, NoSuch, Busy.
     """
     await check(engine, who)
-    with asked():
+    with busy_if_unavailable():
         async with engine.connect() as conn:
             return await _report(conn, run_id)
 
@@ -198,7 +198,7 @@ async def read_result(engine: AsyncEngine, who: Identity, run_id: UUID) -> BulkS
         Forbidden, Busy.
     """
     await check(engine, who)
-    with asked():
+    with busy_if_unavailable():
         async with engine.connect() as conn:
             run = await read_run(conn, run_id)
             return None if run is None or run.finished_at is None else await result_of(conn, run)
@@ -213,7 +213,7 @@ async def read_reports(
         Forbidden, Busy.
     """
     await check(engine, who)
-    with asked():
+    with busy_if_unavailable():
         async with engine.connect() as conn:
             rows = (await conn.execute(_NEWEST, {"at": before[0], "id": before[1], "limit": limit})).all()
             return await reports_of(conn, [run_of(row) for row in rows])
@@ -246,7 +246,7 @@ async def read_run_issues(  # noqa: PLR0913 - engine and who, as everywhere here
         "specialization": after[2],
         "limit": limit + 1,
     }
-    with asked():
+    with busy_if_unavailable():
         async with engine.connect() as conn:
             await _report(conn, run_id)
             found = [(place, FoundIssue(*issue)) for place, *issue in await conn.execute(_ISSUES, values)]

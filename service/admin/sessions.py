@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.admin.audit import client_address
-from service.admin.database import ANSWERS_WITHIN, asked, within
+from service.admin.database import ANSWERS_WITHIN, busy_if_unavailable, within
 from service.admin.identity import AdminError, Busy, NotSignedIn
 
 _END_SESSION = text("""
@@ -32,7 +32,7 @@ async def end(engine: AsyncEngine, token: str, ends_at: datetime) -> None:
     Raises:
         Busy: the database cannot answer, and the token stays valid.
     """
-    with asked():
+    with busy_if_unavailable():
         async with engine.begin() as conn:
             await conn.execute(_FORGET)
             await conn.execute(_END_SESSION, {"digest": digest(token), "ends_at": ends_at})
@@ -44,7 +44,7 @@ async def read(engine: AsyncEngine) -> set[bytes]:
     Raises:
         Busy: the database cannot answer.
     """
-    with asked():
+    with busy_if_unavailable():
         async with engine.connect() as conn:
             return set((await conn.execute(_ALL)).scalars())
 
@@ -56,7 +56,7 @@ async def check(engine: AsyncEngine, token: str) -> None:
         NotSignedIn: somebody signed out with it.
         Busy: the database cannot answer.
     """
-    with asked():
+    with busy_if_unavailable():
         async with engine.connect() as conn:
             ended = (await conn.execute(_IS_ENDED, {"digest": digest(token)})).scalar_one()
     if ended:
@@ -118,7 +118,7 @@ class FailedSignIns:
         try:
             while row.waiting:
                 times, row.waiting = row.waiting, 0
-                with asked():
+                with busy_if_unavailable():
                     await within(ANSWERS_WITHIN, self._write(row, address, times, str(error)), "no answer")
         except Busy:
             row.waiting = 0

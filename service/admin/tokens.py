@@ -10,7 +10,7 @@ import jwt
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.admin.database import ANSWERS_WITHIN, asked, within
+from service.admin.database import ANSWERS_WITHIN, busy_if_unavailable, within
 from service.admin.identity import ROLES, Identity, NotSignedIn, Role, user_id_of
 from service.admin.keys import decode, make_keys
 from service.admin.sessions import FailedSignIns
@@ -150,7 +150,7 @@ class Authenticator:
         """Return the id and the present role of the user. The application's own tokens name only the user."""
         number = user_id_of(subject)
         query, value = (_BY_EMAIL, subject) if number is None else (_BY_ID, number)
-        with asked():
+        with busy_if_unavailable():
             row = await within(ANSWERS_WITHIN, self._row(query, value), "The database does not answer.")
         if row is None or not row.active:
             raise NotSignedIn("The token's user does not exist any more.")

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from events import Direction
 from service.admin.audit import Entry, audited, check
-from service.admin.database import asked
+from service.admin.database import busy_if_unavailable
 from service.admin.identity import AdminError, Identity, NoSuch, Refused, user_id_of
 from service.admin.pairs import Row, UserPair
 from service.core.outcomes import Pair
@@ -77,7 +77,7 @@ async def find_users(engine: AsyncEngine, who: Identity, wanted: str) -> list[Us
     """
     await check(engine, who)
     number = user_id_of(wanted)
-    with asked():
+    with busy_if_unavailable():
         async with engine.connect() as conn:
             if number is not None:
                 return await _users(conn, _BY_ID, id=number)
@@ -94,7 +94,7 @@ async def read_user(engine: AsyncEngine, who: Identity, user_id: int) -> UserVie
     await check(engine, who)
     if user_id_of(str(user_id)) is None:
         raise NoSuch("There is no user with this id.")
-    with asked():
+    with busy_if_unavailable():
         async with engine.connect() as conn:
             found = await _users(conn, _BY_ID, id=user_id)
             if not found:
@@ -110,7 +110,7 @@ async def read_specializations(engine: AsyncEngine) -> list[str]:
     Raises:
         Busy.
     """
-    with asked():
+    with busy_if_unavailable():
         async with engine.connect() as conn:
             return (await read_curriculum(conn)).names
 
