@@ -76,7 +76,7 @@ async def audited(engine: AsyncEngine, who: Identity, action: Action, **argument
         answered = isinstance(error, AdminError) and not isinstance(error, Busy)
         if isinstance(error, AdminError):
             error.is_audited = True
-        await _store_if_possible(engine, entry, "refused" if answered else "failed", _words(error))
+        await _store_if_possible(engine, entry, "refused" if answered else "failed", _detail_of(error))
         raise
 
 
@@ -101,7 +101,7 @@ async def refuse(engine: AsyncEngine, who: Identity, action: str, arguments: Map
     await _store_if_possible(engine, Entry(who, action, dict(arguments)), "refused", detail)
 
 
-def what_was_sent(sent: Any) -> dict[str, Any]:
+def storable_fields(sent: Any) -> dict[str, Any]:
     """Return the fields of a refused request; an empty dictionary where they are too long to store."""
     return sent if isinstance(sent, dict) and len(str(sent)) <= _LONGEST_ARGUMENTS else {}
 
@@ -162,7 +162,7 @@ def _storable(value: Any) -> Any:
             return value
 
 
-def _words(error: Exception) -> str:
+def _detail_of(error: Exception) -> str:
     """Return the sentence of an answer; of a defect only its type, because its text may quote anything."""
     return str(error) if isinstance(error, AdminError) else type(error).__name__
 

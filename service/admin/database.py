@@ -20,7 +20,7 @@ T = TypeVar("T")
 ANSWERS_WITHIN = 3.0
 """Seconds that the database may take for the shortest query before it counts as unreachable."""
 _ALIVE = text("SELECT 1")
-_left_behind: set[asyncio.Task[Any]] = set()
+_abandoned: set[asyncio.Task[Any]] = set()
 
 
 @contextmanager
@@ -58,7 +58,7 @@ async def within(seconds: float, work: Coroutine[Any, Any, T], otherwise: str) -
     finally:
         if not task.done():
             task.cancel()
-            _left_behind.add(task)
+            _abandoned.add(task)
             task.add_done_callback(_forget)
     if not done:
         raise Busy(otherwise)
@@ -82,6 +82,6 @@ async def _ask(engine: AsyncEngine) -> None:
 
 def _forget(task: asyncio.Task[Any]) -> None:
     """Retrieve the result of abandoned work, because asyncio warns about exceptions that nobody retrieves."""
-    _left_behind.discard(task)
+    _abandoned.discard(task)
     if not task.cancelled():
         task.exception()

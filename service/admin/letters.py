@@ -211,15 +211,15 @@ async def _handle(engine: AsyncEngine, who: Identity, verb: Verb, selection: Sel
         await check(engine, who, action)
         with busy_if_unavailable():
             async with engine.connect() as conn:
-                return await would(conn, verb, selection)
+                return await preview(conn, verb, selection)
     async with audited(engine, who, action, **_arguments(selection)) as entry:
         async with engine.connect() as conn:
-            found = await would(conn, verb, selection)
+            found = await preview(conn, verb, selection)
         batches = [len(ids) async for ids in _DO[verb](engine, selection, who.subject, _row_of(entry), MOST)]
         return replace(found, dry_run=False, selected=sum(batches))
 
 
-async def would(conn: AsyncConnection, verb: Verb, selection: Selection) -> Handled:
+async def preview(conn: AsyncConnection, verb: Verb, selection: Selection) -> Handled:
     """Return the result of a dry run."""
     found = await census(conn, selection)
     ready = _ready(found, verb)

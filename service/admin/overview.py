@@ -149,10 +149,10 @@ async def read_overview(
         Forbidden, Busy.
     """
     await check(engine, who)
-    return await take_overview(engine, problems, waits, history)
+    return await read_own_overview(engine, problems, waits, history)
 
 
-async def take_overview(
+async def read_own_overview(
     engine: AsyncEngine, problems: Mapping[str, list[str]], waits: Waits, history: History
 ) -> Overview:
     """Return the overview without a check of rights, for this process itself.

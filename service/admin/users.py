@@ -149,8 +149,8 @@ async def sync_pair(
         try:
             result = await _service(engine, settings).sync_pair(*pair, direction, who.synced_by, also=_row_of(entry))
         except SyncRefused as refused:
-            raise _answer(refused) from refused
-        await _tell_refusals(engine, entry, [result])
+            raise _admin_error(refused) from refused
+        await _audit_refusals(engine, entry, [result])
         return result
 
 
@@ -169,8 +169,8 @@ async def sync_user(
                 user_id, direction, who.synced_by, also=_row_of(entry)
             )
         except SyncRefused as refused:
-            raise _answer(refused) from refused
-        await _tell_refusals(engine, entry, done.results.values())
+            raise _admin_error(refused) from refused
+        await _audit_refusals(engine, entry, done.results.values())
         return done
 
 
@@ -185,12 +185,12 @@ def _row_of(entry: Entry) -> Callable[[AsyncConnection, SyncResult], Awaitable[N
     return store
 
 
-async def _tell_refusals(engine: AsyncEngine, entry: Entry, results: Iterable[SyncResult]) -> None:
+async def _audit_refusals(engine: AsyncEngine, entry: Entry, results: Iterable[SyncResult]) -> None:
     """Store a row for each refusal by the database, because the rollback removed the row of its transaction."""
     for result in results:
         if result.refused:
             await entry.failed(engine, f"{result.specialization}: {result.message}")
 
 
-def _answer(refused: SyncRefused) -> AdminError:
+def _admin_error(refused: SyncRefused) -> AdminError:
     return NoSuch(str(refused)) if isinstance(refused, UnknownUser) else Refused(str(refused))

@@ -94,18 +94,18 @@ def _scans(seen: Overview, every: timedelta) -> list[Reason]:
         said = "No complete scan has ended yet, so it is not known whether pairs disagree"
         found.append(Reason("drift", Level.LOOK, said, "runs"))
     if every and seen.scan is not None and (age := seen.now - seen.scan.finished_at) > 2 * every:
-        said = f"The last complete scan ended {_long(age)} ago; one is due every {_long(every)}"
+        said = f"The last complete scan ended {_in_largest_unit(age)} ago; one is due every {_in_largest_unit(every)}"
         found.append(Reason("drift", Level.BAD, said, "runs"))
     return found
 
 
 def _stuck(seen: Overview) -> list[Reason]:
-    found = [_standing(one, seen.now) for one in seen.partitions or () if _stands(one, seen.now)]
+    found = [_waiting_reason(one, seen.now) for one in seen.partitions or () if _has_waiting_records(one, seen.now)]
     oldest = seen.outbox.oldest
     if oldest is not None and seen.now - oldest > STUCK_AFTER:
         at_least = "at least " if seen.outbox.pending >= MOST_PENDING else ""
         waiting = counted(seen.outbox.pending, "event waits", "events wait")
-        said = f"{at_least}{waiting} in the outbox, the oldest for {_long(seen.now - oldest)}"
+        said = f"{at_least}{waiting} in the outbox, the oldest for {_in_largest_unit(seen.now - oldest)}"
         found.append(Reason("stuck", Level.BAD, said, "outbox"))
     if letters := sum(reason.count for reason in seen.letters):
         said = counted(letters, "dead letter is open", "dead letters are open")
@@ -113,20 +113,20 @@ def _stuck(seen: Overview) -> list[Reason]:
     return found
 
 
-def _stands(one: Partition, now: datetime) -> bool:
+def _has_waiting_records(one: Partition, now: datetime) -> bool:
     return one.lag > 0 and (one.moved_at is None or now - one.moved_at > STUCK_AFTER)
 
 
-def _standing(one: Partition, now: datetime) -> Reason:
+def _waiting_reason(one: Partition, now: datetime) -> Reason:
     waiting = f"{one.topic}-{one.number}: {counted(one.lag, 'record waits', 'records wait')}"
     if one.waits_since is None or now - one.waits_since < SURE_AFTER:
         said = f"{waiting}; the next {int(SURE_AFTER.total_seconds())} seconds show whether the partition moves"
         return Reason("stuck", Level.LOOK, said, "consumers")
-    since = "yet" if one.moved_at is None else f"for {_long(now - one.moved_at)}"
+    since = "yet" if one.moved_at is None else f"for {_in_largest_unit(now - one.moved_at)}"
     return Reason("stuck", Level.BAD, f"{waiting}, none has been applied {since}", "consumers")
 
 
-def _long(time: timedelta) -> str:
+def _in_largest_unit(time: timedelta) -> str:
     """Return a length of time in its largest unit."""
     for seconds, unit in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
         if number := int(time.total_seconds() // seconds):

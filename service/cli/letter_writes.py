@@ -232,10 +232,10 @@ async def _discard(settings: Settings, wanted: Selection, *, dry_run: bool, yes:
 
 async def _announce(conn: AsyncConnection, verb: Verb, wanted: Selection) -> Handled:
     """Say first how many."""
-    from service.admin.letters import would
+    from service.admin.letters import preview
 
     await _check_ids(conn, wanted.ids)
-    found = await would(conn, verb, wanted)
+    found = await preview(conn, verb, wanted)
     await conn.rollback()
     done = {"replay": "sent again", "discard": "discarded"}[verb]
     number = found.selected + found.left

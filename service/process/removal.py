@@ -26,7 +26,7 @@ EVERY = 3600.0
 """Seconds between two removals."""
 BATCH_ROWS, BATCH_RUNS = 1000, 10
 """The most rows that one transaction removes: fewer runs, because a run's ranges and issues are removed with it."""
-_OUR_TURN = text("SELECT pg_try_advisory_xact_lock(hashtextextended('levelsync retention', 0))")
+_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('levelsync retention', 0))")
 _LETTERS = text("""
     DELETE FROM levelsync.dead_letters
      WHERE id IN (SELECT id FROM levelsync.dead_letters
@@ -87,7 +87,7 @@ class Retention:
             "admin_actions": len(await self._remove(_ACTIONS, ACTIONS, BATCH_ROWS)),
             "minute_samples": len(await self._remove(_SAMPLES, SAMPLES, BATCH_ROWS)),
         }
-        self._say(removed, Counter(row.reason for row in letters if row.is_open))
+        self._log(removed, Counter(row.reason for row in letters if row.is_open))
         return removed
 
     async def _remove(self, statement: TextClause, age: timedelta, limit: int) -> list[Any]:
@@ -100,11 +100,11 @@ class Retention:
 
     async def _remove_some(self, statement: TextClause, age: timedelta, limit: int) -> Sequence[Any]:
         async with self._engine.begin() as conn:
-            if not (await conn.execute(_OUR_TURN)).scalar_one():
+            if not (await conn.execute(_TRY_LOCK)).scalar_one():
                 return []
             return (await conn.execute(statement, {"age": age, "limit": limit})).all()
 
-    def _say(self, removed: dict[str, int], still_open: Counter[str]) -> None:
+    def _log(self, removed: dict[str, int], still_open: Counter[str]) -> None:
         if any(removed.values()):
             log.info("old rows removed", **removed)
         if still_open:
@@ -116,10 +116,10 @@ class Retention:
             )
 
 
-_SAID = f"key = CAST(:key AS bytea) OR encode(substring(value FROM 1 FOR {SEARCHED_BYTES}), 'escape') ~ :said"
+_MENTIONS_USER = f"key = CAST(:key AS bytea) OR encode(substring(value FROM 1 FOR {SEARCHED_BYTES}), 'escape') ~ :said"
 _STATEMENTS = {
-    "dead letters": f"DELETE FROM levelsync.dead_letters WHERE {_SAID}",
-    "events on their way": f"DELETE FROM levelsync.outbox WHERE {_SAID}",
+    "dead letters": f"DELETE FROM levelsync.dead_letters WHERE {_MENTIONS_USER}",
+    "events on their way": f"DELETE FROM levelsync.outbox WHERE {_MENTIONS_USER}",
     "rows removed by migrations": """
         DELETE FROM levelsync.removed_rows WHERE "row" ->> 'user_id' = :id OR "row" ->> 'student_id' = :id
     """,

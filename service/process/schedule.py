@@ -50,7 +50,7 @@ log = structlog.get_logger(__name__)
 
 _TIME = text("SELECT clock_timestamp()")
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('levelsync schedule', 0))")
-_ASKED = text("""
+_IS_REQUESTED = text("""
     SELECT EXISTS (SELECT FROM levelsync.reconcile_runs WHERE id = :id)
         OR EXISTS (SELECT FROM levelsync.outbox WHERE topic = :topic AND key = :key)
 """)
@@ -62,7 +62,7 @@ async def database_time(conn: AsyncConnection) -> datetime:
     return now
 
 
-async def ask(conn: AsyncConnection, slot: datetime, settings: Settings) -> bool:
+async def request_run(conn: AsyncConnection, slot: datetime, settings: Settings) -> bool:
     """Put the slot's ReconcileRequested into the outbox; return False where it was requested before.
 
     One process at a time checks whether the request is in the outbox or is already a run. While the request is in Kafka
@@ -77,8 +77,8 @@ async def ask(conn: AsyncConnection, slot: datetime, settings: Settings) -> bool
     )
     await conn.execute(_LOCK)
     # A statement after the lock has a snapshot that includes the commit of the process that had the lock before.
-    asked = await conn.execute(_ASKED, {"id": UUID(request.id), "topic": request.TOPIC, "key": request.key})
-    if asked.scalar_one():
+    requested = await conn.execute(_IS_REQUESTED, {"id": UUID(request.id), "topic": request.TOPIC, "key": request.key})
+    if requested.scalar_one():
         return False
     await put(conn, [request])
     log.info("periodic reconcile requested", slot=slot.isoformat(), run_id=request.id, dry_run=request.dry_run)
@@ -115,17 +115,17 @@ class Schedule:
         A process that starts in the middle of a slot requests that slot's run, unless it was requested before.
         """
         while True:
-            seconds = await self.take_slot()
+            seconds = await self.request_present_slot()
             well()
             await asyncio.sleep(min(seconds, LONGEST_SLEEP))
 
-    async def take_slot(self) -> float:
+    async def request_present_slot(self) -> float:
         """Request the run of the present slot unless that was done; return the seconds until the next slot."""
         every = self._settings.reconcile_every
         async with self._engine.begin() as conn:
             now = await database_time(conn)
             slot = slot_at(now, every)
             if slot != self._seen:
-                await ask(conn, slot, self._settings)
+                await request_run(conn, slot, self._settings)
         self._seen = slot
         return seconds_to_next(now, every)

@@ -28,7 +28,7 @@ from service.telemetry import metrics
 from service.telemetry.health import Health
 
 log = structlog.get_logger(__name__)
-SAY_EVERY = 10.0
+LOG_EVERY = 10.0
 TRY_EVERY = 1.0
 
 
@@ -54,7 +54,7 @@ async def _wait_for(component: str, check: Callable[[], Awaitable[str]], health:
             answer = await check()
         except NotYet as reason:
             health.report(component, health, str(reason))
-            if time.monotonic() - said >= SAY_EVERY:
+            if time.monotonic() - said >= LOG_EVERY:
                 said = time.monotonic()
                 log.warning("waiting", component=component, reason=str(reason))
             await asyncio.sleep(TRY_EVERY)  # no backoff: the start follows soon after somebody's repair

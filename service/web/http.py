@@ -91,7 +91,7 @@ async def served(app: ASGIApp, listener: socket.socket) -> AsyncIterator[str]:
     """Serve `app` on the listening socket, and yield the URL."""
     config = uvicorn.Config(
         app,
-        http=_Impatient,
+        http=_TimeLimitedHttp,
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -109,13 +109,13 @@ async def served(app: ASGIApp, listener: socket.socket) -> AsyncIterator[str]:
         listener.close()
 
 
-class _Impatient(H11Protocol):
+class _TimeLimitedHttp(H11Protocol):
     """uvicorn's HTTP protocol with limits on the time to receive a request and on the number of incomplete requests.
 
     uvicorn waits without end, so silent connections could use up the file descriptors that the probes need.
     """
 
-    _silent: ClassVar[dict[_Impatient, asyncio.TimerHandle]] = {}
+    _silent: ClassVar[dict[_TimeLimitedHttp, asyncio.TimerHandle]] = {}
     """Connections whose request is incomplete, the oldest first."""
     _receiving: object = None
     """The request whose headers are complete and whose body is incomplete."""

@@ -112,7 +112,7 @@ async def test_one_process_at_a_time_removes(setup: Setup, settings: Settings) -
     await setup.letters_of(*range(NOBODY, NOBODY + 5))
     await age(setup, 91)
     async with setup.engine.begin() as conn:
-        await conn.execute(removal._OUR_TURN)
+        await conn.execute(removal._TRY_LOCK)
         assert (await of(setup, settings).clean())["dead_letters"] == 0
     both = await asyncio.gather(*(of(setup, settings).clean() for _ in range(3)))
     assert sum(one["dead_letters"] for one in both) == 5

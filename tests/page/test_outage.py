@@ -150,6 +150,6 @@ async def test_people_are_remembered_up_to_a_number(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(memory, "MOST_PEOPLE", 2)
     kept, admin = Memory(), somebody("admin")
     for one in ("a", "b", "c"):
-        kept.let_in(one, admin)
-    kept.let_in("d", Identity("1", "admin", admin.expires_at - timedelta(days=30)))
+        kept.remember(one, admin)
+    kept.remember("d", Identity("1", "admin", admin.expires_at - timedelta(days=30)))
     assert [kept.find(one) for one in ("a", "b", "c", "d")] == [None, None, admin, None]

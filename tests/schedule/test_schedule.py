@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import Received, read
 from service.outbox.relay import HeldBack, read_batch
-from service.process.schedule import Schedule, ask, run_id, schedule_role, seconds_to_next, slot_at
+from service.process.schedule import Schedule, request_run, run_id, schedule_role, seconds_to_next, slot_at
 from service.settings import Settings
 from service.store.tables import outbox, reconcile_runs
 from service.telemetry.health import Health
@@ -69,7 +69,7 @@ async def requests(engine: AsyncEngine) -> list[Received]:
 
 async def asked(engine: AsyncEngine, settings: Settings) -> bool:
     async with engine.begin() as conn:
-        return await ask(conn, SLOT, settings)
+        return await request_run(conn, SLOT, settings)
 
 
 async def test_many_at_once_ask_once(engine: AsyncEngine, settings: Settings) -> None:
@@ -89,15 +89,15 @@ async def test_a_slot_whose_run_is_there_is_not_asked_for(engine: AsyncEngine, s
         )
     assert not await asked(engine, settings)
     async with engine.begin() as conn:
-        assert await ask(conn, SLOT + settings.reconcile_every, settings)
+        assert await request_run(conn, SLOT + settings.reconcile_every, settings)
 
 
 async def test_the_request_says_what_the_settings_say(engine: AsyncEngine, settings: Settings) -> None:
     """A dry run towards the higher level, until somebody changes that."""
     executing = {"reconcile_execute": True, "reconcile_direction": "license_to_progress"}
     async with engine.begin() as conn:
-        await ask(conn, SLOT, settings)
-        await ask(conn, SLOT + timedelta(hours=6), settings.model_copy(update=executing))
+        await request_run(conn, SLOT, settings)
+        await request_run(conn, SLOT + timedelta(hours=6), settings.model_copy(update=executing))
     assert [request.event.model_dump(exclude_none=True) for request in await requests(engine)] == [
         {"direction": "highest", "dry_run": True, "requested_by": "schedule", "force": False},
         {"direction": "license_to_progress", "dry_run": False, "requested_by": "schedule", "force": False},
@@ -107,7 +107,7 @@ async def test_the_request_says_what_the_settings_say(engine: AsyncEngine, setti
 async def test_who_starts_in_the_middle_of_a_slot_asks_for_its_run(engine: AsyncEngine, settings: Settings) -> None:
     """And, when asked again in the same slot, does nothing."""
     schedule = Schedule(engine, settings.model_copy(update={"reconcile_every": timedelta(days=36500)}))
-    first, second = await schedule.take_slot(), await schedule.take_slot()
+    first, second = await schedule.request_present_slot(), await schedule.request_present_slot()
     assert 0 < second <= first
     assert len(await requests(engine)) == 1
 

@@ -88,7 +88,7 @@ async def _arguments(request: Request) -> dict[str, Any]:
         body = await request.json() if await request.body() else {}
     except HTTPException:
         body = {}
-    return path_arguments(request) | audit.what_was_sent(body)
+    return path_arguments(request) | audit.storable_fields(body)
 
 
 Reader = Annotated[Caller, Depends(Allowed("read"))]

@@ -63,14 +63,14 @@ def problem(
 
 def install(app: FastAPI) -> None:
     """Answer every error of the application with a problem."""
-    app.add_exception_handler(AdminError, _of_answer)
-    app.add_exception_handler(RequestValidationError, _of_faults)
-    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(AdminError, _answer_admin_error)
+    app.add_exception_handler(RequestValidationError, _answer_validation_error)
+    app.add_exception_handler(HTTPException, _answer_http_error)
 
 
-async def _of_answer(request: Request, error: Exception) -> Response:
+async def _answer_admin_error(request: Request, error: Exception) -> Response:
     if isinstance(error, Refused | NoSuch) and not error.is_audited:
-        await _leave_row(request, str(error))
+        await _audit_refusal(request, str(error))
     status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
     return problem(status, str(error), _headers(error))
 
@@ -87,15 +87,15 @@ def _headers(error: Exception) -> dict[str, str]:
             return {}
 
 
-async def _of_faults(request: Request, error: Exception) -> Response:
+async def _answer_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - it is installed for nothing else
     faults = list(dict.fromkeys(_fault(one) for one in error.errors()))
     said = "; ".join(f"{fault.where}: {fault.detail}" for fault in faults[:5])
-    await _leave_row(request, said)
+    await _audit_refusal(request, said)
     return problem(422, said, errors=faults[:100])
 
 
-async def _leave_row(request: Request, said: str) -> None:
+async def _audit_refusal(request: Request, said: str) -> None:
     """Store the audit row of a write that was refused before it began, without its body, which may contain anything."""
     action = getattr(request.state, "action", "read")
     if action not in {"read", "read_audit"}:
@@ -109,7 +109,7 @@ def _fault(found: Mapping[str, Any]) -> Fault:
     return Fault(where=".".join(where), detail=found["msg"])
 
 
-async def _of_http(request: Request, error: Exception) -> Response:
+async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - it is installed for nothing else
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -117,12 +117,12 @@ async def _of_http(request: Request, error: Exception) -> Response:
         headers["Allow"] = ", ".join(sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())))
         if request.method == "OPTIONS":
             return Response(status_code=204, headers=headers)
-    said = _words(error, request)
-    await _leave_row(request, said)
+    said = _detail(error, request)
+    await _audit_refusal(request, said)
     return problem(error.status_code, said, headers)
 
 
-def _words(error: HTTPException, request: Request) -> str:
+def _detail(error: HTTPException, request: Request) -> str:
     match error.status_code:
         case HTTPStatus.NOT_FOUND:
             return "There is nothing at this path. /docs lists the endpoints."
@@ -140,16 +140,27 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def _document(status: int) -> dict[str, Any]:
     title = HTTPStatus(status).phrase
-    example = {"type": "about:blank", "title": title, "status": status, "detail": _MEANS[status], "request_id": "8f14"}
+    example = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": _DESCRIPTIONS[status],
+        "request_id": "8f14",
+    }
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}}
     headers = {
-        name: {"schema": {"type": "string"}, "description": text} for name, text in _SENT.get(status, {}).items()
+        name: {"schema": {"type": "string"}, "description": text}
+        for name, text in _RESPONSE_HEADERS.get(status, {}).items()
     }
-    return {"description": _MEANS[status], "content": content, "headers": headers}
+    return {"description": _DESCRIPTIONS[status], "content": content, "headers": headers}
 
 
-_SENT = {401: {"WWW-Authenticate": "RFC 6750"}, 403: {"WWW-Authenticate": "RFC 6750"}, 503: {"Retry-After": "seconds"}}
-_MEANS = {
+_RESPONSE_HEADERS = {
+    401: {"WWW-Authenticate": "RFC 6750"},
+    403: {"WWW-Authenticate": "RFC 6750"},
+    503: {"Retry-After": "seconds"},
+}
+_DESCRIPTIONS = {
     400: "The body is not JSON.",
     401: "There is no token, or it is not valid.",
     403: "The token's role does not allow this.",
@@ -166,7 +177,7 @@ log = structlog.get_logger(__name__)
 PREFIX = "/api/v1/licenses/admin/sync"
 LONGEST, LONGEST_WAIT = 25.0, 40.0
 """The most seconds that a request takes; the second number is for the request that waits for a run."""
-_SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+_VALID_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
 _API_HEADERS = {
     "Cache-Control": "no-store",
@@ -262,7 +273,7 @@ def _as_served(scope: Scope) -> Scope:
 
 def _request_id(scope: Scope) -> str:
     given = Headers(scope=scope).get("x-request-id", "")
-    return given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _VALID_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 def _client(scope: Scope) -> str:

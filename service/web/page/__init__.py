@@ -29,12 +29,12 @@ def page_routes(
 ) -> list[BaseRoute]:
     """Return the routes of the page, `/` and everything below `/page`, or a route that says what to install."""
     if any(find_spec(name) is None for name in NEEDS):
-        return [Route("/", _say_what_is_missing)]
+        return [Route("/", _not_installed)]
     from service.web.page.app import make_page  # noqa: PLC0415 - needs the extra
 
     page = make_page(engine, settings, authenticator, health, memory)
     return [Route("/", page), Mount("/page", page)]
 
 
-async def _say_what_is_missing(_request: Request) -> Response:
+async def _not_installed(_request: Request) -> Response:
     return PlainTextResponse(_MISSING, 501)

@@ -76,7 +76,7 @@ def _header(one: Mapping[str, Any]) -> tuple[str, str]:
 async def ask(visit: Visit) -> Response:
     """Show how many letters a replay or a discard would handle, and ask for confirmation."""
     verb = _verb(visit)
-    selection = _meant(visit.request.query_params)
+    selection = _selection(visit.request.query_params)
     would = await _do(visit, verb, selection, dry_run=True)
     return visit.show("letters_ask.html", verb=verb, chosen=selection, would=would)
 
@@ -92,7 +92,7 @@ async def discard(visit: Visit) -> Response:
 
 
 async def _act(visit: Visit, verb: Verb) -> Response:
-    selection = _meant(visit.form)
+    selection = _selection(visit.form)
     done = await _do(visit, verb, selection, dry_run=False)
     return visit.show("letters_done.html", verb=verb, chosen=selection, done=done)
 
@@ -117,7 +117,7 @@ def _shown(query: Mapping[str, str]) -> Selection:
     return Selection(reason=_reason(query), user_id=user_in(query), state=state, text=text)  # type: ignore[arg-type]  # checked above
 
 
-def _meant(given: QueryParams | Mapping[str, str]) -> Selection:
+def _selection(given: QueryParams | Mapping[str, str]) -> Selection:
     """Return the letters with the given ids or of the given reason, so that a missing field never selects all letters.
 
     Raises:

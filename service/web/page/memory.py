@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.admin import sessions
 from service.admin.database import within
 from service.admin.identity import Busy, Identity
-from service.admin.overview import Overview, Waits, take_overview
+from service.admin.overview import Overview, Waits, read_own_overview
 from service.admin.series import History, Series
 from service.stream.background import stop
 
@@ -47,9 +47,9 @@ class Memory:
             Busy: the database cannot answer, and the memory does not change.
         """
         self._ended = await sessions.read(engine)
-        self.last = await take_overview(engine, {}, self._waits, self.history)
+        self.last = await read_own_overview(engine, {}, self._waits, self.history)
 
-    def let_in(self, token: str, who: Identity) -> None:
+    def remember(self, token: str, who: Identity) -> None:
         """Remember the identity of a token. Beyond `MOST_PEOPLE`, the oldest identity is forgotten."""
         self._people[sessions.digest(token)] = who
         while len(self._people) > MOST_PEOPLE:

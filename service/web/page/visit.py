@@ -17,7 +17,7 @@ from starlette.responses import RedirectResponse, Response
 from events import Direction
 from events.base import INT8_MAX
 from service.admin import sessions
-from service.admin.audit import NEWEST_ACTION, ActionCursor, check, refuse, what_was_sent
+from service.admin.audit import NEWEST_ACTION, ActionCursor, check, refuse, storable_fields
 from service.admin.database import check_alive, within
 from service.admin.identity import Action, Forbidden, Identity, NoSuch, NotSignedIn, Refused, may, user_id_of
 from service.admin.overview import Waits
@@ -283,14 +283,14 @@ async def _serve(request: Request, endpoint: Endpoint, action: Action) -> Respon
     try:
         if request.method == "POST":
             form = await session.read_form(request, token)
-            asked_for |= what_was_sent(form)
+            asked_for |= storable_fields(form)
         else:
             form = {}
         check_text(request.query_params)
         check_text(form)
         await check_alive(parts.engine)
         await _check_not_ended(parts, token)
-        parts.memory.let_in(token, who)
+        parts.memory.remember(token, who)
         await check(parts.engine, who, action, asked_for)
         return await endpoint(Visit(request, parts, who, session.csrf_of(token), form))
     except (Forbidden, NoSuch, Refused) as error:
