@@ -147,9 +147,8 @@ class _TimeLimitedHttp(H11Protocol):
     def _wait(self, seconds: float) -> None:
         if timer := self._silent.get(self):
             timer.cancel()
-        self._silent[self] = self.loop.call_later(
-            seconds, self._give_up
-        )  # a known connection keeps its place in the order
+        # A known connection keeps its place in the order.
+        self._silent[self] = self.loop.call_later(seconds, self._give_up)
 
     def _stop_waiting(self) -> None:
         if timer := self._silent.pop(self, None):
