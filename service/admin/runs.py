@@ -1,4 +1,4 @@
-"""Runs as people ask for, watch and cancel them."""
+"""Request, read and cancel runs."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _ASKED_FOR = text("""
        AND arguments ->> 'run_id' = :id
      ORDER BY at LIMIT 1
 """)
-"""A request on its way through Kafka is not a run yet; the audit log knows it."""
+"""A request that is on its way through Kafka is not a run yet, but it has a row in the audit log."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What a run does; a dry run of everything unless it says otherwise."""
+    """What a run does. The defaults are a dry run of everything."""
 
     direction: Direction = "progress_to_license"
     dry_run: bool = True
@@ -45,19 +45,19 @@ class RunRequest:
     specialization: str | None = None
     user_id: int | None = None
     max_lowered: int | None = None
-    """How many levels may fall before a real run stops; None: any number."""
+    """The most levels that a real run may lower before it stops. None: no limit."""
 
     def as_arguments(self) -> dict[str, Any]:
-        """As the audit log keeps it."""
+        """Return the fields as the audit log stores them."""
         return asdict(self)
 
 
 async def request_run(engine: AsyncEngine, who: Identity, wanted: RunRequest, key: str | None = None) -> UUID:
-    """Ask for a run through the outbox; returns its id. The same `key` again asks for nothing new.
+    """Request a run through the outbox, and return its id. The same `key` again requests nothing new.
 
     Raises:
         Forbidden, Busy.
-        Refused: there is no such specialization, or `key` has asked for another run before.
+        Refused: there is no such specialization, or another run was requested with `key` before.
     """
     run_id = uuid4() if key is None else run_id_of(key, _SOURCE)
     arguments = wanted.as_arguments() | {"run_id": str(run_id)}
@@ -69,13 +69,13 @@ async def request_run(engine: AsyncEngine, who: Identity, wanted: RunRequest, ke
         if before is None:
             await put(conn, [_event(run_id, wanted, who)])
         elif before != wanted:
-            raise Refused("This Idempotency-Key has asked for another run before.")
-        await entry.done(conn, "asked for before" if before else "")
+            raise Refused("Another run was requested with this Idempotency-Key before.")
+        await entry.done(conn, "requested before" if before else "")
     return run_id
 
 
 async def take(conn: AsyncConnection, run_id: UUID) -> None:
-    """Make the run of a request that is on its way, before a worker does: its message then finds it made."""
+    """Create the run of a request that is still on its way. The worker that reads the request then finds the run."""
     row = (await conn.execute(_ASKED_FOR, {"id": str(run_id)})).one_or_none()
     if row is not None:
         await conn.execute(ADD_RUN, _request_in(row).as_arguments() | {"id": run_id, "requested_by": row.subject})
@@ -101,7 +101,7 @@ async def on_its_way(conn: AsyncConnection, run_id: UUID) -> RunReport | None:
 
 
 async def _asked_before(conn: AsyncConnection, run_id: UUID) -> RunRequest | None:
-    """What the run of this id does, whether a worker has taken it or not."""
+    """Return what the run of this id does, also before a worker has read its request; None for an unknown id."""
     run = await read_run(conn, run_id)
     if run is not None:
         return RunRequest(run.direction, run.dry_run, run.force, run.specialization, run.user_id, run.max_lowered)
@@ -123,13 +123,13 @@ _NEWEST = text("""
      WHERE (requested_at, id) < (:at, :id) ORDER BY requested_at DESC, id DESC LIMIT :limit
 """)
 NEWEST = (datetime.fromisoformat("9999-12-31T00:00:00+00:00"), UUID(int=2**128 - 1))
-"""Before the first page of runs."""
+"""The cursor of the first page of runs."""
 IssueOrder = Literal["lowered", "user", "specialization", "kind", "difference", "status"]
-"""`lowered`: pairs whose level falls come first; `difference`: the greatest first. Equal ones are in key order."""
+"""`lowered`: pairs with a falling level first; `difference`: the largest first. Equal ones are in key order."""
 IssueCursor = tuple[str, int, str]
-"""The issue behind which a page begins: its place in the order, user, specialization."""
+"""The issue after which a page begins: its place in the order, user and specialization."""
 FIRST: IssueCursor = ("", -(2**63), "")
-"""Before the first page of issues."""
+"""The cursor of the first page of issues."""
 _ISSUES = text(f"""
     SELECT f.place,
            f.user_id, u.email, f.specialization, f.kind, f.progress_level, f.license_level, f.status, f.detail,
@@ -162,7 +162,7 @@ _ISSUES = text(f"""
 
 @dataclass(frozen=True, slots=True)
 class IssueFilter:
-    """Which issues of a run, and in which order. `falling`: only pairs of which the run lowers a level."""
+    """Which issues of a run to return, and in which order. `falling`: only pairs whose level the run lowers."""
 
     order: IssueOrder = "lowered"
     kind: str | None = None
@@ -180,7 +180,7 @@ class RunIssuePage:
 
 
 async def read_report(engine: AsyncEngine, who: Identity, run_id: UUID) -> RunReport:
-    """One run, in the fixed shape; one that no worker has taken yet is `planning`.
+    """Return the report of a run. While no worker has read its request, its status is `planning`.
 
     Raises:
         Forbidden, NoSuch, Busy.
@@ -192,7 +192,7 @@ async def read_report(engine: AsyncEngine, who: Identity, run_id: UUID) -> RunRe
 
 
 async def read_result(engine: AsyncEngine, who: Identity, run_id: UUID) -> BulkSyncResult | None:
-    """What a run of everything found and did, with the keys of the bulk sync; None as long as it goes on.
+    """Return what a run found and did, with the keys of the bulk sync; None until the run has ended.
 
     Raises:
         Forbidden, Busy.
@@ -207,7 +207,7 @@ async def read_result(engine: AsyncEngine, who: Identity, run_id: UUID) -> BulkS
 async def read_reports(
     engine: AsyncEngine, who: Identity, limit: int = 20, before: tuple[datetime, UUID] = NEWEST
 ) -> list[RunReport]:
-    """A page of runs, the newest first, beginning behind `before` (requested_at, id).
+    """Return a page of runs, the newest first, beginning after `before` (requested_at, id).
 
     Raises:
         Forbidden, Busy.
@@ -228,7 +228,7 @@ async def read_run_issues(  # noqa: PLR0913 - engine and who, as everywhere here
     limit: int = 100,
     after: IssueCursor = FIRST,
 ) -> RunIssuePage:
-    """Read a page of what a run found, beginning behind `after`.
+    """Return a page of a run's issues, beginning after `after`.
 
     Raises:
         Forbidden, NoSuch, Busy.
@@ -258,9 +258,9 @@ async def read_run_issues(  # noqa: PLR0913 - engine and who, as everywhere here
 
 
 async def cancel_run(engine: AsyncEngine, who: Identity, run_id: UUID) -> RunReport:
-    """End a run at once, also one whose request is still on its way; what it has healed stays healed.
+    """Cancel a run at once, also one whose request is still on its way. Pairs that it has healed stay healed.
 
-    One that has ended is left as it is.
+    A run that has ended does not change.
 
     Raises:
         Forbidden, NoSuch, Busy.
@@ -269,7 +269,7 @@ async def cancel_run(engine: AsyncEngine, who: Identity, run_id: UUID) -> RunRep
         await take(conn, run_id)
         cancelled = await finish_cancelled(conn, run_id)
         report = await _report(conn, run_id)
-        await entry.done(conn, "" if cancelled else f"it had ended before: {report.status}")
+        await entry.done(conn, "" if cancelled else f"the run had ended before: {report.status}")
         return report
 
 

@@ -1,4 +1,4 @@
-"""`levelsync serve`: brings the roles up when PostgreSQL, Kafka and the migrations are there, and drains them."""
+"""`levelsync serve`: start the roles when PostgreSQL, Kafka and the migrations are ready, and drain them at the end."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 ROLES = frozenset({"apply", "reconcile", "relay", "schedule", "api"})
 STOP_TIMEOUT = 9.5
-"""Seconds until the process leaves, whatever hangs (interface: within 10)."""
+"""Seconds after which the process exits, even if a part hangs. It must exit within 10 seconds of SIGTERM."""
 _ALLOCATIONS_A_COLLECTION = 50_000
 
 
 class Service:
-    """All roles of one process, inside a running event loop: ``async with Service(settings, roles) as service``."""
+    """The roles of one process, as a context manager: ``async with Service(settings, roles) as service``."""
 
     def __init__(self, settings: Settings, roles: frozenset[str] = ROLES) -> None:
         self.settings = settings
@@ -48,7 +48,7 @@ class Service:
         self.health = Health()
         self.http_url = ""
         self.metrics_url = ""
-        self._api = _api(settings) if "api" in roles else None  # first: without a key nothing else begins
+        self._api = _api(settings) if "api" in roles else None  # first, because it fails without a key
         pool_size, _ = pool_sizes(settings, with_api="api" in roles)
         self._engine: AsyncEngine = make_engine(settings, pool_size=pool_size, max_overflow=0)
         metrics.set_runbook_url(settings.runbook_url)
@@ -86,7 +86,7 @@ class Service:
         """Wait until every role runs.
 
         Raises:
-            Exception: what ended the service before that.
+            Exception: the error that ended the service before that.
         """
         up = asyncio.create_task(self._up.wait())
         assert self._work is not None  # noqa: S101 - only inside the context
@@ -96,11 +96,11 @@ class Service:
             self._work.result()
 
     async def ended(self) -> None:
-        """Wait until the service ends by itself: only a setting or a stalled consumer ends it.
+        """Wait until the service ends by itself. Only a wrong setting or a stalled consumer ends it.
 
         Raises:
-            SettingsError: a setting that only the database could show to be wrong.
-            Stalled: a consumer stands still.
+            SettingsError: a setting does not fit the database.
+            Stalled: a consumer is stalled.
         """
         assert self._work is not None  # noqa: S101 - only inside the context
         await asyncio.shield(self._work)
@@ -115,7 +115,7 @@ class Service:
                 for name, role in consuming.items()
                 if name in self.roles
             ]
-            # Both at once: by default a broker lets each new group wait for three seconds.
+            # Start both at once, because by default a broker delays each new group by three seconds.
             consumers = await asyncio.gather(*(stack.enter_async_context(role) for role in roles))
             if "relay" in self.roles:
                 await stack.enter_async_context(relay_role(self._engine, self.settings, self.health))
@@ -141,7 +141,7 @@ def _listeners(settings: Settings) -> tuple[socket.socket, socket.socket | None]
 
 
 def _api(settings: Settings) -> Api:
-    from service.web.api.app import Api  # noqa: PLC0415 - FastAPI costs 15 MB, which the other roles do without
+    from service.web.api.app import Api  # noqa: PLC0415 - FastAPI takes 15 MB, which the other roles do not need
 
     return Api(settings)
 
@@ -153,10 +153,11 @@ def _check_secret(settings: Settings) -> None:
 
 
 def run(settings: Settings, roles: frozenset[str] | set[str] = ROLES) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code (0 drained, 1 stalled, 2 settings)."""
+    """Serve until SIGTERM or SIGINT. Return the exit code: 0 drained, 1 stalled, 2 wrong settings."""
     configure_logs(settings)
-    # A batch makes many objects and next to no cycles: by default the collector takes a quarter of a drain's CPU.
-    gc.freeze()  # what is loaded stays, and need not be walked again
+    # A batch creates many objects and hardly any cycles. With the defaults, the garbage collector uses a quarter of the
+    # CPU time while a backlog is applied.
+    gc.freeze()  # the loaded modules stay, so the collector can skip them
     gc.set_threshold(_ALLOCATIONS_A_COLLECTION)
     try:
         if "api" in roles:
@@ -168,7 +169,7 @@ def run(settings: Settings, roles: frozenset[str] | set[str] = ROLES) -> int:
 
 
 def _new_loop_run(main: Awaitable[int]) -> int:
-    """Run on uvloop where there is one."""
+    """Run on uvloop where it is installed."""
     try:
         import uvloop  # noqa: PLC0415 - not on every platform
     except ImportError:
@@ -176,7 +177,7 @@ def _new_loop_run(main: Awaitable[int]) -> int:
     else:
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(main)  # type: ignore[arg-type]  # an awaitable made by a coroutine function
+        return runner.run(main)  # type: ignore[arg-type]  # the awaitable is a coroutine
 
 
 async def _serve(settings: Settings, roles: frozenset[str]) -> int:
@@ -189,15 +190,15 @@ async def _serve(settings: Settings, roles: frozenset[str]) -> int:
     clean = await _stopped_in_time(service)
     code = _exit_code(ended)
     if not clean:
-        os._exit(code)  # what hangs (a rollback in a silent database) takes a cancellation as late as anything else
+        os._exit(code)  # what hangs, such as a rollback in a silent database, would not end on a cancellation in time
     return code
 
 
 async def _stopped_in_time(service: Service) -> bool:
-    """aiokafka's stop can hang, and so can a connection to PostgreSQL: the bound is ours."""
+    """Stop the service; return False where that takes too long, because aiokafka or a connection hangs."""
     _, late = await asyncio.wait({asyncio.create_task(service.__aexit__(None, None, None))}, timeout=STOP_TIMEOUT)
     if late:
-        log.warning("left without a clean stop: nothing is lost, the group takes over after its session timeout")
+        log.warning("exit without a clean stop: nothing is lost, the group takes over after its session timeout")
     return not late
 
 

@@ -209,7 +209,9 @@ async def test_a_run_tells_of_what_needs_a_decision(site: Site) -> None:
     page = await site.signed_in()
     await dry_run(page)
     await expect(page.locator("#result")).to_have_text("Nothing differs that a run would change.")
-    await expect(page.locator("#needs-decision")).to_contain_text("1 pair can be repaired in no direction and needs")
+    await expect(page.locator("#needs-decision")).to_contain_text(
+        "1 pair cannot be repaired in any direction. Somebody has to decide its level"
+    )
     await page.locator("#issues-table").get_by_role("link", name="5").click()
     await expect(page.locator("#card-PLAYER")).to_contain_text("levelsync sync 5 --specialization PLAYER --level N")
 

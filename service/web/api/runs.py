@@ -22,7 +22,7 @@ router = make_router("runs")
 
 @router.get("/runs", response_model=list[Run], responses=AS_CSV | documented())
 async def list_runs(caller: Reader, page: Annotated[ShortPage, Depends()]) -> list[RunReport]:
-    """Runs, the newest first."""
+    """Return runs, the newest first."""
     before = runs.NEWEST if page.cursor is None else run_of(page.cursor)
     found = await runs.read_reports(caller.engine, caller.who, page.limit + 1, before)
     if len(found) > page.limit:
@@ -33,18 +33,18 @@ async def list_runs(caller: Reader, page: Annotated[ShortPage, Depends()]) -> li
 
 @router.get("/runs/{run_id}", response_model=Run, responses=documented(404))
 async def read_run(run_id: UUID, caller: Reader) -> RunReport:
-    """One run; `planning` as well while its request is on its way to a worker."""
+    """Return one run. It is `planning` also while its request is on its way to a worker."""
     return await runs.read_report(caller.engine, caller.who, run_id)
 
 
 def _issue_filter(
     sort: Annotated[
-        IssueOrder, Query(description="`lowered`: pairs whose level falls first; `difference`: the greatest first.")
+        IssueOrder, Query(description="`lowered`: pairs with a falling level first; `difference`: the largest first.")
     ] = "lowered",
     kind: Annotated[DriftKind | None, Query()] = None,
     status: Annotated[IssueStatus | None, Query()] = None,
     specialization: Annotated[SpecializationName | None, Query()] = None,
-    lowered: Annotated[Literal["true"] | None, Query(description="Only pairs of which the run lowers a level.")] = None,
+    lowered: Annotated[Literal["true"] | None, Query(description="Only pairs whose level the run lowers.")] = None,
 ) -> IssueFilter:
     return IssueFilter(sort, kind, status, specialization, falling=lowered is not None)
 
@@ -56,9 +56,10 @@ async def read_run_issues(
     page: Annotated[Page, Depends()],
     wanted: Annotated[IssueFilter, Depends(_issue_filter)],
 ) -> list[FoundIssue]:
-    """What a run found and its outcome: pairs whose level falls come first, then by user and specialization.
+    """Return the pairs that a run found to differ, with their outcome.
 
-    A run keeps its issues up to the breaker's limit, and 1,000 beyond it.
+    By default, pairs with a falling level come first, and equal ones are sorted by user and specialization. A run keeps
+    its issues up to the breaker's limit, and 1,000 beyond it.
     """
     after = runs.FIRST if page.cursor is None else place_of(page.cursor)
     found = await runs.read_run_issues(caller.engine, caller.who, run_id, wanted, limit=page.limit, after=after)
@@ -69,5 +70,5 @@ async def read_run_issues(
 
 @router.post("/runs/{run_id}/cancel", response_model=Run, responses=documented(404))
 async def cancel_run(run_id: UUID, caller: Annotated[Caller, Depends(Allowed("cancel_run"))]) -> RunReport:
-    """End a run at once; what it has healed stays healed, and one that has ended is left as it is."""
+    """Cancel a run at once. Pairs that it has healed stay healed. A run that has ended does not change."""
     return await runs.cancel_run(caller.engine, caller.who, run_id)

@@ -1,4 +1,4 @@
-"""Runs: watching them, asking for a dry run, executing what one has shown, cancelling."""
+"""The pages of runs: a list, one run, and starting, executing and cancelling a run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from service.web.page.visit import (
 PAGE = 20
 ISSUES = 50
 MOST_EXPORTED = 10_000
-"""Rows of a sheet."""
+"""The most rows of a CSV file."""
 _RUN_COLUMNS = (
     "run_id",
     "status",
@@ -45,7 +45,7 @@ _RUN_COLUMNS = (
 
 
 async def list_runs(visit: Visit) -> Response:
-    """Runs, the newest first, and the form for a new one."""
+    """Show runs, the newest first, and the form for a new one."""
     if wants_csv(visit.query):
         return _runs_as_csv(visit, await runs.read_reports(visit.engine, visit.who, MOST_EXPORTED))
     found = await runs.read_reports(visit.engine, visit.who, PAGE + 1, run_cursor_in(visit.query))
@@ -57,7 +57,7 @@ async def list_runs(visit: Visit) -> Response:
 
 
 async def start(visit: Visit) -> Response:
-    """Ask for a dry run: it changes nothing, so nothing is asked back."""
+    """Request a dry run. It needs no confirmation, because it changes nothing."""
     form = visit.form
     wanted = RunRequest(
         direction=direction_in(form), specialization=form.get("specialization") or None, user_id=user_in(form)
@@ -66,7 +66,7 @@ async def start(visit: Visit) -> Response:
 
 
 async def show_run(visit: Visit) -> Response:
-    """One run: how far it is, what it has counted, what it has found."""
+    """Show one run with its progress, its counts and its issues."""
     run_id: UUID = visit.request.path_params["run_id"]
     run = await runs.read_report(visit.engine, visit.who, run_id)
     wanted, after = issue_filter_in(visit.query), issue_cursor_in(visit.query)
@@ -106,14 +106,14 @@ def _runs_as_csv(visit: Visit, found: Sequence[RunReport]) -> Response:
 
 
 async def ask_execute(visit: Visit) -> Response:
-    """Say what executing would change, and for how many."""
+    """Show what the run would change and how many pairs, and ask for confirmation."""
     await visit.check("request_run")
     run = await _finished_dry_run(visit)
     return visit.show("execute.html", run=run, changes=would_change(run))
 
 
 async def execute(visit: Visit) -> Response:
-    """Ask for the run that a dry run has shown; however often the button is pressed, once."""
+    """Request the real run of a dry run. Repeated requests start one run."""
     await visit.check("request_run")
     run = await _finished_dry_run(visit)
     forced = visit.form.get("force") == "yes"
@@ -130,19 +130,19 @@ async def execute(visit: Visit) -> Response:
 
 
 async def ask_cancel(visit: Visit) -> Response:
-    """Say what cancelling means."""
+    """Show what cancelling means, and ask for confirmation."""
     await visit.check("cancel_run")
     return visit.show("cancel.html", run=await _read(visit))
 
 
 async def cancel(visit: Visit) -> Response:
-    """End it."""
+    """Cancel the run."""
     run = await runs.cancel_run(visit.engine, visit.who, visit.request.path_params["run_id"])
     return visit.go(f"/page/runs/{run.run_id}")
 
 
 def would_change(run: RunReport) -> int:
-    """How many pairs the run of a dry run would write."""
+    """Return how many pairs the real run of a dry run would write."""
     return healable(run.counts)
 
 
@@ -153,11 +153,11 @@ async def _read(visit: Visit) -> RunReport:
 async def _finished_dry_run(visit: Visit) -> RunReport:
     run = await _read(visit)
     if not run.dry_run or run.status != "completed":
-        raise Refused("Only what a complete dry run has shown can be executed.")
+        raise Refused("Only a completed dry run can be executed.")
     return run
 
 
 def _elapsed(run: RunReport) -> float:
-    """Seconds from the request to the run's end, or so far."""
+    """Return the seconds from the request to the run's end, or until now."""
     until = run.finished_at or datetime.now(UTC)
     return max((until - run.requested_at).total_seconds(), 0)
