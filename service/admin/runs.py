@@ -25,8 +25,8 @@ from service.sync import BulkSyncResult
 from service.sync.everything import result_of
 
 _SOURCE = "levelsync/api"
-_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended(CAST(:id AS text), 0))")
-_ASKED_FOR = text("""
+_LOCK_RUN_ID = text("SELECT pg_advisory_xact_lock(hashtextextended(CAST(:id AS text), 0))")
+_FIND_REQUEST = text("""
     SELECT arguments, subject, at FROM levelsync.admin_actions
      WHERE action = 'request_run' AND outcome = 'done' AND at > clock_timestamp() - interval '1 day'
        AND arguments ->> 'run_id' = :id
@@ -64,8 +64,8 @@ async def request_run(engine: AsyncEngine, who: Identity, wanted: RunRequest, ke
     async with audited(engine, who, "request_run", **arguments) as entry, engine.begin() as conn:
         wanted = replace(wanted, specialization=await canonical(conn, wanted.specialization))
         entry.arguments |= wanted.as_arguments()
-        await conn.execute(_ONE_AT_A_TIME, {"id": str(run_id)})
-        before = await _asked_before(conn, run_id)
+        await conn.execute(_LOCK_RUN_ID, {"id": str(run_id)})
+        before = await _earlier_request(conn, run_id)
         if before is None:
             await put(conn, [_event(run_id, wanted, who)])
         elif before != wanted:
@@ -74,19 +74,19 @@ async def request_run(engine: AsyncEngine, who: Identity, wanted: RunRequest, ke
     return run_id
 
 
-async def take(conn: AsyncConnection, run_id: UUID) -> None:
+async def create_requested_run(conn: AsyncConnection, run_id: UUID) -> None:
     """Create the run of a request that is still on its way. The worker that reads the request then finds the run."""
-    row = (await conn.execute(_ASKED_FOR, {"id": str(run_id)})).one_or_none()
+    row = (await conn.execute(_FIND_REQUEST, {"id": str(run_id)})).one_or_none()
     if row is not None:
-        await conn.execute(ADD_RUN, _request_in(row).as_arguments() | {"id": run_id, "requested_by": row.subject})
+        await conn.execute(ADD_RUN, _request_of(row).as_arguments() | {"id": run_id, "requested_by": row.subject})
 
 
-async def on_its_way(conn: AsyncConnection, run_id: UUID) -> RunReport | None:
+async def report_of_request(conn: AsyncConnection, run_id: UUID) -> RunReport | None:
     """Return the report of a run whose request no worker has read yet; None where nobody requested it here."""
-    row = (await conn.execute(_ASKED_FOR, {"id": str(run_id)})).one_or_none()
+    row = (await conn.execute(_FIND_REQUEST, {"id": str(run_id)})).one_or_none()
     if row is None:
         return None
-    wanted = _request_in(row)
+    wanted = _request_of(row)
     return RunReport(
         run_id=run_id,
         status="planning",
@@ -100,16 +100,16 @@ async def on_its_way(conn: AsyncConnection, run_id: UUID) -> RunReport | None:
     )
 
 
-async def _asked_before(conn: AsyncConnection, run_id: UUID) -> RunRequest | None:
+async def _earlier_request(conn: AsyncConnection, run_id: UUID) -> RunRequest | None:
     """Return what the run of this id does, also before a worker has read its request; None for an unknown id."""
     run = await read_run(conn, run_id)
     if run is not None:
         return RunRequest(run.direction, run.dry_run, run.force, run.specialization, run.user_id, run.max_lowered)
-    row = (await conn.execute(_ASKED_FOR, {"id": str(run_id)})).one_or_none()
-    return None if row is None else _request_in(row)
+    row = (await conn.execute(_FIND_REQUEST, {"id": str(run_id)})).one_or_none()
+    return None if row is None else _request_of(row)
 
 
-def _request_in(row: Any) -> RunRequest:
+def _request_of(row: Any) -> RunRequest:
     arguments = row.arguments if isinstance(row.arguments, dict) else json.loads(row.arguments)
     return RunRequest(**{name: arguments[name] for name in RunRequest.__slots__ if name in arguments})
 
@@ -266,7 +266,7 @@ async def cancel_run(engine: AsyncEngine, who: Identity, run_id: UUID) -> RunRep
         Forbidden, NoSuch, Busy.
     """
     async with audited(engine, who, "cancel_run", run_id=str(run_id)) as entry, engine.begin() as conn:
-        await take(conn, run_id)
+        await create_requested_run(conn, run_id)
         cancelled = await finish_cancelled(conn, run_id)
         report = await _report(conn, run_id)
         await entry.done(conn, "" if cancelled else f"the run had ended before: {report.status}")
@@ -275,7 +275,7 @@ async def cancel_run(engine: AsyncEngine, who: Identity, run_id: UUID) -> RunRep
 
 async def _report(conn: AsyncConnection, run_id: UUID) -> RunReport:
     run = await read_run(conn, run_id)
-    report = await on_its_way(conn, run_id) if run is None else await report_of(conn, run)
+    report = await report_of_request(conn, run_id) if run is None else await report_of(conn, run)
     if report is None:
         raise NoSuch(f"There is no run {run_id}.")
     return report
