@@ -140,8 +140,8 @@ async def _add(conn: AsyncConnection, entry: Entry, outcome: Outcome, detail: st
     await conn.execute(_ADD, values)
     if isinstance(entry.who, Actor):  # a command prints what it did
         return
-    said = {"subject": entry.who.subject, "role": entry.who.role, "outcome": outcome, "detail": detail[:_LONGEST]}
-    log.info("admin action", action=entry.action, arguments=entry.arguments, **said)
+    fields = {"subject": entry.who.subject, "role": entry.who.role, "outcome": outcome, "detail": detail[:_LONGEST]}
+    log.info("admin action", action=entry.action, arguments=entry.arguments, **fields)
 
 
 def _storable(value: Any) -> Any:

@@ -78,24 +78,24 @@ def _working(seen: Overview) -> list[Reason]:
 def _drift(seen: Overview) -> list[Reason]:
     if seen.scan is None or not seen.scan.pairs:
         return []
-    said = counted(seen.scan.pairs, "pair disagrees", "pairs disagree")
-    return [Reason("drift", Level.LOOK, f"{said}, as of the last complete scan", "runs")]
+    text = counted(seen.scan.pairs, "pair disagrees", "pairs disagree")
+    return [Reason("drift", Level.LOOK, f"{text}, as of the last complete scan", "runs")]
 
 
 def _scans(seen: Overview, every: timedelta) -> list[Reason]:
     found = []
     if seen.last_end is not None and seen.last_end.status in _BAD_ENDS:
-        said = f"The last run over everything {_BAD_ENDS[seen.last_end.status]}"
-        found.append(Reason("drift", Level.BAD, said, "runs"))
+        text = f"The last run over everything {_BAD_ENDS[seen.last_end.status]}"
+        found.append(Reason("drift", Level.BAD, text, "runs"))
     if seen.last_end is not None and (number := seen.last_end.unconfirmed):
-        said = f"The last run over everything could not confirm {counted(number, 'pair', 'pairs')}"
-        found.append(Reason("drift", Level.LOOK, f"{said}, as the appliers did not catch up in time", "runs"))
+        text = f"The last run over everything could not confirm {counted(number, 'pair', 'pairs')}"
+        found.append(Reason("drift", Level.LOOK, f"{text}, as the appliers did not catch up in time", "runs"))
     if every and seen.scan is None:
-        said = "No complete scan has ended yet, so it is not known whether pairs disagree"
-        found.append(Reason("drift", Level.LOOK, said, "runs"))
+        text = "No complete scan has ended yet, so it is not known whether pairs disagree"
+        found.append(Reason("drift", Level.LOOK, text, "runs"))
     if every and seen.scan is not None and (age := seen.now - seen.scan.finished_at) > 2 * every:
-        said = f"The last complete scan ended {_in_largest_unit(age)} ago; one is due every {_in_largest_unit(every)}"
-        found.append(Reason("drift", Level.BAD, said, "runs"))
+        text = f"The last complete scan ended {_in_largest_unit(age)} ago; one is due every {_in_largest_unit(every)}"
+        found.append(Reason("drift", Level.BAD, text, "runs"))
     return found
 
 
@@ -105,11 +105,11 @@ def _stuck(seen: Overview) -> list[Reason]:
     if oldest is not None and seen.now - oldest > STUCK_AFTER:
         at_least = "at least " if seen.outbox.pending >= MOST_PENDING else ""
         waiting = counted(seen.outbox.pending, "event waits", "events wait")
-        said = f"{at_least}{waiting} in the outbox, the oldest for {_in_largest_unit(seen.now - oldest)}"
-        found.append(Reason("stuck", Level.BAD, said, "outbox"))
+        text = f"{at_least}{waiting} in the outbox, the oldest for {_in_largest_unit(seen.now - oldest)}"
+        found.append(Reason("stuck", Level.BAD, text, "outbox"))
     if letters := sum(reason.count for reason in seen.letters):
-        said = counted(letters, "dead letter is open", "dead letters are open")
-        found.append(Reason("stuck", Level.LOOK, said, "dead_letters"))
+        text = counted(letters, "dead letter is open", "dead letters are open")
+        found.append(Reason("stuck", Level.LOOK, text, "dead_letters"))
     return found
 
 
@@ -120,8 +120,8 @@ def _has_waiting_records(one: Partition, now: datetime) -> bool:
 def _waiting_reason(one: Partition, now: datetime) -> Reason:
     waiting = f"{one.topic}-{one.number}: {counted(one.lag, 'record waits', 'records wait')}"
     if one.waits_since is None or now - one.waits_since < SURE_AFTER:
-        said = f"{waiting}; the next {int(SURE_AFTER.total_seconds())} seconds show whether the partition moves"
-        return Reason("stuck", Level.LOOK, said, "consumers")
+        text = f"{waiting}; the next {int(SURE_AFTER.total_seconds())} seconds show whether the partition moves"
+        return Reason("stuck", Level.LOOK, text, "consumers")
     since = "yet" if one.moved_at is None else f"for {_in_largest_unit(now - one.moved_at)}"
     return Reason("stuck", Level.BAD, f"{waiting}, none has been applied {since}", "consumers")
 

@@ -116,7 +116,9 @@ class Retention:
             )
 
 
-_MENTIONS_USER = f"key = CAST(:key AS bytea) OR encode(substring(value FROM 1 FOR {SEARCHED_BYTES}), 'escape') ~ :said"
+_MENTIONS_USER = (
+    f"key = CAST(:key AS bytea) OR encode(substring(value FROM 1 FOR {SEARCHED_BYTES}), 'escape') ~ :json_pattern"
+)
 _STATEMENTS = {
     "dead letters": f"DELETE FROM levelsync.dead_letters WHERE {_MENTIONS_USER}",
     "events on their way": f"DELETE FROM levelsync.outbox WHERE {_MENTIONS_USER}",
@@ -188,7 +190,7 @@ async def erase(conn: AsyncConnection, user_id: int, address: str | None = None)
         "user": user_id,
         "id": str(user_id),
         "key": str(user_id).encode(),
-        "said": rf'"user_id"\s*:\s*{user_id:d}(?![0-9.eE])',
+        "json_pattern": rf'"user_id"\s*:\s*{user_id:d}(?![0-9.eE])',
         "names": [str(user_id), *([address] if address else [])],
     }
     counts: dict[str, int] = {}

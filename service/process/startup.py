@@ -48,14 +48,14 @@ async def wait_until_ready(engine: AsyncEngine, settings: Settings, health: Heal
 
 
 async def _wait_for(component: str, check: Callable[[], Awaitable[str]], health: Health) -> str:
-    said = 0.0
+    logged_at = 0.0
     while True:
         try:
             answer = await check()
         except NotYet as reason:
             health.report(component, health, str(reason))
-            if time.monotonic() - said >= LOG_EVERY:
-                said = time.monotonic()
+            if time.monotonic() - logged_at >= LOG_EVERY:
+                logged_at = time.monotonic()
                 log.warning("waiting", component=component, reason=str(reason))
             await asyncio.sleep(TRY_EVERY)  # no backoff: the start follows soon after somebody's repair
         else:

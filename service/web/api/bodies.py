@@ -131,8 +131,8 @@ def _value(row: Any, path: tuple[str, ...]) -> Any:
 
 
 def _length(request: Request) -> int:
-    said = request.headers.get("content-length", "0")
-    return int(said) if said.isascii() and said.isdigit() else 0
+    stated = request.headers.get("content-length", "0")
+    return int(stated) if stated.isascii() and stated.isdigit() else 0
 
 
 def _is_json(request: Request) -> bool:

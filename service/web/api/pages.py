@@ -137,8 +137,8 @@ def _prefers_csv(request: Request) -> bool:
 
 def _weight(part: str) -> tuple[str, float]:
     kind, _, parameters = part.partition(";")
-    said = re.search(r"q=([01](\.\d{0,3})?)", parameters)
-    return kind.strip().lower(), float(said[1]) if said else 1.0
+    quality = re.search(r"q=([01](\.\d{0,3})?)", parameters)
+    return kind.strip().lower(), float(quality[1]) if quality else 1.0
 
 
 class Page(_Page):

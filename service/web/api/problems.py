@@ -90,16 +90,16 @@ def _headers(error: Exception) -> dict[str, str]:
 async def _answer_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - it is installed for nothing else
     faults = list(dict.fromkeys(_fault(one) for one in error.errors()))
-    said = "; ".join(f"{fault.where}: {fault.detail}" for fault in faults[:5])
-    await _audit_refusal(request, said)
-    return problem(422, said, errors=faults[:100])
+    detail = "; ".join(f"{fault.where}: {fault.detail}" for fault in faults[:5])
+    await _audit_refusal(request, detail)
+    return problem(422, detail, errors=faults[:100])
 
 
-async def _audit_refusal(request: Request, said: str) -> None:
+async def _audit_refusal(request: Request, detail: str) -> None:
     """Store the audit row of a write that was refused before it began, without its body, which may contain anything."""
     action = getattr(request.state, "action", "read")
     if action not in {"read", "read_audit"}:
-        await refuse(backend_of(request).engine, request.state.who, action, path_arguments(request), said)
+        await refuse(backend_of(request).engine, request.state.who, action, path_arguments(request), detail)
 
 
 def _fault(found: Mapping[str, Any]) -> Fault:
@@ -117,9 +117,9 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
         headers["Allow"] = ", ".join(sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())))
         if request.method == "OPTIONS":
             return Response(status_code=204, headers=headers)
-    said = _detail(error, request)
-    await _audit_refusal(request, said)
-    return problem(error.status_code, said, headers)
+    detail = _detail(error, request)
+    await _audit_refusal(request, detail)
+    return problem(error.status_code, detail, headers)
 
 
 def _detail(error: HTTPException, request: Request) -> str:

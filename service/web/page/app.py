@@ -100,14 +100,14 @@ async def _outage(request: Request, error: Busy) -> Response | None:
 
 async def _http(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - it is installed for nothing else
-    said = "There is no such page." if error.status_code == 404 else str(error.detail)  # noqa: PLR2004 - HTTP's own
-    return _page(error.status_code, said, dict(error.headers or {}))
+    detail = "There is no such page." if error.status_code == 404 else str(error.detail)  # noqa: PLR2004 - HTTP's own
+    return _page(error.status_code, detail, dict(error.headers or {}))
 
 
 async def _defect(_request: Request, _error: Exception) -> Response:
     return _page(500, "The log contains the error. Your request was not carried out, or not completely.")
 
 
-def _page(status: int, said: str, headers: Mapping[str, str] | None = None, again: str = "") -> Response:
-    values = {"title": _TITLES.get(status, "Not possible"), "said": said, "status": status, "again": again}
+def _page(status: int, detail: str, headers: Mapping[str, str] | None = None, again: str = "") -> Response:
+    values = {"title": _TITLES.get(status, "Not possible"), "detail": detail, "status": status, "again": again}
     return render("error.html", values, status, headers)

@@ -149,8 +149,8 @@ def _chart(quantity: _Quantity, span: Span) -> Chart:
     ]
     hours = len(span.points) * span.step.total_seconds() / 3600
     begin, middle = ("60 min ago", "30 min") if hours == 1 else ("24 h ago", "12 h")
-    said = "; ".join(f"{name}: {_summary(values, quantity.written)}" for name, values in by_line)
-    return Chart(span.name, begin, middle, f"{quantity.title}, {span.name}. {said}.", ticks, lines, rows[::-1])
+    text = "; ".join(f"{name}: {_summary(values, quantity.written)}" for name, values in by_line)
+    return Chart(span.name, begin, middle, f"{quantity.title}, {span.name}. {text}.", ticks, lines, rows[::-1])
 
 
 def _latest(values: Values, written: Callable[[float], str]) -> str:

@@ -136,7 +136,7 @@ async def show(request: Request, error: Busy) -> Response | None:
         "outage.html",
         503,
         {"Retry-After": str(error.retry_after)},
-        said=str(error),
+        fault=str(error),
         problems=problems,
         verdict=judge(last, every) if last else None,
         **(values(replace(last, problems=problems), every, parts.memory) if last else {"seen": None}),

@@ -28,7 +28,7 @@ class Step:
     pair: UserPair
     writes: bool
     after: dict[Side, int | None]
-    said: str
+    text: str
     lowers: bool
 
 
@@ -97,7 +97,7 @@ def _step(pair: UserPair, direction: Direction) -> Step:
     decided = pair.decide(direction)
     after: dict[Side, int | None] = {side: pair.sides.level(side) for side in ("progress", "license")}
     if decided.action is Action.NONE or decided.target is None:
-        return Step(pair, writes=False, after=after, said=decided.detail, lowers=False)
+        return Step(pair, writes=False, after=after, text=decided.detail, lowers=False)
     after[decided.target] = decided.new
-    said = f"the {decided.target} is created" if decided.action is Action.CREATED else f"the {decided.target} changes"
-    return Step(pair, writes=True, after=after, said=said, lowers=decided.lowers)
+    text = f"the {decided.target} is created" if decided.action is Action.CREATED else f"the {decided.target} changes"
+    return Step(pair, writes=True, after=after, text=text, lowers=decided.lowers)

@@ -62,9 +62,9 @@ def user_in(given: Mapping[str, str]) -> int | None:
     Raises:
         Refused: it is not an id.
     """
-    said = given.get("user_id", "").strip()
-    number = user_id_of(said)
-    if said and number is None:
+    value = given.get("user_id", "").strip()
+    number = user_id_of(value)
+    if value and number is None:
         raise Refused("A user's id is a whole number above 0.")
     return number
 
@@ -75,12 +75,12 @@ def number_in(given: Mapping[str, str], name: str) -> int | None:
     Raises:
         Refused: it is not a whole number.
     """
-    said = given.get(name, "").strip()
-    if not said:
+    value = given.get(name, "").strip()
+    if not value:
         return None
-    if not (said.isascii() and said.isdigit() and len(said) <= len(str(INT8_MAX))) or int(said) > INT8_MAX:
+    if not (value.isascii() and value.isdigit() and len(value) <= len(str(INT8_MAX))) or int(value) > INT8_MAX:
         raise Refused(f"{name} must be a whole number.")
-    return int(said)
+    return int(value)
 
 
 Key = TypeVar("Key")
@@ -150,11 +150,11 @@ def day_in(given: Mapping[str, str], name: str) -> datetime | None:
     Raises:
         Refused: it is not a day.
     """
-    said = given.get(name, "").strip()
-    if not said:
+    value = given.get(name, "").strip()
+    if not value:
         return None
     try:
-        return datetime.combine(date.fromisoformat(said), datetime.min.time(), UTC)
+        return datetime.combine(date.fromisoformat(value), datetime.min.time(), UTC)
     except ValueError:
         raise Refused(f"{name} must be a day, for example 2026-11-25.") from None
 
@@ -165,8 +165,8 @@ def numbers_in(given: QueryParams | Mapping[str, str], name: str) -> tuple[int, 
     Raises:
         Refused: a value is not a whole number.
     """
-    said = given.getlist(name) if isinstance(given, QueryParams) else given.get(name, "").split(",")
-    found = (number_in({name: one}, name) for one in said)
+    values = given.getlist(name) if isinstance(given, QueryParams) else given.get(name, "").split(",")
+    found = (number_in({name: one}, name) for one in values)
     return tuple(number for number in found if number is not None)
 
 
@@ -237,8 +237,8 @@ class Visit:
     def with_query(self, **changed: str | int | None) -> str:
         """Return this page's URL with changed parameters and without the cursor. None removes a parameter."""
         kept = {name: value for name, value in self.query.items() if name not in {"before", "after", "format"}}
-        said = {name: value for name, value in (kept | changed).items() if value not in {None, ""}}
-        return f"{self.request.url.path}?{urlencode(said)}"
+        parameters = {name: value for name, value in (kept | changed).items() if value not in {None, ""}}
+        return f"{self.request.url.path}?{urlencode(parameters)}"
 
     def go(self, path: str) -> Response:
         """Redirect to another page after a form."""
