@@ -83,7 +83,7 @@ async def audited(engine: AsyncEngine, who: Identity, action: Action, **argument
 async def check(
     engine: AsyncEngine, who: Identity, action: Action = "read", arguments: Mapping[str, Any] | None = None
 ) -> None:
-    """Check the right, and store a row only if it is missing.
+    """Check the right, and store a row if the right is missing.
 
     Raises:
         Forbidden: the role does not allow the action.
@@ -112,7 +112,7 @@ def client_address() -> str:
 
 
 async def _store_if_possible(engine: AsyncEngine, entry: Entry, outcome: Outcome, detail: str) -> None:
-    """Store a row unless the database cannot answer. Only log that, because an error here would hide the first one."""
+    """Store a row. Where the database cannot answer, only log that: an error here would hide the first error."""
     try:
         with busy_if_unavailable():
             await _store(engine, entry, outcome, detail)
