@@ -20,7 +20,7 @@ from service.web.api import audit, dead_letters, documents, problems, runs, sync
 from service.web.api.backend import Backend
 from service.web.api.problems import Requests
 from service.web.page import page_routes
-from service.web.page.memory import Memory, kept
+from service.web.page.memory import Memory, refreshed
 
 _TAGS = [
     {"name": "sync", "description": "List the pairs that differ, and sync them."},
@@ -104,7 +104,7 @@ class Api:
         memory = Memory()
         page = page_routes(own.engine, own.settings, own.authenticator, health, memory)
         try:
-            async with kept(memory, own.engine):
+            async with refreshed(memory, own.engine):
                 yield make_app(own, [*http.health_routes(health, with_metrics=with_metrics), *page])
         finally:
             await self._backend.engine.dispose()

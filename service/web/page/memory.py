@@ -70,16 +70,16 @@ class Memory:
 
 
 @asynccontextmanager
-async def kept(memory: Memory, engine: AsyncEngine) -> AsyncIterator[None]:
-    """Read into the memory periodically, until the end of the block."""
-    task = asyncio.create_task(_keep(memory, engine))
+async def refreshed(memory: Memory, engine: AsyncEngine) -> AsyncIterator[None]:
+    """Refresh the memory periodically, until the end of the block."""
+    task = asyncio.create_task(_refresh(memory, engine))
     try:
         yield
     finally:
         await stop(task)
 
 
-async def _keep(memory: Memory, engine: AsyncEngine) -> None:
+async def _refresh(memory: Memory, engine: AsyncEngine) -> None:
     while True:
         await asyncio.sleep(EVERY)  # first, because a start is busy, and a request reads the overview itself
         try:
