@@ -1,4 +1,4 @@
-"""The role `apply`: two consumers for each topic in one process, so that one decodes while another waits."""
+"""The role `apply`: two consumers for each topic in one process, so that one works while another waits."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ from service.telemetry.health import Health
 log = structlog.get_logger(__name__)
 _TYPES = {PROGRESS_LEVELED_UP_TOPIC: PROGRESS_LEVELED_UP_TYPE, LICENSE_ADVANCED_TOPIC: LICENSE_ADVANCED_TYPE}
 _FIRST_LETTERS = 3
-"""Dead letters of a batch that its line describes; the table has all of them."""
+"""Most dead letters of a batch that its log line describes. The table contains all of them."""
 _WRITTEN = (Outcome.APPLIED, Outcome.CREATED)
 
 
 def report_batch(done: Batch, applied: Applied, seconds: float) -> None:
-    """Count and log one committed batch: nothing where somebody else's locks kept all of it."""
+    """Count and log a batch after its commit. A batch of which every pair was held has nothing to report."""
     if applied.left and not applied.outcomes:
         return
     topic = done.records[0].topic
@@ -79,10 +79,10 @@ _NAMESPACE = uuid.UUID("6f0c2b0e-3a7e-4f55-9a0e-8f2f5b0d7c11")
 
 
 async def ask_for_reconcile(conn: AsyncConnection, partition: TopicPartition, resumed_at: int) -> None:
-    """Put a ReconcileRequested (`highest`, dry run) into the outbox; its id is the same for the same loss.
+    """Put a ReconcileRequested (`highest`, dry run) into the outbox. The same loss gives the request the same id.
 
-    The caller stores `resumed_at` in the position row in the same transaction: a loss is what lies between the two, so
-    that none is found twice.
+    The caller stores `resumed_at` in the position row in the same transaction. A loss is the distance between the two,
+    so no loss is found twice.
     """
     name = f"{partition.topic}-{partition.partition}-{resumed_at}"
     request_id = str(uuid.uuid5(_NAMESPACE, name))
@@ -91,16 +91,16 @@ async def ask_for_reconcile(conn: AsyncConnection, partition: TopicPartition, re
 
 CONSUMERS_A_TOPIC = 2
 CLEANUP_SECONDS = 1.0
-"""How long a consumer that did not start has for its clean-up before the next attempt."""
+"""Longest time to clean up a consumer that did not start, before the next attempt."""
 LONGEST_JOIN = 10.0
-"""Seconds that the consumers which have joined the group wait for the others before they read."""
+"""Most seconds that consumers which have joined the group wait for the others before they read."""
 TURN_SECONDS = 30.0
-"""How long one rest may wait for its rows before the others have their turn; it goes on where it was."""
+"""How long the held records of a batch wait for locks before it is another batch's turn. They continue later."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventWork:
-    """What is done with the level events of one topic (`service.apply.subscriber.Work`)."""
+    """How the batches of one topic of level events are applied and reported (`service.apply.subscriber.Work`)."""
 
     apply: Callable[[Batch], Awaitable[Applied]]
     apply_rest: Callable[[], Callable[[Batch], Awaitable[Applied]]]
@@ -111,7 +111,7 @@ class EventWork:
 async def apply_role(
     engine: AsyncEngine, settings: Settings, health: Health, cluster_id: str
 ) -> AsyncIterator[Callable[[], list[Any]]]:
-    """Run the appliers; yields a function that returns their consumers, for the watchdog."""
+    """Run the appliers, and yield a function that returns their consumers, for the watchdog."""
     keeper = DatabaseKeeper(engine, cluster_id, ask_for_reconcile)
     may_read = asyncio.Event()
     broker = make_broker(settings, keeper, may_read)
@@ -138,7 +138,7 @@ async def apply_role(
 
 
 def _one_at_a_time(applier: Applier, one_waits: asyncio.Semaphore) -> Callable[[Batch], Awaitable[Applied]]:
-    """Let the rests of this process wait for locks in turn: each takes a connection from those who do not wait."""
+    """Return a function that applies held records. One of a process waits at a time, as each wait uses a connection."""
 
     async def apply(batch: Batch) -> Applied:
         async with one_waits, asyncio.timeout(TURN_SECONDS):
@@ -156,10 +156,10 @@ async def running_broker(
     *,
     new_group: bool = False,
 ) -> AsyncIterator[Callable[[], list[Any]]]:
-    """Start a broker's subscribers and drain them at the end; yields a function that returns their consumers.
+    """Start a broker's subscribers, yield a function that returns their consumers, and drain them at the end.
 
     All subscribers join the group at once. Started one by one, each would cause a rebalance. One subscriber joins a new
-    group alone first: Kafka waits three seconds for more members, and three more if one came meanwhile.
+    group alone first, because Kafka waits three seconds for more members, and three more if one comes in that time.
 
     `may_read` is set when all have tried to start, so that no rebalance interrupts the first batches. A start that
     takes longer than LONGEST_JOIN does not delay the consumers that have joined.
@@ -190,7 +190,7 @@ async def _all_set(events: Sequence[asyncio.Event]) -> None:
 
 
 async def _start(subscriber: Any, health: Health, tried: asyncio.Event) -> None:
-    """Start one subscriber; retry while Kafka does not answer or refuses its topic. The others do not wait for it."""
+    """Start one subscriber. Retry while Kafka does not answer or refuses its topic. The others do not wait for it."""
 
     async def attempt() -> None:
         try:
@@ -204,7 +204,7 @@ async def _start(subscriber: Any, health: Health, tried: asyncio.Event) -> None:
     def note(error: Exception, _attempt: int) -> None:
         health.report("consumers", tried, f"a consumer does not start: {type(error).__name__}: {error}")
         metrics.RETRIES.labels(cause_of(error)[0]).inc()
-        log.warning("a consumer does not start, tried again", error=f"{type(error).__name__}: {error}")
+        log.warning("a consumer does not start, it is tried again", error=f"{type(error).__name__}: {error}")
         tried.set()
 
     await retry(attempt, lambda error: isinstance(error, KafkaError | OSError), note)
@@ -213,7 +213,7 @@ async def _start(subscriber: Any, health: Health, tried: asyncio.Event) -> None:
 
 
 async def _stop(broker: KafkaBroker, subscribers: Sequence[Any]) -> None:
-    """Finish the batch in hand, commit it, leave the group; bounded, because aiokafka's stop can hang."""
+    """Finish and commit the current batch, and leave the group. The time is bounded: aiokafka's stop can hang."""
     try:
         async with asyncio.timeout(GRACEFUL_TIMEOUT + 1):
             await broker.stop()
@@ -225,6 +225,6 @@ async def _stop(broker: KafkaBroker, subscribers: Sequence[Any]) -> None:
 
 
 async def _end(subscriber: Any) -> None:
-    """Close the connections of a consumer that did not stop by itself."""
+    """Close the connections of a consumer that has not closed them itself."""
     if subscriber.consumer is not None:
         await subscriber.consumer.end()
