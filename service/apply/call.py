@@ -15,7 +15,7 @@ from service.apply.progress import Way
 from service.core.outcomes import LevelEvent, Outcome
 from service.faults import READ_ONLY, Fault, Kind, read_fault
 from service.levels import Known
-from service.stream.positions import Batch, DatabaseWentBack, Evicted, TopicRecreated, differ
+from service.stream.positions import Batch, check_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,12 +200,8 @@ def _arguments(call: Call) -> tuple[Any, ...]:
 
 def _raise_moved(call: Call, found: Sequence[int], topic_ids: Sequence[str]) -> None:
     """Raise the exception for position rows that differ from what this consumer stored last (law 3)."""
-    for partition, row, topic_id in zip(sorted(call.expected), found, topic_ids, strict=True):
-        left, name = call.expected[partition], f"{partition.topic}-{partition.partition}"
-        if differ(topic_id, call.batch.topic_ids.get(partition.topic, "")):
-            raise TopicRecreated(f"{name}: the row counts on topic {topic_id}, not on the one that was read")
-        if row != left:
-            raise (Evicted if row > left else DatabaseWentBack)(f"{name}: row at {row}, left at {left}")
+    for partition, offset, topic_id in zip(sorted(call.expected), found, topic_ids, strict=True):
+        check_row(call.batch, partition, call.expected[partition], offset, topic_id)
 
 
 def _refused(events: Sequence[LevelEvent], found: Any) -> dict[int, Fault]:

@@ -184,12 +184,25 @@ async def check_and_move(conn: AsyncConnection, move: Batch) -> None:
     rows = await conn.execute(_MOVE_POSITIONS, values)
     found = {TopicPartition(r.topic, r.partition): r for r in rows}
     for partition in partitions:
-        row, left = found.get(partition), move.expected[partition]
-        at, name = -1 if row is None else row.next_offset, f"{partition.topic}-{partition.partition}"
-        if row is not None and differ(row.topic_id, move.topic_ids.get(partition.topic, "")):
-            raise TopicRecreated(f"{name}: the row belongs to topic {row.topic_id}, not to the one that was read")
-        if at != left:
-            raise (Evicted if at > left else DatabaseWentBack)(f"{name}: the row is at {at}, but was left at {left}")
+        row = found.get(partition)
+        offset, topic_id = (-1, "") if row is None else (row.next_offset, row.topic_id)
+        check_row(move, partition, move.expected[partition], offset, topic_id)
+
+
+def check_row(batch: Batch, partition: TopicPartition, expected: int, offset: int, topic_id: str) -> None:
+    """Compare a position row with what this consumer stored there last. `offset` is -1 if there is no row.
+
+    Raises:
+        TopicRecreated: The row belongs to another topic of the same name.
+        Evicted: The row is higher.
+        DatabaseWentBack: The row is lower, or does not exist any more.
+    """
+    name = f"{partition.topic}-{partition.partition}"
+    if differ(topic_id, batch.topic_ids.get(partition.topic, "")):
+        raise TopicRecreated(f"{name}: the row belongs to topic {topic_id}, not to the one that was read")
+    if offset != expected:
+        problem = Evicted if offset > expected else DatabaseWentBack
+        raise problem(f"{name}: the row is at {offset}, but was left at {expected}")
 
 
 def differ(one: str, other: str) -> bool:
