@@ -23,8 +23,6 @@ from service.store.catalog import behind
 from service.telemetry import metrics
 
 log = structlog.get_logger(__name__)
-_HELD = "held"
-"""Not stored as a status: the pair is left to a later transaction."""
 
 
 async def heal_some(conn: AsyncConnection, part: Range, tables: Tables) -> Counter[tuple[str, str]]:
@@ -37,7 +35,8 @@ async def heal_some(conn: AsyncConnection, part: Range, tables: Tables) -> Count
     await conn.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))  # a refusal at the commit would not name its pair
     issues, held = await _heal_available(conn, part.run, batch, tables)
     if not issues:
-        issues, held = [await _heal_one(conn, part.run, batch[0], tables, wait=True)], batch[1:]
+        issues, _ = await _heal_one(conn, part.run, batch[0], tables, wait=True)
+        held = batch[1:]
     await set_statuses(conn, part.run.id, issues)
     await conn.execute(
         sql.RANGE_HEALED,
@@ -89,8 +88,7 @@ async def _heal(
 ) -> tuple[list[Issue], list[Suspect]]:
     """Heal pairs together. Halve them while the database refuses, until the refused pair is alone and has failed."""
     if len(suspects) == 1:
-        issue = await _heal_one(conn, run, suspects[0], tables, wait=False)
-        return ([], list(suspects)) if issue.status == _HELD else ([issue], [])
+        return await _heal_one(conn, run, suspects[0], tables, wait=False)
     try:
         async with conn.begin_nested():
             return await _write(conn, run, suspects, tables, wait=False)
@@ -104,37 +102,35 @@ async def _heal(
     return first + second, held + also_held
 
 
-async def _heal_one(conn: AsyncConnection, run: Run, suspect: Suspect, tables: Tables, *, wait: bool) -> Issue:
-    """Heal one pair. After a conflict, decide again. A second conflict is a refusal like any other (law 1)."""
+async def _heal_one(
+    conn: AsyncConnection, run: Run, suspect: Suspect, tables: Tables, *, wait: bool
+) -> tuple[list[Issue], list[Suspect]]:
+    """Heal one pair. After a conflict, decide again. A second conflict is a refusal like any other (law 1).
+
+    Return its issue, or the suspect when it is held. With `wait`, it is never held.
+    """
     for again in (False, True):
         try:
             async with conn.begin_nested():
-                issues, held = await _write(conn, run, [suspect], tables, wait=wait)
+                return await _write(conn, run, [suspect], tables, wait=wait)
         except (DBAPIError, DecideAgain, NotAsDecided) as error:
             fault = read_fault(error)
+            if fault.waits and not wait:
+                return [], [suspect]
             if fault.waits:
-                return (
-                    Issue(suspect, "failed", "another transaction kept its rows locked for too long")
-                    if wait
-                    else _held_issue(suspect)
-                )
+                return [Issue(suspect, "failed", "another transaction kept its rows locked for too long")], []
             if fault.kind is Kind.CONFLICT and not again:
                 continue
             if fault.kind not in {Kind.RECORD, Kind.CONFLICT}:
                 raise
             log.warning("heal refused", run_id=str(run.id), user_id=suspect.user_id, error=fault.message)
-            return Issue(suspect, "failed", await _repair(conn, fault) or fault.message)
-        return _held_issue(suspect) if held else issues[0]
+            return [Issue(suspect, "failed", await _repair(conn, fault) or fault.message)], []
     raise AssertionError  # the second attempt always ends
 
 
 async def _repair(conn: AsyncConnection, fault: Fault) -> str:
     """Return how to repair a sequence that is behind, or an empty string."""
     return await behind(conn, fault.constraint) if fault.constraint else ""
-
-
-def _held_issue(suspect: Suspect) -> Issue:
-    return Issue(suspect, _HELD)
 
 
 async def _write(
