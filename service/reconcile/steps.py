@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -185,15 +185,16 @@ class Steps:
 
     async def _after_confirm(self, conn: AsyncConnection, run: Run) -> None:
         """Check the breaker and the number of levels that the request allows to fall, before any write (law 8)."""
-        would_stop = await self._breaker(conn, run)
+        counts = add_up((await conn.execute(sql.RANGE_COUNTS, {"id": run.id})).scalars())
+        would_stop = await self._breaker(conn, counts)
         if would_stop:
             await conn.execute(sql.SET_WOULD_STOP, {"id": run.id})
         if run.dry_run:
             await finish(conn, run, "completed")
         elif would_stop and not run.force:
             await finish(conn, run, "stopped_by_breaker", "more pairs would change than the breaker allows")
-        elif run.max_lowered is not None and (lowered := await self._lowered(conn, run)) > run.max_lowered:
-            why = f"{lowered} levels would fall, and the request allows {run.max_lowered}"
+        elif run.max_lowered is not None and counts["lowered"] > run.max_lowered:
+            why = f"{counts['lowered']} levels would fall, and the request allows {run.max_lowered}"
             await finish(conn, run, "stopped_by_breaker", why)
         else:
             await self._begin_pass(conn, run, Phase.HEAL)
@@ -217,15 +218,11 @@ class Steps:
 
     # --- conditions and changes of steps
 
-    async def _breaker(self, conn: AsyncConnection, run: Run) -> bool:
+    async def _breaker(self, conn: AsyncConnection, counts: Mapping[str, int]) -> bool:
         """Return whether a real run would be stopped: too many pairs, or one table is empty and the other is not."""
-        counts = add_up((await conn.execute(sql.RANGE_COUNTS, {"id": run.id})).scalars())
         changes = healable(counts)
         one_is_empty = (await conn.execute(sql.ONE_TABLE_IS_EMPTY)).scalar_one()
         return bool(changes > breaker_limit(self._settings, counts["scanned"]) or (changes and one_is_empty))
-
-    async def _lowered(self, conn: AsyncConnection, run: Run) -> int:
-        return add_up((await conn.execute(sql.RANGE_COUNTS, {"id": run.id})).scalars())["lowered"]
 
     async def _set_goal(self, conn: AsyncConnection, run: Run) -> None:
         now = await self._topics.read()
