@@ -40,7 +40,6 @@ _ATTEMPTS = 20
 _WAITS = (0.01, 0.5)
 """Seconds: the other writer's transaction is short."""
 _CAUSE_LENGTH = 500
-_TWO = 2
 InTransaction = Callable[[AsyncConnection, SyncResult], Awaitable[None]]
 """A function of the caller that writes in the transaction of the sync, for example into the audit log."""
 _ROLLED_BACK = "40"
@@ -87,7 +86,8 @@ class ProgressLicenseSyncService:
 
         `synced_by` is the id of a user, or the name of another caller.
         """
-        _check(user_id, direction)
+        _check_id(user_id)
+        _check_direction(direction)
         pair = await self._pair(user_id, specialization)
         author = _author(f"sync {direction}", synced_by)
 
@@ -123,7 +123,7 @@ class ProgressLicenseSyncService:
         Raises:
             LevelOutOfRange: the specialization does not have this level. Nothing was written.
         """
-        _check(user_id)
+        _check_id(user_id)
         pair = await self._pair(user_id, specialization)
         author = _author("level decided", synced_by)
 
@@ -146,7 +146,8 @@ class ProgressLicenseSyncService:
         also: InTransaction | None = None,
     ) -> UserSyncResult:
         """Sync every specialization of one user, each in its own transaction."""
-        _check(user_id, sync_direction)
+        _check_id(user_id)
+        _check_direction(sync_direction)
         names = (await self._curriculum()).names
         done = {name: await self.sync_pair(user_id, name, sync_direction, synced_by, also=also) for name in names}
         return UserSyncResult(user_id, sync_direction, done)
@@ -171,7 +172,7 @@ class ProgressLicenseSyncService:
 
         This waits for the end of the run. A process with the roles `reconcile` and `relay` has to work on it.
         """
-        _check(1, sync_direction)
+        _check_direction(sync_direction)
         return await sync_all(self._engine, sync_direction, dry_run=dry_run)
 
     async def _pair(self, user_id: int, specialization: str) -> Pair:
@@ -206,13 +207,16 @@ def _count(error: Exception, _attempt: int) -> None:
     metrics.RETRIES.labels(read_fault(error).kind.value).inc()
 
 
-def _check(user_id: int, direction: str | None = None) -> None:
-    if direction is not None and direction not in get_args(Direction):
+def _check_id(user_id: int) -> None:
+    if abs(user_id) > INT8_MAX:  # PostgreSQL would refuse the value
+        raise _no_user(user_id)
+
+
+def _check_direction(direction: str) -> None:
+    if direction not in get_args(Direction):
         raise UnknownDirection(
             f"there is no direction {direction}; the directions are {', '.join(get_args(Direction))}"
         )
-    if abs(user_id) > INT8_MAX:
-        raise _no_user(user_id)
 
 
 def _canonical(curriculum: Curriculum, specialization: str) -> str:
@@ -227,7 +231,7 @@ async def _decider(conn: AsyncConnection, pair: Pair) -> Decide:
     """Return how to decide. A pair with several licenses is not changed, because only a person knows which is right."""
     named = {"user": pair[0], "specialization": pair[1]}
     spellings = list((await conn.execute(LICENSES_OF_PAIR, named)).scalars())
-    if len(spellings) < _TWO:
+    if len(spellings) <= 1:
         return decide_one
     said = f"there are {len(spellings)} licenses ({', '.join(spellings)}): remove all but one"
     return lambda _sides, _direction, _maximum: nothing(Why.NEEDS_DECISION, said)
