@@ -75,9 +75,9 @@ def _check_level(event: LevelEvent, curriculum: Curriculum, result: Screened) ->
 
 
 PART = 100
-"""Most records of a transaction that tries each record by itself. It bounds how long the locks are held."""
+"""Maximum number of records in a transaction that tries each record separately. It bounds how long it locks rows."""
 _MOST_CONFLICTS = 3
-"""Conflicts of an attempt after which records are tried one by one, instead of deciding everything again."""
+"""Number of conflicts in one attempt after which records are tried one by one."""
 _WRITTEN = frozenset({Outcome.APPLIED, Outcome.CREATED})
 
 
@@ -241,7 +241,7 @@ class Applier:
         for index, outcome in result.outcomes.items():
             if index in found:
                 suspicious[index] = DeadLetter(index, Reason.REFUSED_BY_DATABASE, found[index].message)
-                if index not in stored:  # do not count a record twice
+                if index not in stored:  # a record that is a dead letter already was counted before
                     counted.refused(work.user_of(index), found[index])
             elif outcome in _WRITTEN:
                 counted.accepted()

@@ -54,7 +54,7 @@ class Refusals:
 Item = LevelEvent | DeadLetter
 """A decoded record: an event, or the dead letter that says why it is not one."""
 MOST_SET_ASIDE = 4
-"""Held pairs after which the first is waited for before others are tried, because the whole table may be locked."""
+"""Number of held pairs at which the first is waited for, before others are tried: the whole table may be locked."""
 
 
 class Way(StrEnum):
@@ -84,7 +84,7 @@ class Work:
     expected: dict[TopicPartition, int] = field(default_factory=dict)
     way: Way = Way.WHOLE
     most_pairs: int = 1_000_000
-    """Most pairs of the next transaction. It is halved while one of them is held, until that pair is alone."""
+    """Maximum number of pairs in the next transaction. It is halved while one of them is held, until that is alone."""
     conflicts: int = 0
     set_aside: dict[object, list[int]] = field(default_factory=dict)
     """The indexes of the records of held pairs, by pair."""

@@ -39,7 +39,7 @@ from service.telemetry.health import Health
 log = structlog.get_logger(__name__)
 _TYPES = {PROGRESS_LEVELED_UP_TOPIC: PROGRESS_LEVELED_UP_TYPE, LICENSE_ADVANCED_TOPIC: LICENSE_ADVANCED_TYPE}
 _FIRST_LETTERS = 3
-"""Most dead letters of a batch that its log line describes. The table contains all of them."""
+"""Maximum number of dead letters that the log line of a batch describes. The table contains all of them."""
 _WRITTEN = (Outcome.APPLIED, Outcome.CREATED)
 
 
@@ -81,8 +81,8 @@ _NAMESPACE = uuid.UUID("6f0c2b0e-3a7e-4f55-9a0e-8f2f5b0d7c11")
 async def ask_for_reconcile(conn: AsyncConnection, partition: TopicPartition, resumed_at: int) -> None:
     """Put a ReconcileRequested (`highest`, dry run) into the outbox. The same loss gives the request the same id.
 
-    The caller stores `resumed_at` in the position row in the same transaction. A loss is the distance between the two,
-    so no loss is found twice.
+    The caller stores `resumed_at` in the position row in the same transaction. The lost records are those between the
+    old position and the new one, so no loss is found twice.
     """
     name = f"{partition.topic}-{partition.partition}-{resumed_at}"
     request_id = str(uuid.uuid5(_NAMESPACE, name))
@@ -91,11 +91,11 @@ async def ask_for_reconcile(conn: AsyncConnection, partition: TopicPartition, re
 
 CONSUMERS_A_TOPIC = 2
 CLEANUP_SECONDS = 1.0
-"""Longest time to clean up a consumer that did not start, before the next attempt."""
+"""Maximum seconds to clean up a consumer that did not start, before the next attempt."""
 LONGEST_JOIN = 10.0
-"""Most seconds that consumers which have joined the group wait for the others before they read."""
+"""Maximum seconds that consumers which have joined the group wait for the others before they read."""
 TURN_SECONDS = 30.0
-"""How long the held records of a batch wait for locks before it is another batch's turn. They continue later."""
+"""Maximum seconds that the held records of a batch wait for locks before it is another batch's turn."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ _PUT_LEVELS_SYNCED = text("""
 """)
 """Put a `LevelSynced` into the outbox for each written level, as `events.LevelSynced.to_kafka` would.
 
-Python needs 20 ms for a thousand of them. PostgreSQL needs less for building them than for reading them from Python.
+Python needs 20 ms to build a thousand of them. PostgreSQL builds them in less time than it would need to read them.
 An old level below 0 is left out, because the contract has none.
 """
 
@@ -155,8 +155,8 @@ class Author:
 async def lock_both(conn: AsyncConnection, pairs: Sequence[Pair], *, wait: bool = True) -> Locked:
     """Lock both rows of every pair: all progress rows, then all licenses, each in key order (law 6).
 
-    Without `wait`, held pairs are not locked, and `Locked.held` names them. With `wait`, pass one pair, because a
-    transaction that waits for a lock must not lock a row of another pair.
+    Without `wait`, this skips pairs of which another transaction has locked a row, and names them in `Locked.held`.
+    With `wait`, pass one pair, because a transaction that waits for a lock must not lock a row of another pair.
 
     Raises:
         DecideAgain: another transaction created a row during the wait. Roll back and call again.

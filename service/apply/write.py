@@ -17,7 +17,7 @@ from service.levels import Curriculum, read_curriculum
 Decide = Callable[[Sides, Direction, int], PairDecision]
 """A function of a pair's rows, a direction and the specialization's highest level. It returns how to end the drift."""
 MOST_PAIRS = 1000
-"""Most pairs of one transaction, because appliers wait for the rows that it locks."""
+"""Maximum number of pairs in one transaction, because appliers wait for the rows that it locks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ async def sync_pairs(  # noqa: PLR0913 - each is an option in which syncs and he
     `cause` (at most 500 characters) is the reason in the history and in the published events. The history names the
     user `advanced_by` if that user exists. `decide` decides the new levels of a pair. With `only_if`, a pair whose rows
     differ from the given ones is not changed (law 6).
-    Without `wait`, held pairs are missing from the result. With `wait`, pass one pair.
+    Without `wait`, pairs that another transaction has locked are missing from the result. With `wait`, pass one pair.
 
     Raises:
         DecideAgain: another transaction created a missing row, or changed the maxima. Roll back and call again.

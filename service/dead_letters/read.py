@@ -195,7 +195,7 @@ async def read_whole(conn: AsyncConnection, wanted: list[ColumnElement[bool]], l
 
 
 SHOWN_BYTES = 2_000_000
-"""Most bytes of a letter's value that are read. A letter with more cannot be replayed, because Kafka refuses it."""
+"""Maximum bytes that are read of a letter's value. A larger letter cannot be replayed, because Kafka refuses it."""
 
 
 def _size() -> Any:

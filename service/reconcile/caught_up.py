@@ -52,8 +52,8 @@ async def read_applied(conn: AsyncConnection, now: Ends) -> dict[str, int]:
 def reached(goal: Mapping[str, int], now: Ends, applied: Mapping[str, int]) -> bool:
     """Return whether every partition is applied up to `goal`.
 
-    A partition without a record is. A position beyond the present end belongs to an earlier topic of the same name. It
-    does not count until a consumer has started the new topic.
+    A partition without records counts as applied. A position beyond the present end belongs to an earlier topic of the
+    same name. It does not count until a consumer has started the new topic.
     """
     return all(
         now.starts.get(partition, 0) >= end or end <= applied.get(partition, 0) <= now.ends.get(partition, 0)

@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 
 MOST_FAILURES = 100
-"""Unreadable users of a range that are found one by one. After them, the unreadable rest fails together."""
+"""Number of unreadable users that a scan finds one by one. After that, each unreadable part fails as a whole."""
 
 
 @dataclass(slots=True)

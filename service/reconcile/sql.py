@@ -122,7 +122,8 @@ STALE_RANGES = text("""
        AND (sent_at < clock_timestamp() - :older * interval '1 second' OR sent_at > clock_timestamp())
  RETURNING chunk
 """)
-"""Find open ranges whose message was sent long ago, or in the future because a clock was set back, to send it again."""
+"""Return the open ranges whose message was sent long ago, or in the future because a clock was set back. Mark them as
+sent now."""
 
 MARK_SENT = text("""
     UPDATE levelsync.reconcile_ranges SET sent_at = clock_timestamp() WHERE run_id = :id AND done_phase < :phase

@@ -22,7 +22,7 @@ from service.sync.issues import issue_of
 from service.sync.results import SyncResult, of_pair
 
 FIRST_ISSUES = 100
-"""Most issues in a result. The others are read from the run, page by page."""
+"""Maximum number of issues in a result. The others are read from the run, page by page."""
 _LOOK_EVERY = 0.2
 
 

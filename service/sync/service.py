@@ -36,9 +36,9 @@ from service.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 _ATTEMPTS = 20
-"""A caller waits for the answer: a conflict that lasts longer is reported to them."""
+"""Maximum number of attempts. The caller waits, so a conflict that lasts longer is returned as a refusal."""
 _WAITS = (0.01, 0.5)
-"""Seconds: the other writer's transaction is short."""
+"""Shortest and longest bound of a wait in seconds. They are small because other writers' transactions are short."""
 _CAUSE_LENGTH = 500
 InTransaction = Callable[[AsyncConnection, SyncResult], Awaitable[None]]
 """A function of the caller that writes in the transaction of the sync, for example into the audit log."""
