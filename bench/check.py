@@ -14,7 +14,7 @@ from tests.support.tables import history, licenses
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Comparison:
     """The wrong levels, the number of pairs, the rows of the history, and whether all of them are the model's."""
 
     wrong_levels: int
@@ -28,14 +28,14 @@ class Verdict:
         return self.wrong_levels == 0 and self.history_equal
 
 
-async def check(settings: Settings, model: Model) -> Verdict:
+async def check(settings: Settings, model: Model) -> Comparison:
     """Compare every level and every history row (levels, time, reason) with the model."""
     engine = make_engine(settings)
     found, rows = await licenses(engine), await history(engine)
     await engine.dispose()
     wrong = sum(found.get(pair) != model.licenses.get(pair) for pair in found.keys() | model.licenses.keys())
     equal = sorted(rows, key=_by_pair) == sorted(model.history, key=_by_pair)
-    return Verdict(wrong, len(model.licenses), len(rows), equal)
+    return Comparison(wrong, len(model.licenses), len(rows), equal)
 
 
 def model_of(records: Records) -> Model:

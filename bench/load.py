@@ -43,10 +43,10 @@ class Records:
     def reached(self, holders: Iterable[int]) -> int:
         """Return how many records were applied when these users had a license. A user is repeated for each license."""
         pairs = Counter(map(partition_of, holders))
-        return sum(_walk(ones, pairs[number]) for number, ones in self.partitions.items())
+        return sum(_records_until(ones, pairs[number]) for number, ones in self.partitions.items())
 
 
-def _walk(meant: Sequence[Meant], pairs: int) -> int:
+def _records_until(meant: Sequence[Meant], pairs: int) -> int:
     """Return how many records are needed to see so many pairs."""
     seen: set[Pair] = set()
     for count, one in enumerate(meant):

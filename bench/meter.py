@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from bench.load import Records
-from bench.servers import Arena, connect
+from bench.servers import Servers, connect
 from bench.systems.system import System, ids
 from service.settings import Settings
 
@@ -42,7 +42,7 @@ class Drained:
     memory: float
 
 
-async def drain(arena: Arena, settings: Settings, system: System, records: Records) -> Drained:
+async def drain(servers: Servers, settings: Settings, system: System, records: Records) -> Drained:
     """Run a system until it has written all of `records`, and return the figures.
 
     The measurement starts when the first license is visible. What the system wrote by then (its start, its first batch)
@@ -54,20 +54,22 @@ async def drain(arena: Arena, settings: Settings, system: System, records: Recor
     connection = await connect(settings)
     try:
         before = await connection.fetchval("SELECT coalesce(max(id), 0) FROM public.user_licenses")
-        async with asyncio.timeout(_LONGEST), system.run(arena, settings, records) as processes:
-            return await _measure(arena, connection, ids(processes), records, before)
+        async with asyncio.timeout(_LONGEST), system.run(servers, settings, records) as processes:
+            return await _measure(servers, connection, ids(processes), records, before)
     finally:
         await connection.close()
 
 
-async def _measure(arena: Arena, connection: Any, workers: tuple[int, ...], records: Records, before: int) -> Drained:
+async def _measure(
+    servers: Servers, connection: Any, workers: tuple[int, ...], records: Records, before: int
+) -> Drained:
     processes = [psutil.Process(worker) for worker in workers]
     await _until(connection, "SELECT EXISTS (SELECT FROM public.user_licenses WHERE id > $1)", before)
-    first = _read(processes, arena.postgres_process)
+    first = _read(processes, servers.postgres_process)
     holders = await connection.fetch("SELECT user_id FROM public.user_licenses WHERE id > $1", before)
     ends = f"SELECT count(*) = {len(records.sentinels)} FROM public.user_licenses WHERE user_id = ANY($1) AND id > $2"
     await _until(connection, ends, list(records.sentinels), before)
-    last = _read(processes, arena.postgres_process)
+    last = _read(processes, servers.postgres_process)
     reached = records.reached(row["user_id"] for row in holders)
     return _figures(records.total - reached, first, last, round(sum(map(peak_memory, workers)), 1))
 

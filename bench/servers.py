@@ -30,7 +30,7 @@ _USERS = """
 
 
 @dataclass(frozen=True)
-class Arena:
+class Servers:
     """Both servers, and a folder for files of the systems. Every drain gets a new database and a new group."""
 
     bootstrap_servers: str
@@ -84,7 +84,7 @@ class Arena:
 
 
 @asynccontextmanager
-async def servers(postgres_settings: Mapping[str, str] | None = None) -> AsyncIterator[Arena]:
+async def running_servers(postgres_settings: Mapping[str, str] | None = None) -> AsyncIterator[Servers]:
     """Start both servers with empty topics. Remove them and their data at the end."""
     with tempfile.TemporaryDirectory(prefix="levelsync-bench-", ignore_cleanup_errors=True) as name:
         async with AsyncExitStack() as stack:
@@ -94,9 +94,9 @@ async def servers(postgres_settings: Mapping[str, str] | None = None) -> AsyncIt
             await stack.enter_async_context(server)
             guard = server._process._guard  # type: ignore[union-attr]  # noqa: SLF001 - the test servers' own handle
             process = psutil.Process(guard.pid).children()[0]  # type: ignore[union-attr]
-            arena = Arena(kafka.bootstrap_servers, Postgres(server.url), process, folder)
-            await arena.empty_topics()
-            yield arena
+            servers = Servers(kafka.bootstrap_servers, Postgres(server.url), process, folder)
+            await servers.empty_topics()
+            yield servers
 
 
 async def execute(settings: Settings, statements: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from bench.check import check
 from bench.meter import cpu_of_all
 from bench.quantiles import quantile
-from bench.servers import Arena, connect, servers
+from bench.servers import Servers, connect, running_servers
 from bench.table import Row
 from service.settings import Settings
 from tests.support.load import Load, make_load
@@ -59,13 +59,13 @@ async def measure(size: int, batches: int, rounds: int, targets: Targets) -> lis
     events = make_load(Load(size * batches, max(1, size * batches // 6), seed=1, kinds=(LEVELED_UP,)))
     groups = [events[start : start + size] for start in range(0, len(events), size)]
     found: list[Calls] = []
-    async with servers() as arena:
-        template = await arena.template(_GROWN, _FILL.format(users=_GROWN))
+    async with running_servers() as servers:
+        template = await servers.template(_GROWN, _FILL.format(users=_GROWN))
         for _ in range(rounds):
-            settings = await arena.new(template)
-            found.append(await _once(arena, settings, groups))
+            settings = await servers.new(template)
+            found.append(await _once(servers, settings, groups))
             await _check(settings, events)
-            await arena.drop(settings)
+            await servers.drop(settings)
             print(found[-1], file=sys.stderr, flush=True)
     name = "one event a batch" if size == 1 else f"batches of {size}"
     return [
@@ -78,8 +78,8 @@ async def measure(size: int, batches: int, rounds: int, targets: Targets) -> lis
     ]
 
 
-async def _once(arena: Arena, settings: Settings, groups: list[list[Meant]]) -> Calls:
-    file = arena.folder / "batches"
+async def _once(servers: Servers, settings: Settings, groups: list[list[Meant]]) -> Calls:
+    file = servers.folder / "batches"
     await asyncio.to_thread(lambda: file.write_bytes(pickle.dumps(groups)))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.systems.small_process", str(file)),
@@ -90,10 +90,10 @@ async def _once(arena: Arena, settings: Settings, groups: list[list[Meant]]) -> 
     )
     assert process.stdin is not None and process.stdout is not None  # noqa: PT018, S101 - both are pipes
     assert await process.stdout.readline() == b"ready\n"  # noqa: S101 - the figures of a failed process do not count
-    before = cpu_of_all(arena.postgres_process)
+    before = cpu_of_all(servers.postgres_process)
     process.stdin.write(b"go\n")
     answer: dict[str, Any] = json.loads(await process.stdout.readline())
-    postgres = cpu_of_all(arena.postgres_process) - before
+    postgres = cpu_of_all(servers.postgres_process) - before
     process.stdin.write(b"end\n")
     await process.wait()
     took: list[float] = answer["took"]
@@ -109,5 +109,5 @@ async def _check(settings: Settings, events: list[Meant]) -> None:
     connection = await connect(settings)
     await connection.execute(_EMPTY)
     await connection.close()
-    verdict = await check(settings, model)
-    assert verdict.right, verdict  # noqa: S101 - the figures of wrong tables do not count
+    comparison = await check(settings, model)
+    assert comparison.right, comparison  # noqa: S101 - the figures of wrong tables do not count

@@ -19,7 +19,7 @@ from bench.load import make_records
 from bench.meter import drain
 from bench.pairs import fill
 from bench.quantiles import quantile
-from bench.servers import Arena, connect, servers
+from bench.servers import Servers, connect, running_servers
 from bench.sizes import Sizes
 from bench.systems.levelsync import LEVELSYNC, running
 from bench.table import Row, ratio
@@ -71,15 +71,15 @@ def _quantiles(rounds: Sequence[Sequence[_Call]], share: float) -> tuple[float, 
 async def _beside_a_drain(events: int) -> list[_Call]:
     """Sync users that the drain does not touch, for as long as it lasts. Each is synced once, and its pair differs."""
     records = make_records(events)
-    async with servers() as arena:
+    async with running_servers() as servers:
         users = records.users + _USERS
-        template = await arena.template(users, fill(records.users + 1, users, 1))
-        await LEVELSYNC.publish(arena, records)
-        settings = await _with_secret(arena, template)
-        async with _client(arena, settings) as client:
+        template = await servers.template(users, fill(records.users + 1, users, 1))
+        await LEVELSYNC.publish(servers, records)
+        settings = await _with_secret(servers, template)
+        async with _client(servers, settings) as client:
             await _sync(client, users)  # opens the connections
             calling = asyncio.create_task(_call(client, records.users + 1))
-            await drain(arena, settings, LEVELSYNC, records)
+            await drain(servers, settings, LEVELSYNC, records)
             calling.cancel()
             found = await calling
     print(f"{len(found)} calls, p99 {quantile((call.ms for call in found), 0.99):.1f} ms", file=sys.stderr, flush=True)
@@ -108,12 +108,12 @@ async def _first_pages(rounds: int) -> tuple[list[float], list[float]]:
     """Return the milliseconds of the raw query and of the page, each the median of ten."""
     raw: list[float] = []
     pages: list[float] = []
-    async with servers() as arena:
-        settings = await _with_secret(arena, await arena.template(_PAIRS // 2, fill(1, _PAIRS // 2, 1000)))
+    async with running_servers() as servers:
+        settings = await _with_secret(servers, await servers.template(_PAIRS // 2, fill(1, _PAIRS // 2, 1000)))
         connection = await connect(settings)
         await connection.execute("SET max_parallel_workers_per_gather = 0")
         for _ in range(rounds):
-            async with _client(arena, settings) as client:
+            async with _client(servers, settings) as client:
                 raw.append(median([await _timed(connection.fetch(_RAW)) for _ in range(_PAGES)]))
                 pages.append(median([await _timed(client.get(f"{_PATH}/desync-issues")) for _ in range(_PAGES)]))
         await connection.close()
@@ -130,12 +130,12 @@ async def _timed(awaitable: object) -> float:
 
 
 @asynccontextmanager
-async def _client(arena: Arena, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with running(arena, settings, "api") as process:
+async def _client(servers: Servers, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    async with running(servers, settings, "api") as process:
         headers = {"Authorization": f"Bearer {sign(settings, 'admin', '1', timedelta(hours=1))}"}
         async with httpx.AsyncClient(base_url=str(process.url), headers=headers, timeout=30) as client:
             yield client
 
 
-async def _with_secret(arena: Arena, template: str) -> Settings:
-    return await arena.new(template, jwt_secret=secrets.token_urlsafe(32))
+async def _with_secret(servers: Servers, template: str) -> Settings:
+    return await servers.new(template, jwt_secret=secrets.token_urlsafe(32))

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from bench.load import Records, make_records
 from bench.meter import drain
 from bench.pairs import fill
-from bench.servers import Arena, servers
+from bench.servers import Servers, running_servers
 from bench.sizes import Sizes
 from bench.systems.levelsync import LEVELSYNC
 from bench.systems.system import process
@@ -26,15 +26,15 @@ async def run(sizes: Sizes) -> list[Row]:
     records = make_records(sizes.events)
     alone: list[float] = []
     beside: list[float] = []
-    async with servers() as arena:
+    async with running_servers() as servers:
         users = records.users + _PAIRS // 2
-        template = await arena.template(users, fill(records.users + 1, users, 1000))
-        await LEVELSYNC.publish(arena, records)
+        template = await servers.template(users, fill(records.users + 1, users, 1000))
+        await LEVELSYNC.publish(servers, records)
         for _ in range(sizes.rounds):
             for rates, scanning in ((alone, False), (beside, True)):
-                settings = await arena.new(template)
-                rates.append(await _rate(arena, settings, records, scanning=scanning))
-                await arena.drop(settings)
+                settings = await servers.new(template)
+                rates.append(await _rate(servers, settings, records, scanning=scanning))
+                await servers.drop(settings)
     return [
         Row("drain alone", tuple(alone), "events/s"),
         Row("drain beside a scan", tuple(beside), "events/s", note=f"scan of {_PAIRS:,} pairs, without a pause"),
@@ -42,15 +42,15 @@ async def run(sizes: Sizes) -> list[Row]:
     ]
 
 
-async def _rate(arena: Arena, settings: Settings, records: Records, *, scanning: bool) -> float:
+async def _rate(servers: Servers, settings: Settings, records: Records, *, scanning: bool) -> float:
     if not scanning:
-        return (await drain(arena, settings, LEVELSYNC, records)).rate
-    async with _scans(arena, settings):
-        return (await drain(arena, settings, LEVELSYNC, records)).rate
+        return (await drain(servers, settings, LEVELSYNC, records)).rate
+    async with _scans(servers, settings):
+        return (await drain(servers, settings, LEVELSYNC, records)).rate
 
 
 @asynccontextmanager
-async def _scans(arena: Arena, settings: Settings) -> AsyncIterator[None]:
+async def _scans(servers: Servers, settings: Settings) -> AsyncIterator[None]:
     command = [sys.executable, "-m", "bench.systems.scanning_process"]
-    async with process(command, arena.folder / settings.kafka_group_id, serve_environment(settings)):
+    async with process(command, servers.folder / settings.kafka_group_id, serve_environment(settings)):
         yield

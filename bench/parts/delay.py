@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from bench.prober import delays
 from bench.quantiles import quantile
-from bench.servers import servers
+from bench.servers import running_servers
 from bench.sizes import Sizes
 from bench.systems.levelsync import running
 from bench.table import Row
@@ -42,9 +42,9 @@ async def run(sizes: Sizes) -> list[Row]:
 
 async def _once(load: _Steady) -> list[float]:
     events = load.probes * load.every
-    async with servers() as arena:
-        settings = await arena.new(await arena.template(events))
-        async with running(arena, settings):
+    async with running_servers() as servers:
+        settings = await servers.new(await servers.template(events))
+        async with running(servers, settings):
             found = await delays(settings, load.rate, events, load.every)
     print(load, quantile(found, 0.5), quantile(found, 0.99), file=sys.stderr, flush=True)
     return found

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.check import Verdict, check, model_of
+from bench.check import Comparison, check, model_of
 from bench.load import Records, first_of, make_records
 from bench.meter import Drained, drain
-from bench.servers import Arena, servers
+from bench.servers import Servers, running_servers
 from bench.sizes import Sizes
 from bench.systems.debezium import AT_ITS_BEST, DEFAULT
 from bench.systems.floor import FLOOR
@@ -32,7 +32,7 @@ class Result:
     """The figures of one drain, and the comparison of its tables with the model."""
 
     drained: Drained
-    verdict: Verdict
+    comparison: Comparison
 
 
 async def run(sizes: Sizes) -> list[Row]:
@@ -46,25 +46,25 @@ async def run(sizes: Sizes) -> list[Row]:
     shares = {s.name: records if s.share == 1 else first_of(records, int(sizes.events * s.share)) for s in systems}
     models = {name: model_of(share) for name, share in shares.items()}
     results: dict[str, list[Result]] = {system.name: [] for system in systems}
-    async with servers() as arena:
-        template = await arena.template(records.users)
+    async with running_servers() as servers:
+        template = await servers.template(records.users)
         for system in systems:
-            await system.publish(arena, shares[system.name])
+            await system.publish(servers, shares[system.name])
         for number in range(sizes.rounds):
             for system in systems:
-                settings = await arena.new(template)
-                result = await _once(arena, settings, system, shares[system.name], models[system.name])
-                await arena.drop(settings)
+                settings = await servers.new(template)
+                result = await _once(servers, settings, system, shares[system.name], models[system.name])
+                await servers.drop(settings)
                 results[system.name].append(result)
-                _say(number, system, result)
+                _print_round(number, system, result)
     return [*_rows(results)]
 
 
-async def _once(arena: Arena, settings: Settings, system: System, records: Records, model: Model) -> Result:
-    drained = await drain(arena, settings, system, records)
-    verdict = await check(settings, model)
-    assert verdict.right or not system.exact, f"{system.name} has wrong tables: {verdict}"  # noqa: S101
-    return Result(drained, verdict)
+async def _once(servers: Servers, settings: Settings, system: System, records: Records, model: Model) -> Result:
+    drained = await drain(servers, settings, system, records)
+    comparison = await check(settings, model)
+    assert comparison.right or not system.exact, f"{system.name} has wrong tables: {comparison}"  # noqa: S101
+    return Result(drained, comparison)
 
 
 def _rows(results: dict[str, list[Result]]) -> Iterator[Row]:
@@ -77,7 +77,7 @@ def _rows(results: dict[str, list[Result]]) -> Iterator[Row]:
     for name, ones in results.items():
         yield from _costs(name, ones)
     for name, ones in results.items():
-        yield from _verdicts(name, ones)
+        yield from _comparisons(name, ones)
 
 
 def _costs(name: str, ones: Sequence[Result]) -> Iterator[Row]:
@@ -92,15 +92,15 @@ def _costs(name: str, ones: Sequence[Result]) -> Iterator[Row]:
     yield Row(f"{name}: peak memory", each(lambda d: d.memory), "MB", at_most=most)
 
 
-def _verdicts(name: str, ones: Sequence[Result]) -> Iterator[Row]:
-    wrong = tuple(float(one.verdict.wrong_levels) for one in ones)
+def _comparisons(name: str, ones: Sequence[Result]) -> Iterator[Row]:
+    wrong = tuple(float(one.comparison.wrong_levels) for one in ones)
     yield Row(
-        f"{name}: wrong levels", wrong, f"of {ones[0].verdict.pairs:,}", at_most=0 if name == "levelsync" else None
+        f"{name}: wrong levels", wrong, f"of {ones[0].comparison.pairs:,}", at_most=0 if name == "levelsync" else None
     )
-    every = "every rise" if all(one.verdict.history_equal for one in ones) else "not every rise"
-    yield Row(f"{name}: history", tuple(float(one.verdict.history_rows) for one in ones), "rows", note=every)
+    every = "every rise" if all(one.comparison.history_equal for one in ones) else "not every rise"
+    yield Row(f"{name}: history", tuple(float(one.comparison.history_rows) for one in ones), "rows", note=every)
 
 
-def _say(number: int, system: System, result: Result) -> None:
-    drained, verdict = result.drained, result.verdict
-    print(f"round {number + 1}, {system.name}: {drained}, {verdict}", file=sys.stderr, flush=True)
+def _print_round(number: int, system: System, result: Result) -> None:
+    drained, comparison = result.drained, result.comparison
+    print(f"round {number + 1}, {system.name}: {drained}, {comparison}", file=sys.stderr, flush=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from bench.load import EVENTS_A_USER, make_records
 from bench.meter import drain
-from bench.servers import servers
+from bench.servers import running_servers
 from bench.sizes import Sizes
 from bench.systems.levelsync import LEVELSYNC
 from bench.table import Row, ratio
@@ -54,12 +54,12 @@ async def _rates(events: int, rows: int, strides: Sequence[int]) -> list[float]:
     loads = [make_records(events, stride) for stride in strides]
     users = max(rows, *(records.users for records in loads))
     rates: list[float] = []
-    async with servers() as arena:
-        template = await arena.template(users, _FILL.format(users=rows))
+    async with running_servers() as servers:
+        template = await servers.template(users, _FILL.format(users=rows))
         for records in loads:
-            await LEVELSYNC.publish(arena, records)
-            settings = await arena.new(template)
-            rates.append((await drain(arena, settings, LEVELSYNC, records)).rate)
-            await arena.drop(settings)
-            await arena.empty_topics()
+            await LEVELSYNC.publish(servers, records)
+            settings = await servers.new(template)
+            rates.append((await drain(servers, settings, LEVELSYNC, records)).rate)
+            await servers.drop(settings)
+            await servers.empty_topics()
     return rates

@@ -6,7 +6,7 @@ import sys
 from datetime import timedelta
 
 from bench.pairs import fill
-from bench.servers import connect, servers
+from bench.servers import connect, running_servers
 from bench.sizes import Sizes
 from bench.systems.reconciler import Report, reconcile, reconciler
 from bench.table import Row
@@ -26,29 +26,29 @@ _DIFFERENT = "SELECT count(*) FROM levelsync.pairs WHERE state <> 'in_sync'"
 async def run(sizes: Sizes) -> list[Row]:
     """Heal the same drift in both directions, each time in a new copy of the database."""
     users = sizes.healed * _ONE_IN // 2
-    told: dict[Direction, list[float]] = {direction: [] for direction in _TARGETS}
+    reported: dict[Direction, list[float]] = {direction: [] for direction in _TARGETS}
     healed: dict[Direction, list[float]] = {direction: [] for direction in _TARGETS}
-    async with servers() as arena:
-        template = await arena.template(users, fill(1, users, _ONE_IN))
+    async with running_servers() as servers:
+        template = await servers.template(users, fill(1, users, _ONE_IN))
         for _ in range(sizes.rounds):
             for direction in _TARGETS:
-                settings = await arena.new(template, reconcile_grace=timedelta(0))
-                async with reconciler(arena, settings):
+                settings = await servers.new(template, reconcile_grace=timedelta(0))
+                async with reconciler(servers, settings):
                     report = await reconcile(settings, execute_it=True, direction=direction)
-                    told[direction].append(round(sizes.healed / report.seconds, 1))
+                    reported[direction].append(round(sizes.healed / report.seconds, 1))
                     healed[direction].append(round(sizes.healed / await _seconds(settings, report, sizes.healed), 1))
-                await arena.drop(settings)
-                await arena.empty_topics()
+                await servers.drop(settings)
+                await servers.empty_topics()
                 print(direction, healed[direction][-1], file=sys.stderr, flush=True)
-    return [row for direction in _TARGETS for row in _rows(direction, told[direction], healed[direction], sizes)]
+    return [row for direction in _TARGETS for row in _rows(direction, reported[direction], healed[direction], sizes)]
 
 
-def _rows(direction: Direction, told: list[float], healed: list[float], sizes: Sizes) -> list[Row]:
+def _rows(direction: Direction, reported: list[float], healed: list[float], sizes: Sizes) -> list[Row]:
     name = "heal, highest" if direction == "highest" else "heal, with fences"
     note = f"{sizes.healed:,} of {sizes.healed * _ONE_IN:,} pairs, scan and confirmation included"
     return [
         Row(name, tuple(healed), "pairs/s", at_least=_TARGETS[direction], note=note),
-        Row(f"{name}, until the report is in Kafka after an event for each pair", tuple(told), "pairs/s"),
+        Row(f"{name}, until the report is in Kafka after an event for each pair", tuple(reported), "pairs/s"),
     ]
 
 

@@ -8,7 +8,7 @@ import signal
 from datetime import timedelta
 
 from bench.pairs import fill
-from bench.servers import Arena, servers
+from bench.servers import Servers, running_servers
 from bench.sizes import Sizes
 from bench.systems.reconciler import Report, reconcile, reconciler
 from bench.table import Row
@@ -23,14 +23,14 @@ _INTO_THE_RUN = 0.7
 async def run(sizes: Sizes) -> list[Row]:
     """Heal the same drift in each round, once without and once with a kill. Both must heal every pair once."""
     seconds: dict[bool, list[float]] = {False: [], True: []}
-    async with servers() as arena:
-        template = await arena.template(_PAIRS // 2, fill(1, _PAIRS // 2, _DRIFTED))
+    async with running_servers() as servers:
+        template = await servers.template(_PAIRS // 2, fill(1, _PAIRS // 2, _DRIFTED))
         for _ in range(sizes.rounds):
             for killed, found in seconds.items():
-                settings = await arena.new(template, reconcile_grace=timedelta(0))
-                found.append(await _heal(arena, settings, killed=killed))
-                await arena.drop(settings)
-                await arena.empty_topics()
+                settings = await servers.new(template, reconcile_grace=timedelta(0))
+                found.append(await _heal(servers, settings, killed=killed))
+                await servers.drop(settings)
+                await servers.empty_topics()
     of = f"{_PAIRS:,} pairs"
     return [
         Row(f"healing run, {of}", tuple(seconds[False]), "s"),
@@ -38,13 +38,13 @@ async def run(sizes: Sizes) -> list[Row]:
     ]
 
 
-async def _heal(arena: Arena, settings: Settings, *, killed: bool) -> float:
-    async with reconciler(arena, settings) as worker:
+async def _heal(servers: Servers, settings: Settings, *, killed: bool) -> float:
+    async with reconciler(servers, settings) as worker:
         running = asyncio.create_task(reconcile(settings, execute_it=True))
         if killed:
             await asyncio.sleep(_INTO_THE_RUN)
             os.kill(worker, signal.SIGKILL)
-            async with reconciler(arena, settings):
+            async with reconciler(servers, settings):
                 return _checked(await running)
         return _checked(await running)
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from bench.load import make_records
 from bench.meter import drain
 from bench.quantiles import quantile
-from bench.servers import connect, servers
+from bench.servers import connect, running_servers
 from bench.sizes import Sizes
 from bench.systems.levelsync import LEVELSYNC
 from bench.table import Row
@@ -27,16 +27,16 @@ async def run(sizes: Sizes) -> list[Row]:
     """Watch one drain in each round. The duration of a transaction is the highest age that was seen."""
     records = make_records(sizes.events)
     found: list[list[float]] = []
-    async with servers() as arena:
-        template = await arena.template(records.users)
-        await LEVELSYNC.publish(arena, records)
+    async with running_servers() as servers:
+        template = await servers.template(records.users)
+        await LEVELSYNC.publish(servers, records)
         for _ in range(sizes.rounds):
-            settings = await arena.new(template)
+            settings = await servers.new(template)
             watcher = asyncio.create_task(_watch(settings))
-            await drain(arena, settings, LEVELSYNC, records)
+            await drain(servers, settings, LEVELSYNC, records)
             watcher.cancel()
             found.append(await watcher)
-            await arena.drop(settings)
+            await servers.drop(settings)
     note = f"{len(found[0])} transactions"
     return [
         Row("a batch's locks, p50", tuple(quantile(ages, 0.5) for ages in found), "ms", note=note),

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from bench.check import check, model_of
 from bench.load import Records, make_records
 from bench.meter import Drained, drain
-from bench.servers import Arena, servers
+from bench.servers import Servers, running_servers
 from bench.sizes import Sizes
 from bench.systems.levelsync import LEVELSYNC
 from bench.systems.system import Processes, System, ids
@@ -18,8 +18,8 @@ from service.settings import Settings
 
 
 @asynccontextmanager
-async def _two(arena: Arena, settings: Settings, records: Records) -> AsyncIterator[Processes]:
-    async with LEVELSYNC.run(arena, settings, records) as first, LEVELSYNC.run(arena, settings, records) as second:
+async def _two(servers: Servers, settings: Settings, records: Records) -> AsyncIterator[Processes]:
+    async with LEVELSYNC.run(servers, settings, records) as first, LEVELSYNC.run(servers, settings, records) as second:
         yield ids(first) + ids(second)
 
 
@@ -31,16 +31,16 @@ async def run(sizes: Sizes) -> list[Row]:
     records = make_records(sizes.events)
     model = model_of(records)
     found: dict[str, list[Drained]] = {LEVELSYNC.name: [], TWO.name: []}
-    async with servers() as arena:
-        template = await arena.template(records.users)
-        await LEVELSYNC.publish(arena, records)
+    async with running_servers() as servers:
+        template = await servers.template(records.users)
+        await LEVELSYNC.publish(servers, records)
         for _ in range(sizes.rounds):
             for system in (LEVELSYNC, TWO):
-                settings = await arena.new(template)
-                found[system.name].append(await drain(arena, settings, system, records))
-                verdict = await check(settings, model)
-                assert verdict.right, f"{system.name}: {verdict}"  # noqa: S101 - a wrong drain does not count
-                await arena.drop(settings)
+                settings = await servers.new(template)
+                found[system.name].append(await drain(servers, settings, system, records))
+                comparison = await check(settings, model)
+                assert comparison.right, f"{system.name}: {comparison}"  # noqa: S101 - a wrong drain does not count
+                await servers.drop(settings)
                 print(system.name, found[system.name][-1], file=sys.stderr, flush=True)
     one, two = found.values()
     rates = [[drained.rate for drained in ones] for ones in (one, two)]

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from bench.meter import peak_memory
 from bench.pairs import fill
-from bench.servers import connect, servers
+from bench.servers import connect, running_servers
 from bench.sizes import Sizes
 from bench.systems import reladiff
 from bench.systems.reconciler import reconcile, reconciler
@@ -47,11 +47,11 @@ async def run(sizes: Sizes) -> list[Row]:
 
 async def _measure(pairs: int, rounds: int) -> _Seconds:
     seconds = _Seconds()
-    async with servers() as arena:
-        template = await arena.template(pairs // 2, fill(1, pairs // 2, _DRIFTED))
-        settings = await arena.new(template, reconcile_grace=timedelta(0))
+    async with running_servers() as servers:
+        template = await servers.template(pairs // 2, fill(1, pairs // 2, _DRIFTED))
+        settings = await servers.new(template, reconcile_grace=timedelta(0))
         for _ in range(rounds):
-            async with reconciler(arena, settings) as worker:
+            async with reconciler(servers, settings) as worker:
                 seconds.raw.append(await _raw(settings, pairs))
                 report = await reconcile(settings)
                 assert report.counts["scanned"] == pairs, report  # noqa: S101 - a wrong scan does not count

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench import jars
 from bench.load import Encode, Records
-from bench.servers import Arena
+from bench.servers import Servers
 from bench.systems import debezium_records
 from bench.systems.debezium_settings import BEST, connector, worker
 from bench.systems.system import System, process
@@ -27,21 +27,21 @@ def _system(name: str, topic: str, encode: Encode, tuning: Mapping[str, str]) ->
     return System(name, partial(_publish, topic, encode), partial(_run_of, topic, tuning), exact=False)
 
 
-async def _publish(topic: str, encode: Encode, arena: Arena, records: Records) -> None:
-    await arena.make_topics(topic)
-    await fill(arena.bootstrap_servers, records.encoded(topic, encode))
+async def _publish(topic: str, encode: Encode, servers: Servers, records: Records) -> None:
+    await servers.make_topics(topic)
+    await fill(servers.bootstrap_servers, records.encoded(topic, encode))
 
 
 @asynccontextmanager
 async def _run_of(
-    topic: str, tuning: Mapping[str, str], arena: Arena, settings: Settings, _records: Records
+    topic: str, tuning: Mapping[str, str], servers: Servers, settings: Settings, _records: Records
 ) -> AsyncIterator[int]:
     name = f"debezium-{uuid.uuid4().hex[:8]}"
-    folder = arena.folder / name
+    folder = servers.folder / name
     (folder / "plugins").mkdir(parents=True)
     (folder / "plugins" / "debezium").symlink_to(jars.debezium())  # each folder in the plugin path is a plugin
     files = [
-        _write(folder / "worker.properties", worker(arena.bootstrap_servers, folder)),
+        _write(folder / "worker.properties", worker(servers.bootstrap_servers, folder)),
         _write(folder / "connector.properties", {**connector(name, topic, settings), **tuning}),
     ]
     standalone = ["org.apache.kafka.connect.cli.ConnectStandalone", *map(str, files)]

@@ -9,19 +9,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from bench.load import Records
-from bench.servers import Arena
+from bench.servers import Servers
 from bench.systems.system import System, process
 from service.settings import Settings
 from tests.support.process import serve_environment
 
 
-async def _publish(_arena: Arena, _records: Records) -> None:
+async def _publish(_servers: Servers, _records: Records) -> None:
     """Do nothing, because this system reads its records from memory."""
 
 
 @asynccontextmanager
-async def _run(arena: Arena, settings: Settings, records: Records) -> AsyncIterator[int]:
-    folder = arena.folder / f"floor-{uuid.uuid4().hex[:8]}"
+async def _run(servers: Servers, settings: Settings, records: Records) -> AsyncIterator[int]:
+    folder = servers.folder / f"floor-{uuid.uuid4().hex[:8]}"
     folder.mkdir()
     (folder / "records").write_bytes(pickle.dumps(list(records.partitions.values())))
     command = [sys.executable, "-m", "bench.systems.floor_process", str(folder / "records")]

@@ -8,30 +8,30 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from bench.load import LEVELS_TOPIC, Records, encode
-from bench.servers import Arena
+from bench.servers import Servers
 from bench.systems.system import System, process
 from service.settings import Settings
 from tests.support.process import LevelsyncProcess, serve_environment
 from tests.support.topics import fill
 
 
-async def publish(arena: Arena, records: Records) -> None:
+async def publish(servers: Servers, records: Records) -> None:
     """Publish the records as publishers write them."""
-    await fill(arena.bootstrap_servers, records.encoded(LEVELS_TOPIC, encode))
+    await fill(servers.bootstrap_servers, records.encoded(LEVELS_TOPIC, encode))
 
 
 @asynccontextmanager
-async def _run(arena: Arena, settings: Settings, _records: Records) -> AsyncIterator[int]:
+async def _run(servers: Servers, settings: Settings, _records: Records) -> AsyncIterator[int]:
     command = [sys.executable, "-m", "service", "serve", "--roles", "apply"]
-    folder = arena.folder / f"levelsync-{uuid.uuid4().hex[:8]}"
+    folder = servers.folder / f"levelsync-{uuid.uuid4().hex[:8]}"
     async with process(command, folder, serve_environment(settings)) as pid:
         yield pid
 
 
 @asynccontextmanager
-async def running(arena: Arena, settings: Settings, roles: str = "apply") -> AsyncIterator[LevelsyncProcess]:
+async def running(servers: Servers, settings: Settings, roles: str = "apply") -> AsyncIterator[LevelsyncProcess]:
     """Run levelsync, and yield the process when /readyz reports ready, for parts that measure no start."""
-    folder = arena.folder / f"levelsync-{uuid.uuid4().hex[:8]}"
+    folder = servers.folder / f"levelsync-{uuid.uuid4().hex[:8]}"
     folder.mkdir()
     process_ = LevelsyncProcess(settings, folder, ("serve", "--roles", roles))
     try:

@@ -12,7 +12,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from bench.servers import Arena, connect
+from bench.servers import Servers, connect
 from bench.systems.levelsync import running
 from events import RECONCILE_COMPLETED_TOPIC, Direction, ReconcileRequested
 from service.settings import Settings
@@ -30,9 +30,9 @@ class Report:
 
 
 @asynccontextmanager
-async def reconciler(arena: Arena, settings: Settings) -> AsyncIterator[int]:
+async def reconciler(servers: Servers, settings: Settings) -> AsyncIterator[int]:
     """Run the process, and yield its id when it is ready and has its partitions."""
-    async with running(arena, settings, "reconcile,relay") as process:
+    async with running(servers, settings, "reconcile,relay") as process:
         await eventually(lambda: _ready(settings), 60)
         yield process.pid
 

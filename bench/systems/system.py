@@ -10,15 +10,15 @@ from pathlib import Path
 import psutil
 
 from bench.load import Records
-from bench.servers import Arena
+from bench.servers import Servers
 from service.local.process import ServerProcess
 from service.settings import Settings
 
-Publish = Callable[[Arena, Records], Awaitable[None]]
+Publish = Callable[[Servers, Records], Awaitable[None]]
 """Writes the records to the place where the system reads them, in the form that it needs, once for all rounds."""
 Processes = int | tuple[int, ...]
 """The id of a system's process, or of each of them."""
-Run = Callable[[Arena, Settings, Records], AbstractAsyncContextManager[Processes]]
+Run = Callable[[Servers, Settings, Records], AbstractAsyncContextManager[Processes]]
 """Runs the system, and yields the ids of its processes. Its topic is already full."""
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from bench.load import Records, encode
-from bench.servers import Arena
+from bench.servers import Servers
 from bench.systems.system import System, process
 from service.settings import Settings
 from tests.support.process import serve_environment
@@ -17,16 +17,16 @@ from tests.support.topics import fill
 _TOPIC = "bench.usual"
 
 
-async def _publish(arena: Arena, records: Records) -> None:
+async def _publish(servers: Servers, records: Records) -> None:
     """Publish the share of this system to a separate topic."""
-    await arena.make_topics(_TOPIC)
-    await fill(arena.bootstrap_servers, records.encoded(_TOPIC, encode))
+    await servers.make_topics(_TOPIC)
+    await fill(servers.bootstrap_servers, records.encoded(_TOPIC, encode))
 
 
 @asynccontextmanager
-async def _run(arena: Arena, settings: Settings, _records: Records) -> AsyncIterator[int]:
+async def _run(servers: Servers, settings: Settings, _records: Records) -> AsyncIterator[int]:
     command = [sys.executable, "-m", "bench.systems.usual_app", _TOPIC]
-    folder = arena.folder / f"usual-{uuid.uuid4().hex[:8]}"
+    folder = servers.folder / f"usual-{uuid.uuid4().hex[:8]}"
     async with process(command, folder, serve_environment(settings)) as pid:
         yield pid
 
