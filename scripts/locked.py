@@ -23,7 +23,7 @@ def locked(lock: str, requirements: list[str]) -> str:
     """
     blocks = re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE)[1:]
     by_name = {_name(block): block for block in blocks}
-    required_by = {name: {_normal(via) for via in _vias(block)} for name, block in by_name.items()}
+    required_by = {name: {_normalized(via) for via in _requirers(block)} for name, block in by_name.items()}
     needed, new = set[str](), {_name(requirement) for requirement in requirements}
     if missing := new - by_name.keys():
         raise LookupError(f"requirements.lock lacks {', '.join(sorted(missing))}: run `make lock`")
@@ -33,15 +33,15 @@ def locked(lock: str, requirements: list[str]) -> str:
     return "".join(block for name, block in by_name.items() if name in needed)
 
 
-def _vias(block: str) -> list[str]:
+def _requirers(block: str) -> list[str]:
     return re.findall(r"^    #(?: via)? +([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?$", block, flags=re.MULTILINE)
 
 
 def _name(requirement: str) -> str:
-    return _normal(re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0])
+    return _normalized(re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0])
 
 
-def _normal(name: str) -> str:
+def _normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 

@@ -22,10 +22,10 @@ from playwright.async_api import Browser, Page, async_playwright
 
 PICTURES = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 LEVELSYNC = str(Path(sys.executable).with_name("levelsync"))
-DESK, PHONE = {"width": 1120, "height": 800}, {"width": 360, "height": 740}
-PATIENCE = 60.0
+DESKTOP, PHONE = {"width": 1120, "height": 800}, {"width": 360, "height": 740}
+TIMEOUT = 60.0
 """Seconds to wait for `levelsync up`."""
-DAMAGE = (
+DRIFT = (
     "UPDATE user_licenses SET current_level = 1 WHERE user_id % 17 = 3 AND current_level > 1",
     "DELETE FROM user_licenses WHERE user_id IN (24, 48, 72)",
     "DELETE FROM specialization_progress WHERE student_id IN (31, 62)",
@@ -52,15 +52,15 @@ EVENTS = (
     ("44", "GOALKEEPER", "2"),
     ("45", "INTERNSHIP", "5"),
 )
-APPEARED = "INSERT INTO users (id, name, email) VALUES (901, 'Ada', 'ada@example.org')"
+ADD_USER = "INSERT INTO users (id, name, email) VALUES (901, 'Ada', 'ada@example.org')"
 
 
 def main() -> None:
     """Start levelsync, create drift and dead letters, take the pictures, and stop."""
     PICTURES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="levelsync-pictures-") as name, up(Path(name)) as (url, token):
+    with tempfile.TemporaryDirectory(prefix="levelsync-") as name, running_levelsync(Path(name)) as (url, token):
         for user, specialization, level in EVENTS:
-            run(
+            run_command(
                 "publish",
                 "leveled-up",
                 "--user",
@@ -71,26 +71,26 @@ def main() -> None:
                 level,
                 at=name,
             )
-        asyncio.run(damage(Path(name)))
-        asyncio.run(look(url, token))
+        asyncio.run(create_drift(Path(name)))
+        asyncio.run(take_pictures(url, token))
 
 
 @contextmanager
-def up(folder: Path) -> Iterator[tuple[str, str]]:
+def running_levelsync(folder: Path) -> Iterator[tuple[str, str]]:
     """Run `levelsync up` in `folder`, and yield the URL of the service and an admin token."""
     log = folder / "log"
     with log.open("w") as output:
         process = subprocess.Popen([LEVELSYNC, "up", "--port", "0"], cwd=folder, stdout=output, stderr=output)  # noqa: S603 - our own command
     try:
-        yield said(log, r"service +(http\S+)"), said(log, r"(eyJ\S+)")
+        yield wait_for(log, r"service +(http\S+)"), wait_for(log, r"(eyJ\S+)")
     finally:
         process.terminate()
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT)
 
 
-def said(log: Path, pattern: str) -> str:
+def wait_for(log: Path, pattern: str) -> str:
     """Wait until the log contains the pattern, and return its group."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         if found := re.search(pattern, log.read_text()):
             return found[1]
@@ -98,44 +98,44 @@ def said(log: Path, pattern: str) -> str:
     raise SystemExit(f"levelsync up did not say {pattern}:\n{log.read_text()}")
 
 
-def run(*arguments: str, at: str) -> None:
+def run_command(*arguments: str, at: str) -> None:
     """Run a command of levelsync while the service runs."""
     subprocess.run([LEVELSYNC, *arguments], cwd=at, check=True, capture_output=True)  # noqa: S603 - our own command
 
 
-async def damage(folder: Path) -> None:
+async def create_drift(folder: Path) -> None:
     """Create drift, and add the user of one dead letter."""
     settings = (folder / ".levelsync" / "up.env").read_text()
     found = re.search(r"DATABASE_URL=(\S+)", settings)
     connection = await asyncpg.connect(found[1] if found else None)
-    for statement in (*DAMAGE, APPEARED, SAMPLES):
+    for statement in (*DRIFT, ADD_USER, SAMPLES):
         await connection.execute(statement)
     await connection.close()
 
 
-async def look(url: str, token: str) -> None:
+async def take_pictures(url: str, token: str) -> None:
     """Take every picture."""
     async with async_playwright() as playwright:
         path = shutil.which("chromium") or shutil.which("google-chrome")
         browser = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        page = await signed_in(browser, url, token, color_scheme="light", viewport=DESK)
+        page = await signed_in(browser, url, token, color_scheme="light", viewport=DESKTOP)
         await page.get_by_role("link", name="Runs", exact=True).click()
         await page.get_by_role("button", name="Start the dry run").click()
-        await page.locator("#result").wait_for(timeout=PATIENCE * 1000)
-        await shoot(page, "run-light")
+        await page.locator("#result").wait_for(timeout=TIMEOUT * 1000)
+        await save(page, "run-light")
         await page.goto(f"{url}/")
-        await shoot(page, "overview-light")
+        await save(page, "overview-light")
         await page.goto(f"{url}/page/users/20")
-        await shoot(page, "user-light")
-        dark = await signed_in(browser, url, token, color_scheme="dark", viewport=DESK)
-        await shoot(dark, "overview-dark")
+        await save(page, "user-light")
+        dark = await signed_in(browser, url, token, color_scheme="dark", viewport=DESKTOP)
+        await save(dark, "overview-dark")
         await dark.goto(f"{url}/page/dead-letters")
-        await shoot(dark, "dead-letters-dark")
+        await save(dark, "dead-letters-dark")
         await dark.get_by_role("link", name="unknown user", exact=True).click()
         await dark.get_by_role("row", name="would apply").get_by_role("rowheader").get_by_role("link").click()
-        await shoot(dark, "dead-letter-dark")
+        await save(dark, "dead-letter-dark")
         phone = await signed_in(browser, url, token, color_scheme="light", viewport=PHONE)
-        await shoot(phone, "overview-phone")
+        await save(phone, "overview-phone")
         await browser.close()
 
 
@@ -149,7 +149,7 @@ async def signed_in(browser: Browser, url: str, token: str, **options: Any) -> P
     return page
 
 
-async def shoot(page: Page, name: str) -> None:
+async def save(page: Page, name: str) -> None:
     """Save what the window shows."""
     await page.wait_for_load_state("networkidle")
     path = PICTURES / f"{name}.png"

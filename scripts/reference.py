@@ -45,7 +45,7 @@ HTTP_INTRO = """\
 All endpoints are below `/api/v1/licenses/admin/sync`. `/docs` and `/openapi.json` of a running service describe
 requests and answers. [http-api.md](../http-api.md) explains tokens, roles, pages and errors."""
 _BASE = "/api/v1/licenses/admin/sync"
-MADE = "<!-- Written by scripts/reference.py (make docs) from {source}. Change it there. -->"
+NOTICE = "<!-- Written by scripts/reference.py (make docs) from {source}. Change it there. -->"
 
 
 def settings() -> str:
@@ -115,11 +115,11 @@ def _command(name: str, command: Any) -> Iterator[str]:
 def _parameter(one: Any) -> tuple[str, str, str]:
     is_argument = one.param_type_name == "argument"
     names = (one.metavar or one.name or "").upper() if is_argument else ", ".join([*one.opts, *one.secondary_opts])
-    default = "required" if one.required else _shown(one)
+    default = "required" if one.required else _default_of_parameter(one)
     return f"`{names}`", default, _one_line(getattr(one, "help", "") or "")
 
 
-def _shown(one: Any) -> str:
+def _default_of_parameter(one: Any) -> str:
     if isinstance(getattr(one, "show_default", None), str):
         return str(one.show_default)
     nothing = callable(one.default) or (not one.default and one.default is not False)
@@ -189,7 +189,7 @@ def http() -> str:
 
 
 def _page(title: str, source: str, *parts: str) -> str:
-    return "\n\n".join([f"# {title}", MADE.format(source=source), *parts]) + "\n"
+    return "\n\n".join([f"# {title}", NOTICE.format(source=source), *parts]) + "\n"
 
 
 def _table(columns: tuple[str, ...], rows: Any) -> str:
