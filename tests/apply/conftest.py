@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service.settings import Settings
+from service.store.engine import make_engine
 from tests.support.applier import Events
+from tests.support.interference import Setup
+from tests.support.links import SlowLink
 from tests.support.tables import empty_tables
 
 
@@ -14,3 +20,13 @@ async def events(engine: AsyncEngine) -> Events:
     """A consumer of both topics on the test's database, which has 200 users and not a level."""
     await empty_tables(engine)
     return await Events(engine).begin()
+
+
+@pytest.fixture
+async def setup(engine: AsyncEngine, settings: Settings) -> AsyncIterator[Setup]:
+    """Two sessions: one over a link that a test can stop before any round trip."""
+    async with SlowLink(settings.database_url.get_secret_value()) as link:
+        stopped = make_engine(settings.model_copy(update={"database_url": link.secret_url}))
+        yield Setup(batch=stopped, other=engine, link=link)
+        link.go_on()
+        await stopped.dispose()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.store.functions import create_v1
-from tests.support.tables import execute
+from tests.support.tables import execute, read
 
-AS_A_VIEW = """
-    ALTER TABLE specializations RENAME TO specialization_rows;
-    CREATE VIEW specializations AS SELECT * FROM specialization_rows
-"""
+AS_A_VIEW = (
+    "ALTER TABLE specializations RENAME TO specialization_rows",
+    "CREATE VIEW specializations AS SELECT * FROM specialization_rows",
+)
 ONCE_MORE = "UPDATE specializations SET max_levels = max_levels"
 LOWER = "UPDATE specializations SET max_levels = max_levels - 1 WHERE id = 'PLAYER'"
 ANOTHER = "INSERT INTO specializations (id, name, max_levels) VALUES ('GOALIE', 'Goalie', 8)"
@@ -29,8 +30,7 @@ async def test_only_another_name_or_maximum_is_another_curriculum(
 ) -> None:
     """Rows that are written again with the same maximum change nothing."""
     if kind == "view":
-        for statement in AS_A_VIEW.split(";"):
-            await execute(engine, statement)
+        await execute(engine, *AS_A_VIEW)
         async with engine.begin() as conn:
             await conn.run_sync(create_v1)
     before = await _curriculum(engine)
@@ -50,13 +50,11 @@ async def test_a_table_that_was_emptied_is_another_curriculum_and_stays_one(engi
 
 
 async def _curriculum(engine: AsyncEngine) -> str | None:
-    async with engine.connect() as conn:
-        found: str | None = await conn.scalar(text("SELECT levelsync.curriculum_v1()"))
-        return found
+    [(found,)] = await read(engine, "SELECT levelsync.curriculum_v1()")
+    return cast("str | None", found)
 
 
 async def _is_still(engine: AsyncEngine, curriculum: str | None) -> bool:
-    async with engine.connect() as conn:
-        same = await conn.scalar(text("SELECT levelsync.curriculum_is_v1(CAST(:known AS text))"), {"known": curriculum})
-        assert same is not None
-        return bool(same)
+    [(same,)] = await read(engine, "SELECT levelsync.curriculum_is_v1(CAST(:known AS text))", known=curriculum)
+    assert same is not None
+    return bool(same)

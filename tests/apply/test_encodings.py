@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
@@ -17,7 +16,7 @@ from service.store.migrate import migrate
 from tests.support.applier import TARGETS, fresh, one
 from tests.support.model import LEVELED_UP
 from tests.support.servers import Postgres
-from tests.support.tables import licenses
+from tests.support.tables import count, execute, licenses, read
 
 HEADERS = (("größe", "groß".encode()), ("名", "名".encode()), ("raw", b"\xff"), ("plain", b"x"))
 KEPT = [
@@ -49,10 +48,7 @@ async def test_a_dead_letter_of_any_text_is_kept_and_blocks_nobody(foreign: Asyn
     odd = [replace(record, headers=(*record.headers, *HEADERS)) for record in records]
     applied = await partitions.apply(LEVELED_UP, odd)
     assert [letter.reason for letter in applied.letters] == ["unknown_specialization", "malformed"]
-    async with foreign.connect() as conn:
-        found = (
-            await conn.execute(text("SELECT value, headers, detail FROM levelsync.dead_letters ORDER BY id"))
-        ).all()
+    found = await read(foreign, "SELECT value, headers, detail FROM levelsync.dead_letters ORDER BY id")
     assert [row.value for row in found] == [record.value for record in records]
     assert all(row.headers[-4:] == KEPT for row in found)
     assert found[0].detail == r"there is no specialization '\u9b54\u6cd5'"
@@ -61,8 +57,7 @@ async def test_a_dead_letter_of_any_text_is_kept_and_blocks_nobody(foreign: Asyn
 async def test_a_replay_of_refused_records_is_no_fault_of_the_installation(engine: AsyncEngine) -> None:
     """Laws 3 and 4: dead letters that are there already count for nothing, however many users they are of."""
     partitions = await fresh(engine)
-    async with engine.begin() as conn:
-        await conn.execute(text("ALTER TABLE user_licenses ADD CONSTRAINT odd CHECK (user_id % 4 > 0)"))
+    await execute(engine, "ALTER TABLE user_licenses ADD CONSTRAINT odd CHECK (user_id % 4 > 0)")
     meant = [one(user=user, minutes=user) for user in range(1, 121)]
     applied = await partitions.apply(LEVELED_UP, partitions.records(meant))
     assert len(applied.letters) == 30
@@ -71,5 +66,4 @@ async def test_a_replay_of_refused_records_is_no_fault_of_the_installation(engin
     again = await partitions.apply(LEVELED_UP, partitions.records(meant))
     assert [letter.index for letter in again.letters] == [letter.index for letter in applied.letters]
     assert await licenses(engine) == before
-    async with engine.connect() as conn:
-        assert (await conn.execute(text("SELECT count(*) FROM levelsync.dead_letters"))).scalar_one() == 30
+    assert await count(engine, "levelsync.dead_letters") == 30

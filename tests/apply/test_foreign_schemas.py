@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from events import Direction
 from service.faults import InstallationFault, Kind, read_fault
 from service.settings import Settings
-from tests.support.applier import Events, NotApplied, heal, rise, sync
+from tests.support.applier import Events, NotApplied, again, heal, rise, sync
 from tests.support.tables import add_rows, execute, fill, letters, levels_of, licenses, progress, read, steps
 
 ONE, TWO = (1, "PLAYER"), (2, "PLAYER")
@@ -108,7 +108,7 @@ SCHEMAS = (
 
 
 async def _event(events: Events, engine: AsyncEngine, _settings: Settings, ends: str) -> None:
-    """ProgressLeveledUp for both users in one batch, from 2 to 5."""
+    """ProgressLeveledUp for both users in one batch, from 2 to 5, and user 1's once more."""
     await add_rows(engine, progress={ONE: 5, TWO: 5}, licenses={ONE: 2, TWO: 2})
     if ends == "fault":
         with pytest.raises(NotApplied) as raised:
@@ -117,10 +117,11 @@ async def _event(events: Events, engine: AsyncEngine, _settings: Settings, ends:
         assert await levels_of(engine, 1) == await levels_of(engine, 2) == (5, 2)
         return
     await events.apply(rise(1, 5), rise(2, 5))
+    await events.apply(*again([rise(1, 5)]))
     written = ends == "written"
     assert (await levels_of(engine, 1), await levels_of(engine, 2)) == ((5, 5 if written else 2), (5, 5))
     assert await steps(engine) == [(1, "PLAYER", 2, 5)] * written + [(2, "PLAYER", 2, 5)]
-    assert await letters(engine) == ([] if written else [(0, "refused_by_database")])
+    assert await letters(engine) == ([] if written else [(at, "refused_by_database") for at in (0, 2)])
     assert await _fences(engine) == []
 
 

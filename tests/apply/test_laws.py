@@ -4,22 +4,35 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.apply.batch import Applied
 from service.stream.positions import DatabaseWentBack, Evicted, set_position
 from service.sync import ProgressLicenseSyncService
 from tests.support.applier import LAWS, SAMPLE_USERS, TARGETS, Partitions, fresh, one
 from tests.support.model import ADVANCED, LEVELED_UP, Meant, Model, Pair
 from tests.support.records import MAXIMUM, START, TOPIC, meanings, with_case
-from tests.support.tables import assert_equal_to, history, licenses, progress
+from tests.support.tables import (
+    add_rows,
+    assert_equal_to,
+    count,
+    everything,
+    execute,
+    history,
+    licenses,
+    progress,
+    read,
+    trigger,
+)
+
+_FENCE = "INSERT INTO levelsync.fences VALUES ({}, '{}', '{}', {}, 'test')"
+_POSITIONS = "SELECT topic, partition, next_offset FROM levelsync.applied_offsets ORDER BY 1, 2"
 
 
 def model() -> Model:
@@ -59,10 +72,10 @@ async def test_a_replay_from_the_beginning_changes_no_row(
     """Laws 1 and 3: a group reset decides every record again and writes nothing, timestamps included."""
     partitions = await fresh(engine)
     await partitions.apply_all(meant)
-    before = await _everything(engine)
+    before = await everything(engine), await read(engine, _POSITIONS)
     partitions.ends = dict.fromkeys(TARGETS, 0)
     await partitions.apply_all(meant, cuts)
-    assert await _everything(engine) == before
+    assert (await everything(engine), await read(engine, _POSITIONS)) == before
 
 
 @LAWS
@@ -73,9 +86,7 @@ async def test_events_before_a_decision_never_raise_the_pair_again(
     """Law 2: a lowered pair stays lowered for old events, whenever they come; later ones apply."""
     partitions, expected = await fresh(engine), model()
     at = START + timedelta(minutes=fenced_at)
-    async with engine.begin() as conn:
-        values = {"at": at, "level": level}
-        await conn.execute(text("INSERT INTO levelsync.fences VALUES (1, 'PLAYER', :at, :level, 'test')"), values)
+    await execute(engine, _FENCE.format(1, "PLAYER", at, level))
     expected.fences[1, "PLAYER"] = at
     await partitions.apply_all(meant)
     for record in meant:
@@ -83,24 +94,10 @@ async def test_events_before_a_decision_never_raise_the_pair_again(
     await assert_equal_to(expected, engine)
 
 
-async def _everything(engine: AsyncEngine) -> list[object]:
-    tables = ("public.user_licenses", "public.specialization_progress", "public.license_progressions")
-    own = ("levelsync.applied_offsets", "levelsync.dead_letters")
-    async with engine.connect() as conn:
-        found: list[object] = []
-        for table in (*tables, *own):
-            order = "topic, partition" if "applied" in table else "id"
-            columns = "topic, partition, next_offset" if "applied" in table else "*"
-            rows = await conn.execute(text(f"SELECT {columns} FROM {table} ORDER BY {order}"))
-            found += [tuple(row) for row in rows]
-        return found
-
-
 async def test_a_refused_record_stands_alone_and_its_neighbours_apply(engine: AsyncEngine) -> None:
     """Law 4: the batch is split inside its transaction until the record that the database refuses stands alone."""
     partitions = await fresh(engine)
-    async with engine.begin() as conn:
-        await conn.execute(text("ALTER TABLE user_licenses ADD CONSTRAINT no_five CHECK (current_level <> 5)"))
+    await execute(engine, "ALTER TABLE user_licenses ADD CONSTRAINT no_five CHECK (current_level <> 5)")
     meant = [one(to_level=level, minutes=level, user=user) for user in range(1, 41) for level in (3, 5, 4)][:120]
     meant = [m for m in meant if not (m.to_level == 5 and m.user != 17)]
     records = partitions.records([replace(m, id=f"e{i}") for i, m in enumerate(meant)])
@@ -112,23 +109,18 @@ async def test_a_refused_record_stands_alone_and_its_neighbours_apply(engine: As
     assert steps == [((17, "PLAYER"), 0, 3), ((17, "PLAYER"), 3, 4)]
 
 
+_NO_SEVEN_AT_THE_COMMIT = (
+    """CREATE FUNCTION no_seven() RETURNS trigger LANGUAGE plpgsql AS $$
+       BEGIN IF NEW.current_level = 7 THEN RAISE 'seven is not for %', NEW.user_id; END IF; RETURN NULL; END $$""",
+    """CREATE CONSTRAINT TRIGGER no_seven AFTER INSERT OR UPDATE ON user_licenses
+       DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION no_seven()""",
+)
+
+
 async def test_a_deferred_constraint_is_found_as_well(engine: AsyncEngine) -> None:
     """A constraint that speaks only at the commit still points at one record."""
     partitions = await fresh(engine)
-    async with engine.begin() as conn:
-        await conn.execute(
-            text("""
-            CREATE FUNCTION no_seven() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN IF NEW.current_level = 7 THEN RAISE EXCEPTION 'seven is not for %', NEW.user_id; END IF;
-                  RETURN NULL; END $$
-            """)
-        )
-        await conn.execute(
-            text("""
-            CREATE CONSTRAINT TRIGGER no_seven AFTER INSERT OR UPDATE ON user_licenses
-            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION no_seven()
-            """)
-        )
+    await execute(engine, *_NO_SEVEN_AT_THE_COMMIT)
     meant = [one(user=1, to_level=3), one(user=2, to_level=7, minutes=1), one(user=3, to_level=4, minutes=2)]
     applied = await partitions.apply(LEVELED_UP, partitions.records(meant))
     assert [(letter.index, letter.detail) for letter in applied.letters] == [(1, "seven is not for 2")]
@@ -138,16 +130,7 @@ async def test_a_deferred_constraint_is_found_as_well(engine: AsyncEngine) -> No
 async def test_a_row_that_a_trigger_swallows_stands_alone_and_its_neighbours_apply(engine: AsyncEngine) -> None:
     """An insert that makes no row looks like somebody else's row; tried for ever, it would block its partition."""
     partitions = await fresh(engine)
-    async with engine.begin() as conn:
-        await conn.execute(
-            text("CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$")
-        )
-        await conn.execute(
-            text("""
-            CREATE TRIGGER not_seven BEFORE INSERT ON user_licenses
-            FOR EACH ROW WHEN (new.user_id = 7) EXECUTE FUNCTION swallow()
-            """)
-        )
+    await trigger(engine, "BEFORE INSERT", "IF NEW.user_id = 7 THEN RETURN NULL; END IF; RETURN NEW;")
     meant = [one(user=user, to_level=3, minutes=user) for user in range(1, 21)]
     applied = await partitions.apply(LEVELED_UP, partitions.records(meant))
     assert [(letter.index, letter.reason) for letter in applied.letters] == [(6, "refused_by_database")]
@@ -158,25 +141,17 @@ async def test_a_row_that_a_trigger_swallows_stands_alone_and_its_neighbours_app
 async def test_refusals_of_twenty_users_are_no_dead_letters(engine: AsyncEngine) -> None:
     """Law 4: a constraint that refuses everybody is a fault of the installation: nothing of the batch stands."""
     partitions = await fresh(engine)
-    async with engine.begin() as conn:
-        await conn.execute(text("ALTER TABLE user_licenses ADD CONSTRAINT none CHECK (current_level < 0) NOT VALID"))
+    await execute(engine, "ALTER TABLE user_licenses ADD CONSTRAINT none CHECK (current_level < 0) NOT VALID")
     meant = [one(user=user, minutes=user) for user in range(1, 31)]
     with pytest.raises(Exception, match="20 users in a row"):
         await partitions.apply(LEVELED_UP, partitions.records(meant))
-    async with engine.connect() as conn:
-        assert (await conn.execute(text("SELECT count(*) FROM levelsync.dead_letters"))).scalar_one() == 0
+    assert await count(engine, "levelsync.dead_letters") == 0
 
 
 async def test_a_license_in_another_case_is_the_pairs_license(engine: AsyncEngine) -> None:
     """No second license is made beside one that was written as 'player'."""
     partitions = await fresh(engine)
-    async with engine.begin() as conn:
-        await conn.execute(
-            text("""
-            INSERT INTO user_licenses (user_id, specialization_type, current_level, max_achieved_level, started_at)
-            VALUES (1, 'player', 2, 2, now())
-            """)
-        )
+    await add_rows(engine, licenses={(1, "player"): 2})
     await partitions.apply(LEVELED_UP, [with_case(record, "plAYer") for record in partitions.records([one()])])
     assert await licenses(engine) == {(1, "player"): 3}
 
@@ -187,8 +162,7 @@ async def test_a_new_specialization_works_without_a_restart(engine: AsyncEngine)
     meant = one(specialization="REFEREE")
     applied = await partitions.apply(LEVELED_UP, partitions.records([meant]))
     assert [letter.reason for letter in applied.letters] == ["unknown_specialization"]
-    async with engine.begin() as conn:
-        await conn.execute(text("INSERT INTO specializations (id, name, max_levels) VALUES ('REFEREE', 'Referee', 4)"))
+    await execute(engine, "INSERT INTO specializations (id, name, max_levels) VALUES ('REFEREE', 'Referee', 4)")
     await partitions.apply(LEVELED_UP, partitions.records([meant]))
     assert await licenses(engine) == {(1, "REFEREE"): 3}
 
@@ -196,8 +170,7 @@ async def test_a_new_specialization_works_without_a_restart(engine: AsyncEngine)
 async def test_an_empty_curriculum_is_no_reason_for_dead_letters(engine: AsyncEngine) -> None:
     """Law 4: it is a fault of the installation."""
     partitions = await fresh(engine)
-    async with engine.begin() as conn:
-        await conn.execute(text("TRUNCATE specializations CASCADE"))
+    await execute(engine, "TRUNCATE specializations CASCADE")
     with pytest.raises(Exception, match="specializations is empty"):
         await partitions.apply(LEVELED_UP, partitions.records([one()]))
 
@@ -206,8 +179,7 @@ async def test_a_created_license_begins_when_its_event_occurred(engine: AsyncEng
     """Law 1: started_at, last_advanced_at, max_achieved_level and the reason of the history row."""
     partitions = await fresh(engine)
     await partitions.apply(LEVELED_UP, partitions.records([one(to_level=3), one(to_level=5, minutes=9)]))
-    async with engine.connect() as conn:
-        row = (await conn.execute(text("SELECT * FROM user_licenses"))).one()
+    [row] = await read(engine, "SELECT * FROM user_licenses")
     naive = START.replace(tzinfo=None)
     assert (row.started_at, row.last_advanced_at) == (naive, naive + timedelta(minutes=9))
     assert (row.current_level, row.max_achieved_level) == (5, 5)
@@ -218,19 +190,13 @@ async def test_a_created_license_begins_when_its_event_occurred(engine: AsyncEng
 async def test_a_raised_progress_keeps_its_xp(engine: AsyncEngine) -> None:
     """A LicenseAdvanced changes level and last_activity, and NULL counts as no level."""
     partitions = await fresh(engine)
-    async with engine.begin() as conn:
-        await conn.execute(
-            text("""
-            INSERT INTO specialization_progress (student_id, specialization_id, current_level, total_xp)
-            VALUES (1, 'PLAYER', NULL, 777), (2, 'PLAYER', 2, 5)
-            """)
-        )
+    await add_rows(engine, progress={(1, "PLAYER"): None, (2, "PLAYER"): 2})
+    await execute(engine, "UPDATE specialization_progress SET total_xp = 5 WHERE student_id = 2")
     meant = [one(ADVANCED, user=1), one(ADVANCED, user=2, minutes=1), one(ADVANCED, user=3, minutes=2)]
     await partitions.apply(ADVANCED, partitions.records(meant))
     assert await progress(engine) == {(user, "PLAYER"): 3 for user in (1, 2, 3)}
-    async with engine.connect() as conn:
-        xp = await conn.execute(text("SELECT total_xp FROM specialization_progress ORDER BY student_id"))
-        assert xp.scalars().all() == [777, 5, 0]
+    xp = await read(engine, "SELECT total_xp FROM specialization_progress ORDER BY student_id")
+    assert xp == [(777,), (5,), (0,)]
 
 
 async def test_events_before_apply_since_change_nothing(engine: AsyncEngine) -> None:
@@ -258,8 +224,7 @@ async def test_a_database_that_went_back_in_time_is_noticed(engine: AsyncEngine,
     """Law 3: a lower or missing position row means that records have to be read again."""
     partitions = await fresh(engine)
     await partitions.apply(LEVELED_UP, partitions.records([one()]))
-    async with engine.begin() as conn:
-        await conn.execute(text(change))
+    await execute(engine, change)
     with pytest.raises(DatabaseWentBack):
         await partitions.apply(LEVELED_UP, partitions.records([one(to_level=5, minutes=1)]))
     assert await licenses(engine) == {(1, "PLAYER"): 3}
@@ -277,11 +242,6 @@ _REFUSES = """
 _BEFORE = """
     CREATE OR REPLACE TRIGGER refuse BEFORE INSERT OR UPDATE ON user_licenses FOR EACH ROW EXECUTE FUNCTION refuse()
 """
-_OTHER_SPELLING = """
-    INSERT INTO user_licenses (user_id, specialization_type, current_level, max_achieved_level, started_at)
-    VALUES (4, 'player', 1, 1, now())
-"""
-_FENCE = "INSERT INTO levelsync.fences VALUES (:user, :name, :at, 1, 'test')"
 
 
 class Refusing(Model):
@@ -309,21 +269,19 @@ async def test_refusals_spellings_and_fences_in_any_batches_end_as_the_model_say
     """Each refused record stands alone, a license in another case is the pair's, a fence counts under any spelling."""
     partitions, expected = await fresh(engine), Refusing(MAXIMUM, SAMPLE_USERS)
     at = START.replace(hour=minutes // 60, minute=minutes % 60)
-    async with engine.begin() as conn:
-        for statement in (_REFUSES, _BEFORE, _OTHER_SPELLING):
-            await conn.execute(text(statement))
-        await conn.execute(text(_FENCE), {"user": 2, "name": fenced, "at": at})
+    await execute(engine, _REFUSES, _BEFORE, _FENCE.format(2, fenced, at, 1))
+    await add_rows(engine, licenses={(4, "player"): 1})
     expected.licenses[4, "PLAYER"], expected.fences[2, "PLAYER"] = 1, at
     reasons: dict[str, str] = {}
     for begin, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(meant)], strict=True):
         await _apply(partitions, meant[begin:end], spelling, reasons)
     for record in meant:
         expected.apply(record)
-    async with engine.connect() as conn:
-        rows = await conn.execute(text("SELECT user_id, upper(specialization_type), current_level FROM user_licenses"))
-        assert {(row[0], row[1]): row[2] for row in rows} == expected.licenses
-    found: list[tuple[Any, ...]] = [((pair[0], pair[1].upper()), *step) for pair, *step in await history(engine)]
-    assert sorted(found, key=lambda step: step[0]) == sorted(expected.history, key=lambda step: step[0])
+    assert {
+        (user, name.upper()): level for (user, name), level in (await licenses(engine)).items()
+    } == expected.licenses
+    found: list[Any] = [((pair[0], pair[1].upper()), *step) for pair, *step in await history(engine)]
+    assert sorted(found, key=itemgetter(0)) == sorted(expected.history, key=itemgetter(0))
     assert reasons == expected.letters
 
 
@@ -334,8 +292,7 @@ async def _apply(partitions: Partitions, meant: list[Meant], spelling: str, reas
         with_case(record, spelling) if one.specialization == "PLAYER" and not one.bad else record
         for one, record in zip(meant, partitions.records(meant), strict=True)
     ]
-    applied: Applied = await partitions.apply(LEVELED_UP, records)
-    for letter in applied.letters:
+    for letter in (await partitions.apply(LEVELED_UP, records)).letters:
         reasons[meant[letter.index].id] = letter.reason.value
 
 
@@ -343,16 +300,16 @@ _PAIR: Pair = (1, "PLAYER")
 _SIDES = {LEVELED_UP: "progress_to_license", ADVANCED: "license_to_progress"}
 _WRITE = {
     LEVELED_UP: """
-        INSERT INTO specialization_progress (student_id, specialization_id, current_level) VALUES (1, 'PLAYER', :level)
+        INSERT INTO specialization_progress (student_id, specialization_id, current_level) VALUES (1, 'PLAYER', {0})
             ON CONFLICT (student_id, specialization_id) DO UPDATE SET current_level = excluded.current_level
     """,
     ADVANCED: """
         INSERT INTO user_licenses (user_id, specialization_type, current_level, max_achieved_level, started_at)
-        VALUES (1, 'PLAYER', :level, :level, now())
+        VALUES (1, 'PLAYER', {0}, {0}, now())
             ON CONFLICT (user_id, specialization_type) DO UPDATE SET current_level = excluded.current_level
     """,
 }
-_DECIDED_AT = text("SELECT decided_at FROM levelsync.fences WHERE user_id = 1 AND specialization = 'PLAYER'")
+_DECIDED_AT = "SELECT decided_at FROM levelsync.fences WHERE user_id = 1 AND specialization = 'PLAYER'"
 _steps = st.lists(
     st.one_of(
         st.tuples(st.just("raise"), st.sampled_from(sorted(_SIDES)), st.integers(1, 8)),
@@ -369,11 +326,7 @@ async def test_events_from_before_a_declaration_never_raise_the_pair(
     engine: AsyncEngine, steps: list[tuple[str, str, int]]
 ) -> None:
     """The application raises a side and publishes it, or sets a side and declares it; events come in any order."""
-    partitions, expected, service = (
-        await fresh(engine),
-        Model(MAXIMUM, SAMPLE_USERS),
-        ProgressLicenseSyncService(engine),
-    )
+    partitions, expected, service = await fresh(engine), model(), ProgressLicenseSyncService(engine)
     on_their_way: list[Meant] = []
     for number, (step, kind, level) in enumerate([*steps, *[("deliver", "", 0)] * len(steps)]):
         if step == "deliver":
@@ -386,13 +339,11 @@ async def test_events_from_before_a_declaration_never_raise_the_pair(
         if step == "raise" and level <= rows.get(_PAIR, 0):
             continue
         rows[_PAIR] = level
-        async with engine.begin() as conn:
-            await conn.execute(text(_WRITE[kind]), {"level": level})
+        await execute(engine, _WRITE[kind].format(level))
         if step == "raise":
             on_their_way.append(Meant(kind, 1, "PLAYER", level, datetime.now(UTC), "/test", f"e{number}"))
             continue
         await service.sync_pair(1, "PLAYER", _SIDES[kind])  # type: ignore[arg-type]
-        async with engine.connect() as conn:
-            decided_at = (await conn.execute(_DECIDED_AT)).scalar_one()
+        [(decided_at,)] = await read(engine, _DECIDED_AT)
         expected.sync(_PAIR, _SIDES[kind], decided_at, f"sync {_SIDES[kind]}")
     await assert_equal_to(expected, engine)

@@ -12,9 +12,9 @@ from service.apply.progress import Refusals
 from service.faults import Fault, InstallationFault, Kind
 from service.settings import Settings
 from service.store.engine import make_engine
-from tests.support.applier import Events, NotApplied, again, heal, rise, sync
+from tests.support.applier import Events, NotApplied, heal, rise
 from tests.support.links import SlowLink
-from tests.support.tables import add_rows, execute, letters, levels_of, licenses, position, read, steps, trigger
+from tests.support.tables import add_rows, execute, letters, licenses, position, read, steps, trigger
 
 CHECK = Fault(Kind.RECORD, "23514", "level_is_small", "violates check constraint")
 TRIGGER = Fault(Kind.RECORD, "P0001", "", "no")
@@ -55,7 +55,6 @@ def test_counting_on_a_copy_leaves_the_original() -> None:
     assert refusals.users == set()
 
 
-_SWALLOW = "IF NEW.user_id % 2 = 0 THEN RETURN NULL; END IF; RETURN NEW;"
 _PRIMARY = (
     "ALTER TABLE user_licenses ADD COLUMN is_primary boolean NOT NULL DEFAULT true",
     "CREATE UNIQUE INDEX one_primary ON user_licenses (user_id) WHERE is_primary",
@@ -71,44 +70,6 @@ _SECONDS_TO_WRITE = """
         RETURN extract(epoch FROM clock_timestamp() - began);
     END $$
 """
-
-
-# --- a trigger that swallows updates
-
-
-async def test_an_update_that_a_trigger_swallows_is_refused(events: Events, engine: AsyncEngine) -> None:
-    """A write is what PostgreSQL says it wrote: no history of a rise that is none."""
-    await add_rows(engine, licenses={(2, "PLAYER"): 1, (3, "PLAYER"): 1})
-    await trigger(engine, "BEFORE UPDATE", _SWALLOW)
-    await events.apply(rise(2, 3), rise(3, 3))
-    await events.apply(*again([rise(2, 3)]))
-    assert await levels_of(engine, 2) == (None, 1)
-    assert await steps(engine) == [(3, "PLAYER", 1, 3)]
-    assert await letters(engine) == [(0, _REFUSED), (2, _REFUSED)]
-
-
-async def test_a_sync_that_a_trigger_swallows_has_failed(events: Events, engine: AsyncEngine) -> None:
-    """The answer is no, and nothing stands of it."""
-    assert events
-    await add_rows(engine, progress={(2, "PLAYER"): 3}, licenses={(2, "PLAYER"): 1})
-    await trigger(engine, "BEFORE UPDATE", _SWALLOW)
-    answer = await sync(engine, 2, "progress_to_license")
-    assert (answer.success, answer.failed) == (False, True)
-    assert (await levels_of(engine, 2), await steps(engine)) == ((3, 1), [])
-
-
-async def test_a_heal_that_a_trigger_swallows_has_failed(
-    events: Events, engine: AsyncEngine, settings: Settings
-) -> None:
-    """The pair counts as failed, its neighbour is healed, and the run ends."""
-    assert events
-    levels = {(2, "PLAYER"): 3, (3, "PLAYER"): 3}
-    await add_rows(engine, progress=levels, licenses=dict.fromkeys(levels, 1))
-    await trigger(engine, "BEFORE UPDATE", _SWALLOW)
-    report = await heal(engine, settings)
-    assert (report["status"], report["counts"]["healed"], report["counts"]["failed"]) == ("completed", 1, 1)
-    assert (await levels_of(engine, 2), await levels_of(engine, 3)) == ((3, 1), (3, 3))
-    assert await steps(engine) == [(3, "PLAYER", 1, 3)]
 
 
 # --- a unique index of the application

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from aiokafka import TopicPartition
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.stream import positions
 from service.stream.positions import Batch, Stored, TopicRecreated
+from tests.support.tables import execute
 
 PARTITION = TopicPartition("progress.leveled-up", 0)
 
@@ -18,8 +18,8 @@ async def stand_at(engine: AsyncEngine, offset: int, topic_id: str) -> None:
         await positions.set_position(conn, PARTITION, offset, "", topic_id)
 
 
-async def move(engine: AsyncEngine, topic_id: str) -> None:
-    batch = Batch((), {PARTITION: 5}, {PARTITION: 9}, {PARTITION.topic: topic_id}, {PARTITION: 3})
+async def move(engine: AsyncEngine, topic_id: str, to: int = 9) -> None:
+    batch = Batch((), {PARTITION: 5}, {PARTITION: to}, {PARTITION.topic: topic_id}, {PARTITION: 3})
     async with engine.begin() as conn:
         await positions.check_and_move(conn, batch)
 
@@ -48,17 +48,13 @@ async def test_equal_and_unknown_ids_move_the_row_and_its_epoch(engine: AsyncEng
 async def test_a_replay_leaves_the_row_and_its_epoch(engine: AsyncEngine) -> None:
     """The row is further than the batch gets."""
     await stand_at(engine, 5, "same")
-    batch = Batch((), {PARTITION: 5}, {PARTITION: 2}, {PARTITION.topic: "same"}, {PARTITION: 3})
-    async with engine.begin() as conn:
-        await positions.check_and_move(conn, batch)
+    await move(engine, "same", to=2)
     assert await row(engine) == Stored(5, "", "same", -1)
 
 
 async def test_rows_of_the_previous_release_have_no_topic(engine: AsyncEngine) -> None:
     """Its statement names neither of the new columns."""
-    async with engine.begin() as conn:
-        await conn.execute(
-            text("""INSERT INTO levelsync.applied_offsets (topic, partition, next_offset, cluster_id)
-                    VALUES ('progress.leveled-up', 0, 4, 'here')""")
-        )
+    columns = "(topic, partition, next_offset, cluster_id)"
+    values = "('progress.leveled-up', 0, 4, 'here')"
+    await execute(engine, f"INSERT INTO levelsync.applied_offsets {columns} VALUES {values}")
     assert await row(engine) == Stored(4, "here", "", -1)

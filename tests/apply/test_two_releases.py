@@ -24,9 +24,9 @@ from tests.support.applier import Events, sync
 from tests.support.load import new_seed
 from tests.support.model import ADVANCED, LEVELED_UP, Meant
 from tests.support.records import START
+from tests.support.repository import ROOT
 from tests.support.tables import add_rows, execute, read, steps
 
-ROOT = Path(__file__).parents[2]
 PREVIOUS = "58c8136"
 RISING, FENCED, LOWERED = range(1, 61), range(61, 121), range(121, 181)
 """Users whose pairs only rise; whose pairs were lowered before; and whose pairs are lowered meanwhile."""
@@ -105,14 +105,11 @@ def _unpacked(folder: Path) -> Path:
 
 
 def _run_previous(folder: Path, settings: Settings, work: Work) -> Any:
-    program = [
-        sys.executable,
-        str(ROOT / "tests" / "support" / "previous_release.py"),
-        settings.database_url.get_secret_value(),
-    ]
+    program = str(ROOT / "tests" / "support" / "previous_release.py")
+    command = [sys.executable, program, settings.database_url.get_secret_value()]
     environment = os.environ | {"PYTHONPATH": str(folder)}
     done = subprocess.run(  # noqa: S603 - our own program
-        program, input=work.as_json(), env=environment, cwd=folder, capture_output=True, text=True, check=False
+        command, input=work.as_json(), env=environment, cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])

@@ -6,19 +6,26 @@ The tables must end as `tests/support/model.py` has them when one came wholly be
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from itertools import count
+from collections.abc import Awaitable
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.settings import Settings
-from service.store.engine import make_engine
 from tests.support.applier import Events, rise, sync
 from tests.support.interference import INTERFERENCES, Interference, Setup, apply, ends
-from tests.support.links import SlowLink
-from tests.support.tables import add_rows, execute, held, letters, levels_of, read, somebody_waits, steps, trigger
+from tests.support.tables import (
+    add_rows,
+    execute,
+    held,
+    letters,
+    levels_of,
+    read,
+    somebody_waits,
+    steps,
+    trigger,
+    waiting,
+)
 
 _LOCKED = "PERFORM pg_advisory_xact_lock_shared(42); RETURN NEW;"
 WAITS = {
@@ -34,41 +41,16 @@ WAITS = {
 by_name = pytest.mark.parametrize("interference", INTERFERENCES, ids=lambda one: one.name)
 
 
-@pytest.fixture
-async def link(settings: Settings) -> AsyncIterator[SlowLink]:
-    async with SlowLink(settings.database_url.get_secret_value()) as made:
-        yield made
-
-
-@pytest.fixture
-async def setup(engine: AsyncEngine, settings: Settings, link: SlowLink) -> AsyncIterator[Setup]:
-    stopped = make_engine(settings.model_copy(update={"database_url": link.secret_url}))
-    yield Setup(batch=stopped, other=engine)
-    link.go_on()
-    await stopped.dispose()
-
-
 @by_name
 async def test_a_change_between_any_two_statements_comes_before_or_after(
-    setup: Setup, link: SlowLink, interference: Interference
+    setup: Setup, interference: Interference
 ) -> None:
     """Also before the first statement and before the commit."""
-    allowed = ends(interference)
-    for trip in count(1):
-        events = await setup.reset()
-        link.stop_before(trip)
-        batch = asyncio.create_task(apply(events))
-        stop = asyncio.create_task(link.stopped.wait())
-        await asyncio.wait({batch, stop}, return_when=asyncio.FIRST_COMPLETED)
-        if not stop.done():  # the batch has fewer statements
-            stop.cancel()
-            link.stop_before(0)
-            assert trip > 1
-            break
-        change = await setup.interfere(interference)
-        link.go_on()
-        await asyncio.gather(batch, change)
-        assert await setup.state() in allowed, f"stopped before round trip {trip}"
+
+    async def begin() -> Awaitable[None]:
+        return apply(await setup.reset())
+
+    await setup.interrupt(interference, begin, ends(interference))
 
 
 @by_name
@@ -81,9 +63,9 @@ async def test_a_change_during_any_wait_comes_before_or_after(setup: Setup, inte
         events = await setup.reset()
         async with held(setup.other, statement):
             batch = asyncio.create_task(apply(events))
-            while not batch.done() and not await setup.waiting():
+            while not batch.done() and not await waiting(setup.other):
                 await asyncio.sleep(0.005)
-            change = await setup.interfere(interference, await setup.waiting())
+            change = await setup.interfere(interference, await waiting(setup.other))
         await asyncio.gather(batch, change)
         assert await setup.state() in allowed, f"while it waited for: {wait}"
 

@@ -6,23 +6,21 @@ comes after it leaves the pair, because its levels are not those that the scan s
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
-from service.store.engine import make_engine
 from tests.support.applier import Events, rise, sync
 from tests.support.interference import INTERFERENCES, ONE, Interference, Setup, both_orders, sql
-from tests.support.links import SlowLink
 from tests.support.model import ADVANCED, Meant, Model
 from tests.support.runs import OneWorker, until_step
+from tests.support.tables import execute
 
+_ANOTHER = "INSERT INTO user_licenses (user_id, specialization_type, started_at) VALUES (2, 'PLAYER', now())"
 _LATER = datetime.now(UTC) + timedelta(minutes=10)
 
 
@@ -69,77 +67,33 @@ def _heal(model: Model) -> None:
         _sync(model)
 
 
-@pytest.fixture
-async def link(settings: Settings) -> AsyncIterator[SlowLink]:
-    async with SlowLink(settings.database_url.get_secret_value()) as made:
-        yield made
-
-
-@pytest.fixture
-async def setup(engine: AsyncEngine, settings: Settings, link: SlowLink) -> AsyncIterator[Setup]:
-    stopped = make_engine(settings.model_copy(update={"database_url": link.secret_url}))
-    yield Setup(batch=stopped, other=engine)
-    link.go_on()
-    await stopped.dispose()
-
-
 @pytest.mark.parametrize("change", CHANGES, ids=lambda one: one.name)
-async def test_a_change_between_any_two_statements_of_a_sync(
-    setup: Setup, link: SlowLink, change: Interference
-) -> None:
+async def test_a_change_between_any_two_statements_of_a_sync(setup: Setup, change: Interference) -> None:
     """The sync comes wholly before it or after it."""
 
     async def begin() -> Awaitable[Any]:
         await setup.reset()
         return sync(setup.batch, 1, "progress_to_license")
 
-    await _interrupt(setup, link, change, begin, _sync)
+    await setup.interrupt(change, begin, both_orders(_sync, change.mean))
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("change", CHANGES, ids=lambda one: one.name)
 async def test_a_change_between_any_two_statements_of_a_heal(
-    setup: Setup, link: SlowLink, change: Interference, settings: Settings
+    setup: Setup, change: Interference, settings: Settings
 ) -> None:
     """The heal comes wholly before it, or leaves the pair."""
     at_once = settings.model_copy(update={"reconcile_grace": timedelta(0)})
 
     async def begin() -> Awaitable[Any]:
         await setup.reset()
-        await sql("DELETE FROM user_licenses WHERE user_id = 2")(setup.other)
+        await execute(setup.other, "DELETE FROM user_licenses WHERE user_id = 2")
         one_worker = OneWorker(setup.batch, at_once)
         run_id = await one_worker.request(dry_run=False, force=True)
         await until_step(one_worker, run_id, "heal")
-        await sql("INSERT INTO user_licenses (user_id, specialization_type, started_at) VALUES (2, 'PLAYER', now())")(
-            setup.other
-        )
+        await execute(setup.other, _ANOTHER)
         (message,) = await one_worker.messages()
         return one_worker.chunks.work(message)
 
-    await _interrupt(setup, link, change, begin, _heal)
-
-
-async def _interrupt(
-    setup: Setup,
-    link: SlowLink,
-    change: Interference,
-    begin: Callable[[], Awaitable[Awaitable[Any]]],
-    mean: Callable[[Model], None],
-) -> None:
-    """Stop a path before each of its round trips in turn, and let the second session make its change."""
-    allowed = both_orders(mean, change.mean)
-    for trip in count(1):
-        work = await begin()
-        link.stop_before(trip)
-        path = asyncio.ensure_future(work)
-        stop = asyncio.create_task(link.stopped.wait())
-        await asyncio.wait({path, stop}, return_when=asyncio.FIRST_COMPLETED)
-        if not stop.done():  # the path has fewer statements
-            stop.cancel()
-            link.stop_before(0)
-            assert trip > 1
-            return
-        made = await setup.interfere(change)
-        link.go_on()
-        await asyncio.gather(path, made)
-        assert await setup.state() in allowed, f"stopped before round trip {trip}"
+    await setup.interrupt(change, begin, both_orders(_heal, change.mean))

@@ -9,7 +9,6 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -22,11 +21,9 @@ import service
 from service.settings import Settings
 from service.stream import consumer
 from service.stream.consumer import LevelConsumer
-from tests.support import applying
-from tests.support.model import LEVELED_UP, Meant
-from tests.support.records import as_record
+from tests.support.applying import rise, running
 from tests.support.tables import empty_tables, licenses
-from tests.support.topics import Record, publish
+from tests.support.topics import publish
 from tests.support.waiting import eventually
 
 MOST_FUNCTIONS, MOST_MODULES, MOST_LINES = 12, 8, 40
@@ -69,12 +66,12 @@ async def test_a_good_record_passes_few_functions_and_none_is_long_or_only_forwa
     assert "progress.leveled-up" in topics
     monkeypatch.setattr(consumer, "COMMIT_EVERY", 0.0)
     await empty_tables(engine)
-    now = datetime.now(UTC)
-    async with applying.running(settings):
-        await publish(settings.kafka_bootstrap_servers, [_rise(3, now - timedelta(minutes=1))])
+
+    async with running(settings):
+        await publish(settings.kafka_bootstrap_servers, [rise(1, 3, 0)])
         await eventually(lambda: _stands_at(engine, 3))  # the consumer has read the curriculum, once
         with walked() as walk:
-            await publish(settings.kafka_bootstrap_servers, [_rise(4, now)])
+            await publish(settings.kafka_bootstrap_servers, [rise(1, 4, 0)])
             await eventually(lambda: walk.ended)
     assert await _stands_at(engine, 4)
     entered = [f"{code.co_filename.removeprefix(str(Path.cwd()))}:{code.co_qualname}" for code in walk.functions]
@@ -85,11 +82,6 @@ async def test_a_good_record_passes_few_functions_and_none_is_long_or_only_forwa
         lines, _ = inspect.getsourcelines(code)
         assert len(lines) <= MOST_LINES, code.co_qualname
         assert not _only_forwards("".join(lines)), code.co_qualname
-
-
-def _rise(level: int, at: datetime) -> Record:
-    made = as_record(Meant(LEVELED_UP, 1, "PLAYER", level, at, "/test", f"e{level}"), -1)
-    return Record(made.topic, made.key, made.value, made.headers, made.timestamp, 0)
 
 
 async def _stands_at(engine: AsyncEngine, level: int) -> bool:

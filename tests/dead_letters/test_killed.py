@@ -12,11 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.dead_letters.select import Selection
 from service.dead_letters.write import replay
 from service.settings import Settings
-from tests.support import applying
 from tests.support.model import LEVELED_UP, Meant
 from tests.support.process import LevelsyncProcess
 from tests.support.records import as_record
-from tests.support.tables import empty_tables, history
+from tests.support.tables import count, empty_tables, execute, history
 from tests.support.topics import Record, publish
 from tests.support.waiting import eventually
 
@@ -47,12 +46,12 @@ async def test_every_letter_is_applied_once_and_in_order_though_its_process_is_k
     await publish(settings.kafka_bootstrap_servers, records())
 
     async def are(condition: str, number: int) -> bool:
-        return await applying.count(engine, f"levelsync.dead_letters WHERE {condition}") >= number
+        return await count(engine, f"levelsync.dead_letters WHERE {condition}") >= number
 
     await eventually(lambda: are("true", len(USERS) * len(LEVELS)))
     await eventually(lambda: "relaying the outbox" in first.output)
     await second.start()
-    await applying.run(engine, _MAKE)
+    await execute(engine, _MAKE)
     assert [len(ids) async for ids in replay(engine, Selection(), "test")] == [len(USERS) * len(LEVELS)]
     await eventually(lambda: are("resolved_at IS NOT NULL", 1))
     first.kill()
@@ -62,5 +61,5 @@ async def test_every_letter_is_applied_once_and_in_order_though_its_process_is_k
     assert len(found) == len(steps)
     assert {(pair, after) for pair, _, after in found} == steps
     assert all(before == (after - 1 if after > LEVELS[0] else 0) for _, before, after in found)
-    assert await applying.count(engine, "levelsync.dead_letters WHERE attempts > 1") == 0
+    assert await count(engine, "levelsync.dead_letters WHERE attempts > 1") == 0
     await asyncio.to_thread(second.stop)

@@ -18,7 +18,7 @@ from tests.support.applier import one
 from tests.support.letters import ODD
 from tests.support.process import environment, levelsync
 from tests.support.records import as_record
-from tests.support.tables import empty_tables, licenses
+from tests.support.tables import count, empty_tables, everything, execute, licenses, read
 from tests.support.topics import Record, publish
 from tests.support.waiting import eventually
 
@@ -44,7 +44,7 @@ async def service(settings: Settings, database: AsyncEngine) -> AsyncIterator[Se
 
 async def letters(engine: AsyncEngine) -> list[tuple[Any, ...]]:
     query = "SELECT resolution, attempts, replayed_at IS NULL FROM levelsync.dead_letters ORDER BY id"
-    return await applying.rows(engine, query)
+    return await read(engine, query)
 
 
 async def there_are(engine: AsyncEngine, *expected: tuple[Any, ...]) -> None:
@@ -63,7 +63,7 @@ def records() -> list[Record]:
 
 
 async def make_user(engine: AsyncEngine) -> None:
-    await applying.run(engine, f"INSERT INTO users (id, name, email) VALUES ({USER}, 'New', 'new@example.org')")
+    await execute(engine, f"INSERT INTO users (id, name, email) VALUES ({USER}, 'New', 'new@example.org')")
 
 
 async def run(settings: Settings, *arguments: str) -> tuple[int, Any]:
@@ -86,11 +86,11 @@ async def test_a_replay_applies_or_fails_again_and_a_reset_changes_nothing(
     assert (code, report["selected"], report["closed"], report["failed"]) == (1, 3, 1, 2)
     assert await letters(database) == [("replayed", 1, True), (None, 2, True), (None, 2, True)]
     assert await licenses(database) == {(USER, "PLAYER"): 3}
-    before = await applying.contents(database)
+    before = await everything(database)
     await topics.reset(settings.kafka_bootstrap_servers, settings.kafka_group_id, dict.fromkeys(end, 0))
     async with applying.running(settings):
         await applying.caught_up(settings, database)
-    assert await applying.contents(database) == before
+    assert await everything(database) == before
 
 
 @pytest.mark.usefixtures("service")
@@ -101,10 +101,10 @@ async def test_a_request_that_was_a_letter_becomes_a_run(database: AsyncEngine, 
     await there_are(database, (None, 1, True))
     assert (await run(settings, "replay", "1"))[0] == 1
     await there_are(database, (None, 2, True))
-    await applying.run(database, "INSERT INTO specializations (id, name, max_levels) VALUES ('WIZARD', 'Wizard', 8)")
+    await execute(database, "INSERT INTO specializations (id, name, max_levels) VALUES ('WIZARD', 'Wizard', 8)")
     code, report = await run(settings, "replay", "--reason", "unknown_specialization")
     assert (code, report["closed"]) == (0, 1)
-    assert await applying.count(database, "levelsync.reconcile_runs") == 1
+    assert await count(database, "levelsync.reconcile_runs") == 1
 
 
 async def test_a_replay_that_nothing_takes_is_exit_3(
@@ -117,7 +117,7 @@ async def test_a_replay_that_nothing_takes_is_exit_3(
     monkeypatch.setattr("service.cli.letter_writes.PATIENCE", 0.5)
     code, report = await run_here(settings, "replay", "1")
     assert (code, report["pending"]) == (3, 1)
-    assert await applying.count(database, "levelsync.outbox WHERE topic = 'progress.leveled-up'") == 1
+    assert await count(database, "levelsync.outbox WHERE topic = 'progress.leveled-up'") == 1
     assert (await run(settings, "replay", "1"))[1]["on_its_way"] == 1
 
 

@@ -7,6 +7,7 @@ from sqlalchemy import make_url
 
 from service.store import migrate, schema
 from tests.support import application
+from tests.support.waiting import eventually
 
 KEY = "hashtextextended('levelsync migrate', 0)"
 WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
@@ -35,9 +36,9 @@ async def test_a_migration_waits_for_the_one_that_runs(
     async with application.connected(empty_database_url) as running:
         await running.execute(f"SELECT pg_advisory_lock({KEY})")
         waiting = asyncio.create_task(application.upgrade(empty_database_url))
-        await application.until(lambda: running.fetchval(WAITING))
+        await eventually(lambda: running.fetchval(WAITING))
         assert await running.fetchval("SELECT to_regnamespace('levelsync')") is None
-        await application.until(lambda: running.fetchval(LONGER_THAN_THE_TIMEOUT))
+        await eventually(lambda: running.fetchval(LONGER_THAN_THE_TIMEOUT))
     await waiting
     assert "Another migration of this database is running" in capsys.readouterr().err
     assert (

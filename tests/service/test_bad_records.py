@@ -18,10 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import ProgressLeveledUp
 from service.settings import Settings
-from tests.support import applying, topics
+from tests.support import applying
 from tests.support.applying import TOPICS, running
-from tests.support.tables import licenses, progress
-from tests.support.topics import Record, publish
+from tests.support.tables import everything, execute, licenses, progress, read
+from tests.support.topics import Record, publish, reset
 
 pytestmark = pytest.mark.real_broker
 LEVELED, ADVANCED = TOPICS
@@ -97,12 +97,7 @@ GOOD = [
     (LEVELED, data(user=21), attributes(), b"21"),
     (LEVELED, data(user=22, specialization="pLaYeR", unknown=[1]), [*attributes(), *ODD], b"22"),
     (LEVELED, data(user=23), attributes(), None),
-    (
-        LEVELED,
-        data(user=24),
-        [*attributes(), ("content-type", b"application/json; charset=utf-8")],
-        b"\xff\x00not a key",
-    ),
+    (LEVELED, data(user=24), [*attributes(), ("content-type", b"application/json; charset=utf-8")], b"\xff\0no key"),
     (ADVANCED, data(user=25, reason="nu\\0l"), attributes(type=b"license.advanced.v1"), b""),
 ]
 REFUSE_THIRTEEN = "ALTER TABLE user_licenses ADD CONSTRAINT not_thirteen CHECK (user_id <> 13)"
@@ -122,31 +117,22 @@ async def test_each_bad_record_is_one_letter_whole_and_once_and_its_neighbours_a
     database: AsyncEngine, settings: Settings, records: list[tuple[Record, str]]
 ) -> None:
     """Law 4, every reason; reading all of it again makes no second letter and changes no row."""
-    await applying.run(database, REFUSE_THIRTEEN)
+    await execute(database, REFUSE_THIRTEEN)
     offsets = await publish(settings.kafka_bootstrap_servers, [record for record, _ in records])
     async with running(settings):
         end = await applying.caught_up(settings, database)
-    found = await applying.rows(database, LETTERS)
-    expected = [
-        (*_as_letter(record, offset), reason)
-        for (record, reason), offset in zip(records, offsets, strict=True)
-        if reason
-    ]
-    assert sorted(row[:-3] for row in found) == sorted(expected, key=lambda row: row[:4])
+    found = await read(database, LETTERS)
+    sent = zip(records, offsets, strict=True)
+    expected = [(*_as_letter(record, offset), reason) for (record, reason), offset in sent if reason]
+    assert sorted(tuple(row[:-3]) for row in found) == sorted(expected, key=lambda row: row[:4])
     assert all(detail and attempts == 1 and resolved is None for *_, detail, attempts, resolved in found)
     assert await licenses(database) == {(user, "PLAYER"): 2 for user in (21, 22, 23, 24)}
     assert await progress(database) == {(25, "PLAYER"): 2}
-    await _assert_the_same_after_a_replay(settings, database, dict.fromkeys(end, 0))
-
-
-async def _assert_the_same_after_a_replay(
-    settings: Settings, database: AsyncEngine, beginning: applying.Offsets
-) -> None:
-    before = await applying.contents(database)
-    await topics.reset(settings.kafka_bootstrap_servers, settings.kafka_group_id, beginning)
+    before = await everything(database)
+    await reset(settings.kafka_bootstrap_servers, settings.kafka_group_id, dict.fromkeys(end, 0))
     async with running(settings):
         await applying.caught_up(settings, database)
-    assert await applying.contents(database) == before
+    assert await everything(database) == before
 
 
 def _as_letter(record: Record, offset: int) -> tuple[Any, ...]:
@@ -164,9 +150,6 @@ def _as_json(name: str, value: bytes | None) -> dict[str, Any]:
     if decoded is not None and "\0" in decoded:
         return named | {"base64": base64.b64encode(value or b"").decode()}
     return named | {"value": decoded}
-
-
-TOPIC = ProgressLeveledUp.TOPIC
 
 
 class Latin1(str):
@@ -191,7 +174,7 @@ async def publish_as_is(
             for one in records:
                 assert batch.append(key=one.key, value=one.value, timestamp=now, headers=list(one.headers))
             batch.close()
-            await (await producer.send_batch(batch, TOPIC, partition=0))
+            await (await producer.send_batch(batch, LEVELED, partition=0))
     finally:
         await producer.stop()
 
@@ -199,26 +182,21 @@ async def publish_as_is(
 def rise(user: int, *headers: tuple[str, bytes], value: bytes | None = None) -> Record:
     """A good record with more headers, or a bad one with another value."""
     written = ProgressLeveledUp(user_id=user, specialization="PLAYER", to_level=3).to_kafka()
-    return Record(TOPIC, written.key, value or written.value, [*written.headers, *headers])
+    return Record(LEVELED, written.key, value or written.value, [*written.headers, *headers])
 
 
-@pytest.mark.real_broker
 @pytest.mark.parametrize("codec", [None, "gzip"])
 async def test_a_header_whose_name_is_not_utf_8_is_ignored_like_all_others(
-    database: AsyncEngine,
-    settings: Settings,
-    topics: list[str],  # noqa: ARG001 - empty ones
-    monkeypatch: pytest.MonkeyPatch,
-    codec: str | None,
+    database: AsyncEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch, codec: str | None
 ) -> None:
     """Law 4: it is applied, so are its neighbours, and a bad one becomes a dead letter with the name's own bytes."""
     odd = (Latin1("größe"), b"\xff")
     await publish_as_is(
         settings, [rise(1), rise(2, odd), rise(3), rise(4, odd, value=b"{"), rise(5)], codec, monkeypatch
     )
-    async with applying.running(settings):
+    async with running(settings):
         await applying.caught_up(settings, database)
     assert await licenses(database) == {(user, "PLAYER"): 3 for user in (1, 2, 3, 5)}
-    ((headers,),) = await applying.rows(database, "SELECT headers FROM levelsync.dead_letters")
+    ((headers,),) = await read(database, "SELECT headers FROM levelsync.dead_letters")
     encoded = [base64.b64encode(part).decode() for part in ("größe".encode("latin-1"), b"\xff")]
     assert headers[-1] == {"key_base64": encoded[0], "base64": encoded[1]}

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 
 import pytest
-from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.process import watch
 from service.settings import Settings
-from service.stream.consumer import LevelConsumer
 from tests.support import applying
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.applying import rise, running
@@ -43,7 +40,7 @@ async def test_a_corrupt_record_is_retried_until_it_is_repaired(
 
         async def all_but_the_corrupt_one() -> bool:
             assert {user for user, _ in await licenses(database)} == {1, *range(11, 41)}
-            return "CorruptRecordException" in json.dumps(await applying.problems(service))
+            return await applying.names(service, "CorruptRecordException")
 
         await eventually(all_but_the_corrupt_one)
         with pytest.raises(TimeoutError):
@@ -52,12 +49,8 @@ async def test_a_corrupt_record_is_retried_until_it_is_repaired(
         assert counted["levelsync_retries_total", applying.labels(cause="kafka_unavailable")] > 0
         flip(segment, b"E2-3")
         await applying.caught_up(settings, database)
-        await eventually(lambda: is_well(service))
+        await eventually(lambda: applying.is_well(service))
     assert {user for user, _ in await licenses(database)} == {1, 2, 3, *range(11, 41)}
-
-
-async def is_well(service: object) -> bool:
-    return not await applying.problems(service)  # type: ignore[arg-type]
 
 
 def flip(segment: Path, text: bytes) -> None:
@@ -66,23 +59,3 @@ def flip(segment: Path, text: bytes) -> None:
         at = file.read().index(text)
         file.seek(at)
         file.write(text.swapcase())
-
-
-async def test_a_partition_that_joins_while_a_commit_is_awaited_is_committed_with_the_next(
-    database: AsyncEngine, settings: Settings, consumers: list[LevelConsumer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It raised KeyError: a batch finished in the meantime, and its partition was not among the committed ones."""
-    one, other = TopicPartition("progress.leveled-up", 0), TopicPartition("progress.leveled-up", 1)
-    async with running(settings):
-        await applying.caught_up(settings, database)
-        consumer = consumers[0]
-        await eventually(consumer.owned_positions)
-
-        async def commits(_offsets: object) -> None:
-            consumer._uncommitted[other] = 7
-
-        monkeypatch.setattr(consumer, "commit", commits)
-        consumer._uncommitted = {one: 3}
-        await consumer._commit()
-        left, consumer._uncommitted = consumer._uncommitted, {}
-    assert left == {other: 7}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -14,13 +13,15 @@ from tests.support.applying import Metrics, labels, running
 from tests.support.load import Load, by_slot, make_load
 from tests.support.model import LEVELED_UP, Meant
 from tests.support.published import Setup
-from tests.support.records import as_record
-from tests.support.tables import history, licenses
-from tests.support.topics import Record, publish
+from tests.support.records import as_sent
+from tests.support.tables import everything, history, licenses, read
+from tests.support.topics import publish
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
 TYPE = "progress.leveled-up.v1"
+POSITIONS = "SELECT topic, partition, next_offset, cluster_id FROM levelsync.applied_offsets ORDER BY 1, 2"
+OUTCOMES = {"created", "applied", "equal", "ahead", "superseded", "dead_lettered"}
 
 
 async def test_both_topics_are_applied_committed_counted_and_logged(setup: Setup, log: list[Any]) -> None:
@@ -55,8 +56,7 @@ async def _assert_counted(setup: Setup, meant: list[Meant], counted: Metrics) ->
 
     assert (events("created"), events("applied")) == (created, rises - created)
     assert events("dead_lettered") == len(letters) > 0
-    all_outcomes = ("created", "applied", "equal", "ahead", "superseded", "dead_lettered")
-    assert sum(map(events, all_outcomes)) == sum(one.kind == LEVELED_UP for one in meant)
+    assert sum(map(events, OUTCOMES)) == sum(one.kind == LEVELED_UP for one in meant)
     assert counted["levelsync_event_delay_seconds_count", labels(type=TYPE)] == rises
     assert counted["levelsync_batch_records_sum", labels(type=TYPE)] == sum(one.kind == LEVELED_UP for one in meant)
 
@@ -66,11 +66,9 @@ def _assert_logged(log: list[Any], meant: list[Meant], letters: int) -> None:
     batches = [line for line in log if line["event"] == "batch applied"]
     assert sum(line["records"] for line in batches) == len(meant)
     for line in batches:
-        outcomes = {"created", "applied", "equal", "ahead", "superseded", "dead_lettered"} & line.keys()
-        assert sum(line[name] for name in outcomes) == line["records"]
-    named = Counter(line["event"] for line in log)
+        assert sum(line[name] for name in OUTCOMES & line.keys()) == line["records"]
     assert sum(line["count"] for line in log if line["event"] == "dead letters") == letters
-    assert named["ready"] == 1
+    assert [line["event"] for line in log].count("ready") == 1
 
 
 async def test_a_group_reset_to_the_beginning_replays_everything_and_changes_no_row(setup: Setup) -> None:
@@ -79,12 +77,11 @@ async def test_a_group_reset_to_the_beginning_replays_everything_and_changes_no_
     async with running(setup.settings) as service:
         end = await applying.caught_up(setup.settings, setup.engine)
         counters = await applying.metrics(service)
-    before, moved = await applying.contents(setup.engine), await applying.rows(setup.engine, applying.POSITION_COLUMNS)
+    before = await everything(setup.engine), await read(setup.engine, POSITIONS)
     await topics.reset(setup.settings.kafka_bootstrap_servers, setup.settings.kafka_group_id, dict.fromkeys(end, 0))
     async with running(setup.settings) as service:
         await applying.caught_up(setup.settings, setup.engine)
-        assert await applying.contents(setup.engine) == before
-        assert await applying.rows(setup.engine, applying.POSITION_COLUMNS) == moved
+        assert (await everything(setup.engine), await read(setup.engine, POSITIONS)) == before
         counted = applying.since(counters, await applying.metrics(service))
     again = sum(value for (name, _), value in counted.items() if name == "levelsync_events_total")
     assert again == 600
@@ -97,17 +94,9 @@ async def test_every_compression_codec_can_be_read(setup: Setup) -> None:
             slots = by_slot(make_load(Load(80, 50, seed=len(codec), bad=0.1), codec))
             for slot, meant in slots.items():
                 setup.slots.setdefault(slot, []).extend(meant)
-                await publish(
-                    setup.settings.kafka_bootstrap_servers,
-                    [_record(one, slot[1]) for one in meant],
-                    compression_type=codec,
-                )
+                records = [as_sent(one, slot[1]) for one in meant]
+                await publish(setup.settings.kafka_bootstrap_servers, records, compression_type=codec)
         await setup.assert_ended()
-
-
-def _record(meant: Meant, partition: int) -> Record:
-    made = as_record(meant, -1)
-    return Record(made.topic, made.key, made.value, made.headers, made.timestamp, partition)
 
 
 async def test_no_batch_waits_for_the_garbage_collector(setup: Setup) -> None:

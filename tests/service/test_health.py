@@ -7,9 +7,7 @@ import resource
 import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -25,16 +23,13 @@ from service.settings import Settings, SettingsError
 from service.telemetry.health import Health
 from service.telemetry.metrics import BatchHistogram
 from service.web import http
-from tests.support.process import LevelsyncProcess
+from tests.support.process import MakeProcess, http_get
 
 
 @pytest.mark.parametrize(
     ("problem", "shown"),
     [
-        (
-            "PostgreSQL at db.internal:5432,[::1]:2/app: connection refused",
-            "PostgreSQL at …: connection refused",
-        ),
+        ("PostgreSQL at db.internal:5432,[::1]:2/app: connection refused", "PostgreSQL at …: connection refused"),
         (
             'PostgreSQL at db.internal:5432/app: password authentication failed for user "app_rw"',
             'PostgreSQL at …: password authentication failed for user "…"',
@@ -64,16 +59,9 @@ def test_nobody_reads_a_database_s_names_from_readyz(problem: str, shown: str) -
     assert health.by_component() == {"postgresql": [problem]}
 
 
-def _status(url: str) -> int:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - a URL of our own process
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        return error.code
-
-
 async def _statuses(base: str) -> list[int]:
-    return [await asyncio.to_thread(_status, f"{base}{path}") for path in ("/metrics", "/livez", "/readyz")]
+    paths = ("/metrics", "/livez", "/readyz")
+    return [(await asyncio.to_thread(http_get, f"{base}{path}"))[0] for path in paths]
 
 
 async def test_with_a_metrics_port_the_metrics_are_there_and_not_on_the_http_port() -> None:
@@ -113,22 +101,34 @@ def test_batches_count_as_their_values_one_by_one(batches: list[list[float]]) ->
     assert generate_latest(ours).splitlines() == lines
 
 
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def _connections(port: int, number: int = 8, sends: bytes = b"") -> list[Connection]:
+    opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(number)]
+    for _reader, writer in opened:
+        writer.write(sends)
+    return opened
+
+
+async def _assert_closed(connections: list[Connection], within: float = 10) -> None:
+    for reader, writer in connections:
+        assert await asyncio.wait_for(reader.read(), within) == b""
+        writer.close()
+
+
 async def test_silent_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest beyond a number at once, the others after a time; half a header is as good as none."""
     monkeypatch.setattr(http, "MOST_SILENT", 5)
     monkeypatch.setattr(http, "HEADERS_WITHIN", 1.0)
     listener = http.bind(Settings(_env_file=None, http_port=0))
-    port = listener.getsockname()[1]
     async with http.served(http.make_app(Health()), listener) as url:
-        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(8)]
+        silent = await _connections(listener.getsockname()[1])
         silent[-1][1].write(b"GET /livez HTTP/1.1\r\nHost:")
         async with httpx.AsyncClient(base_url=url) as client:
             assert (await client.get("/livez")).status_code == 200
-            for reader, _writer in silent:
-                assert await asyncio.wait_for(reader.read(), 10) == b""
+            await _assert_closed(silent)
             assert (await client.get("/livez")).status_code == 200
-        for _reader, writer in silent:
-            writer.close()
 
 
 async def test_bodies_that_never_come_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,18 +138,12 @@ async def test_bodies_that_never_come_are_given_up(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(http, "BODY_WITHIN", 1.0)
     listener = http.bind(Settings(_env_file=None, http_port=0))
     async with http.served(Route("/", echo, methods=["GET", "POST"]), listener) as url:
-        connections = []
-        for _ in range(8):
-            reader, writer = await asyncio.open_connection("127.0.0.1", listener.getsockname()[1])
-            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\na")
-            connections.append((reader, writer))
+        half_a_form = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\na"
+        connections = await _connections(listener.getsockname()[1], sends=half_a_form)
         async with httpx.AsyncClient(base_url=url) as client:
-            for reader, _ in connections:
-                assert await asyncio.wait_for(reader.read(), 10) == b""
+            await _assert_closed(connections)
             assert (await client.post("/", content=b"a" * 500_000)).text == "500000"
             assert (await client.post("/", content=slowly())).text == "3"
-        for _, writer in connections:
-            writer.close()
 
 
 async def echo(request: Request) -> Response:
@@ -164,29 +158,23 @@ async def slowly() -> AsyncIterator[bytes]:
 
 
 @pytest.mark.soak
+@pytest.mark.usefixtures("topics")
 async def test_250_silent_connections_leave_a_process_of_256_files_alive(
-    settings: Settings,
-    topics: list[str],  # noqa: ARG001 - the process consumes them
-    levelsync_process: Callable[..., LevelsyncProcess],
+    settings: Settings, levelsync_process: MakeProcess
 ) -> None:
     """Where silent connections took every file, the probe's connection would be reset."""
     process = levelsync_process(settings, ("serve",))
     await process.start()
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (256, 256))
-    host, _, port = str(process.url).removeprefix("http://").rpartition(":")
-    silent = []
-    for _ in range(250):
-        silent.append(await asyncio.open_connection(host, int(port)))
-        if len(silent) % 50 == 0:
-            assert (await process.get("/livez"))[0] == 200
+    silent: list[Connection] = []
+    for _ in range(5):
+        silent += await _connections(int(str(process.url).rpartition(":")[2]), 50)
+        assert (await process.get("/livez"))[0] == 200
     for _ in range(20):
         assert (await process.get("/livez"))[0] == 200
-    for reader, _writer in silent:
-        assert await asyncio.wait_for(reader.read(), 15) == b""
+    await _assert_closed(silent, 15)
     assert (await process.get("/readyz"))[0] == 200
     assert "Too many open files" not in process.output
-    for _reader, writer in silent:
-        writer.close()
 
 
 def test_a_process_without_the_api_loads_no_fastapi() -> None:

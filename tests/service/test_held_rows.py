@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -13,16 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import PROGRESS_LEVELED_UP_TOPIC
 from service.process import watch
-from service.process.runtime import Service
 from service.settings import Settings
 from service.store.engine import SERVER_SETTINGS
 from service.stream import consumer
 from service.stream.consumer import LevelConsumer
 from tests.support import applying
 from tests.support.applying import rise, running
-from tests.support.process import LevelsyncProcess
+from tests.support.process import MakeProcess
 from tests.support.servers import Kafka
-from tests.support.tables import add_rows, empty_tables, execute, held, history, levels_of
+from tests.support.tables import add_rows, count, empty_tables, execute, held, levels_of, steps
 from tests.support.topics import publish
 from tests.support.waiting import eventually
 
@@ -55,16 +54,12 @@ async def reached(engine: AsyncEngine, user: int, level: int) -> bool:
     return await levels_of(engine, user) == (None, level)
 
 
-async def rises_of(engine: AsyncEngine, user: int) -> list[tuple[int, int]]:
-    return [(before, after) for (who, _), before, after, *_ in await history(engine) if who == user]
-
-
 async def assert_all_applied(engine: AsyncEngine, settings: Settings) -> None:
     """Every event of `held_back` is applied once, in its order, and every position says so."""
     await applying.caught_up(settings, engine)
-    assert await rises_of(engine, 1) == [(1, 2), (2, 3)]
-    assert await rises_of(engine, 2) == [(0, 2)]
-    assert await applying.count(engine, "levelsync.dead_letters") == 0
+    rises = [(user, *levels) for user, _, *levels in await steps(engine) if user in {1, 2}]
+    assert sorted(rises) == [(1, 1, 2), (1, 2, 3), (2, 0, 2)]
+    assert await count(engine, "levelsync.dead_letters") == 0
 
 
 @pytest.mark.parametrize("events", [12, pytest.param(60, marks=pytest.mark.soak)])
@@ -105,7 +100,7 @@ def _shared(consumers: list[LevelConsumer]) -> bool:
 
 
 async def test_a_process_that_waits_for_a_row_leaves_at_once_and_reads_again(
-    two_partitions: AsyncEngine, settings: Settings, levelsync_process: Callable[..., LevelsyncProcess]
+    two_partitions: AsyncEngine, settings: Settings, levelsync_process: MakeProcess
 ) -> None:
     """SIGTERM waits for no lock."""
     process = levelsync_process(settings, ("serve", "--roles", "apply"))
@@ -155,18 +150,10 @@ async def test_a_row_that_is_held_is_named_and_is_no_stall(
         monkeypatch.setattr(watch, bound, 3.0)
     async with running(settings) as service:
         async with held_back(two_partitions, settings):
-            await eventually(lambda: _names_the_lock(service))
+            await eventually(lambda: applying.names(service, "lock timeout"))
             began = time.monotonic()
             while time.monotonic() - began < 4:
                 await publish(settings.kafka_bootstrap_servers, [rise(7, 2, 1)])
                 assert (await applying.get(service, "/livez"))[0] == 200
         await assert_all_applied(two_partitions, settings)
-        await eventually(lambda: _is_well(service))
-
-
-async def _names_the_lock(service: Service) -> bool:
-    return "lock timeout" in str(await applying.problems(service))
-
-
-async def _is_well(service: Service) -> bool:
-    return not await applying.problems(service)
+        await eventually(lambda: applying.is_well(service))

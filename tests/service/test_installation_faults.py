@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,14 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.process.runtime import Service
 from service.settings import Settings, SettingsError
 from tests.support import applying
 from tests.support.applying import running
 from tests.support.model import ADVANCED, LEVELED_UP, Meant
-from tests.support.process import LevelsyncProcess
-from tests.support.records import as_record
-from tests.support.tables import licenses, progress
+from tests.support.process import MakeProcess
+from tests.support.records import as_sent
+from tests.support.tables import count, execute, licenses, progress, read
 from tests.support.topics import Record, publish
 from tests.support.waiting import eventually
 
@@ -37,30 +33,21 @@ PROGRESS_DEFAULTS = {"club_id": 2**40, "rate": 1.25}
 def rises(users: int, kind: str = LEVELED_UP, level: int = 3) -> list[Record]:
     """One good event for each of the first users."""
     now = datetime.now(UTC)
-    meant = [Meant(kind, user, "PLAYER", level, now, "/test", f"e{user}") for user in range(1, users + 1)]
-    made = [as_record(one, -1) for one in meant]
-    return [Record(one.topic, one.key, one.value, one.headers, one.timestamp) for one in made]
-
-
-async def one_batch(settings: Settings, records: list[Record]) -> None:
-    """Publish records that are read together: one batch of one partition."""
-    together = [record._replace(partition=0) for record in records]
-    await publish(settings.kafka_bootstrap_servers, together, linger_ms=300)
+    return [as_sent(Meant(kind, user, "PLAYER", level, now, "/test", f"e{user}")) for user in range(1, users + 1)]
 
 
 async def test_serve_names_the_columns_that_nobody_fills_and_leaves_with_two(
-    database: AsyncEngine, settings: Settings, levelsync_process: Callable[..., LevelsyncProcess]
+    database: AsyncEngine, settings: Settings, levelsync_process: MakeProcess
 ) -> None:
     """Table, column and variable are in the message."""
-    await applying.run(database, *NEEDS_VALUES)
+    await execute(database, *NEEDS_VALUES)
     some = settings.model_copy(update={"license_defaults": {"mood": "calm", "tags": []}})
     process = levelsync_process(some, ("serve", "--roles", "apply"))
     await process.start(ready=False)
     assert await process.wait() == 2
-    for named in ("user_licenses has columns", "extra (jsonb)", "the Date (date)", "club_id (bigint)"):
+    columns = ("user_licenses has columns", "extra (jsonb)", "the Date (date)", "club_id (bigint)")
+    for named in (*columns, "LEVELSYNC_LICENSE_DEFAULTS", "LEVELSYNC_PROGRESS_DEFAULTS"):
         assert named in process.output
-    assert "LEVELSYNC_LICENSE_DEFAULTS" in process.output
-    assert "LEVELSYNC_PROGRESS_DEFAULTS" in process.output
     assert "mood (" not in process.output
     with pytest.raises(SettingsError, match="extra"):
         async with running(some):
@@ -68,10 +55,10 @@ async def test_serve_names_the_columns_that_nobody_fills_and_leaves_with_two(
 
 
 async def test_serve_without_a_single_maximum_leaves_with_two(
-    database: AsyncEngine, settings: Settings, levelsync_process: Callable[..., LevelsyncProcess]
+    database: AsyncEngine, settings: Settings, levelsync_process: MakeProcess
 ) -> None:
     """The column and the setting are in the message."""
-    await applying.run(database, *NO_COLUMN.broken)
+    await execute(database, *NO_COLUMN.broken)
     process = levelsync_process(settings, ("serve", "--roles", "apply"))
     await process.start(ready=False)
     assert await process.wait() == 2
@@ -82,7 +69,7 @@ async def test_serve_names_specializations_that_cannot_be_used_and_starts(
     database: AsyncEngine, settings: Settings, log: list[Any]
 ) -> None:
     """The others can: their events are applied, with the maximum of the setting."""
-    await applying.run(database, *NO_COLUMN.broken)
+    await execute(database, *NO_COLUMN.broken)
     await publish(settings.kafka_bootstrap_servers, rises(1))
     async with running(settings.model_copy(update={"max_levels": {"player": 3}})):
         await eventually(lambda: _applied(database, 1, 0))
@@ -94,14 +81,14 @@ async def test_columns_of_any_type_get_their_values_from_the_settings(
     database: AsyncEngine, settings: Settings
 ) -> None:
     """PostgreSQL itself reads each value: an enum, an array, JSON, a date, numbers."""
-    await applying.run(database, *NEEDS_VALUES)
+    await execute(database, *NEEDS_VALUES)
     given = {"license_defaults": LICENSE_DEFAULTS, "progress_defaults": PROGRESS_DEFAULTS}
     await publish(settings.kafka_bootstrap_servers, rises(2) + rises(2, ADVANCED))
     async with running(settings.model_copy(update=given)):
         await eventually(lambda: _applied(database, 2, 2))
-    found = await applying.rows(database, 'SELECT mood::text, tags, extra, "the Date"::text FROM user_licenses')
+    found = await read(database, 'SELECT mood::text, tags, extra, "the Date"::text FROM user_licenses')
     assert found == [tuple(LICENSE_DEFAULTS.values())] * 2
-    found = await applying.rows(database, "SELECT club_id, rate::float FROM specialization_progress")
+    found = await read(database, "SELECT club_id, rate::float FROM specialization_progress")
     assert found == [tuple(PROGRESS_DEFAULTS.values())] * 2
 
 
@@ -166,27 +153,23 @@ async def test_a_fault_of_the_installation_is_named_and_retried_until_it_is_repa
     """Law 4: 23502, one refusal for twenty users, 23505 for everybody, an empty curriculum: no dead letter."""
     async with running(settings) as service:
         end = await applying.caught_up(settings, database)
-        await applying.run(database, *fault.broken)
-        await one_batch(settings, rises(40))
-        await eventually(lambda: _named(service, fault))
+        await execute(database, *fault.broken)
+        one_batch = [record._replace(partition=0) for record in rises(40)]
+        await publish(settings.kafka_bootstrap_servers, one_batch, linger_ms=300)
+        await eventually(lambda: applying.names(service, *fault.named, component="appliers"))
         assert (await applying.get(service, "/livez"))[0] == 200
         await asyncio.sleep(1)  # time enough for a hot loop
         await eventually(lambda: _retries(log) >= 3)
         assert _retries(log) < 30
         assert await applying.committed(settings) == await applying.applied(database) == dict.fromkeys(end, 0)
-        assert await applying.count(database, "levelsync.dead_letters") == 0
-        await applying.run(database, fault.repaired)
+        assert await count(database, "levelsync.dead_letters") == 0
+        await execute(database, fault.repaired)
         await eventually(lambda: _applied(database, 40, 0))
         await applying.caught_up(settings, database)
         assert await applying.problems(service) == {}
-        assert await applying.count(database, "levelsync.dead_letters") == 0
+        assert await count(database, "levelsync.dead_letters") == 0
     assert {line["cause"] for line in log if line["event"] == "batch is retried"} == {"installation"}
-    assert not Counter(line["event"] for line in log)["dead letters"]
-
-
-async def _named(service: Service, fault: Fault) -> bool:
-    said = json.dumps((await applying.problems(service)).get("appliers", []))
-    return all(word in said for word in fault.named)
+    assert "dead letters" not in {line["event"] for line in log}
 
 
 def _retries(log: list[Any]) -> int:

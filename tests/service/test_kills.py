@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from random import Random
 
@@ -12,17 +11,16 @@ from pydantic import SecretStr
 from service.settings import Settings
 from tests.support.killing import Life, start_and_kill
 from tests.support.load import Load, make_load, new_seed
-from tests.support.model import LEVELED_UP, Meant
-from tests.support.process import LevelsyncProcess
+from tests.support.model import LEVELED_UP
+from tests.support.process import MakeProcess
 from tests.support.published import Setup
-from tests.support.servers import Kafka, Postgres, make_template
+from tests.support.servers import Kafka, Postgres, Restartable, make_template
 
 pytestmark = [pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
-Make = Callable[..., LevelsyncProcess]
 
 
 async def test_a_kill_in_the_middle_of_a_drain_ends_in_the_models_tables(
-    settings: Settings, levelsync_process: Make
+    settings: Settings, levelsync_process: MakeProcess
 ) -> None:
     """All settings as they come, nobody helps the group: it waits for the dead member, and goes on."""
     seed = new_seed()
@@ -40,76 +38,57 @@ OF_A_LIFE = 1_000
 AFTER_EVERY_EVENT, BEFORE_THEM = timedelta(hours=1), -timedelta(days=1)
 
 
-async def live(settings: Settings, postgres: Postgres, make: Make, rounds: int, records: int) -> None:
+@pytest.mark.soak
+@pytest.mark.parametrize(("rounds", "records"), [(1, 2_000), (4, 4_000)], ids=["8 episodes", "32 episodes"])
+async def test_any_life_ends_in_the_models_tables(
+    settings: Settings, postgres: Postgres, levelsync_process: MakeProcess, rounds: int, records: int
+) -> None:
+    """Kills, stops, rewinds and restores, in any order."""
     now = datetime.now(UTC)
     fences = {
         (user, "PLAYER"): now + (AFTER_EVERY_EVENT if user % 20 else BEFORE_THEM) for user in range(1, OF_A_LIFE, 10)
     }
     async with Setup(settings, OF_A_LIFE, fences) as setup:
-        life = Life(setup, postgres, make, Random(new_seed()))  # noqa: S311 - no secret
+        life = Life(setup, postgres, levelsync_process, Random(new_seed()))  # noqa: S311 - no secret
         try:
             await life.run(rounds, records)
         finally:
             await life.end()
 
 
-@pytest.mark.soak
-async def test_any_life_ends_in_the_models_tables(
-    settings: Settings, postgres: Postgres, levelsync_process: Make
-) -> None:
-    """Eight episodes, in any order."""
-    await live(settings, postgres, levelsync_process, rounds=1, records=2_000)
-
-
-@pytest.mark.soak
-async def test_a_long_life_ends_in_the_models_tables(
-    settings: Settings, postgres: Postgres, levelsync_process: Make
-) -> None:
-    """The same for thirty-two episodes and more records."""
-    await live(settings, postgres, levelsync_process, rounds=4, records=4_000)
-
-
 USERS = 2_000
 
 
-def load() -> list[Meant]:
-    return make_load(Load(12_000, USERS, new_seed(), bad=0.01))
+async def drain_over_a_kill(settings: Settings, server: Restartable, make: MakeProcess) -> None:
+    """Kill the server while a process drains, start it again, and publish the rest: the process stays the same."""
+    settings = settings.model_copy(update={"batch_max_records": 100})
+    process, meant = make(settings), make_load(Load(12_000, USERS, new_seed(), bad=0.01))
+    async with Setup(settings, USERS) as setup:
+        await setup.publish(meant[:8_000])
+        await process.start()
+        first = process.pid
+        await setup.wait_applied(2_000)
+        await server.kill()
+        await server.start()
+        await setup.publish(meant[8_000:])
+        await setup.assert_ended()
+    assert process.pid == first
+    assert await process.terminate() == 0
 
 
 async def test_a_killed_postgresql_loses_no_record(
-    settings: Settings, own_postgres: Postgres, levelsync_process: Make
+    settings: Settings, own_postgres: Postgres, levelsync_process: MakeProcess
 ) -> None:
     """The batch in hand is tried again until it stands; it makes no dead letter."""
     url = own_postgres.url_of(await make_template(own_postgres))
-    settings = settings.model_copy(update={"database_url": SecretStr(url), "batch_max_records": 100})
-    process, meant = levelsync_process(settings), load()
-    async with Setup(settings, USERS) as setup:
-        await setup.publish(meant[:8_000])
-        await process.start()
-        first = process.pid
-        await setup.wait_applied(2_000)
-        await own_postgres.kill()
-        await own_postgres.start()
-        await setup.publish(meant[8_000:])
-        await setup.assert_ended()
-    assert process.pid == first
-    assert await process.terminate() == 0
+    there = settings.model_copy(update={"database_url": SecretStr(url)})
+    await drain_over_a_kill(there, own_postgres, levelsync_process)
 
 
-async def test_a_killed_broker_loses_no_record(settings: Settings, kafka: Kafka, levelsync_process: Make) -> None:
+async def test_a_killed_broker_loses_no_record(
+    settings: Settings, kafka: Kafka, levelsync_process: MakeProcess
+) -> None:
     """The consumers find the broker and their group again by themselves."""
     if not kafka.can_restart:
         pytest.skip("the broker is not ours to kill")
-    settings = settings.model_copy(update={"batch_max_records": 100})
-    process, meant = levelsync_process(settings), load()
-    async with Setup(settings, USERS) as setup:
-        await setup.publish(meant[:8_000])
-        await process.start()
-        first = process.pid
-        await setup.wait_applied(2_000)
-        await kafka.kill()
-        await kafka.start()
-        await setup.publish(meant[8_000:])
-        await setup.assert_ended()
-    assert process.pid == first
-    assert await process.terminate() == 0
+    await drain_over_a_kill(settings, kafka, levelsync_process)

@@ -6,13 +6,12 @@ import asyncio
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.core.outcomes import Cut
@@ -21,8 +20,8 @@ from service.stream import records as reading
 from service.stream.records import _Records, read_any_records
 from tests.support import applying
 from tests.support.applying import rise
-from tests.support.process import LevelsyncProcess, http_get
-from tests.support.tables import empty_tables, licenses
+from tests.support.process import LevelsyncProcess, MakeProcess, http_get
+from tests.support.tables import count, licenses, read
 from tests.support.topics import Record, publish
 from tests.support.waiting import eventually
 
@@ -82,15 +81,13 @@ def test_the_digest_is_of_the_part_that_was_read() -> None:
     "sizes", [[50] * 12, pytest.param([50] * 24 + [300], marks=pytest.mark.soak)], ids=["12 of 50 MB", "and 300 MB"]
 )
 async def test_a_process_holds_no_more_than_the_bound_whatever_is_sent(
-    engine: AsyncEngine,
+    database: AsyncEngine,
     settings: Settings,
-    topics: list[str],  # noqa: ARG001 - empty ones
-    levelsync_process: Callable[..., LevelsyncProcess],
+    levelsync_process: MakeProcess,
     sizes: list[int],
 ) -> None:
     """Records of kilobytes on the wire, with good ones before and behind them; a process in 512 MB survives."""
     read_any_records(16_000_000)
-    await empty_tables(engine)
     send = settings.kafka_bootstrap_servers
     await publish(send, [rise(user, 3, user % 4) for user in range(1, 9)])
     for number, size in enumerate(sizes):
@@ -99,13 +96,10 @@ async def test_a_process_holds_no_more_than_the_bound_whatever_is_sent(
     await publish(send, [rise(user, 4, user % 4) for user in range(1, 9)])
     process = levelsync_process(settings, ("serve", "--roles", "apply"), fresh=True)
     await process.start()
-    await applying.caught_up(settings, engine, 60)
-    assert await licenses(engine) == {(user, "PLAYER"): 4 for user in range(1, 9)}
-    async with engine.connect() as conn:
-        [found] = await conn.execute(
-            text("SELECT count(*), min(octet_length(value)), max(reason) FROM levelsync.dead_letters")
-        )
-    assert tuple(found) == (len(sizes), 65536, "too_large")
+    await applying.caught_up(settings, database, 60)
+    assert await licenses(database) == {(user, "PLAYER"): 4 for user in range(1, 9)}
+    letters = "SELECT count(*), min(octet_length(value)), max(reason) FROM levelsync.dead_letters"
+    assert await read(database, letters) == [(len(sizes), 65536, "too_large")]
     assert peak_megabytes(process.pid) < 350
     assert await process.terminate() == 0
 
@@ -113,14 +107,10 @@ async def test_a_process_holds_no_more_than_the_bound_whatever_is_sent(
 @pytest.mark.soak
 @pytest.mark.real_broker
 async def test_livez_answers_within_a_second_while_a_record_of_300_mb_is_read(
-    engine: AsyncEngine,
-    settings: Settings,
-    topics: list[str],  # noqa: ARG001 - empty ones
-    levelsync_process: Callable[..., LevelsyncProcess],
+    database: AsyncEngine, settings: Settings, levelsync_process: MakeProcess
 ) -> None:
     """Kubernetes' probe has a second, and the process 512 MB."""
     read_any_records(16_000_000)
-    await empty_tables(engine)
     record = Record("progress.leveled-up", b"1", b"\0" * (300 * MEGABYTE))
     await publish(settings.kafka_bootstrap_servers, [record], compression_type="zstd", max_request_size=400 * MEGABYTE)
     process = levelsync_process(settings, ("serve", "--roles", "apply"), fresh=True)
@@ -129,11 +119,11 @@ async def test_livez_answers_within_a_second_while_a_record_of_300_mb_is_read(
     end = threading.Event()
     probe = asyncio.create_task(asyncio.to_thread(_slowest_answer, str(process.url), end))
     try:
-        await applying.caught_up(settings, engine, 60)
+        await applying.caught_up(settings, database, 60)
     finally:
         end.set()
     assert await probe < 1
-    assert await applying.count(engine, "levelsync.dead_letters") == 1
+    assert await count(database, "levelsync.dead_letters") == 1
     assert peak_megabytes(process.pid) < 512
     assert await process.terminate() == 0
 

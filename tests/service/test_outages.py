@@ -18,8 +18,9 @@ from tests.support.applying import running
 from tests.support.load import Load, by_slot, make_load
 from tests.support.model import Meant
 from tests.support.published import Setup
-from tests.support.records import as_record
+from tests.support.records import as_sent
 from tests.support.servers import Kafka, Postgres
+from tests.support.topics import send
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
@@ -59,21 +60,13 @@ async def _away(service: Service, server: Kafka | Postgres, seconds: float, comp
     """Stop a server, see what the service says of it, and start it again."""
     await server.stop()
     gone = asyncio.create_task(asyncio.sleep(seconds))
-    await eventually(lambda: _says(service, component))
+    await eventually(lambda: applying.names(service, component))
     assert (await applying.get(service, "/livez"))[0] == 200
     await gone
     assert (await applying.get(service, "/livez"))[0] == 200
-    assert await _says(service, component)
+    assert await applying.names(service, component)
     await server.start()
-    await eventually(lambda: _is_well(service), BACK_WITHIN)
-
-
-async def _says(service: Service, component: str) -> bool:
-    return bool((await applying.problems(service)).get(component))
-
-
-async def _is_well(service: Service) -> bool:
-    return not await applying.problems(service)
+    await eventually(lambda: applying.is_well(service), BACK_WITHIN)
 
 
 @contextlib.asynccontextmanager
@@ -96,8 +89,6 @@ async def trickle(setup: Setup, meant: list[Meant]) -> AsyncIterator[None]:
 async def _send(producer: AIOKafkaProducer, setup: Setup, meant: list[Meant]) -> None:
     for one in meant:
         (slot,) = by_slot([one])
-        record = as_record(one, -1)
         setup.slots.setdefault(slot, []).append(one)
-        options = {"partition": slot[1], "timestamp_ms": record.timestamp, "headers": list(record.headers)}
-        await asyncio.shield(producer.send(record.topic, record.value, record.key, **options))
+        await asyncio.shield(send(producer, as_sent(one, slot[1])))
         await asyncio.sleep(1 / EVENTS_A_SECOND)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.support import applying
 from tests.support.applying import running
 from tests.support.load import Load, make_load
 from tests.support.published import Setup
+from tests.support.tables import execute, read
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
@@ -25,27 +25,28 @@ TABLES = (
 
 async def keep(engine: AsyncEngine) -> None:
     """A backup: copies of everything that a batch writes."""
-    await applying.run(
-        engine, "CREATE SCHEMA kept", *(f"CREATE TABLE kept.{t.split('.')[1]} AS TABLE {t}" for t in TABLES)
-    )
+    copies = (f"CREATE TABLE kept.{t.split('.')[1]} AS TABLE {t}" for t in TABLES)
+    await execute(engine, "CREATE SCHEMA kept", *copies)
 
 
 async def restore(engine: AsyncEngine) -> None:
     """The backup is the database again, at one stroke."""
-    await applying.run(
-        engine,
-        f"TRUNCATE {', '.join(TABLES)} CASCADE",
-        *(f"INSERT INTO {t} SELECT * FROM kept.{t.split('.')[1]}" for t in TABLES),
-    )
+    copies = (f"INSERT INTO {t} SELECT * FROM kept.{t.split('.')[1]}" for t in TABLES)
+    await execute(engine, f"TRUNCATE {', '.join(TABLES)} CASCADE", *copies)
+
+
+async def apply_and_keep(setup: Setup, kept: Load, gone: Load) -> None:
+    """Apply a load, make the backup, and publish another load."""
+    await setup.publish(make_load(kept, "kept"))
+    await setup.assert_ended()
+    await keep(setup.engine)
+    await setup.publish(make_load(gone, "gone"))
 
 
 async def test_a_database_restored_while_the_service_runs_is_brought_forward(setup: Setup, log: list[Any]) -> None:
     """Law 3: nothing is skipped and the history is the model's, though not one new event comes."""
-    await setup.publish(make_load(Load(400, 40, seed=5), "kept"))
     async with running(setup.settings) as service:
-        await setup.assert_ended()
-        await keep(setup.engine)
-        await setup.publish(make_load(Load(400, 40, seed=6), "gone"))
+        await apply_and_keep(setup, Load(400, 40, seed=5), Load(400, 40, seed=6))
         await setup.assert_ended()
         await restore(setup.engine)
         await setup.assert_ended()
@@ -56,11 +57,8 @@ async def test_a_database_restored_while_the_service_runs_is_brought_forward(set
 
 async def test_a_database_restored_under_load_is_brought_forward(setup: Setup) -> None:
     """Law 3: also where every partition moves on at once."""
-    await setup.publish(make_load(Load(400, 40, seed=7), "kept"))
     async with running(setup.settings):
-        await setup.assert_ended()
-        await keep(setup.engine)
-        await setup.publish(make_load(Load(3000, 200, seed=8), "gone"))
+        await apply_and_keep(setup, Load(400, 40, seed=7), Load(3000, 200, seed=8))
         await setup.wait_applied(1000)
         await restore(setup.engine)
         await setup.publish(make_load(Load(400, 40, seed=9), "new"))
@@ -70,11 +68,8 @@ async def test_a_database_restored_under_load_is_brought_forward(setup: Setup) -
 
 async def test_a_database_restored_while_the_service_is_stopped_is_brought_forward(setup: Setup) -> None:
     """Law 3: it starts at the smaller of the two positions."""
-    await setup.publish(make_load(Load(400, 40, seed=10), "kept"))
     async with running(setup.settings):
-        await setup.assert_ended()
-        await keep(setup.engine)
-        await setup.publish(make_load(Load(400, 40, seed=11), "gone"))
+        await apply_and_keep(setup, Load(400, 40, seed=10), Load(400, 40, seed=11))
         await setup.assert_ended()
     await restore(setup.engine)
     async with running(setup.settings):
@@ -83,15 +78,12 @@ async def test_a_database_restored_while_the_service_is_stopped_is_brought_forwa
 
 
 async def _begun_anew(setup: Setup) -> bool:
-    async with setup.engine.connect() as conn:
-        return bool(
-            (await conn.execute(text("SELECT max(next_offset) < 1000000 FROM levelsync.applied_offsets"))).scalar()
-        )
+    return bool((await read(setup.engine, "SELECT max(next_offset) < 1000000 FROM levelsync.applied_offsets"))[0][0])
 
 
 async def test_on_another_cluster_every_topic_is_read_from_its_beginning(setup: Setup, log: list[Any]) -> None:
     """The rows stood higher than the new topics will ever be: nothing of them is skipped, nothing counts as lost."""
-    await applying.run(
+    await execute(
         setup.engine,
         "INSERT INTO levelsync.applied_offsets (topic, partition, next_offset, cluster_id) "
         "SELECT topic, partition, 1000000, 'the-old-cluster' "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -21,11 +20,12 @@ from service.outbox.put import put
 from service.process import watch
 from service.process.runtime import Service
 from service.settings import Settings
+from service.stream.connection import admin_client
 from tests.support import apache_kafka, applying
 from tests.support.apache_kafka import GUARDED_PASSWORD, ApacheKafka
 from tests.support.applying import rise, running
 from tests.support.model import ADVANCED, LEVELED_UP
-from tests.support.tables import empty_tables
+from tests.support.tables import count, empty_tables, read
 from tests.support.topics import fresh_topics, publish
 from tests.support.waiting import eventually
 
@@ -77,7 +77,7 @@ def guest(operator: Settings, guarded: ApacheKafka) -> Settings:
 
 async def change(operator: Settings, request: type, right: Right, permission: int) -> None:
     kind, name, operation = right
-    async with applying.admin(operator) as client:
+    async with admin_client(operator) as client:
         node = client._client.get_random_node()
         rule = request(kind, name, LITERAL, "User:levelsync", "*", operation, permission)
         await client._send_request_to_node(node, rule)
@@ -93,20 +93,28 @@ async def denied(operator: Settings, right: Right) -> AsyncIterator[None]:
         await change(operator, DeleteAclsRequest, right, DENY)
 
 
-async def names(service: Service, words: str) -> bool:
-    return words in json.dumps(await applying.problems(service))
-
-
-async def is_well(service: Service) -> bool:
-    return not await applying.problems(service)
-
-
 async def send(operator: Settings, level: int, kind: str = LEVELED_UP) -> None:
     await publish(operator.kafka_bootstrap_servers, [rise(user, level, user % 4, kind) for user in range(1, 9)])
 
 
 async def levels(engine: AsyncEngine, table: str) -> set[int]:
-    return {level for (level,) in await applying.rows(engine, f"SELECT current_level FROM {table}")}
+    return {level for (level,) in await read(engine, f"SELECT current_level FROM {table}")}
+
+
+async def retries(service: Service) -> float:
+    found = await applying.metrics(service)
+    return found.get(("levelsync_retries_total", applying.labels(cause="kafka_unavailable")), 0.0)
+
+
+async def retried_more(service: Service, than: float) -> bool:
+    return await retries(service) > than
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A consumer that stands still for four seconds ends the service."""
+    for bound in ("STALL_SECONDS", "BEGIN_SECONDS"):
+        monkeypatch.setattr(watch, bound, 4.0)
 
 
 async def until(engine: AsyncEngine, level: int, table: str = "user_licenses") -> None:
@@ -118,53 +126,39 @@ async def until(engine: AsyncEngine, level: int, table: str = "user_licenses") -
 
 
 @pytest.mark.soak
+@pytest.mark.usefixtures("impatient")
 async def test_a_group_that_may_not_be_read_for_a_while_is_joined_again(
-    engine: AsyncEngine, operator: Settings, guest: Settings, monkeypatch: pytest.MonkeyPatch
+    engine: AsyncEngine, operator: Settings, guest: Settings
 ) -> None:
     """Longer than its session: aiokafka's heartbeat ends for good then, and the group forgets the member."""
-    for bound in ("STALL_SECONDS", "BEGIN_SECONDS"):
-        monkeypatch.setattr(watch, bound, 4.0)
     async with running(guest) as service:
         await send(operator, 2)
         await until(engine, 2)
-        before = await applying.metrics(service)
+        before = await retries(service)
         async with denied(operator, (GROUP, guest.kafka_group_id, READ)):
             began = time.monotonic()
-            await eventually(lambda: names(service, "GroupAuthorizationFailedError"))
+            await eventually(lambda: applying.names(service, "GroupAuthorizationFailedError"))
             await send(operator, 3)
             await asyncio.sleep(max(0.0, 12 - (time.monotonic() - began)))  # its session of 10 s is over
-            counted = applying.since(before, await applying.metrics(service))
-            assert counted["levelsync_retries_total", applying.labels(cause="kafka_unavailable")] > 0
+            assert await retried_more(service, before)
         await send(operator, 4)
         await until(engine, 4)
-        await eventually(lambda: is_well(service), RECOVERY)
+        await eventually(lambda: applying.is_well(service), RECOVERY)
 
 
-async def _retries(service: Service) -> float:
-    found = await applying.metrics(service)
-    return found.get(("levelsync_retries_total", applying.labels(cause="kafka_unavailable")), 0.0)
-
-
-async def _refused_more(service: Service, than: float) -> bool:
-    return await _retries(service) > than
-
-
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("operation", [READ, pytest.param(ALL, marks=pytest.mark.soak)])
 async def test_a_topic_that_may_not_be_read_stops_no_other(
-    engine: AsyncEngine, operator: Settings, guest: Settings, monkeypatch: pytest.MonkeyPatch, operation: int
+    engine: AsyncEngine, operator: Settings, guest: Settings, operation: int
 ) -> None:
     """With ALL, not even its metadata is answered, and aiokafka forgets its partitions without a word."""
-    for bound in ("STALL_SECONDS", "BEGIN_SECONDS"):
-        monkeypatch.setattr(watch, bound, 4.0)
     async with running(guest) as service:
         await send(operator, 2)
         await until(engine, 2)
         async with denied(operator, (TOPIC, "progress.leveled-up", operation)):
-            await eventually(lambda: names(service, "TopicAuthorizationFailedError"))
-            refused = await _retries(service)
-            await eventually(
-                lambda: _refused_more(service, refused + 4)
-            )  # a fetch that was allowed is answered by then
+            await eventually(lambda: applying.names(service, "TopicAuthorizationFailedError"))
+            refused = await retries(service)  # a fetch that was allowed is answered after four more:
+            await eventually(lambda: retried_more(service, refused + 4))
             await send(operator, 3)
             await send(operator, 5, ADVANCED)
             await until(engine, 5, "specialization_progress")
@@ -173,7 +167,7 @@ async def test_a_topic_that_may_not_be_read_stops_no_other(
             assert await levels(engine, "user_licenses") == {2}
             assert (await applying.get(service, "/livez"))[0] == 200
         await until(engine, 3)
-        await eventually(lambda: is_well(service), RECOVERY)
+        await eventually(lambda: applying.is_well(service), RECOVERY)
 
 
 async def test_rights_on_the_cluster_and_to_write_are_waited_for(
@@ -186,14 +180,14 @@ async def test_rights_on_the_cluster_and_to_write_are_waited_for(
         await eventually(lambda: _nothing_waits(engine))
         async with denied(operator, EVERYTHING_ON_THE_CLUSTER), denied(operator, (TOPIC, "*", WRITE)):
             await _put_request(engine)
-            await eventually(lambda: names(service, "ClusterAuthorizationFailed"))
-            retries = await _retries(service)
-            await eventually(lambda: _refused_more(service, retries))
+            await eventually(lambda: applying.names(service, "ClusterAuthorizationFailed"))
+            before = await retries(service)
+            await eventually(lambda: retried_more(service, before))
             await send(operator, 3)
             await until(engine, 3)
             assert (await applying.get(service, "/livez"))[0] == 200
         await eventually(lambda: _nothing_waits(engine), RECOVERY)
-        await eventually(lambda: is_well(service), RECOVERY)
+        await eventually(lambda: applying.is_well(service), RECOVERY)
 
 
 async def _put_request(engine: AsyncEngine) -> None:
@@ -202,19 +196,21 @@ async def _put_request(engine: AsyncEngine) -> None:
 
 
 async def _nothing_waits(engine: AsyncEngine) -> bool:
-    return await applying.count(engine, "levelsync.outbox") == 0
+    return await count(engine, "levelsync.outbox") == 0
 
 
 async def test_the_right_to_create_topics_is_waited_for_at_the_start(operator: Settings, guest: Settings) -> None:
     """The service names the topic and Kafka's reason until somebody grants the right."""
-    async with applying.admin(operator) as client:
+    async with admin_client(operator) as client:
         await client.delete_topics(["sync.level-synced"])
     async with contextlib.AsyncExitStack() as stack:
         async with denied(operator, EVERYTHING_ON_THE_CLUSTER), denied(operator, (TOPIC, "sync.level-synced", CREATE)):
             service = await stack.enter_async_context(Service(guest, frozenset({"apply"})))
-            await eventually(lambda: names(service, "Kafka refused to create sync.level-synced: Authorization failed"))
+            await eventually(
+                lambda: applying.names(service, "Kafka refused to create sync.level-synced: Authorization failed")
+            )
         await asyncio.wait_for(service.ready(), RECOVERY)
-        await eventually(lambda: is_well(service))
+        await eventually(lambda: applying.is_well(service))
 
 
 @pytest.mark.soak
@@ -228,5 +224,5 @@ async def test_a_topic_without_rights_at_the_start_stops_no_other(
             await send(operator, 2)
             await send(operator, 5, ADVANCED)
             await until(engine, 5, "specialization_progress")
-            await eventually(lambda: names(service, "TopicAuthorizationFailedError"))
+            await eventually(lambda: applying.names(service, "TopicAuthorizationFailedError"))
         await until(engine, 2)

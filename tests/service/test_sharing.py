@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,16 +19,13 @@ from tests.support.applying import running
 from tests.support.load import Load, make_load
 from tests.support.model import ADVANCED, LEVELED_UP, Meant, Model
 from tests.support.published import Setup
-from tests.support.records import MAXIMUM, as_record
-from tests.support.tables import assert_equal_to, history, licenses, progress
-from tests.support.topics import Record, publish
+from tests.support.records import MAXIMUM, as_sent
+from tests.support.tables import assert_equal_to, held, history, licenses, progress, somebody_waits
+from tests.support.topics import publish
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
-_WAITING = """
-    SELECT count(*) FROM pg_stat_activity
-     WHERE datname = current_database() AND application_name = 'levelsync' AND wait_event_type = 'Lock'
-"""
+
 
 _LICENSE = """
     INSERT INTO user_licenses (user_id, specialization_type, current_level, max_achieved_level, started_at)
@@ -72,13 +67,13 @@ async def test_a_consumer_that_was_evicted_and_still_writes_does_no_harm(
     await _rise(settings, model, 1)
     async with running(settings):
         await applying.caught_up(settings, database)
-        async with _locked(database, "public.user_licenses"):
+        async with held(database, "SELECT FROM user_licenses FOR UPDATE"):
             await _rise(settings, model, 2)
-            await eventually(lambda: _waiting(database, 2))
+            await somebody_waits(database, 2)
             second = running(settings)
             await second.__aenter__()
             await _rise(settings, model, 3)
-            await eventually(lambda: _waiting(database, 3))  # the new owners wait for the position rows
+            await somebody_waits(database, 3)  # the new owners wait for the position rows
         try:
             await applying.caught_up(settings, database)
         finally:
@@ -99,7 +94,7 @@ async def test_a_row_that_the_application_makes_meanwhile_is_decided_again(
             await application.execute(text(_LICENSE))
             await application.execute(text(_PROGRESS))
             await _publish(settings, [_meant(LEVELED_UP, 1, 3), _meant(ADVANCED, 1, 3)])
-            await eventually(lambda: _waiting(database, 2))
+            await somebody_waits(database, 2)
         await applying.caught_up(settings, database)
     assert await licenses(database) == await progress(database) == {(1, "PLAYER"): 3}
     assert [row[:3] for row in await history(database)] == [((1, "PLAYER"), 2, 3)]
@@ -124,21 +119,4 @@ def _meant(kind: str, user: int, level: int) -> Meant:
 
 async def _publish(settings: Settings, meant: list[Meant]) -> None:
     """A user's partition is the rest of its id by four."""
-    records = [(as_record(one, -1), one.user % 4) for one in meant]
-    await publish(
-        settings.kafka_bootstrap_servers,
-        [Record(r.topic, r.key, r.value, r.headers, r.timestamp, partition) for r, partition in records],
-    )
-
-
-@asynccontextmanager
-async def _locked(engine: AsyncEngine, table: str) -> AsyncIterator[None]:
-    """Every row of a table is locked by somebody else."""
-    async with engine.begin() as conn:
-        await conn.execute(text(f"SELECT 1 FROM {table} FOR UPDATE"))
-        yield
-
-
-async def _waiting(engine: AsyncEngine, transactions: int) -> bool:
-    (found,) = await applying.rows(engine, _WAITING)
-    return bool(found[0] >= transactions)
+    await publish(settings.kafka_bootstrap_servers, [as_sent(one, one.user % 4) for one in meant])

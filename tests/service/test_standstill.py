@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import UTC, datetime
 from functools import partialmethod
 from typing import Any
 
@@ -15,34 +14,26 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.core.decode import decode
 from service.process import watch
-from service.process.runtime import Service
 from service.process.watch import Stalled
 from service.settings import Settings
 from service.stream import consumer
 from service.stream.consumer import LevelConsumer
 from tests.support import applying
-from tests.support.applying import TOPICS, running
+from tests.support.applying import TOPICS, rise, running
 from tests.support.load import Load, make_load
-from tests.support.model import LEVELED_UP, Meant
 from tests.support.published import Setup
-from tests.support.records import as_record
 from tests.support.tables import licenses
-from tests.support.topics import Record, publish
+from tests.support.topics import publish, send
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.real_broker
 PARTITION = TopicPartition(TOPICS[0], 0)
-
-
-def rise() -> Record:
-    made = as_record(Meant(LEVELED_UP, 1, "PLAYER", 3, datetime.now(UTC), "/test", "e1"), -1)
-    return Record(made.topic, made.key, made.value, made.headers, made.timestamp, PARTITION.partition)
 
 
 async def _all_started(consumers: list[LevelConsumer]) -> bool:
     return all(one.owned_positions() for one in consumers if PARTITION.topic in one.subscription())
 
 
-@pytest.mark.real_broker
 async def test_a_consumer_that_stands_still_with_lag_ends_the_service_and_says_where(
     database: AsyncEngine, settings: Settings, consumers: list[LevelConsumer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,7 +46,7 @@ async def test_a_consumer_that_stands_still_with_lag_ends_the_service_and_says_w
         stuck.pause(*stuck.assignment())
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(service.ended(), 1.5)  # longer than STALL_SECONDS, but nothing to do
-        await publish(settings.kafka_bootstrap_servers, [rise()])
+        await publish(settings.kafka_bootstrap_servers, [rise(1, 3, 0)])
         with pytest.raises(Stalled, match=r"progress\.leveled-up-0 at 0 of 1"):
             await asyncio.wait_for(service.ended(), 60)
         status, body = await applying.get(service, "/livez")
@@ -64,7 +55,6 @@ async def test_a_consumer_that_stands_still_with_lag_ends_the_service_and_says_w
         assert (await applying.get(service, "/readyz"))[0] == 503
 
 
-@pytest.mark.real_broker
 async def test_a_publishers_open_transaction_is_no_standstill(
     database: AsyncEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,10 +63,7 @@ async def test_a_publishers_open_transaction_is_no_standstill(
     async with running(settings) as service, applying.transactional(settings) as producer:
         await applying.caught_up(settings, database)
         await producer.begin_transaction()
-        record = rise()
-        await producer.send_and_wait(
-            record.topic, record.value, record.key, partition=record.partition, headers=list(record.headers)
-        )
+        await (await send(producer, rise(1, 3, 0)))
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(service.ended(), 2)
         await producer.commit_transaction()
@@ -101,7 +88,6 @@ class OnceInAWhile:
         return self.real(*arguments)
 
 
-@pytest.mark.real_broker
 async def test_an_unknown_exception_is_retried_and_passes_no_record(
     setup: Setup, monkeypatch: pytest.MonkeyPatch, log: list[Any]
 ) -> None:
@@ -110,16 +96,15 @@ async def test_an_unknown_exception_is_retried_and_passes_no_record(
     await setup.publish(make_load(Load(300, 50, seed=17, bad=0.05)))
     async with running(setup.settings) as service:
         before = await applying.metrics(service)
-        await eventually(lambda: _names(service, "a bug"))
+        await eventually(lambda: applying.names(service, "a bug"))
         await setup.assert_ended()
         await applying.caught_up(setup.settings, setup.engine)
-        await eventually(lambda: _is_well(service))
+        await eventually(lambda: applying.is_well(service))
         counted = applying.since(before, await applying.metrics(service))
     assert counted["levelsync_retries_total", applying.labels(cause="installation")] > 0
     assert {line["bug"] for line in log if line["event"] == "batch is retried"} == {"RuntimeError"}
 
 
-@pytest.mark.real_broker
 async def test_a_handler_that_fails_outside_of_the_retries_gets_its_batch_again(
     setup: Setup, monkeypatch: pytest.MonkeyPatch, log: list[Any]
 ) -> None:
@@ -133,7 +118,6 @@ async def test_a_handler_that_fails_outside_of_the_retries_gets_its_batch_again(
     assert any("Unfinished" in line.get("error", "") for line in log)
 
 
-@pytest.mark.real_broker
 async def test_a_poll_that_fails_with_records_in_its_hands_passes_none_of_them(
     setup: Setup, monkeypatch: pytest.MonkeyPatch, log: list[Any]
 ) -> None:
@@ -144,11 +128,11 @@ async def test_a_poll_that_fails_with_records_in_its_hands_passes_none_of_them(
     monkeypatch.setattr(AIOKafkaConsumer, "getmany", _failing_while(broken, AIOKafkaConsumer.getmany))
     await setup.publish(make_load(Load(600, 50, seed=19, bad=0.05)))
     async with running(setup.settings.model_copy(update={"batch_max_records": 50})) as service:
-        await eventually(lambda: _names(service, "a checksum"))
+        await eventually(lambda: applying.names(service, "a checksum"))
         broken.clear()
         await setup.assert_ended()
         await applying.caught_up(setup.settings, setup.engine)
-        await eventually(lambda: _is_well(service))
+        await eventually(lambda: applying.is_well(service))
     assert any("CorruptRecordException" in line.get("error", "") for line in log)
 
 
@@ -162,11 +146,3 @@ def _failing_while(broken: asyncio.Event, getmany: Any) -> Any:
         return records
 
     return poll
-
-
-async def _names(service: Service, words: str) -> bool:
-    return words in json.dumps(await applying.problems(service))
-
-
-async def _is_well(service: Service) -> bool:
-    return not await applying.problems(service)

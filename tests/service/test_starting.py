@@ -11,7 +11,6 @@ import pytest
 from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from events import ProgressLeveledUp
 from service.apply import role
 from service.apply.role import ask_for_reconcile, running_broker
 from service.process import runtime, watch
@@ -22,9 +21,8 @@ from service.stream.consumer import LevelConsumer
 from service.stream.positions import DatabaseKeeper, Log, Start, Stored, set_position, starting_point
 from service.telemetry import metrics
 from service.telemetry.health import Health
-from tests.support import applying
-from tests.support.applying import running
-from tests.support.topics import Record, publish
+from tests.support.applying import rise, running
+from tests.support.topics import publish
 
 
 @pytest.mark.usefixtures("topics")
@@ -114,41 +112,23 @@ async def test_no_member_reads_before_all_have_tried_to_join(
     assert may_read.is_set()
 
 
-async def test_a_cluster_without_positions_has_new_groups(database: AsyncEngine) -> None:
-    """The positions of another cluster say nothing about it; a database that does not answer decides nothing."""
-    assert await DatabaseKeeper(database, "here", ask_for_reconcile).is_new()
-    await applying.run(
-        database,
-        "INSERT INTO levelsync.applied_offsets (topic, partition, next_offset, cluster_id) "
-        "VALUES ('progress.leveled-up', 0, 7, 'elsewhere')",
-    )
-    assert await DatabaseKeeper(database, "here", ask_for_reconcile).is_new()
-    assert not await DatabaseKeeper(database, "elsewhere", ask_for_reconcile).is_new()
-    nobody = create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:1/none")
-    assert not await DatabaseKeeper(nobody, "here", ask_for_reconcile).is_new()
-
-
 PARTITION = TopicPartition("progress.leveled-up", 0)
 Offsets = dict[TopicPartition, int]
 
 
-async def move_row(engine: AsyncEngine, offset: int) -> None:
+async def move_row(engine: AsyncEngine, offset: int, cluster: str = "here") -> None:
     async with engine.begin() as conn:
-        await set_position(conn, PARTITION, offset, "here")
+        await set_position(conn, PARTITION, offset, cluster)
 
 
-async def test_a_row_that_moves_on_past_the_end_that_was_read_is_no_topic_made_anew(engine: AsyncEngine) -> None:
-    """The end is read after the row: read before it, a busy topic would be replayed from its beginning."""
-    await move_row(engine, 1000)
-
-    async def another_member_goes_on() -> Offsets:
-        await move_row(engine, 1010)
-        return {PARTITION: 1005}
-
-    starts = await DatabaseKeeper(engine, "here", ask_for_reconcile).start(
-        {PARTITION: 990}, {PARTITION: 0}, another_member_goes_on
-    )
-    assert starts == {PARTITION: Start(seek=990, row=1000)}
+async def test_a_cluster_without_positions_has_new_groups(database: AsyncEngine) -> None:
+    """The positions of another cluster say nothing about it; a database that does not answer decides nothing."""
+    assert await DatabaseKeeper(database, "here", ask_for_reconcile).is_new()
+    await move_row(database, 7, "elsewhere")
+    assert await DatabaseKeeper(database, "here", ask_for_reconcile).is_new()
+    assert not await DatabaseKeeper(database, "elsewhere", ask_for_reconcile).is_new()
+    nobody = create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:1/none")
+    assert not await DatabaseKeeper(nobody, "here", ask_for_reconcile).is_new()
 
 
 def test_a_week_away_forgets_the_commit_but_not_the_loss() -> None:
@@ -178,23 +158,19 @@ async def test_a_loss_is_counted_when_it_is_committed(engine: AsyncEngine) -> No
     assert lost._value.get() == before + 20
 
 
+@pytest.mark.usefixtures("database")
 async def test_partitions_that_are_never_begun_end_the_service(
-    database: AsyncEngine,  # noqa: ARG001 - empty tables
-    settings: Settings,
-    topics: list[str],  # noqa: ARG001 - empty ones
-    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever it waits for says no word: an answer of the group's coordinator, for one."""
 
     async def says_nothing(*_given: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(watch, "LOOK_EVERY", 0.2)
     monkeypatch.setattr(watch, "STALL_SECONDS", 0.5)
     monkeypatch.setattr(watch, "BEGIN_SECONDS", 0.5)
     monkeypatch.setattr(LevelConsumer, "committed", says_nothing)
-    event = ProgressLeveledUp(user_id=1, specialization="PLAYER", to_level=2)
-    await publish(settings.kafka_bootstrap_servers, [Record(*event.to_kafka(), partition=0)])
+    await publish(settings.kafka_bootstrap_servers, [rise(1, 2, 0)])
     async with running(settings) as service:
         with pytest.raises(Stalled, match=r"progress\.leveled-up-0 not begun, 1 there"):
             await asyncio.wait_for(service.ended(), 10)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,19 +11,18 @@ from aiokafka.errors import GroupAuthorizationFailedError
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from events import ProgressLeveledUp
 from service.apply.subscriber import until_applied
 from service.settings import Settings
 from service.stream.consumer import LevelConsumer
 from service.telemetry.health import Health
 from tests.support import applying, topics
-from tests.support.applying import running
+from tests.support.applying import rise, running
 from tests.support.links import way_to
 from tests.support.load import Load, make_load
-from tests.support.process import LevelsyncProcess
+from tests.support.process import MakeProcess
 from tests.support.published import Setup
 from tests.support.tables import licenses
-from tests.support.topics import Record, publish
+from tests.support.topics import publish
 from tests.support.waiting import eventually
 
 SESSION_TIMEOUT = 10.0
@@ -33,7 +31,7 @@ SESSION_TIMEOUT = 10.0
 
 @pytest.mark.real_broker
 async def test_a_terminated_process_drains_commits_and_leaves_its_group(
-    setup: Setup, levelsync_process: Callable[..., LevelsyncProcess]
+    setup: Setup, levelsync_process: MakeProcess
 ) -> None:
     """Exit code 0 within ten seconds, commits equal to the position rows, and the next start waits for nobody."""
     settings = setup.settings.model_copy(update={"batch_max_records": 20})
@@ -59,7 +57,7 @@ async def test_a_terminated_process_drains_commits_and_leaves_its_group(
 
 
 async def test_a_process_whose_batch_hangs_in_a_silent_database_leaves_within_ten_seconds(
-    setup: Setup, levelsync_process: Callable[..., LevelsyncProcess]
+    setup: Setup, levelsync_process: MakeProcess
 ) -> None:
     """No packet comes back, so every connection hangs: also those that are to be closed."""
     async with way_to(setup.settings.database_url.get_secret_value()) as (way, url):
@@ -78,11 +76,7 @@ async def test_a_process_whose_batch_hangs_in_a_silent_database_leaves_within_te
 
 
 async def test_an_idle_consumer_tries_a_refused_commit_again_only_now_and_then(
-    database: AsyncEngine,
-    settings: Settings,
-    topics: list[str],  # noqa: ARG001 - empty ones
-    monkeypatch: pytest.MonkeyPatch,
-    log: list[Any],
+    database: AsyncEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch, log: list[Any]
 ) -> None:
     """Each consumer polls five times a second; the work goes on, one line a consumer and two seconds says why."""
 
@@ -90,8 +84,7 @@ async def test_an_idle_consumer_tries_a_refused_commit_again_only_now_and_then(
         raise GroupAuthorizationFailedError("levelsync")
 
     monkeypatch.setattr(LevelConsumer, "commit", refused)
-    event = ProgressLeveledUp(user_id=1, specialization="PLAYER", to_level=2)
-    await publish(settings.kafka_bootstrap_servers, [Record(*event.to_kafka(), partition=0)])
+    await publish(settings.kafka_bootstrap_servers, [rise(1, 2, 0)])
 
     async def applied() -> bool:
         return await licenses(database) == {(1, "PLAYER"): 2}

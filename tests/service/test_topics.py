@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.checks import Verdict
@@ -21,6 +18,7 @@ from service.cli.doctor_checks import POLICY, kafka_findings
 from service.process.runtime import Service
 from service.settings import Settings
 from service.stream import broker
+from service.stream.connection import admin_client
 from service.stream.consumer import LevelConsumer
 from service.stream.topics import compacted_topics, ensure_topics
 from tests.support import applying
@@ -29,12 +27,13 @@ from tests.support.applying import TOPICS, rise, running
 from tests.support.load import Load, make_load
 from tests.support.published import Setup
 from tests.support.servers import Kafka
-from tests.support.tables import licenses
+from tests.support.tables import held, licenses, read, somebody_waits
 from tests.support.topics import publish
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
 LEVELED = TOPICS[0]
+EPOCH = "SELECT leader_epoch FROM levelsync.applied_offsets WHERE topic = 'progress.leveled-up' AND partition = 0"
 LOST = "levelsync_records_lost_total"
 
 
@@ -76,7 +75,7 @@ async def _lose_while_it_runs(settings: Settings, engine: AsyncEngine, consumers
 
 async def _assert_requested(engine: AsyncEngine, times: int) -> None:
     """The outbox holds so many requests for a dry run that never lowers a level, each with an id of its own."""
-    found = await applying.rows(engine, "SELECT topic, value, headers FROM levelsync.outbox")
+    found = await read(engine, "SELECT topic, value, headers FROM levelsync.outbox")
     assert [topic for topic, _, _ in found] == ["sync.reconcile-requested"] * times
     assert all(json.loads(value)["direction"] == "highest" and json.loads(value)["dry_run"] for _, value, _ in found)
     assert len({dict(headers)["ce_id"] for _, _, headers in found}) == times
@@ -111,7 +110,7 @@ async def test_new_partitions_of_a_topic_are_picked_up_while_the_service_runs(
     monkeypatch.setattr(broker, "METADATA_MAX_AGE_MS", 2_000)
     async with running(settings):
         await applying.caught_up(settings, database)
-        async with applying.admin(settings) as client:
+        async with admin_client(settings) as client:
             await client.create_partitions({LEVELED: NewPartitions(6)})
         await eventually(lambda: _exist(settings, 10))
         await publish(settings.kafka_bootstrap_servers, [rise(1, 3, 4), rise(2, 4, 5), rise(3, 5, 0)])
@@ -130,7 +129,7 @@ SET_ON_THE_TOPIC = 1
 
 
 async def set_policy(settings: Settings, policy: str) -> None:
-    async with applying.admin(settings) as client:
+    async with admin_client(settings) as client:
         await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, COMPACT, {"cleanup.policy": policy})])
 
 
@@ -140,7 +139,7 @@ async def test_a_compacted_topic_is_a_fault_of_the_installation(settings: Settin
     """`serve` waits until it is repaired, and says which topic it is; `doctor` fails."""
     await set_policy(settings, policy)
     async with Service(settings, frozenset({"apply"})) as service:
-        await eventually(lambda: names(service, f"Kafka compacts the topics {COMPACT}"))
+        await eventually(lambda: applying.names(service, f"Kafka compacts the topics {COMPACT}"))
         [finding] = [one for one in await kafka_findings(settings) if one.check == POLICY]
         assert (finding.verdict, finding.detail) == (Verdict.FAIL, f"compacted: {COMPACT}")
         await set_policy(settings, "delete")
@@ -149,14 +148,10 @@ async def test_a_compacted_topic_is_a_fault_of_the_installation(settings: Settin
     assert finding.verdict is Verdict.PASS
 
 
-async def names(service: Service, words: str) -> bool:
-    return words in str(await applying.problems(service))
-
-
 @pytest.mark.usefixtures("topics")
 async def test_topics_that_are_created_say_that_they_are_not_compacted(settings: Settings) -> None:
     """Whatever the broker's default is."""
-    async with applying.admin(settings) as client:
+    async with admin_client(settings) as client:
         await client.delete_topics([COMPACT])
         await eventually(lambda: is_gone(settings))
         assert await ensure_topics(settings) == []
@@ -168,23 +163,8 @@ async def test_topics_that_are_created_say_that_they_are_not_compacted(settings:
 
 
 async def is_gone(settings: Settings) -> bool:
-    async with applying.admin(settings) as client:
+    async with admin_client(settings) as client:
         return COMPACT not in {topic["topic"] for topic in await client.describe_topics()}
-
-
-@asynccontextmanager
-async def licenses_are_locked(engine: AsyncEngine) -> AsyncIterator[None]:
-    """The application holds the table: whatever batch is read waits in the appliers' hands."""
-    async with engine.connect() as conn:
-        await conn.execute(text("LOCK TABLE user_licenses IN EXCLUSIVE MODE"))
-        yield
-
-
-async def a_batch_waits(engine: AsyncEngine) -> bool:
-    waiting = await applying.count(
-        engine, "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    )
-    return waiting > 0
 
 
 @pytest.mark.parametrize("refill", [20, 60])
@@ -194,9 +174,9 @@ async def test_a_topic_recreated_with_a_batch_in_hand_is_read_from_its_beginning
     """The new topic may be shorter than the old position, or have passed it already."""
     send = settings.kafka_bootstrap_servers
     async with running(settings):
-        async with licenses_are_locked(database):
+        async with held(database, "LOCK TABLE user_licenses IN EXCLUSIVE MODE"):
             await publish(send, [rise(user, 3, 0) for user in range(1, 41)])
-            await eventually(lambda: a_batch_waits(database))
+            await somebody_waits(database)
             await kafka.fresh_topics()
             await publish(send, [rise(user, 5, 0) for user in range(101, 101 + refill)])
         await applying.caught_up(settings, database)
@@ -225,12 +205,12 @@ async def test_a_position_keeps_the_id_of_its_topic(database: AsyncEngine, setti
     async with running(settings):
         await publish(settings.kafka_bootstrap_servers, [rise(1, 3, 0)])
         await applying.caught_up(settings, database)
-        [(first,)] = await applying.rows(database, ids)
+        [(first,)] = await read(database, ids)
         assert len(first) == 22
         await kafka.fresh_topics()
         await publish(settings.kafka_bootstrap_servers, [rise(1, 4, 0)])
         await applying.caught_up(settings, database)
-        [(second,)] = await applying.rows(database, ids)
+        [(second,)] = await read(database, ids)
     assert second not in {"", first}
 
 
@@ -252,10 +232,7 @@ async def test_a_log_that_was_cut_off_and_has_grown_again_is_read_from_where_it_
     assert first == 40
     async with running(settings):
         await applying.caught_up(settings, database)
-        [(epoch,)] = await applying.rows(
-            database,
-            "SELECT leader_epoch FROM levelsync.applied_offsets WHERE topic = 'progress.leveled-up' AND partition = 0",
-        )
+        [(epoch,)] = await read(database, EPOCH)
     assert {user for user, _ in await licenses(database)} == {*range(1, 61), *range(101, 141)}
     assert epoch > 0
 

@@ -13,8 +13,9 @@ from tests.support import applying
 from tests.support.applying import running
 from tests.support.load import Load, Slot, by_slot, make_load
 from tests.support.model import ADVANCED, Meant, Model
-from tests.support.records import MAXIMUM, TOPIC, as_record
+from tests.support.records import MAXIMUM, TOPIC, as_sent
 from tests.support.tables import assert_equal_to
+from tests.support.topics import send
 
 pytestmark = pytest.mark.real_broker
 ONLY_ABORTED = (TOPIC[ADVANCED], 3)
@@ -31,7 +32,7 @@ async def test_only_what_was_committed_applies_and_the_ends_are_reached_past_mar
             half = len(meant) // 2
             for part, commit in ((meant[:half], number % 2 == 1), (meant[half:], number % 2 == 0)):
                 commit = commit and slot != ONLY_ABORTED  # noqa: PLW2901 - one exception
-                await send(producer, slot, part, commit=commit)
+                await transact(producer, slot, part, commit=commit)
                 for one in part if commit else ():
                     model.apply(one)
         end = await applying.caught_up(settings, database)
@@ -39,13 +40,9 @@ async def test_only_what_was_committed_applies_and_the_ends_are_reached_past_mar
     await assert_equal_to(model, database)
 
 
-async def send(producer: AIOKafkaProducer, slot: Slot, meant: Sequence[Meant], *, commit: bool) -> None:
+async def transact(producer: AIOKafkaProducer, slot: Slot, meant: Sequence[Meant], *, commit: bool) -> None:
     """One transaction of records to one partition."""
     await producer.begin_transaction()
-    for record in (as_record(one, -1) for one in meant):
-        options = {"partition": slot[1], "timestamp_ms": record.timestamp, "headers": list(record.headers)}
-        await producer.send_and_wait(record.topic, record.value, record.key, **options)
-    if commit:
-        await producer.commit_transaction()
-    else:
-        await producer.abort_transaction()
+    for one in meant:
+        await (await send(producer, as_sent(one, slot[1])))
+    await (producer.commit_transaction if commit else producer.abort_transaction)()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -95,10 +95,10 @@ async def rows(url: str, query: str) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in await conn.fetch(query)]
 
 
-async def value(url: str, query: str) -> Any:
+async def value(url: str, query: str, *arguments: object) -> Any:
     """Give the one value of a query."""
     async with connected(url) as conn:
-        return await conn.fetchval(query)
+        return await conn.fetchval(query, *arguments)
 
 
 async def make_application(url: str, *changes: str) -> None:
@@ -130,13 +130,7 @@ async def refused(url: str, revision: str = "head") -> str:
 
 async def structure(url: str, schema: str = "public") -> str:
     """Describe every table, column, default, constraint and index of a schema."""
-    return str(await value_with(url, _SNAPSHOT, schema))
-
-
-async def value_with(url: str, query: str, *arguments: object) -> Any:
-    """Give the one value of a query with arguments."""
-    async with connected(url) as conn:
-        return await conn.fetchval(query, *arguments)
+    return str(await value(url, _SNAPSHOT, schema))
 
 
 async def content(url: str, schema: str = "public") -> dict[str, list[str]]:
@@ -153,10 +147,3 @@ async def run(url: str, program: str, *arguments: str, **environment: str) -> pr
     """Run `levelsync`, `alembic` or `python` in the checkout, on a database."""
     env = {**os.environ, "LEVELSYNC_DATABASE_URL": url, **environment}
     return await asyncio.to_thread(preloaded.run, program, *arguments, env=env, cwd=ROOT)
-
-
-async def until(condition: Callable[[], Any], seconds: float = 60) -> None:
-    """Wait until a condition, an async function, is true; fail when it does not become so in time."""
-    async with asyncio.timeout(seconds):
-        while not await condition():
-            await asyncio.sleep(0.02)

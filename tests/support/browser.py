@@ -19,6 +19,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 from service.cli.token import sign
 from service.settings import Settings
 from service.web.page.session import SESSION
+from tests.support.tables import read
 from tests.support.waiting import eventually
 
 PATIENCE = 30_000
@@ -121,8 +122,7 @@ class Site:
 
     async def rows(self, query: str, **values: object) -> list[tuple[Any, ...]]:
         """The rows of a query."""
-        async with self.engine.connect() as conn:
-            return [tuple(row) for row in await conn.execute(text(query), values)]
+        return [tuple(row) for row in await read(self.engine, query, **values)]
 
     async def until(self, query: str) -> None:
         """Wait until a query has a row."""

@@ -11,16 +11,18 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import combinations
+from functools import partial
+from itertools import combinations, count
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.support.applier import Events, NotApplied, rise, sync
+from tests.support.links import SlowLink
 from tests.support.model import Meant, Model, Pair
 from tests.support.records import MAXIMUM
-from tests.support.tables import add_rows, empty_tables, execute, read
+from tests.support.tables import add_rows, empty_tables, execute, read, waiting
 
 ONE, TWO, THREE = (1, "PLAYER"), (2, "PLAYER"), (3, "PLAYER")
 BATCH = (rise(1, 5), rise(2, 2), rise(3, 2))
@@ -33,9 +35,6 @@ _RESET = (
     "INSERT INTO users (id, name, email) VALUES (3, 'Three', 'three@example.org') ON CONFLICT DO NOTHING",
     "UPDATE specializations SET max_levels = 8 WHERE id = 'PLAYER'",
 )
-_WAITING = """
-    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
-"""
 
 
 @dataclass(frozen=True)
@@ -124,6 +123,28 @@ class Setup:
 
     batch: AsyncEngine
     other: AsyncEngine
+    link: SlowLink
+    """The way of `batch` to PostgreSQL, which can be stopped before each round trip."""
+
+    async def interrupt(
+        self, change: Interference, begin: Callable[[], Awaitable[Awaitable[Any]]], allowed: set[State]
+    ) -> None:
+        """Stop a path before each of its round trips in turn, and let the second session make its change."""
+        for trip in count(1):
+            work = await begin()
+            self.link.stop_before(trip)
+            path = asyncio.ensure_future(work)
+            stop = asyncio.create_task(self.link.stopped.wait())
+            await asyncio.wait({path, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not stop.done():  # the path has fewer statements
+                stop.cancel()
+                self.link.stop_before(0)
+                assert trip > 1
+                return
+            made = await self.interfere(change)
+            self.link.go_on()
+            await asyncio.gather(path, made)
+            assert await self.state() in allowed, f"stopped before round trip {trip}"
 
     async def reset(self) -> Events:
         """Put the tables back to their beginning; returns a consumer that applies batches with the engine `batch`."""
@@ -132,33 +153,25 @@ class Setup:
         await add_rows(self.other, progress={ONE: 2}, licenses={ONE: 3, TWO: 1})
         return await Events(self.other, through=self.batch).begin()
 
-    async def interfere(self, interference: Interference, waiting: int = 0) -> asyncio.Task[None]:
-        """Start the second session's change; returns when it is made or waits as well as `waiting` others."""
+    async def interfere(self, interference: Interference, others: int = 0) -> asyncio.Task[None]:
+        """Start the second session's change; returns when it is made or waits as well as `others`."""
         task = asyncio.create_task(_do(interference, self.other))
-        while not task.done() and await self.waiting() <= waiting:
+        while not task.done() and await waiting(self.other) <= others:
             await asyncio.sleep(0.005)
         return task
 
-    async def waiting(self) -> int:
-        """How many sessions of this database wait for a lock."""
-        return int((await read(self.other, _WAITING))[0][0])
-
     async def state(self) -> State:
         """The tables as they are."""
-        licenses = await read(
-            self.other, "SELECT user_id, upper(specialization_type), current_level FROM user_licenses"
-        )
-        progress = await read(
-            self.other, "SELECT student_id, specialization_id, current_level FROM specialization_progress"
-        )
-        history = await read(
-            self.other,
+        find = partial(read, self.other)
+        licenses = await find("SELECT user_id, upper(specialization_type), current_level FROM user_licenses")
+        progress = await find("SELECT student_id, specialization_id, current_level FROM specialization_progress")
+        history = await find(
             """SELECT l.user_id, upper(l.specialization_type), h.from_level, h.to_level
                  FROM license_progressions h JOIN user_licenses l ON l.id = h.user_license_id
-                ORDER BY l.user_id, l.specialization_type, h.id""",
+                ORDER BY l.user_id, l.specialization_type, h.id"""
         )
-        letters = await read(self.other, "SELECT reason FROM levelsync.dead_letters ORDER BY 1")
-        fences = await read(self.other, "SELECT user_id, upper(specialization) FROM levelsync.fences")
+        letters = await find("SELECT reason FROM levelsync.dead_letters ORDER BY 1")
+        fences = await find("SELECT user_id, upper(specialization) FROM levelsync.fences")
         return (
             frozenset(((row[0], row[1]), row[2]) for row in licenses),
             frozenset(((row[0], row[1]), row[2]) for row in progress),

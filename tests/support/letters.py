@@ -18,7 +18,7 @@ from service.outbox.relay import HeldBack, read_batch
 from tests.support.applier import Partitions, fresh, one
 from tests.support.model import LEVELED_UP
 from tests.support.records import START
-from tests.support.tables import become_owner
+from tests.support.tables import execute, read
 
 NOBODY = 500
 """No user has this id, until a test makes one."""
@@ -85,15 +85,11 @@ class Setup:
 
     async def rows(self, query: str) -> list[tuple[Any, ...]]:
         """What a query finds."""
-        async with self.engine.connect() as conn:
-            return [tuple(row) for row in await conn.execute(text(query))]
+        return [tuple(row) for row in await read(self.engine, query)]
 
     async def run(self, *statements: str) -> None:
         """Run statements in one transaction as the database's owner, whatever rights the service has."""
-        async with self.engine.begin() as conn:
-            await become_owner(conn)
-            for statement in statements:
-                await conn.execute(text(statement))
+        await execute(self.engine, *statements)
 
     async def make_user(self, user: int = NOBODY) -> None:
         """The user appears."""

@@ -15,7 +15,7 @@ from random import Random
 from aiokafka import ConsumerRecord
 from aiokafka.partitioner import murmur2
 
-from tests.support.model import ADVANCED, LEVELED_UP, Meant, Model, Pair
+from tests.support.model import ADVANCED, LEVELED_UP, Meant, Pair
 from tests.support.records import MAXIMUM, TOPIC, as_record
 
 SEED = "LEVELSYNC_TEST_SEED"
@@ -75,15 +75,6 @@ def by_slot(meant: Iterable[Meant]) -> dict[Slot, list[Meant]]:
 def encode(slots: dict[Slot, list[Meant]]) -> dict[Slot, list[ConsumerRecord]]:
     """The records to publish, by the contract's own code."""
     return {slot: [as_record(one, -1, slot[1]) for one in meant] for slot, meant in slots.items()}
-
-
-def model_of(slots: dict[Slot, list[Meant]], users: int) -> Model:
-    """The tables that the records must end in, each partition in its order."""
-    model = Model(MAXIMUM, set(range(1, users + 1)))
-    for meant in slots.values():
-        for one in meant:
-            model.apply(one)
-    return model
 
 
 def _rises(load: Load, count: int, name: str, rng: Random) -> list[Meant]:

@@ -152,6 +152,10 @@ class LevelsyncProcess:
         return found[-1] if found else None
 
 
+MakeProcess = Callable[..., LevelsyncProcess]
+"""The fixture `levelsync_process`: creates a process that is not started yet."""
+
+
 class ForkedProcess(LevelsyncProcess):
     """The same, spared its imports: it starts in a fork. Its memory is not what a process of its own has."""
 

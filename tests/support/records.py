@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from events import LicenseAdvanced, ProgressLeveledUp
 from tests.support.model import ADVANCED, LEVELED_UP, Meant
+from tests.support.topics import Record
 
 MAXIMUM = {"PLAYER": 8, "COACH": 8, "INTERNSHIP": 3}
 USERS = {1, 2, 3, 4}
@@ -60,6 +61,12 @@ def as_record(meant: Meant, offset: int, partition: int = 0) -> ConsumerRecord:
     return ConsumerRecord(
         TOPIC[meant.kind], partition, offset, timestamp, 0, written.key, value, None, *sizes, tuple(written.headers)
     )
+
+
+def as_sent(meant: Meant, partition: int | None = None) -> Record:
+    """The record for `topics.publish`; without a partition the key chooses it."""
+    made = as_record(meant, -1)
+    return Record(made.topic, made.key, made.value, made.headers, made.timestamp, partition)
 
 
 def with_case(record: ConsumerRecord, specialization: str) -> ConsumerRecord:

@@ -25,8 +25,8 @@ from service.reconcile.steps import Steps, take_one
 from service.reconcile.values import RunReport
 from service.reconcile.work import open_runs
 from service.settings import Settings
+from tests.support import tables
 from tests.support.records import MAXIMUM
-from tests.support.tables import fill
 from tests.support.waiting import eventually
 
 
@@ -139,9 +139,8 @@ def naive_kind(pair: tuple[int, str], progress: Progress, licenses: Licenses) ->
 
 async def found_issues(engine: AsyncEngine) -> dict[tuple[int, str], str]:
     """What the last run kept."""
-    async with engine.connect() as conn:
-        rows = await conn.execute(text("SELECT user_id, specialization, kind FROM levelsync.drift_issues"))
-        return {(row.user_id, row.specialization): row.kind for row in rows}
+    rows = await tables.read(engine, "SELECT user_id, specialization, kind FROM levelsync.drift_issues")
+    return {(row.user_id, row.specialization): row.kind for row in rows}
 
 
 USERS = range(1, 101)
@@ -150,16 +149,15 @@ USERS = range(1, 101)
 async def drifted(engine: AsyncEngine, number: int) -> None:
     """A hundred users, the first of them in disagreement."""
     progress = {(user, "PLAYER"): 5 for user in USERS}
-    await fill(engine, progress, {pair: 4 if pair[0] <= number else 5 for pair in progress})
+    await tables.fill(engine, progress, {pair: 4 if pair[0] <= number else 5 for pair in progress})
 
 
 async def until_step(one_worker: OneWorker, run_id: object, step: str) -> None:
     """Go on until the run waits for this step."""
     for _ in range(200):
-        async with one_worker.engine.connect() as conn:
-            row = await conn.execute(text("SELECT step FROM levelsync.reconcile_runs WHERE id = :id"), {"id": run_id})
-            if row.scalar_one() == step:
-                return
+        query = "SELECT step FROM levelsync.reconcile_runs WHERE id = :id"
+        if (await tables.read(one_worker.engine, query, id=run_id))[0][0] == step:
+            return
         if not await take_one(one_worker.engine, one_worker.steps):  # messages only when no step is due
             await one_worker.step()
     raise AssertionError(f"the run never came to {step}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import text
@@ -30,16 +31,13 @@ async def become_owner(conn: AsyncConnection) -> None:
 
 async def empty_tables(engine: AsyncEngine) -> None:
     """Both level tables, the history and levelsync's own tables, empty; the users stay."""
-    async with engine.begin() as conn:
-        await become_owner(conn)
-        await conn.execute(text(_EMPTY))
+    await execute(engine, _EMPTY)
 
 
 async def levels(engine: AsyncEngine, table: str, user: str, specialization: str) -> dict[Pair, int]:
     """Every pair's level in one of the two tables."""
-    async with engine.connect() as conn:
-        rows = await conn.execute(text(f"SELECT {user}, {specialization}, current_level FROM public.{table}"))
-        return {(row[0], row[1]): row[2] for row in rows}
+    rows = await read(engine, f"SELECT {user}, {specialization}, current_level FROM public.{table}")
+    return {(row[0], row[1]): row[2] for row in rows}
 
 
 async def licenses(engine: AsyncEngine) -> dict[Pair, int]:
@@ -58,8 +56,7 @@ async def history(engine: AsyncEngine) -> list[tuple[Pair, int, int, datetime, s
         SELECT l.user_id, l.specialization_type, h.from_level, h.to_level, h.advanced_at, h.advancement_reason
           FROM public.license_progressions h JOIN public.user_licenses l ON l.id = h.user_license_id ORDER BY h.id
     """
-    async with engine.connect() as conn:
-        return [((r[0], r[1]), r[2], r[3], r[4].replace(tzinfo=UTC), r[5]) for r in await conn.execute(text(query))]
+    return [((r[0], r[1]), r[2], r[3], r[4].replace(tzinfo=UTC), r[5]) for r in await read(engine, query)]
 
 
 async def assert_equal_to(model: Model, engine: AsyncEngine, *, in_order: bool = True) -> None:
@@ -68,13 +65,9 @@ async def assert_equal_to(model: Model, engine: AsyncEngine, *, in_order: bool =
     assert await progress(engine) == model.progress
     found = await history(engine)
     if in_order:
-        assert sorted(found, key=_by_pair) == sorted(model.history, key=_by_pair)
+        assert sorted(found, key=itemgetter(0)) == sorted(model.history, key=itemgetter(0))
     else:
         assert _tops(found) == model.licenses
-
-
-def _by_pair(row: tuple[Pair, int, int, datetime, str]) -> Pair:
-    return row[0]
 
 
 def _tops(rows: list[tuple[Pair, int, int, datetime, str]]) -> dict[Pair, int]:
@@ -92,6 +85,7 @@ _TABLES = (
     "public.user_licenses",
     "public.specialization_progress",
     "public.license_progressions",
+    "levelsync.dead_letters",
     "levelsync.fences",
     "levelsync.outbox",
 )
@@ -103,40 +97,27 @@ _LICENSE = """
     INSERT INTO user_licenses (user_id, specialization_type, current_level, max_achieved_level, started_at, updated_at)
     VALUES (:user, :name, :level, :level, '2026-01-01', '2026-01-01')
 """
-_BLOCKED = """
-    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
-"""
 
 
 async def fill(engine: AsyncEngine, progress: Levels | None = None, licenses: Levels | None = None) -> None:
     """Make the two tables hold exactly these rows."""
     await empty_tables(engine)
-    async with engine.begin() as conn:
-        await become_owner(conn)
-        await conn.execute(text("TRUNCATE levelsync.reconcile_runs, levelsync.outbox CASCADE"))
-        await _add(conn, progress or {}, licenses or {})
+    await execute(engine, "TRUNCATE levelsync.reconcile_runs, levelsync.outbox CASCADE")
+    await add_rows(engine, progress=progress, licenses=licenses)
 
 
 async def add_rows(engine: AsyncEngine, *, progress: Levels | None = None, licenses: Levels | None = None) -> None:
     """Create rows beside those that are there."""
     async with engine.begin() as conn:
         await become_owner(conn)
-        await _add(conn, progress or {}, licenses or {})
+        for statement, levels in ((_PROGRESS, progress or {}), (_LICENSE, licenses or {})):
+            for (user, name), level in levels.items():
+                await conn.execute(text(statement), {"user": user, "name": name, "level": level})
 
 
-async def _add(conn: AsyncConnection, progress: Levels, licenses: Levels) -> None:
-    for statement, levels in ((_PROGRESS, progress), (_LICENSE, licenses)):
-        for (user, name), level in levels.items():
-            await conn.execute(text(statement), {"user": user, "name": name, "level": level})
-
-
-async def everything(engine: AsyncEngine) -> dict[str, list[tuple[Any, ...]]]:
+async def everything(engine: AsyncEngine) -> dict[str, list[Any]]:
     """Every row of every table that a sync writes, whole."""
-    async with engine.connect() as conn:
-        return {
-            table: [tuple(row) for row in await conn.execute(text(f"SELECT * FROM {table} ORDER BY 1, 2"))]
-            for table in _TABLES
-        }
+    return {table: await read(engine, f"SELECT * FROM {table} ORDER BY 1, 2") for table in _TABLES}
 
 
 async def read(engine: AsyncEngine, query: str, **values: object) -> list[Any]:
@@ -153,19 +134,23 @@ async def execute(engine: AsyncEngine, *statements: str) -> None:
             await conn.execute(text(statement))
 
 
-async def somebody_waits(engine: AsyncEngine) -> None:
-    """Wait until a transaction of this database waits for a lock."""
+async def count(engine: AsyncEngine, what: str) -> int:
+    """Return how many rows there are of `what`, a table with or without a condition."""
+    return int((await read(engine, f"SELECT count(*) FROM {what}"))[0][0])
+
+
+async def waiting(engine: AsyncEngine) -> int:
+    """Return how many sessions of this database wait for a lock."""
+    return await count(engine, "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+
+
+async def somebody_waits(engine: AsyncEngine, sessions: int = 1) -> None:
+    """Wait until so many sessions of this database wait for a lock."""
 
     async def blocked() -> bool:
-        return bool((await read(engine, _BLOCKED))[0][0])
+        return await waiting(engine) >= sessions
 
     await eventually(blocked)
-
-
-_HISTORY = """
-    SELECT l.user_id, l.specialization_type, h.from_level, h.to_level
-      FROM license_progressions h JOIN user_licenses l ON l.id = h.user_license_id ORDER BY h.id
-"""
 
 
 async def trigger(
@@ -192,7 +177,7 @@ async def levels_of(engine: AsyncEngine, user: int, specialization: str = "PLAYE
 
 async def steps(engine: AsyncEngine) -> list[tuple[int, str, int, int]]:
     """The history in the order it was written: user, specialization, from, to."""
-    return [tuple(row) for row in await read(engine, _HISTORY)]
+    return [(*pair, before, after) for pair, before, after, *_ in await history(engine)]
 
 
 async def letters(engine: AsyncEngine) -> list[tuple[int, str]]:

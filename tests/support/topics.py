@@ -64,13 +64,18 @@ async def _partition_counts(client: AIOKafkaAdminClient) -> dict[str, int]:
 
 
 async def _are_empty(bootstrap_servers: str, partitions: int) -> bool:
+    found = await ends(bootstrap_servers, [TopicPartition(name, p) for name in TOPICS for p in range(partitions)])
+    return not any(found.values())
+
+
+async def ends(bootstrap_servers: str, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    """Return the high watermarks of partitions."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, retry_backoff_ms=10)  # a wait for each new topic
     await consumer.start()
     try:
-        ends = await consumer.end_offsets([TopicPartition(name, p) for name in TOPICS for p in range(partitions)])
+        return dict(await consumer.end_offsets(partitions))
     finally:
         await consumer.stop()
-    return not any(ends.values())
 
 
 async def _delete_groups(client: AIOKafkaAdminClient) -> None:
@@ -147,13 +152,14 @@ async def publish(bootstrap_servers: str, records: Iterable[Sequence[Any]], **pr
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, **(options | producer_options))
     await producer.start()
     try:
-        acknowledged = [await _send(producer, Record(*record)) for record in records]
+        acknowledged = [await send(producer, Record(*record)) for record in records]
         return [metadata.offset for metadata in await asyncio.gather(*acknowledged)]
     finally:
         await producer.stop()
 
 
-async def _send(producer: AIOKafkaProducer, record: Record) -> Any:
+async def send(producer: AIOKafkaProducer, record: Record) -> Any:
+    """Hand one record to a producer; returns the future of the broker's answer."""
     return await producer.send(
         record.topic,
         record.value,
