@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from random import Random
 
@@ -18,7 +17,7 @@ from service.settings import Settings
 from tests.support.fuzzing import KINDS, fuzz
 from tests.support.load import PARTITIONS, Slot, new_seed
 from tests.support.model import Meant, Model
-from tests.support.process import LevelsyncProcess
+from tests.support.process import MakeProcess
 from tests.support.published import Setup, assert_same
 from tests.support.records import MAXIMUM, TOPIC
 from tests.support.tables import history, licenses, progress
@@ -43,7 +42,7 @@ def test_two_hundred_thousand_records_are_events_or_dead_letters() -> None:
 
 @pytest.mark.real_broker
 async def test_twenty_thousand_records_leave_an_effect_or_a_dead_letter(
-    settings: Settings, topics: list[str], levelsync_process: Callable[..., LevelsyncProcess]
+    settings: Settings, topics: list[str], levelsync_process: MakeProcess
 ) -> None:
     """The service stays up, applies what can apply, keeps the rest whole, and agrees with the model."""
     assert topics

@@ -16,26 +16,16 @@ from tests.support.roles import ACLS, THROUGH
 _SECONDS = 900
 pytestmark = [pytest.mark.soak, pytest.mark.real_broker, pytest.mark.timeout(_SECONDS + 60)]
 
-OF_THE_SERVER = (
+ANY_WAY = (
     "tests/service/test_end_to_end.py",
     "tests/service/test_sharing.py",
     "tests/outbox/test_relay.py",
-    "tests/sync/test_sync.py",
-    "tests/sync/test_together.py",
     "tests/dead_letters/test_through_kafka.py",
     "tests/schedule/test_schedule.py",
     "tests/api/test_endpoints.py",
 )
-UNDER_THE_ACLS = (
-    "tests/service/test_end_to_end.py",
-    "tests/service/test_sharing.py",
-    "tests/service/test_bad_records.py",
-    "tests/outbox/test_relay.py",
-    "tests/dead_letters/test_through_kafka.py",
-    "tests/schedule/test_schedule.py",
-    "tests/reconcile_live/test_no_false_alarm.py",
-    "tests/api/test_endpoints.py",
-)
+OF_THE_SERVER = (*ANY_WAY, "tests/sync/test_sync.py", "tests/sync/test_together.py")
+UNDER_THE_ACLS = (*ANY_WAY, "tests/service/test_bad_records.py", "tests/reconcile_live/test_no_false_alarm.py")
 
 
 @pytest.mark.skipif(PROGRAM is None, reason="needs Debian's pgbouncer")

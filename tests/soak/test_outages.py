@@ -7,7 +7,6 @@ LEVELSYNC_TEST_OUTAGE_SECONDS shortens both.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 from pydantic import SecretStr
@@ -15,12 +14,11 @@ from pydantic import SecretStr
 from service.settings import Settings
 from tests.support.killing import Outage
 from tests.support.load import Load, make_load, new_seed
-from tests.support.process import LevelsyncProcess
+from tests.support.process import MakeProcess
 from tests.support.published import Setup
 from tests.support.servers import Kafka, Postgres, make_template
 
 pytestmark = [pytest.mark.soak, pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
-Make = Callable[..., LevelsyncProcess]
 USERS = 5_000
 MOST_MEMORY_MORE = 25_000_000
 """Bytes: less than the records that wait in Kafka and the retries of ten minutes would take if they were kept."""
@@ -44,7 +42,7 @@ async def test_ten_minutes_without_postgresql_or_kafka(
     kafka: Kafka,
     own_kafka: Kafka,
     own_postgres: Postgres,
-    levelsync_process: Make,
+    levelsync_process: MakeProcess,
 ) -> None:
     """No record lost, none dead-lettered, the consumers back in their group, memory flat, and work goes on at once."""
     url = own_postgres.url_of(await make_template(own_postgres))

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from sqlalchemy import text
 
 from service.settings import Settings
 from tests.support.load import Load, make_load
 from tests.support.model import LEVELED_UP
-from tests.support.process import LevelsyncProcess
+from tests.support.process import LevelsyncProcess, MakeProcess
 from tests.support.published import Setup
+from tests.support.tables import read
 
 pytestmark = [pytest.mark.real_broker, pytest.mark.soak, pytest.mark.usefixtures("topics")]
-Make = Callable[..., LevelsyncProcess]
 A_SECOND = 300
-POSITIONS = text("SELECT partition, next_offset FROM levelsync.applied_offsets WHERE topic = 'progress.leveled-up'")
+POSITIONS = "SELECT partition, next_offset FROM levelsync.applied_offsets WHERE topic = 'progress.leveled-up'"
 
 
 @asynccontextmanager
@@ -46,8 +45,7 @@ async def _feed(setup: Setup) -> None:
 async def _watch(setup: Setup, longest: dict[int, float]) -> None:
     moved: dict[int, tuple[int, float]] = {}
     while True:
-        async with setup.engine.connect() as conn:
-            rows = (await conn.execute(POSITIONS)).all()
+        rows = await read(setup.engine, POSITIONS)
         now = time.monotonic()
         for partition, offset in rows:
             before = moved.get(partition)
@@ -58,38 +56,39 @@ async def _watch(setup: Setup, longest: dict[int, float]) -> None:
         await asyncio.sleep(0.1)
 
 
-async def _three(settings: Settings, make: Make) -> list[LevelsyncProcess]:
-    processes = [make(settings) for _ in range(3)]
-    for process in processes:
-        await process.start()
-    return processes
+@asynccontextmanager
+async def three_under_load(
+    settings: Settings, make: MakeProcess
+) -> AsyncIterator[tuple[list[LevelsyncProcess], list[float]]]:
+    """Three processes under load; the list has the longest standstill of a partition afterwards, in seconds."""
+    processes, standstill = [make(settings) for _ in range(3)], list[float]()
+    async with Setup(settings, users=500) as setup:
+        for process in processes:
+            await process.start()
+        async with under_load(setup) as longest:
+            yield processes, standstill
+        await setup.assert_ended()
+    standstill.append(max(longest.values()))
+    print(f"longest standstill of a partition: {standstill[0]:.1f} s")  # noqa: T201 - a measurement
 
 
 async def test_three_processes_restarted_in_turn_leave_no_partition_for_five_seconds(
-    settings: Settings, levelsync_process: Make
+    settings: Settings, levelsync_process: MakeProcess
 ) -> None:
     """Each process drains, leaves, and its successor joins before the next one goes."""
-    async with Setup(settings, users=500) as setup:
-        processes = await _three(settings, levelsync_process)
-        async with under_load(setup) as longest:
-            for process in processes:
-                assert await process.terminate() == 0
-                await process.start()
-        await setup.assert_ended()
-    print(f"longest standstill of a partition: {max(longest.values()):.1f} s")  # noqa: T201 - a measurement
-    assert max(longest.values()) <= 5
+    async with three_under_load(settings, levelsync_process) as (processes, standstill):
+        for process in processes:
+            assert await process.terminate() == 0
+            await process.start()
+    assert standstill[0] <= 5
 
 
 async def test_killed_processes_leave_their_partitions_for_eleven_seconds_at_most(
-    settings: Settings, levelsync_process: Make
+    settings: Settings, levelsync_process: MakeProcess
 ) -> None:
     """The group waits for a dead member's session, ten seconds. Two of three are killed: one may own no partition."""
-    async with Setup(settings, users=500) as setup:
-        processes = await _three(settings, levelsync_process)
-        async with under_load(setup) as longest:
-            for process in processes[:2]:
-                process.kill()
-            await asyncio.sleep(15)  # the time that is measured
-        await setup.assert_ended()
-    print(f"longest standstill of a partition: {max(longest.values()):.1f} s")  # noqa: T201 - a measurement
-    assert 5 < max(longest.values()) <= 11
+    async with three_under_load(settings, levelsync_process) as (processes, standstill):
+        for process in processes[:2]:
+            process.kill()
+        await asyncio.sleep(15)  # the time that is measured
+    assert 5 < standstill[0] <= 11

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
@@ -12,11 +12,10 @@ import pytest
 
 from service.settings import Settings
 from tests.support import apache_kafka
-from tests.support.process import LevelsyncProcess
+from tests.support.process import LevelsyncProcess, MakeProcess
 from tests.support.servers import Kafka
 
 pytestmark = [pytest.mark.real_broker, pytest.mark.soak]
-Make = Callable[..., LevelsyncProcess]
 MOST_WHEN_IDLE = 6.0
 MOST = 30.0
 """Seconds beside whatever else runs on the machine."""
@@ -43,7 +42,7 @@ async def seconds_to_ready(process: LevelsyncProcess) -> float:
 
 
 async def test_a_first_start_and_a_restart_are_ready_within_six_seconds(
-    settings_of_an_ordinary_broker: Settings, levelsync_process: Make
+    settings_of_an_ordinary_broker: Settings, levelsync_process: MakeProcess
 ) -> None:
     """No topic and no group is there before the first; the others share the partitions with a group at work."""
     idle = os.getloadavg()[0] < 0.5
