@@ -17,6 +17,7 @@ from service.local import EmbeddedBroker, EmbeddedError, EmbeddedPostgres, postg
 from service.local.process import ServerProcess
 from service.settings import Settings
 from service.stream.connection import describe_cluster
+from tests.support import application
 from tests.support.waiting import eventually
 
 _OWNER = """
@@ -27,6 +28,9 @@ with EmbeddedPostgres(pathlib.Path(sys.argv[1])) as postgres, EmbeddedBroker() a
     print(postgres.url, *(process.pid for process in psutil.Process().children(recursive=True)), flush=True)
     sys.stdin.read()
 """
+
+
+KEEP, ANSWER = "CREATE TABLE kept AS SELECT 42 AS answer", "SELECT answer FROM kept"
 
 
 @pytest.fixture
@@ -50,45 +54,26 @@ async def test_no_process_is_left_whatever_ends_the_owner(
     owner: subprocess.Popen[str], data: Path, number: signal.Signals
 ) -> None:
     """`kill -9` of the owner ends both servers and their guards, and the data can be used again at once."""
-    url, pids = _started(owner)
+    assert owner.stdout is not None
+    url, *pids = owner.stdout.readline().split()
     assert len(pids) >= 4
-    await _execute(url, "CREATE TABLE kept AS SELECT 42 AS answer")
+    await application.execute(url, KEEP)
     owner.send_signal(number)
     owner.wait(20)
     async with EmbeddedPostgres(data) as server:
-        assert await _answer(server.url) == 42
-    await eventually(lambda: not [pid for pid in pids if psutil.pid_exists(pid)])
-
-
-def _started(owner: subprocess.Popen[str]) -> tuple[str, list[int]]:
-    assert owner.stdout is not None
-    url, *pids = owner.stdout.readline().split()
-    return url, [int(pid) for pid in pids]
-
-
-async def _execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    await connection.execute(statement)
-    await connection.close()
-
-
-async def _answer(url: str) -> int:
-    connection = await asyncpg.connect(url)
-    try:
-        return int(await connection.fetchval("SELECT answer FROM kept"))
-    finally:
-        await connection.close()
+        assert await application.value(server.url, ANSWER) == 42
+    await eventually(lambda: not [pid for pid in pids if psutil.pid_exists(int(pid))])
 
 
 async def test_data_survives_a_stop_and_a_start(data: Path) -> None:
     """The same object, and a new one on another port."""
     server = EmbeddedPostgres(data)
     async with server:
-        await _execute(server.url, "CREATE TABLE kept AS SELECT 42 AS answer")
+        await application.execute(server.url, KEEP)
     async with server:
-        assert await _answer(server.url) == 42
+        assert await application.value(server.url, ANSWER) == 42
     async with EmbeddedPostgres(data) as another:
-        assert await _answer(another.url) == 42
+        assert await application.value(another.url, ANSWER) == 42
 
 
 def test_a_pid_file_left_by_a_crash_does_not_stop_the_next_start(data: Path) -> None:
@@ -110,7 +95,7 @@ async def test_a_second_server_on_the_same_data_is_refused(data: Path, monkeypat
     async with EmbeddedPostgres(data) as first:
         with pytest.raises(EmbeddedError, match="another PostgreSQL"):
             EmbeddedPostgres(data).start()
-        await _execute(first.url, "SELECT 1")
+        await application.execute(first.url, "SELECT 1")
 
 
 async def test_a_data_folder_that_was_half_made_is_made_again(data: Path) -> None:
@@ -118,7 +103,7 @@ async def test_a_data_folder_that_was_half_made_is_made_again(data: Path) -> Non
     (data.with_name("postgres.new") / "base").mkdir(parents=True)
     data.with_name("postgres.password").write_text("old")
     async with EmbeddedPostgres(data) as server:
-        await _execute(server.url, "SELECT 1")
+        await application.execute(server.url, "SELECT 1")
 
 
 async def test_a_wrong_password_stays_outside(data: Path) -> None:

@@ -11,39 +11,34 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import PROGRESS_LEVELED_UP_TOPIC, TOPICS
+from tests.support import application
 from tests.support.servers import Kafka, Postgres
-from tests.support.topics import Record
+from tests.support.topics import Record, ends
 from tests.support.waiting import eventually
 
 Publish = Callable[..., Awaitable[list[int]]]
+USERS = "SELECT count(*) FROM public.users"
 
 
 async def test_a_copy_of_the_template_has_the_sample_users(postgres: Postgres, template_database: str) -> None:
     """So has the database of each test."""
     url = await postgres.create_database(template_database)
-    assert await _count(url, "public.users") == 200
+    assert await application.value(url, USERS) == 200
     await postgres.drop_database(url)
-
-
-async def _count(url: str, table: str) -> int:
-    connection = await asyncpg.connect(url)
-    try:
-        return int(await connection.fetchval(f"SELECT count(*) FROM {table}"))
-    finally:
-        await connection.close()
 
 
 @pytest.mark.parametrize("turn", [1, 2])
 async def test_what_one_test_writes_another_does_not_see(engine: AsyncEngine, turn: int) -> None:
     """Both turns find the 200 users of the template, though each removes them."""
     async with engine.begin() as connection:
-        assert await connection.scalar(text("SELECT count(*) FROM public.users")) == 200, turn
+        assert await connection.scalar(text(USERS)) == 200, turn
         await connection.execute(text("TRUNCATE public.users CASCADE"))
 
 
 async def test_an_empty_database_has_no_table(empty_database_url: str) -> None:
     """Where migrations are tested there is nothing yet."""
-    assert await _count(empty_database_url, "pg_tables WHERE schemaname = 'public'") == 0
+    tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+    assert await application.value(empty_database_url, tables) == 0
 
 
 @pytest.mark.parametrize("turn", [1, 2])
@@ -55,13 +50,8 @@ async def test_topics_are_empty_for_each_test(kafka: Kafka, topics: list[str], p
 
 
 async def _end(kafka: Kafka, topic: str, partition: int) -> int:
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers)
-    await consumer.start()
-    try:
-        where = TopicPartition(topic, partition)
-        return int((await consumer.end_offsets([where]))[where])
-    finally:
-        await consumer.stop()
+    [end] = (await ends(kafka.bootstrap_servers, [TopicPartition(topic, partition)])).values()
+    return end
 
 
 async def test_records_keep_their_order_headers_and_time(kafka: Kafka, topics: list[str], publish: Publish) -> None:
@@ -105,7 +95,7 @@ async def test_postgresql_keeps_data_over_an_outage(postgres: Postgres, database
     with pytest.raises(OSError, match="Connect"):
         await asyncpg.connect(database_url, timeout=5)
     await postgres.start()
-    assert await _count(database_url, "public.users") == 200
+    assert await application.value(database_url, USERS) == 200
 
 
 async def test_a_postgresql_of_the_test_s_own_can_be_killed_and_recovers(own_postgres: Postgres) -> None:
@@ -115,7 +105,7 @@ async def test_a_postgresql_of_the_test_s_own_can_be_killed_and_recovers(own_pos
     await own_postgres.kill()
     await eventually(client.is_closed)
     await own_postgres.start()
-    assert await _count(own_postgres.url, "kept") == 1
+    assert await application.value(own_postgres.url, "SELECT count(*) FROM kept") == 1
 
 
 async def test_eventually_returns_the_value_and_names_what_was_missing() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,13 +9,11 @@ import pytest
 from pydantic import SecretStr
 
 from service.settings import Settings
-from tests.support.process import LevelsyncProcess, serve_environment
+from tests.support.process import MakeProcess, serve_environment
 from tests.support.waiting import eventually
 
-Make = Callable[..., LevelsyncProcess]
 
-
-async def test_a_process_becomes_ready_and_leaves_on_sigterm(levelsync_process: Make, topics: list[str]) -> None:
+async def test_a_process_becomes_ready_and_leaves_on_sigterm(levelsync_process: MakeProcess, topics: list[str]) -> None:
     """The helper finds the port that the process chose, and its exit code."""
     assert topics
     process = levelsync_process()
@@ -27,7 +24,7 @@ async def test_a_process_becomes_ready_and_leaves_on_sigterm(levelsync_process: 
     assert not process.running
 
 
-async def test_a_killed_process_starts_again(levelsync_process: Make, topics: list[str]) -> None:
+async def test_a_killed_process_starts_again(levelsync_process: MakeProcess, topics: list[str]) -> None:
     """`kill -9` leaves nothing running, and the same helper starts the next one."""
     assert topics
     process = levelsync_process()
@@ -40,7 +37,7 @@ async def test_a_killed_process_starts_again(levelsync_process: Make, topics: li
     assert (process.pid, process.url) != first
 
 
-async def test_a_process_that_ends_while_it_starts_shows_its_output(levelsync_process: Make) -> None:
+async def test_a_process_that_ends_while_it_starts_shows_its_output(levelsync_process: MakeProcess) -> None:
     """Nobody waits for a process that is gone."""
     process = levelsync_process(arguments=("serve", "--roles", "nonsense"))
     with pytest.raises(RuntimeError, match="nonsense"):

@@ -11,9 +11,8 @@ import pytest
 
 from tests.support import apache_kafka, containers, provider
 from tests.support.provider import FORCE, WAYS, NoWay, Way, choose
+from tests.support.repository import ROOT
 from tests.support.servers import system_programs
-
-HERE = Path(__file__).parent
 
 
 def _way(number: int, unavailable: str = "") -> Way:
@@ -116,8 +115,8 @@ def test_the_newest_postgresql_of_the_system_is_taken(tmp_path: Path) -> None:
 def test_a_run_on_the_embedded_broker_leaves_real_broker_tests_out_and_says_how_many() -> None:
     """Nobody takes such a run for a full one."""
     environment = os.environ | {FORCE: "4"}
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", str(HERE / "test_fixtures.py")]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - pytest
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/infrastructure/test_fixtures.py"]
+    run = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - ours
     assert "test provider 4 of 4" in run.stdout
     assert "tests left out because they need Apache Kafka: 2" in run.stdout
     assert "test_kafka_keeps_records" not in run.stdout
