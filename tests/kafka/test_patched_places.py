@@ -19,26 +19,16 @@ from aiokafka.producer.sender import Sender
 from tests.support.repository import ROOT
 
 METHODS = [
-    (Fetcher, "_proc_fetch_request"),
-    (Fetcher, "_set_error"),
-    (Fetcher, "_get_actions_per_node"),
-    (GroupCoordinator, "_coordination_routine"),
-    (AIOKafkaClient, "_get_conn"),
-    (AIOKafkaClient, "bootstrap"),
+    *((Fetcher, name) for name in ("_proc_fetch_request", "_set_error", "_get_actions_per_node")),
+    *((AIOKafkaClient, name) for name in ("_get_conn", "bootstrap")),
+    *((GroupCoordinator, "_coordination_routine"), (AIOKafkaConnection, "send"), (Sender, "close")),
     (aiokafka.client, "create_conn"),
-    (AIOKafkaConnection, "send"),
-    (Sender, "close"),
 ]
 ATTRIBUTES = [
-    (GroupCoordinator, "_heartbeat_task"),
-    (GroupCoordinator, "_commit_refresh_task"),
-    (GroupCoordinator, "_coordination_task"),
-    (AIOKafkaConnection, "_versions"),
-    (AIOKafkaConnection, "_writer"),
-    (AIOKafkaClient, "_conns"),
-    (AIOKafkaProducer, "_closed"),
-    (AIOKafkaProducer, "_sender"),
-    (AIOKafkaConsumer, "_fetcher"),
+    *((GroupCoordinator, f"_{name}_task") for name in ("heartbeat", "commit_refresh", "coordination")),
+    *((AIOKafkaConnection, name) for name in ("_versions", "_writer")),
+    *((AIOKafkaProducer, name) for name in ("_closed", "_sender")),
+    *((AIOKafkaClient, "_conns"), (AIOKafkaConsumer, "_fetcher")),
 ]
 
 

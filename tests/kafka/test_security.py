@@ -23,6 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 LOGIN = {"kafka_sasl_username": USER, "kafka_sasl_password": PASSWORD}
+SCRAM_256, SCRAM_512 = ({"kafka_sasl_mechanism": f"SCRAM-SHA-{bits}"} for bits in (256, 512))
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +46,8 @@ RIGHT: list[tuple[str, str, dict[str, Any]]] = [
     ("TLS", "SSL", {}),
     ("MTLS", "SSL", {"kafka_ssl_certfile": "mine", "kafka_ssl_keyfile": "mine"}),
     ("LOGIN", "SASL_SSL", {**LOGIN, "kafka_sasl_mechanism": "PLAIN"}),
-    ("LOGIN", "SASL_SSL", {**LOGIN, "kafka_sasl_mechanism": "SCRAM-SHA-256"}),
-    ("LOGIN", "SASL_SSL", {**LOGIN, "kafka_sasl_mechanism": "SCRAM-SHA-512"}),
+    ("LOGIN", "SASL_SSL", LOGIN | SCRAM_256),
+    ("LOGIN", "SASL_SSL", LOGIN | SCRAM_512),
     ("BARE", "SASL_PLAINTEXT", LOGIN),
 ]
 
@@ -59,6 +60,9 @@ async def test_a_form_works(secured: Secured, listener: str, protocol: str, more
     assert await diagnose(settings) == ""
 
 
+REFUSED = ("refuses the login of levelsync", "KAFKA_SASL_PASSWORD")
+OTHER_PASSWORD, NOBODY = LOGIN | {"kafka_sasl_password": "another"}, LOGIN | {"kafka_sasl_username": "nobody"}
+FOREIGN = {"kafka_ssl_certfile": "foreign", "kafka_ssl_keyfile": "foreign"}
 WRONG: list[tuple[str, str, str, dict[str, Any], tuple[str, ...]]] = [
     ("wrong authority", "TLS", "SSL", {"kafka_ssl_cafile": "foreign"}, ("not signed by", "KAFKA_SSL_CAFILE")),
     ("no authority", "TLS", "SSL", {"kafka_ssl_cafile": None}, ("does not trust", "KAFKA_SSL_CAFILE")),
@@ -72,41 +76,11 @@ WRONG: list[tuple[str, str, str, dict[str, Any], tuple[str, ...]]] = [
     ("SASL to TLS", "LOGIN", "SASL_PLAINTEXT", LOGIN, ("uses TLS", "KAFKA_SECURITY_PROTOCOL=SASL_SSL")),
     ("SASL_SSL to SASL", "BARE", "SASL_SSL", LOGIN, ("does not use TLS", "KAFKA_SECURITY_PROTOCOL=SASL_PLAINTEXT")),
     ("no client certificate", "MTLS", "SSL", {}, ("KAFKA_SSL_CERTFILE", "client certificate")),
-    (
-        "foreign client certificate",
-        "MTLS",
-        "SSL",
-        {"kafka_ssl_certfile": "foreign", "kafka_ssl_keyfile": "foreign"},
-        ("refuses the client certificate", "KAFKA_SSL_CERTFILE"),
-    ),
-    (
-        "wrong password",
-        "LOGIN",
-        "SASL_SSL",
-        {**LOGIN, "kafka_sasl_password": "another"},
-        ("refuses the login of levelsync", "KAFKA_SASL_PASSWORD"),
-    ),
-    (
-        "wrong password by SCRAM",
-        "LOGIN",
-        "SASL_SSL",
-        {**LOGIN, "kafka_sasl_password": "another", "kafka_sasl_mechanism": "SCRAM-SHA-512"},
-        ("refuses the login of levelsync", "KAFKA_SASL_PASSWORD"),
-    ),
-    (
-        "unknown user",
-        "LOGIN",
-        "SASL_SSL",
-        {**LOGIN, "kafka_sasl_username": "nobody", "kafka_sasl_mechanism": "SCRAM-SHA-256"},
-        ("refuses the login of nobody", "KAFKA_SASL_USERNAME"),
-    ),
-    (
-        "mechanism",
-        "BARE",
-        "SASL_PLAINTEXT",
-        {**LOGIN, "kafka_sasl_mechanism": "SCRAM-SHA-256"},
-        ("KAFKA_SASL_MECHANISM", "PLAIN"),
-    ),
+    ("foreign client certificate", "MTLS", "SSL", FOREIGN, ("refuses the client certificate", "KAFKA_SSL_CERTFILE")),
+    ("wrong password", "LOGIN", "SASL_SSL", OTHER_PASSWORD, REFUSED),
+    ("wrong password by SCRAM", "LOGIN", "SASL_SSL", OTHER_PASSWORD | SCRAM_512, REFUSED),
+    ("unknown user", "LOGIN", "SASL_SSL", NOBODY | SCRAM_256, ("refuses the login of nobody", "KAFKA_SASL_USERNAME")),
+    ("mechanism", "BARE", "SASL_PLAINTEXT", LOGIN | SCRAM_256, ("KAFKA_SASL_MECHANISM", "PLAIN")),
     ("advertised", "LOST", "PLAINTEXT", {}, ("advertise 127.0.0.1:", "advertised.listeners")),
 ]
 
