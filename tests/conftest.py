@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import PREFIX, Settings
 from service.store.engine import make_engine
-from tests.support import servers, waiting
+from tests.support import servers
 from tests.support import topics as of_kafka
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.process import ForkedProcess, LevelsyncProcess
@@ -176,12 +176,6 @@ def publish(kafka: Kafka) -> Callable[..., Awaitable[list[int]]]:
         return of_kafka.publish(kafka.bootstrap_servers, records, **producer_options)
 
     return to_the_session_s_broker
-
-
-@pytest.fixture
-def eventually() -> Callable[..., Awaitable[Any]]:
-    """Wait until a condition holds, at most a timeout of 30 s; the same as in `tests.support.waiting`."""
-    return waiting.eventually
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Any
 
 import httpx
 import pytest
@@ -14,6 +13,7 @@ from pydantic import SecretStr
 from service.settings import Settings
 from tests.support.process import LevelsyncProcess
 from tests.support.tokens import PREFIX, token
+from tests.support.waiting import eventually
 
 Make = Callable[..., LevelsyncProcess]
 
@@ -50,9 +50,7 @@ async def test_another_role_needs_no_key(settings: Settings, levelsync_process: 
     assert await process.terminate() == 0
 
 
-async def test_without_kafka_it_answers_all_the_same(
-    settings: Settings, levelsync_process: Make, eventually: Callable[..., Any]
-) -> None:
+async def test_without_kafka_it_answers_all_the_same(settings: Settings, levelsync_process: Make) -> None:
     """Only /readyz tells of Kafka; runs go through the outbox. The log has no token and every request's id."""
     away = settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1", "log_format": "json"})
     secret = token(settings, "admin")

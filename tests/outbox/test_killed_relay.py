@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.support.outbox import delivered, first_deliveries, pending, put_numbered
-from tests.support.process import LevelsyncProcess
+from tests.support.process import MakeProcess
 from tests.support.servers import Kafka
+from tests.support.waiting import eventually
 
 USERS, EVENTS = range(1, 21), 200
 TAKEOVER_SECONDS = 5.0
@@ -19,10 +18,7 @@ TAKEOVER_SECONDS = 5.0
 
 @pytest.mark.usefixtures("topics")
 async def test_a_killed_relay_loses_nothing_and_no_key_loses_its_order(
-    engine: AsyncEngine,
-    kafka: Kafka,
-    levelsync_process: Callable[..., LevelsyncProcess],
-    eventually: Callable[..., Awaitable[Any]],
+    engine: AsyncEngine, kafka: Kafka, levelsync_process: MakeProcess
 ) -> None:
     """The other takes over within seconds; every event arrives, and a key's first deliveries are in order."""
     first, second = (levelsync_process(arguments=("serve", "--roles", "relay")) for _ in range(2))
@@ -30,7 +26,7 @@ async def test_a_killed_relay_loses_nothing_and_no_key_loses_its_order(
     await eventually(lambda: "relaying the outbox" in first.output)
     await second.start()
     await put_numbered(engine, [(user, number) for number in range(1, EVENTS + 1) for user in USERS])
-    await eventually(lambda: _is_under_way(engine))
+    await eventually(lambda: _is_below(engine, len(USERS) * EVENTS))
     first.kill()
     killed_at, left = time.monotonic(), await pending(engine)
     assert left > 0
@@ -40,10 +36,6 @@ async def test_a_killed_relay_loses_nothing_and_no_key_loses_its_order(
     everything = {user: list(range(1, EVENTS + 1)) for user in USERS}
     assert first_deliveries(await delivered(kafka.bootstrap_servers)) == everything
     assert "relaying the outbox" in second.output
-
-
-async def _is_under_way(engine: AsyncEngine) -> bool:
-    return await _is_below(engine, len(USERS) * EVENTS)
 
 
 async def _is_below(engine: AsyncEngine, number: int) -> bool:

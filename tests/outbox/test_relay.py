@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from sqlalchemy import insert, select, text
+from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from events import LEVEL_SYNCED_TOPIC
@@ -22,14 +21,15 @@ from service.stream.background import in_background
 from service.telemetry.health import Health
 from tests.support.outbox import delivered, event, first_deliveries, pending, put_numbered
 from tests.support.servers import Kafka
+from tests.support.tables import read
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("topics")
-Eventually = Callable[..., Awaitable[Any]]
 NEVER = 600.0
-_HOLDERS = text("""
+_HOLDERS = """
     SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database
      WHERE l.locktype = 'advisory' AND l.granted AND d.datname = current_database()
-""")
+"""
 
 
 @contextlib.asynccontextmanager
@@ -43,8 +43,16 @@ async def relaying(
 
 
 async def holders(engine: AsyncEngine) -> list[int]:
-    async with engine.connect() as conn:
-        return list((await conn.execute(_HOLDERS)).scalars())
+    return [pid for (pid,) in await read(engine, _HOLDERS)]
+
+
+async def until_left(engine: AsyncEngine, ids: list[int]) -> None:
+    """Wait until the outbox holds these rows and no other."""
+
+    async def is_so() -> bool:
+        return [row.id for row in await read(engine, "SELECT id FROM levelsync.outbox ORDER BY id")] == ids
+
+    await eventually(is_so)
 
 
 async def add(conn: AsyncConnection, value: bytes, topic: str = LEVEL_SYNCED_TOPIC, user: int = 1) -> int:
@@ -53,32 +61,30 @@ async def add(conn: AsyncConnection, value: bytes, topic: str = LEVEL_SYNCED_TOP
     return int((await conn.execute(row)).scalar_one())
 
 
-async def test_a_commit_wakes_it_at_once(
-    engine: AsyncEngine, settings: Settings, kafka: Kafka, eventually: Eventually
-) -> None:
+async def test_a_commit_wakes_it_at_once(engine: AsyncEngine, settings: Settings, kafka: Kafka) -> None:
     """Without waiting for the next look: here that is ten minutes off."""
     async with relaying(engine, settings):
         await put_numbered(engine, [(1, 1)])
-        await eventually(lambda: _is_empty(engine))
+        await until_left(engine, [])
         begun = time.monotonic()
         await put_numbered(engine, [(1, 2), (2, 1)])
-        await eventually(lambda: _is_empty(engine))
+        await until_left(engine, [])
         assert time.monotonic() - begun < 30
     assert first_deliveries(await delivered(kafka.bootstrap_servers)) == {1: [1, 2], 2: [1]}
 
 
-async def test_it_looks_by_itself_too(engine: AsyncEngine, settings: Settings, eventually: Eventually) -> None:
+async def test_it_looks_by_itself_too(engine: AsyncEngine, settings: Settings) -> None:
     """A notification can be lost, as when PostgreSQL fails over."""
     async with relaying(engine, settings, poll_every=0.1):
         await put_numbered(engine, [(1, 1)])
-        await eventually(lambda: _is_empty(engine))
+        await until_left(engine, [])
         async with engine.begin() as conn:
             await add(conn, b'{"new_level": 2}')
-        await eventually(lambda: _is_empty(engine))
+        await until_left(engine, [])
 
 
 async def test_a_lower_id_that_is_committed_later_is_published(
-    engine: AsyncEngine, settings: Settings, kafka: Kafka, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+    engine: AsyncEngine, settings: Settings, kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ids are given before the commit: what is deleted is what was published, not everything up to it."""
     async with engine.connect() as late, relaying(engine, settings):
@@ -93,12 +99,12 @@ async def test_a_lower_id_that_is_committed_later_is_published(
 
         monkeypatch.setattr(relay, "publish", publish_and_let_it_commit)
         await put_numbered(engine, [(2, 1)])
-        await eventually(lambda: _is_empty(engine))
+        await until_left(engine, [])
     assert sorted(await delivered(kafka.bootstrap_servers)) == [(1, 1), (2, 1)]
 
 
 async def test_a_row_too_large_for_kafka_does_not_stop_the_others(
-    engine: AsyncEngine, settings: Settings, kafka: Kafka, eventually: Eventually
+    engine: AsyncEngine, settings: Settings, kafka: Kafka
 ) -> None:
     """It stays; what came before and after it, on its key too, is delivered."""
     async with engine.begin() as conn:
@@ -106,12 +112,12 @@ async def test_a_row_too_large_for_kafka_does_not_stop_the_others(
         too_large = await add(conn, b" " * 2_000_000)
         await put(conn, [event(1, 2), event(2, 1)])
     async with relaying(engine, settings):
-        await eventually(lambda: _left(engine, [too_large]))
+        await until_left(engine, [too_large])
     assert first_deliveries(await delivered(kafka.bootstrap_servers)) == {1: [1, 2], 2: [1]}
 
 
 async def test_a_topic_that_takes_nothing_does_not_stop_the_others(
-    engine: AsyncEngine, settings: Settings, kafka: Kafka, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+    engine: AsyncEngine, settings: Settings, kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its events wait, /readyz names it, and everything else is delivered."""
     monkeypatch.setattr(relay, "TOPIC_TIMEOUT", 0.5)
@@ -121,37 +127,40 @@ async def test_a_topic_that_takes_nothing_does_not_stop_the_others(
         await put(conn, [event(1, 1)])
     health = Health()
     async with relaying(engine, settings, health):
-        await eventually(lambda: _left(engine, [waiting]))
+        await until_left(engine, [waiting])
         await eventually(lambda: "not a name for a topic" in str(health.by_component().get("relay")))
     assert await delivered(kafka.bootstrap_servers) == [(1, 1)]
 
 
 async def test_one_relays_and_another_takes_over_when_its_connection_is_lost(
-    engine: AsyncEngine, settings: Settings, eventually: Eventually
+    engine: AsyncEngine, settings: Settings
 ) -> None:
     """The lock is the session's: when PostgreSQL ends that, the next one has it within seconds."""
     async with relaying(engine, settings), relaying(engine, settings):
         await put_numbered(engine, [(1, 1)])
-        await eventually(lambda: _is_empty(engine))
+        await until_left(engine, [])
         (before,) = await holders(engine)
-        async with engine.connect() as conn:
-            await conn.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": before})
+        await read(engine, "SELECT pg_terminate_backend(:pid)", pid=before)
         await put_numbered(engine, [(1, 2)])
-        await eventually(lambda: _is_empty(engine))
+        await until_left(engine, [])
         (after,) = await holders(engine)
         assert after != before
 
 
-async def test_a_stop_leaves_no_lock_behind(engine: AsyncEngine, settings: Settings, eventually: Eventually) -> None:
+async def test_a_stop_leaves_no_lock_behind(engine: AsyncEngine, settings: Settings) -> None:
     """The connection does not go back into the pool with it."""
     async with relaying(engine, settings):
         await eventually(lambda: holders(engine))
-    await eventually(lambda: _is_nobodys(engine))
+
+    async def is_nobodys() -> bool:
+        return await holders(engine) == []
+
+    await eventually(is_nobodys)
 
 
 @pytest.mark.real_broker
 async def test_an_outage_of_kafka_is_waited_out(
-    engine: AsyncEngine, settings: Settings, kafka: Kafka, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+    engine: AsyncEngine, settings: Settings, kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Events keep waiting in order, /readyz names the relay, and all leave when Kafka is back."""
     if not kafka.can_restart:
@@ -160,25 +169,12 @@ async def test_an_outage_of_kafka_is_waited_out(
     health = Health()
     async with relaying(engine, settings, health):
         await put_numbered(engine, [(1, 1), (2, 1)])
-        await eventually(lambda: _is_empty(engine))
+        await until_left(engine, [])
         await kafka.stop()
         await put_numbered(engine, [(1, 2), (1, 3), (2, 2)])
         await eventually(lambda: "kafka_unavailable" in str(health.by_component().get("relay")))
         assert await pending(engine) == 3
         await kafka.start()
-        await eventually(lambda: _is_empty(engine))
+        await until_left(engine, [])
         await eventually(lambda: health.ready)
     assert first_deliveries(await delivered(kafka.bootstrap_servers)) == {1: [1, 2, 3], 2: [1, 2]}
-
-
-async def _is_empty(engine: AsyncEngine) -> bool:
-    return await pending(engine) == 0
-
-
-async def _is_nobodys(engine: AsyncEngine) -> bool:
-    return await holders(engine) == []
-
-
-async def _left(engine: AsyncEngine, ids: list[int]) -> bool:
-    async with engine.connect() as conn:
-        return list((await conn.execute(select(outbox.c.id))).scalars()) == ids

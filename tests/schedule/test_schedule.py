@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,7 +17,8 @@ from service.process.schedule import Schedule, request_run, run_id, schedule_rol
 from service.settings import Settings
 from service.store.tables import outbox, reconcile_runs
 from service.telemetry.health import Health
-from tests.support.process import LevelsyncProcess
+from tests.support.process import MakeProcess
+from tests.support.waiting import eventually
 
 TIMES = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - the strategy gives it a zone
 LENGTHS = st.timedeltas(timedelta(milliseconds=1), timedelta(days=30))
@@ -84,9 +83,8 @@ async def test_a_slot_whose_run_is_there_is_not_asked_for(engine: AsyncEngine, s
     assert await asked(engine, settings)
     async with engine.begin() as conn:
         await conn.execute(delete(outbox))
-        await conn.execute(
-            insert(reconcile_runs).values(id=run_id(SLOT), direction="highest", dry_run=True, force=False)
-        )
+        run = insert(reconcile_runs).values(id=run_id(SLOT), direction="highest", dry_run=True, force=False)
+        await conn.execute(run)
     assert not await asked(engine, settings)
     async with engine.begin() as conn:
         assert await request_run(conn, SLOT + settings.reconcile_every, settings)
@@ -122,10 +120,7 @@ async def test_switched_off_nobody_asks(engine: AsyncEngine, settings: Settings)
 
 @pytest.mark.usefixtures("topics")
 async def test_two_processes_ask_for_one_run_a_slot(
-    engine: AsyncEngine,
-    settings: Settings,
-    levelsync_process: Callable[..., LevelsyncProcess],
-    eventually: Callable[..., Awaitable[Any]],
+    engine: AsyncEngine, settings: Settings, levelsync_process: MakeProcess
 ) -> None:
     """Slot after slot, though both begin them at the same moment."""
     every = timedelta(seconds=1)
