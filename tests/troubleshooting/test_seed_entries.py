@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from functools import partial
 
 import pytest
 from sqlalchemy import text
@@ -14,7 +15,7 @@ from service.levels import LicenseSystemHelper
 from service.settings import Settings
 from service.store.engine import make_engine
 from tests.support import application
-from tests.support.process import environment, levelsync
+from tests.support.process import Result, environment, levelsync
 
 NAME = "uq_specialization_progress_user_spec"
 UNIQUE = f"ALTER TABLE specialization_progress ADD CONSTRAINT {NAME} UNIQUE (student_id, specialization_id)"
@@ -22,6 +23,7 @@ TWICE = """
     INSERT INTO specialization_progress (student_id, specialization_id, current_level, updated_at)
     VALUES (5, 'COACH', 2, '2025-01-02'), (5, 'COACH', 4, '2025-01-01'), (5, 'COACH', NULL, '2025-01-03')
 """
+LEFT = "SELECT current_level FROM specialization_progress WHERE student_id = 5"
 Findings = dict[str, tuple[str, str, str]]
 
 
@@ -33,11 +35,15 @@ async def doctor(url: str) -> Findings:
     return {one["check"]: (one["verdict"], one["detail"], one["advice"]) for one in found}
 
 
+async def migrate(url: str) -> Result:
+    return await application.run(url, "levelsync", "migrate")
+
+
 async def ask(url: str, name: str) -> int:
     """Ask the helper as the application does, with a session."""
     engine = make_engine(application.settings(url))
     async with AsyncSession(engine) as session:
-        level = await session.run_sync(lambda sync: LicenseSystemHelper.get_specialization_max_level(name, sync))
+        level = await session.run_sync(partial(LicenseSystemHelper.get_specialization_max_level, name))
     await engine.dispose()
     return level
 
@@ -48,7 +54,7 @@ async def test_a_constraint_that_is_there_already_is_left(empty_database_url: st
     before = await doctor(empty_database_url)
     assert before["Migrations"][0] == "FAIL"
     assert before["Constraint's name"][:2] == ("PASS", f"the constraint is there already, as {NAME}: migrate leaves it")
-    done = await application.run(empty_database_url, "levelsync", "migrate")
+    done = await migrate(empty_database_url)
     assert done.returncode == 0, done.stderr
     assert f"has {NAME} already: nothing to do" in done.stderr
 
@@ -73,11 +79,11 @@ async def test_a_name_that_something_else_has_is_found_and_given_free(
     verdict, detail, advice = (await doctor(empty_database_url))["Constraint's name"]
     assert (verdict, said in detail) == ("FAIL", True), detail
     assert NAME in advice
-    done = await application.run(empty_database_url, "levelsync", "migrate")
+    done = await migrate(empty_database_url)
     assert (done.returncode, f"needs {NAME}" in done.stderr) == (1, True), done.stderr
     await application.execute(empty_database_url, undo)
     assert (await doctor(empty_database_url))["Constraint's name"][0] == "PASS"
-    assert (await application.run(empty_database_url, "levelsync", "migrate")).returncode == 0
+    assert (await migrate(empty_database_url)).returncode == 0
 
 
 async def test_duplicate_records_are_found_and_cleaned(empty_database_url: str) -> None:
@@ -86,11 +92,9 @@ async def test_duplicate_records_are_found_and_cleaned(empty_database_url: str) 
     verdict, detail, advice = (await doctor(empty_database_url))["Duplicate progress records"]
     assert (verdict, detail) == ("FAIL", "user 5 has 3 in COACH")
     assert "levelsync migrate" in advice
-    assert (await application.run(empty_database_url, "levelsync", "migrate")).returncode == 0
+    assert (await migrate(empty_database_url)).returncode == 0
     assert (await doctor(empty_database_url))["Duplicate progress records"][0] == "PASS"
-    left = await application.rows(
-        empty_database_url, "SELECT current_level FROM specialization_progress WHERE student_id = 5"
-    )
+    left = await application.rows(empty_database_url, LEFT)
     kept = await application.value(empty_database_url, "SELECT count(*) FROM levelsync.removed_rows")
     assert (left, kept) == ([(4,)], 2)
 
@@ -143,9 +147,7 @@ async def test_a_session_whose_transaction_has_failed_gets_the_fallback(
         with pytest.raises(Exception, match="does not exist"):
             await session.execute(text("SELECT no_such_column FROM users"))
         with caplog.at_level(logging.WARNING, "service.levels"):
-            level = await session.run_sync(
-                lambda sync: LicenseSystemHelper.get_specialization_max_level("INTERNSHIP", sync)
-            )
+            level = await session.run_sync(partial(LicenseSystemHelper.get_specialization_max_level, "INTERNSHIP"))
     await engine.dispose()
     assert level == 3
     assert "max_levels of 'INTERNSHIP' cannot be read" in caplog.text
