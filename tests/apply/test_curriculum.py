@@ -25,7 +25,7 @@ EMPTY = "DELETE FROM specializations"
 @pytest.mark.parametrize(
     ("change", "same"), [("SELECT 1", True), (ONCE_MORE, True), (LOWER, False), (ANOTHER, False), (REMOVE, False)]
 )
-async def test_only_another_name_or_maximum_is_another_curriculum(
+async def test_only_names_and_maxima_change_a_curriculum(
     engine: AsyncEngine, kind: str, change: str, same: bool
 ) -> None:
     """Rows that are written again with the same maximum change nothing."""

@@ -198,9 +198,7 @@ async def test_a_fence_outlives_a_change_of_the_name_s_case(events: Events, engi
     assert await steps(engine) == [(1, "goalie", 5, 3)]
 
 
-async def test_two_specializations_with_one_folded_name_are_a_fault_of_the_installation(
-    events: Events, engine: AsyncEngine
-) -> None:
+async def test_two_specializations_with_one_folded_name_are_a_fault(events: Events, engine: AsyncEngine) -> None:
     """Which of them a license belongs to cannot be told: nothing is written, and both are named."""
     await execute(engine, _ADD.format("Player"))
     await add_rows(engine, licenses={(1, "PLAYER"): 2})
@@ -213,9 +211,7 @@ async def test_two_specializations_with_one_folded_name_are_a_fault_of_the_insta
 
 
 @pytest.mark.parametrize("direction", ["progress_to_license", "license_to_progress", "highest"])
-async def test_a_sync_of_a_pair_with_two_licenses_names_them_and_writes_nothing(
-    engine: AsyncEngine, direction: Direction
-) -> None:
+async def test_a_sync_of_a_pair_with_two_licenses_writes_nothing(engine: AsyncEngine, direction: Direction) -> None:
     """Neither is the pair's level: somebody has to remove one."""
     held = {(1, "PLAYER"): 4, (1, "player"): 2}
     await fill(engine, progress={(1, "PLAYER"): 3}, licenses=held)

@@ -66,9 +66,7 @@ async def test_the_order_changes_no_level(engine: AsyncEngine, meant: list[Meant
 
 @LAWS
 @given(meant=meanings(), cuts=st.lists(st.integers(0, 100), max_size=4))
-async def test_a_replay_from_the_beginning_changes_no_row(
-    engine: AsyncEngine, meant: list[Meant], cuts: list[int]
-) -> None:
+async def test_a_replay_of_everything_changes_no_row(engine: AsyncEngine, meant: list[Meant], cuts: list[int]) -> None:
     """Laws 1 and 3: a group reset decides every record again and writes nothing, timestamps included."""
     partitions = await fresh(engine)
     await partitions.apply_all(meant)
@@ -322,7 +320,7 @@ _steps = st.lists(
 
 @LAWS
 @given(steps=_steps)
-async def test_events_from_before_a_declaration_never_raise_the_pair(
+async def test_events_before_a_declaration_raise_nothing(
     engine: AsyncEngine, steps: list[tuple[str, str, int]]
 ) -> None:
     """The application raises a side and publishes it, or sets a side and declares it; events come in any order."""

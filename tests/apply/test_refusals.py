@@ -108,9 +108,7 @@ async def test_a_sequence_that_is_behind_is_named_with_its_repair(events: Events
 # --- a trigger that renames
 
 
-async def test_a_trigger_that_writes_names_in_capitals_does_not_stop_a_partition(
-    events: Events, engine: AsyncEngine
-) -> None:
+async def test_a_trigger_that_writes_names_in_capitals_stops_nothing(events: Events, engine: AsyncEngine) -> None:
     """The license is the pair's in any case: it is there with its history, or it is refused without either."""
     await execute(engine, _GOALIE)
     await trigger(engine, "BEFORE INSERT", "NEW.specialization_type := upper(NEW.specialization_type); RETURN NEW;")

@@ -41,9 +41,7 @@ async def test_refusals_before_the_repair_do_not_count(engine: AsyncEngine, part
     assert await licenses(engine) == {(user, "PLAYER"): 3 for user in USERS}
 
 
-async def test_one_record_that_is_refused_after_the_repair_still_stands_alone(
-    engine: AsyncEngine, partitions: Partitions
-) -> None:
+async def test_a_record_refused_after_the_repair_stands_alone(engine: AsyncEngine, partitions: Partitions) -> None:
     """It holds nobody up: it is a dead letter, one attempt later."""
     with pytest.raises(InstallationFault, match="20 users in a row"):
         await apply(partitions)

@@ -56,9 +56,7 @@ class Work:
 
 
 @pytest.mark.soak
-async def test_two_releases_at_once_end_as_one_would(
-    events: Events, engine: AsyncEngine, settings: Settings, tmp_path: Path
-) -> None:
+async def test_two_releases_end_as_one(events: Events, engine: AsyncEngine, settings: Settings, tmp_path: Path) -> None:
     """Every rise counts, no fence is passed, each license's history is a chain; deadlocks are counted."""
     rng = Random(new_seed())  # noqa: S311 - a load, not a secret
     await _put_rows(engine)

@@ -42,9 +42,7 @@ by_name = pytest.mark.parametrize("interference", INTERFERENCES, ids=lambda one:
 
 
 @by_name
-async def test_a_change_between_any_two_statements_comes_before_or_after(
-    setup: Setup, interference: Interference
-) -> None:
+async def test_a_change_between_two_statements_comes_before_or_after(setup: Setup, interference: Interference) -> None:
     """Also before the first statement and before the commit."""
 
     async def begin() -> Awaitable[None]:
@@ -83,9 +81,7 @@ async def repeatable_read(engine: AsyncEngine) -> AsyncEngine:
     return engine
 
 
-async def test_a_lowering_stands_whatever_isolation_the_role_prefers(
-    events: Events, repeatable_read: AsyncEngine
-) -> None:
+async def test_a_lowering_stands_whatever_isolation_a_role_has(events: Events, repeatable_read: AsyncEngine) -> None:
     """Laws 2 and 6: user 2 is lowered while the batch waits for user 1; the batch must see the fence."""
     engine = repeatable_read
     await add_rows(engine, progress={(2, "PLAYER"): 5}, licenses={(1, "PLAYER"): 1, (2, "PLAYER"): 3})
@@ -103,9 +99,7 @@ async def test_every_session_of_the_service_is_read_committed(repeatable_read: A
     assert (await read(repeatable_read, "SHOW transaction_isolation"))[0][0] == "read committed"
 
 
-async def test_the_application_s_other_rows_are_not_held_while_a_batch_waits(
-    events: Events, engine: AsyncEngine
-) -> None:
+async def test_other_rows_are_not_locked_while_a_batch_waits(events: Events, engine: AsyncEngine) -> None:
     """One license is held by the application for as long as it likes: its other rows stay its own."""
     await add_rows(engine, licenses={(user, "PLAYER"): 1 for user in range(1, 31)})
     async with held(engine, _HOLD.format(30)):

@@ -68,7 +68,7 @@ def _heal(model: Model) -> None:
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda one: one.name)
-async def test_a_change_between_any_two_statements_of_a_sync(setup: Setup, change: Interference) -> None:
+async def test_a_change_between_statements_of_a_sync(setup: Setup, change: Interference) -> None:
     """The sync comes wholly before it or after it."""
 
     async def begin() -> Awaitable[Any]:
@@ -80,9 +80,7 @@ async def test_a_change_between_any_two_statements_of_a_sync(setup: Setup, chang
 
 @pytest.mark.soak
 @pytest.mark.parametrize("change", CHANGES, ids=lambda one: one.name)
-async def test_a_change_between_any_two_statements_of_a_heal(
-    setup: Setup, change: Interference, settings: Settings
-) -> None:
+async def test_a_change_between_statements_of_a_heal(setup: Setup, change: Interference, settings: Settings) -> None:
     """The heal comes wholly before it, or leaves the pair."""
     at_once = settings.model_copy(update={"reconcile_grace": timedelta(0)})
 

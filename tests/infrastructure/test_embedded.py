@@ -50,9 +50,7 @@ def data() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-async def test_no_process_is_left_whatever_ends_the_owner(
-    owner: subprocess.Popen[str], data: Path, number: signal.Signals
-) -> None:
+async def test_no_process_outlives_its_owner(owner: subprocess.Popen[str], data: Path, number: signal.Signals) -> None:
     """`kill -9` of the owner ends both servers and their guards, and the data can be used again at once."""
     assert owner.stdout is not None
     url, *pids = owner.stdout.readline().split()

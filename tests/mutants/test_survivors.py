@@ -212,9 +212,7 @@ async def test_a_revocation_commits_what_is_applied(consumer: LevelConsumer, mon
     assert not consumer.owns_batch
 
 
-async def test_a_partition_that_joins_while_a_commit_is_awaited_is_committed_next(
-    consumer: LevelConsumer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_partition_that_joins_is_committed(consumer: LevelConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
     """And one that has moved on meanwhile is committed again."""
 
     async def commit(_offsets: Mapping[TopicPartition, Any]) -> None:

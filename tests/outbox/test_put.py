@@ -44,9 +44,7 @@ async def test_no_events_are_no_statement(engine: AsyncEngine) -> None:
     assert await pending(engine) == 0
 
 
-async def test_a_batch_is_bounded_in_bytes_and_never_empty(
-    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_batch_is_bounded_in_bytes_but_not_empty(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends with the event that reaches the bound, also where that is the first."""
     await put_numbered(engine, [(1, number) for number in range(1, 6)])
     async with engine.connect() as conn:
@@ -57,9 +55,7 @@ async def test_a_batch_is_bounded_in_bytes_and_never_empty(
 
 
 @pytest.mark.parametrize("large", ["key", "value", "headers"])
-async def test_keys_and_headers_count_as_values_do(
-    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, large: str
-) -> None:
+async def test_keys_and_headers_count_too(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, large: str) -> None:
     """A replayed dead letter may be a megabyte of headers, and five hundred of them were read at once."""
     row: dict[str, Any] = {"topic": "a", "key": b"1", "value": b"x", "headers": []}
     row[large] = [["name", "x" * 2000]] if large == "headers" else b"x" * 2000

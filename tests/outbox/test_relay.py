@@ -103,9 +103,7 @@ async def test_a_lower_id_that_is_committed_later_is_published(
     assert sorted(await delivered(kafka.bootstrap_servers)) == [(1, 1), (2, 1)]
 
 
-async def test_a_row_too_large_for_kafka_does_not_stop_the_others(
-    engine: AsyncEngine, settings: Settings, kafka: Kafka
-) -> None:
+async def test_a_row_too_large_for_kafka_stops_no_other(engine: AsyncEngine, settings: Settings, kafka: Kafka) -> None:
     """It stays; what came before and after it, on its key too, is delivered."""
     async with engine.begin() as conn:
         await put(conn, [event(1, 1)])
@@ -132,9 +130,7 @@ async def test_a_topic_that_takes_nothing_does_not_stop_the_others(
     assert await delivered(kafka.bootstrap_servers) == [(1, 1)]
 
 
-async def test_one_relays_and_another_takes_over_when_its_connection_is_lost(
-    engine: AsyncEngine, settings: Settings
-) -> None:
+async def test_another_relay_takes_over_when_a_connection_is_lost(engine: AsyncEngine, settings: Settings) -> None:
     """The lock is the session's: when PostgreSQL ends that, the next one has it within seconds."""
     async with relaying(engine, settings), relaying(engine, settings):
         await put_numbered(engine, [(1, 1)])

@@ -159,9 +159,7 @@ async def slowly() -> AsyncIterator[bytes]:
 
 @pytest.mark.soak
 @pytest.mark.usefixtures("topics")
-async def test_250_silent_connections_leave_a_process_of_256_files_alive(
-    settings: Settings, levelsync_process: MakeProcess
-) -> None:
+async def test_silent_connections_do_not_use_up_all_files(settings: Settings, levelsync_process: MakeProcess) -> None:
     """Where silent connections took every file, the probe's connection would be reset."""
     process = levelsync_process(settings, ("serve",))
     await process.start()

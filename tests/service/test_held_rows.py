@@ -63,9 +63,7 @@ async def assert_all_applied(engine: AsyncEngine, settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("events", [12, pytest.param(60, marks=pytest.mark.soak)])
-async def test_events_of_another_partition_are_visible_within_a_second(
-    two_partitions: AsyncEngine, settings: Settings, events: int
-) -> None:
+async def test_other_partitions_are_not_delayed(two_partitions: AsyncEngine, settings: Settings, events: int) -> None:
     """One consumer reads both; of the held row's partition nothing more is read until it is applied."""
     engine, waits = two_partitions, []
     async with running(settings):

@@ -54,9 +54,7 @@ async def test_serve_names_the_columns_that_nobody_fills_and_leaves_with_two(
             pass
 
 
-async def test_serve_without_a_single_maximum_leaves_with_two(
-    database: AsyncEngine, settings: Settings, levelsync_process: MakeProcess
-) -> None:
+async def test_no_maximum_is_exit_2(database: AsyncEngine, settings: Settings, levelsync_process: MakeProcess) -> None:
     """The column and the setting are in the message."""
     await execute(database, *NO_COLUMN.broken)
     process = levelsync_process(settings, ("serve", "--roles", "apply"))
@@ -65,9 +63,7 @@ async def test_serve_without_a_single_maximum_leaves_with_two(
     assert "has no column max_levels and LEVELSYNC_MAX_LEVELS is not set" in process.output
 
 
-async def test_serve_names_specializations_that_cannot_be_used_and_starts(
-    database: AsyncEngine, settings: Settings, log: list[Any]
-) -> None:
+async def test_unusable_specializations_are_named(database: AsyncEngine, settings: Settings, log: list[Any]) -> None:
     """The others can: their events are applied, with the maximum of the setting."""
     await execute(database, *NO_COLUMN.broken)
     await publish(settings.kafka_bootstrap_servers, rises(1))
@@ -77,9 +73,7 @@ async def test_serve_names_specializations_that_cannot_be_used_and_starts(
     assert said == ["no highest level of COACH is known", "no highest level of INTERNSHIP is known"]
 
 
-async def test_columns_of_any_type_get_their_values_from_the_settings(
-    database: AsyncEngine, settings: Settings
-) -> None:
+async def test_columns_of_any_type_get_values_from_the_settings(database: AsyncEngine, settings: Settings) -> None:
     """PostgreSQL itself reads each value: an enum, an array, JSON, a date, numbers."""
     await execute(database, *NEEDS_VALUES)
     given = {"license_defaults": LICENSE_DEFAULTS, "progress_defaults": PROGRESS_DEFAULTS}

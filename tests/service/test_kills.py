@@ -19,9 +19,7 @@ from tests.support.servers import Kafka, Postgres, Restartable, make_template
 pytestmark = [pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
 
 
-async def test_a_kill_in_the_middle_of_a_drain_ends_in_the_models_tables(
-    settings: Settings, levelsync_process: MakeProcess
-) -> None:
+async def test_a_kill_during_a_drain_ends_as_the_model_says(settings: Settings, levelsync_process: MakeProcess) -> None:
     """All settings as they come, nobody helps the group: it waits for the dead member, and goes on."""
     seed = new_seed()
     process = levelsync_process(settings)

@@ -170,9 +170,7 @@ async def test_a_topic_that_may_not_be_read_stops_no_other(
         await eventually(lambda: applying.is_well(service), RECOVERY)
 
 
-async def test_rights_on_the_cluster_and_to_write_are_waited_for(
-    engine: AsyncEngine, operator: Settings, guest: Settings
-) -> None:
+async def test_the_relay_waits_for_its_rights(engine: AsyncEngine, operator: Settings, guest: Settings) -> None:
     """Idempotent producers need one of the two: the relay waits visibly, the appliers go on, and both recover."""
     async with Service(guest, frozenset({"apply", "relay"})) as service:
         await asyncio.wait_for(service.ready(), 30)
@@ -214,9 +212,7 @@ async def test_the_right_to_create_topics_is_waited_for_at_the_start(operator: S
 
 
 @pytest.mark.soak
-async def test_a_topic_without_rights_at_the_start_stops_no_other(
-    engine: AsyncEngine, operator: Settings, guest: Settings
-) -> None:
+async def test_a_topic_without_rights_stops_no_other(engine: AsyncEngine, operator: Settings, guest: Settings) -> None:
     """Its consumers go on trying."""
     async with contextlib.AsyncExitStack() as stack:
         async with denied(operator, (TOPIC, "progress.leveled-up", READ)):

@@ -34,9 +34,7 @@ _LICENSE = """
 _PROGRESS = "INSERT INTO specialization_progress (student_id, specialization_id, current_level) VALUES (1, 'PLAYER', 2)"
 
 
-async def test_two_services_share_the_partitions_and_one_may_leave_in_the_middle(
-    setup: Setup, consumers: list[LevelConsumer]
-) -> None:
+async def test_two_services_share_the_partitions_and_one_leaves(setup: Setup, consumers: list[LevelConsumer]) -> None:
     """Laws 1 and 3: whoever applies what, the tables and the history are the model's."""
     settings = setup.settings.model_copy(update={"batch_max_records": 50})
     await setup.publish(make_load(Load(1000, 100, seed=12, bad=0.01), "a"))
@@ -84,9 +82,7 @@ async def test_a_consumer_that_was_evicted_and_still_writes_does_no_harm(
     assert {revoked, "batch given up: its partitions have another owner"} <= said
 
 
-async def test_a_row_that_the_application_makes_meanwhile_is_decided_again(
-    database: AsyncEngine, settings: Settings
-) -> None:
+async def test_a_row_created_during_a_batch_is_decided_again(database: AsyncEngine, settings: Settings) -> None:
     """Law 1: an insert that meets a conflict never means that the event is skipped; the history tells both levels."""
     async with running(settings):
         await applying.caught_up(settings, database)

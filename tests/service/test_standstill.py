@@ -88,9 +88,7 @@ class OnceInAWhile:
         return self.real(*arguments)
 
 
-async def test_an_unknown_exception_is_retried_and_passes_no_record(
-    setup: Setup, monkeypatch: pytest.MonkeyPatch, log: list[Any]
-) -> None:
+async def test_an_unknown_exception_is_retried(setup: Setup, monkeypatch: pytest.MonkeyPatch, log: list[Any]) -> None:
     """In decoding or in applying: named in /readyz and in the log, counted, and then applied."""
     monkeypatch.setattr("service.apply.batch.decode", OnceInAWhile(decode))
     await setup.publish(make_load(Load(300, 50, seed=17, bad=0.05)))
@@ -118,9 +116,7 @@ async def test_a_handler_that_fails_outside_of_the_retries_gets_its_batch_again(
     assert any("Unfinished" in line.get("error", "") for line in log)
 
 
-async def test_a_poll_that_fails_with_records_in_its_hands_passes_none_of_them(
-    setup: Setup, monkeypatch: pytest.MonkeyPatch, log: list[Any]
-) -> None:
+async def test_a_failed_poll_loses_no_record(setup: Setup, monkeypatch: pytest.MonkeyPatch, log: list[Any]) -> None:
     """A codec or a checksum fails after other partitions were drained: /readyz says so, and all is read again."""
     monkeypatch.setattr(consumer, "POLL_BACKOFF", 0.1)
     broken = asyncio.Event()

@@ -159,9 +159,7 @@ async def test_a_loss_is_counted_when_it_is_committed(engine: AsyncEngine) -> No
 
 
 @pytest.mark.usefixtures("database")
-async def test_partitions_that_are_never_begun_end_the_service(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_partitions_that_never_begin_end_the_service(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it waits for says no word: an answer of the group's coordinator, for one."""
 
     async def says_nothing(*_given: object) -> None:

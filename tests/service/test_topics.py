@@ -184,9 +184,7 @@ async def test_a_topic_recreated_with_a_batch_in_hand_is_read_from_its_beginning
     assert {user for user, _ in found if user > 100} == set(range(101, 101 + refill))
 
 
-async def test_topics_recreated_and_refilled_at_once_lose_no_record(
-    database: AsyncEngine, settings: Settings, kafka: Kafka
-) -> None:
+async def test_recreated_topics_lose_no_record(database: AsyncEngine, settings: Settings, kafka: Kafka) -> None:
     """An idle service has fetched ahead, and asks for the old position of the new topic."""
     send = settings.kafka_bootstrap_servers
     async with running(settings):

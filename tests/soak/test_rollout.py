@@ -72,9 +72,7 @@ async def three_under_load(
     print(f"longest standstill of a partition: {standstill[0]:.1f} s")  # noqa: T201 - a measurement
 
 
-async def test_three_processes_restarted_in_turn_leave_no_partition_for_five_seconds(
-    settings: Settings, levelsync_process: MakeProcess
-) -> None:
+async def test_a_rolling_restart_stops_no_partition_for_5_s(settings: Settings, levelsync_process: MakeProcess) -> None:
     """Each process drains, leaves, and its successor joins before the next one goes."""
     async with three_under_load(settings, levelsync_process) as (processes, standstill):
         for process in processes:
@@ -83,9 +81,7 @@ async def test_three_processes_restarted_in_turn_leave_no_partition_for_five_sec
     assert standstill[0] <= 5
 
 
-async def test_killed_processes_leave_their_partitions_for_eleven_seconds_at_most(
-    settings: Settings, levelsync_process: MakeProcess
-) -> None:
+async def test_a_kill_stops_a_partition_for_11_s_at_most(settings: Settings, levelsync_process: MakeProcess) -> None:
     """The group waits for a dead member's session, ten seconds. Two of three are killed: one may own no partition."""
     async with three_under_load(settings, levelsync_process) as (processes, standstill):
         for process in processes[:2]:
