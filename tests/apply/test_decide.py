@@ -39,9 +39,11 @@ async def test_a_created_row_rises_from_zero_and_then_further(engine: AsyncEngin
     applied = await decided(engine, None, (3, 0), (5, 1))
     assert [applied.outcomes[index] for index in (0, 1)] == ["created", "applied"]
     assert await steps(engine) == [(0, 3), (3, 5)]
-    (row,) = await read(engine, "SELECT started_at, last_advanced_at FROM user_licenses")
+    assert [reason for *_, reason in await history(engine)] == [f"ProgressLeveledUp /test e{at}" for at in (0, 1)]
+    (row,) = await read(engine, "SELECT * FROM user_licenses")
     begun = START.replace(tzinfo=None)
     assert (row.started_at, row.last_advanced_at) == (begun, begun + timedelta(minutes=1))
+    assert (row.current_level, row.max_achieved_level) == (5, 5)
 
 
 async def test_an_equal_or_lower_level_writes_nothing(engine: AsyncEngine) -> None:

@@ -173,18 +173,6 @@ async def test_an_empty_curriculum_is_no_reason_for_dead_letters(engine: AsyncEn
         await partitions.apply(LEVELED_UP, partitions.records([one()]))
 
 
-async def test_a_created_license_begins_when_its_event_occurred(engine: AsyncEngine) -> None:
-    """Law 1: started_at, last_advanced_at, max_achieved_level and the reason of the history row."""
-    partitions = await fresh(engine)
-    await partitions.apply(LEVELED_UP, partitions.records([one(to_level=3), one(to_level=5, minutes=9)]))
-    [row] = await read(engine, "SELECT * FROM user_licenses")
-    naive = START.replace(tzinfo=None)
-    assert (row.started_at, row.last_advanced_at) == (naive, naive + timedelta(minutes=9))
-    assert (row.current_level, row.max_achieved_level) == (5, 5)
-    reasons = [reason for *_, reason in await history(engine)]
-    assert reasons == ["ProgressLeveledUp /test e0", "ProgressLeveledUp /test e9"]
-
-
 async def test_a_raised_progress_keeps_its_xp(engine: AsyncEngine) -> None:
     """A LicenseAdvanced changes level and last_activity, and NULL counts as no level."""
     partitions = await fresh(engine)
