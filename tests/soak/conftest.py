@@ -1,4 +1,4 @@
-"""A second broker, for a service of its own."""
+"""Another broker, and the order of the soak tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OUTAGES = Path(__file__).with_name("test_outages.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the outages: ten minutes that hardly need a core, so one process goes on with the rest."""
+    """Begin with the outages: they take ten minutes and little CPU, so the other worker runs the rest."""
     items.sort(key=lambda item: item.path != _OUTAGES)
 
 

@@ -1,4 +1,4 @@
-"""Fuzzing by the hundred thousand: every record ends as an effect or as a dead letter, and nothing else happens."""
+"""Every one of hundreds of thousands of fuzzed records ends as an effect or as a dead letter."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FROM_DECODE = {Reason.MALFORMED, Reason.INVALID, Reason.BAD_TIME, Reason.UNKNOWN
 
 
 def test_two_hundred_thousand_records_are_events_or_dead_letters() -> None:
-    """`decode` raises nothing, whatever it reads, and keeps the places; the fuzz reaches every reason."""
+    """`decode` raises nothing and keeps the order. The fuzz reaches every reason."""
     rng, seen = Random(new_seed()), Counter[str]()  # noqa: S311 - no secret
     for _ in range(DECODED // 1000):
         decoded = decode([fuzz(rng, rng.choice(KINDS)) for _ in range(1000)])
@@ -44,7 +44,7 @@ def test_two_hundred_thousand_records_are_events_or_dead_letters() -> None:
 async def test_twenty_thousand_records_leave_an_effect_or_a_dead_letter(
     settings: Settings, topics: list[str], levelsync_process: MakeProcess
 ) -> None:
-    """The service stays up, applies what can apply, keeps the rest whole, and agrees with the model."""
+    """The service stays up, and its tables and dead letters are the model's."""
     assert topics
     slots = _fuzzed(Random(new_seed()))  # noqa: S311 - no secret
     process = levelsync_process(settings)
@@ -80,7 +80,7 @@ async def _assert_model(setup: Setup, slots: dict[Slot, list[ConsumerRecord]]) -
 
 
 def _apply(model: Model, slot: Slot, event: LevelEvent) -> str:
-    """Why the model refuses the event, or '' once it is applied."""
+    """Apply an event to the model; returns why the model refuses it, or ''."""
     kind = next(kind for kind in KINDS if TOPIC[kind] == slot[0])
     _, source, name = event.origin.split(" ", 2)
     at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=event.occurred_us)
@@ -92,7 +92,7 @@ def _apply(model: Model, slot: Slot, event: LevelEvent) -> str:
 
 
 async def _assert_levels(engine: AsyncEngine, model: Model) -> None:
-    """Levels, and how far each history goes: the same user's records lie in many partitions here."""
+    """Compare levels, and how far each history goes: a user's records are in many partitions here."""
     assert_same("licenses", (await licenses(engine)).items(), model.licenses.items())
     assert_same("progress", (await progress(engine)).items(), model.progress.items())
     tops = {pair: to_level for pair, _, to_level, _, _ in await history(engine)}

@@ -1,4 +1,4 @@
-"""The tests of the server, through PgBouncer, with the rights of rights.sql and with those of acls.sh."""
+"""Some tests again: through PgBouncer, with the rights of rights.sql, and with those of acls.sh."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ UNDER_THE_ACLS = (*ANY_WAY, "tests/service/test_bad_records.py", "tests/reconcil
 
 @pytest.mark.skipif(PROGRAM is None, reason="needs Debian's pgbouncer")
 def test_the_server_works_through_pgbouncer() -> None:
-    """In session mode, each test as it is."""
+    """In session mode."""
     _passes("pgbouncer", OF_THE_SERVER)
 
 
 def test_the_server_works_with_the_runtime_role() -> None:
-    """It is neither a superuser nor an owner; only what a test prepares by its own hand is done as the owner."""
+    """It is neither a superuser nor an owner. Only the tests' own set-up runs as the owner."""
     _passes("runtime", OF_THE_SERVER)
 
 
 @pytest.mark.skipif(bool(apache_kafka.unavailable()), reason="needs Apache Kafka from its Maven jars")
 def test_the_server_works_under_the_acls() -> None:
-    """Its Kafka user may do what acls.sh grants; the tests' own hand is an operator's."""
+    """Its Kafka user may do what acls.sh grants. The tests' own set-up is an operator's."""
     _passes(ACLS, UNDER_THE_ACLS)
 
 

@@ -1,4 +1,4 @@
-"""PostgreSQL away for ten minutes, and Kafka away for ten minutes (law 4): two services, each loses one of them.
+"""PostgreSQL is away for ten minutes, and Kafka is away for ten minutes (law 4), each for a service of its own.
 
 Ten minutes are longer than the five after which Kafka's client leaves its group when nobody polls.
 LEVELSYNC_TEST_OUTAGE_SECONDS shortens both.
@@ -21,7 +21,7 @@ from tests.support.servers import Kafka, Postgres, make_template
 pytestmark = [pytest.mark.soak, pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
 USERS = 5_000
 MOST_MEMORY_MORE = 25_000_000
-"""Bytes: less than the records that wait in Kafka and the retries of ten minutes would take if they were kept."""
+"""Bytes: less than the waiting records, or the retries of ten minutes, would take in memory."""
 WITHIN_SECONDS = 15.0
 
 
@@ -44,7 +44,7 @@ async def test_ten_minutes_without_postgresql_or_kafka(
     own_postgres: Postgres,
     levelsync_process: MakeProcess,
 ) -> None:
-    """No record lost, none dead-lettered, the consumers back in their group, memory flat, and work goes on at once."""
+    """No record is lost or becomes a dead letter, the consumers come back to their group, and memory stays flat."""
     url = own_postgres.url_of(await make_template(own_postgres))
     without_postgresql = settings.model_copy(
         update={"database_url": SecretStr(url), "kafka_bootstrap_servers": own_kafka.bootstrap_servers}

@@ -1,4 +1,4 @@
-"""How long the page takes at a million pairs, 100,000 dead letters, 50,000 issues and two days of samples."""
+"""How long the page takes with a million pairs, 100,000 dead letters, 50,000 issues and two days of samples."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ _FILL = (
 
 
 async def test_the_page_answers_within_a_quarter_of_a_second(settings: Settings, engine: AsyncEngine) -> None:
-    """The 95th percentile of each page, asked one after the other."""
+    """The 95th percentile of each page, requested one after the other."""
     async with engine.begin() as conn:
         await conn.execute(text("SET LOCAL statement_timeout = 0"))
         for statement in _FILL:

@@ -1,4 +1,4 @@
-"""Processes restarted one after another, and one killed, under load: how long a partition stands still."""
+"""How long a partition stands still under load when processes are restarted in turn, or killed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ POSITIONS = "SELECT partition, next_offset FROM levelsync.applied_offsets WHERE 
 
 @asynccontextmanager
 async def under_load(setup: Setup) -> AsyncIterator[dict[int, float]]:
-    """Publish 300 events a second; yields the longest time, in seconds, that each partition did not move."""
+    """Publish 300 events a second; yields the longest standstill of each partition, in seconds."""
     longest: dict[int, float] = {}
     tasks = [asyncio.create_task(_feed(setup)), asyncio.create_task(_watch(setup, longest))]
     try:
@@ -60,7 +60,7 @@ async def _watch(setup: Setup, longest: dict[int, float]) -> None:
 async def three_under_load(
     settings: Settings, make: MakeProcess
 ) -> AsyncIterator[tuple[list[LevelsyncProcess], list[float]]]:
-    """Three processes under load; the list has the longest standstill of a partition afterwards, in seconds."""
+    """Run three processes under load; afterwards the list has the longest standstill of a partition, in seconds."""
     processes, standstill = [make(settings) for _ in range(3)], list[float]()
     async with Setup(settings, users=500) as setup:
         for process in processes:
@@ -73,7 +73,7 @@ async def three_under_load(
 
 
 async def test_a_rolling_restart_stops_no_partition_for_5_s(settings: Settings, levelsync_process: MakeProcess) -> None:
-    """Each process drains, leaves, and its successor joins before the next one goes."""
+    """Each process leaves, and its successor joins before the next one leaves."""
     async with three_under_load(settings, levelsync_process) as (processes, standstill):
         for process in processes:
             assert await process.terminate() == 0
@@ -82,7 +82,7 @@ async def test_a_rolling_restart_stops_no_partition_for_5_s(settings: Settings, 
 
 
 async def test_a_kill_stops_a_partition_for_11_s_at_most(settings: Settings, levelsync_process: MakeProcess) -> None:
-    """The group waits for a dead member's session, ten seconds. Two of three are killed: one may own no partition."""
+    """The group waits ten seconds for a dead member. Two of three are killed, because one may own no partition."""
     async with three_under_load(settings, levelsync_process) as (processes, standstill):
         for process in processes[:2]:
             process.kill()

@@ -1,4 +1,4 @@
-"""From start to ready: how long a process that was just started is unready, as a rolling update waits for it."""
+"""How long a process is unready after its start, which a rolling update waits for."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.support.servers import Kafka
 pytestmark = [pytest.mark.real_broker, pytest.mark.soak]
 MOST_WHEN_IDLE = 6.0
 MOST = 30.0
-"""Seconds beside whatever else runs on the machine."""
+"""Seconds while other programs use the machine."""
 
 
 @pytest.fixture
 async def settings_of_an_ordinary_broker(settings: Settings, kafka: Kafka, tmp_path: Path) -> AsyncIterator[Settings]:
-    """A broker that lets a new group wait for three seconds, as Kafka does by default; the tests' others do not."""
+    """A broker that delays a new group by three seconds, Kafka's default. The tests' other brokers do not."""
     if not kafka.can_restart or (reason := apache_kafka.unavailable()):
         pytest.skip("no second broker" if not kafka.can_restart else reason)
     ordinary = {"group.initial.rebalance.delay.ms": 3000}
@@ -32,7 +32,7 @@ async def settings_of_an_ordinary_broker(settings: Settings, kafka: Kafka, tmp_p
 
 
 async def seconds_to_ready(process: LevelsyncProcess) -> float:
-    """Start a process, and count from its `exec` to the first 200 of /readyz; prints how much of it was CPU."""
+    """Start a process; returns the seconds to the first 200 of /readyz, and prints how much of it was CPU."""
     began = time.monotonic()
     await process.start()
     seconds = time.monotonic() - began
@@ -44,7 +44,7 @@ async def seconds_to_ready(process: LevelsyncProcess) -> float:
 async def test_a_first_start_and_a_restart_are_ready_within_six_seconds(
     settings_of_an_ordinary_broker: Settings, levelsync_process: MakeProcess
 ) -> None:
-    """No topic and no group is there before the first; the others share the partitions with a group at work."""
+    """The first start creates topics and group. The others join a group that works."""
     idle = os.getloadavg()[0] < 0.5
     processes = [levelsync_process(settings_of_an_ordinary_broker, fresh=True) for _ in range(3)]
     measured = [await seconds_to_ready(process) for process in processes]

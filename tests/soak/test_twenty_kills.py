@@ -1,4 +1,4 @@
-"""Twenty kills: one process or two in the group, any size of batch, and a group that nobody helps every other time."""
+"""Twenty kills, with one or two processes in the group and batches of any size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BATCHES = (10, 50, 500, 5000)
 
 
 class Victims:
-    """The processes of one group: started, killed and replaced."""
+    """The processes of one group, which are started, killed and replaced."""
 
     def __init__(self, setup: Setup, make: MakeProcess, rng: Random) -> None:
         self._setup = setup
@@ -31,7 +31,7 @@ class Victims:
         self.killed = 0
 
     async def fill(self, most: int) -> None:
-        """Start processes until one, or up to `most`, run; half the time the broker is told who died."""
+        """Start processes until one, or up to `most`, run. Half the time the broker is told about the dead members."""
         if self._rng.random() < 0.5:
             await self._bury()
         for _ in range(len(self._running), self._rng.randint(1, most)):
@@ -42,7 +42,7 @@ class Victims:
             self._running.append(process)
 
     async def kill(self, share: float) -> None:
-        """Kill one of them, or all, when up to `share` of what is left was applied; hold law 3 when none is left."""
+        """Kill one or all when up to `share` of the rest was applied. When none is left, check law 3."""
         left = self._setup.published - await self._setup.applied()
         await self._setup.wait_applied(self._setup.published - left + self._rng.randint(0, int(left * share)))
         for process in self._some():
@@ -53,19 +53,19 @@ class Victims:
             await self._setup.assert_nothing_half_done()
 
     async def stop(self) -> None:
-        """Let those that are left leave in order."""
+        """Stop the processes that are left; each must exit with 0."""
         assert [await process.terminate() for process in self._running] == [0] * len(self._running)
 
     def _some(self) -> Iterable[LevelsyncProcess]:
         return list(self._running) if self._rng.random() < 0.7 else [self._rng.choice(self._running)]
 
     async def _bury(self) -> None:
-        if self.killed and not self._running:  # the living would be told that they left
+        if self.killed and not self._running:  # a living member would be removed from its group
             await topics.bury(self._setup.settings.kafka_bootstrap_servers, self._setup.settings.kafka_group_id)
 
 
 async def test_twenty_kills_lose_nothing_and_repeat_nothing(settings: Settings, levelsync_process: MakeProcess) -> None:
-    """Records come in meanwhile, bad ones among them."""
+    """Records arrive during the kills, bad ones among them."""
     seed = new_seed()
     load = make_load(Load(150_000, USERS, seed, bad=0.01))
     async with Setup(settings, USERS) as setup, asyncio.TaskGroup() as tasks:
