@@ -1,4 +1,4 @@
-"""Fixtures of the hostile databases."""
+"""Fixtures of the tests that apply events."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.support.tables import empty_tables
 
 @pytest.fixture
 async def events(engine: AsyncEngine) -> Events:
-    """A consumer of both topics on the test's database, which has 200 users and not a level."""
+    """A consumer of both topics on the test's database, which has 200 users and no level."""
     await empty_tables(engine)
     return await Events(engine).begin()
 
 
 @pytest.fixture
 async def setup(engine: AsyncEngine, settings: Settings) -> AsyncIterator[Setup]:
-    """Two sessions: one over a link that a test can stop before any round trip."""
+    """Two sessions, one of them over a link that can be stopped before any round trip."""
     async with SlowLink(settings.database_url.get_secret_value()) as link:
         stopped = make_engine(settings.model_copy(update={"database_url": link.secret_url}))
         yield Setup(batch=stopped, other=engine, link=link)

@@ -1,4 +1,4 @@
-"""What a batch was decided with is compared under its locks, by the versions of the rows or by what they say."""
+"""A batch compares the curriculum under its locks with the one that it was decided with."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EMPTY = "DELETE FROM specializations"
 async def test_only_names_and_maxima_change_a_curriculum(
     engine: AsyncEngine, kind: str, change: str, same: bool
 ) -> None:
-    """Rows that are written again with the same maximum change nothing."""
+    """Writing a row again with the same maximum does not change it."""
     if kind == "view":
         await execute(engine, *AS_A_VIEW)
         async with engine.begin() as conn:
@@ -39,7 +39,6 @@ async def test_only_names_and_maxima_change_a_curriculum(
 
 
 async def test_a_table_that_was_emptied_is_another_curriculum_and_stays_one(engine: AsyncEngine) -> None:
-    """It has no text to compare."""
     before = await _curriculum(engine)
     await execute(engine, EMPTY)
     assert not await _is_still(engine, before)

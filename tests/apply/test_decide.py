@@ -1,4 +1,4 @@
-"""What a batch of events does to its rows, decided in PostgreSQL (laws 1 and 2)."""
+"""How PostgreSQL decides what a batch of events changes (laws 1 and 2)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.tables import PLAYER, execute, fill, history, licenses, read
 
 
 async def decided(engine: AsyncEngine, level: int | None, *events: tuple[int, int], fence: bool = False) -> Applied:
-    """Apply events of one pair, (level, minute) each, to a license of this level; `fence` is set at minute 0."""
+    """Apply events of one pair, (level, minute) each, to a license of this level; `fence` sets one at minute 0."""
     await fill(engine, licenses={} if level is None else {PLAYER: level})
     if fence:
         await execute(engine, f"INSERT INTO levelsync.fences VALUES (1, 'PLAYER', '{START.isoformat()}', 2, 'test')")
@@ -27,7 +27,6 @@ async def steps(engine: AsyncEngine) -> list[tuple[int, int]]:
 
 
 async def test_three_steps_in_one_batch_are_three_rises(engine: AsyncEngine) -> None:
-    """2→3, 3→4, 4→5 are not one 2→5."""
     await decided(engine, 2, (3, 0), (4, 1), (5, 2))
     assert await steps(engine) == [(2, 3), (3, 4), (4, 5)]
     ((advanced_at,),) = await read(engine, "SELECT last_advanced_at FROM user_licenses")
@@ -35,7 +34,7 @@ async def test_three_steps_in_one_batch_are_three_rises(engine: AsyncEngine) -> 
 
 
 async def test_a_created_row_rises_from_zero_and_then_further(engine: AsyncEngine) -> None:
-    """The row's beginning is the first event's time, its last advance the last one's."""
+    """The row begins at the time of the first event and was last advanced at that of the last one."""
     applied = await decided(engine, None, (3, 0), (5, 1))
     assert [applied.outcomes[index] for index in (0, 1)] == ["created", "applied"]
     assert await steps(engine) == [(0, 3), (3, 5)]
@@ -47,21 +46,19 @@ async def test_a_created_row_rises_from_zero_and_then_further(engine: AsyncEngin
 
 
 async def test_an_equal_or_lower_level_writes_nothing(engine: AsyncEngine) -> None:
-    """A repeat leaves no row of history."""
     applied = await decided(engine, 5, (5, 0), (4, 0))
     assert [applied.outcomes[index] for index in (0, 1)] == ["equal", "ahead"]
     assert (await licenses(engine), await steps(engine)) == ({PLAYER: 5}, [])
 
 
 async def test_an_event_at_the_time_of_the_decision_is_superseded_and_a_later_one_applies(engine: AsyncEngine) -> None:
-    """'At or before' stands; after it, events apply as usual."""
     applied = await decided(engine, 2, (5, 0), (6, 1), fence=True)
     assert [applied.outcomes[index] for index in (0, 1)] == ["superseded", "applied"]
     assert await steps(engine) == [(2, 6)]
 
 
 async def test_a_missing_user_is_a_dead_letter_only_where_a_row_would_be_made(engine: AsyncEngine) -> None:
-    """An existing row proves its user; a missing one has to be looked up."""
+    """An existing row proves that its user exists."""
     await fill(engine)
     partitions = await Partitions(engine).begin()
     applied = await partitions.apply(LEVELED_UP, partitions.records([one(user=9999)]))

@@ -1,4 +1,4 @@
-"""Databases in other encodings than UTF-8, and replays of what they refused."""
+"""Databases with another encoding than UTF-8, and replays of what they refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ KEPT = [
 
 @pytest.fixture(params=["LATIN1", "SQL_ASCII"])
 async def foreign(request: pytest.FixtureRequest, postgres: Postgres) -> AsyncIterator[AsyncEngine]:
-    """A migrated database of another encoding."""
     name = f"levelsync_{uuid.uuid4().hex}"
     options = f"ENCODING '{request.param}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
     await postgres.execute(f'CREATE DATABASE "{name}" {options}')
@@ -42,7 +41,7 @@ async def foreign(request: pytest.FixtureRequest, postgres: Postgres) -> AsyncIt
 
 
 async def test_a_dead_letter_of_any_text_is_kept_and_blocks_nobody(foreign: AsyncEngine) -> None:
-    """Law 4: what the database cannot write as text it keeps as bytes."""
+    """Law 4: text that the database cannot encode is stored as bytes."""
     partitions = await fresh(foreign)
     records = partitions.records([one(specialization="魔法"), one(bad="malformed")])
     odd = [replace(record, headers=(*record.headers, *HEADERS)) for record in records]
@@ -55,7 +54,7 @@ async def test_a_dead_letter_of_any_text_is_kept_and_blocks_nobody(foreign: Asyn
 
 
 async def test_a_replay_of_refused_records_is_no_fault_of_the_installation(engine: AsyncEngine) -> None:
-    """Laws 3 and 4: dead letters that are there already count for nothing, however many users they are of."""
+    """Laws 3 and 4: a refusal that already has a dead letter does not count towards the twenty users."""
     partitions = await fresh(engine)
     await execute(engine, "ALTER TABLE user_licenses ADD CONSTRAINT odd CHECK (user_id % 4 > 0)")
     meant = [one(user=user, minutes=user) for user in range(1, 121)]

@@ -1,7 +1,7 @@
-"""Databases that the authors of levelsync did not make: triggers, rules, columns and names of the application.
+"""Databases with triggers, rules, columns and names of the application.
 
-User 1 meets what the schema does, user 2 does not: it is always written. Each way asserts levels, history, dead
-letters and fences, whole: a refused write leaves nothing behind, a write that stands leaves everything.
+User 1 meets what the schema does. User 2 does not and is always written. Each test compares levels, history, dead
+letters and fences: a refused write leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ONE, TWO = (1, "PLAYER"), (2, "PLAYER")
 
 
 def _trigger(when: str, body: str, condition: str = "NEW.user_id = 1") -> tuple[str, ...]:
-    """A row trigger on licenses that acts where `condition` holds."""
+    """Return the statements that create a row trigger on licenses which acts where `condition` holds."""
     deferred = " DEFERRABLE INITIALLY DEFERRED" if when.startswith("CONSTRAINT") else ""
     kind, _, event = when.rpartition("|")
     return (
@@ -36,7 +36,7 @@ def _trigger(when: str, body: str, condition: str = "NEW.user_id = 1") -> tuple[
 
 @dataclass(frozen=True)
 class Schema:
-    """What an application's database has, and what becomes of user 1's write: written, refused, or a fault."""
+    """What an application's database contains, and how user 1's write ends: written, refused, or a fault."""
 
     name: str
     statements: tuple[str, ...]
@@ -108,7 +108,7 @@ SCHEMAS = (
 
 
 async def _event(events: Events, engine: AsyncEngine, _settings: Settings, ends: str) -> None:
-    """ProgressLeveledUp for both users in one batch, from 2 to 5, and user 1's once more."""
+    """Raise both users from 2 to 5 in one batch, and send user 1's event again."""
     await add_rows(engine, progress={ONE: 5, TWO: 5}, licenses={ONE: 2, TWO: 2})
     if ends == "fault":
         with pytest.raises(NotApplied) as raised:
@@ -126,7 +126,7 @@ async def _event(events: Events, engine: AsyncEngine, _settings: Settings, ends:
 
 
 async def _sync(_events: Events, engine: AsyncEngine, _settings: Settings, ends: str) -> None:
-    """A sync of user 1 that lowers the license from 6 to 3."""
+    """Lower user 1's license from 6 to 3 by a sync."""
     await add_rows(engine, progress={ONE: 3}, licenses={ONE: 6})
     if ends == "fault":
         with pytest.raises((DBAPIError, InstallationFault)) as raised:
@@ -143,7 +143,7 @@ async def _sync(_events: Events, engine: AsyncEngine, _settings: Settings, ends:
 
 
 async def _heal(_events: Events, engine: AsyncEngine, settings: Settings, ends: str) -> None:
-    """A run that lowers the licenses of both users from 6 to 3."""
+    """Lower the licenses of both users from 6 to 3 by a run."""
     await add_rows(engine, progress={ONE: 3, TWO: 3}, licenses={ONE: 6, TWO: 6})
     if ends == "fault":
         with pytest.raises(AssertionError, match="not within"):  # it waits for the repair; other runs go on
@@ -172,7 +172,7 @@ WAYS: dict[str, Callable[[Events, AsyncEngine, Settings, str], Awaitable[None]]]
 async def test_a_write_stands_whole_or_not_at_all(
     events: Events, engine: AsyncEngine, settings: Settings, schema: Schema, way: str
 ) -> None:
-    """A write is what PostgreSQL says it wrote, whatever the application's schema makes of it."""
+    """Only what PostgreSQL reports as written counts as written."""
     await execute(engine, *schema.statements)
     await WAYS[way](events, engine, settings, schema.ends)
 
@@ -185,7 +185,7 @@ _ADD = "INSERT INTO specializations (id, name, max_levels) VALUES ('{}', 'Goalie
 
 
 async def test_a_fence_outlives_a_change_of_the_name_s_case(events: Events, engine: AsyncEngine) -> None:
-    """Law 2: what occurred before the lowering never raises the pair again, however the name is written now."""
+    """Law 2: an event from before the lowering never raises the pair again, in whatever case it writes the name."""
     await execute(engine, _ADD.format("goalie"))
     await add_rows(engine, progress={(1, "goalie"): 3}, licenses={(1, "goalie"): 5})
     assert (await sync(engine, 1, "progress_to_license", "goalie")).after.license_level == 3
@@ -199,7 +199,7 @@ async def test_a_fence_outlives_a_change_of_the_name_s_case(events: Events, engi
 
 
 async def test_two_specializations_with_one_folded_name_are_a_fault(events: Events, engine: AsyncEngine) -> None:
-    """Which of them a license belongs to cannot be told: nothing is written, and both are named."""
+    """Nothing is written, because a license could belong to either. The message names both."""
     await execute(engine, _ADD.format("Player"))
     await add_rows(engine, licenses={(1, "PLAYER"): 2})
     with pytest.raises(NotApplied) as raised:
@@ -212,7 +212,7 @@ async def test_two_specializations_with_one_folded_name_are_a_fault(events: Even
 
 @pytest.mark.parametrize("direction", ["progress_to_license", "license_to_progress", "highest"])
 async def test_a_sync_of_a_pair_with_two_licenses_writes_nothing(engine: AsyncEngine, direction: Direction) -> None:
-    """Neither is the pair's level: somebody has to remove one."""
+    """Neither license is the pair's level. Somebody has to remove one."""
     held = {(1, "PLAYER"): 4, (1, "player"): 2}
     await fill(engine, progress={(1, "PLAYER"): 3}, licenses=held)
     result = await sync(engine, 1, direction)
@@ -232,7 +232,7 @@ async def test_a_sync_of_a_pair_with_two_licenses_writes_nothing(engine: AsyncEn
 async def test_events_of_a_pair_with_two_licenses_raise_one_of_them_and_always_the_same(
     events: Events, engine: AsyncEngine, held: dict[tuple[int, str], int], raised: dict[tuple[int, str], int]
 ) -> None:
-    """The one with the specialization's own name, or else the first by its letters' codes; the levels never flap."""
+    """The license with the specialization's own name rises, or else the first by its letters' codes."""
     await add_rows(engine, licenses=held)
     await events.apply(rise(1, 5), rise(1, 6, "player"), rise(1, 3, "Player"))
     await events.apply(rise(1, 5, "pLAYER"))

@@ -1,4 +1,4 @@
-"""Laws 1 to 4 on the applier and a real PostgreSQL: any events, any batches, other writers, against the model."""
+"""Laws 1 to 4 on the applier and a real PostgreSQL, compared with the model."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def model() -> Model:
 async def test_any_events_in_any_batches_end_as_the_model_says(
     engine: AsyncEngine, meant: list[Meant], cuts: list[int]
 ) -> None:
-    """Law 1: levels and history are the same however the events were batched."""
+    """Law 1: levels and history do not depend on how the events were batched."""
     partitions, expected = await fresh(engine), model()
     await partitions.apply_all(meant, cuts)
     for record in meant:
@@ -55,7 +55,7 @@ async def test_any_events_in_any_batches_end_as_the_model_says(
 @LAWS
 @given(meant=meanings(), data=st.data())
 async def test_the_order_changes_no_level(engine: AsyncEngine, meant: list[Meant], data: st.DataObject) -> None:
-    """Law 1: any order ends in the same levels, and the history is a chain from 0 to each of them."""
+    """Law 1: any order ends in the same levels, and each history is a chain from 0 to its level."""
     shuffled = data.draw(st.permutations(meant))
     partitions, expected = await fresh(engine), model()
     await partitions.apply_all(shuffled, data.draw(st.lists(st.integers(0, 100), max_size=4)))
@@ -67,7 +67,7 @@ async def test_the_order_changes_no_level(engine: AsyncEngine, meant: list[Meant
 @LAWS
 @given(meant=meanings(), cuts=st.lists(st.integers(0, 100), max_size=4))
 async def test_a_replay_of_everything_changes_no_row(engine: AsyncEngine, meant: list[Meant], cuts: list[int]) -> None:
-    """Laws 1 and 3: a group reset decides every record again and writes nothing, timestamps included."""
+    """Laws 1 and 3: after a reset of the group every record is decided again, and not even a timestamp changes."""
     partitions = await fresh(engine)
     await partitions.apply_all(meant)
     before = await everything(engine), await read(engine, _POSITIONS)
@@ -81,7 +81,7 @@ async def test_a_replay_of_everything_changes_no_row(engine: AsyncEngine, meant:
 async def test_events_before_a_decision_never_raise_the_pair_again(
     engine: AsyncEngine, meant: list[Meant], fenced_at: int, level: int
 ) -> None:
-    """Law 2: a lowered pair stays lowered for old events, whenever they come; later ones apply."""
+    """Law 2: an old event does not raise a lowered pair, whenever it arrives. Later events apply."""
     partitions, expected = await fresh(engine), model()
     at = START + timedelta(minutes=fenced_at)
     await execute(engine, _FENCE.format(1, "PLAYER", at, level))
@@ -93,7 +93,7 @@ async def test_events_before_a_decision_never_raise_the_pair_again(
 
 
 async def test_a_refused_record_stands_alone_and_its_neighbours_apply(engine: AsyncEngine) -> None:
-    """Law 4: the batch is split inside its transaction until the record that the database refuses stands alone."""
+    """Law 4: the batch is split inside its transaction until only the refused record is left."""
     partitions = await fresh(engine)
     await execute(engine, "ALTER TABLE user_licenses ADD CONSTRAINT no_five CHECK (current_level <> 5)")
     meant = [one(to_level=level, minutes=level, user=user) for user in range(1, 41) for level in (3, 5, 4)][:120]
@@ -116,7 +116,7 @@ _NO_SEVEN_AT_THE_COMMIT = (
 
 
 async def test_a_deferred_constraint_is_found_as_well(engine: AsyncEngine) -> None:
-    """A constraint that speaks only at the commit still points at one record."""
+    """A constraint that is checked at the commit is still traced to one record."""
     partitions = await fresh(engine)
     await execute(engine, *_NO_SEVEN_AT_THE_COMMIT)
     meant = [one(user=1, to_level=3), one(user=2, to_level=7, minutes=1), one(user=3, to_level=4, minutes=2)]
@@ -126,7 +126,7 @@ async def test_a_deferred_constraint_is_found_as_well(engine: AsyncEngine) -> No
 
 
 async def test_a_row_that_a_trigger_swallows_stands_alone_and_its_neighbours_apply(engine: AsyncEngine) -> None:
-    """An insert that makes no row looks like somebody else's row; tried for ever, it would block its partition."""
+    """Retried like a conflict with another session, it would block its partition for ever."""
     partitions = await fresh(engine)
     await trigger(engine, "BEFORE INSERT", "IF NEW.user_id = 7 THEN RETURN NULL; END IF; RETURN NEW;")
     meant = [one(user=user, to_level=3, minutes=user) for user in range(1, 21)]
@@ -137,7 +137,7 @@ async def test_a_row_that_a_trigger_swallows_stands_alone_and_its_neighbours_app
 
 
 async def test_refusals_of_twenty_users_are_no_dead_letters(engine: AsyncEngine) -> None:
-    """Law 4: a constraint that refuses everybody is a fault of the installation: nothing of the batch stands."""
+    """Law 4: a constraint that refuses everybody is a fault of the installation. Nothing of the batch is written."""
     partitions = await fresh(engine)
     await execute(engine, "ALTER TABLE user_licenses ADD CONSTRAINT none CHECK (current_level < 0) NOT VALID")
     meant = [one(user=user, minutes=user) for user in range(1, 31)]
@@ -147,7 +147,7 @@ async def test_refusals_of_twenty_users_are_no_dead_letters(engine: AsyncEngine)
 
 
 async def test_a_license_in_another_case_is_the_pairs_license(engine: AsyncEngine) -> None:
-    """No second license is made beside one that was written as 'player'."""
+    """No second license is created beside one that is written as 'player'."""
     partitions = await fresh(engine)
     await add_rows(engine, licenses={(1, "player"): 2})
     await partitions.apply(LEVELED_UP, [with_case(record, "plAYer") for record in partitions.records([one()])])
@@ -155,7 +155,6 @@ async def test_a_license_in_another_case_is_the_pairs_license(engine: AsyncEngin
 
 
 async def test_a_new_specialization_works_without_a_restart(engine: AsyncEngine) -> None:
-    """Specializations are data."""
     partitions = await fresh(engine)
     meant = one(specialization="REFEREE")
     applied = await partitions.apply(LEVELED_UP, partitions.records([meant]))
@@ -174,7 +173,7 @@ async def test_an_empty_curriculum_is_no_reason_for_dead_letters(engine: AsyncEn
 
 
 async def test_a_raised_progress_keeps_its_xp(engine: AsyncEngine) -> None:
-    """A LicenseAdvanced changes level and last_activity, and NULL counts as no level."""
+    """A LicenseAdvanced changes the level and last_activity. NULL counts as no level."""
     partitions = await fresh(engine)
     await add_rows(engine, progress={(1, "PLAYER"): None, (2, "PLAYER"): 2})
     await execute(engine, "UPDATE specialization_progress SET total_xp = 5 WHERE student_id = 2")
@@ -186,7 +185,7 @@ async def test_a_raised_progress_keeps_its_xp(engine: AsyncEngine) -> None:
 
 
 async def test_events_before_apply_since_change_nothing(engine: AsyncEngine) -> None:
-    """A topic that already holds history can be adopted."""
+    """APPLY_SINCE is for topics that already contain history."""
     partitions = await fresh(engine, apply_since=START + timedelta(minutes=5))
     applied = await partitions.apply(LEVELED_UP, partitions.records([one(), one(to_level=4, minutes=6)]))
     assert [applied.outcomes[index] for index in (0, 1)] == ["superseded", "created"]
@@ -194,7 +193,7 @@ async def test_events_before_apply_since_change_nothing(engine: AsyncEngine) -> 
 
 
 async def test_an_evicted_consumer_writes_nothing(engine: AsyncEngine) -> None:
-    """Law 3: a position row that is higher than it was left belongs to another member."""
+    """Law 3: a position row that is higher than this consumer left it belongs to another member."""
     partitions = await fresh(engine)
     async with engine.begin() as conn:
         await set_position(conn, TopicPartition(TOPIC[LEVELED_UP], 0), 50, "")
@@ -231,7 +230,7 @@ _BEFORE = """
 
 
 class Refusing(Model):
-    """The model of an application that refuses 5 for user 1, swallows 6 for user 2, and caps user 3 at 4."""
+    """The model of an application that refuses 5 for user 1, suppresses 6 for user 2, and caps user 3 at 4."""
 
     def _refusal(self, meant: Meant) -> str:
         reason = super()._refusal(meant)
@@ -252,7 +251,7 @@ class Refusing(Model):
 async def test_refusals_spellings_and_fences_in_any_batches_end_as_the_model_says(  # noqa: PLR0913, PLR0917
     engine: AsyncEngine, meant: list[Meant], cuts: list[int], spelling: str, fenced: str, minutes: int
 ) -> None:
-    """Each refused record stands alone, a license in another case is the pair's, a fence counts under any spelling."""
+    """Refusals, licenses in another case and fences under any spelling, together."""
     partitions, expected = await fresh(engine), Refusing(MAXIMUM, SAMPLE_USERS)
     at = START.replace(hour=minutes // 60, minute=minutes % 60)
     await execute(engine, _REFUSES, _BEFORE, _FENCE.format(2, fenced, at, 1))
@@ -311,7 +310,7 @@ _steps = st.lists(
 async def test_events_before_a_declaration_raise_nothing(
     engine: AsyncEngine, steps: list[tuple[str, str, int]]
 ) -> None:
-    """The application raises a side and publishes it, or sets a side and declares it; events come in any order."""
+    """The application raises a side and publishes it, or sets a side and declares it. Events arrive in any order."""
     partitions, expected, service = await fresh(engine), model(), ProgressLicenseSyncService(engine)
     on_their_way: list[Meant] = []
     for number, (step, kind, level) in enumerate([*steps, *[("deliver", "", 0)] * len(steps)]):

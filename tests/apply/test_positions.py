@@ -1,4 +1,4 @@
-"""Where a consumer begins a partition (law 3): the pure rule."""
+"""Where a consumer begins a partition (law 3)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The short way of decoding accepts a subset of what the contract accepts, with an equal result (core.md, point 7)."""
+"""The quick way of decoding accepts a subset of what the contract accepts, with the same result."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def record(topic: str, value: bytes | None, headers: Any, timestamp: int = NOW) 
 
 
 def of(event: Any, timestamp: int = NOW, header: str = "", content: bytes = b"") -> ConsumerRecord:
-    """The record of an event, with one header changed."""
+    """Return the record of an event, with one header changed."""
     made = event.to_kafka()
     changed = [(name, content if name == header else said) for name, said in made.headers]
     return record(made.topic, made.value, changed, timestamp)
 
 
 def agree(one: ConsumerRecord) -> bool:
-    """Whether the short way accepts it; then the long way must say the same."""
+    """Return whether the quick way accepts a record. Its result must then be that of the full way."""
     quick = read_quickly(0, one)
     if quick is not None:
         assert quick == decode_one(0, one)
@@ -46,13 +46,13 @@ def agree(one: ConsumerRecord) -> bool:
 
 @pytest.mark.parametrize("event", GOOD)
 def test_good_records_go_the_short_way(event: Any) -> None:
-    """With a record's timestamp before and behind the event's own time."""
+    """With a record's timestamp before and after the event's own time."""
     for timestamp in (NOW, NOW - 60_000):
         assert agree(of(event, timestamp=timestamp))
 
 
 def spoiled(content: bytes) -> st.SearchStrategy[bytes]:
-    """One byte changed, put in or left out."""
+    """One byte changed, inserted or left out."""
     at = st.integers(0, len(content))
     change = st.tuples(at, st.binary(max_size=2), st.integers(0, 2))
     return change.map(lambda c: content[: c[0]] + c[1] + content[c[0] + c[2] :])
@@ -61,7 +61,6 @@ def spoiled(content: bytes) -> st.SearchStrategy[bytes]:
 @given(st.sampled_from(GOOD).flatmap(lambda event: st.tuples(st.just(event), spoiled(event.to_kafka().value))))
 @settings(max_examples=300, deadline=None)
 def test_a_spoiled_value_is_never_read_otherwise(case: tuple[Any, bytes]) -> None:
-    """Byte by byte."""
     event, value = case
     made = event.to_kafka()
     agree(record(made.topic, value, made.headers))
@@ -74,7 +73,6 @@ def test_a_spoiled_value_is_never_read_otherwise(case: tuple[Any, bytes]) -> Non
 )
 @settings(max_examples=300, deadline=None)
 def test_a_spoiled_header_is_never_read_otherwise(case: tuple[str, bytes]) -> None:
-    """Byte by byte."""
     name, content = case
     agree(of(GOOD[0], NOW, name, content))
 
@@ -95,7 +93,6 @@ TIMES = st.from_regex(
 @example(b"2026-01-31T12:05:05.253001Z", NOW)
 @settings(max_examples=300, deadline=None)
 def test_no_time_is_read_otherwise(ce_time: bytes, timestamp: int) -> None:
-    """Nor held otherwise against the record's own."""
     agree(of(GOOD[0], timestamp, "ce_time", ce_time))
 
 
@@ -111,14 +108,14 @@ NAMES = st.sampled_from(
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=7), st.sampled_from(GOOD[1:]))
 @settings(max_examples=300, deadline=None)
 def test_repeated_and_unknown_keys_are_never_read_otherwise(pairs: list[tuple[bytes, bytes]], event: Any) -> None:
-    """JSON allows a key twice; the last one counts."""
+    """JSON allows a key twice. The last one counts."""
     start = b'"user_id": 1, "specialization": "PLAYER", "to_level": 3'
     value = b"{" + b", ".join([start, *(b'"%s": %s' % pair for pair in pairs)]) + b"}"
     agree(record(event.TOPIC, value, event.to_kafka().headers))
 
 
 def test_a_record_that_goes_the_long_way_takes_no_other_with_it() -> None:
-    """And the order stays."""
+    """The order of the batch stays the same."""
     bad = record(GOOD[0].TOPIC, b"{", GOOD[0].to_kafka().headers)
     structured = record(
         GOOD[0].TOPIC, GOOD[0].to_structured().encode(), [("content-type", b"application/cloudevents+json")]
@@ -129,7 +126,7 @@ def test_a_record_that_goes_the_long_way_takes_no_other_with_it() -> None:
 
 
 def test_every_minute_is_forgotten_in_time() -> None:
-    """The times of a topic's history are many."""
+    """A replayed topic has times of many minutes, more than the cache stores."""
     for minutes in range(3000):
         ce_time = (WHEN - timedelta(minutes=minutes)).isoformat().encode()
         assert agree(of(GOOD[0], NOW, "ce_time", ce_time))

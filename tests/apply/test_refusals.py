@@ -1,4 +1,4 @@
-"""What PostgreSQL refuses: which event is at fault, and what is set aside."""
+"""How a record that PostgreSQL refuses is found, and what becomes of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRIGGER = Fault(Kind.RECORD, "P0001", "", "no")
 
 
 def test_twenty_users_in_a_row_are_the_installations_fault() -> None:
-    """The twentieth names the SQLSTATE and the constraint."""
+    """The error contains the SQLSTATE and the constraint."""
     refusals = Refusals()
     for user in range(19):
         refusals.refused(user, CHECK)
@@ -30,7 +30,6 @@ def test_twenty_users_in_a_row_are_the_installations_fault() -> None:
 
 
 def test_one_users_many_records_are_not() -> None:
-    """A user with a bad row stays one user."""
     refusals = Refusals()
     for _ in range(100):
         refusals.refused(7, CHECK)
@@ -38,7 +37,6 @@ def test_one_users_many_records_are_not() -> None:
 
 
 def test_an_accepted_record_or_another_reason_breaks_the_row() -> None:
-    """In a row means: nothing else between."""
     refusals = Refusals()
     for user in range(19):
         refusals.refused(user, CHECK)
@@ -72,11 +70,8 @@ _SECONDS_TO_WRITE = """
 """
 
 
-# --- a unique index of the application
-
-
 async def test_a_unique_index_of_the_application_refuses_one_record(events: Events, engine: AsyncEngine) -> None:
-    """The same index refuses the same record again: it is the record's own fault, and those behind it go on."""
+    """The records behind it apply."""
     await execute(engine, *_PRIMARY)
     await events.apply(rise(1, 3), rise(1, 3, "COACH"), *(rise(user, 2) for user in range(2, 12)))
     assert await licenses(engine) == {(1, "PLAYER"): 3} | {(user, "PLAYER"): 2 for user in range(2, 12)}
@@ -85,7 +80,7 @@ async def test_a_unique_index_of_the_application_refuses_one_record(events: Even
 
 
 async def test_a_heal_that_a_unique_index_refuses_ends(events: Events, engine: AsyncEngine, settings: Settings) -> None:
-    """Of two missing licenses one can be created; the other has failed."""
+    """Of two missing licenses, one is created and the other is counted as failed."""
     assert events
     await execute(engine, *_PRIMARY)
     await add_rows(engine, progress={(1, "PLAYER"): 3, (1, "COACH"): 3, (2, "PLAYER"): 2})
@@ -95,7 +90,7 @@ async def test_a_heal_that_a_unique_index_refuses_ends(events: Events, engine: A
 
 
 async def test_a_sequence_that_is_behind_is_named_with_its_repair(events: Events, engine: AsyncEngine) -> None:
-    """A fault of the installation: no record is at fault, and the message says how to repair it."""
+    """It is a fault of the installation, not of a record."""
     await add_rows(engine, licenses={(user, "PLAYER"): 1 for user in range(1, 31)})
     await execute(engine, "SELECT setval('user_licenses_id_seq', 1)")
     with pytest.raises(NotApplied) as raised:
@@ -105,11 +100,8 @@ async def test_a_sequence_that_is_behind_is_named_with_its_repair(events: Events
     assert "setval" in raised.value.fault.message
 
 
-# --- a trigger that renames
-
-
 async def test_a_trigger_that_writes_names_in_capitals_stops_nothing(events: Events, engine: AsyncEngine) -> None:
-    """The license is the pair's in any case: it is there with its history, or it is refused without either."""
+    """The license is the pair's in any case: it is written with its history, or refused without it."""
     await execute(engine, _GOALIE)
     await trigger(engine, "BEFORE INSERT", "NEW.specialization_type := upper(NEW.specialization_type); RETURN NEW;")
     await events.apply(rise(1, 3, "Goalie"), rise(2, 2))
@@ -119,12 +111,9 @@ async def test_a_trigger_that_writes_names_in_capitals_stops_nothing(events: Eve
     assert written in (applied, refused)
 
 
-# --- half of a batch is refused, far away from PostgreSQL
-
-
 @pytest.fixture
 async def far_away(settings: Settings) -> AsyncIterator[tuple[AsyncEngine, SlowLink]]:
-    """An engine with 4 ms to PostgreSQL and back, and the link that it goes through."""
+    """An engine with 4 ms to PostgreSQL and back, and its link."""
     async with SlowLink(settings.database_url.get_secret_value(), seconds=0.004) as link:
         engine = make_engine(settings.model_copy(update={"database_url": link.secret_url}))
         yield engine, link
@@ -141,7 +130,7 @@ async def far_away(settings: Settings) -> AsyncIterator[tuple[AsyncEngine, SlowL
 async def test_a_batch_with_half_of_its_records_refused_is_bounded(
     events: Events, engine: AsyncEngine, far_away: tuple[AsyncEngine, SlowLink], records: int, seconds: float
 ) -> None:
-    """Nobody waits for it longer than a second, and 5,000 records take at most 30 s (1.5 round trips a record)."""
+    """Nobody waits longer than a second, and 5,000 records take at most 30 s (1.5 round trips a record)."""
     assert events
     await execute(
         engine,
@@ -164,10 +153,7 @@ async def test_a_batch_with_half_of_its_records_refused_is_bounded(
 
 
 async def _longest_wait(engine: AsyncEngine, batch: asyncio.Task[None]) -> float:
-    """How long the application waited for one of the licenses, at most, while the batch was applied.
-
-    PostgreSQL measures it: this process is busy with the batch.
-    """
+    """Return how long the application waited for one of the licenses at most, measured by PostgreSQL."""
     longest = 0.0
     while not batch.done():
         longest = max(longest, (await read(engine, "SELECT seconds_to_write()"))[0][0])

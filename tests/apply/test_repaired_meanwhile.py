@@ -1,4 +1,4 @@
-"""A fault of the installation that is repaired in the middle of an attempt leaves no dead letters behind (law 4)."""
+"""A fault of the installation that is repaired during an attempt leaves no dead letters behind (law 4)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ USERS = range(1, 31)
 
 @pytest.fixture
 async def partitions(engine: AsyncEngine) -> Partitions:
-    """Consumers whom the database refuses everybody, for now."""
+    """Two consumers whose database refuses every user, for now."""
     made = await fresh(engine)
     await execute(engine, "ALTER TABLE user_licenses ADD CONSTRAINT nobody CHECK (current_level < 0)")
     return made
@@ -28,7 +28,7 @@ async def apply(partitions: Partitions) -> Applied:
 
 
 async def test_refusals_before_the_repair_do_not_count(engine: AsyncEngine, partitions: Partitions) -> None:
-    """The attempt in which it is repaired is given up, the next applies everything."""
+    """The attempt during which it is repaired is given up. The next attempt applies everything."""
     with pytest.raises(InstallationFault, match="20 users in a row"):
         await apply(partitions)
     await execute(engine, "ALTER TABLE user_licenses DROP CONSTRAINT nobody", "CREATE SEQUENCE refused")
@@ -42,7 +42,7 @@ async def test_refusals_before_the_repair_do_not_count(engine: AsyncEngine, part
 
 
 async def test_a_record_refused_after_the_repair_stands_alone(engine: AsyncEngine, partitions: Partitions) -> None:
-    """It holds nobody up: it is a dead letter, one attempt later."""
+    """It becomes a dead letter one attempt later."""
     with pytest.raises(InstallationFault, match="20 users in a row"):
         await apply(partitions)
     await execute(

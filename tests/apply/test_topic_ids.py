@@ -30,7 +30,7 @@ async def row(engine: AsyncEngine) -> Stored:
 
 
 async def test_a_batch_of_a_deleted_topic_is_refused_where_the_row_counts_on_the_new_one(engine: AsyncEngine) -> None:
-    """Also where the offsets agree by chance."""
+    """Even where the offsets happen to agree."""
     await stand_at(engine, 5, "new")
     with pytest.raises(TopicRecreated, match=r"progress\.leveled-up-0: the row belongs to topic new"):
         await move(engine, "old")
@@ -39,21 +39,21 @@ async def test_a_batch_of_a_deleted_topic_is_refused_where_the_row_counts_on_the
 
 @pytest.mark.parametrize(("kept", "read"), [("same", "same"), ("", "any"), ("any", "")])
 async def test_equal_and_unknown_ids_move_the_row_and_its_epoch(engine: AsyncEngine, kept: str, read: str) -> None:
-    """The embedded broker gives no id, and a row of the previous release holds none."""
+    """The embedded broker reports no id, and a row of the previous release contains none."""
     await stand_at(engine, 5, kept)
     await move(engine, read)
     assert await row(engine) == Stored(9, "", kept, 3)
 
 
 async def test_a_replay_leaves_the_row_and_its_epoch(engine: AsyncEngine) -> None:
-    """The row is further than the batch gets."""
+    """The row is ahead of the batch."""
     await stand_at(engine, 5, "same")
     await move(engine, "same", to=2)
     assert await row(engine) == Stored(5, "", "same", -1)
 
 
 async def test_rows_of_the_previous_release_have_no_topic(engine: AsyncEngine) -> None:
-    """Its statement names neither of the new columns."""
+    """The previous release's statement writes neither of the new columns."""
     columns = "(topic, partition, next_offset, cluster_id)"
     values = "('progress.leveled-up', 0, 4, 'here')"
     await execute(engine, f"INSERT INTO levelsync.applied_offsets {columns} VALUES {values}")

@@ -1,4 +1,4 @@
-"""The previous release and this one at work on the same pairs, on this release's schema: a rollout."""
+"""The previous release and this one apply to the same pairs, on this release's schema, as during a rollout."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support.tables import add_rows, execute, read, steps
 
 PREVIOUS = "58c8136"
 RISING, FENCED, LOWERED = range(1, 61), range(61, 121), range(121, 181)
-"""Users whose pairs only rise; whose pairs were lowered before; and whose pairs are lowered meanwhile."""
+"""Users whose pairs only rise, whose pairs were lowered before, and whose pairs are lowered during the test."""
 BATCHES, RECORDS = 40, 60
 _NAMES = ("PLAYER", "Player", "player")
 _FENCES = """
@@ -47,7 +47,7 @@ class Work:
     syncs: Sequence[int]
 
     def as_json(self) -> str:
-        """For the previous release."""
+        """Return the work as the previous release's program reads it."""
         batches = [
             (kind, [(one.user, one.specialization, one.to_level, one.at.isoformat(), one.id) for one in meant])
             for kind, meant in self.batches
@@ -57,7 +57,7 @@ class Work:
 
 @pytest.mark.soak
 async def test_two_releases_end_as_one(events: Events, engine: AsyncEngine, settings: Settings, tmp_path: Path) -> None:
-    """Every rise counts, no fence is passed, each license's history is a chain; deadlocks are counted."""
+    """Every rise counts, no event passes a fence, each license's history is a chain, and there are no deadlocks."""
     rng = Random(new_seed())  # noqa: S311 - a load, not a secret
     await _put_rows(engine)
     before, after = _work(rng, "old"), _work(rng, "new")
@@ -71,7 +71,7 @@ async def test_two_releases_end_as_one(events: Events, engine: AsyncEngine, sett
 
 
 async def _put_rows(engine: AsyncEngine) -> None:
-    """Licenses in any spelling; the fences are the decisions that lowered `FENCED` to 2."""
+    """Create licenses in any spelling, and the fences of the decisions that lowered `FENCED` to 2."""
     progress = {(user, "PLAYER"): 2 for user in (*FENCED, *LOWERED)}
     licenses = {(user, _NAMES[user % 3]): 5 if user in LOWERED else 2 for user in (*RISING, *FENCED, *LOWERED)}
     await add_rows(engine, progress=progress, licenses=licenses)
@@ -79,7 +79,7 @@ async def _put_rows(engine: AsyncEngine) -> None:
 
 
 def _work(rng: Random, name: str) -> Work:
-    """Events older than every decision; progress is advanced for rising users only, so that it can be believed."""
+    """Create events older than every decision. Only rising users' progress advances, so that syncs can believe it."""
     batches = []
     for number in range(BATCHES):
         kind = rng.choice((LEVELED_UP, LEVELED_UP, ADVANCED))
@@ -94,7 +94,7 @@ def _event(rng: Random, kind: str, users: Sequence[int], name: str) -> Meant:
 
 
 def _unpacked(folder: Path) -> Path:
-    """The previous release's code, from this repository's history."""
+    """Return a folder with the previous release's code, from this repository's history."""
     command = ["git", "-C", str(ROOT), "archive", PREVIOUS, "service", "events", "tests/__init__.py", "tests/laws"]
     packed = subprocess.run(command, check=True, capture_output=True).stdout  # noqa: S603 - our own repository
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
@@ -116,7 +116,7 @@ def _run_previous(folder: Path, settings: Settings, work: Work) -> Any:
 
 
 async def _run_this(events: Events, engine: AsyncEngine, work: Work) -> None:
-    """The same as the previous release does: both kinds and the syncs at once."""
+    """Do what the previous release does: apply both kinds and run the syncs at once."""
 
     async def apply_all(kind: str) -> None:
         for of, meant in work.batches:

@@ -1,6 +1,6 @@
-"""What a second session does while a batch is applied, and what waits for whom.
+"""A second session changes rows while a batch is applied.
 
-The tables must end as `tests/support/model.py` has them when one came wholly before the other.
+The tables must end as the model says when one of the two came wholly before the other.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WAITS = {
     "insert": "INSERT INTO user_licenses (user_id, specialization_type, started_at) VALUES (3, 'PLAYER', now())",
     "inside a trigger": "SELECT pg_advisory_xact_lock(42)",
 }
-"""What a third session does and takes back, while the batch needs it."""
+"""What a third session locks while the batch needs it, and then rolls back."""
 by_name = pytest.mark.parametrize("interference", INTERFERENCES, ids=lambda one: one.name)
 
 
@@ -53,7 +53,6 @@ async def test_a_change_between_two_statements_comes_before_or_after(setup: Setu
 
 @by_name
 async def test_a_change_during_any_wait_comes_before_or_after(setup: Setup, interference: Interference) -> None:
-    """Whatever the batch waits for."""
     await trigger(setup.other, "BEFORE UPDATE", _LOCKED)
     await trigger(setup.other, "BEFORE INSERT", _LOCKED, "license_progressions", "hostile_history")
     allowed = ends(interference)
@@ -73,7 +72,7 @@ _HOLD = "SELECT FROM user_licenses WHERE user_id = {} FOR UPDATE"
 
 @pytest.fixture
 async def repeatable_read(engine: AsyncEngine) -> AsyncEngine:
-    """Connections of a role whose transactions are REPEATABLE READ unless they say otherwise."""
+    """Connections of a role whose transactions are REPEATABLE READ by default."""
     ((name,),) = await read(engine, "SELECT current_database()")
     setting = "default_transaction_isolation = 'repeatable read'"
     await execute(engine, f'ALTER ROLE CURRENT_USER IN DATABASE "{name}" SET {setting}')
@@ -82,7 +81,7 @@ async def repeatable_read(engine: AsyncEngine) -> AsyncEngine:
 
 
 async def test_a_lowering_stands_whatever_isolation_a_role_has(events: Events, repeatable_read: AsyncEngine) -> None:
-    """Laws 2 and 6: user 2 is lowered while the batch waits for user 1; the batch must see the fence."""
+    """Laws 2 and 6: user 2 is lowered while the batch waits for user 1. The batch must see the fence."""
     engine = repeatable_read
     await add_rows(engine, progress={(2, "PLAYER"): 5}, licenses={(1, "PLAYER"): 1, (2, "PLAYER"): 3})
     async with held(engine, _HOLD.format(1)):
@@ -95,12 +94,11 @@ async def test_a_lowering_stands_whatever_isolation_a_role_has(events: Events, r
 
 
 async def test_every_session_of_the_service_is_read_committed(repeatable_read: AsyncEngine) -> None:
-    """Whatever the role, the database or the server says."""
     assert (await read(repeatable_read, "SHOW transaction_isolation"))[0][0] == "read committed"
 
 
 async def test_other_rows_are_not_locked_while_a_batch_waits(events: Events, engine: AsyncEngine) -> None:
-    """One license is held by the application for as long as it likes: its other rows stay its own."""
+    """The application holds one license, and can still lock all others."""
     await add_rows(engine, licenses={(user, "PLAYER"): 1 for user in range(1, 31)})
     async with held(engine, _HOLD.format(30)):
         batch = asyncio.create_task(events.apply(*(rise(user, 2) for user in range(1, 31))))
@@ -114,7 +112,7 @@ async def test_other_rows_are_not_locked_while_a_batch_waits(events: Events, eng
 
 
 async def test_a_maximum_that_falls_while_a_batch_waits_counts(events: Events, engine: AsyncEngine) -> None:
-    """The maximum is what it is when the row is written."""
+    """The maximum at the time of the write counts."""
     await add_rows(engine, licenses={(1, "PLAYER"): 1})
     async with held(engine, _HOLD.format(1)):
         batch = asyncio.create_task(events.apply(rise(1, 8)))
@@ -127,7 +125,7 @@ async def test_a_maximum_that_falls_while_a_batch_waits_counts(events: Events, e
 
 
 async def test_a_deadlock_is_tried_again_and_makes_no_dead_letter(events: Events, engine: AsyncEngine) -> None:
-    """40P01: a trigger of the application takes the rows in the other order; the batch is the one that gives way."""
+    """40P01: a trigger of the application locks the rows in the opposite order, and the batch is rolled back."""
     await add_rows(engine, progress={(1, "PLAYER"): 5}, licenses={(1, "PLAYER"): 2})
     body = "UPDATE specialization_progress SET total_xp = 9 WHERE student_id = NEW.user_id; RETURN NULL;"
     await trigger(engine, "AFTER UPDATE", body)

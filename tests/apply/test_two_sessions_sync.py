@@ -1,7 +1,7 @@
-"""A sync and a heal are stopped at every statement, and a second session changes what they work on.
+"""A second session changes a pair while a sync or a heal works on it.
 
-Both lower user 1's license from 3 to the 2 of its progress. A sync may come before or after the change; a heal that
-comes after it leaves the pair, because its levels are not those that the scan saw (law 6).
+Both lower user 1's license from 3 to 2, the level of its progress. A sync comes before or after the change. A heal
+that comes after it leaves the pair unchanged, because the scan saw other levels (law 6).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ CHANGES = (
 
 
 def _sync(model: Model) -> None:
-    """What the sync means: the license gets the progress's level, and a fence is left, whatever it was before."""
+    """Apply the sync to the model: the license gets the progress's level, and a fence is set."""
     before, level = model.licenses.get(ONE), model.progress[ONE]
     if level > model.maximum["PLAYER"]:
         return
@@ -62,14 +62,14 @@ def _sync(model: Model) -> None:
 
 
 def _heal(model: Model) -> None:
-    """What the heal means: the same, where both levels are those that the scan saw; it lowers then."""
+    """Apply the heal to the model: it is a sync where both levels are those that the scan saw."""
     if (model.progress[ONE], model.licenses.get(ONE)) == (2, 3):
         _sync(model)
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda one: one.name)
 async def test_a_change_between_statements_of_a_sync(setup: Setup, change: Interference) -> None:
-    """The sync comes wholly before it or after it."""
+    """The sync comes wholly before or after the change."""
 
     async def begin() -> Awaitable[Any]:
         await setup.reset()
@@ -81,7 +81,7 @@ async def test_a_change_between_statements_of_a_sync(setup: Setup, change: Inter
 @pytest.mark.soak
 @pytest.mark.parametrize("change", CHANGES, ids=lambda one: one.name)
 async def test_a_change_between_statements_of_a_heal(setup: Setup, change: Interference, settings: Settings) -> None:
-    """The heal comes wholly before it, or leaves the pair."""
+    """The heal comes wholly before the change, or leaves the pair unchanged."""
     at_once = settings.model_copy(update={"reconcile_grace": timedelta(0)})
 
     async def begin() -> Awaitable[Any]:

@@ -1,4 +1,4 @@
-"""How many functions one good record passes through, from the poll that returns it to both commits."""
+"""How many functions a good record passes, from the poll that returns it to both commits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _OURS = tuple(str(Path(package.__file__ or "").parent) for package in (events, s
 
 
 class Walk:
-    """The functions of ours that one batch enters, in order: a profiler of the task that polled it."""
+    """A profiler that records which of our functions one batch enters, in the task that polled it."""
 
     def __init__(self) -> None:
         self.functions: dict[CodeType, None] = {}
@@ -62,7 +62,7 @@ def walked() -> Iterator[Walk]:
 async def test_a_good_record_passes_few_functions_and_none_is_long_or_only_forwards(
     engine: AsyncEngine, topics: list[str], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From `getmany` to the commits of PostgreSQL and Kafka: 12 functions in 8 modules, of 40 lines each."""
+    """At most 12 functions in 8 modules, of 40 lines each."""
     assert "progress.leveled-up" in topics
     monkeypatch.setattr(consumer, "COMMIT_EVERY", 0.0)
     await empty_tables(engine)
@@ -89,7 +89,7 @@ async def _stands_at(engine: AsyncEngine, level: int) -> bool:
 
 
 def _only_forwards(source: str) -> bool:
-    """Whether a function does nothing but call another one with what it was given."""
+    """Return whether a function does nothing but call another one with its own arguments."""
     (function,) = ast.parse(textwrap.dedent(source)).body
     assert isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
     body = [one for one in function.body if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]
