@@ -19,14 +19,14 @@ from tests.support.tables import empty_tables
 
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gauges, outages and a restored database are seen in a fraction of a second."""
+    """Look for gauges, outages and a restored database several times a second."""
     monkeypatch.setattr(watch, "LOOK_EVERY", 0.2)
     monkeypatch.setattr(consumer, "CHECK_EVERY", 0.5)
 
 
 @pytest.fixture
 def log() -> Iterator[list[Any]]:
-    """What the service logs, line by line."""
+    """The lines that the service logs."""
     with capture_logs() as lines:
         yield lines
     for line in lines:
@@ -42,7 +42,7 @@ async def setup(settings: Settings, topics: list[str]) -> AsyncIterator[Setup]: 
 
 @pytest.fixture
 def consumers(monkeypatch: pytest.MonkeyPatch) -> list[LevelConsumer]:
-    """The consumers that the services of this test make, in the order they are made."""
+    """The consumers that this test's services create, in that order."""
     made: list[LevelConsumer] = []
     subscribe = LevelConsumer.subscribe
 
@@ -56,6 +56,6 @@ def consumers(monkeypatch: pytest.MonkeyPatch) -> list[LevelConsumer]:
 
 @pytest.fixture
 async def database(engine: AsyncEngine, topics: list[str]) -> AsyncEngine:  # noqa: ARG001 - empty ones
-    """Empty topics, and the test's database with 200 users and not a level."""
+    """Empty topics, and the test's database with 200 users and no level."""
     await empty_tables(engine)
     return engine

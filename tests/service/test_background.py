@@ -1,4 +1,4 @@
-"""Tasks end when they are told to."""
+"""How background tasks are stopped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.stream.background import interruptible, stop
 
 
 async def deaf(times: int) -> None:
-    """Work of a library that takes its first cancellations for errors of its own."""
+    """Act like a library that treats its first cancellations as errors of its own."""
     for _ in range(times):
         try:
             await asyncio.Event().wait()
@@ -26,7 +26,6 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_task_that_loses_cancellations_is_stopped_all_the_same() -> None:
-    """It is cancelled until it ends."""
     task = asyncio.create_task(deaf(times=3))
     await asyncio.sleep(0)
     async with asyncio.timeout(30):
@@ -35,7 +34,6 @@ async def test_a_task_that_loses_cancellations_is_stopped_all_the_same() -> None
 
 
 async def test_a_caller_that_is_cancelled_ends_what_it_awaits_even_where_a_cancellation_is_lost() -> None:
-    """One cancellation of the caller is enough."""
     caller = asyncio.create_task(interruptible(deaf(times=3)))
     await asyncio.sleep(0.01)
     caller.cancel()

@@ -1,4 +1,4 @@
-"""A header's name may be any bytes (librdkafka sends what it is given): it is not a reason to stand still."""
+"""Records that no publisher should send: each becomes one dead letter, or is applied in spite of odd headers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LETTERS = """
 
 
 def attributes(**changed: bytes | None) -> list[Header]:
-    """The headers of a good event; a changed one is named without its `ce_`."""
+    """Return the headers of a good event. A changed one is named without its `ce_`."""
     given = {"specversion": b"1.0", "type": b"progress.leveled-up.v1", "source": b"/app", "id": b"e1"}
     given["time"] = NOW.isoformat().encode()
     return [(f"ce_{name}", value) for name, value in (given | changed).items()]
@@ -46,7 +46,7 @@ def data(user: Any = 1, specialization: Any = "PLAYER", to_level: Any = 2, **mor
 
 @dataclass(frozen=True)
 class Bad:
-    """A record that is refused, and for which reason."""
+    """A record that is refused, and the reason."""
 
     reason: str
     value: bytes | None = field(default_factory=data)
@@ -105,7 +105,7 @@ REFUSE_THIRTEEN = "ALTER TABLE user_licenses ADD CONSTRAINT not_thirteen CHECK (
 
 @pytest.fixture
 def records() -> list[tuple[Record, str]]:
-    """Every bad record with its reason, the good ones among them, over the partitions."""
+    """Every bad record with its reason, mixed with the good ones, over the partitions."""
     made = [(Record(bad.topic, bad.key, bad.value, bad.headers), bad.reason) for bad in BAD]
     for place, (topic, value, headers, key) in enumerate(GOOD):
         made.insert(place * 7, (Record(topic, key, value, headers), ""))
@@ -116,7 +116,7 @@ def records() -> list[tuple[Record, str]]:
 async def test_each_bad_record_is_one_letter_whole_and_once_and_its_neighbours_apply(
     database: AsyncEngine, settings: Settings, records: list[tuple[Record, str]]
 ) -> None:
-    """Law 4, every reason; reading all of it again makes no second letter and changes no row."""
+    """Law 4: reading every record again creates no second letter and changes no row."""
     await execute(database, REFUSE_THIRTEEN)
     offsets = await publish(settings.kafka_bootstrap_servers, [record for record, _ in records])
     async with running(settings):
@@ -141,7 +141,7 @@ def _as_letter(record: Record, offset: int) -> tuple[Any, ...]:
 
 
 def _as_json(name: str, value: bytes | None) -> dict[str, Any]:
-    """A header in the table: text where it is text, base64 where PostgreSQL's JSON has no text for it."""
+    """Return a header as the table has it: base64 where PostgreSQL's JSON cannot represent the text."""
     named = {"key": name} if "\0" not in name else {"key_base64": base64.b64encode(name.encode()).decode()}
     try:
         decoded = None if value is None else value.decode()
@@ -153,7 +153,7 @@ def _as_json(name: str, value: bytes | None) -> dict[str, Any]:
 
 
 class Latin1(str):
-    """A name that goes out as Latin-1."""
+    """A header name that is sent as Latin-1, as librdkafka can."""
 
     __slots__ = ()
 
@@ -164,7 +164,7 @@ class Latin1(str):
 async def publish_as_is(
     settings: Settings, records: list[Record], codec: str | None, patch: pytest.MonkeyPatch
 ) -> None:
-    """Send one batch. aiokafka's compiled writer takes nothing but text; the one in Python calls `encode`."""
+    """Send one batch with aiokafka's Python writer, which calls `encode` on a name; the compiled one does not."""
     producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers, compression_type=codec)
     await producer.start()
     try:
@@ -180,7 +180,7 @@ async def publish_as_is(
 
 
 def rise(user: int, *headers: tuple[str, bytes], value: bytes | None = None) -> Record:
-    """A good record with more headers, or a bad one with another value."""
+    """Return a good record with more headers, or a bad one with another value."""
     written = ProgressLeveledUp(user_id=user, specialization="PLAYER", to_level=3).to_kafka()
     return Record(LEVELED, written.key, value or written.value, [*written.headers, *headers])
 
@@ -189,7 +189,7 @@ def rise(user: int, *headers: tuple[str, bytes], value: bytes | None = None) -> 
 async def test_a_header_whose_name_is_not_utf_8_is_ignored_like_all_others(
     database: AsyncEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch, codec: str | None
 ) -> None:
-    """Law 4: it is applied, so are its neighbours, and a bad one becomes a dead letter with the name's own bytes."""
+    """Law 4: the records apply, and a dead letter stores the name's own bytes."""
     odd = (Latin1("größe"), b"\xff")
     await publish_as_is(
         settings, [rise(1), rise(2, odd), rise(3), rise(4, odd, value=b"{"), rise(5)], codec, monkeypatch

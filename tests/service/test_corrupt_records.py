@@ -1,4 +1,4 @@
-"""A record whose checksum is wrong: named and tried again, and in nobody's way but its own partition's (law 4)."""
+"""A record with a wrong checksum delays only its own partition, is named and is retried (law 4)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.real_broker
 async def test_a_corrupt_record_is_retried_until_it_is_repaired(
     database: AsyncEngine, settings: Settings, kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The record before it and the other partitions are applied; that it waits is not a stall."""
+    """The records before it and the other partitions are applied. The wait is not a stall."""
     if not isinstance(kafka._server, ApacheKafka):
         pytest.skip("the broker's log is not ours to damage")
     for bound in ("STALL_SECONDS", "BEGIN_SECONDS"):
@@ -54,7 +54,7 @@ async def test_a_corrupt_record_is_retried_until_it_is_repaired(
 
 
 def flip(segment: Path, text: bytes) -> None:
-    """Change the case of a text in the file, behind the broker's back."""
+    """Change the case of a text in the broker's file."""
     with segment.open("r+b") as file:
         at = file.read().index(text)
         file.seek(at)

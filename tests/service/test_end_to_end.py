@@ -1,4 +1,4 @@
-"""Both topics from Kafka to both tables, and what the service says of it."""
+"""Both topics from Kafka to both tables, and how the service reports it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OUTCOMES = {"created", "applied", "equal", "ahead", "superseded", "dead_lettered
 
 
 async def test_both_topics_are_applied_committed_counted_and_logged(setup: Setup, log: list[Any]) -> None:
-    """Laws 1 and 3: tables as the model says; position rows, the group's commits and Kafka's ends are the same."""
+    """Laws 1 and 3: the tables are the model's, and the position rows equal the commits and Kafka's ends."""
     meant = make_load(Load(2000, 100, seed=1, bad=0.01))
     async with running(setup.settings) as service:
         before = await applying.metrics(service)
@@ -47,7 +47,7 @@ async def _no_lag(service: Any) -> bool:
 
 
 async def _assert_counted(setup: Setup, meant: list[Meant], counted: Metrics) -> None:
-    """`events_total` by outcome, and the histograms."""
+    """Compare `events_total` by outcome, and the histograms."""
     created, rises = len(await licenses(setup.engine)), len(await history(setup.engine))
     letters = [letter for letter in await setup.letters() if letter[0] == "progress.leveled-up"]
 
@@ -62,7 +62,7 @@ async def _assert_counted(setup: Setup, meant: list[Meant], counted: Metrics) ->
 
 
 def _assert_logged(log: list[Any], meant: list[Meant], letters: int) -> None:
-    """One line a batch, with its outcomes; one for all of its dead letters, with their count."""
+    """Compare the lines of the batches, with their outcomes, and of their dead letters."""
     batches = [line for line in log if line["event"] == "batch applied"]
     assert sum(line["records"] for line in batches) == len(meant)
     for line in batches:
@@ -72,7 +72,7 @@ def _assert_logged(log: list[Any], meant: list[Meant], letters: int) -> None:
 
 
 async def test_a_group_reset_to_the_beginning_replays_everything_and_changes_no_row(setup: Setup) -> None:
-    """Laws 1 and 3: every record is decided again; not a timestamp is different, and the positions stay."""
+    """Laws 1 and 3: every record is decided again. No timestamp and no position changes."""
     await setup.publish(make_load(Load(600, 50, seed=2, bad=0.05)))
     async with running(setup.settings) as service:
         end = await applying.caught_up(setup.settings, setup.engine)
@@ -88,7 +88,6 @@ async def test_a_group_reset_to_the_beginning_replays_everything_and_changes_no_
 
 
 async def test_every_compression_codec_can_be_read(setup: Setup) -> None:
-    """A publisher may use any of them."""
     async with running(setup.settings):
         for codec in ("gzip", "snappy", "lz4", "zstd"):
             slots = by_slot(make_load(Load(80, 50, seed=len(codec), bad=0.1), codec))
@@ -100,7 +99,7 @@ async def test_every_compression_codec_can_be_read(setup: Setup) -> None:
 
 
 async def test_no_batch_waits_for_the_garbage_collector(setup: Setup) -> None:
-    """FastStream's messages are in cycles; what they kept was in memory until the collector came, ten batches later."""
+    """FastStream's messages are in reference cycles, which kept ten batches in memory until the collector ran."""
     async with running(setup.settings.model_copy(update={"batch_max_records": 50})):
         await applying.caught_up(setup.settings, setup.engine)
         gc.collect()

@@ -1,4 +1,4 @@
-"""What a process says of itself over HTTP, and what it loads for that."""
+"""What a process reports over HTTP, and the connections that it accepts."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ from tests.support.process import MakeProcess, http_get
     ],
 )
 def test_nobody_reads_a_database_s_names_from_readyz(problem: str, shown: str) -> None:
-    """The problem stays; who is signed in reads all of it on the page."""
+    """The problem stays. Signed-in users read all of it on the page."""
     health = Health()
     health.report("postgresql", health, problem)
     assert health.for_anybody() == {"postgresql": [shown]}
@@ -65,7 +65,7 @@ async def _statuses(base: str) -> list[int]:
 
 
 async def test_with_a_metrics_port_the_metrics_are_there_and_not_on_the_http_port() -> None:
-    """/livez and /readyz answer on both, so that probes need one port only. Nothing is ready without servers: 503."""
+    """/livez and /readyz answer on both ports. Without servers nothing is ready: 503."""
     nowhere = "postgresql://nobody@127.0.0.1:1/nowhere"
     settings = Settings(http_port=0, metrics_port=0, database_url=nowhere, kafka_bootstrap_servers="127.0.0.1:1")
     async with Service(settings, frozenset({"apply"})) as service:
@@ -75,7 +75,6 @@ async def test_with_a_metrics_port_the_metrics_are_there_and_not_on_the_http_por
 
 
 def test_a_taken_metrics_port_is_a_fault_of_the_settings_that_names_it() -> None:
-    """As for HTTP_PORT: exit 2."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         settings = Settings(http_port=0, metrics_port=taken.getsockname()[1])
@@ -89,7 +88,7 @@ _SECONDS = st.lists(st.integers(0, 50_000).map(lambda number: number / 8) | st.s
 
 @given(st.lists(_SECONDS, max_size=4))
 def test_batches_count_as_their_values_one_by_one(batches: list[list[float]]) -> None:
-    """The same text for Prometheus: buckets, bounds included, count and sum."""
+    """Prometheus reads the same text: buckets, bounds, count and sum."""
     ours, theirs = CollectorRegistry(), CollectorRegistry()
     batch = BatchHistogram("delay_seconds", "Delay", label="type", values=["a"], buckets=BUCKETS, registry=ours)
     single = Histogram("delay_seconds", "Delay", ["type"], buckets=BUCKETS, registry=theirs).labels("a")
@@ -118,7 +117,7 @@ async def _assert_closed(connections: list[Connection], within: float = 10) -> N
 
 
 async def test_silent_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest beyond a number at once, the others after a time; half a header is as good as none."""
+    """The oldest beyond a number at once, the others after a time. Half a header counts as silence."""
     monkeypatch.setattr(http, "MOST_SILENT", 5)
     monkeypatch.setattr(http, "HEADERS_WITHIN", 1.0)
     listener = http.bind(Settings(_env_file=None, http_port=0))
@@ -132,7 +131,6 @@ async def test_silent_connections_are_closed(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_bodies_that_never_come_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Like silent connections: whoever says that a form follows needs no session for that."""
     monkeypatch.setattr(http, "MOST_SILENT", 5)
     monkeypatch.setattr(http, "HEADERS_WITHIN", 0.5)
     monkeypatch.setattr(http, "BODY_WITHIN", 1.0)
@@ -151,7 +149,7 @@ async def echo(request: Request) -> Response:
 
 
 async def slowly() -> AsyncIterator[bytes]:
-    """A body that takes longer than headers may."""
+    """Send a body for longer than headers may take."""
     for _ in range(3):
         await asyncio.sleep(0.25)
         yield b"a"
@@ -160,7 +158,7 @@ async def slowly() -> AsyncIterator[bytes]:
 @pytest.mark.soak
 @pytest.mark.usefixtures("topics")
 async def test_silent_connections_do_not_use_up_all_files(settings: Settings, levelsync_process: MakeProcess) -> None:
-    """Where silent connections took every file, the probe's connection would be reset."""
+    """250 silent connections to a process that may open 256 files."""
     process = levelsync_process(settings, ("serve",))
     await process.start()
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (256, 256))
@@ -176,6 +174,6 @@ async def test_silent_connections_do_not_use_up_all_files(settings: Settings, le
 
 
 def test_a_process_without_the_api_loads_no_fastapi() -> None:
-    """It would be a tenth of an applier's memory."""
+    """FastAPI would take a tenth of an applier's memory."""
     code = "import sys, service.process.runtime; sys.exit('fastapi' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0  # noqa: S603 - our own code

@@ -1,4 +1,4 @@
-"""Rows that the application holds delay their own partition, and no other (laws 3 and 4)."""
+"""A row that the application locks delays its own partition and no other (laws 3 and 4)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _HOLD = "SELECT FROM user_licenses WHERE user_id = 1 FOR UPDATE"
 
 @pytest.fixture
 async def two_partitions(kafka: Kafka, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> AsyncEngine:
-    """One consumer for both partitions of a topic; user 1 has a license of level 1, which the tests hold."""
+    """One consumer for both partitions of a topic. User 1 has a license of level 1, which the tests lock."""
     monkeypatch.setattr("service.apply.role.CONSUMERS_A_TOPIC", 1)
     await kafka.fresh_topics(2)
     await empty_tables(engine)
@@ -42,7 +42,7 @@ async def two_partitions(kafka: Kafka, engine: AsyncEngine, monkeypatch: pytest.
 
 @asynccontextmanager
 async def held_back(engine: AsyncEngine, settings: Settings) -> AsyncIterator[None]:
-    """Hold the license while users 1, 2 and 1 again have events in partition 0, and wait until user 2's is applied."""
+    """Lock the license while users 1, 2 and 1 again have events in partition 0. User 2's is applied on entry."""
     async with held(engine, _HOLD):
         events = [rise(1, 2, 0), rise(2, 2, 0), rise(1, 3, 0), rise(3, 2, 1)]
         await publish(settings.kafka_bootstrap_servers, events)
@@ -55,7 +55,7 @@ async def reached(engine: AsyncEngine, user: int, level: int) -> bool:
 
 
 async def assert_all_applied(engine: AsyncEngine, settings: Settings) -> None:
-    """Every event of `held_back` is applied once, in its order, and every position says so."""
+    """Every event of `held_back` is applied once and in order, and every position includes it."""
     await applying.caught_up(settings, engine)
     rises = [(user, *levels) for user, _, *levels in await steps(engine) if user in {1, 2}]
     assert sorted(rises) == [(1, 1, 2), (1, 2, 3), (2, 0, 2)]
@@ -64,7 +64,7 @@ async def assert_all_applied(engine: AsyncEngine, settings: Settings) -> None:
 
 @pytest.mark.parametrize("events", [12, pytest.param(60, marks=pytest.mark.soak)])
 async def test_other_partitions_are_not_delayed(two_partitions: AsyncEngine, settings: Settings, events: int) -> None:
-    """One consumer reads both; of the held row's partition nothing more is read until it is applied."""
+    """One consumer reads both. It reads no more of the held row's partition until the row is free."""
     engine, waits = two_partitions, []
     async with running(settings):
         async with held_back(engine, settings):
@@ -84,7 +84,7 @@ async def test_other_partitions_are_not_delayed(two_partitions: AsyncEngine, set
 async def test_a_rebalance_reads_the_held_records_again(
     two_partitions: AsyncEngine, settings: Settings, consumers: list[LevelConsumer]
 ) -> None:
-    """Whoever has the partition afterwards waits for the row."""
+    """The partition's next owner waits for the row."""
     async with running(settings):
         async with held_back(two_partitions, settings), running(settings):
             await eventually(lambda: _shared(consumers))
@@ -100,7 +100,6 @@ def _shared(consumers: list[LevelConsumer]) -> bool:
 async def test_a_process_that_waits_for_a_row_leaves_at_once_and_reads_again(
     two_partitions: AsyncEngine, settings: Settings, levelsync_process: MakeProcess
 ) -> None:
-    """SIGTERM waits for no lock."""
     process = levelsync_process(settings, ("serve", "--roles", "apply"))
     await process.start()
     async with held_back(two_partitions, settings):
@@ -115,7 +114,7 @@ async def test_a_process_that_waits_for_a_row_leaves_at_once_and_reads_again(
 async def test_a_position_that_is_not_as_it_was_left_begins_again(
     two_partitions: AsyncEngine, settings: Settings, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The database went back, another member was here, or the row counts on another topic."""
+    """The database went back, another member wrote the row, or the row counts on another topic."""
     monkeypatch.setattr(consumer, "EVICTION_WAIT", 0.5)
     monkeypatch.setitem(SERVER_SETTINGS, "lock_timeout", "1s")  # a rest that waits holds its position row
     async with running(settings):
@@ -130,7 +129,7 @@ async def test_a_position_that_is_not_as_it_was_left_begins_again(
 async def test_a_topic_recreated_while_a_row_is_held_is_read_from_its_beginning(
     two_partitions: AsyncEngine, settings: Settings, kafka: Kafka
 ) -> None:
-    """What was read of the deleted topic is given up."""
+    """What was read of the deleted topic is dropped."""
     async with running(settings):
         async with held_back(two_partitions, settings):
             await kafka.fresh_topics(2)
@@ -142,7 +141,7 @@ async def test_a_topic_recreated_while_a_row_is_held_is_read_from_its_beginning(
 async def test_a_row_that_is_held_is_named_and_is_no_stall(
     two_partitions: AsyncEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """/readyz says what is waited for; the watchdog does not end the process."""
+    """/readyz names the lock. The watchdog does not end the process."""
     monkeypatch.setitem(SERVER_SETTINGS, "lock_timeout", "500ms")
     for bound in ("STALL_SECONDS", "BEGIN_SECONDS"):
         monkeypatch.setattr(watch, bound, 3.0)

@@ -1,4 +1,4 @@
-"""Faults of the installation: named and waited out, never a dead letter (law 4)."""
+"""Faults of the installation are named and retried, and cause no dead letters (law 4)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PROGRESS_DEFAULTS = {"club_id": 2**40, "rate": 1.25}
 
 
 def rises(users: int, kind: str = LEVELED_UP, level: int = 3) -> list[Record]:
-    """One good event for each of the first users."""
+    """Return one good event for each of the first users."""
     now = datetime.now(UTC)
     return [as_sent(Meant(kind, user, "PLAYER", level, now, "/test", f"e{user}")) for user in range(1, users + 1)]
 
@@ -39,7 +39,7 @@ def rises(users: int, kind: str = LEVELED_UP, level: int = 3) -> list[Record]:
 async def test_serve_names_the_columns_that_nobody_fills_and_leaves_with_two(
     database: AsyncEngine, settings: Settings, levelsync_process: MakeProcess
 ) -> None:
-    """Table, column and variable are in the message."""
+    """The message contains table, column and variable."""
     await execute(database, *NEEDS_VALUES)
     some = settings.model_copy(update={"license_defaults": {"mood": "calm", "tags": []}})
     process = levelsync_process(some, ("serve", "--roles", "apply"))
@@ -55,7 +55,7 @@ async def test_serve_names_the_columns_that_nobody_fills_and_leaves_with_two(
 
 
 async def test_no_maximum_is_exit_2(database: AsyncEngine, settings: Settings, levelsync_process: MakeProcess) -> None:
-    """The column and the setting are in the message."""
+    """The message contains the column and the setting."""
     await execute(database, *NO_COLUMN.broken)
     process = levelsync_process(settings, ("serve", "--roles", "apply"))
     await process.start(ready=False)
@@ -64,7 +64,7 @@ async def test_no_maximum_is_exit_2(database: AsyncEngine, settings: Settings, l
 
 
 async def test_unusable_specializations_are_named(database: AsyncEngine, settings: Settings, log: list[Any]) -> None:
-    """The others can: their events are applied, with the maximum of the setting."""
+    """Events of the others are applied, with the maximum of the setting."""
     await execute(database, *NO_COLUMN.broken)
     await publish(settings.kafka_bootstrap_servers, rises(1))
     async with running(settings.model_copy(update={"max_levels": {"player": 3}})):
@@ -74,7 +74,7 @@ async def test_unusable_specializations_are_named(database: AsyncEngine, setting
 
 
 async def test_columns_of_any_type_get_values_from_the_settings(database: AsyncEngine, settings: Settings) -> None:
-    """PostgreSQL itself reads each value: an enum, an array, JSON, a date, numbers."""
+    """PostgreSQL parses each value: an enum, an array, JSON, a date, numbers."""
     await execute(database, *NEEDS_VALUES)
     given = {"license_defaults": LICENSE_DEFAULTS, "progress_defaults": PROGRESS_DEFAULTS}
     await publish(settings.kafka_bootstrap_servers, rises(2) + rises(2, ADVANCED))
@@ -88,7 +88,7 @@ async def test_columns_of_any_type_get_values_from_the_settings(database: AsyncE
 
 @dataclass(frozen=True)
 class Fault:
-    """How the installation breaks while the service runs, what has to be said of it, and how it is repaired."""
+    """How the installation breaks while the service runs, what /readyz must say, and how it is repaired."""
 
     broken: tuple[str, ...]
     named: tuple[str, ...]
@@ -144,7 +144,7 @@ FAULTS = [NOT_NULL, REFUSES_ALL, ANOTHER_KEY, NO_CURRICULUM, NO_COLUMN, NO_MAXIM
 async def test_a_fault_of_the_installation_is_named_and_retried_until_it_is_repaired(
     database: AsyncEngine, settings: Settings, log: list[Any], fault: Fault
 ) -> None:
-    """Law 4: 23502, one refusal for twenty users, 23505 for everybody, an empty curriculum: no dead letter."""
+    """Law 4: no fault of the installation causes a dead letter."""
     async with running(settings) as service:
         end = await applying.caught_up(settings, database)
         await execute(database, *fault.broken)

@@ -1,4 +1,4 @@
-"""kill -9 of the service and of its servers, restores and rewinds, against the model."""
+"""`kill -9` of the service and of its servers, restores and rewinds, compared with the model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
 
 
 async def test_a_kill_during_a_drain_ends_as_the_model_says(settings: Settings, levelsync_process: MakeProcess) -> None:
-    """All settings as they come, nobody helps the group: it waits for the dead member, and goes on."""
+    """With the default settings. The group waits for the dead member and goes on."""
     seed = new_seed()
     process = levelsync_process(settings)
     async with Setup(settings, users=4_000) as setup:
@@ -58,7 +58,7 @@ USERS = 2_000
 
 
 async def drain_over_a_kill(settings: Settings, server: Restartable, make: MakeProcess) -> None:
-    """Kill the server while a process drains, start it again, and publish the rest: the process stays the same."""
+    """Kill the server while a process drains, start it again, and publish the rest. The process stays the same."""
     settings = settings.model_copy(update={"batch_max_records": 100})
     process, meant = make(settings), make_load(Load(12_000, USERS, new_seed(), bad=0.01))
     async with Setup(settings, USERS) as setup:
@@ -77,7 +77,7 @@ async def drain_over_a_kill(settings: Settings, server: Restartable, make: MakeP
 async def test_a_killed_postgresql_loses_no_record(
     settings: Settings, own_postgres: Postgres, levelsync_process: MakeProcess
 ) -> None:
-    """The batch in hand is tried again until it stands; it makes no dead letter."""
+    """The batch is retried until it is written. It causes no dead letter."""
     url = own_postgres.url_of(await make_template(own_postgres))
     there = settings.model_copy(update={"database_url": SecretStr(url)})
     await drain_over_a_kill(there, own_postgres, levelsync_process)
@@ -86,7 +86,7 @@ async def test_a_killed_postgresql_loses_no_record(
 async def test_a_killed_broker_loses_no_record(
     settings: Settings, kafka: Kafka, levelsync_process: MakeProcess
 ) -> None:
-    """The consumers find the broker and their group again by themselves."""
+    """The consumers find the broker and their group again."""
     if not kafka.can_restart:
         pytest.skip("the broker is not ours to kill")
     await drain_over_a_kill(settings, kafka, levelsync_process)

@@ -37,7 +37,7 @@ def _bound() -> Iterator[None]:
 
 
 def read_batch(codec: int, values: list[bytes]) -> list[Any]:
-    """What the service reads of one batch."""
+    """Return what the service reads of one batch."""
     builder = DefaultRecordBatchBuilder(2, codec, 0, -1, -1, -1, 1 << 30)
     for number, value in enumerate(values):
         builder.append(number, 1000 + number, b"key", value, [("name", b"of a header")])
@@ -47,7 +47,7 @@ def read_batch(codec: int, values: list[bytes]) -> list[Any]:
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 def test_a_record_above_the_bound_is_cut_and_its_neighbours_are_whole(codec: int) -> None:
-    """Its offset, time and key are its own."""
+    """It keeps its offset, time and key."""
     large = b"a" * (3 * MEGABYTE)
     found = read_batch(codec, [b"before", large, b"after", b"b" * (900 * 1024), large])
     assert [bytes(one.value) for one in found[::2][:2]] == [b"before", b"after"]
@@ -63,13 +63,13 @@ def test_a_record_above_the_bound_is_cut_and_its_neighbours_are_whole(codec: int
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 def test_many_small_records_of_a_large_batch_are_whole(codec: int) -> None:
-    """The bound is a record's, not the batch's."""
+    """The bound applies to a record, not to a batch."""
     values = [b"%d " % number + b"x" * 50_000 for number in range(100)]
     assert [one.value for one in read_batch(codec, values)] == values
 
 
 def test_the_digest_is_of_the_part_that_was_read() -> None:
-    """So whoever has the record can tell that it is this one."""
+    """Whoever has the record can compare the digest."""
     large = bytes(range(256)) * 8 * 1024
     about = read_batch(CODECS["gzip"], [large])[0].value.about
     size = int(about.split("SHA-256 of its first ")[1].split()[0])
@@ -86,7 +86,7 @@ async def test_a_process_holds_no_more_than_the_bound_whatever_is_sent(
     levelsync_process: MakeProcess,
     sizes: list[int],
 ) -> None:
-    """Records of kilobytes on the wire, with good ones before and behind them; a process in 512 MB survives."""
+    """Records of kilobytes on the wire, with good ones before and after them. A process in 512 MB survives."""
     read_any_records(16_000_000)
     send = settings.kafka_bootstrap_servers
     await publish(send, [rise(user, 3, user % 4) for user in range(1, 9)])
@@ -109,7 +109,7 @@ async def test_a_process_holds_no_more_than_the_bound_whatever_is_sent(
 async def test_livez_answers_within_a_second_while_a_record_of_300_mb_is_read(
     database: AsyncEngine, settings: Settings, levelsync_process: MakeProcess
 ) -> None:
-    """Kubernetes' probe has a second, and the process 512 MB."""
+    """Kubernetes' probe waits a second, and the process has 512 MB."""
     read_any_records(16_000_000)
     record = Record("progress.leveled-up", b"1", b"\0" * (300 * MEGABYTE))
     await publish(settings.kafka_bootstrap_servers, [record], compression_type="zstd", max_request_size=400 * MEGABYTE)
@@ -142,12 +142,11 @@ def _slowest_answer(url: str, end: threading.Event) -> float:
 
 
 def peak_megabytes(pid: int) -> float:
-    """The most memory that a process has held."""
+    """Return the most memory that a process has used."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def test_the_bound_is_read_from_the_settings() -> None:
-    """`RECORD_MAX_BYTES`."""
     assert reading._largest == MEGABYTE
     assert Settings(_env_file=None, database_url="postgresql://x@localhost/y").record_max_bytes == 16_000_000

@@ -1,4 +1,4 @@
-"""What the log prints of somebody else's text."""
+"""How the log prints text that others wrote."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN = r"\u001b]0;owned\u0007\u001b[2J\nforged\u202e"
 
 
 def test_no_text_steers_the_terminal_or_forges_a_line() -> None:
-    """A path that was asked for, a list of what publishers sent, another library's line, the text of an error."""
+    """The text is a path, a list from publishers, another library's line, and an exception."""
     run = subprocess.run([sys.executable, "-c", LOGS], capture_output=True, text=True, timeout=60, check=True)  # noqa: S603 - our own code
     lines = run.stderr.splitlines()
     assert r"path=\u001b]0;owned\u0007\u001b[2Jforged\u202e" in lines[0]

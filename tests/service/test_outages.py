@@ -1,4 +1,4 @@
-"""PostgreSQL away, then Kafka, under a trickle of events; the ten-minute versions are in the soak."""
+"""PostgreSQL, then Kafka, is away while events are published. The soak tests have outages of ten minutes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def settings(own_postgres: Postgres, settings: Settings) -> Settings:
 async def test_outages_lose_nothing_make_no_dead_letter_and_end_by_themselves(
     setup: Setup, own_postgres: Postgres, kafka: Kafka, log: list[Any]
 ) -> None:
-    """Law 4: /readyz says 503 and why meanwhile, /livez 200; seconds after the fault everything goes on."""
+    """Law 4: during an outage /readyz answers 503 with the reason and /livez 200. Work goes on seconds after it."""
     if not kafka.can_restart:
         pytest.skip("the broker is not ours to stop")
     async with running(setup.settings) as service:
@@ -57,7 +57,7 @@ async def test_outages_lose_nothing_make_no_dead_letter_and_end_by_themselves(
 
 
 async def _away(service: Service, server: Kafka | Postgres, seconds: float, component: str) -> None:
-    """Stop a server, see what the service says of it, and start it again."""
+    """Stop a server, check what the service reports about it, and start it again."""
     await server.stop()
     gone = asyncio.create_task(asyncio.sleep(seconds))
     await eventually(lambda: applying.names(service, component))
@@ -71,7 +71,7 @@ async def _away(service: Service, server: Kafka | Postgres, seconds: float, comp
 
 @contextlib.asynccontextmanager
 async def trickle(setup: Setup, meant: list[Meant]) -> AsyncIterator[None]:
-    """Publish slowly, each record once and in order, whatever becomes of the broker; at the end Kafka has them all."""
+    """Publish slowly, each record once and in order, through the broker's outage. At the end Kafka has them all."""
     producer = AIOKafkaProducer(
         bootstrap_servers=setup.settings.kafka_bootstrap_servers, enable_idempotence=True, request_timeout_ms=60_000
     )

@@ -1,4 +1,4 @@
-"""Positions that are not of this database or of this cluster: a restore, another Kafka."""
+"""Positions of a restored database, and of another cluster."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ TABLES = (
 
 
 async def keep(engine: AsyncEngine) -> None:
-    """A backup: copies of everything that a batch writes."""
+    """Back up everything that a batch writes, as copies of its tables."""
     copies = (f"CREATE TABLE kept.{t.split('.')[1]} AS TABLE {t}" for t in TABLES)
     await execute(engine, "CREATE SCHEMA kept", *copies)
 
 
 async def restore(engine: AsyncEngine) -> None:
-    """The backup is the database again, at one stroke."""
+    """Replace the tables by the backup, in one transaction."""
     copies = (f"INSERT INTO {t} SELECT * FROM kept.{t.split('.')[1]}" for t in TABLES)
     await execute(engine, f"TRUNCATE {', '.join(TABLES)} CASCADE", *copies)
 
@@ -44,7 +44,7 @@ async def apply_and_keep(setup: Setup, kept: Load, gone: Load) -> None:
 
 
 async def test_a_database_restored_while_the_service_runs_is_brought_forward(setup: Setup, log: list[Any]) -> None:
-    """Law 3: nothing is skipped and the history is the model's, though not one new event comes."""
+    """Law 3: nothing is skipped and the history is the model's, although no new event arrives."""
     async with running(setup.settings) as service:
         await apply_and_keep(setup, Load(400, 40, seed=5), Load(400, 40, seed=6))
         await setup.assert_ended()
@@ -56,7 +56,7 @@ async def test_a_database_restored_while_the_service_runs_is_brought_forward(set
 
 
 async def test_a_database_restored_under_load_is_brought_forward(setup: Setup) -> None:
-    """Law 3: also where every partition moves on at once."""
+    """Law 3: also while every partition moves on."""
     async with running(setup.settings):
         await apply_and_keep(setup, Load(400, 40, seed=7), Load(3000, 200, seed=8))
         await setup.wait_applied(1000)
@@ -67,7 +67,7 @@ async def test_a_database_restored_under_load_is_brought_forward(setup: Setup) -
 
 
 async def test_a_database_restored_while_the_service_is_stopped_is_brought_forward(setup: Setup) -> None:
-    """Law 3: it starts at the smaller of the two positions."""
+    """Law 3: the service starts at the smaller of the two positions."""
     async with running(setup.settings):
         await apply_and_keep(setup, Load(400, 40, seed=10), Load(400, 40, seed=11))
         await setup.assert_ended()
@@ -82,7 +82,7 @@ async def _begun_anew(setup: Setup) -> bool:
 
 
 async def test_on_another_cluster_every_topic_is_read_from_its_beginning(setup: Setup, log: list[Any]) -> None:
-    """The rows stood higher than the new topics will ever be: nothing of them is skipped, nothing counts as lost."""
+    """The rows are higher than the new topics' ends. Nothing is skipped, and nothing counts as lost."""
     await execute(
         setup.engine,
         "INSERT INTO levelsync.applied_offsets (topic, partition, next_offset, cluster_id) "

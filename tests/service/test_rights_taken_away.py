@@ -1,4 +1,4 @@
-"""Rights that are taken away and given back: retried visibly, no stall, other topics go on (law 4)."""
+"""Rights that are revoked and granted again: the service retries visibly and other topics go on (law 4)."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ pytestmark = pytest.mark.real_broker
 TOPIC, GROUP, CLUSTER = 2, 3, 4
 ALL, READ, WRITE, CREATE = 2, 3, 4, 5
 EVERYTHING_ON_THE_CLUSTER = (CLUSTER, "kafka-cluster", ALL)
-"""DescribeCluster, IdempotentWrite and Create are among it."""
+"""It includes DescribeCluster, IdempotentWrite and Create."""
 DENY, ALLOW = 2, 3
 LITERAL = 3
 Right = tuple[int, str, int]
-"""What kind of thing, its name, and what may be done with it."""
+"""A resource's type, its name, and the operation."""
 RECOVERY = 30.0
 """Seconds from the end of a fault (semantics, "Passing faults")."""
 
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[ApacheKafka]:
-    """A broker that asks who a client is, and what it may do."""
+    """A broker with logins and ACLs."""
     if reason := apache_kafka.unavailable():
         pytest.skip(reason)
     with tempfile.TemporaryDirectory() as folder, ApacheKafka(Path(folder) / "kafka", guarded=True) as server:
@@ -53,7 +53,7 @@ def guarded() -> Iterator[ApacheKafka]:
 
 @pytest.fixture
 async def operator(settings: Settings, guarded: ApacheKafka, engine: AsyncEngine) -> Settings:
-    """Settings of an operator, who may do everything; topics and tables are empty."""
+    """Settings of an operator, who may do everything. Topics and tables are empty."""
     await fresh_topics(guarded.bootstrap_servers, 4, remove_groups=True)
     await empty_tables(engine)
     made = settings.model_copy(update={"kafka_bootstrap_servers": guarded.bootstrap_servers})
@@ -85,7 +85,7 @@ async def change(operator: Settings, request: type, right: Right, permission: in
 
 @asynccontextmanager
 async def denied(operator: Settings, right: Right) -> AsyncIterator[None]:
-    """Take a right away for a while."""
+    """Deny a right inside the block."""
     await change(operator, CreateAclsRequest, right, DENY)
     try:
         yield
@@ -112,7 +112,7 @@ async def retried_more(service: Service, than: float) -> bool:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A consumer that stands still for four seconds ends the service."""
+    """End the service when a consumer stands still for four seconds."""
     for bound in ("STALL_SECONDS", "BEGIN_SECONDS"):
         monkeypatch.setattr(watch, bound, 4.0)
 
@@ -130,7 +130,7 @@ async def until(engine: AsyncEngine, level: int, table: str = "user_licenses") -
 async def test_a_group_that_may_not_be_read_for_a_while_is_joined_again(
     engine: AsyncEngine, operator: Settings, guest: Settings
 ) -> None:
-    """Longer than its session: aiokafka's heartbeat ends for good then, and the group forgets the member."""
+    """For longer than its session: aiokafka's heartbeat then ends for good, and the group forgets the member."""
     async with running(guest) as service:
         await send(operator, 2)
         await until(engine, 2)
@@ -151,7 +151,7 @@ async def test_a_group_that_may_not_be_read_for_a_while_is_joined_again(
 async def test_a_topic_that_may_not_be_read_stops_no_other(
     engine: AsyncEngine, operator: Settings, guest: Settings, operation: int
 ) -> None:
-    """With ALL, not even its metadata is answered, and aiokafka forgets its partitions without a word."""
+    """With ALL denied, the broker does not even answer its metadata, and aiokafka silently forgets its partitions."""
     async with running(guest) as service:
         await send(operator, 2)
         await until(engine, 2)
@@ -171,7 +171,7 @@ async def test_a_topic_that_may_not_be_read_stops_no_other(
 
 
 async def test_the_relay_waits_for_its_rights(engine: AsyncEngine, operator: Settings, guest: Settings) -> None:
-    """Idempotent producers need one of the two: the relay waits visibly, the appliers go on, and both recover."""
+    """An idempotent producer needs one of the two rights. The appliers go on, and both recover."""
     async with Service(guest, frozenset({"apply", "relay"})) as service:
         await asyncio.wait_for(service.ready(), 30)
         await _put_request(engine)
@@ -198,7 +198,7 @@ async def _nothing_waits(engine: AsyncEngine) -> bool:
 
 
 async def test_the_right_to_create_topics_is_waited_for_at_the_start(operator: Settings, guest: Settings) -> None:
-    """The service names the topic and Kafka's reason until somebody grants the right."""
+    """The service names the topic and Kafka's reason until the right is granted."""
     async with admin_client(operator) as client:
         await client.delete_topics(["sync.level-synced"])
     async with contextlib.AsyncExitStack() as stack:
@@ -213,7 +213,7 @@ async def test_the_right_to_create_topics_is_waited_for_at_the_start(operator: S
 
 @pytest.mark.soak
 async def test_a_topic_without_rights_stops_no_other(engine: AsyncEngine, operator: Settings, guest: Settings) -> None:
-    """Its consumers go on trying."""
+    """Already at the start. Its consumers retry."""
     async with contextlib.AsyncExitStack() as stack:
         async with denied(operator, (TOPIC, "progress.leveled-up", READ)):
             service = await stack.enter_async_context(running(guest))

@@ -1,4 +1,4 @@
-"""Two processes of one group: the service is here twice, as two objects that share nothing but Kafka and PostgreSQL."""
+"""Two services of one group, as two objects that share only Kafka and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PROGRESS = "INSERT INTO specialization_progress (student_id, specialization_id,
 
 
 async def test_two_services_share_the_partitions_and_one_leaves(setup: Setup, consumers: list[LevelConsumer]) -> None:
-    """Laws 1 and 3: whoever applies what, the tables and the history are the model's."""
+    """Laws 1 and 3: the tables and the history are the model's, whichever service applies a record."""
     settings = setup.settings.model_copy(update={"batch_max_records": 50})
     await setup.publish(make_load(Load(1000, 100, seed=12, bad=0.01), "a"))
     async with running(settings):
@@ -50,14 +50,14 @@ async def test_two_services_share_the_partitions_and_one_leaves(setup: Setup, co
 
 
 def _each_has_one(consumers: list[LevelConsumer]) -> bool:
-    """Eight consumers, eight partitions."""
+    """Return whether each of the eight consumers has one of the eight partitions."""
     return [len(one.assignment()) for one in consumers] == [1] * 8
 
 
 async def test_a_consumer_that_was_evicted_and_still_writes_does_no_harm(
     database: AsyncEngine, settings: Settings, log: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Law 3: its transaction commits after the group gave its partitions away; the others wait, see it, and go on."""
+    """Law 3: its transaction commits after the group reassigned its partitions. The new owners wait for it."""
     monkeypatch.setattr(consumer, "DRAIN_TIMEOUT", 0.2)
     monkeypatch.setattr(consumer, "EVICTION_WAIT", 0.5)
     monkeypatch.setattr(role, "Applier", _waits_with_the_batch_in_hand)
@@ -83,7 +83,7 @@ async def test_a_consumer_that_was_evicted_and_still_writes_does_no_harm(
 
 
 async def test_a_row_created_during_a_batch_is_decided_again(database: AsyncEngine, settings: Settings) -> None:
-    """Law 1: an insert that meets a conflict never means that the event is skipped; the history tells both levels."""
+    """Law 1: an insert that conflicts does not skip the event. The history contains both levels."""
     async with running(settings):
         await applying.caught_up(settings, database)
         async with database.begin() as application:
@@ -97,12 +97,12 @@ async def test_a_row_created_during_a_batch_is_decided_again(database: AsyncEngi
 
 
 def _waits_with_the_batch_in_hand(*arguments: Any, **_leaves_held: bool) -> Applier:
-    """Make an applier that leaves nothing to a task beside the consumer, as where a whole table is locked."""
+    """Return an applier that leaves no held rows to a task beside the consumer, as where a whole table is locked."""
     return Applier(*arguments)
 
 
 async def _rise(settings: Settings, model: Model, level: int) -> None:
-    """Twelve users rise, three of them in each partition."""
+    """Raise twelve users, three of them in each partition."""
     meant = [_meant(LEVELED_UP, user, level) for user in range(1, 13)]
     for one in meant:
         model.apply(one)
@@ -114,5 +114,5 @@ def _meant(kind: str, user: int, level: int) -> Meant:
 
 
 async def _publish(settings: Settings, meant: list[Meant]) -> None:
-    """A user's partition is the rest of its id by four."""
+    """Publish events. A user's partition is the id modulo four."""
     await publish(settings.kafka_bootstrap_servers, [as_sent(one, one.user % 4) for one in meant])

@@ -1,4 +1,4 @@
-"""A consumer that stands still for no reason ends the process; a bug of ours never passes a record (law 4)."""
+"""A consumer that stands still without a reason ends the process. A bug of ours skips no record (law 4)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def _all_started(consumers: list[LevelConsumer]) -> bool:
 async def test_a_consumer_that_stands_still_with_lag_ends_the_service_and_says_where(
     database: AsyncEngine, settings: Settings, consumers: list[LevelConsumer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """/livez fails, the service ends with `Stalled`; a standstill without lag is none."""
+    """/livez fails, and the service ends with `Stalled`. Without lag there is no standstill."""
     monkeypatch.setattr(watch, "STALL_SECONDS", 1.0)
     async with running(settings) as service:
         await applying.caught_up(settings, database)
@@ -58,7 +58,7 @@ async def test_a_consumer_that_stands_still_with_lag_ends_the_service_and_says_w
 async def test_a_publishers_open_transaction_is_no_standstill(
     database: AsyncEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A consumer of committed records waits for its end, and rightly so."""
+    """A consumer of committed records has to wait for the transaction's end."""
     monkeypatch.setattr(watch, "STALL_SECONDS", 0.5)
     async with running(settings) as service, applying.transactional(settings) as producer:
         await applying.caught_up(settings, database)
@@ -75,7 +75,7 @@ async def _has_level(database: AsyncEngine) -> bool:
 
 
 class OnceInAWhile:
-    """Raises what nobody expects at every call but each third."""
+    """A call that raises an unexpected error except every third time."""
 
     def __init__(self, real: Any) -> None:
         self.real = real
@@ -89,7 +89,7 @@ class OnceInAWhile:
 
 
 async def test_an_unknown_exception_is_retried(setup: Setup, monkeypatch: pytest.MonkeyPatch, log: list[Any]) -> None:
-    """In decoding or in applying: named in /readyz and in the log, counted, and then applied."""
+    """It is named in /readyz and in the log, counted, and then the records are applied."""
     monkeypatch.setattr("service.apply.batch.decode", OnceInAWhile(decode))
     await setup.publish(make_load(Load(300, 50, seed=17, bad=0.05)))
     async with running(setup.settings) as service:
@@ -106,7 +106,7 @@ async def test_an_unknown_exception_is_retried(setup: Setup, monkeypatch: pytest
 async def test_a_handler_that_fails_outside_of_the_retries_gets_its_batch_again(
     setup: Setup, monkeypatch: pytest.MonkeyPatch, log: list[Any]
 ) -> None:
-    """FastStream swallows what a handler raises: the consumer sees that the batch was not finished."""
+    """FastStream suppresses a handler's exception. The consumer sees that the batch was not finished."""
     monkeypatch.setattr(consumer, "POLL_BACKOFF", 0.1)
     monkeypatch.setattr(LevelConsumer, "finish", partialmethod(OnceInAWhile(LevelConsumer.finish)))
     await setup.publish(make_load(Load(300, 50, seed=18, bad=0.05)))
@@ -117,7 +117,7 @@ async def test_a_handler_that_fails_outside_of_the_retries_gets_its_batch_again(
 
 
 async def test_a_failed_poll_loses_no_record(setup: Setup, monkeypatch: pytest.MonkeyPatch, log: list[Any]) -> None:
-    """A codec or a checksum fails after other partitions were drained: /readyz says so, and all is read again."""
+    """A checksum fails after other partitions were drained. /readyz names it, and all is read again."""
     monkeypatch.setattr(consumer, "POLL_BACKOFF", 0.1)
     broken = asyncio.Event()
     broken.set()
@@ -133,7 +133,7 @@ async def test_a_failed_poll_loses_no_record(setup: Setup, monkeypatch: pytest.M
 
 
 def _failing_while(broken: asyncio.Event, getmany: Any) -> Any:
-    """Polls that have records lose them, as aiokafka's own do when the next partition cannot be read."""
+    """Return a poll that loses its records, as aiokafka's does when the next partition cannot be read."""
 
     async def poll(self: Any, *arguments: Any, **options: Any) -> Any:
         records = await getmany(self, *arguments, **options)

@@ -1,4 +1,4 @@
-"""A process that starts: beside another, without servers, and one whose consumer never begins."""
+"""A process that starts: beside another, without servers, and with a consumer that never begins."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.topics import publish
 
 @pytest.mark.usefixtures("topics")
 async def test_both_groups_are_joined_at_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broker lets each new group wait for three seconds: one after the other, the start took twice as long."""
+    """A broker delays each new group by three seconds. Joined one after the other, the start took twice as long."""
     meeting = asyncio.Barrier(2)
 
     @asynccontextmanager
@@ -42,13 +42,13 @@ async def test_both_groups_are_joined_at_once(settings: Settings, monkeypatch: p
 
 
 class Joins:
-    """A subscriber, and a broker of some: `joined` says who is in the group, in which order."""
+    """A subscriber, or a broker of some. `joined` records who asked for the group and who is in it, in order."""
 
     def __init__(self, name: str, joined: list[str]) -> None:
         self.name, self.joined, self.consumer = name, joined, None
 
     async def start(self) -> None:
-        """Join, as slowly as a new group lets its first member."""
+        """Join, as slowly as the first member of a new group."""
         self.joined.append(f"{self.name} asks")
         await asyncio.sleep(0)
         self.joined.append(f"{self.name} is in")
@@ -67,7 +67,7 @@ class Joins:
     ],
 )
 async def test_the_first_member_of_a_new_group_joins_alone(new_group: bool, order: list[str]) -> None:
-    """Kafka waits three seconds for more members, and three more where one came: ten seconds until ready."""
+    """Kafka waits three seconds for more members, and three more for each that joins."""
     joined: list[str] = []
     subscribers = [Joins(name, joined) for name in "abc"]
     broker: Any = Joins("broker", joined)
@@ -122,7 +122,7 @@ async def move_row(engine: AsyncEngine, offset: int, cluster: str = "here") -> N
 
 
 async def test_a_cluster_without_positions_has_new_groups(database: AsyncEngine) -> None:
-    """The positions of another cluster say nothing about it; a database that does not answer decides nothing."""
+    """Positions of another cluster do not count. A database that does not answer decides nothing."""
     assert await DatabaseKeeper(database, "here", ask_for_reconcile).is_new()
     await move_row(database, 7, "elsewhere")
     assert await DatabaseKeeper(database, "here", ask_for_reconcile).is_new()
@@ -132,14 +132,14 @@ async def test_a_cluster_without_positions_has_new_groups(database: AsyncEngine)
 
 
 def test_a_week_away_forgets_the_commit_but_not_the_loss() -> None:
-    """Law 3: by default Kafka keeps commits of a group that is away no longer than the records themselves."""
+    """Law 3: Kafka deletes the commits of an absent group after about as long as the records."""
     begun = starting_point(None, Stored(100, "here"), Log("here", "", 150, 900))
     assert begun == Start(seek=150, row=150, lost=50, restarts=True)
     assert starting_point(None, Stored(100, "there"), Log("here", "", 150, 900)).lost == 0
 
 
 async def test_a_loss_is_counted_when_it_is_committed(engine: AsyncEngine) -> None:
-    """And so once, however often the start has to be repeated."""
+    """So it is counted once, however often the start is repeated."""
     await move_row(engine, 10)
     lost = metrics.RECORDS_LOST.labels(PARTITION.topic, "0")
     before = lost._value.get()
@@ -160,7 +160,7 @@ async def test_a_loss_is_counted_when_it_is_committed(engine: AsyncEngine) -> No
 
 @pytest.mark.usefixtures("database")
 async def test_partitions_that_never_begin_end_the_service(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever it waits for says no word: an answer of the group's coordinator, for one."""
+    """For example because the group's coordinator does not answer."""
 
     async def says_nothing(*_given: object) -> None:
         await asyncio.Event().wait()

@@ -1,4 +1,4 @@
-"""A process that stops: it drains, commits and leaves, also where a server says nothing."""
+"""A process that stops drains, commits and leaves its group, also where a server does not answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SESSION_TIMEOUT = 10.0
 async def test_a_terminated_process_drains_commits_and_leaves_its_group(
     setup: Setup, levelsync_process: MakeProcess
 ) -> None:
-    """Exit code 0 within ten seconds, commits equal to the position rows, and the next start waits for nobody."""
+    """Exit code 0 within ten seconds, commits equal to the position rows, and the next start does not wait."""
     settings = setup.settings.model_copy(update={"batch_max_records": 20})
     process = levelsync_process(settings, ("serve", "--roles", "apply"))
     await setup.publish(make_load(Load(8000, 200, seed=15)))
@@ -57,7 +57,7 @@ async def test_a_terminated_process_drains_commits_and_leaves_its_group(
 
 
 async def test_a_process_leaves_though_its_database_is_silent(setup: Setup, levelsync_process: MakeProcess) -> None:
-    """No packet comes back, so every connection hangs: also those that are to be closed."""
+    """Within ten seconds, although a batch and every connection hang."""
     async with way_to(setup.settings.database_url.get_secret_value()) as (way, url):
         settings = setup.settings.model_copy(update={"batch_max_records": 20, "database_url": SecretStr(url)})
         process = levelsync_process(settings, ("serve",))
@@ -76,7 +76,7 @@ async def test_a_process_leaves_though_its_database_is_silent(setup: Setup, leve
 async def test_an_idle_consumer_tries_a_refused_commit_again_only_now_and_then(
     database: AsyncEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch, log: list[Any]
 ) -> None:
-    """Each consumer polls five times a second; the work goes on, one line a consumer and two seconds says why."""
+    """Each consumer polls five times a second, and logs a refused commit about once in two seconds."""
 
     async def refused(*_given: object) -> None:
         raise GroupAuthorizationFailedError("levelsync")
@@ -103,7 +103,7 @@ class Owner:
 
 
 async def test_a_stop_ends_an_attempt_that_hangs() -> None:
-    """A cancellation is not a fault that may pass: retried, it would keep the process from leaving."""
+    """A cancellation is not retried: the process could not stop."""
     began = asyncio.Event()
 
     async def hangs() -> None:

@@ -1,4 +1,4 @@
-"""Topics that change: retention, compaction, new partitions, topics that are created again, logs cut off (law 3)."""
+"""Topics that change: retention, compaction, new partitions, recreated topics, truncated logs (law 3)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LOST = "levelsync_records_lost_total"
 async def test_records_that_retention_took_unread_are_counted_told_and_a_reconcile_is_asked_for(
     database: AsyncEngine, settings: Settings, log: list[Any], consumers: list[LevelConsumer]
 ) -> None:
-    """Law 3: while the service was stopped, and while it runs; work goes on with what is left."""
+    """Law 3: while the service is stopped and while it runs. Work goes on with the records that are left."""
     send = settings.kafka_bootstrap_servers
     await publish(send, [rise(1, level, 0) for level in (1, 2)] + [rise(2, 1, 1)])
     async with running(settings) as service:
@@ -63,7 +63,7 @@ async def test_records_that_retention_took_unread_are_counted_told_and_a_reconci
 
 
 async def _lose_while_it_runs(settings: Settings, engine: AsyncEngine, consumers: list[LevelConsumer]) -> None:
-    """Records come and go while the consumer does not read."""
+    """Publish and delete records while the consumer does not read."""
     partition = TopicPartition(LEVELED, 0)
     owner = next(one for one in consumers if partition in one.assignment() and not one._closed)
     owner.pause(partition)
@@ -74,7 +74,7 @@ async def _lose_while_it_runs(settings: Settings, engine: AsyncEngine, consumers
 
 
 async def _assert_requested(engine: AsyncEngine, times: int) -> None:
-    """The outbox holds so many requests for a dry run that never lowers a level, each with an id of its own."""
+    """Check that the outbox has so many requests for a dry run that never lowers a level, with different ids."""
     found = await read(engine, "SELECT topic, value, headers FROM levelsync.outbox")
     assert [topic for topic, _, _ in found] == ["sync.reconcile-requested"] * times
     assert all(json.loads(value)["direction"] == "highest" and json.loads(value)["dry_run"] for _, value, _ in found)
@@ -92,7 +92,7 @@ async def no_lag(service: Service) -> bool:
 
 
 async def test_a_topic_made_anew_starts_anew(setup: Setup, kafka: Kafka) -> None:
-    """Law 3: positions of the old topic skip nothing of the new one, which may be shorter or longer."""
+    """Law 3: positions of the old topic skip nothing of the new one."""
     await setup.publish(make_load(Load(200, 30, seed=4), "old"))
     async with running(setup.settings):
         await setup.assert_ended()
@@ -106,7 +106,7 @@ async def test_a_topic_made_anew_starts_anew(setup: Setup, kafka: Kafka) -> None
 async def test_new_partitions_of_a_topic_are_picked_up_while_the_service_runs(
     database: AsyncEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And what was published to them before they were noticed is not skipped."""
+    """Records from before the consumer noticed them are not skipped."""
     monkeypatch.setattr(broker, "METADATA_MAX_AGE_MS", 2_000)
     async with running(settings):
         await applying.caught_up(settings, database)
@@ -136,7 +136,7 @@ async def set_policy(settings: Settings, policy: str) -> None:
 @pytest.mark.parametrize("policy", ["compact", "compact,delete"])
 @pytest.mark.usefixtures("topics")
 async def test_a_compacted_topic_is_a_fault_of_the_installation(settings: Settings, policy: str) -> None:
-    """`serve` waits until it is repaired, and says which topic it is; `doctor` fails."""
+    """`serve` names the topic and waits for the repair. `doctor` fails."""
     await set_policy(settings, policy)
     async with Service(settings, frozenset({"apply"})) as service:
         await eventually(lambda: applying.names(service, f"Kafka compacts the topics {COMPACT}"))
@@ -171,7 +171,7 @@ async def is_gone(settings: Settings) -> bool:
 async def test_a_topic_recreated_with_a_batch_in_hand_is_read_from_its_beginning(
     database: AsyncEngine, settings: Settings, kafka: Kafka, refill: int
 ) -> None:
-    """The new topic may be shorter than the old position, or have passed it already."""
+    """The new topic may be shorter than the old position, or have passed it."""
     send = settings.kafka_bootstrap_servers
     async with running(settings):
         async with held(database, "LOCK TABLE user_licenses IN EXCLUSIVE MODE"):
@@ -185,7 +185,7 @@ async def test_a_topic_recreated_with_a_batch_in_hand_is_read_from_its_beginning
 
 
 async def test_recreated_topics_lose_no_record(database: AsyncEngine, settings: Settings, kafka: Kafka) -> None:
-    """An idle service has fetched ahead, and asks for the old position of the new topic."""
+    """An idle service has fetched ahead, and asks the new topic for the old position."""
     send = settings.kafka_bootstrap_servers
     async with running(settings):
         await publish(send, [rise(user, 3, user % 4) for user in range(1, 81)])
@@ -198,7 +198,7 @@ async def test_recreated_topics_lose_no_record(database: AsyncEngine, settings: 
 
 
 async def test_a_position_keeps_the_id_of_its_topic(database: AsyncEngine, settings: Settings, kafka: Kafka) -> None:
-    """Ids as Kafka's own tools print them, and another one for the topic that was created again."""
+    """The id has the form that Kafka's tools print. A recreated topic has another one."""
     ids = "SELECT DISTINCT topic_id FROM levelsync.applied_offsets WHERE topic = 'progress.leveled-up'"
     async with running(settings):
         await publish(settings.kafka_bootstrap_servers, [rise(1, 3, 0)])
@@ -215,7 +215,7 @@ async def test_a_position_keeps_the_id_of_its_topic(database: AsyncEngine, setti
 async def test_a_log_that_was_cut_off_and_has_grown_again_is_read_from_where_it_was_cut(
     database: AsyncEngine, settings: Settings, kafka: Kafka
 ) -> None:
-    """The offsets agree, the leader epochs do not: the broker says where the common part ends."""
+    """The offsets agree, but the leader epochs do not. The broker knows where the common part ends."""
     if not isinstance(kafka._server, ApacheKafka):
         pytest.skip("the broker's log is not ours to cut")
     send = settings.kafka_bootstrap_servers
@@ -236,7 +236,7 @@ async def test_a_log_that_was_cut_off_and_has_grown_again_is_read_from_where_it_
 
 
 def cut_off_the_last_batch(folder: Path) -> None:
-    """Take a byte of it, as a crash before the disk has written does; the broker removes what is left of the batch."""
+    """Remove a byte of it, as a crash before the disk's write does. The broker removes the rest of the batch."""
     [segment] = folder.glob("*.log")
     with segment.open("r+b") as file:
         file.truncate(file.seek(0, 2) - 1)

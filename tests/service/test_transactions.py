@@ -1,4 +1,4 @@
-"""A publisher that uses Kafka's transactions: what it aborted never happened, and no marker holds a position back."""
+"""A publisher that uses Kafka's transactions: aborted records have no effect, and markers hold no position back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ONLY_ABORTED = (TOPIC[ADVANCED], 3)
 async def test_only_what_was_committed_applies_and_the_ends_are_reached_past_markers(
     database: AsyncEngine, settings: Settings
 ) -> None:
-    """Law 3: a commit and an abort last, and a partition that never held anything but aborted records."""
+    """Law 3: one partition contains only aborted records."""
     slots = by_slot(make_load(Load(400, 50, seed=3, bad=0.05)))
     model = Model(MAXIMUM, set(range(1, 201)))
     async with applying.transactional(settings) as producer, running(settings):
@@ -41,7 +41,7 @@ async def test_only_what_was_committed_applies_and_the_ends_are_reached_past_mar
 
 
 async def transact(producer: AIOKafkaProducer, slot: Slot, meant: Sequence[Meant], *, commit: bool) -> None:
-    """One transaction of records to one partition."""
+    """Publish records to one partition in one transaction."""
     await producer.begin_transaction()
     for one in meant:
         await (await send(producer, as_sent(one, slot[1])))
