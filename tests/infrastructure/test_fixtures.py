@@ -1,4 +1,4 @@
-"""The fixtures that everybody uses."""
+"""The fixtures of the whole suite."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ USERS = "SELECT count(*) FROM public.users"
 
 
 async def test_a_copy_of_the_template_has_the_sample_users(postgres: Postgres, template_database: str) -> None:
-    """So has the database of each test."""
     url = await postgres.create_database(template_database)
     assert await application.value(url, USERS) == 200
     await postgres.drop_database(url)
@@ -29,21 +28,19 @@ async def test_a_copy_of_the_template_has_the_sample_users(postgres: Postgres, t
 
 @pytest.mark.parametrize("turn", [1, 2])
 async def test_what_one_test_writes_another_does_not_see(engine: AsyncEngine, turn: int) -> None:
-    """Both turns find the 200 users of the template, though each removes them."""
+    """Both turns find the template's 200 users, although each removes them."""
     async with engine.begin() as connection:
         assert await connection.scalar(text(USERS)) == 200, turn
         await connection.execute(text("TRUNCATE public.users CASCADE"))
 
 
 async def test_an_empty_database_has_no_table(empty_database_url: str) -> None:
-    """Where migrations are tested there is nothing yet."""
     tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
     assert await application.value(empty_database_url, tables) == 0
 
 
 @pytest.mark.parametrize("turn", [1, 2])
 async def test_topics_are_empty_for_each_test(kafka: Kafka, topics: list[str], publish: Publish, turn: int) -> None:
-    """The first record of every test has offset 0."""
     assert set(topics) == set(TOPICS), turn
     assert await publish([Record(PROGRESS_LEVELED_UP_TOPIC, b"1", b"{}", partition=3)]) == [0]
     assert await _end(kafka, PROGRESS_LEVELED_UP_TOPIC, 3) == 1
@@ -55,7 +52,6 @@ async def _end(kafka: Kafka, topic: str, partition: int) -> int:
 
 
 async def test_records_keep_their_order_headers_and_time(kafka: Kafka, topics: list[str], publish: Publish) -> None:
-    """What a test publishes is what a consumer reads."""
     sent = [Record(topics[0], b"7", b"%d" % n, [("h", b"")], 1_700_000_000_000 + n, 1) for n in range(500)]
     await publish(sent)
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest")
@@ -71,14 +67,12 @@ async def test_records_keep_their_order_headers_and_time(kafka: Kafka, topics: l
 
 
 async def test_a_record_of_ten_megabytes_is_taken(topics: list[str], publish: Publish) -> None:
-    """Large records are a case of law 4."""
     assert await publish([Record(topics[0], b"1", b"x" * 10_000_000, partition=0)]) == [0]
 
 
 @pytest.mark.real_broker
 @pytest.mark.parametrize("how", ["stop", "kill"])
 async def test_kafka_keeps_records_over_an_outage(kafka: Kafka, topics: list[str], publish: Publish, how: str) -> None:
-    """An outage is an outage: same address, same records."""
     if not kafka.can_restart:
         pytest.skip("this broker is not ours to stop")
     await publish([Record(topics[0], b"1", b"x", partition=0)] * 3)
@@ -88,7 +82,6 @@ async def test_kafka_keeps_records_over_an_outage(kafka: Kafka, topics: list[str
 
 
 async def test_postgresql_keeps_data_over_an_outage(postgres: Postgres, database_url: str) -> None:
-    """An outage is an outage: same address, same rows."""
     if not postgres.can_restart:
         pytest.skip("this PostgreSQL is not ours to stop")
     await postgres.stop()
@@ -99,7 +92,6 @@ async def test_postgresql_keeps_data_over_an_outage(postgres: Postgres, database
 
 
 async def test_a_postgresql_of_the_test_s_own_can_be_killed_and_recovers(own_postgres: Postgres) -> None:
-    """A crash is a crash: no client is told, and what was committed is there afterwards."""
     client = await asyncpg.connect(own_postgres.url)
     await client.execute("CREATE TABLE kept AS SELECT 1 AS answer")
     await own_postgres.kill()
@@ -109,7 +101,6 @@ async def test_a_postgresql_of_the_test_s_own_can_be_killed_and_recovers(own_pos
 
 
 async def test_eventually_returns_the_value_and_names_what_was_missing() -> None:
-    """A bounded wait says at its end what it saw."""
     values = iter([0, None, "there"])
     assert await eventually(lambda: next(values)) == "there"
     with pytest.raises(AssertionError, match=r"not within 0.1 s: \[\]"):

@@ -1,4 +1,4 @@
-"""`levelsync serve` as a process of its own."""
+"""`levelsync serve` as a process of its own, in the tests' helper."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from tests.support.waiting import eventually
 
 
 async def test_a_process_becomes_ready_and_leaves_on_sigterm(levelsync_process: MakeProcess, topics: list[str]) -> None:
-    """The helper finds the port that the process chose, and its exit code."""
     assert topics
     process = levelsync_process()
     await process.start()
@@ -25,7 +24,6 @@ async def test_a_process_becomes_ready_and_leaves_on_sigterm(levelsync_process: 
 
 
 async def test_a_killed_process_starts_again(levelsync_process: MakeProcess, topics: list[str]) -> None:
-    """`kill -9` leaves nothing running, and the same helper starts the next one."""
     assert topics
     process = levelsync_process()
     await process.start()
@@ -38,14 +36,12 @@ async def test_a_killed_process_starts_again(levelsync_process: MakeProcess, top
 
 
 async def test_a_process_that_ends_while_it_starts_shows_its_output(levelsync_process: MakeProcess) -> None:
-    """Nobody waits for a process that is gone."""
     process = levelsync_process(arguments=("serve", "--roles", "nonsense"))
     with pytest.raises(RuntimeError, match="nonsense"):
         await process.start()
 
 
 def test_every_setting_reads_back_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The process runs with the very settings of the test."""
     given = Settings(
         _env_file=None,
         database_url=SecretStr("postgresql://u:p@127.0.0.1:1/d"),

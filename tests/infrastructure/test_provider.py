@@ -1,4 +1,4 @@
-"""Which servers the suite takes."""
+"""How the suite chooses its servers."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ def _way(number: int, unavailable: str = "") -> Way:
 
 
 def test_the_first_way_that_is_there_is_taken_and_the_others_say_why_not() -> None:
-    """A later way is not even asked."""
-
     def unasked() -> str:
         raise AssertionError("asked")
 
@@ -36,12 +34,10 @@ def test_the_first_way_that_is_there_is_taken_and_the_others_say_why_not() -> No
 
 
 def test_a_way_can_be_forced() -> None:
-    """A developer tries the embedded servers on a machine that has Kafka."""
     assert choose({FORCE: "3"}, [_way(1), _way(2), _way(3)]).way.number == 3
 
 
 def test_a_forced_way_that_is_not_there_stops_the_run() -> None:
-    """It never falls back in silence."""
     with pytest.raises(NoWay, match="LEVELSYNC_TEST_PROVIDER=2, but 2: no engine"):
         choose({FORCE: "2"}, [_way(1), _way(2, "no engine"), _way(3)])
     with pytest.raises(NoWay, match="there is no such way"):
@@ -49,31 +45,26 @@ def test_a_forced_way_that_is_not_there_stops_the_run() -> None:
 
 
 def test_no_way_at_all_names_every_reason() -> None:
-    """Who has nothing reads what would help."""
     with pytest.raises(NoWay, match="nothing to test against: 1: a; 2: b"):
         choose({}, [_way(1, "a"), _way(2, "b")])
 
 
 def test_the_ways_are_tried_in_the_documented_order() -> None:
-    """Only the embedded broker is no real one."""
     assert [(way.number, way.real_broker) for way in WAYS] == [(1, True), (2, True), (3, True), (4, False)]
 
 
 def test_the_given_servers_need_both_names() -> None:
-    """Half a pair is not a way."""
     assert provider._given_unavailable({provider.GIVEN_KAFKA: "k"}) == f"{provider.GIVEN_DATABASE} not set"
     assert provider._given_unavailable({provider.GIVEN_KAFKA: "k", provider.GIVEN_DATABASE: "d"}) == ""
 
 
 def test_docker_without_an_engine_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It says so at once, and breaks nothing."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'no.sock'}")
     monkeypatch.setattr(containers, "image_of", lambda service: f"{service}:1")
     assert containers.unavailable().startswith("Docker: ")
 
 
 def test_images_are_read_from_the_compose_file(tmp_path: Path) -> None:
-    """The tests run on the very images that are deployed."""
     compose = tmp_path / "docker-compose.yml"
     compose.write_text(
         "services:\n"
@@ -95,7 +86,6 @@ def test_images_are_read_from_the_compose_file(tmp_path: Path) -> None:
 
 
 def test_kafka_needs_java_17(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An older Java is named, not tried."""
     monkeypatch.setattr("shutil.which", lambda program: f"/usr/bin/{program}")
     monkeypatch.setattr(apache_kafka, "_java_version", lambda: 11)
     assert apache_kafka.unavailable() == "java is version 11, Kafka needs 17"
@@ -113,7 +103,6 @@ def test_the_newest_postgresql_of_the_system_is_taken(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 def test_a_run_on_the_embedded_broker_leaves_real_broker_tests_out_and_says_how_many() -> None:
-    """Nobody takes such a run for a full one."""
     environment = os.environ | {FORCE: "4"}
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/infrastructure/test_fixtures.py"]
     run = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - ours
