@@ -1,4 +1,4 @@
-"""Settings as the options of every Kafka client."""
+"""Settings become the options of every Kafka client."""
 
 import ssl
 from pathlib import Path
@@ -14,14 +14,14 @@ USER = {"kafka_sasl_username": "me", "kafka_sasl_password": "secret"}
 
 
 def settings(**values: Any) -> Settings:
-    """Give settings that nothing else reaches."""
+    """Return settings without an environment file."""
     return Settings(_env_file=None, **values)
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
 @pytest.mark.parametrize("protocol", ["SASL_SSL", "SASL_PLAINTEXT"])
 def test_user_and_password_reach_every_client_alike(protocol: str, mechanism: str) -> None:
-    """aiokafka's clients and FastStream's broker get the same options, but for the context's identity."""
+    """aiokafka's clients and FastStream's broker get the same options, each with its own SSL context."""
     given = settings(kafka_security_protocol=protocol, kafka_sasl_mechanism=mechanism, **USER)
     ours = connection_options(given)
     theirs = parse_security(faststream_security(given))
@@ -31,7 +31,6 @@ def test_user_and_password_reach_every_client_alike(protocol: str, mechanism: st
 
 
 def test_plaintext_needs_nothing() -> None:
-    """No context, no user."""
     assert connection_options(settings()) == {
         "bootstrap_servers": "localhost:9092",
         "security_protocol": "PLAINTEXT",
@@ -40,7 +39,6 @@ def test_plaintext_needs_nothing() -> None:
 
 
 def test_tls_verifies_the_broker() -> None:
-    """Its certificate and its name."""
     context = connection_options(settings(kafka_security_protocol="SSL"))["ssl_context"]
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
@@ -54,6 +52,6 @@ def test_tls_verifies_the_broker() -> None:
     ],
 )
 def test_what_is_missing_is_a_bad_setting_by_its_name(values: dict[str, Any], named: str) -> None:
-    """Exit 2, not a component that cannot be reached."""
+    """It is exit 2, not a server that cannot be reached."""
     with pytest.raises(SettingsError, match=named):
         connection_options(settings(**values))

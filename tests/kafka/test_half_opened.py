@@ -1,4 +1,4 @@
-"""A client whose start is cancelled or fails leaves no connection open, wherever it was."""
+"""A client whose start is cancelled or fails leaves no connection open."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ async def _ends(settings: Settings) -> None:
 async def test_a_client_that_is_cancelled_at_any_answer_closes_what_it_opened(
     start: Start, settings: Settings, topics: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whichever answer of the broker does not come, the way sees every connection end."""
     assert topics
     monkeypatch.setattr("service.stream.producer._STOP_TIMEOUT", 0.2)
     for answers in range(100):
@@ -52,7 +51,7 @@ async def test_a_client_that_is_cancelled_at_any_answer_closes_what_it_opened(
 
 
 async def _cancelled_in_silence(start: Start, settings: Settings, way: SilentWay) -> bool:
-    """Cancel the start when the broker has fallen silent; return whether it has."""
+    """Cancel the start when the broker no longer answers; returns whether that happened."""
     theirs = settings.model_copy(update={"kafka_bootstrap_servers": way.address})
     task = asyncio.ensure_future(start(theirs))
     silent = asyncio.create_task(way.silent.wait())
@@ -73,7 +72,7 @@ async def _assert_closed(way: SilentWay, answers: int) -> None:
 async def test_appliers_that_are_stopped_at_any_answer_close_what_they_opened(
     settings: Settings, engine: AsyncEngine, topics: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four consumers start at once; with a broker that is silent they stop as well."""
+    """Four consumers start at once. They also stop while the broker is silent."""
     assert topics
     monkeypatch.setattr("service.apply.role.GRACEFUL_TIMEOUT", -0.8)  # plus a second
     for answers in (1, 3, 8, 20, 40, 60):
@@ -91,7 +90,7 @@ async def test_appliers_that_are_stopped_at_any_answer_close_what_they_opened(
 
 
 def test_a_connection_that_has_ended_is_a_fault_of_kafka_on_uvloop_too(settings: Settings) -> None:
-    """uvloop raises RuntimeError until the end is noticed, which ended the process with exit code 70."""
+    """uvloop raised RuntimeError for a moment, which ended the process with exit code 70."""
     uvloop = pytest.importorskip("uvloop")
 
     async def send_on_an_ended_connection() -> None:

@@ -1,4 +1,4 @@
-"""Private places of aiokafka that the service changes or reads: a release that moves one is named here."""
+"""Private names of aiokafka that the service changes or reads. A test fails when a release moves one."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ ATTRIBUTES = [
 
 
 def test_the_bounds_in_pyproject_hold_for_what_is_installed() -> None:
-    """A new minor release is a decision: run this file, then raise the bound."""
+    """For a new minor release, run this file, then raise the bound."""
     assert version("aiokafka").startswith("0.14.")
     assert version("faststream").startswith("0.7.")
 
 
 @pytest.mark.parametrize(("owner", "name"), METHODS, ids=lambda one: getattr(one, "__name__", one))
 def test_a_method_that_we_override_or_call_is_there(owner: type, name: str) -> None:
-    """Else an override would silently never be called."""
+    """Otherwise an override would never be called, without an error."""
     assert callable(getattr(owner, name, None))
 
 
 @pytest.mark.parametrize(("owner", "name"), ATTRIBUTES, ids=lambda one: getattr(one, "__name__", one))
 def test_an_attribute_that_we_read_is_set_by_its_class(owner: type, name: str) -> None:
-    """They are set in the constructor or while it runs, so the source has the last word."""
+    """Attributes are set at run time, so the test reads the source."""
     tree = ast.parse(inspect.getsource(inspect.getmodule(owner)))  # type: ignore[arg-type]
     written = {
         node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
@@ -56,12 +56,12 @@ def test_an_attribute_that_we_read_is_set_by_its_class(owner: type, name: str) -
 
 OTHERS = {"_client", "_commit", "_consumer", "_epoch", "_idle", "_isolation_level", "_max_bytes", "_max_wait_ms"}
 OTHERS |= {"_min_bytes", "_read_msg", "_closing", "_subscription"}
-"""Fields of requests that we build again, and names of our own classes that two halves of one module share."""
+"""Fields of requests that we rebuild, and private names that classes of one module share."""
 _PRIVATE = re.compile(r"\w\._([a-z]\w+)")
 
 
 def test_no_private_name_of_a_library_is_used_beyond_these() -> None:
-    """Every use of a private name is marked with SLF001; a new one belongs into the lists above."""
+    """Uses are marked with SLF001. Add a new one to the lists above."""
     lines = [
         line.partition("#")[0]
         for path in (ROOT / "service" / "kafka").glob("*.py")

@@ -1,4 +1,4 @@
-"""deploy/kafka/acls.sh and deploy/postgresql/rights.sql: the rights that they grant suffice for all that is done."""
+"""The rights that deploy/kafka/acls.sh and deploy/postgresql/rights.sql grant suffice for everything that is done."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TOPIC, _PREFIXED, _WRITE, _ALLOW = 2, 4, 4, 3
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[ApacheKafka]:
-    """A broker with an authorizer; without an ACL, its user may do nothing."""
+    """A broker with an authorizer. Without an ACL, its user may do nothing."""
     if reason := apache_kafka.unavailable():
         pytest.skip(f"needs Apache Kafka from its Maven jars: {reason}")
     with tempfile.TemporaryDirectory() as folder, ApacheKafka(Path(folder) / "kafka", guarded=True) as server:
@@ -40,7 +40,7 @@ def guarded() -> Iterator[ApacheKafka]:
 
 @pytest.fixture
 async def restricted(settings: Settings, guarded: ApacheKafka, database_url: str) -> AsyncIterator[Settings]:
-    """Settings of the runtime role and of a Kafka user that has what acls.sh grants."""
+    """Settings of the runtime role and of a Kafka user with the rights of acls.sh."""
     await fresh_topics(guarded.bootstrap_servers, 4, remove_groups=True)
     async with roles(database_url) as made:
         values = {
@@ -60,7 +60,7 @@ async def restricted(settings: Settings, guarded: ApacheKafka, database_url: str
 async def test_everything_works_with_the_rights_of_both_files(
     restricted: Settings, guarded: ApacheKafka, database_url: str
 ) -> None:
-    """Events, dead letters and their replay, drift, a sync, a run that heals, erasing, and every check of doctor."""
+    """Events, dead letters, a replay, drift, a sync, a run that heals, erasing, and every check of doctor."""
     given = environment(restricted)
     async with Service(restricted) as service:
         await service.ready()
@@ -87,7 +87,7 @@ async def test_everything_works_with_the_rights_of_both_files(
 
 
 async def test_doctor_names_what_is_missing_in_kafka(restricted: Settings, guarded: ApacheKafka) -> None:
-    """It asks the broker what its user may do, and writes nothing."""
+    """It asks the broker for its user's rights, and writes nothing."""
     assert await missing_rights(restricted) == []
     operator = Settings(_env_file=None, kafka_bootstrap_servers=guarded.bootstrap_servers)
     async with admin_client(operator) as client:

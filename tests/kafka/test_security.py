@@ -1,4 +1,4 @@
-"""TLS and logins of Kafka: each form works, and each fault is named with what to do."""
+"""TLS and logins of Kafka: each form works, and the diagnosis of each fault says what to do."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ SCRAM_256, SCRAM_512 = ({"kafka_sasl_mechanism": f"SCRAM-SHA-{bits}"} for bits i
 
 @pytest.fixture(scope="module")
 def secured() -> Iterator[Secured]:
-    """One broker with several listeners."""
     if reason := apache_kafka.unavailable():
         pytest.skip(f"needs Apache Kafka from its Maven jars: {reason}")
     with secured_kafka() as started:
@@ -54,7 +53,6 @@ RIGHT: list[tuple[str, str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("listener", "protocol", "more"), RIGHT)
 async def test_a_form_works(secured: Secured, listener: str, protocol: str, more: dict[str, Any]) -> None:
-    """A client asks the cluster through it, and nothing is found wrong."""
     settings = secured.settings(listener, protocol, **_with_files(secured, more))
     assert (await describe_cluster(settings)).brokers == 1
     assert await diagnose(settings) == ""
@@ -91,7 +89,7 @@ WRONG: list[tuple[str, str, str, dict[str, Any], tuple[str, ...]]] = [
 async def test_a_fault_is_named_with_what_to_do(
     secured: Secured, listener: str, protocol: str, more: dict[str, Any], said: tuple[str, ...]
 ) -> None:
-    """No password is in it."""
+    """The diagnosis contains no password."""
     settings = secured.settings(listener, protocol, **_with_files(secured, more))
     told = await diagnose(settings)
     assert [part for part in said if part not in told] == [], told
@@ -99,7 +97,7 @@ async def test_a_fault_is_named_with_what_to_do(
 
 
 def test_doctor_and_a_command_say_it(secured: Secured) -> None:
-    """Once, with exit code 3 and no traceback."""
+    """Both exit with 3, without a traceback."""
     settings = secured.settings("TLS", "SSL", kafka_ssl_cafile=None)
     given = environment(settings, DATABASE_URL="postgresql://127.0.0.1:1/none")
     event = ("publish", "leveled-up", "--user", "1", "--specialization", "PLAYER", "--to-level", "5")
@@ -111,7 +109,6 @@ def test_doctor_and_a_command_say_it(secured: Secured) -> None:
 
 
 async def test_nothing_there_is_said_as_well() -> None:
-    """With the address."""
     settings = Settings(_env_file=None, kafka_bootstrap_servers="127.0.0.1:1,127.0.0.1:2")
     assert await diagnose(settings) == "127.0.0.1:1: nothing answers; 127.0.0.1:2: nothing answers"
 

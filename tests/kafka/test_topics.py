@@ -1,4 +1,4 @@
-"""Topics are created when they are missing, and their ends are read."""
+"""Missing topics are created, and the ends of topics are read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from tests.support.waiting import eventually
 
 
 def settings_for(bootstrap_servers: str, **more: object) -> Settings:
-    """Give settings for a broker."""
     return Settings(_env_file=None, kafka_bootstrap_servers=bootstrap_servers, **more)  # type: ignore[arg-type]
 
 
@@ -38,7 +37,6 @@ async def without_topics(kafka: Kafka) -> Settings:
 
 
 async def test_missing_topics_are_made_with_the_configured_partitions(without_topics: Settings) -> None:
-    """All of them; a second time there is nothing to do."""
     assert await ensure_topics(without_topics) == []
     found = (await describe_cluster(without_topics)).partitions
     assert {topic: found[topic] for topic in TOPICS} == dict.fromkeys(TOPICS, 3)
@@ -46,12 +44,11 @@ async def test_missing_topics_are_made_with_the_configured_partitions(without_to
 
 
 async def test_several_processes_may_make_them_at_once(without_topics: Settings) -> None:
-    """Whoever comes second finds them made."""
     assert await asyncio.gather(*(ensure_topics(without_topics) for _ in range(4))) == [[]] * 4
 
 
 async def test_without_permission_the_missing_ones_are_named_and_not_made(without_topics: Settings) -> None:
-    """KAFKA_CREATE_TOPICS=false; asking for a topic by name would make it on some brokers, so nobody asks."""
+    """KAFKA_CREATE_TOPICS=false. The service does not request a topic by name: some brokers would create it."""
     forbidden = without_topics.model_copy(update={"kafka_create_topics": False})
     assert await ensure_topics(forbidden) == list(TOPICS)
     assert await ensure_topics(forbidden) == list(TOPICS)
@@ -59,25 +56,23 @@ async def test_without_permission_the_missing_ones_are_named_and_not_made(withou
 
 @pytest.mark.real_broker
 async def test_a_refusal_is_kafka_s_own_reason(without_topics: Settings) -> None:
-    """More replicas than brokers: the sentence names the topic and the setting."""
+    """For more replicas than brokers, the message names the topic and the setting."""
     too_many = without_topics.model_copy(update={"kafka_topic_replication": 3})
     with pytest.raises(TopicsError, match=r"progress\.leveled-up: .*KAFKA_TOPIC_REPLICATION"):
         await ensure_topics(too_many)
 
 
 async def test_the_embedded_broker_is_known_by_its_cluster() -> None:
-    """What it cannot do is switched off there, and only there."""
     async with EmbeddedBroker() as broker:
         assert (await describe_cluster(settings_for(broker.bootstrap_servers))).is_embedded
 
 
 async def test_a_broker_of_the_tests_that_is_real_is_not_taken_for_the_embedded_one(kafka: Kafka) -> None:
-    """Apache Kafka keeps its idempotent producer."""
     assert (await describe_cluster(settings_for(kafka.bootstrap_servers))).is_embedded is not kafka.real
 
 
 async def test_an_end_counts_every_record_of_the_last_batch() -> None:
-    """The embedded broker tells one too small for a batch of several records: a run would never be confirmed."""
+    """The embedded broker reports a lower end for a batch of several records. A run would never be confirmed."""
     async with EmbeddedBroker() as broker:
         settings = Settings(_env_file=None, kafka_bootstrap_servers=broker.bootstrap_servers, kafka_topic_partitions=2)
         await ensure_topics(settings)
