@@ -1,4 +1,4 @@
-"""`python -m tests.mutants`: apply each mutant to a copy of the service, and see its test fail.
+"""`python -m tests.mutants`: apply each mutant to a copy of the service, and check that its test fails.
 
 Exit codes: 0 every mutant is killed, 1 one survived, 3 the tests cannot judge (they fail without a mutant).
 """
@@ -23,7 +23,7 @@ _AT_ONCE = 2
 
 
 def main() -> int:
-    """Judge all mutants, two at a time, each in a copy of its own; all of them on the same servers."""
+    """Judge all mutants, two at a time, each in its own copy, all of them on the same servers."""
     with tempfile.TemporaryDirectory(prefix="levelsync-mutants-") as name, running(choose(os.environ)) as servers:
         judge = Judge(Path(name), servers)
         whole = judge.run(Path(name) / "unchanged", None)

@@ -1,4 +1,4 @@
-"""The mutants: a line of the service each, what it becomes, and the test that must fail then."""
+"""The mutants: the line of the service that each changes, and the test that must then fail."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TESTS = "tests/mutants/test_survivors.py"
 
 @dataclass(frozen=True)
 class Mutant:
-    """`search` occurs once in `file`, and is replaced; `test` is a function of `TESTS`."""
+    """`search`, which occurs once in `file`, is replaced; `test` is a function of `TESTS`."""
 
     name: str
     file: str
@@ -23,7 +23,7 @@ class Mutant:
         """Change a copy of the service.
 
         Raises:
-            LookupError: the code has changed: the mutant must be written again.
+            LookupError: `search` does not occur exactly once. Write the mutant again for the changed code.
         """
         path = root / self.file
         text = path.read_text(encoding="utf-8")

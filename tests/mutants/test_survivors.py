@@ -1,4 +1,4 @@
-"""What mutants of the service once survived: `make mutants` applies each of them and sees its test here fail."""
+"""Tests for mutants of the service that once survived. `make mutants` applies each and sees its test fail."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FIRST, SECOND = TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1)
 
 @pytest.fixture
 def at_once(settings: Settings) -> Settings:
-    """Without a grace time."""
+    """Settings without a grace time."""
     return settings.model_copy(update={"reconcile_grace": timedelta(0)})
 
 
@@ -46,11 +46,8 @@ async def step_of(one_worker: OneWorker) -> str:
     return str((await read(one_worker.engine, "SELECT step FROM levelsync.reconcile_runs"))[0][0])
 
 
-# --- decisions
-
-
 async def test_the_time_of_a_fence_never_goes_back(engine: AsyncEngine) -> None:
-    """Law 2: the clock of the server that decides now may be behind the one that decided before."""
+    """Law 2: the clock of the server that decides now may be behind the previous server's clock."""
     await fill(engine, progress={PAIR: 3}, licenses={PAIR: 5})
     ahead = datetime.now(UTC) + timedelta(hours=1)
     values = f"(1, 'PLAYER', '{ahead.isoformat()}', 4)"
@@ -59,13 +56,10 @@ async def test_the_time_of_a_fence_never_goes_back(engine: AsyncEngine) -> None:
     assert [tuple(row) for row in await read(engine, "SELECT level, decided_at FROM levelsync.fences")] == [(3, ahead)]
 
 
-# --- reconcile
-
-
 async def test_positions_of_another_cluster_are_not_caught_up(
     engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Law 5: an offset of another Kafka cluster says nothing about this one's records."""
+    """Law 5: an offset of another cluster does not count."""
     monkeypatch.setattr(steps, "PATIENCE_SECONDS", 0.2)
     await fill(engine, {PAIR: 4}, {PAIR: 3})
     await put_positions(engine, {FIRST: 7}, cluster="another")
@@ -92,7 +86,7 @@ async def test_a_run_does_not_scan_before_the_appliers_have_caught_up(
 
 
 async def test_a_confirmation_waits_for_whoever_writes_the_license(engine: AsyncEngine, at_once: Settings) -> None:
-    """Law 5: what an open transaction writes decides, not what it replaces."""
+    """Law 5: the level that an open transaction writes decides."""
     await fill(engine, {PAIR: 4}, {PAIR: 3})
     one_worker = OneWorker(engine, at_once)
     run_id = await one_worker.request()
@@ -112,9 +106,6 @@ async def _done_or_waits(engine: AsyncEngine, worker: asyncio.Task[None]) -> boo
     return worker.done() or bool(await read(engine, query))
 
 
-# --- positions
-
-
 async def test_rows_that_stay_are_checked_too(engine: AsyncEngine) -> None:
     """Law 3: another member that owns one partition of a batch may own them all."""
     await put_positions(engine, {FIRST: 3, SECOND: 9})
@@ -126,7 +117,7 @@ async def test_rows_that_stay_are_checked_too(engine: AsyncEngine) -> None:
 
 
 async def test_a_batch_checks_the_rows_that_stay_too(engine: AsyncEngine) -> None:
-    """The same in the transaction that writes levels."""
+    """In the transaction that writes levels."""
     await empty_tables(engine)
     partitions = await Partitions(engine).begin()
     await put_positions(engine, {FIRST: 0, SECOND: 9})
@@ -138,7 +129,6 @@ async def test_a_batch_checks_the_rows_that_stay_too(engine: AsyncEngine) -> Non
 
 
 async def test_a_consumer_has_every_row_checked(consumer: LevelConsumer) -> None:
-    """Not only those that a batch moves."""
     consumer._expected = {FIRST: 3, SECOND: 5}
     consumer._fetcher = SimpleNamespace(epochs={}, faults={})
     consumer._take({}, {})
@@ -147,7 +137,7 @@ async def test_a_consumer_has_every_row_checked(consumer: LevelConsumer) -> None
 
 
 async def test_a_row_that_moves_on_while_a_consumer_starts_is_no_new_topic(engine: AsyncEngine) -> None:
-    """Law 3: its former owner still applies, beyond an end that was read before the row."""
+    """Law 3: the partition's former owner still applies, beyond an end that was read before the row."""
     await put_positions(engine, {FIRST: 5})
 
     async def read_ends() -> dict[TopicPartition, int]:
@@ -157,9 +147,6 @@ async def test_a_row_that_moves_on_while_a_consumer_starts_is_no_new_topic(engin
     starts = await DatabaseKeeper(engine, "test", ask_for_reconcile).start({FIRST: 5}, {FIRST: 0}, read_ends)
     assert (starts[FIRST].seek, starts[FIRST].restarts) == (5, False)
     assert [row[0] for row in await read(engine, "SELECT next_offset FROM levelsync.applied_offsets")] == [9]
-
-
-# --- a rebalance
 
 
 @pytest.fixture
@@ -187,7 +174,6 @@ async def test_a_consumer_polls_only_when_it_may_read(consumer: LevelConsumer, m
 
 
 async def test_a_rebalance_waits_for_the_batch_in_hand(consumer: LevelConsumer) -> None:
-    """Its partitions are given away when it is applied, not before."""
     epoch = consumer._epoch
     consumer._idle.clear()
     revoked = asyncio.create_task(_listener(consumer).on_partitions_revoked({FIRST}))
@@ -199,7 +185,7 @@ async def test_a_rebalance_waits_for_the_batch_in_hand(consumer: LevelConsumer) 
 
 
 async def test_a_revocation_commits_what_is_applied(consumer: LevelConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next owner begins behind it, and need not read it again."""
+    """The next owner need not read it again."""
     told: list[dict[TopicPartition, int]] = []
 
     async def commit(offsets: Mapping[TopicPartition, Any]) -> None:
@@ -213,7 +199,7 @@ async def test_a_revocation_commits_what_is_applied(consumer: LevelConsumer, mon
 
 
 async def test_a_partition_that_joins_is_committed(consumer: LevelConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And one that has moved on meanwhile is committed again."""
+    """During a commit. A partition that has moved on is committed again."""
 
     async def commit(_offsets: Mapping[TopicPartition, Any]) -> None:
         consumer._uncommitted |= {FIRST: 5, SECOND: 7}
