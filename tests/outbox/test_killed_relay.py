@@ -1,4 +1,4 @@
-"""Two processes relay, and the one whose turn it is is killed in the middle."""
+"""Two processes relay, and the active one is killed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TAKEOVER_SECONDS = 5.0
 async def test_a_killed_relay_loses_nothing_and_no_key_loses_its_order(
     engine: AsyncEngine, kafka: Kafka, levelsync_process: MakeProcess
 ) -> None:
-    """The other takes over within seconds; every event arrives, and a key's first deliveries are in order."""
+    """The other takes over within seconds. Every event arrives, and a key's first deliveries are in order."""
     first, second = (levelsync_process(arguments=("serve", "--roles", "relay")) for _ in range(2))
     await first.start()
     await eventually(lambda: "relaying the outbox" in first.output)

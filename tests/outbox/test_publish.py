@@ -1,4 +1,4 @@
-"""What leaves in which order, whatever fails: against a Kafka that fails as the test says."""
+"""In which order events are published, with a Kafka that fails as the test says."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def rows(keys: Sequence[bytes | None]) -> list[Row]:
 
 
 class Kafka:
-    """A producer. Each record has a fate; when the list is at its end, all are taken."""
+    """A producer. Each record has a fate; when the list is at its end, all records are taken."""
 
     def __init__(self, fates: Sequence[str]) -> None:
         self.log: list[tuple[bytes | None, int]] = []
@@ -46,7 +46,7 @@ class Kafka:
 
 @given(KEYS)
 def test_a_wave_holds_a_key_once_and_later_waves_its_later_rows(keys: list[bytes | None]) -> None:
-    """No row is lost, and a key's rows stand in waves in their order, one a wave."""
+    """No row is lost, and a key's rows are in successive waves in their order."""
     cut = waves(rows(keys))
     assert sorted(row.id for wave in cut for row in wave) == list(range(len(keys)))
     for key in {b"a", b"b", b"c"} & set(keys):
@@ -56,7 +56,7 @@ def test_a_wave_holds_a_key_once_and_later_waves_its_later_rows(keys: list[bytes
 
 @given(KEYS, FATES)
 async def test_first_deliveries_of_a_key_are_in_order(keys: list[bytes | None], fates: list[str]) -> None:
-    """Published and deleted as the relay does, again and again until nothing is left."""
+    """Events are published and deleted as by the relay, until none is left."""
     kafka = Kafka(fates)
     left = [Row(row.id, row.topic, row.key, b"%d" % row.id, []) for row in rows(keys)]
     while left:

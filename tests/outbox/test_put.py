@@ -1,4 +1,4 @@
-"""Events are put into the outbox in a transaction, and held back where a topic does not take them."""
+"""Events are put into the outbox in a transaction, and held back where a topic refuses them."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ whole += func.octet_length(cast(outbox.c.headers, Text))
 
 
 async def test_events_are_read_as_they_were_put(engine: AsyncEngine) -> None:
-    """Their order, key, value and headers: what a consumer makes of the row is the event."""
+    """Order, key, value and headers."""
     events = [event(user, number) for number in range(1, 4) for user in (7, 5)]
     async with engine.begin() as conn:
         await put(conn, events)
@@ -30,7 +30,6 @@ async def test_events_are_read_as_they_were_put(engine: AsyncEngine) -> None:
 
 
 async def test_what_is_rolled_back_was_never_put(engine: AsyncEngine) -> None:
-    """An event tells of a transaction; without it there is nothing to tell."""
     async with engine.connect() as conn:
         await put(conn, [event(1, 1)])
         await conn.rollback()
@@ -38,14 +37,13 @@ async def test_what_is_rolled_back_was_never_put(engine: AsyncEngine) -> None:
 
 
 async def test_no_events_are_no_statement(engine: AsyncEngine) -> None:
-    """A caller with nothing to say need not ask first."""
     async with engine.begin() as conn:
         await put(conn, [])
     assert await pending(engine) == 0
 
 
 async def test_a_batch_is_bounded_in_bytes_but_not_empty(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It ends with the event that reaches the bound, also where that is the first."""
+    """It ends with the event that reaches the bound, even if that is the first."""
     await put_numbered(engine, [(1, number) for number in range(1, 6)])
     async with engine.connect() as conn:
         size = (await conn.execute(select(whole).limit(1))).scalar_one()
@@ -56,7 +54,7 @@ async def test_a_batch_is_bounded_in_bytes_but_not_empty(engine: AsyncEngine, mo
 
 @pytest.mark.parametrize("large", ["key", "value", "headers"])
 async def test_keys_and_headers_count_too(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, large: str) -> None:
-    """A replayed dead letter may be a megabyte of headers, and five hundred of them were read at once."""
+    """A replayed dead letter may have a megabyte of headers, and 500 of them were read at once."""
     row: dict[str, Any] = {"topic": "a", "key": b"1", "value": b"x", "headers": []}
     row[large] = [["name", "x" * 2000]] if large == "headers" else b"x" * 2000
     async with engine.begin() as conn:
@@ -70,7 +68,7 @@ ROWS = [Row(number, "topic", b"key", b"{}", []) for number in (1, 2, 3)]
 
 
 def test_a_row_is_held_back_only_when_it_was_refused_alone() -> None:
-    """Kafka refuses a whole batch of records for one of them: they leave one by one until it is found."""
+    """Kafka refuses a whole batch for one record. The rows are then sent one by one until it is found."""
     back = HeldBack()
     back.sort({row: MessageSizeTooLargeError() for row in ROWS})
     assert back.rows == set()
@@ -80,14 +78,12 @@ def test_a_row_is_held_back_only_when_it_was_refused_alone() -> None:
 
 
 def test_what_may_pass_holds_nothing_back() -> None:
-    """It is published again in its order."""
     back = HeldBack()
     back.sort({row: NotEnoughReplicasError() for row in ROWS})
     assert (back.rows, back.one_by_one_upto, back.topics()) == (set(), 0, {})
 
 
 def test_a_topic_without_rights_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No row of it is given up."""
     back = HeldBack()
     back.sort({ROWS[0]: TopicAuthorizationFailedError("topic")})
     assert set(back.topics()) == {"topic"}

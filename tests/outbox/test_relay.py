@@ -1,4 +1,4 @@
-"""The relay on a real broker and a real PostgreSQL: what wakes it, what it survives, what does not stop it."""
+"""The relay on a real broker and a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _HOLDERS = """
 async def relaying(
     engine: AsyncEngine, settings: Settings, health: Health | None = None, poll_every: float = NEVER
 ) -> AsyncIterator[None]:
-    """Run a relay that looks by itself almost never."""
+    """Run a relay that hardly ever looks without a notification."""
     health = health or Health()
     async with in_background(Relay(engine, settings, health, poll_every=poll_every).run, "relay", health):
         yield
@@ -47,7 +47,7 @@ async def holders(engine: AsyncEngine) -> list[int]:
 
 
 async def until_left(engine: AsyncEngine, ids: list[int]) -> None:
-    """Wait until the outbox holds these rows and no other."""
+    """Wait until the outbox contains these rows and no other."""
 
     async def is_so() -> bool:
         return [row.id for row in await read(engine, "SELECT id FROM levelsync.outbox ORDER BY id")] == ids
@@ -56,13 +56,13 @@ async def until_left(engine: AsyncEngine, ids: list[int]) -> None:
 
 
 async def add(conn: AsyncConnection, value: bytes, topic: str = LEVEL_SYNCED_TOPIC, user: int = 1) -> int:
-    """Insert a row as no `put` would, and without its notification."""
+    """Insert a row without a notification, unlike `put`."""
     row = insert(outbox).values(topic=topic, key=b"%d" % user, value=value, headers=[]).returning(outbox.c.id)
     return int((await conn.execute(row)).scalar_one())
 
 
 async def test_a_commit_wakes_it_at_once(engine: AsyncEngine, settings: Settings, kafka: Kafka) -> None:
-    """Without waiting for the next look: here that is ten minutes off."""
+    """Its next own look is ten minutes away."""
     async with relaying(engine, settings):
         await put_numbered(engine, [(1, 1)])
         await until_left(engine, [])
@@ -74,7 +74,7 @@ async def test_a_commit_wakes_it_at_once(engine: AsyncEngine, settings: Settings
 
 
 async def test_it_looks_by_itself_too(engine: AsyncEngine, settings: Settings) -> None:
-    """A notification can be lost, as when PostgreSQL fails over."""
+    """A notification can be lost, for example when PostgreSQL fails over."""
     async with relaying(engine, settings, poll_every=0.1):
         await put_numbered(engine, [(1, 1)])
         await until_left(engine, [])
@@ -86,7 +86,7 @@ async def test_it_looks_by_itself_too(engine: AsyncEngine, settings: Settings) -
 async def test_a_lower_id_that_is_committed_later_is_published(
     engine: AsyncEngine, settings: Settings, kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ids are given before the commit: what is deleted is what was published, not everything up to it."""
+    """Ids are assigned before the commit. The relay deletes the rows that it published, not every id up to the last."""
     async with engine.connect() as late, relaying(engine, settings):
         await put(late, [event(1, 1)])
 
@@ -104,7 +104,7 @@ async def test_a_lower_id_that_is_committed_later_is_published(
 
 
 async def test_a_row_too_large_for_kafka_stops_no_other(engine: AsyncEngine, settings: Settings, kafka: Kafka) -> None:
-    """It stays; what came before and after it, on its key too, is delivered."""
+    """It stays. All other rows are delivered, those of its key too."""
     async with engine.begin() as conn:
         await put(conn, [event(1, 1)])
         too_large = await add(conn, b" " * 2_000_000)
@@ -117,7 +117,7 @@ async def test_a_row_too_large_for_kafka_stops_no_other(engine: AsyncEngine, set
 async def test_a_topic_that_takes_nothing_does_not_stop_the_others(
     engine: AsyncEngine, settings: Settings, kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its events wait, /readyz names it, and everything else is delivered."""
+    """Its events wait, and /readyz names it."""
     monkeypatch.setattr(relay, "TOPIC_TIMEOUT", 0.5)
     monkeypatch.setattr(relay, "TOPIC_SECONDS", NEVER)
     async with engine.begin() as conn:
@@ -131,7 +131,7 @@ async def test_a_topic_that_takes_nothing_does_not_stop_the_others(
 
 
 async def test_another_relay_takes_over_when_a_connection_is_lost(engine: AsyncEngine, settings: Settings) -> None:
-    """The lock is the session's: when PostgreSQL ends that, the next one has it within seconds."""
+    """The lock belongs to the session that PostgreSQL ends."""
     async with relaying(engine, settings), relaying(engine, settings):
         await put_numbered(engine, [(1, 1)])
         await until_left(engine, [])
@@ -144,7 +144,7 @@ async def test_another_relay_takes_over_when_a_connection_is_lost(engine: AsyncE
 
 
 async def test_a_stop_leaves_no_lock_behind(engine: AsyncEngine, settings: Settings) -> None:
-    """The connection does not go back into the pool with it."""
+    """The connection with the lock does not go back into the pool."""
     async with relaying(engine, settings):
         await eventually(lambda: holders(engine))
 
@@ -158,7 +158,7 @@ async def test_a_stop_leaves_no_lock_behind(engine: AsyncEngine, settings: Setti
 async def test_an_outage_of_kafka_is_waited_out(
     engine: AsyncEngine, settings: Settings, kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Events keep waiting in order, /readyz names the relay, and all leave when Kafka is back."""
+    """Events wait in order, /readyz names the relay, and all are published when Kafka is back."""
     if not kafka.can_restart:
         pytest.skip("this broker is not ours to stop")
     monkeypatch.setattr(relay, "DELIVERY_TIMEOUT", 1.0)
