@@ -1,4 +1,4 @@
-"""Plans of every statement at five million rows, and statements whose time must not grow."""
+"""The plan of every statement at five million rows."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ _STATES = [
     pytest.param((1, with_statistics), id="analysed_in_full", marks=pytest.mark.soak),
     pytest.param((1, without_statistics), id="never_analysed_in_full", marks=pytest.mark.soak),
 ]
-"""Which share of the rows is really there, and what PostgreSQL knows of them."""
+"""Which share of the rows exists, and which statistics PostgreSQL has."""
 
 
 @pytest.fixture(scope="module", params=_STATES)
 def big_settings(request: pytest.FixtureRequest, postgres: Postgres, template_database: str) -> Iterator[Settings]:
-    """A database of the module's own whose tables have five million rows."""
+    """A database of this module whose tables have five million rows."""
     one_in, state = request.param
 
     async def make() -> Settings:
@@ -86,7 +86,7 @@ async def test_a_batch_reads_its_own_rows_only(big: AsyncEngine, name: str) -> N
 
 @pytest.mark.parametrize("name", _ALL)
 async def test_a_prepared_statement_reads_its_own_rows_only(big: AsyncEngine, name: str) -> None:
-    """So has the generic plan that PostgreSQL may change to from the sixth execution on."""
+    """Nor has the generic plan that PostgreSQL may choose from the sixth execution on."""
     async with big.connect() as conn:
         assert faults(await generic_plan(conn, _ALL[name])) == []
 
@@ -100,7 +100,6 @@ async def test_a_prepared_statement_reads_its_own_rows_only(big: AsyncEngine, na
     ],
 )
 async def test_a_bad_plan_is_found(big: AsyncEngine, statement: str) -> None:
-    """The look at a plan finds what it is there for."""
     async with big.connect() as conn:
         assert faults(await plan_for(conn, text(statement), {})) != []
 
@@ -125,7 +124,7 @@ _numbers = count()
 
 
 async def test_no_plan_made_for_an_empty_table_reads_it_whole_while_it_grows(engine: AsyncEngine) -> None:
-    """A new installation that fills read its whole table for every batch, until autovacuum looked at it."""
+    """A new installation read its whole table for every batch until autovacuum analysed it."""
     await empty_tables(engine)
     async with engine.begin() as conn:
         await conn.execute(text("ALTER TABLE public.user_licenses SET (autovacuum_enabled = false)"))
@@ -149,7 +148,7 @@ def _rise(user: int, level: int) -> Meant:
 
 
 async def _apply(conn: AsyncConnection, *meant: Meant) -> None:
-    """What a batch does to its target, always on this connection."""
+    """Write a batch's levels on this connection."""
     records = [as_record(one, offset) for offset, one in enumerate(meant)]
     await set_position(conn, _PARTITION, 0, "")
     events = [item for item in decode(records) if isinstance(item, LevelEvent)]
