@@ -1,4 +1,4 @@
-"""The schedule asks for one reconcile a time slot."""
+"""The schedule requests one reconcile for each time slot."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ LENGTHS = st.timedeltas(timedelta(milliseconds=1), timedelta(days=30))
 
 @given(TIMES, LENGTHS)
 def test_a_time_is_in_exactly_one_slot(now: datetime, every: timedelta) -> None:
-    """It began then or before, and has not ended; the next begins when this one ends."""
     slot = slot_at(now, every)
     assert slot <= now < slot + every
     assert slot_at(slot, every) == slot
@@ -35,7 +34,7 @@ def test_a_time_is_in_exactly_one_slot(now: datetime, every: timedelta) -> None:
 
 
 def test_slots_of_six_hours_begin_at_round_hours() -> None:
-    """Counted in UTC, whatever zone the time is given in."""
+    """Slots are counted in UTC, whatever zone the time is given in."""
     six = timedelta(hours=6)
     noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
     assert slot_at(noon + timedelta(hours=5, minutes=59), six) == noon
@@ -45,14 +44,14 @@ def test_slots_of_six_hours_begin_at_round_hours() -> None:
 
 @given(TIMES, LENGTHS, st.floats(0, 0.999))
 def test_any_two_processes_name_a_slot_s_run_alike(now: datetime, every: timedelta, part: float) -> None:
-    """At any two moments of it; the next slot's run is another one."""
+    """The next slot's run has another id."""
     slot = slot_at(now, every)
     assert run_id(slot_at(slot + every * part, every)) == run_id(slot)
     assert run_id(slot + every) != run_id(slot)
 
 
 def test_lengths_that_share_a_beginning_share_its_run() -> None:
-    """While a new length is rolled out, noon is not asked for twice."""
+    """During a rollout of a new length, noon is not requested twice."""
     now = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
     assert run_id(slot_at(now, timedelta(hours=6))) == run_id(slot_at(now, timedelta(hours=1)))
 
@@ -61,7 +60,7 @@ SLOT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 async def requests(engine: AsyncEngine) -> list[Received]:
-    """Read what waits in the outbox."""
+    """Return the requests in the outbox."""
     async with engine.connect() as conn:
         return [read(row.topic, row.value, row.headers, -1) for row in await read_batch(conn, HeldBack())]
 
@@ -72,14 +71,13 @@ async def asked(engine: AsyncEngine, settings: Settings) -> bool:
 
 
 async def test_many_at_once_ask_once(engine: AsyncEngine, settings: Settings) -> None:
-    """They look one after the other, and see what the one before has put."""
     answers = await asyncio.gather(*(asked(engine, settings) for _ in range(10)))
     assert sorted(answers) == [False] * 9 + [True]
     assert [request.id for request in await requests(engine)] == [str(run_id(SLOT))]
 
 
 async def test_a_slot_whose_run_is_there_is_not_asked_for(engine: AsyncEngine, settings: Settings) -> None:
-    """The request has left the outbox and became a run; the next slot's is asked for."""
+    """The request has left the outbox and became a run. The next slot's run is requested."""
     assert await asked(engine, settings)
     async with engine.begin() as conn:
         await conn.execute(delete(outbox))
@@ -91,7 +89,7 @@ async def test_a_slot_whose_run_is_there_is_not_asked_for(engine: AsyncEngine, s
 
 
 async def test_the_request_says_what_the_settings_say(engine: AsyncEngine, settings: Settings) -> None:
-    """A dry run towards the higher level, until somebody changes that."""
+    """The default is a dry run towards the higher level."""
     executing = {"reconcile_execute": True, "reconcile_direction": "license_to_progress"}
     async with engine.begin() as conn:
         await request_run(conn, SLOT, settings)
@@ -103,7 +101,7 @@ async def test_the_request_says_what_the_settings_say(engine: AsyncEngine, setti
 
 
 async def test_who_starts_in_the_middle_of_a_slot_asks_for_its_run(engine: AsyncEngine, settings: Settings) -> None:
-    """And, when asked again in the same slot, does nothing."""
+    """Asked again in the same slot, it does nothing."""
     schedule = Schedule(engine, settings.model_copy(update={"reconcile_every": timedelta(days=36500)}))
     first, second = await schedule.request_present_slot(), await schedule.request_present_slot()
     assert 0 < second <= first
@@ -111,7 +109,6 @@ async def test_who_starts_in_the_middle_of_a_slot_asks_for_its_run(engine: Async
 
 
 async def test_switched_off_nobody_asks(engine: AsyncEngine, settings: Settings) -> None:
-    """`RECONCILE_EVERY=0` is no slot of no length."""
     health = Health()
     async with schedule_role(engine, settings.model_copy(update={"reconcile_every": timedelta(0)}), health):
         assert await requests(engine) == []
@@ -122,7 +119,7 @@ async def test_switched_off_nobody_asks(engine: AsyncEngine, settings: Settings)
 async def test_two_processes_ask_for_one_run_a_slot(
     engine: AsyncEngine, settings: Settings, levelsync_process: MakeProcess
 ) -> None:
-    """Slot after slot, though both begin them at the same moment."""
+    """Both begin each slot at the same moment."""
     every = timedelta(seconds=1)
     often = Settings(_env_file=None, **settings.model_dump(exclude_unset=True) | {"reconcile_every": every})
     processes = [levelsync_process(often, ("serve", "--roles", "schedule")) for _ in range(2)]
