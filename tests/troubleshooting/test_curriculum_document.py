@@ -1,4 +1,4 @@
-"""docs/curriculum.md: its statements do what it says of them."""
+"""The statements of docs/curriculum.md do what the document says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ADD_LEVEL, ABOVE, ADD_SPECIALIZATION = re.findall(r"^```sql\n(.*?)^```", TEXT, r
 
 
 async def look(url: str, checker: Checker) -> Finding:
-    """Make one check."""
+    """Run one check."""
     engine = make_engine(application.settings(url))
     async with engine.connect() as conn:
         found = await checker(conn)
@@ -24,7 +24,7 @@ async def look(url: str, checker: Checker) -> Finding:
 
 
 async def test_a_level_is_added_and_only_the_fallback_is_behind(database_url: str) -> None:
-    """Level rows agree at once; Max level sync says what is left to do."""
+    """The check Max level sync reports what is left to do."""
     await application.execute(database_url, ADD_LEVEL)
     assert (await look(database_url, levels_match_rows)).passed
     found = await look(database_url, max_level_sync)
@@ -32,7 +32,6 @@ async def test_a_level_is_added_and_only_the_fallback_is_behind(database_url: st
 
 
 async def test_pairs_above_a_new_maximum_are_found_on_either_side(database_url: str) -> None:
-    """Before a level is taken away."""
     await application.execute(
         database_url,
         ADD_LEVEL,
@@ -44,7 +43,6 @@ async def test_pairs_above_a_new_maximum_are_found_on_either_side(database_url: 
 
 
 async def test_a_specialization_is_added_with_its_level_rows(database_url: str) -> None:
-    """No check minds it."""
     await application.execute(database_url, ADD_SPECIALIZATION)
     found = await look(database_url, levels_match_rows)
     assert (found.passed, "REFEREE" in found.detail) == (True, True)

@@ -1,4 +1,4 @@
-"""The user's own three troubles: each is made, `doctor` finds it, and what the document says ends it."""
+"""The seed's three troubles: each is created, `doctor` finds it, and the document's advice ends it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Findings = dict[str, tuple[str, str, str]]
 
 
 async def doctor(url: str) -> Findings:
-    """Ask `levelsync doctor`; each check with its verdict, what it found and what to do."""
+    """Run `levelsync doctor`; returns verdict, detail and advice of each check."""
     env = environment(Settings(_env_file=None, database_url=url), KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1", HTTP_PORT="1")
     run = await asyncio.to_thread(lambda: levelsync("doctor", "--json", env=env))
     found = json.loads(run.stdout)["checks"]
@@ -40,7 +40,7 @@ async def migrate(url: str) -> Result:
 
 
 async def ask(url: str, name: str) -> int:
-    """Ask the helper as the application does, with a session."""
+    """Call the helper as the application does, with a session."""
     engine = make_engine(application.settings(url))
     async with AsyncSession(engine) as session:
         level = await session.run_sync(partial(LicenseSystemHelper.get_specialization_max_level, name))
@@ -49,7 +49,7 @@ async def ask(url: str, name: str) -> int:
 
 
 async def test_a_constraint_that_is_there_already_is_left(empty_database_url: str) -> None:
-    """Entry 1, as the user met it: the migration goes on, and says so."""
+    """Entry 1, as the user met it: the migration continues and reports the constraint."""
     await application.make_application(empty_database_url, UNIQUE)
     before = await doctor(empty_database_url)
     assert before["Migrations"][0] == "FAIL"
@@ -74,7 +74,7 @@ async def test_a_constraint_that_is_there_already_is_left(empty_database_url: st
 async def test_a_name_that_something_else_has_is_found_and_given_free(
     empty_database_url: str, change: str, undo: str, said: str
 ) -> None:
-    """Entry 1, where it is really in the way: `already exists`, said in a sentence, and nothing is changed."""
+    """Entry 1, where the name is taken: the migration stops with a sentence and changes nothing."""
     await application.make_application(empty_database_url, change)
     verdict, detail, advice = (await doctor(empty_database_url))["Constraint's name"]
     assert (verdict, said in detail) == ("FAIL", True), detail
@@ -87,7 +87,7 @@ async def test_a_name_that_something_else_has_is_found_and_given_free(
 
 
 async def test_duplicate_records_are_found_and_cleaned(empty_database_url: str) -> None:
-    """Entry 2: the highest level stays, a missing one counts lowest, and what went is kept."""
+    """Entry 2: the highest level stays, NULL counts lowest, and removed rows are kept in a table."""
     await application.make_application(empty_database_url, TWICE)
     verdict, detail, advice = (await doctor(empty_database_url))["Duplicate progress records"]
     assert (verdict, detail) == ("FAIL", "user 5 has 3 in COACH")
@@ -100,7 +100,7 @@ async def test_duplicate_records_are_found_and_cleaned(empty_database_url: str) 
 
 
 async def test_a_fallback_that_differs_from_the_database_is_found(database_url: str) -> None:
-    """Entry 3: a call without a session gets the fallback, and it is not what the database says."""
+    """Entry 3: a call without a session returns the fallback."""
     await application.execute(
         database_url,
         "UPDATE specializations SET max_levels = 5 WHERE id = 'INTERNSHIP'",
@@ -115,7 +115,7 @@ async def test_a_fallback_that_differs_from_the_database_is_found(database_url: 
 
 
 async def test_a_query_that_fails_is_found_and_logged(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Entry 3: the helper falls back and says why in the log; `doctor` shows PostgreSQL's words."""
+    """Entry 3: the helper returns the fallback and logs why. `doctor` shows PostgreSQL's message."""
     await application.execute(
         database_url,
         "UPDATE specializations SET max_levels = 11 WHERE id = 'PLAYER'",
@@ -130,7 +130,7 @@ async def test_a_query_that_fails_is_found_and_logged(database_url: str, caplog:
 
 
 async def test_a_column_that_is_gone_is_named(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Entry 3: with the setting that stands in for it."""
+    """Entry 3: with the setting that replaces the column."""
     await application.execute(database_url, "ALTER TABLE specializations DROP COLUMN max_levels")
     verdict, detail, _ = (await doctor(database_url))["Specializations"]
     assert (verdict, "no column max_levels and LEVELSYNC_MAX_LEVELS is not set" in detail) == ("FAIL", True), detail
@@ -141,7 +141,7 @@ async def test_a_column_that_is_gone_is_named(database_url: str, monkeypatch: py
 async def test_a_session_whose_transaction_has_failed_gets_the_fallback(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Entry 3: the query is right and the session is not; the log has the cause, which is the caller's."""
+    """Entry 3: the log contains the caller's error, which is the cause."""
     engine = make_engine(application.settings(database_url))
     async with AsyncSession(engine) as session:
         with pytest.raises(Exception, match="does not exist"):
