@@ -25,9 +25,7 @@ EMPTY = "DELETE FROM specializations"
 @pytest.mark.parametrize(
     ("change", "same"), [("SELECT 1", True), (ONCE_MORE, True), (LOWER, False), (ANOTHER, False), (REMOVE, False)]
 )
-async def test_only_names_and_maxima_change_a_curriculum(
-    engine: AsyncEngine, kind: str, change: str, same: bool
-) -> None:
+async def test_names_and_maxima_are_the_curriculum(engine: AsyncEngine, kind: str, change: str, same: bool) -> None:
     """Writing a row again with the same maximum does not change it."""
     if kind == "view":
         await execute(engine, *AS_A_VIEW)

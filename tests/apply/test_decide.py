@@ -10,7 +10,7 @@ from service.apply.batch import Applied
 from tests.support.applier import Partitions, one
 from tests.support.model import LEVELED_UP
 from tests.support.records import START
-from tests.support.tables import PLAYER, execute, fill, history, licenses, read
+from tests.support.tables import PLAYER, execute, fill, history, licenses, read, steps
 
 
 async def decided(engine: AsyncEngine, level: int | None, *events: tuple[int, int], fence: bool = False) -> Applied:
@@ -22,22 +22,17 @@ async def decided(engine: AsyncEngine, level: int | None, *events: tuple[int, in
     return await partitions.apply(LEVELED_UP, partitions.records([one(to_level=to, minutes=at) for to, at in events]))
 
 
-async def steps(engine: AsyncEngine) -> list[tuple[int, int]]:
-    return [(before, after) for _, before, after, _, _ in await history(engine)]
-
-
 async def test_three_steps_in_one_batch_are_three_rises(engine: AsyncEngine) -> None:
     await decided(engine, 2, (3, 0), (4, 1), (5, 2))
-    assert await steps(engine) == [(2, 3), (3, 4), (4, 5)]
+    assert await steps(engine) == [(*PLAYER, 2, 3), (*PLAYER, 3, 4), (*PLAYER, 4, 5)]
     ((advanced_at,),) = await read(engine, "SELECT last_advanced_at FROM user_licenses")
     assert advanced_at == (START + timedelta(minutes=2)).replace(tzinfo=None)
 
 
 async def test_a_created_row_rises_from_zero_and_then_further(engine: AsyncEngine) -> None:
-    """The row begins at the time of the first event and was last advanced at that of the last one."""
     applied = await decided(engine, None, (3, 0), (5, 1))
     assert [applied.outcomes[index] for index in (0, 1)] == ["created", "applied"]
-    assert await steps(engine) == [(0, 3), (3, 5)]
+    assert await steps(engine) == [(*PLAYER, 0, 3), (*PLAYER, 3, 5)]
     assert [reason for *_, reason in await history(engine)] == [f"ProgressLeveledUp /test e{at}" for at in (0, 1)]
     (row,) = await read(engine, "SELECT * FROM user_licenses")
     begun = START.replace(tzinfo=None)
@@ -54,7 +49,7 @@ async def test_an_equal_or_lower_level_writes_nothing(engine: AsyncEngine) -> No
 async def test_an_event_at_the_time_of_the_decision_is_superseded_and_a_later_one_applies(engine: AsyncEngine) -> None:
     applied = await decided(engine, 2, (5, 0), (6, 1), fence=True)
     assert [applied.outcomes[index] for index in (0, 1)] == ["superseded", "applied"]
-    assert await steps(engine) == [(2, 6)]
+    assert await steps(engine) == [(*PLAYER, 2, 6)]
 
 
 async def test_a_missing_user_is_a_dead_letter_only_where_a_row_would_be_made(engine: AsyncEngine) -> None:

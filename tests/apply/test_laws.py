@@ -147,7 +147,6 @@ async def test_refusals_of_twenty_users_are_no_dead_letters(engine: AsyncEngine)
 
 
 async def test_a_license_in_another_case_is_the_pairs_license(engine: AsyncEngine) -> None:
-    """No second license is created beside one that is written as 'player'."""
     partitions = await fresh(engine)
     await add_rows(engine, licenses={(1, "player"): 2})
     await partitions.apply(LEVELED_UP, [with_case(record, "plAYer") for record in partitions.records([one()])])
@@ -185,7 +184,6 @@ async def test_a_raised_progress_keeps_its_xp(engine: AsyncEngine) -> None:
 
 
 async def test_events_before_apply_since_change_nothing(engine: AsyncEngine) -> None:
-    """APPLY_SINCE is for topics that already contain history."""
     partitions = await fresh(engine, apply_since=START + timedelta(minutes=5))
     applied = await partitions.apply(LEVELED_UP, partitions.records([one(), one(to_level=4, minutes=6)]))
     assert [applied.outcomes[index] for index in (0, 1)] == ["superseded", "created"]
@@ -262,9 +260,7 @@ async def test_refusals_spellings_and_fences_in_any_batches_end_as_the_model_say
         await _apply(partitions, meant[begin:end], spelling, reasons)
     for record in meant:
         expected.apply(record)
-    assert {
-        (user, name.upper()): level for (user, name), level in (await licenses(engine)).items()
-    } == expected.licenses
+    assert {(user, name.upper()): at for (user, name), at in (await licenses(engine)).items()} == expected.licenses
     found: list[Any] = [((pair[0], pair[1].upper()), *step) for pair, *step in await history(engine)]
     assert sorted(found, key=itemgetter(0)) == sorted(expected.history, key=itemgetter(0))
     assert reasons == expected.letters
@@ -307,9 +303,7 @@ _steps = st.lists(
 
 @LAWS
 @given(steps=_steps)
-async def test_events_before_a_declaration_raise_nothing(
-    engine: AsyncEngine, steps: list[tuple[str, str, int]]
-) -> None:
+async def test_old_events_raise_no_declared_pair(engine: AsyncEngine, steps: list[tuple[str, str, int]]) -> None:
     """The application raises a side and publishes it, or sets a side and declares it. Events arrive in any order."""
     partitions, expected, service = await fresh(engine), model(), ProgressLicenseSyncService(engine)
     on_their_way: list[Meant] = []

@@ -26,6 +26,8 @@ def start(committed: int | None, row: int | None, *, first: int = 0, end: int = 
         pytest.param(2000, 10, {}, Start(seek=0, row=0, restarts=True), id="again where the commit is beyond the end"),
         pytest.param(10, 2000, {}, Start(seek=0, row=0, restarts=True), id="again where the row is beyond the end"),
         pytest.param(100, 100, {"first": 150}, Start(seek=150, row=150, lost=50), id="behind what retention took"),
+        pytest.param(None, 100, {"first": 150}, Start(150, 150, lost=50, restarts=True), id="after a week away"),
+        pytest.param(None, 100, {"first": 150, "cluster": "b"}, Start(150, 150, restarts=True), id="elsewhere"),
         pytest.param(100, 150, {"first": 150}, Start(seek=150, row=150), id="and counts a loss once"),
         pytest.param(10, 500, {"first": 150}, Start(seek=150, row=500), id="and loses nothing that was applied"),
         pytest.param(150, 150, {"first": 150, "end": 150}, Start(seek=150, row=150), id="at the end of an empty log"),

@@ -46,7 +46,6 @@ def agree(one: ConsumerRecord) -> bool:
 
 @pytest.mark.parametrize("event", GOOD)
 def test_good_records_go_the_short_way(event: Any) -> None:
-    """With a record's timestamp before and after the event's own time."""
     for timestamp in (NOW, NOW - 60_000):
         assert agree(of(event, timestamp=timestamp))
 
@@ -100,9 +99,7 @@ VALUES = st.sampled_from(
     [b"1", b"2", b"0", b"-0", b"01", b"1.0", b"1e0", b"true", b"null", b'"1"', b'"PLAYER"', b'"\\u0000"', b'"\\ud800"',
      b'"\\u00e9"', b'"\xc3\xa9"', b"9223372036854775808", b"[]", b"{}", b"NaN", b'"\\x"', b'"\t"']
 )  # fmt: skip
-NAMES = st.sampled_from(
-    [b"user_id", b"specialization", b"to_level", b"from_level", b"reason", b"other", b"user\\u005fid"]
-)
+NAMES = st.sampled_from([b"user_id", b"specialization", b"to_level", b"from_level", b"reason", b"x", b"user\\u005fid"])
 
 
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=7), st.sampled_from(GOOD[1:]))
@@ -115,11 +112,9 @@ def test_repeated_and_unknown_keys_are_never_read_otherwise(pairs: list[tuple[by
 
 
 def test_a_record_that_goes_the_long_way_takes_no_other_with_it() -> None:
-    """The order of the batch stays the same."""
     bad = record(GOOD[0].TOPIC, b"{", GOOD[0].to_kafka().headers)
-    structured = record(
-        GOOD[0].TOPIC, GOOD[0].to_structured().encode(), [("content-type", b"application/cloudevents+json")]
-    )
+    headers = [("content-type", b"application/cloudevents+json")]
+    structured = record(GOOD[0].TOPIC, GOOD[0].to_structured().encode(), headers)
     decoded = decode([of(GOOD[0]), bad, structured, of(GOOD[0], timestamp=NOW + 1)])
     assert [one.index for one in decoded] == [0, 1, 2, 3]
     assert [isinstance(one, DeadLetter) for one in decoded] == [False, True, False, False]

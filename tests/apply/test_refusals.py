@@ -47,7 +47,6 @@ def test_an_accepted_record_or_another_reason_breaks_the_row() -> None:
 
 
 def test_counting_on_a_copy_leaves_the_original() -> None:
-    """A transaction that is rolled back has refused nothing."""
     refusals = Refusals()
     refusals.copy().refused(1, CHECK)
     assert refusals.users == set()
@@ -71,7 +70,6 @@ _SECONDS_TO_WRITE = """
 
 
 async def test_a_unique_index_of_the_application_refuses_one_record(events: Events, engine: AsyncEngine) -> None:
-    """The records behind it apply."""
     await execute(engine, *_PRIMARY)
     await events.apply(rise(1, 3), rise(1, 3, "COACH"), *(rise(user, 2) for user in range(2, 12)))
     assert await licenses(engine) == {(1, "PLAYER"): 3} | {(user, "PLAYER"): 2 for user in range(2, 12)}
@@ -80,7 +78,6 @@ async def test_a_unique_index_of_the_application_refuses_one_record(events: Even
 
 
 async def test_a_heal_that_a_unique_index_refuses_ends(events: Events, engine: AsyncEngine, settings: Settings) -> None:
-    """Of two missing licenses, one is created and the other is counted as failed."""
     assert events
     await execute(engine, *_PRIMARY)
     await add_rows(engine, progress={(1, "PLAYER"): 3, (1, "COACH"): 3, (2, "PLAYER"): 2})

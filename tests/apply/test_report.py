@@ -15,7 +15,6 @@ TOPIC = "progress.leveled-up"
 
 
 def test_a_batch_of_a_thousand_dead_letters_is_one_warning() -> None:
-    """The warning contains their number and the first three."""
     records = [ConsumerRecord(TOPIC, 2, offset, 0, 0, None, b"", None, 0, 0, ()) for offset in range(1000)]
     letters = [DeadLetter(index, Reason.MALFORMED, f"no JSON {index}") for index in range(1000)]
     with capture_logs() as lines:

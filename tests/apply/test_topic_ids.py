@@ -46,14 +46,12 @@ async def test_equal_and_unknown_ids_move_the_row_and_its_epoch(engine: AsyncEng
 
 
 async def test_a_replay_leaves_the_row_and_its_epoch(engine: AsyncEngine) -> None:
-    """The row is ahead of the batch."""
     await stand_at(engine, 5, "same")
     await move(engine, "same", to=2)
     assert await row(engine) == Stored(5, "", "same", -1)
 
 
 async def test_rows_of_the_previous_release_have_no_topic(engine: AsyncEngine) -> None:
-    """The previous release's statement writes neither of the new columns."""
     columns = "(topic, partition, next_offset, cluster_id)"
     values = "('progress.leveled-up', 0, 4, 'here')"
     await execute(engine, f"INSERT INTO levelsync.applied_offsets {columns} VALUES {values}")

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -39,20 +38,8 @@ _FENCES = """
 _DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 
 
-@dataclass(frozen=True)
-class Work:
-    """What one release does: batches of one kind each, and syncs."""
-
-    batches: Sequence[tuple[str, list[Meant]]]
-    syncs: Sequence[int]
-
-    def as_json(self) -> str:
-        """Return the work as the previous release's program reads it."""
-        batches = [
-            (kind, [(one.user, one.specialization, one.to_level, one.at.isoformat(), one.id) for one in meant])
-            for kind, meant in self.batches
-        ]
-        return json.dumps({"batches": batches, "syncs": [(user, "progress_to_license") for user in self.syncs]})
+Work = tuple[list[tuple[str, list[Meant]]], list[int]]
+"""What one release does: batches of one kind each, and users to sync."""
 
 
 @pytest.mark.soak
@@ -66,7 +53,7 @@ async def test_two_releases_end_as_one(events: Events, engine: AsyncEngine, sett
     await engine.dispose()  # a session reports its deadlocks when it ends
     deadlocks = (await read(engine, _DEADLOCKS))[0][0]
     print(f"deadlocks: {deadlocks}; the previous release tried again: {previous.result()['retries']}")  # noqa: T201
-    await _assert_ended(engine, [*before.batches, *after.batches])
+    await _assert_ended(engine, [*before[0], *after[0]])
     assert deadlocks == 0
 
 
@@ -85,7 +72,7 @@ def _work(rng: Random, name: str) -> Work:
         kind = rng.choice((LEVELED_UP, LEVELED_UP, ADVANCED))
         users = RISING if kind == ADVANCED else range(1, 181)
         batches.append((kind, [_event(rng, kind, users, f"{name}-{number}-{index}") for index in range(RECORDS)]))
-    return Work(batches, rng.sample(LOWERED, len(LOWERED)))
+    return batches, rng.sample(LOWERED, len(LOWERED))
 
 
 def _event(rng: Random, kind: str, users: Sequence[int], name: str) -> Meant:
@@ -104,10 +91,15 @@ def _unpacked(folder: Path) -> Path:
 
 def _run_previous(folder: Path, settings: Settings, work: Work) -> Any:
     program = str(ROOT / "tests" / "support" / "previous_release.py")
+    batches = [
+        (kind, [(one.user, one.specialization, one.to_level, one.at.isoformat(), one.id) for one in meant])
+        for kind, meant in work[0]
+    ]
+    given = json.dumps({"batches": batches, "syncs": [(user, "progress_to_license") for user in work[1]]})
     command = [sys.executable, program, settings.database_url.get_secret_value()]
     environment = os.environ | {"PYTHONPATH": str(folder)}
     done = subprocess.run(  # noqa: S603 - our own program
-        command, input=work.as_json(), env=environment, cwd=folder, capture_output=True, text=True, check=False
+        command, input=given, env=environment, cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])
@@ -119,12 +111,12 @@ async def _run_this(events: Events, engine: AsyncEngine, work: Work) -> None:
     """Do what the previous release does: apply both kinds and run the syncs at once."""
 
     async def apply_all(kind: str) -> None:
-        for of, meant in work.batches:
+        for of, meant in work[0]:
             if of == kind:
                 await events.apply(*meant, attempts=50)
 
     async def sync_all() -> None:
-        for user in work.syncs:
+        for user in work[1]:
             assert not (await sync(engine, user, "progress_to_license")).failed
 
     await asyncio.gather(apply_all(LEVELED_UP), apply_all(ADVANCED), sync_all())

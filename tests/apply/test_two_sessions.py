@@ -112,7 +112,6 @@ async def test_other_rows_are_not_locked_while_a_batch_waits(events: Events, eng
 
 
 async def test_a_maximum_that_falls_while_a_batch_waits_counts(events: Events, engine: AsyncEngine) -> None:
-    """The maximum at the time of the write counts."""
     await add_rows(engine, licenses={(1, "PLAYER"): 1})
     async with held(engine, _HOLD.format(1)):
         batch = asyncio.create_task(events.apply(rise(1, 8)))

@@ -69,8 +69,6 @@ def _heal(model: Model) -> None:
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda one: one.name)
 async def test_a_change_between_statements_of_a_sync(setup: Setup, change: Interference) -> None:
-    """The sync comes wholly before or after the change."""
-
     async def begin() -> Awaitable[Any]:
         await setup.reset()
         return sync(setup.batch, 1, "progress_to_license")

@@ -26,7 +26,6 @@ def test_a_consumer_is_stalled(looks: list[tuple[float, int, int | None, bool]])
 
 
 def test_the_clock_starts_anew_after_an_outage() -> None:
-    """No consumer could move while Kafka was away."""
     watchdog = Watchdog(stall_seconds=60)
     watchdog.stalled({TP: 6}, {TP: 5}, now=0)
     watchdog.forget()

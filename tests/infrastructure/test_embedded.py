@@ -51,7 +51,6 @@ def data() -> Iterator[Path]:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 async def test_no_process_outlives_its_owner(owner: subprocess.Popen[str], data: Path, number: signal.Signals) -> None:
-    """The data can be used again at once."""
     assert owner.stdout is not None
     url, *pids = owner.stdout.readline().split()
     assert len(pids) >= 4
@@ -64,7 +63,6 @@ async def test_no_process_outlives_its_owner(owner: subprocess.Popen[str], data:
 
 
 async def test_data_survives_a_stop_and_a_start(data: Path) -> None:
-    """With the same object, and with a new one on another port."""
     server = EmbeddedPostgres(data)
     async with server:
         await application.execute(server.url, KEEP)
@@ -96,7 +94,6 @@ async def test_a_second_server_on_the_same_data_is_refused(data: Path, monkeypat
 
 
 async def test_a_data_folder_that_was_half_made_is_made_again(data: Path) -> None:
-    """After a kill during the first start."""
     (data.with_name("postgres.new") / "base").mkdir(parents=True)
     data.with_name("postgres.password").write_text("old")
     async with EmbeddedPostgres(data) as server:

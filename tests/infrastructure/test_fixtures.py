@@ -20,12 +20,6 @@ Publish = Callable[..., Awaitable[list[int]]]
 USERS = "SELECT count(*) FROM public.users"
 
 
-async def test_a_copy_of_the_template_has_the_sample_users(postgres: Postgres, template_database: str) -> None:
-    url = await postgres.create_database(template_database)
-    assert await application.value(url, USERS) == 200
-    await postgres.drop_database(url)
-
-
 @pytest.mark.parametrize("turn", [1, 2])
 async def test_what_one_test_writes_another_does_not_see(engine: AsyncEngine, turn: int) -> None:
     """Both turns find the template's 200 users, although each removes them."""

@@ -9,21 +9,11 @@ import pytest
 from pydantic import SecretStr
 
 from service.settings import Settings
-from tests.support.process import MakeProcess, serve_environment
+from tests.support.process import Make, serve_environment
 from tests.support.waiting import eventually
 
 
-async def test_a_process_becomes_ready_and_leaves_on_sigterm(levelsync_process: MakeProcess, topics: list[str]) -> None:
-    assert topics
-    process = levelsync_process()
-    await process.start()
-    assert (await process.get("/livez"))[0] == 200
-    assert process.memory_bytes > 1_000_000
-    assert await process.terminate() == 0
-    assert not process.running
-
-
-async def test_a_killed_process_starts_again(levelsync_process: MakeProcess, topics: list[str]) -> None:
+async def test_a_killed_process_starts_again(levelsync_process: Make, topics: list[str]) -> None:
     assert topics
     process = levelsync_process()
     await process.start()
@@ -35,7 +25,7 @@ async def test_a_killed_process_starts_again(levelsync_process: MakeProcess, top
     assert (process.pid, process.url) != first
 
 
-async def test_a_process_that_ends_while_it_starts_shows_its_output(levelsync_process: MakeProcess) -> None:
+async def test_a_process_that_ends_while_it_starts_shows_its_output(levelsync_process: Make) -> None:
     process = levelsync_process(arguments=("serve", "--roles", "nonsense"))
     with pytest.raises(RuntimeError, match="nonsense"):
         await process.start()

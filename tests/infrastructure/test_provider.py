@@ -37,16 +37,17 @@ def test_a_way_can_be_forced() -> None:
     assert choose({FORCE: "3"}, [_way(1), _way(2), _way(3)]).way.number == 3
 
 
-def test_a_forced_way_that_is_not_there_stops_the_run() -> None:
-    with pytest.raises(NoWay, match="LEVELSYNC_TEST_PROVIDER=2, but 2: no engine"):
-        choose({FORCE: "2"}, [_way(1), _way(2, "no engine"), _way(3)])
-    with pytest.raises(NoWay, match="there is no such way"):
-        choose({FORCE: "9"}, [_way(1)])
-
-
-def test_no_way_at_all_names_every_reason() -> None:
-    with pytest.raises(NoWay, match="nothing to test against: 1: a; 2: b"):
-        choose({}, [_way(1, "a"), _way(2, "b")])
+@pytest.mark.parametrize(
+    ("environment", "ways", "said"),
+    [
+        ({FORCE: "2"}, [_way(1), _way(2, "no engine"), _way(3)], "LEVELSYNC_TEST_PROVIDER=2, but 2: no engine"),
+        ({FORCE: "9"}, [_way(1)], "there is no such way"),
+        ({}, [_way(1, "a"), _way(2, "b")], "nothing to test against: 1: a; 2: b"),
+    ],
+)
+def test_without_a_way_the_run_stops_with_the_reasons(environment: dict[str, str], ways: list[Way], said: str) -> None:
+    with pytest.raises(NoWay, match=said):
+        choose(environment, ways)
 
 
 def test_the_ways_are_tried_in_the_documented_order() -> None:

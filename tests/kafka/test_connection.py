@@ -31,11 +31,8 @@ def test_user_and_password_reach_every_client_alike(protocol: str, mechanism: st
 
 
 def test_plaintext_needs_nothing() -> None:
-    assert connection_options(settings()) == {
-        "bootstrap_servers": "localhost:9092",
-        "security_protocol": "PLAINTEXT",
-        "ssl_context": None,
-    }
+    plain = {"bootstrap_servers": "localhost:9092", "security_protocol": "PLAINTEXT", "ssl_context": None}
+    assert connection_options(settings()) == plain
 
 
 def test_tls_verifies_the_broker() -> None:

@@ -65,11 +65,9 @@ async def test_everything_works_with_the_rights_of_both_files(
     async with Service(restricted) as service:
         await service.ready()
         await publish(guarded.bootstrap_servers, [_event(1), _event(2), Record("progress.leveled-up", b"1", b"no")])
-        await eventually(lambda: _licensed(database_url))
-        await eventually(lambda: _letters(database_url))
-        await application.execute(
-            database_url, "UPDATE specialization_progress SET current_level = 1 WHERE student_id = 1"
-        )
+        await eventually(lambda: _applied(database_url))
+        drift = "UPDATE specialization_progress SET current_level = 1 WHERE student_id = 1"
+        await application.execute(database_url, drift)
         for command, code in (
             (("drift",), 1),
             (("dead-letters", "replay", "--reason", "malformed"), 1),
@@ -116,10 +114,7 @@ def _event(user: int) -> Record:
     return Record(*ProgressLeveledUp(user_id=user, specialization="PLAYER", to_level=7).to_kafka())
 
 
-async def _licensed(url: str) -> bool:
-    found = "SELECT count(*) FROM user_licenses WHERE specialization_type = 'PLAYER' AND current_level >= 7"
-    return bool(await application.value(url, f"{found} AND user_id IN (1, 2)") == 2)
-
-
-async def _letters(url: str) -> bool:
-    return bool(await application.value(url, "SELECT count(*) FROM levelsync.dead_letters") == 1)
+async def _applied(url: str) -> bool:
+    raised = "user_licenses WHERE specialization_type = 'PLAYER' AND current_level >= 7 AND user_id IN (1, 2)"
+    counts = [await application.value(url, f"SELECT count(*) FROM {of}") for of in (raised, "levelsync.dead_letters")]
+    return counts == [2, 1]

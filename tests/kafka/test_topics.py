@@ -56,15 +56,9 @@ async def test_without_permission_the_missing_ones_are_named_and_not_made(withou
 
 @pytest.mark.real_broker
 async def test_a_refusal_is_kafka_s_own_reason(without_topics: Settings) -> None:
-    """For more replicas than brokers, the message names the topic and the setting."""
     too_many = without_topics.model_copy(update={"kafka_topic_replication": 3})
     with pytest.raises(TopicsError, match=r"progress\.leveled-up: .*KAFKA_TOPIC_REPLICATION"):
         await ensure_topics(too_many)
-
-
-async def test_the_embedded_broker_is_known_by_its_cluster() -> None:
-    async with EmbeddedBroker() as broker:
-        assert (await describe_cluster(settings_for(broker.bootstrap_servers))).is_embedded
 
 
 async def test_a_broker_of_the_tests_that_is_real_is_not_taken_for_the_embedded_one(kafka: Kafka) -> None:

@@ -47,7 +47,7 @@ class Judge:
         mutant = MUTANTS[number]
         done = self.run(self.folder / str(number), mutant)
         verdict = {_PASSED: "SURVIVED", _FAILED: "killed"}.get(done.returncode, f"not judged\n{done.stdout}")
-        print(f"{mutant.name}: {verdict} ({mutant.test})", flush=True)  # noqa: T201 - a program
+        print(f"{mutant.test}: {verdict}", flush=True)  # noqa: T201 - a program
         return done.returncode
 
     def run(self, folder: Path, mutant: Mutant | None) -> subprocess.CompletedProcess[str]:

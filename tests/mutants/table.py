@@ -13,7 +13,6 @@ TESTS = "tests/mutants/test_survivors.py"
 class Mutant:
     """`search`, which occurs once in `file`, is replaced; `test` is a function of `TESTS`."""
 
-    name: str
     file: str
     search: str
     replace: str
@@ -28,76 +27,66 @@ class Mutant:
         path = root / self.file
         text = path.read_text(encoding="utf-8")
         if text.count(self.search) != 1:
-            raise LookupError(f"{self.name}: {self.file} has {self.search!r} {text.count(self.search)} times")
+            raise LookupError(f"{self.test}: {self.file} has {self.search!r} {text.count(self.search)} times")
         path.write_text(text.replace(self.search, self.replace), encoding="utf-8")
 
 
 MUTANTS = (
     Mutant(
-        "SET_FENCES without greatest",
         "service/apply/rows.py",
         "decided_at = greatest(f.decided_at, excluded.decided_at)",
         "decided_at = excluded.decided_at",
         "test_the_time_of_a_fence_never_goes_back",
     ),
     Mutant(
-        "read_applied counts another cluster's rows",
         "service/reconcile/caught_up.py",
         'if r.cluster_id in {"", now.cluster_id} and not',
         "if not",
         "test_positions_of_another_cluster_are_not_caught_up",
     ),
     Mutant(
-        "_settle does not wait for the appliers",
         "service/reconcile/steps.py",
         "if await self._caught_up(conn, run) or self._out_of_patience(run):",
         "if True:",
         "test_a_run_does_not_scan_before_the_appliers_have_caught_up",
     ),
     Mutant(
-        "confirm without FOR SHARE on licenses",
         "service/reconcile/confirm.py",
         "licenses = await _levels(conn, sql.licenses_of_pairs(lock), suspects)",
         'licenses = await _levels(conn, sql.licenses_of_pairs("none"), suspects)',
         "test_a_confirmation_waits_for_whoever_writes_the_license",
     ),
     Mutant(
-        "only moved position rows are checked, in the database",
         "service/stream/positions.py",
         "    for partition in partitions:\n",
         "    for partition in move.positions:\n",
         "test_rows_that_stay_are_checked_too",
     ),
     Mutant(
-        "only moved position rows are checked, by a batch",
         "service/apply/call.py",
         "partitions = sorted(call.expected)",
         "partitions = sorted(call.positions)",
         "test_a_batch_checks_the_rows_that_stay_too",
     ),
     Mutant(
-        "only moved position rows are checked, by the consumer",
         "service/stream/consumer.py",
         "Batch(records, dict(self._expected), moved,",
         "Batch(records, {tp: self._expected[tp] for tp in moved}, moved,",
         "test_a_consumer_has_every_row_checked",
     ),
     Mutant(
-        "a rebalance does not drain",
         "service/stream/consumer.py",
         "await self._consumer._idle.wait()",
         "pass",
         "test_a_rebalance_waits_for_the_batch_in_hand",
     ),
     Mutant(
-        "a revoke does not commit",
         "service/stream/consumer.py",
         "        await self._consumer._commit()  # noqa: SLF001 - as above\n",
         "",
         "test_a_revocation_commits_what_is_applied",
     ),
     Mutant(
-        "ends are read before the rows",
         "service/stream/positions.py",
         """            stored = await read_positions(conn, committed)
             log_ends = await read_log_ends()

@@ -22,7 +22,7 @@ from service.stream.positions import Batch, DatabaseKeeper, Evicted, set_positio
 from tests.support.applier import Partitions, rise, sync
 from tests.support.model import LEVELED_UP
 from tests.support.runs import NoTopics, OneWorker, until_step
-from tests.support.tables import empty_tables, execute, fill, licenses, read
+from tests.support.tables import empty_tables, execute, fill, licenses, read, somebody_waits
 from tests.support.waiting import eventually
 
 PAIR = (1, "PLAYER")
@@ -40,10 +40,6 @@ async def put_positions(engine: AsyncEngine, positions: Mapping[TopicPartition, 
     async with engine.begin() as conn:
         for partition, offset in positions.items():
             await set_position(conn, partition, offset, cluster)
-
-
-async def step_of(one_worker: OneWorker) -> str:
-    return str((await read(one_worker.engine, "SELECT step FROM levelsync.reconcile_runs"))[0][0])
 
 
 async def test_the_time_of_a_fence_never_goes_back(engine: AsyncEngine) -> None:
@@ -78,7 +74,7 @@ async def test_a_run_does_not_scan_before_the_appliers_have_caught_up(
     await until_step(one_worker, run_id, "settle")
     for _ in range(3):
         await eventually(lambda: take_one(engine, one_worker.steps))
-        assert await step_of(one_worker) == "settle"
+        assert await read(engine, "SELECT step FROM levelsync.reconcile_runs") == [("settle",)]
     await put_positions(engine, {FIRST: 7})
     await execute(engine, "UPDATE user_licenses SET current_level = 4")
     report = await one_worker.finish(run_id)
@@ -95,15 +91,10 @@ async def test_a_confirmation_waits_for_whoever_writes_the_license(engine: Async
     async with engine.begin() as application:
         await application.execute(text("UPDATE user_licenses SET current_level = 4"))
         worker = asyncio.create_task(one_worker.chunks.work(message))
-        await eventually(lambda: _done_or_waits(engine, worker))
+        await somebody_waits(engine)
     await worker
     counts = (await one_worker.finish(run_id))["counts"]
     assert (counts["changed_meanwhile"], counts["mismatched"]) == (1, 0)
-
-
-async def _done_or_waits(engine: AsyncEngine, worker: asyncio.Task[None]) -> bool:
-    query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    return worker.done() or bool(await read(engine, query))
 
 
 async def test_rows_that_stay_are_checked_too(engine: AsyncEngine) -> None:
@@ -117,7 +108,6 @@ async def test_rows_that_stay_are_checked_too(engine: AsyncEngine) -> None:
 
 
 async def test_a_batch_checks_the_rows_that_stay_too(engine: AsyncEngine) -> None:
-    """In the transaction that writes levels."""
     await empty_tables(engine)
     partitions = await Partitions(engine).begin()
     await put_positions(engine, {FIRST: 0, SECOND: 9})
@@ -185,7 +175,6 @@ async def test_a_rebalance_waits_for_the_batch_in_hand(consumer: LevelConsumer) 
 
 
 async def test_a_revocation_commits_what_is_applied(consumer: LevelConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next owner need not read it again."""
     told: list[dict[TopicPartition, int]] = []
 
     async def commit(offsets: Mapping[TopicPartition, Any]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.support.outbox import delivered, first_deliveries, pending, put_numbered
-from tests.support.process import MakeProcess
+from tests.support.process import Make
 from tests.support.servers import Kafka
 from tests.support.waiting import eventually
 
@@ -18,7 +18,7 @@ TAKEOVER_SECONDS = 5.0
 
 @pytest.mark.usefixtures("topics")
 async def test_a_killed_relay_loses_nothing_and_no_key_loses_its_order(
-    engine: AsyncEngine, kafka: Kafka, levelsync_process: MakeProcess
+    engine: AsyncEngine, kafka: Kafka, levelsync_process: Make
 ) -> None:
     """The other takes over within seconds. Every event arrives, and a key's first deliveries are in order."""
     first, second = (levelsync_process(arguments=("serve", "--roles", "relay")) for _ in range(2))

@@ -18,7 +18,6 @@ whole += func.octet_length(cast(outbox.c.headers, Text))
 
 
 async def test_events_are_read_as_they_were_put(engine: AsyncEngine) -> None:
-    """Order, key, value and headers."""
     events = [event(user, number) for number in range(1, 4) for user in (7, 5)]
     async with engine.begin() as conn:
         await put(conn, events)

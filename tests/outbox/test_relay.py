@@ -47,8 +47,6 @@ async def holders(engine: AsyncEngine) -> list[int]:
 
 
 async def until_left(engine: AsyncEngine, ids: list[int]) -> None:
-    """Wait until the outbox contains these rows and no other."""
-
     async def is_so() -> bool:
         return [row.id for row in await read(engine, "SELECT id FROM levelsync.outbox ORDER BY id")] == ids
 
@@ -117,7 +115,6 @@ async def test_a_row_too_large_for_kafka_stops_no_other(engine: AsyncEngine, set
 async def test_a_topic_that_takes_nothing_does_not_stop_the_others(
     engine: AsyncEngine, settings: Settings, kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its events wait, and /readyz names it."""
     monkeypatch.setattr(relay, "TOPIC_TIMEOUT", 0.5)
     monkeypatch.setattr(relay, "TOPIC_SECONDS", NEVER)
     async with engine.begin() as conn:
@@ -144,7 +141,6 @@ async def test_another_relay_takes_over_when_a_connection_is_lost(engine: AsyncE
 
 
 async def test_a_stop_leaves_no_lock_behind(engine: AsyncEngine, settings: Settings) -> None:
-    """The connection with the lock does not go back into the pool."""
     async with relaying(engine, settings):
         await eventually(lambda: holders(engine))
 
@@ -158,7 +154,6 @@ async def test_a_stop_leaves_no_lock_behind(engine: AsyncEngine, settings: Setti
 async def test_an_outage_of_kafka_is_waited_out(
     engine: AsyncEngine, settings: Settings, kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Events wait in order, /readyz names the relay, and all are published when Kafka is back."""
     if not kafka.can_restart:
         pytest.skip("this broker is not ours to stop")
     monkeypatch.setattr(relay, "DELIVERY_TIMEOUT", 1.0)

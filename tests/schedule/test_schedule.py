@@ -17,7 +17,7 @@ from service.process.schedule import Schedule, request_run, run_id, schedule_rol
 from service.settings import Settings
 from service.store.tables import outbox, reconcile_runs
 from service.telemetry.health import Health
-from tests.support.process import MakeProcess
+from tests.support.process import Make
 from tests.support.waiting import eventually
 
 TIMES = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - the strategy gives it a zone
@@ -44,7 +44,6 @@ def test_slots_of_six_hours_begin_at_round_hours() -> None:
 
 @given(TIMES, LENGTHS, st.floats(0, 0.999))
 def test_any_two_processes_name_a_slot_s_run_alike(now: datetime, every: timedelta, part: float) -> None:
-    """The next slot's run has another id."""
     slot = slot_at(now, every)
     assert run_id(slot_at(slot + every * part, every)) == run_id(slot)
     assert run_id(slot + every) != run_id(slot)
@@ -89,7 +88,6 @@ async def test_a_slot_whose_run_is_there_is_not_asked_for(engine: AsyncEngine, s
 
 
 async def test_the_request_says_what_the_settings_say(engine: AsyncEngine, settings: Settings) -> None:
-    """The default is a dry run towards the higher level."""
     executing = {"reconcile_execute": True, "reconcile_direction": "license_to_progress"}
     async with engine.begin() as conn:
         await request_run(conn, SLOT, settings)
@@ -101,7 +99,6 @@ async def test_the_request_says_what_the_settings_say(engine: AsyncEngine, setti
 
 
 async def test_who_starts_in_the_middle_of_a_slot_asks_for_its_run(engine: AsyncEngine, settings: Settings) -> None:
-    """Asked again in the same slot, it does nothing."""
     schedule = Schedule(engine, settings.model_copy(update={"reconcile_every": timedelta(days=36500)}))
     first, second = await schedule.request_present_slot(), await schedule.request_present_slot()
     assert 0 < second <= first
@@ -117,9 +114,8 @@ async def test_switched_off_nobody_asks(engine: AsyncEngine, settings: Settings)
 
 @pytest.mark.usefixtures("topics")
 async def test_two_processes_ask_for_one_run_a_slot(
-    engine: AsyncEngine, settings: Settings, levelsync_process: MakeProcess
+    engine: AsyncEngine, settings: Settings, levelsync_process: Make
 ) -> None:
-    """Both begin each slot at the same moment."""
     every = timedelta(seconds=1)
     often = Settings(_env_file=None, **settings.model_dump(exclude_unset=True) | {"reconcile_every": every})
     processes = [levelsync_process(often, ("serve", "--roles", "schedule")) for _ in range(2)]

@@ -161,9 +161,7 @@ class Latin1(str):
         return super().encode("latin-1")
 
 
-async def publish_as_is(
-    settings: Settings, records: list[Record], codec: str | None, patch: pytest.MonkeyPatch
-) -> None:
+async def publish_as_is(settings: Settings, sent: list[Record], codec: str | None, patch: pytest.MonkeyPatch) -> None:
     """Send one batch with aiokafka's Python writer, which calls `encode` on a name; the compiled one does not."""
     producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers, compression_type=codec)
     await producer.start()
@@ -171,7 +169,7 @@ async def publish_as_is(
         with patch.context() as patched:
             patched.setattr(message_accumulator, "DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy)
             batch, now = producer.create_batch(), int(time.time() * 1000)
-            for one in records:
+            for one in sent:
                 assert batch.append(key=one.key, value=one.value, timestamp=now, headers=list(one.headers))
             batch.close()
             await (await producer.send_batch(batch, LEVELED, partition=0))
@@ -191,9 +189,8 @@ async def test_a_header_whose_name_is_not_utf_8_is_ignored_like_all_others(
 ) -> None:
     """Law 4: the records apply, and a dead letter stores the name's own bytes."""
     odd = (Latin1("größe"), b"\xff")
-    await publish_as_is(
-        settings, [rise(1), rise(2, odd), rise(3), rise(4, odd, value=b"{"), rise(5)], codec, monkeypatch
-    )
+    sent = [rise(1), rise(2, odd), rise(3), rise(4, odd, value=b"{"), rise(5)]
+    await publish_as_is(settings, sent, codec, monkeypatch)
     async with running(settings):
         await applying.caught_up(settings, database)
     assert await licenses(database) == {(user, "PLAYER"): 3 for user in (1, 2, 3, 5)}

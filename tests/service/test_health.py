@@ -23,7 +23,7 @@ from service.settings import Settings, SettingsError
 from service.telemetry.health import Health
 from service.telemetry.metrics import BatchHistogram
 from service.web import http
-from tests.support.process import MakeProcess, http_get
+from tests.support.process import Make, http_get
 
 
 @pytest.mark.parametrize(
@@ -157,8 +157,7 @@ async def slowly() -> AsyncIterator[bytes]:
 
 @pytest.mark.soak
 @pytest.mark.usefixtures("topics")
-async def test_silent_connections_do_not_use_up_all_files(settings: Settings, levelsync_process: MakeProcess) -> None:
-    """250 silent connections to a process that may open 256 files."""
+async def test_silent_connections_do_not_use_up_all_files(settings: Settings, levelsync_process: Make) -> None:
     process = levelsync_process(settings, ("serve",))
     await process.start()
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (256, 256))
@@ -174,6 +173,5 @@ async def test_silent_connections_do_not_use_up_all_files(settings: Settings, le
 
 
 def test_a_process_without_the_api_loads_no_fastapi() -> None:
-    """FastAPI would take a tenth of an applier's memory."""
     code = "import sys, service.process.runtime; sys.exit('fastapi' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0  # noqa: S603 - our own code

@@ -19,7 +19,7 @@ from service.stream import consumer
 from service.stream.consumer import LevelConsumer
 from tests.support import applying
 from tests.support.applying import rise, running
-from tests.support.process import MakeProcess
+from tests.support.process import Make
 from tests.support.servers import Kafka
 from tests.support.tables import add_rows, count, empty_tables, execute, held, levels_of, steps
 from tests.support.topics import publish
@@ -84,7 +84,6 @@ async def test_other_partitions_are_not_delayed(two_partitions: AsyncEngine, set
 async def test_a_rebalance_reads_the_held_records_again(
     two_partitions: AsyncEngine, settings: Settings, consumers: list[LevelConsumer]
 ) -> None:
-    """The partition's next owner waits for the row."""
     async with running(settings):
         async with held_back(two_partitions, settings), running(settings):
             await eventually(lambda: _shared(consumers))
@@ -98,7 +97,7 @@ def _shared(consumers: list[LevelConsumer]) -> bool:
 
 
 async def test_a_process_that_waits_for_a_row_leaves_at_once_and_reads_again(
-    two_partitions: AsyncEngine, settings: Settings, levelsync_process: MakeProcess
+    two_partitions: AsyncEngine, settings: Settings, levelsync_process: Make
 ) -> None:
     process = levelsync_process(settings, ("serve", "--roles", "apply"))
     await process.start()
@@ -129,7 +128,6 @@ async def test_a_position_that_is_not_as_it_was_left_begins_again(
 async def test_a_topic_recreated_while_a_row_is_held_is_read_from_its_beginning(
     two_partitions: AsyncEngine, settings: Settings, kafka: Kafka
 ) -> None:
-    """What was read of the deleted topic is dropped."""
     async with running(settings):
         async with held_back(two_partitions, settings):
             await kafka.fresh_topics(2)
@@ -141,7 +139,6 @@ async def test_a_topic_recreated_while_a_row_is_held_is_read_from_its_beginning(
 async def test_a_row_that_is_held_is_named_and_is_no_stall(
     two_partitions: AsyncEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """/readyz names the lock. The watchdog does not end the process."""
     monkeypatch.setitem(SERVER_SETTINGS, "lock_timeout", "500ms")
     for bound in ("STALL_SECONDS", "BEGIN_SECONDS"):
         monkeypatch.setattr(watch, bound, 3.0)

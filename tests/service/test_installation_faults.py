@@ -14,7 +14,7 @@ from service.settings import Settings, SettingsError
 from tests.support import applying
 from tests.support.applying import running
 from tests.support.model import ADVANCED, LEVELED_UP, Meant
-from tests.support.process import MakeProcess
+from tests.support.process import Make
 from tests.support.records import as_sent
 from tests.support.tables import count, execute, licenses, progress, read
 from tests.support.topics import Record, publish
@@ -37,9 +37,8 @@ def rises(users: int, kind: str = LEVELED_UP, level: int = 3) -> list[Record]:
 
 
 async def test_serve_names_the_columns_that_nobody_fills_and_leaves_with_two(
-    database: AsyncEngine, settings: Settings, levelsync_process: MakeProcess
+    database: AsyncEngine, settings: Settings, levelsync_process: Make
 ) -> None:
-    """The message contains table, column and variable."""
     await execute(database, *NEEDS_VALUES)
     some = settings.model_copy(update={"license_defaults": {"mood": "calm", "tags": []}})
     process = levelsync_process(some, ("serve", "--roles", "apply"))
@@ -54,8 +53,7 @@ async def test_serve_names_the_columns_that_nobody_fills_and_leaves_with_two(
             pass
 
 
-async def test_no_maximum_is_exit_2(database: AsyncEngine, settings: Settings, levelsync_process: MakeProcess) -> None:
-    """The message contains the column and the setting."""
+async def test_no_maximum_is_exit_2(database: AsyncEngine, settings: Settings, levelsync_process: Make) -> None:
     await execute(database, *NO_COLUMN.broken)
     process = levelsync_process(settings, ("serve", "--roles", "apply"))
     await process.start(ready=False)

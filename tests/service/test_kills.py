@@ -12,14 +12,14 @@ from service.settings import Settings
 from tests.support.killing import Life, start_and_kill
 from tests.support.load import Load, make_load, new_seed
 from tests.support.model import LEVELED_UP
-from tests.support.process import MakeProcess
+from tests.support.process import Make
 from tests.support.published import Setup
 from tests.support.servers import Kafka, Postgres, Restartable, make_template
 
 pytestmark = [pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
 
 
-async def test_a_kill_during_a_drain_ends_as_the_model_says(settings: Settings, levelsync_process: MakeProcess) -> None:
+async def test_a_kill_during_a_drain_ends_as_the_model_says(settings: Settings, levelsync_process: Make) -> None:
     """With the default settings. The group waits for the dead member and goes on."""
     seed = new_seed()
     process = levelsync_process(settings)
@@ -39,13 +39,12 @@ AFTER_EVERY_EVENT, BEFORE_THEM = timedelta(hours=1), -timedelta(days=1)
 @pytest.mark.soak
 @pytest.mark.parametrize(("rounds", "records"), [(1, 2_000), (4, 4_000)], ids=["8 episodes", "32 episodes"])
 async def test_any_life_ends_in_the_models_tables(
-    settings: Settings, postgres: Postgres, levelsync_process: MakeProcess, rounds: int, records: int
+    settings: Settings, postgres: Postgres, levelsync_process: Make, rounds: int, records: int
 ) -> None:
     """Kills, stops, rewinds and restores, in any order."""
     now = datetime.now(UTC)
-    fences = {
-        (user, "PLAYER"): now + (AFTER_EVERY_EVENT if user % 20 else BEFORE_THEM) for user in range(1, OF_A_LIFE, 10)
-    }
+    users = range(1, OF_A_LIFE, 10)
+    fences = {(user, "PLAYER"): now + (AFTER_EVERY_EVENT if user % 20 else BEFORE_THEM) for user in users}
     async with Setup(settings, OF_A_LIFE, fences) as setup:
         life = Life(setup, postgres, levelsync_process, Random(new_seed()))  # noqa: S311 - no secret
         try:
@@ -57,7 +56,7 @@ async def test_any_life_ends_in_the_models_tables(
 USERS = 2_000
 
 
-async def drain_over_a_kill(settings: Settings, server: Restartable, make: MakeProcess) -> None:
+async def drain_over_a_kill(settings: Settings, server: Restartable, make: Make) -> None:
     """Kill the server while a process drains, start it again, and publish the rest. The process stays the same."""
     settings = settings.model_copy(update={"batch_max_records": 100})
     process, meant = make(settings), make_load(Load(12_000, USERS, new_seed(), bad=0.01))
@@ -75,7 +74,7 @@ async def drain_over_a_kill(settings: Settings, server: Restartable, make: MakeP
 
 
 async def test_a_killed_postgresql_loses_no_record(
-    settings: Settings, own_postgres: Postgres, levelsync_process: MakeProcess
+    settings: Settings, own_postgres: Postgres, levelsync_process: Make
 ) -> None:
     """The batch is retried until it is written. It causes no dead letter."""
     url = own_postgres.url_of(await make_template(own_postgres))
@@ -83,10 +82,7 @@ async def test_a_killed_postgresql_loses_no_record(
     await drain_over_a_kill(there, own_postgres, levelsync_process)
 
 
-async def test_a_killed_broker_loses_no_record(
-    settings: Settings, kafka: Kafka, levelsync_process: MakeProcess
-) -> None:
-    """The consumers find the broker and their group again."""
+async def test_a_killed_broker_loses_no_record(settings: Settings, kafka: Kafka, levelsync_process: Make) -> None:
     if not kafka.can_restart:
         pytest.skip("the broker is not ours to kill")
     await drain_over_a_kill(settings, kafka, levelsync_process)

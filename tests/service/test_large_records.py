@@ -20,7 +20,7 @@ from service.stream import records as reading
 from service.stream.records import _Records, read_any_records
 from tests.support import applying
 from tests.support.applying import rise
-from tests.support.process import LevelsyncProcess, MakeProcess, http_get
+from tests.support.process import LevelsyncProcess, Make, http_get
 from tests.support.tables import count, licenses, read
 from tests.support.topics import Record, publish
 from tests.support.waiting import eventually
@@ -47,7 +47,6 @@ def read_batch(codec: int, values: list[bytes]) -> list[Any]:
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 def test_a_record_above_the_bound_is_cut_and_its_neighbours_are_whole(codec: int) -> None:
-    """It keeps its offset, time and key."""
     large = b"a" * (3 * MEGABYTE)
     found = read_batch(codec, [b"before", large, b"after", b"b" * (900 * 1024), large])
     assert [bytes(one.value) for one in found[::2][:2]] == [b"before", b"after"]
@@ -63,13 +62,11 @@ def test_a_record_above_the_bound_is_cut_and_its_neighbours_are_whole(codec: int
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 def test_many_small_records_of_a_large_batch_are_whole(codec: int) -> None:
-    """The bound applies to a record, not to a batch."""
     values = [b"%d " % number + b"x" * 50_000 for number in range(100)]
     assert [one.value for one in read_batch(codec, values)] == values
 
 
 def test_the_digest_is_of_the_part_that_was_read() -> None:
-    """Whoever has the record can compare the digest."""
     large = bytes(range(256)) * 8 * 1024
     about = read_batch(CODECS["gzip"], [large])[0].value.about
     size = int(about.split("SHA-256 of its first ")[1].split()[0])
@@ -83,7 +80,7 @@ def test_the_digest_is_of_the_part_that_was_read() -> None:
 async def test_a_process_holds_no_more_than_the_bound_whatever_is_sent(
     database: AsyncEngine,
     settings: Settings,
-    levelsync_process: MakeProcess,
+    levelsync_process: Make,
     sizes: list[int],
 ) -> None:
     """Records of kilobytes on the wire, with good ones before and after them. A process in 512 MB survives."""
@@ -107,7 +104,7 @@ async def test_a_process_holds_no_more_than_the_bound_whatever_is_sent(
 @pytest.mark.soak
 @pytest.mark.real_broker
 async def test_livez_answers_within_a_second_while_a_record_of_300_mb_is_read(
-    database: AsyncEngine, settings: Settings, levelsync_process: MakeProcess
+    database: AsyncEngine, settings: Settings, levelsync_process: Make
 ) -> None:
     """Kubernetes' probe waits a second, and the process has 512 MB."""
     read_any_records(16_000_000)

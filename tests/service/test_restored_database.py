@@ -24,7 +24,6 @@ TABLES = (
 
 
 async def keep(engine: AsyncEngine) -> None:
-    """Back up everything that a batch writes, as copies of its tables."""
     copies = (f"CREATE TABLE kept.{t.split('.')[1]} AS TABLE {t}" for t in TABLES)
     await execute(engine, "CREATE SCHEMA kept", *copies)
 
@@ -36,7 +35,6 @@ async def restore(engine: AsyncEngine) -> None:
 
 
 async def apply_and_keep(setup: Setup, kept: Load, gone: Load) -> None:
-    """Apply a load, make the backup, and publish another load."""
     await setup.publish(make_load(kept, "kept"))
     await setup.assert_ended()
     await keep(setup.engine)

@@ -198,7 +198,6 @@ async def _nothing_waits(engine: AsyncEngine) -> bool:
 
 
 async def test_the_right_to_create_topics_is_waited_for_at_the_start(operator: Settings, guest: Settings) -> None:
-    """The service names the topic and Kafka's reason until the right is granted."""
     async with admin_client(operator) as client:
         await client.delete_topics(["sync.level-synced"])
     async with contextlib.AsyncExitStack() as stack:

@@ -50,7 +50,6 @@ async def test_two_services_share_the_partitions_and_one_leaves(setup: Setup, co
 
 
 def _each_has_one(consumers: list[LevelConsumer]) -> bool:
-    """Return whether each of the eight consumers has one of the eight partitions."""
     return [len(one.assignment()) for one in consumers] == [1] * 8
 
 
@@ -102,7 +101,6 @@ def _waits_with_the_batch_in_hand(*arguments: Any, **_leaves_held: bool) -> Appl
 
 
 async def _rise(settings: Settings, model: Model, level: int) -> None:
-    """Raise twelve users, three of them in each partition."""
     meant = [_meant(LEVELED_UP, user, level) for user in range(1, 13)]
     for one in meant:
         model.apply(one)

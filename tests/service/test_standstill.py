@@ -67,11 +67,8 @@ async def test_a_publishers_open_transaction_is_no_standstill(
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(service.ended(), 2)
         await producer.commit_transaction()
-        await eventually(lambda: _has_level(database))
-
-
-async def _has_level(database: AsyncEngine) -> bool:
-    return await licenses(database) == {(1, "PLAYER"): 3}
+        await applying.caught_up(settings, database)
+    assert await licenses(database) == {(1, "PLAYER"): 3}
 
 
 class OnceInAWhile:

@@ -18,7 +18,7 @@ from service.process.runtime import Service
 from service.process.watch import Stalled
 from service.settings import Settings
 from service.stream.consumer import LevelConsumer
-from service.stream.positions import DatabaseKeeper, Log, Start, Stored, set_position, starting_point
+from service.stream.positions import DatabaseKeeper, set_position
 from service.telemetry import metrics
 from service.telemetry.health import Health
 from tests.support.applying import rise, running
@@ -131,15 +131,7 @@ async def test_a_cluster_without_positions_has_new_groups(database: AsyncEngine)
     assert not await DatabaseKeeper(nobody, "here", ask_for_reconcile).is_new()
 
 
-def test_a_week_away_forgets_the_commit_but_not_the_loss() -> None:
-    """Law 3: Kafka deletes the commits of an absent group after about as long as the records."""
-    begun = starting_point(None, Stored(100, "here"), Log("here", "", 150, 900))
-    assert begun == Start(seek=150, row=150, lost=50, restarts=True)
-    assert starting_point(None, Stored(100, "there"), Log("here", "", 150, 900)).lost == 0
-
-
 async def test_a_loss_is_counted_when_it_is_committed(engine: AsyncEngine) -> None:
-    """So it is counted once, however often the start is repeated."""
     await move_row(engine, 10)
     lost = metrics.RECORDS_LOST.labels(PARTITION.topic, "0")
     before = lost._value.get()

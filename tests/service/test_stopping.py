@@ -19,7 +19,7 @@ from tests.support import applying, topics
 from tests.support.applying import rise, running
 from tests.support.links import way_to
 from tests.support.load import Load, make_load
-from tests.support.process import MakeProcess
+from tests.support.process import Make
 from tests.support.published import Setup
 from tests.support.tables import licenses
 from tests.support.topics import publish
@@ -30,9 +30,7 @@ SESSION_TIMEOUT = 10.0
 
 
 @pytest.mark.real_broker
-async def test_a_terminated_process_drains_commits_and_leaves_its_group(
-    setup: Setup, levelsync_process: MakeProcess
-) -> None:
+async def test_a_terminated_process_drains_commits_and_leaves_its_group(setup: Setup, levelsync_process: Make) -> None:
     """Exit code 0 within ten seconds, commits equal to the position rows, and the next start does not wait."""
     settings = setup.settings.model_copy(update={"batch_max_records": 20})
     process = levelsync_process(settings, ("serve", "--roles", "apply"))
@@ -56,7 +54,7 @@ async def test_a_terminated_process_drains_commits_and_leaves_its_group(
     assert await process.terminate() == 0
 
 
-async def test_a_process_leaves_though_its_database_is_silent(setup: Setup, levelsync_process: MakeProcess) -> None:
+async def test_a_process_leaves_though_its_database_is_silent(setup: Setup, levelsync_process: Make) -> None:
     """Within ten seconds, although a batch and every connection hang."""
     async with way_to(setup.settings.database_url.get_secret_value()) as (way, url):
         settings = setup.settings.model_copy(update={"batch_max_records": 20, "database_url": SecretStr(url)})
@@ -103,7 +101,6 @@ class Owner:
 
 
 async def test_a_stop_ends_an_attempt_that_hangs() -> None:
-    """A cancellation is not retried: the process could not stop."""
     began = asyncio.Event()
 
     async def hangs() -> None:

@@ -106,7 +106,6 @@ async def test_a_topic_made_anew_starts_anew(setup: Setup, kafka: Kafka) -> None
 async def test_new_partitions_of_a_topic_are_picked_up_while_the_service_runs(
     database: AsyncEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Records from before the consumer noticed them are not skipped."""
     monkeypatch.setattr(broker, "METADATA_MAX_AGE_MS", 2_000)
     async with running(settings):
         await applying.caught_up(settings, database)
@@ -150,7 +149,6 @@ async def test_a_compacted_topic_is_a_fault_of_the_installation(settings: Settin
 
 @pytest.mark.usefixtures("topics")
 async def test_topics_that_are_created_say_that_they_are_not_compacted(settings: Settings) -> None:
-    """Whatever the broker's default is."""
     async with admin_client(settings) as client:
         await client.delete_topics([COMPACT])
         await eventually(lambda: is_gone(settings))

@@ -17,7 +17,7 @@ from service.settings import Settings
 from tests.support.fuzzing import KINDS, fuzz
 from tests.support.load import PARTITIONS, Slot, new_seed
 from tests.support.model import Meant, Model
-from tests.support.process import MakeProcess
+from tests.support.process import Make
 from tests.support.published import Setup, assert_same
 from tests.support.records import MAXIMUM, TOPIC
 from tests.support.tables import history, licenses, progress
@@ -42,7 +42,7 @@ def test_two_hundred_thousand_records_are_events_or_dead_letters() -> None:
 
 @pytest.mark.real_broker
 async def test_twenty_thousand_records_leave_an_effect_or_a_dead_letter(
-    settings: Settings, topics: list[str], levelsync_process: MakeProcess
+    settings: Settings, topics: list[str], levelsync_process: Make
 ) -> None:
     """The service stays up, and its tables and dead letters are the model's."""
     assert topics
@@ -62,10 +62,8 @@ async def test_twenty_thousand_records_leave_an_effect_or_a_dead_letter(
 
 def _fuzzed(rng: Random) -> dict[Slot, list[ConsumerRecord]]:
     every = [(kind, partition) for kind in KINDS for partition in range(PARTITIONS)]
-    return {
-        (TOPIC[kind], partition): [fuzz(rng, kind, partition) for _ in range(SERVED // len(every))]
-        for kind, partition in every
-    }
+    each = range(SERVED // len(every))
+    return {(TOPIC[kind], partition): [fuzz(rng, kind, partition) for _ in each] for kind, partition in every}
 
 
 async def _assert_model(setup: Setup, slots: dict[Slot, list[ConsumerRecord]]) -> None:

@@ -30,7 +30,6 @@ UNDER_THE_ACLS = (*ANY_WAY, "tests/service/test_bad_records.py", "tests/reconcil
 
 @pytest.mark.skipif(PROGRAM is None, reason="needs Debian's pgbouncer")
 def test_the_server_works_through_pgbouncer() -> None:
-    """In session mode."""
     _passes("pgbouncer", OF_THE_SERVER)
 
 

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from service.settings import Settings
 from tests.support.killing import Outage
 from tests.support.load import Load, make_load, new_seed
-from tests.support.process import MakeProcess
+from tests.support.process import Make
 from tests.support.published import Setup
 from tests.support.servers import Kafka, Postgres, make_template
 
@@ -42,7 +42,7 @@ async def test_ten_minutes_without_postgresql_or_kafka(
     kafka: Kafka,
     own_kafka: Kafka,
     own_postgres: Postgres,
-    levelsync_process: MakeProcess,
+    levelsync_process: Make,
 ) -> None:
     """No record is lost or becomes a dead letter, the consumers come back to their group, and memory stays flat."""
     url = own_postgres.url_of(await make_template(own_postgres))

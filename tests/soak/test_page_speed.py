@@ -84,7 +84,6 @@ _FILL = (
 
 
 async def test_the_page_answers_within_a_quarter_of_a_second(settings: Settings, engine: AsyncEngine) -> None:
-    """The 95th percentile of each page, requested one after the other."""
     async with engine.begin() as conn:
         await conn.execute(text("SET LOCAL statement_timeout = 0"))
         for statement in _FILL:

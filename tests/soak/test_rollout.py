@@ -12,7 +12,7 @@ import pytest
 from service.settings import Settings
 from tests.support.load import Load, make_load
 from tests.support.model import LEVELED_UP
-from tests.support.process import LevelsyncProcess, MakeProcess
+from tests.support.process import LevelsyncProcess, Make
 from tests.support.published import Setup
 from tests.support.tables import read
 
@@ -57,9 +57,7 @@ async def _watch(setup: Setup, longest: dict[int, float]) -> None:
 
 
 @asynccontextmanager
-async def three_under_load(
-    settings: Settings, make: MakeProcess
-) -> AsyncIterator[tuple[list[LevelsyncProcess], list[float]]]:
+async def three_under_load(settings: Settings, make: Make) -> AsyncIterator[tuple[list[LevelsyncProcess], list[float]]]:
     """Run three processes under load; afterwards the list has the longest standstill of a partition, in seconds."""
     processes, standstill = [make(settings) for _ in range(3)], list[float]()
     async with Setup(settings, users=500) as setup:
@@ -72,7 +70,7 @@ async def three_under_load(
     print(f"longest standstill of a partition: {standstill[0]:.1f} s")  # noqa: T201 - a measurement
 
 
-async def test_a_rolling_restart_stops_no_partition_for_5_s(settings: Settings, levelsync_process: MakeProcess) -> None:
+async def test_a_rolling_restart_stops_no_partition_for_5_s(settings: Settings, levelsync_process: Make) -> None:
     """Each process leaves, and its successor joins before the next one leaves."""
     async with three_under_load(settings, levelsync_process) as (processes, standstill):
         for process in processes:
@@ -81,7 +79,7 @@ async def test_a_rolling_restart_stops_no_partition_for_5_s(settings: Settings, 
     assert standstill[0] <= 5
 
 
-async def test_a_kill_stops_a_partition_for_11_s_at_most(settings: Settings, levelsync_process: MakeProcess) -> None:
+async def test_a_kill_stops_a_partition_for_11_s_at_most(settings: Settings, levelsync_process: Make) -> None:
     """The group waits ten seconds for a dead member. Two of three are killed, because one may own no partition."""
     async with three_under_load(settings, levelsync_process) as (processes, standstill):
         for process in processes[:2]:

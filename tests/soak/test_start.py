@@ -12,7 +12,7 @@ import pytest
 
 from service.settings import Settings
 from tests.support import apache_kafka
-from tests.support.process import LevelsyncProcess, MakeProcess
+from tests.support.process import LevelsyncProcess, Make
 from tests.support.servers import Kafka
 
 pytestmark = [pytest.mark.real_broker, pytest.mark.soak]
@@ -42,7 +42,7 @@ async def seconds_to_ready(process: LevelsyncProcess) -> float:
 
 
 async def test_a_first_start_and_a_restart_are_ready_within_six_seconds(
-    settings_of_an_ordinary_broker: Settings, levelsync_process: MakeProcess
+    settings_of_an_ordinary_broker: Settings, levelsync_process: Make
 ) -> None:
     """The first start creates topics and group. The others join a group that works."""
     idle = os.getloadavg()[0] < 0.5

@@ -12,7 +12,7 @@ from service.settings import Settings
 from tests.support import topics
 from tests.support.killing import feed
 from tests.support.load import Load, make_load, new_seed
-from tests.support.process import LevelsyncProcess, MakeProcess
+from tests.support.process import LevelsyncProcess, Make
 from tests.support.published import Setup
 
 pytestmark = [pytest.mark.soak, pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
@@ -23,7 +23,7 @@ _BATCHES = (10, 50, 500, 5000)
 class Victims:
     """The processes of one group, which are started, killed and replaced."""
 
-    def __init__(self, setup: Setup, make: MakeProcess, rng: Random) -> None:
+    def __init__(self, setup: Setup, make: Make, rng: Random) -> None:
         self._setup = setup
         self._make = make
         self._rng = rng
@@ -64,8 +64,7 @@ class Victims:
             await topics.bury(self._setup.settings.kafka_bootstrap_servers, self._setup.settings.kafka_group_id)
 
 
-async def test_twenty_kills_lose_nothing_and_repeat_nothing(settings: Settings, levelsync_process: MakeProcess) -> None:
-    """Records arrive during the kills, bad ones among them."""
+async def test_twenty_kills_lose_nothing_and_repeat_nothing(settings: Settings, levelsync_process: Make) -> None:
     seed = new_seed()
     load = make_load(Load(150_000, USERS, seed, bad=0.01))
     async with Setup(settings, USERS) as setup, asyncio.TaskGroup() as tasks:

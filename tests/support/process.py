@@ -152,7 +152,7 @@ class LevelsyncProcess:
         return found[-1] if found else None
 
 
-MakeProcess = Callable[..., LevelsyncProcess]
+Make = Callable[..., LevelsyncProcess]
 """The fixture `levelsync_process`: creates a process that is not started yet."""
 
 

@@ -24,7 +24,6 @@ async def look(url: str, checker: Checker) -> Finding:
 
 
 async def test_a_level_is_added_and_only_the_fallback_is_behind(database_url: str) -> None:
-    """The check Max level sync reports what is left to do."""
     await application.execute(database_url, ADD_LEVEL)
     assert (await look(database_url, levels_match_rows)).passed
     found = await look(database_url, max_level_sync)
