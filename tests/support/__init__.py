@@ -1,1 +1,1 @@
-"""What tests share: servers, processes, the model of the laws, and ways to look at what the service did."""
+"""What tests share: servers, processes, the model of the laws, and readers of what the service did."""

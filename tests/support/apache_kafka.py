@@ -29,7 +29,7 @@ _JVM = ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "
 
 
 def unavailable() -> str:
-    """Why this way cannot be taken, or ''. Fetches the jars where they are missing."""
+    """Return why this way cannot be taken, or ''. Fetches the jars where they are missing."""
     if shutil.which("java") is None or (shutil.which("mvn") is None and not _fetched()):
         return "java and mvn are not both on the PATH"
     if (version := _java_version()) < _OLDEST_JAVA:
@@ -48,7 +48,7 @@ def _fetched() -> bool:
 
 
 def _fetch() -> str:
-    """Copy the jars into the cache folder, whole or not at all; returns what went wrong, or ''."""
+    """Copy the jars into the cache folder, all or none; returns what went wrong, or ''."""
     partial = JARS.with_name(f"{JARS.name}.{uuid.uuid4().hex}")
     command = ["mvn", "-B", "-q", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={partial}"]
     try:
@@ -65,10 +65,10 @@ def _fetch() -> str:
 
 
 class ApacheKafka(Server):
-    """One broker with its log in `folder`; records and offsets survive `stop` and `start`, on the same port.
+    """One broker with its log in `folder`. Records and offsets survive `stop` and `start`, on the same port.
 
     Raises:
-        EmbeddedError: on `start`, when it does not come up.
+        EmbeddedError: on `start`, when the broker does not answer in time.
     """
 
     def __init__(  # noqa: PLR0913 - the options of a server
@@ -81,14 +81,14 @@ class ApacheKafka(Server):
         scram: Sequence[str] = (),
         settings: Mapping[str, object] = {},
     ) -> None:
-        """`listeners` are more ones: each name with its address, and with its protocol in `settings`.
+        """Accept more listeners by their addresses, with their protocols in `settings`.
 
-        `scram` are users, as `kafka-storage format --add-scram` has them; `settings` are the broker's own.
+        `scram` are users in the form of `kafka-storage format --add-scram`. `settings` are the broker's own.
         """
         self.folder = folder
         self.port = port or free_port()
         self.guarded_port = free_port() if guarded else None
-        """Where clients sign in as `levelsync` and may do what ACLs allow; the other listener is an operator's."""
+        """The port where clients sign in as `levelsync` and ACLs apply. The other listener is an operator's."""
         self._controller_port = free_port()
         self._listeners = listeners
         self._scram = scram
@@ -96,11 +96,9 @@ class ApacheKafka(Server):
 
     @property
     def bootstrap_servers(self) -> str:
-        """Where clients connect."""
         return f"{HOST}:{self.port}"
 
     def start(self) -> None:
-        """Start the broker and wait until it answers."""
         if not self._properties.exists():
             self._format()
         # The data is on the disk's cache either way, so a stop may be short; the tests are about what clients see.
@@ -111,7 +109,7 @@ class ApacheKafka(Server):
         self._process.wait_until(self._answers, _START_SECONDS)
 
     def stop(self) -> None:
-        """Stop the broker; its records stay."""
+        """Stop the broker. Its records stay."""
         if self._process is not None:
             self._process.stop()
             self._process = None
@@ -205,7 +203,7 @@ def _java(main_class: str, *arguments: str) -> list[str]:
 
 
 async def _describes(bootstrap_servers: str) -> bool:
-    """Whether the broker says who it is: it accepts connections a moment before."""
+    """Return whether the broker answers requests. It accepts connections a moment earlier."""
     client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=2000)
     try:
         await client.start()

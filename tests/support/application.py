@@ -1,4 +1,4 @@
-"""A live database of the application, as it may stand before levelsync comes, and ways to look at any database."""
+"""A database of the application before levelsync's migrations, and readers of any database."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ _SNAPSHOT = """
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Any]:
-    """Open a connection of asyncpg, each statement its own transaction."""
+    """Open a connection of asyncpg. Each statement is its own transaction."""
     connection = await asyncpg.connect(url)
     try:
         yield connection
@@ -83,31 +83,31 @@ async def connected(url: str) -> AsyncIterator[Any]:
 
 
 async def execute(url: str, *statements: str) -> None:
-    """Run statements, each in a transaction of its own."""
+    """Run statements, each in its own transaction."""
     async with connected(url) as conn:
         for statement in statements:
             await conn.execute(statement)
 
 
 async def rows(url: str, query: str) -> list[tuple[Any, ...]]:
-    """Give the rows of a query."""
+    """Return the rows of a query."""
     async with connected(url) as conn:
         return [tuple(row) for row in await conn.fetch(query)]
 
 
 async def value(url: str, query: str, *arguments: object) -> Any:
-    """Give the one value of a query."""
+    """Return the one value of a query."""
     async with connected(url) as conn:
         return await conn.fetchval(query, *arguments)
 
 
 async def make_application(url: str, *changes: str) -> None:
-    """Make the application's tables with a few rows, then change them as a test needs it."""
+    """Create the application's tables with a few rows, then run a test's changes."""
     await execute(url, _APPLICATION, *changes)
 
 
 def settings(url: str) -> Settings:
-    """Give settings that read no environment file."""
+    """Return settings without an environment file."""
     return Settings(_env_file=None, database_url=url)
 
 
@@ -117,12 +117,12 @@ async def upgrade(url: str, revision: str = "head", with_settings: Settings | No
 
 
 async def downgrade(url: str, revision: str = "base") -> None:
-    """Go back, as `alembic downgrade` does."""
+    """Downgrade in this process, as `alembic downgrade` does."""
     await asyncio.to_thread(partial(command.downgrade, migrate.alembic_config(settings(url)), revision))
 
 
 async def refused(url: str, revision: str = "head") -> str:
-    """Migrate, which must stop; give its sentence."""
+    """Run a migration that must stop, and return its message."""
     with pytest.raises(migrate.MigrationStopped) as stopped:
         await upgrade(url, revision)
     return str(stopped.value)
@@ -134,7 +134,7 @@ async def structure(url: str, schema: str = "public") -> str:
 
 
 async def content(url: str, schema: str = "public") -> dict[str, list[str]]:
-    """Give every row of every table of a schema, as text."""
+    """Return every row of every table of a schema, as text."""
     async with connected(url) as conn:
         names = await conn.fetch("SELECT tablename FROM pg_tables WHERE schemaname = $1 ORDER BY 1", schema)
         return {

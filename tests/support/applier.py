@@ -64,7 +64,7 @@ class Partitions:
         return made
 
     async def apply_all(self, meant: Sequence[Meant], cuts: Sequence[int] = ()) -> None:
-        """Apply what is meant, in order, cut into batches; a batch holds one kind, as a subscriber's does."""
+        """Apply events in order, cut into batches. A batch contains one kind, as a subscriber's does."""
         records = self.records(meant)
         edges = [0, *sorted({cut % (len(records) + 1) for cut in cuts}), len(records)]
         for begin, end in pairwise(edges):
@@ -88,7 +88,7 @@ _ATTEMPTS = 3
 
 
 class NotApplied(Exception):  # noqa: N818 - a fact about a batch, not an error of the test
-    """Every attempt to apply a batch failed; `fault` is what the service says about the last failure."""
+    """Every attempt to apply a batch failed. `fault` is how the service classifies the last failure."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(f"{fault.kind.name}: {fault.message}")
@@ -98,15 +98,15 @@ class NotApplied(Exception):  # noqa: N818 - a fact about a batch, not an error 
 def rise(
     user: int, to_level: int, specialization: str = "PLAYER", kind: str = LEVELED_UP, at: datetime = START
 ) -> Meant:
-    """One event; its id is unique for the pair, kind and level."""
+    """Return one event. Its id is unique for the pair, kind and level."""
     return Meant(kind, user, specialization, to_level, at, "/test", f"{kind}-{user}-{specialization}-{to_level}")
 
 
 class Events:
-    """Applies batches of events as a consumer does: a failed batch is tried again, a few times."""
+    """Applies batches of events as a consumer does, with a few attempts."""
 
     def __init__(self, engine: AsyncEngine, through: AsyncEngine | None = None) -> None:
-        """`through`: what batches are applied with, where it is not `engine`."""
+        """Apply batches with the engine `through`, if it is not `engine`."""
         self._engine = engine
         self._partitions = Partitions(through or engine)
 
@@ -120,7 +120,7 @@ class Events:
         """Apply events, all of one kind, as one batch of one partition.
 
         Raises:
-            NotApplied: every attempt failed. A consumer would try for ever.
+            NotApplied: every attempt failed. A consumer would retry for ever.
         """
         records = self._partitions.records(meant)
         for left in reversed(range(attempts)):
@@ -134,12 +134,12 @@ class Events:
 
 
 async def sync(engine: AsyncEngine, user: int, direction: Direction, specialization: str = "PLAYER") -> SyncResult:
-    """`levelsync sync USER --specialization X --direction D`."""
+    """Run `levelsync sync USER --specialization X --direction D`."""
     return await ProgressLicenseSyncService(engine).sync_pair(user, specialization, direction)
 
 
 async def heal(engine: AsyncEngine, settings: Settings, timeout: float = 60, **request: Any) -> dict[str, Any]:  # noqa: ASYNC109 - a test's own bound
-    """`levelsync reconcile --execute --force`, without a grace time; returns the report.
+    """Run `levelsync reconcile --execute --force` without a grace time; returns the report.
 
     Raises:
         AssertionError: the run has not ended within `timeout` seconds.
@@ -149,5 +149,5 @@ async def heal(engine: AsyncEngine, settings: Settings, timeout: float = 60, **r
 
 
 def again(meant: Sequence[Meant]) -> list[Meant]:
-    """The same events with other ids, as a publisher that repeats itself sends them."""
+    """Return the same events with other ids, as a publisher that repeats itself sends them."""
     return [replace(one, id=f"{one.id}-again") for one in meant]

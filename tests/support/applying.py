@@ -1,4 +1,4 @@
-"""The role `apply` in this process, and what Kafka and PostgreSQL say of it: what the tests of this folder share."""
+"""The role `apply` in this process, and what Kafka, PostgreSQL and the service's HTTP server report about it."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Service]:
-    """The appliers, started and ready; drained at the end."""
+    """Run the appliers; they are ready inside the block, and drained at its end."""
     async with Service(settings, frozenset({"apply"})) as service:
         await asyncio.wait_for(service.ready(), 60)
         yield service
 
 
 async def ends(settings: Settings) -> Offsets:
-    """The high watermark of every partition of both topics."""
+    """Return the high watermark of every partition of both topics."""
     async with admin_client(settings) as client:
         described = await client.describe_topics(list(TOPICS))
     partitions = [TopicPartition(t["topic"], p["partition"]) for t in described for p in t["partitions"]]
@@ -52,18 +52,18 @@ async def ends(settings: Settings) -> Offsets:
 
 
 async def applied(engine: AsyncEngine) -> Offsets:
-    """`applied_offsets`."""
+    """Return the positions in `applied_offsets`."""
     found = await read(engine, "SELECT topic, partition, next_offset FROM levelsync.applied_offsets")
     return {TopicPartition(row[0], row[1]): row[2] for row in found}
 
 
 async def committed(settings: Settings) -> Offsets:
-    """What the group has committed to Kafka."""
+    """Return the offsets that the group has committed to Kafka."""
     return await topics.committed(settings.kafka_bootstrap_servers, settings.kafka_group_id)
 
 
 async def caught_up(settings: Settings, engine: AsyncEngine, timeout: float = 30) -> Offsets:  # noqa: ASYNC109 - a test's own bound
-    """Wait until everything is applied: position rows, the group's commits and Kafka's ends are the same."""
+    """Wait until position rows, the group's commits and Kafka's ends are equal."""
     end = await ends(settings)
 
     async def reached() -> bool:
@@ -76,12 +76,12 @@ async def caught_up(settings: Settings, engine: AsyncEngine, timeout: float = 30
 
 
 async def get(service: Service, path: str) -> tuple[int, str]:
-    """GET a path of the service's HTTP server: status and body."""
+    """GET a path of the service's HTTP server; returns status and body."""
     return await asyncio.to_thread(http_get, f"{service.http_url}{path}")
 
 
 async def problems(service: Service) -> dict[str, list[str]]:
-    """What /readyz says is wrong; nothing is with status 200, and only then."""
+    """Return the problems in /readyz. Its status is 200 when there are none, and only then."""
     status, body = await get(service, "/readyz")
     answer = json.loads(body)
     assert (status == 200) is answer["ready"] is (not answer["problems"])
@@ -102,7 +102,7 @@ async def names(service: Service, *words: str, component: str = "") -> bool:
 
 
 async def metrics(service: Service) -> Metrics:
-    """What /metrics says."""
+    """Return the samples of /metrics."""
     _, body = await get(service, "/metrics")
     found: Metrics = {}
     for line in body.splitlines():
@@ -113,18 +113,17 @@ async def metrics(service: Service) -> Metrics:
 
 
 def since(before: Metrics, after: Metrics) -> Metrics:
-    """By how much each sample grew: the counters are the process's, which runs other tests too."""
+    """Return by how much each sample grew. The counters belong to this process, which runs other tests too."""
     return defaultdict(float, {key: value - before.get(key, 0) for key, value in after.items()})
 
 
 def labels(**given: str) -> frozenset[tuple[str, str]]:
-    """The labels of a metric's sample."""
     return frozenset(given.items())
 
 
 @asynccontextmanager
 async def transactional(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
-    """A publisher that uses Kafka's transactions."""
+    """A producer that uses Kafka's transactions."""
     producer = AIOKafkaProducer(
         bootstrap_servers=settings.kafka_bootstrap_servers, transactional_id=f"levelsync-test-{uuid.uuid4().hex}"
     )
@@ -136,11 +135,11 @@ async def transactional(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
 
 
 async def delete_records_below(settings: Settings, offsets: Mapping[TopicPartition, int]) -> None:
-    """Do what retention does: the partitions begin at these offsets afterwards."""
+    """Delete records as retention does: the partitions begin at these offsets afterwards."""
     async with admin_client(settings) as client:
         await client.delete_records({tp: RecordsToDelete(before_offset=at) for tp, at in offsets.items()})
 
 
 def rise(user: int, level: int, partition: int, kind: str = LEVELED_UP) -> Record:
-    """A good record of its own, for a partition of the test's choice; of now, or retention would take it."""
+    """Return a good record for a partition, with the present time, because retention would delete an old one."""
     return as_sent(Meant(kind, user, "PLAYER", level, datetime.now(UTC), "/test", f"e{user}-{level}"), partition)

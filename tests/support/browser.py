@@ -1,4 +1,4 @@
-"""Somebody at the page, in Debian's Chromium."""
+"""A user of the page, in Debian's Chromium."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ _ARGUMENTS = (
 
 
 def browser_path() -> str | None:
-    """Where a browser is; None where there is none."""
+    """Return the path of a browser, or None."""
     return next((path for name in _NAMES if (path := shutil.which(name))), None)
 
 
 @asynccontextmanager
 async def launched() -> AsyncIterator[Browser]:
-    """A browser without a window, closed at the end."""
+    """A browser without a window."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=browser_path(), args=list(_ARGUMENTS))
         yield browser
@@ -73,7 +73,7 @@ class Site:
         self.url = url
         self.engine = engine
         self.complaints: list[str] = []
-        """What no page may ever give cause for."""
+        """Errors of scripts, warnings of the console, and requests to other servers. No page may cause one."""
         self._browser = browser
         self._settings = settings
         self._open = AsyncExitStack()
@@ -87,11 +87,11 @@ class Site:
         await self._open.aclose()
 
     def token(self, role: str = "admin", subject: str = "1", ttl: timedelta = timedelta(hours=1)) -> str:
-        """A token as `levelsync token` makes it."""
+        """Return a token as `levelsync token` creates it."""
         return sign(self._settings, role, subject, ttl)
 
     async def visitor(self, **options: Any) -> Page:
-        """A new window of somebody who has not signed in; `options` are Playwright's, as `color_scheme`."""
+        """Return a new page without a session. `options` are Playwright's, for example `color_scheme`."""
         context = await self._browser.new_context(base_url=self.url, **options)
         self._open.push_async_callback(context.close)
         context.set_default_timeout(PATIENCE)
@@ -102,26 +102,24 @@ class Site:
         return page
 
     async def signed_in(self, role: str = "admin", **options: Any) -> Page:
-        """A new window, with the cookie that signing in leaves, and the overview in it."""
+        """Return a new page with a session's cookie, at the overview."""
         page = await self.visitor(**options)
         await page.context.add_cookies([{"name": SESSION, "value": self.token(role), "url": self.url}])
         await page.goto("/")
         return page
 
     async def levels(self, progress: Levels, licenses: Levels) -> None:
-        """Make the application's tables hold exactly this, and levelsync's own nothing."""
+        """Replace the rows of the application's tables, and empty levelsync's own."""
         # The service goes on meanwhile, with locks in an order of its own.
         async for attempt in AsyncRetrying(stop=stop_after_attempt(9), retry=retry_if_exception_type(DBAPIError)):
             with attempt:
                 await self._fill(progress, licenses)
 
     async def execute(self, statement: str, **values: object) -> None:
-        """Arrange something else."""
         async with self.engine.begin() as conn:
             await conn.execute(text(statement), values)
 
     async def rows(self, query: str, **values: object) -> list[tuple[Any, ...]]:
-        """The rows of a query."""
         return [tuple(row) for row in await read(self.engine, query, **values)]
 
     async def until(self, query: str) -> None:

@@ -1,4 +1,4 @@
-"""Certificates for tests, made when they run: an authority, and what it or another one signs."""
+"""Certificates that are created when a test runs: an authority, and what it signs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Authority:
         self.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def sign(self, name: str, *hosts: str, expired: bool = False, password: str = "", file: str = "") -> Pair:
-        """Sign a certificate for `name`, valid for `hosts`; its key is encrypted where there is a `password`."""
+        """Sign a certificate for `name`, valid for `hosts`. A `password` encrypts its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         usages = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         builder = self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key, expired=expired)

@@ -1,4 +1,4 @@
-"""Kafka and PostgreSQL as containers, of the images that docker-compose.yml names."""
+"""Kafka and PostgreSQL as containers of the images in docker-compose.yml."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _START_SECONDS = 120
 
 
 def unavailable() -> str:
-    """Why this way cannot be taken, or ''. Pulls the images where they are missing."""
+    """Return why this way cannot be taken, or ''. Pulls the images where they are missing."""
     with warnings.catch_warnings():
         # The Docker library drops a socket without closing it where no engine answers; a later test would be blamed.
         warnings.simplefilter("ignore", ResourceWarning)
@@ -42,7 +42,7 @@ def _reason() -> str:
 
 
 def image_of(service: str, compose_file: Path = COMPOSE_FILE) -> str:
-    """Read the image of a service of docker-compose.yml.
+    """Return the image of a service in docker-compose.yml.
 
     Raises:
         LookupError: there is no such service, or no such file.
@@ -56,11 +56,11 @@ def image_of(service: str, compose_file: Path = COMPOSE_FILE) -> str:
 
 
 def start_kafka(stack: ExitStack) -> Kafka:
-    """Start a broker that is gone with `stack`."""
+    """Start a broker that stops with `stack`."""
     from testcontainers.community.kafka import KafkaContainer  # noqa: PLC0415 - slow, and needed with Docker only
 
     class ApacheKafkaContainer(KafkaContainer):
-        """testcontainers' own starts Confluent's image; this one has apache/kafka's start script."""
+        """testcontainers' own class starts Confluent's image. This one uses apache/kafka's start script."""
 
         def __init__(self) -> None:
             super().__init__(image_of("kafka"))
@@ -81,7 +81,7 @@ def start_kafka(stack: ExitStack) -> Kafka:
 
 
 def start_postgres(stack: ExitStack) -> Postgres:
-    """Start a PostgreSQL that is gone with `stack`."""
+    """Start a PostgreSQL that stops with `stack`."""
     from testcontainers.community.postgres import PostgresContainer  # noqa: PLC0415 - see `start_kafka`
 
     container = PostgresContainer(image_of("postgres"), username="postgres", dbname="postgres", driver=None)
@@ -98,7 +98,7 @@ def _have(image: str) -> None:
 
 
 def _reaper() -> list[str]:
-    """The image by which testcontainers removes containers when the tests are killed."""
+    """Return the image with which testcontainers removes containers after a killed run."""
     from testcontainers.core.config import testcontainers_config  # noqa: PLC0415 - see `start_kafka`
 
     return [] if testcontainers_config.ryuk_disabled else [testcontainers_config.ryuk_image]

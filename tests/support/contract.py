@@ -1,4 +1,4 @@
-"""Good and bad records of the contract: the golden ones of `examples/golden`, and ways to spoil one."""
+"""Good and bad records of the contract: those of `examples/golden`, and ways to change one."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ class Golden:
 
     @property
     def is_accepted(self) -> bool:
-        """Whether it is an event."""
         return "reason" not in self.expect
 
 
 def load() -> list[Golden]:
-    """Every golden record, named by its file and its own name."""
+    """Return every golden record, named by its file and its own name."""
     files = sorted(FOLDER.glob("*.json"))
     return [_golden(file.stem, record) for file in files for record in json.loads(file.read_text("utf-8"))]
 
@@ -57,7 +56,7 @@ STRUCTURED: list[tuple[str, bytes | None]] = [("content-type", b"application/clo
 
 
 def outcome_of(value: bytes | None, headers: Any = GOOD.headers, timestamp: int = NOW, topic: str = TOPIC) -> Any:
-    """The event as received, or the reason."""
+    """Return the event as received, or the reason of its refusal."""
     try:
         return read(topic, value, headers, timestamp)
     except ContractViolation as violation:
@@ -65,7 +64,7 @@ def outcome_of(value: bytes | None, headers: Any = GOOD.headers, timestamp: int 
 
 
 def _reason(violation: ContractViolation) -> Reason:
-    """The reason; the detail must be a short text that PostgreSQL can store."""
+    """Return the reason. Its detail must be a short text that PostgreSQL can store."""
     assert 0 < len(violation.detail.encode().decode()) <= 500
     assert "\0" not in violation.detail
     return violation.reason

@@ -1,4 +1,4 @@
-"""Records as no publisher should make them, from a seed: random bytes, and valid records with something changed."""
+"""Records that no publisher should send, from a seed: random bytes, and valid records with changes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Change = Callable[[Random, ConsumerRecord], ConsumerRecord]
 
 
 def fuzz(rng: Random, kind: str, partition: int = 0) -> ConsumerRecord:
-    """One record for the topic of `kind`: a valid one with up to three changes."""
+    """Return one record for the topic of `kind`: a valid one with up to three changes."""
     record = as_record(_valid(rng, kind), 0, partition)
     for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
         record = rng.choice(_CHANGES)(rng, record)
@@ -80,7 +80,7 @@ def _tombstone(_rng: Random, record: ConsumerRecord) -> ConsumerRecord:
 
 
 def _odd_field(rng: Random, record: ConsumerRecord) -> ConsumerRecord:
-    """One field of the JSON object is another, is missing, or is there under a second name."""
+    """Replace, remove or add a field of the JSON object."""
     data = _loaded(record.value)
     if not isinstance(data, dict):
         return replace(record, value=json.dumps(rng.choice(_ODD)).encode())
@@ -117,7 +117,7 @@ def _odd_headers(rng: Random, record: ConsumerRecord) -> ConsumerRecord:
 
 
 def _structured(rng: Random, record: ConsumerRecord) -> ConsumerRecord:
-    """The envelope of structured mode around the data, with or without something odd in it."""
+    """Put the data into a structured-mode envelope, sometimes with an odd field."""
     data = _loaded(record.value)
     text = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
     envelope = {name[3:]: value for name, value in text.items() if name.startswith("ce_")} | {"data": data}
@@ -128,7 +128,7 @@ def _structured(rng: Random, record: ConsumerRecord) -> ConsumerRecord:
 
 
 def _loaded(value: bytes | None) -> Any:
-    """What the value says as JSON; something odd where it is none."""
+    """Return the value as JSON, or a text where it is not JSON."""
     try:
         return json.loads(value or b"null")
     except (ValueError, RecursionError):

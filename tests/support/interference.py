@@ -1,7 +1,7 @@
-"""What a second session does while a batch is applied, in the database and in the model.
+"""A second session's changes during a batch, in the database and in the model.
 
-The batch is always the same: it raises user 1 from 3 to 5 and user 2 from 1 to 2, and creates user 3's license at 2.
-A second session changes one of them. Whatever the moment, the tables must end as if one came wholly before the other.
+The batch always raises user 1 from 3 to 5 and user 2 from 1 to 2, and creates user 3's license at 2. The second session
+changes one of them. The tables must end as if one of the two came wholly before the other.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _RESET = (
 
 @dataclass(frozen=True)
 class Interference:
-    """One change: what the second session does, and the same in the model. What it cannot do changes nothing."""
+    """One change: what the second session does, and the same in the model. A refused change has no effect."""
 
     name: str
     do: Callable[[AsyncEngine], Awaitable[Any]]
     mean: Mean
     evicts: bool = False
-    """Whether the batch is given up, wholly or its rest, when this comes first."""
+    """Whether the batch, or its rest, is given up when this comes first."""
 
 
 def sql(*statements: str) -> Callable[[AsyncEngine], Awaitable[None]]:
@@ -119,17 +119,17 @@ INTERFERENCES = (
 
 @dataclass
 class Setup:
-    """The two sessions: `batch` is the engine of the path that is interrupted, `other` the second session's."""
+    """Two sessions: `batch` is the engine of the path that is interrupted, `other` the second session's."""
 
     batch: AsyncEngine
     other: AsyncEngine
     link: SlowLink
-    """The way of `batch` to PostgreSQL, which can be stopped before each round trip."""
+    """The link of `batch` to PostgreSQL, which can stop before each round trip."""
 
     async def interrupt(
         self, change: Interference, begin: Callable[[], Awaitable[Awaitable[Any]]], allowed: set[State]
     ) -> None:
-        """Stop a path before each of its round trips in turn, and let the second session make its change."""
+        """Stop a path before each of its round trips in turn, and run the second session's change there."""
         for trip in count(1):
             work = await begin()
             self.link.stop_before(trip)
@@ -147,21 +147,20 @@ class Setup:
             assert await self.state() in allowed, f"stopped before round trip {trip}"
 
     async def reset(self) -> Events:
-        """Put the tables back to their beginning; returns a consumer that applies batches with the engine `batch`."""
+        """Restore the first state; returns a consumer that applies batches with the engine `batch`."""
         await empty_tables(self.other)
         await execute(self.other, *_RESET)
         await add_rows(self.other, progress={ONE: 2}, licenses={ONE: 3, TWO: 1})
         return await Events(self.other, through=self.batch).begin()
 
     async def interfere(self, interference: Interference, others: int = 0) -> asyncio.Task[None]:
-        """Start the second session's change; returns when it is made or waits as well as `others`."""
+        """Start the second session's change; returns when it is made, or waits as well as `others`."""
         task = asyncio.create_task(_do(interference, self.other))
         while not task.done() and await waiting(self.other) <= others:
             await asyncio.sleep(0.005)
         return task
 
     async def state(self) -> State:
-        """The tables as they are."""
         find = partial(read, self.other)
         licenses = await find("SELECT user_id, upper(specialization_type), current_level FROM user_licenses")
         progress = await find("SELECT student_id, specialization_id, current_level FROM specialization_progress")
@@ -182,7 +181,7 @@ class Setup:
 
 
 def ends(interference: Interference) -> set[State]:
-    """The states that the tables may end in after the batch: one came before the other."""
+    """Return the states in which the tables may end after the batch and a change."""
     if interference.evicts:
         some = (events for size in range(len(BATCH) + 1) for events in combinations(BATCH, size))
         return {_after(_meaning(events), interference.mean) for events in some}
@@ -190,7 +189,7 @@ def ends(interference: Interference) -> set[State]:
 
 
 def both_orders(one: Mean, other: Mean) -> set[State]:
-    """The states in which two changes end, one after the other."""
+    """Return the states in which two changes end, in either order."""
     return {_after(one, other), _after(other, one)}
 
 
@@ -221,7 +220,7 @@ def _as_state(model: Model) -> State:
 
 
 async def apply(events: Events) -> None:
-    """Apply the batch; where it is given up, the tables say what was done of it."""
+    """Apply the batch. Where it is given up, the tables show what was applied."""
     with suppress(NotApplied):
         await events.apply(*BATCH)
 

@@ -1,6 +1,6 @@
-"""Stands for Kafka's command-line tools, which are not among the jars: the same options, sent by aiokafka.
+"""A replacement for Kafka's command-line tools, which are not among the jars. It accepts the same options.
 
-`python kafka_tools.py kafka-acls.sh --bootstrap-server …`; `installed` puts all of them into a folder for the PATH.
+`python kafka_tools.py kafka-acls.sh --bootstrap-server …`; `installed` creates all of them in a folder for the PATH.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PATTERNS = {"literal": 3, "prefixed": 4}
 
 
 def installed(folder: Path) -> Path:
-    """Put every tool into a folder, under Kafka's names; returns it."""
+    """Create every tool in a folder, under Kafka's names; returns the folder."""
     folder.mkdir()
     for name in TOOLS:
         (folder / name).write_text(f'#!/bin/sh\nexec {sys.executable} {__file__} {name} "$@"\n', encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A service's life under kill -9, restores and outages, at random moments."""
+"""A service under `kill -9`, restores and outages at random moments."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _CHUNK = 500
 
 
 async def feed(setup: Setup, meant: list[Meant]) -> None:
-    """Publish in small pieces, so that records come in while others are applied."""
+    """Publish in small pieces, so that records arrive while others are applied."""
     for begin in range(0, len(meant), _CHUNK):
         await setup.publish(meant[begin : begin + _CHUNK])
 
 
 async def start_and_kill(process: LevelsyncProcess, setup: Setup, rng: Random, share: float) -> None:
-    """Start it, `kill -9` it when up to `share` of what is left was applied, and hold what is there to law 3."""
+    """Start a process, `kill -9` it when up to `share` of the rest was applied, and check law 3."""
     before = await setup.applied()
     left = setup.published - before
     at = before + rng.randint(min(1, left), max(min(1, left), int(left * share)))
@@ -45,7 +45,7 @@ async def start_and_kill(process: LevelsyncProcess, setup: Setup, rng: Random, s
 
 
 async def bury(setup: Setup) -> None:
-    """Let the groups forget the members that were killed."""
+    """Remove the killed members from their groups."""
     await topics.bury(setup.settings.kafka_bootstrap_servers, setup.settings.kafka_group_id)
 
 
@@ -55,7 +55,7 @@ _BATCHES = (20, 100, 5000)
 
 
 class Life:
-    """Runs episodes, and compares with the model whenever nobody writes. Everything random comes from `rng`."""
+    """Runs episodes, and compares the tables with the model whenever no process writes. `rng` makes every choice."""
 
     def __init__(
         self, setup: Setup, postgres: Postgres, make_process: Callable[[Settings], LevelsyncProcess], rng: Random
@@ -68,7 +68,7 @@ class Life:
         self._loads = 0
 
     async def run(self, rounds: int, records: int) -> None:
-        """Each kind of end with each thing that may happen meanwhile, `rounds` times, in any order."""
+        """Run each kind of end with each kind of event between two lives, `rounds` times, in any order."""
         for end, meanwhile in self._episodes(rounds):
             print(f"{end} at {await self._setup.applied()} of {self._setup.published}, {meanwhile}")  # noqa: T201 - for whoever reads a failure
             await self._publish(records)
@@ -117,7 +117,7 @@ class Life:
             await self._rewind(to_the_beginning=what == "rewound to the beginning")
 
     async def _rewind(self, *, to_the_beginning: bool) -> None:
-        """An operator resets the group, all of it or some partitions."""
+        """Reset the group as an operator does, all of it or some partitions."""
         offsets = await topics.committed(*self._group)
         if not offsets:  # it was stopped before its first commit
             return
@@ -127,7 +127,7 @@ class Life:
         await topics.reset(*self._group, {tp: 0 if to_the_beginning else at for tp, at in offsets.items()})
 
     async def _restore(self) -> None:
-        """The database goes back to the last backup, if there is one; then a new one is made."""
+        """Restore the last backup, if there is one, and make a new one."""
         if self._backup is not None:
             await self._move_to(self._backup)
             self._setup.went_back = True
@@ -141,7 +141,7 @@ class Life:
         await self._postgres.drop_database(before)
 
     async def end(self) -> None:
-        """Remove the databases that it made."""
+        """Remove the databases of this life."""
         for url in filter(None, (self._backup, self._url)):
             await self._postgres.drop_database(url)
 
@@ -161,9 +161,9 @@ _PIECE = 100
 
 @dataclass
 class Outage:
-    """Lets `server` go away for SECONDS.
+    """Stops `server` for SECONDS.
 
-    Samples of the service's memory (bytes) and of /livez and /readyz are taken every five seconds.
+    It samples the service's memory (bytes), /livez and /readyz every five seconds.
     """
 
     server: Restartable
@@ -177,7 +177,7 @@ class Outage:
     """Seconds from the server's return to the first record applied."""
 
     async def run(self, warm: list[Meant], in_hand: list[Meant], meanwhile: list[Meant], after: list[Meant]) -> None:
-        """Work, lose the server with work in hand, and go on when it is back; `meanwhile` is published bit by bit."""
+        """Work, lose the server during a batch, and go on when it is back. `meanwhile` is published in pieces."""
         await self.setup.publish(warm)
         await self.process.start()
         await self.setup.assert_ended()
@@ -224,7 +224,7 @@ class Outage:
         return self.setup.settings.kafka_bootstrap_servers, self.setup.settings.kafka_group_id
 
     def __str__(self) -> str:
-        """The figures, for whoever runs the test with -s or reads a failure."""
+        """Return the figures, for a run with -s and for a failure."""
         megabytes = [round(one / 1e6, 1) for one in (self.memory_before, max(self.memory), self.memory[-1])]
         figures = {"MB before, most, last": megabytes, "back after s": round(self.back_after, 2)}
         return json.dumps(figures | {"livez": sorted(self.livez), "readyz": sorted(self.readyz)})

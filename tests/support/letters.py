@@ -1,4 +1,4 @@
-"""Letters that a batch left, replays taken from the outbox by hand, and the batches that read them."""
+"""Dead letters of a batch, their replays from the outbox, and the batches that read those."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.records import START
 from tests.support.tables import execute, read
 
 NOBODY = 500
-"""No user has this id, until a test makes one."""
+"""No user has this id until a test creates one."""
 ALL = Selection()
 _LATER = itertools.count(int(START.timestamp() * 1000) + 86_400_000, 1000)
 _LETTERS = """
@@ -31,7 +31,7 @@ _LETTERS = """
 
 
 class Setup:
-    """One partition of each topic of events, and whoever reads it."""
+    """One partition of each topic of events, and its reader."""
 
     def __init__(self, engine: AsyncEngine, partitions: Partitions) -> None:
         self.engine = engine
@@ -39,13 +39,13 @@ class Setup:
 
     @classmethod
     async def begin(cls, engine: AsyncEngine) -> Setup:
-        """No level, no letter, nothing on its way."""
+        """Begin without a level, a dead letter or a record in the outbox."""
         setup = cls(engine, await fresh(engine))
         await setup.run("TRUNCATE levelsync.outbox", "TRUNCATE levelsync.dead_letters RESTART IDENTITY")
         return setup
 
     async def letters_of(self, *users: int, **changes: Any) -> list[ConsumerRecord]:
-        """Read one record of each user; those that cannot apply become letters."""
+        """Read one record of each user. Those that cannot apply become dead letters."""
         meant = [one(user=user, minutes=number, **changes) for number, user in enumerate(users)]
         return await self.read(self.partitions.records(meant))
 
@@ -55,11 +55,11 @@ class Setup:
         return list(records)
 
     async def send(self, selection: Selection = ALL, by: str = "somebody") -> list[int]:
-        """Replay letters; the ids of those that were sent."""
+        """Replay dead letters; returns the ids of those that were sent."""
         return [letter for batch in [ids async for ids in replay(self.engine, selection, by)] for letter in batch]
 
     async def on_their_way(self) -> list[ConsumerRecord]:
-        """Take what the relay would bring to Kafka, and read there again at a later time."""
+        """Take what the relay would publish; returns the records, with later times."""
         async with self.engine.begin() as conn:
             rows = await read_batch(conn, HeldBack())
             await conn.execute(text("DELETE FROM levelsync.outbox"))
@@ -71,37 +71,35 @@ class Setup:
         return records
 
     def next_offset(self) -> int:
-        """Where the next record of the topic comes to lie."""
+        """Return the offset of the topic's next record."""
         self.partitions.ends[LEVELED_UP] += 1
         return self.partitions.ends[LEVELED_UP] - 1
 
     async def come_back(self) -> list[ConsumerRecord]:
-        """Read what is on its way."""
+        """Read the records that a replay has sent."""
         return await self.read(await self.on_their_way())
 
     async def letters(self) -> list[tuple[Any, ...]]:
-        """Each letter: id, open or resolved, its resolution, its attempts, its reason."""
+        """Return each dead letter: id, open or resolved, resolution, attempts, reason."""
         return await self.rows(_LETTERS)
 
     async def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """What a query finds."""
         return [tuple(row) for row in await read(self.engine, query)]
 
     async def run(self, *statements: str) -> None:
-        """Run statements in one transaction as the database's owner, whatever rights the service has."""
+        """Run statements in one transaction as the database's owner."""
         await execute(self.engine, *statements)
 
     async def make_user(self, user: int = NOBODY) -> None:
-        """The user appears."""
         await self.run(f"INSERT INTO users (id, name, email) VALUES ({user}, 'New', 'new{user}@example.org')")
 
     async def a_minute_later(self) -> None:
-        """What is on its way has been so for a minute."""
+        """Age every replay that was sent by a minute."""
         await self.run("UPDATE levelsync.dead_letters SET replayed_at = replayed_at - interval '61 seconds'")
 
 
 def changed(record: ConsumerRecord, **data: Any) -> ConsumerRecord:
-    """The same record with other data."""
+    """Return the same record with other data."""
     return replace(record, value=json.dumps(json.loads(record.value) | data).encode())
 
 

@@ -1,4 +1,4 @@
-"""Links to PostgreSQL and Kafka that are slow, fall silent, or stop before a round trip or an answer."""
+"""Links to PostgreSQL and Kafka that are slow, silent, or stop before a round trip or an answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 
 class Way:
-    """Forwards bytes in both directions for as long as `open` is set."""
+    """Forwards bytes in both directions while `open` is set."""
 
     def __init__(self, url: str) -> None:
         self._target = urlsplit(url)
@@ -23,7 +23,7 @@ class Way:
         self.open.set()
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take a client's connection and join it to one of the server's."""
+        """Join a client's connection to a new one of the server."""
         theirs, ours = await asyncio.open_connection(self._target.hostname, self._target.port)
         pairs = ((reader, ours), (theirs, writer))
         self._tasks |= {asyncio.create_task(self._forward(*pair)) for pair in pairs}
@@ -38,7 +38,6 @@ class Way:
             writer.close()
 
     async def close(self) -> None:
-        """End all that is left."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -46,7 +45,7 @@ class Way:
 
 @asynccontextmanager
 async def way_to(url: str) -> AsyncIterator[tuple[Way, str]]:
-    """A `Way` to the server of `url`, and the URL that leads over it."""
+    """Yield a `Way` to the server of `url`, and the URL of the way."""
     way = Way(url)
     server = await asyncio.start_server(way.answer, "127.0.0.1", 0)
     target = urlsplit(url)
@@ -58,7 +57,7 @@ async def way_to(url: str) -> AsyncIterator[tuple[Way, str]]:
 
 
 class SlowLink:
-    """Forwards loopback connections to a server; what a client sends is held back for `seconds`."""
+    """Forwards loopback connections to a server, and delays what a client sends by `seconds`."""
 
     def __init__(self, database_url: str, seconds: float = 0) -> None:
         self._parts = urlsplit(database_url)
@@ -84,7 +83,6 @@ class SlowLink:
 
     @property
     def secret_url(self) -> SecretStr:
-        """The database's URL through this link."""
         port = self._server.sockets[0].getsockname()[1]
         user = self._parts.netloc.rpartition("@")[0]
         return SecretStr(urlunsplit(self._parts._replace(netloc=f"{user}@127.0.0.1:{port}")))
@@ -96,7 +94,6 @@ class SlowLink:
         self._go_on.clear()
 
     def go_on(self) -> None:
-        """Send what is held back."""
         self._go_on.set()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -114,7 +111,7 @@ class SlowLink:
                 sink.write(data)
                 await sink.drain()
         except OSError:
-            pass  # the other side is gone: so is this link
+            pass  # the other side has closed
         finally:
             sink.close()
             with suppress(OSError):
@@ -133,7 +130,7 @@ _SIZE = struct.Struct(">i")
 
 
 class SilentWay:
-    """Forwards every request, and the first `answers` of the answers. Brokers are announced at its own address."""
+    """Forwards every request, and the first `answers` answers. It announces brokers at its own address."""
 
     def __init__(self, target: str, answers: int) -> None:
         self._host, _, port = target.rpartition(":")
@@ -150,7 +147,7 @@ class SilentWay:
         self.closed.set()
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Join a client's connection to one of the broker's."""
+        """Join a client's connection to a new one of the broker."""
         number = next(self._numbers)
         self.open.add(number)
         self.closed.clear()
@@ -188,7 +185,6 @@ class SilentWay:
             pass  # one of the two sides has gone
 
     async def close(self) -> None:
-        """End all that is left."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -196,7 +192,7 @@ class SilentWay:
 
 @asynccontextmanager
 async def silent_way(target: str, answers: int) -> AsyncIterator[SilentWay]:
-    """A `SilentWay` to the broker at `target`."""
+    """Yield a `SilentWay` to the broker at `target`."""
     way = SilentWay(target, answers)
     server = await asyncio.start_server(way.answer, "127.0.0.1", 0)
     way.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"

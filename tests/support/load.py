@@ -1,6 +1,6 @@
-"""A load as publishers make it, by the ten thousand, from a seed: what the benchmark and the crash tests publish.
+"""A publisher's load of tens of thousands of records, from a seed, for the benchmark and the crash tests.
 
-Hypothesis looks for small counterexamples (`records.py`); this looks for races, so it wants many records, quickly.
+Hypothesis looks for small counterexamples (`records.py`). This module looks for races, which need many records.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SEED = "LEVELSYNC_TEST_SEED"
 
 
 def new_seed() -> int:
-    """Give the seed of LEVELSYNC_TEST_SEED, else a new one, and print it: pytest shows it for a test that failed."""
+    """Return LEVELSYNC_TEST_SEED or a new seed, and print it. pytest shows it for a failed test."""
     seed = int(os.environ.get(SEED) or random.SystemRandom().randrange(1_000_000))
     print(f"run it again with {SEED}={seed}")  # noqa: T201 - see above
     return seed
@@ -39,7 +39,7 @@ Slot = tuple[str, int]
 
 @dataclass(frozen=True)
 class Load:
-    """How many records of which kind; shares are of `records`. Users are 1 to `users`."""
+    """How many records of which kind. Shares are of `records`; users are 1 to `users`."""
 
     records: int
     users: int
@@ -51,7 +51,7 @@ class Load:
 
 
 def make_load(load: Load, name: str = "e") -> list[Meant]:
-    """Make the records in the order of their publishing; ids begin with `name`, times end now."""
+    """Return records in the order of publishing. Ids begin with `name`, and times end an hour ago or later."""
     rng = Random(load.seed)  # noqa: S311 - a load, not a secret
     bad, again = round(load.records * load.bad), round(load.records * load.duplicates)
     rises = _rises(load, load.records - bad - again, name, rng)
@@ -62,7 +62,7 @@ def make_load(load: Load, name: str = "e") -> list[Meant]:
 
 
 def by_slot(meant: Iterable[Meant]) -> dict[Slot, list[Meant]]:
-    """Which partition each record goes to, as Kafka's own partitioner has it; in order within each."""
+    """Return the records of each partition, in order, as Kafka's own partitioner distributes them."""
     slots: dict[Slot, list[Meant]] = {}
     partitions: dict[int, int] = {}
     for one in meant:
@@ -73,12 +73,12 @@ def by_slot(meant: Iterable[Meant]) -> dict[Slot, list[Meant]]:
 
 
 def encode(slots: dict[Slot, list[Meant]]) -> dict[Slot, list[ConsumerRecord]]:
-    """The records to publish, by the contract's own code."""
+    """Return the records to publish, written by the contract's own code."""
     return {slot: [as_record(one, -1, slot[1]) for one in meant] for slot, meant in slots.items()}
 
 
 def _rises(load: Load, count: int, name: str, rng: Random) -> list[Meant]:
-    """Every pair climbs level by level, to its top and no further; some events change places with their successor."""
+    """Return events of pairs that climb level by level to their top. Some events swap places with the one before."""
     begin = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
     rises: list[Meant] = []
     tops: dict[tuple[str, Pair], tuple[int, int]] = {}
@@ -97,7 +97,7 @@ def _rises(load: Load, count: int, name: str, rng: Random) -> list[Meant]:
 
 
 def _bad(rng: Random, load: Load, name: str) -> Meant:
-    """A record that can never apply, for one of the contract's reasons."""
+    """Return a record that can never apply, for one of the contract's reasons."""
     at = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
     fine = Meant(rng.choice(load.kinds), rng.randint(1, load.users), "PLAYER", 3, at, "/load", name)
     changes: Sequence[dict[str, object]] = (

@@ -1,7 +1,7 @@
-"""The laws as a few dictionaries: what the tables must be after records were applied one by one.
+"""The laws as a few dictionaries: the tables after records were applied one by one.
 
-It shares nothing with the service. A record is what a publisher meant: (kind, user, specialization, to_level, time,
-source, id), or a bad one with its reason.
+The model shares no code with the service. A record is what a publisher meant: (kind, user, specialization, to_level,
+time, source, id), or a bad one with its reason.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Pair = tuple[int, str]
 
 @dataclass(frozen=True)
 class Meant:
-    """One record as its publisher meant it; `bad` is the dead-letter reason it must get, or ''."""
+    """One record as its publisher meant it. `bad` is the reason of its dead letter, or ''."""
 
     kind: str
     user: int
@@ -28,7 +28,6 @@ class Meant:
 
     @property
     def pair(self) -> Pair:
-        """User and specialization."""
         return (self.user, self.specialization)
 
 
@@ -45,7 +44,7 @@ class Model:
     letters: dict[str, str] = field(default_factory=dict)
 
     def apply(self, meant: Meant) -> None:
-        """``level := greatest(level, to_level)``, unless the record is bad or a later decision stands."""
+        """Set ``level := greatest(level, to_level)``, unless the record is bad or a later decision exists."""
         reason = meant.bad or self._refusal(meant)
         if reason:
             self.letters[meant.id] = reason
@@ -53,7 +52,7 @@ class Model:
             self._raise(meant)
 
     def sync(self, pair: Pair, direction: str, at: datetime, cause: str) -> None:
-        """Believe one side of a pair on request: the other gets its level, and older events are over."""
+        """Believe one side of a pair: the other side gets its level, and older events no longer count."""
         believed, other = self.licenses, self.progress
         if direction == "progress_to_license":
             believed, other = other, believed

@@ -1,4 +1,4 @@
-"""Numbered events, and what a topic holds of them."""
+"""Numbered events in the outbox and in a topic."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def event(user: int, number: int) -> LevelSynced:
 
 
 async def put_numbered(engine: AsyncEngine, numbered: Iterable[Numbered]) -> None:
-    """Put events in one transaction."""
+    """Put events into the outbox in one transaction."""
     async with engine.begin() as conn:
         await put(conn, [event(user, number) for user, number in numbered])
 
 
 async def pending(engine: AsyncEngine) -> int:
-    """Count what waits in the outbox."""
+    """Return the number of rows in the outbox."""
     async with engine.connect() as conn:
         return int((await conn.execute(select(func.count()).select_from(outbox))).scalar_one())
 
 
 async def delivered(bootstrap_servers: str, topic: str = LEVEL_SYNCED_TOPIC) -> list[Numbered]:
-    """Read a topic from its beginning to its present end; the events of a user are in their order."""
+    """Return a topic's events from its beginning to its present end. The events of a user are in order."""
     async with AIOKafkaConsumer(topic, bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest") as consumer:
         ends = await consumer.end_offsets(consumer.assignment())
         read: list[Numbered] = []
@@ -46,7 +46,7 @@ async def delivered(bootstrap_servers: str, topic: str = LEVEL_SYNCED_TOPIC) -> 
 
 
 def first_deliveries(read: Sequence[Numbered]) -> dict[int, list[int]]:
-    """The numbers of each user in the order of their first deliveries."""
+    """Return the numbers of each user in the order of their first deliveries."""
     firsts: dict[int, list[int]] = {}
     for user, number in dict.fromkeys(read):
         firsts.setdefault(user, []).append(number)

@@ -19,7 +19,7 @@ _START_SECONDS = 20
 
 @contextmanager
 def pgbouncer(server_url: str, mode: str, more: Mapping[str, str] = {}) -> Iterator[str]:
-    """Start it in front of the server of `server_url`; gives `user:password@host:port` of URLs that lead through it."""
+    """Start it in front of the server of `server_url`; yields `user:password@host:port` for URLs through it."""
     assert PROGRAM is not None, "ask PROGRAM first"
     server = urlsplit(server_url)
     folder = Path(tempfile.mkdtemp(prefix="levelsync-pgbouncer-"))

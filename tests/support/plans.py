@@ -1,4 +1,4 @@
-"""Tables of five million rows as the planner sees them, every statement of both hot paths, and its plan."""
+"""Tables that the planner sees as five million rows, the statements of both hot paths, and their plans."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BIG = {
     ),
     "levelsync.fences": "user_id, specialization, decided_at, level) SELECT g, 'PLAYER', now(), 1",
 }
-"""The tables that grow with the users, and what a row of each holds."""
+"""The tables that grow with the users, and the columns and values of their rows."""
 _SPARSE = 10
 """How full a page is, in percent; less is not possible."""
 ONE_IN = 20
@@ -38,7 +38,7 @@ cheaper than it is, never dearer."""
 
 
 async def make_big(engine: AsyncEngine, one_in: int) -> None:
-    """Fill the tables with every Nth row of `ROWS`, sparsely where they are not all there."""
+    """Fill the tables with every Nth row of `ROWS`, on sparse pages where N is not 1."""
     full = 100 if one_in == 1 else _SPARSE
     async with engine.begin() as conn:
         await conn.execute(text("SET LOCAL session_replication_role = replica"))
@@ -52,7 +52,7 @@ async def make_big(engine: AsyncEngine, one_in: int) -> None:
 
 
 async def with_statistics(engine: AsyncEngine) -> None:
-    """As autovacuum leaves tables of `ROWS` rows."""
+    """Set the statistics that autovacuum leaves for `ROWS` rows."""
     async with engine.begin() as conn:
         for table in BIG:
             await conn.execute(text(f"ANALYZE {table}"))
@@ -67,7 +67,7 @@ async def with_statistics(engine: AsyncEngine) -> None:
 
 
 async def without_statistics(engine: AsyncEngine) -> None:
-    """As a restore leaves them: nobody has analysed anything yet."""
+    """Remove the statistics, as after a restore."""
     async with engine.begin() as conn:
         of_ours = "IN (SELECT unnest(CAST(:tables AS regclass[])))"
         await conn.execute(text(f"DELETE FROM pg_statistic WHERE starelid {of_ours}"), {"tables": list(BIG)})
@@ -86,13 +86,13 @@ _BIG = {table.partition(".")[2] for table in BIG}
 
 
 async def plan_for(conn: AsyncConnection, statement: TextClause, values: Mapping[str, Any]) -> Plan:
-    """The plan for these very values: the first five executions of a prepared statement have it."""
+    """Return the plan for these values, which the first five executions of a prepared statement have."""
     explained = text(f"EXPLAIN (FORMAT JSON) {statement.text}")
     return _plan((await conn.execute(explained, dict(values))).scalar_one())
 
 
 async def generic_plan(conn: AsyncConnection, statement: TextClause) -> Plan:
-    """The plan for any values: a prepared statement may have it from the sixth execution on."""
+    """Return the plan for any values, which a prepared statement may have from the sixth execution on."""
     numbered = str(statement.compile(dialect=dialect()))  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it so
     count = max((int(number) for number in _PARAMETER.findall(numbered)), default=0)
     nulls = f"({', '.join(['NULL'] * count)})" if count else ""
@@ -109,7 +109,7 @@ def _plan(found: Any) -> Plan:
 
 
 def faults(plan: Plan) -> list[str]:
-    """Sequential scans of a big table, whole scans of its indexes, and nested loops over its rows."""
+    """Return the sequential scans of a big table, whole scans of its indexes, and nested loops over its rows."""
     return [fault for node, above in _nodes(plan, ()) if (fault := _fault(node, above))]
 
 
@@ -127,12 +127,12 @@ def _fault(node: Plan, above: tuple[Plan, ...]) -> str:
 
 
 def _big_tables(plan: Plan) -> set[str]:
-    """A look-up in a table of a few rows, such as `specializations`, is as good as any join."""
+    """Return the big tables in a plan. A look-up in a table of a few rows is as good as any join."""
     return {str(node.get("Relation Name")) for node, _ in _nodes(plan, ())} & _BIG
 
 
 def _limited(above: tuple[Plan, ...]) -> bool:
-    """Whether only the first rows are taken."""
+    """Return whether a node above takes only the first rows."""
     return any(node["Node Type"] == "Limit" for node in above)
 
 
@@ -147,7 +147,7 @@ _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def statements() -> Iterator[tuple[str, TextClause]]:
-    """All that the modules declare, by their names: a new one is looked at without being asked for."""
+    """Return every statement that the modules declare, by its name, so that a new one is checked too."""
     yield from _declared("apply", apply_sql)
     yield from _declared("apply", apply_positions)
     yield from _declared("reconcile", reconcile_sql)
@@ -166,7 +166,7 @@ def _declared(part: str, module: object) -> Iterator[tuple[str, TextClause]]:
 
 
 def values_for(statement: TextClause) -> dict[str, Any]:
-    """A value for every parameter: `_BATCH` of its type where it is an array, else by its name (NULL by any other)."""
+    """Return a value for every parameter: `_BATCH` of its type for an array, else by its name, or NULL."""
     arrays = {name: _OF_TYPE[kind] for name, kind in _ARRAY.findall(statement.text)}
     return {name: arrays.get(name, _BY_NAME.get(name)) for name in statement.compile().params}
 

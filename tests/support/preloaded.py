@@ -1,7 +1,7 @@
-"""Commands in forks of a process that has imported everything: each is spared the second that its imports take.
+"""Commands in forks of a process that has imported everything, which saves the second that imports take.
 
-The process is a program with one thread, so that a fork is safe. A command has an environment, a folder, streams and an
-exit code of its own, as if a shell had started it.
+The process is a program with one thread, so that a fork is safe. A command has its own environment, folder, streams and
+exit code, as if a shell had started it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Result = subprocess.CompletedProcess[str]
 def run(
     program: str, *arguments: str, env: Mapping[str, str], cwd: Path | None = None, stdin: str | None = None
 ) -> Result:
-    """Run `levelsync`, `alembic` or a Python to its end, with this environment and no other variable."""
+    """Run `levelsync`, `alembic` or Python to its end, in exactly this environment."""
     if program not in _ENTRIES:
         command = [str(BIN / program), *arguments]
         return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=_SECONDS, check=False)  # noqa: S603 - ours
@@ -57,7 +57,7 @@ def run(
 
 
 class Command:
-    """A command that runs. It ends with this process at the latest."""
+    """A running command. It ends with this process at the latest."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Command:
         cwd: Path | None,
         streams: tuple[IO[Any], IO[Any], IO[Any]],
     ) -> None:
-        """Start it; `streams` are its standard input, output and error."""
+        """Start it. `streams` are its standard input, output and error."""
         self._code: int | None = None
         self._lock = threading.Lock()
         self._connection = socket.socket(socket.AF_UNIX)
@@ -99,19 +99,18 @@ class Command:
 
 
 class Server:
-    """A command that goes on until it is stopped, with the methods of `ServerProcess`; its output goes to `log`."""
+    """A command that runs until it is stopped, with the methods of `ServerProcess`. Its output goes to `log`."""
 
     def __init__(self, arguments: Sequence[str], env: Mapping[str, str], folder: Path, log: Path) -> None:
         self._arguments, self._env, self._folder, self._log = arguments, env, folder, log
         self._guard: Command | None = None
 
     def start(self) -> None:
-        """Start it."""
         with self._log.open("ab") as log, Path(os.devnull).open("rb") as nothing:
             self._guard = Command(self._arguments, self._env, self._folder, (nothing, log, log))
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL where that takes longer than 12 s."""
+        """Send SIGTERM, and SIGKILL after 12 s."""
         if self.running and self._guard is not None:
             os.kill(self._guard.pid, signal.SIGTERM)
             try:
@@ -123,7 +122,6 @@ class Server:
 
     @property
     def running(self) -> bool:
-        """Whether it runs."""
         if self._guard is None:
             return False
         try:
@@ -135,7 +133,7 @@ class Server:
 
 @cache
 def _address() -> str:
-    """Start the process that forks; it ends with this one."""
+    """Start the process that forks; returns its socket. It ends with this process."""
     folder = tempfile.mkdtemp(prefix="levelsync-commands-")
     address = f"{folder}/socket"
     with socket.socket(socket.AF_UNIX) as listening:
@@ -180,7 +178,7 @@ def main() -> None:
 
 
 def _become_a_command(connection: socket.socket) -> NoReturn:
-    """Do what is asked in another fork; answer its process id and its exit code."""
+    """Run the requested command in another fork; answer its process id and its exit code."""
     _, (request, *streams), _, _ = socket.recv_fds(connection, 1, 4)
     ended, lives = os.pipe()
     if command := os.fork():

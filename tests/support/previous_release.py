@@ -1,6 +1,6 @@
-"""The previous release at work: run as a program of its own, with that release's code first on the path.
+"""The previous release, as a program with that release's code first on the path.
 
-Reads a JSON document (`batches`, `syncs`) from stdin, applies all of it, and writes how often it tried again.
+It reads a JSON document (`batches`, `syncs`) from stdin, applies all of it, and writes its retries.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ async def _sync_all(engine: Any, syncs: list[list[Any]]) -> None:
 
 
 async def _until_done(attempt: Callable[[], Awaitable[Any]]) -> None:
-    """Try again what may pass, as a consumer does."""
+    """Retry transient faults and conflicts, as a consumer does."""
     while True:
         try:
             await attempt()

@@ -1,4 +1,4 @@
-"""`levelsync` as a process of its own: commands, and services that tests kill, stop and restart."""
+"""`levelsync` in processes: commands, and services that tests kill, stop and restart."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _URL = re.compile(r"http://[^\s\"',}]+")
 
 
 def serve_environment(settings: Settings) -> dict[str, str]:
-    """Every setting that was given, as the environment of `levelsync`; the rest of our own LEVELSYNC_ is left out."""
+    """Return the given settings as environment variables, without the caller's own LEVELSYNC_ variables."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     given = {name: getattr(settings, name) for name in settings.model_fields_set}
     return ours | {f"{PREFIX}{name.upper()}": _as_text(value) for name, value in given.items() if value is not None}
@@ -65,15 +65,13 @@ class LevelsyncProcess:
         )
 
     async def start(self, *, ready: bool = True) -> None:
-        """Start it; with `ready`, wait until /readyz says so."""
+        """Start it, and wait until it is ready, unless `ready` is False."""
         self._written_before = len(self.output)
         self._server.start()
         if ready:
             await self.wait_ready()
 
     async def wait_ready(self, timeout: float = 60) -> None:  # noqa: ASYNC109 - a test's own bound
-        """Wait until /readyz answers 200."""
-
         async def is_ready() -> bool:
             if not self.running:
                 raise RuntimeError(f"levelsync ended while it started:\n{self.output}")
@@ -82,41 +80,39 @@ class LevelsyncProcess:
         await eventually(is_ready, timeout)
 
     async def get(self, path: str) -> tuple[int, str]:
-        """GET a path of its HTTP server; status and body, (0, reason) where nobody answers."""
         return await asyncio.to_thread(http_get, f"{self.url}{path}")
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Send SIGKILL, and wait for the end."""
         self.send_signal(signal.SIGKILL)
         self._guard.wait(10)
         self.stop()
 
     async def terminate(self, timeout: float = 12) -> int:  # noqa: ASYNC109 - a test's own bound
-        """SIGTERM; returns the exit code.
+        """Send SIGTERM; returns the exit code.
 
         Raises:
-            subprocess.TimeoutExpired: it has not left within `timeout` seconds.
+            subprocess.TimeoutExpired: it has not ended within `timeout` seconds.
         """
         self.send_signal(signal.SIGTERM)
         return await self.wait(timeout)
 
     async def wait(self, timeout: float = 30) -> int:  # noqa: ASYNC109 - a test's own bound
-        """Wait until it leaves by itself; returns the exit code."""
+        """Wait until it ends by itself; returns the exit code."""
         code = await asyncio.to_thread(self._guard.wait, timeout)
         self.stop()
         return code
 
     def stop(self) -> None:
-        """End it in any case."""
         self._server.stop()
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process itself (SIGSTOP and SIGCONT make a consumer that stands still)."""
+        """Send a signal to the process itself, not to its guard."""
         os.kill(self.pid, number)
 
     @property
     def pid(self) -> int:
-        """Its process id: the guard's only child."""
+        """The process id: the guard's only child."""
         deadline = time.monotonic() + 30
         while not (children := psutil.Process(self._guard.pid).children()):
             assert time.monotonic() < deadline, f"levelsync does not run:\n{self.output}"
@@ -130,23 +126,21 @@ class LevelsyncProcess:
 
     @property
     def memory_bytes(self) -> int:
-        """Its resident memory now."""
         return int(psutil.Process(self.pid).memory_info().rss)
 
     @property
     def running(self) -> bool:
-        """Whether it runs."""
         return self._server.running
 
     @property
     def output(self) -> str:
-        """All that it has written, stdout and stderr, over all its starts."""
+        """What it has written to stdout and stderr, over all its starts."""
         log = self._folder / "output.log"
         return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
 
     @property
     def url(self) -> str | None:
-        """Where it serves HTTP, None as long as it has not said so since its last start."""
+        """The URL of its HTTP server, or None until it has logged one since its last start."""
         lines = self.output[self._written_before :].splitlines()
         found = [match[0] for line in lines if "serving" in line and (match := _URL.search(line))]
         return found[-1] if found else None
@@ -157,7 +151,7 @@ Make = Callable[..., LevelsyncProcess]
 
 
 class ForkedProcess(LevelsyncProcess):
-    """The same, spared its imports: it starts in a fork. Its memory is not what a process of its own has."""
+    """The same in a fork, without the time of its imports. Its memory differs from a process of its own."""
 
     def __init__(self, settings: Settings, folder: Path, arguments: Sequence[str] = ("serve",)) -> None:
         super().__init__(settings, folder, arguments)
@@ -166,12 +160,11 @@ class ForkedProcess(LevelsyncProcess):
 
     @property
     def pid(self) -> int:
-        """Its process id."""
         return self._guard.pid
 
 
 def http_get(url: str) -> tuple[int, str]:
-    """GET an address; status and body, (0, reason) where nobody answers."""
+    """GET an address; returns status and body, or (0, reason) without an answer."""
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own loopback URL
             return answer.status, answer.read().decode()
@@ -188,17 +181,17 @@ Result = preloaded.Result
 def levelsync(
     *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None, stdin: str | None = None
 ) -> Result:
-    """Run `levelsync` to its end; nothing of the caller's environment reaches it but what `env` says."""
+    """Run `levelsync` to its end, with no variable of the caller but those of `env`."""
     return preloaded.run("levelsync", *arguments, env=clean(env), cwd=cwd, stdin=stdin)
 
 
 def clean(env: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Give an environment without any of the caller's own settings."""
+    """Return an environment without the caller's settings."""
     return {"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "PYTHONPATH": str(ROOT)} | dict(env or {})
 
 
 def environment(settings: Settings, **more: str) -> dict[str, str]:
-    """Give the settings of a test as a command's environment, with `more` of them by their names."""
+    """Return a test's settings as a command's environment, with `more` of them by their names."""
     given = {name: value for name, value in serve_environment(settings).items() if name.startswith(PREFIX)}
     return given | {f"{PREFIX}{name}": value for name, value in more.items()}
 
@@ -207,7 +200,7 @@ READY = "In another terminal"
 
 
 class Up:
-    """One `levelsync up`; its folder is below `folder`, its output in files beside it."""
+    """One `levelsync up` in `folder`, with its output in files beside it."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.folder = folder
@@ -223,20 +216,18 @@ class Up:
 
     @property
     def stdout(self) -> str:
-        """What it has printed."""
         return self._answers.read_text()
 
     @property
     def stderr(self) -> str:
-        """What it has logged."""
         return self._remarks.read_text()
 
     async def ready(self) -> None:
-        """Wait until it says where everything is."""
+        """Wait until it prints where its servers are."""
         await self.until(lambda: READY in self.stdout)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for a condition, for as long as it runs."""
+        """Wait for a condition while it runs."""
 
         def came() -> bool:
             assert self.process.poll() is None, f"it ended before that:\n{self.stderr}"
@@ -246,18 +237,18 @@ class Up:
         await eventually(came, timeout=60)
 
     def end(self, number: signal.Signals) -> int:
-        """Send a signal, and wait for the end; returns the exit code."""
+        """Send a signal; returns the exit code."""
         self.process.send_signal(number)
         return self.process.wait(30)
 
     def children(self) -> list[psutil.Process]:
-        """Every process that it has started, theirs included."""
+        """Return every process below it."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
 
 @contextmanager
 def up(folder: Path, *arguments: str) -> Iterator[Up]:
-    """Start it; it ends with the test."""
+    """Run `levelsync up` inside the block."""
     folder.mkdir(exist_ok=True)
     started = Up(folder, *arguments)
     try:

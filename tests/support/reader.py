@@ -1,4 +1,4 @@
-"""Somebody who follows a document in a folder, block by block as it is written."""
+"""A reader who follows a document in a folder, block by block."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _EXIT = re.compile(r" +# exit (\d+)$", re.MULTILINE)
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
-    """Give language and text of every block, in the document's order."""
+    """Return language and text of every block, in the document's order."""
     return [(language, textwrap.dedent(block)) for _, language, block in _BLOCK.findall(text)]
 
 
 def section(text: str, heading: str) -> str:
-    """Give what stands under a heading of the second level."""
+    """Return the text under a heading of the second level."""
     return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
 def docker_lines(document: str) -> list[str]:
-    """Give the lines of a document's blocks that begin with `docker`."""
+    """Return the lines of a document's blocks that begin with `docker`."""
     text = (ROOT / document).read_text(encoding="utf-8")
     return [line for _, block in blocks(text) for line in block.splitlines() if line.startswith("docker ")]
 
@@ -45,7 +45,7 @@ class Reader:
     database_url: str
     environment: dict[str, str]
     replaced: dict[str, str]
-    """What the document writes, and what stands for it here."""
+    """What the document writes, and its replacement here."""
     shown: list[str] = field(default_factory=list)
     """What each block of the shell printed, in order."""
     found: list[list[tuple[Any, ...]]] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Reader:
             self.shown.append(await self.run(text))
 
     async def start(self) -> None:
-        """Start `levelsync serve`, again where it runs, until it is ready."""
+        """Start or restart `levelsync serve`, and wait until it is ready."""
         self.serve.stop()
         self.serve.start()
         url = f"http://127.0.0.1:{self.environment['LEVELSYNC_HTTP_PORT']}/readyz"
@@ -82,7 +82,7 @@ class Reader:
         """Run lines of a shell; returns what they print.
 
         Raises:
-            AssertionError: they do not end with 0, or with what `# exit N` says.
+            AssertionError: the exit code is not 0, or not that of `# exit N`.
         """
         expected = _EXIT.search(text)
         for written, here in self.replaced.items():

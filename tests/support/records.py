@@ -1,4 +1,4 @@
-"""Hypothesis strategies for what publishers send, and the Kafka records that carry it."""
+"""Hypothesis strategies for what publishers send, and the Kafka records of it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BROKEN = {
 
 @st.composite
 def meanings(draw: st.DrawFn, kinds: Sequence[str] = (LEVELED_UP, ADVANCED)) -> list[Meant]:
-    """A list of records as publishers meant them: few users, so that events of one pair meet; some bad, some twice."""
+    """Draw a list of records of few users, so that events of one pair meet. Some are bad, some occur twice."""
     single = st.builds(
         Meant,
         kind=st.sampled_from(list(kinds)),
@@ -45,7 +45,7 @@ def meanings(draw: st.DrawFn, kinds: Sequence[str] = (LEVELED_UP, ADVANCED)) -> 
 
 
 def as_record(meant: Meant, offset: int, partition: int = 0) -> ConsumerRecord:
-    """The Kafka record, written by the contract's own code; a bad one has its value broken."""
+    """Return the Kafka record, written by the contract's own code. A bad one has a broken value."""
     event = _MODEL[meant.kind](
         user_id=meant.user,
         specialization=meant.specialization,
@@ -64,12 +64,12 @@ def as_record(meant: Meant, offset: int, partition: int = 0) -> ConsumerRecord:
 
 
 def as_sent(meant: Meant, partition: int | None = None) -> Record:
-    """The record for `topics.publish`; without a partition the key chooses it."""
+    """Return the record for `topics.publish`. Without a partition the key chooses it."""
     made = as_record(meant, -1)
     return Record(made.topic, made.key, made.value, made.headers, made.timestamp, partition)
 
 
 def with_case(record: ConsumerRecord, specialization: str) -> ConsumerRecord:
-    """The same record with its specialization written in another case."""
+    """Return the same record with its specialization written in another case."""
     data = json.loads(record.value) | {"specialization": specialization}
     return replace(record, value=json.dumps(data).encode())

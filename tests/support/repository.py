@@ -1,4 +1,4 @@
-"""The repository's own files as data: docker-compose.yml, alerts and the dashboard."""
+"""The repository's own files as data: docker-compose.yml, alert rules and the dashboard."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _DEFAULTED = re.compile(r"\$\{(\w+):-([^}]*)\}")
 
 
 def text() -> str:
-    """Give the file as it is."""
+    """Return the text of docker-compose.yml."""
     return FILE.read_text(encoding="utf-8")
 
 
 def required_variables() -> dict[str, str]:
-    """Each variable that has to come from outside, with the sentence that its absence prints."""
+    """Return each variable that must be set, with the message that its absence prints."""
     return {match[1]: match[2] for match in _VARIABLE.finditer(text())}
 
 
 def services(values: Mapping[str, str]) -> dict[str, Any]:
-    """Give the services, with `values` for the variables that have to come from outside."""
+    """Return the services, with `values` for the variables."""
     filled = _VARIABLE.sub(lambda match: values[match[1]], text())
     filled = _DEFAULTED.sub(lambda match: values.get(match[1], match[2]), filled)
     found: dict[str, Any] = yaml.safe_load(filled)["services"]
@@ -56,29 +56,28 @@ _STRING = re.compile(r'"[^"]*"')
 
 
 def rules() -> list[dict[str, Any]]:
-    """Give every rule: those that record and those that alert."""
+    """Return every rule: those that record and those that alert."""
     found = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text(encoding="utf-8"))
     return [rule for group in found["groups"] for rule in group["rules"]]
 
 
 def alerts() -> dict[str, dict[str, Any]]:
-    """Give the alerts by their names."""
+    """Return the alerts by their names."""
     return {rule["alert"]: rule for rule in rules() if "alert" in rule}
 
 
 def recorded() -> set[str]:
-    """Give the names that rules record."""
+    """Return the names that rules record."""
     return {rule["record"] for rule in rules() if "record" in rule}
 
 
 def dashboard() -> dict[str, Any]:
-    """Give the dashboard."""
     found: dict[str, Any] = json.loads(DASHBOARD.read_text(encoding="utf-8"))
     return found
 
 
 def panels() -> Iterator[dict[str, Any]]:
-    """Go through the dashboard's panels that show something, those of folded rows included."""
+    """Yield the dashboard's panels that show data, also those of folded rows."""
     for panel in dashboard()["panels"]:
         for one in (panel, *panel.get("panels", ())):
             if one["type"] not in {"row", "text"}:
@@ -86,10 +85,10 @@ def panels() -> Iterator[dict[str, Any]]:
 
 
 def dashboard_queries() -> list[str]:
-    """Give every query of the dashboard, as Grafana sends it where all of each variable is chosen."""
+    """Return every query of the dashboard, as Grafana sends it with all values of each variable."""
     return [_VARIABLE_OF_GRAFANA.sub(".*", target["expr"]) for panel in panels() for target in panel["targets"]]
 
 
 def names(query: str) -> set[str]:
-    """Give the metrics that a query names; what stands in quotes is not a name."""
+    """Return the metrics in a query. Text in quotes is not a name."""
     return set(_NAME.findall(_STRING.sub('""', query)))

@@ -1,4 +1,4 @@
-"""The roles of deploy/postgresql/rights.sql, and other ways for the service to its servers."""
+"""The roles of deploy/postgresql/rights.sql, and other ways of the service to its servers."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class Roles:
         return self._url("reader")
 
     def name(self, role: str) -> str:
-        """Give a role's name on this server: roles are shared by all its databases."""
+        """Return a role's name on this server, whose databases share all roles."""
         return f"levelsync_{role}_{self.suffix}"
 
     async def grant(self) -> None:
-        """Run the file, as an operator does."""
+        """Run rights.sql, as an operator does."""
         statements = RIGHTS
         for role in _ROLES:
             statements = statements.replace(f"levelsync_{role}", self.name(role))
@@ -66,7 +66,7 @@ class Roles:
 
 @asynccontextmanager
 async def roles(url: str) -> AsyncIterator[Roles]:
-    """The three roles with their rights in the database at `url`; they are gone afterwards."""
+    """Create the three roles with their rights in the database at `url`, and drop them at the end."""
     made = Roles(url, uuid.uuid4().hex[:12])
     await made.grant()
     try:
@@ -79,13 +79,13 @@ async def roles(url: str) -> AsyncIterator[Roles]:
 
 THROUGH = "LEVELSYNC_TEST_THROUGH"
 Way = Callable[[str], Awaitable[str]]
-"""Takes the superuser's URL of a database, and gives the service's."""
+"""Accepts the superuser's URL of a database, and returns the service's."""
 _SUFFIX = "of_the_tests"
 
 
 @contextmanager
 def way_through(name: str, server_url: str) -> Iterator[Way]:
-    """Give the way called `name`: `pgbouncer` in session mode, `runtime` as the role of rights.sql, or '' for none."""
+    """Yield the way `name`: `pgbouncer` in session mode, `runtime` as the role of rights.sql, or '' for none."""
     if name == "pgbouncer":
         with pgbouncer(server_url, "session", {"default_pool_size": "20"}) as place:
             yield _at(place)
@@ -104,7 +104,7 @@ def _at(place: str) -> Way:
 
 
 async def _as_runtime(url: str) -> str:
-    """The tests' own hand may become the owner for a transaction: what the role may do by itself stays as it is."""
+    """Let the tests' set-up become the owner for a transaction. The role's own rights stay the same."""
     made = Roles(url, _SUFFIX)
     await made.grant()
     role = made.name("runtime")
@@ -118,10 +118,9 @@ async def _unchanged(url: str) -> str:
 
 @contextmanager
 def guarded_access(server: ApacheKafka) -> Iterator[dict[str, Any]]:
-    """Grant what acls.sh grants, and give the settings of the user who has it.
+    """Grant what acls.sh grants, and yield the settings of the user who has it.
 
-    The tests' own hand takes the broker's address from the same settings and does not sign in: it is led to the
-    operator's listener.
+    The tests' own clients use the same broker address without a login, and reach the operator's listener.
     """
     grant(server, GROUP)
     address = f"{HOST}:{server.guarded_port}"

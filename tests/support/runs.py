@@ -1,7 +1,7 @@
-"""Reconcile runs in one process, message by message: what Kafka carries is taken from the outbox by hand.
+"""Reconcile runs in one process, message by message, with the outbox instead of Kafka.
 
-The steps, the ranges and the SQL are the service's own; what is left out is only the way of a message through Kafka,
-so that a test can deliver one twice, late, or to a worker that dies.
+The steps, the ranges and the SQL are the service's own. Only the way of a message through Kafka is missing, so that a
+test can deliver one twice, late, or to a worker that dies.
 """
 
 from __future__ import annotations
@@ -32,19 +32,18 @@ from tests.support.waiting import eventually
 
 @dataclass
 class NoTopics:
-    """Topics that were never used: everything is applied."""
+    """Topics that were never used, so that everything is applied."""
 
     ends: dict[str, int] = field(default_factory=dict)
     starts: dict[str, int] = field(default_factory=dict)
     topic_ids: dict[str, str] = field(default_factory=dict)
 
     async def read(self) -> Ends:
-        """What Kafka would say."""
         return Ends("test", self.starts, self.ends, self.topic_ids)
 
 
 class OneWorker:
-    """One worker that does everything, as fast as it is asked to."""
+    """One worker that does everything, when it is called."""
 
     def __init__(self, engine: AsyncEngine, settings: Settings, topics: NoTopics | None = None) -> None:
         self.engine = engine
@@ -54,7 +53,7 @@ class OneWorker:
         self.completed: list[dict[str, Any]] = []
 
     async def request(self, **data: Any) -> UUID:
-        """Ask for a run, as a record of `sync.reconcile-requested` does."""
+        """Request a run, as a record of `sync.reconcile-requested` does."""
         run_id = data.pop("id", None) or uuid4()
         event = ReconcileRequested(id=str(run_id), **data)
         async with self.engine.begin() as conn:
@@ -63,7 +62,7 @@ class OneWorker:
         return UUID(str(run_id))
 
     async def messages(self) -> list[ReconcileChunk]:
-        """Take what is in the outbox: the messages of ranges; reports are kept in `completed`."""
+        """Take the rows of the outbox; returns the messages of ranges. Reports are added to `completed`."""
         async with self.engine.begin() as conn:
             rows = (await conn.execute(text("DELETE FROM levelsync.outbox RETURNING *"))).all()
         found = []
@@ -80,7 +79,7 @@ class OneWorker:
         return found
 
     async def step(self) -> bool:
-        """Take every due step and every message once; False when there was nothing to do."""
+        """Run every due step and every message; returns False when there was none."""
         stepped = await take_one(self.engine, self.steps)
         messages = await self.messages()
         for message in messages:
@@ -88,7 +87,7 @@ class OneWorker:
         return stepped or bool(messages)
 
     async def finish(self, run_id: UUID, timeout: float = 60) -> dict[str, Any]:  # noqa: ASYNC109 - a test's own bound
-        """Go on until the run has ended; its report."""
+        """Work until the run has ended; returns its report."""
 
         async def ended() -> bool:
             while await self.step():
@@ -100,18 +99,18 @@ class OneWorker:
         return await self.report(run_id)
 
     async def report(self, run_id: UUID) -> dict[str, Any]:
-        """The run as every command shows it."""
+        """Return the run as every command shows it."""
         return (await self.read(run_id)).as_dict()
 
     async def read(self, run_id: UUID) -> RunReport:
-        """The run as the service reads it."""
+        """Return the run as the service reads it."""
         async with self.engine.connect() as conn:
             run = await read_run(conn, run_id)
             assert run is not None
             return await report_of(conn, run)
 
     async def run(self, **data: Any) -> dict[str, Any]:
-        """Ask for a run and finish it."""
+        """Request a run and finish it; returns its report."""
         return await self.finish(await self.request(**data))
 
 
@@ -124,7 +123,7 @@ SCANS = settings(
 
 
 def naive_kind(pair: tuple[int, str], progress: Progress, licenses: Licenses) -> str:
-    """What a person would say of one pair."""
+    """Return the kind of one pair's drift, as a person would decide it."""
     p, li, top = progress.get(pair), licenses.get(pair), MAXIMUM[pair[1]]
     if pair in progress and p is None:
         return "null_level"
@@ -138,7 +137,7 @@ def naive_kind(pair: tuple[int, str], progress: Progress, licenses: Licenses) ->
 
 
 async def found_issues(engine: AsyncEngine) -> dict[tuple[int, str], str]:
-    """What the last run kept."""
+    """Return the issues of the last run."""
     rows = await tables.read(engine, "SELECT user_id, specialization, kind FROM levelsync.drift_issues")
     return {(row.user_id, row.specialization): row.kind for row in rows}
 
@@ -147,13 +146,13 @@ USERS = range(1, 101)
 
 
 async def drifted(engine: AsyncEngine, number: int) -> None:
-    """A hundred users, the first of them in disagreement."""
+    """Create a hundred users, the first `number` of them with drift."""
     progress = {(user, "PLAYER"): 5 for user in USERS}
     await tables.fill(engine, progress, {pair: 4 if pair[0] <= number else 5 for pair in progress})
 
 
 async def until_step(one_worker: OneWorker, run_id: object, step: str) -> None:
-    """Go on until the run waits for this step."""
+    """Work until the run waits for this step."""
     for _ in range(200):
         query = "SELECT step FROM levelsync.reconcile_runs WHERE id = :id"
         if (await tables.read(one_worker.engine, query, id=run_id))[0][0] == step:
@@ -167,7 +166,7 @@ DRIFT = ("mismatched", "missing_license", "missing_progress")
 
 
 async def reconcile(engine: AsyncEngine, **request: Any) -> dict[str, int]:
-    """One run through Kafka, to its end; its counts."""
+    """Request a run through Kafka and wait for its end; returns its counts."""
     event = ReconcileRequested(**request)
     async with engine.begin() as conn:
         await put(conn, [event])

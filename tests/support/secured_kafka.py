@@ -40,7 +40,7 @@ class Secured:
     mine: Pair
 
     def settings(self, listener: str, protocol: str, **more: Any) -> Settings:
-        """Settings of a client at one listener, which trusts the authority where it speaks TLS."""
+        """Return settings of a client of one listener, which trusts the authority if it uses TLS."""
         trust = {"kafka_ssl_cafile": self.authority} if protocol.endswith("SSL") else {}
         return Settings(
             _env_file=None,
@@ -52,7 +52,6 @@ class Secured:
 
 @contextmanager
 def secured_kafka() -> Iterator[Secured]:
-    """Start it."""
     folder = Path(tempfile.mkdtemp(prefix="levelsync-secured-kafka-"))
     authority = Authority(folder)
     listeners = {name: f"{HOST}:{free_port()}" for name in _PROTOCOLS}

@@ -29,7 +29,7 @@ host    all plain     127.0.0.1/32 scram-sha-256
 
 @dataclass(frozen=True)
 class Secured:
-    """What a test needs to reach it. Users: `someone` (TLS only), `plain` (either), `certified` (by certificate)."""
+    """Its address and certificates. Users: `someone` (TLS only), `plain` (either), `certified` (by certificate)."""
 
     port: int
     socket: Path
@@ -42,7 +42,7 @@ class Secured:
 
 @contextmanager
 def secured_postgres() -> Iterator[Secured]:
-    """Start it. Its certificate is valid for the name localhost, not for 127.0.0.1."""
+    """Start it with a certificate that is valid for the name localhost, not for 127.0.0.1."""
     folder = Path(tempfile.mkdtemp(prefix="levelsync-secured-"))
     authority, foreign = Authority(folder), Authority(folder / "foreign", "foreign")
     pair = authority.sign("server", "localhost")

@@ -1,7 +1,7 @@
-"""Kafka and PostgreSQL as tests see them, and the template that each test's database is a copy of.
+"""Kafka and PostgreSQL as tests see them, and the template of each test's database.
 
-It outlives no crash of the machine, so it need not wait for the disk. It outlives its own crash: `synchronous_commit`
-stays on, because without it a `kill -9` takes back what was committed a moment ago.
+PostgreSQL need not survive a crash of the machine, so it does not wait for the disk. It must survive its own crash:
+`synchronous_commit` stays on, because without it a `kill -9` loses what was just committed.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ POSTGRES_SETTINGS = {
 
 
 def system_programs(root: Path = Path("/usr/lib/postgresql")) -> Path | None:
-    """Find the newest PostgreSQL server that the system has, None without one."""
+    """Return the folder of the newest PostgreSQL server of the system, or None."""
     packaged = sorted(root.glob("*/bin/postgres"), key=lambda program: float(program.parts[-3]))
     found = packaged[-1] if packaged else shutil.which("postgres")
     return Path(found).parent if found else None
 
 
 class Restartable:
-    """A server that a test may stop and start again, where it is ours: same address, same data."""
+    """A server that a test may stop and start again, if it is ours, with the same address and data."""
 
     def __init__(self, server: Server | None) -> None:
         self._server = server
@@ -45,17 +45,17 @@ class Restartable:
 
     @property
     def can_restart(self) -> bool:
-        """Whether `stop` and `start` can be used; a test that needs them skips itself otherwise."""
+        """Whether `stop` and `start` can be used. A test that needs them skips itself otherwise."""
         return self._server is not None
 
     async def stop(self) -> None:
-        """Stop it; clients see an outage."""
+        """Stop it. Clients see an outage."""
         if self._server is not None and self._runs:
             self._runs = False
             await asyncio.to_thread(self._server.stop)
 
     async def kill(self) -> None:
-        """SIGKILL to all its processes: it has no time to say goodbye to clients or to the disk."""
+        """Send SIGKILL to all its processes, without a goodbye to clients or a flush to disk."""
         assert self._server is not None, "not ours to kill"
         assert self._server._process is not None, "it does not run"
         guard = self._server._process._guard
@@ -67,14 +67,14 @@ class Restartable:
         await self.stop()
 
     async def start(self) -> None:
-        """Start it, if it does not run, and wait until it can be used."""
+        """Start it if it does not run, and wait until it can be used."""
         if self._server is not None and not self._runs:
             await asyncio.to_thread(self._server.start)
             self._runs = True
 
 
 class Kafka(Restartable):
-    """The broker of the session. `real` is False for the embedded one, which keeps nothing over a restart."""
+    """The broker of the session. `real` is False for the embedded one, which loses its records in a restart."""
 
     def __init__(self, bootstrap_servers: str, *, real: bool, server: Server | None = None) -> None:
         super().__init__(server)
@@ -82,27 +82,27 @@ class Kafka(Restartable):
         self.real = real
 
     async def fresh_topics(self, partitions: int = 4) -> list[str]:
-        """Create every topic of the contract again, empty, and remove unused groups."""
+        """Delete and create every topic of the contract, and remove unused groups."""
         await self.start()  # the test before may have left it stopped
         return await fresh_topics(self.bootstrap_servers, partitions, remove_groups=self.real)
 
 
 class Postgres(Restartable):
-    """The PostgreSQL server of the session. `url` is a superuser's, of a database that nobody changes."""
+    """The PostgreSQL server of the session. `url` is a superuser's, of a database that no test changes."""
 
     def __init__(self, url: str, *, server: Server | None = None) -> None:
         super().__init__(server)
         self.url = url
 
     async def create_database(self, template: str = "template1") -> str:
-        """Make a database, a copy of `template`; returns its URL."""
+        """Create a database, a copy of `template`; returns its URL."""
         await self.start()  # the test before may have left it stopped
         name = f"levelsync_test_{uuid.uuid4().hex}"
         await self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return self.url_of(name)
 
     async def drop_database(self, url: str) -> None:
-        """Remove a database with whoever is connected to it."""
+        """Drop a database, and end its connections."""
         await self.start()
         await self.execute(f'DROP DATABASE IF EXISTS "{database_name(url)}" WITH (FORCE)')
 
@@ -115,17 +115,17 @@ class Postgres(Restartable):
             await connection.close()
 
     def url_of(self, database: str) -> str:
-        """Give the URL of another database of this server."""
+        """Return the URL of another database of this server."""
         return urlunsplit(urlsplit(self.url)._replace(path=f"/{database}"))
 
 
 def database_name(url: str) -> str:
-    """Give the name of a URL's database."""
+    """Return the name of a URL's database."""
     return urlsplit(url).path.lstrip("/")
 
 
 async def make_template(postgres: Postgres) -> str:
-    """Make a migrated database with 200 sample users; returns its name. Nobody stays connected to it."""
+    """Create a migrated database with 200 sample users; returns its name. No connection stays open."""
     settings = Settings(_env_file=None, database_url=await postgres.create_database())
     await asyncio.to_thread(migrate, settings)
     engine = make_engine(settings)

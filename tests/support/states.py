@@ -1,7 +1,7 @@
-"""The application's database at five moments of its history (A to E), built from facts about it.
+"""The application's database at five moments of its history (A to E).
 
-Each state is a list of statements, and the settings that docs/adopt.md gives for it. All of them hold the same people
-and the same kinds of trouble: pairs that agree, pairs that differ, licenses without progress, and names that no
+Each state is a list of statements, and the settings that docs/adopt.md gives for it. All of them contain the same
+people and the same kinds of drift: pairs that agree, pairs that differ, licenses without progress, and names that no
 specialization has.
 """
 
@@ -31,7 +31,7 @@ LICENSE_DEFAULTS = {
 
 @dataclass(frozen=True)
 class State:
-    """One state: what makes its database, and what it asks of levelsync's settings."""
+    """One state: the statements that create its database, and the settings that it needs."""
 
     letter: str
     statements: tuple[str, ...]
@@ -65,7 +65,7 @@ def _users(*more_roles: str) -> tuple[str, ...]:
 
 
 def _history(revision: str) -> tuple[str, ...]:
-    """The application's own Alembic history, which is none of ours."""
+    """Return the application's own Alembic history, which is not levelsync's."""
     return (
         "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)",
         f"INSERT INTO alembic_version VALUES ('{revision}')",
@@ -184,7 +184,7 @@ def _license_once(name: str) -> str:
 
 
 def _pairs(new_license_columns: bool = False) -> tuple[str, ...]:
-    """Half of the students have both rows; the others have a license without progress, as is normal there."""
+    """Give half of the students both rows, and the others a license without progress, which is normal there."""
     columns, values = (
         (", " + ", ".join(LICENSE_DEFAULTS), ", " + _NEW_LICENSE_VALUES) if new_license_columns else ("", "")
     )
@@ -205,7 +205,7 @@ def _pairs(new_license_columns: bool = False) -> tuple[str, ...]:
 
 
 def _stray_license(user_id: int, name: str, new_license_columns: bool = False) -> str:
-    """A license whose name no row of `specializations` has as it is written."""
+    """Create a license whose name is in no row of `specializations`."""
     columns, values = (
         (", " + ", ".join(LICENSE_DEFAULTS), ", " + _NEW_LICENSE_VALUES) if new_license_columns else ("", "")
     )
@@ -216,7 +216,7 @@ def _stray_license(user_id: int, name: str, new_license_columns: bool = False) -
 
 
 def _twice(table: str) -> str:
-    """Three rows occur twice, equal in every column but the id."""
+    """Duplicate three rows, equal in every column but the id."""
     return f"""
         DO $$ DECLARE names text; BEGIN
             SELECT string_agg(column_name, ', ') INTO names FROM information_schema.columns

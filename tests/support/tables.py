@@ -1,4 +1,4 @@
-"""The tables as tests fill and read them."""
+"""The tables, as tests fill and read them."""
 
 from __future__ import annotations
 
@@ -25,33 +25,31 @@ _OWNER = """
 
 
 async def become_owner(conn: AsyncConnection) -> None:
-    """Have the rights of the database's owner until the transaction ends; a role with fewer may be the service's."""
+    """Use the rights of the database's owner until the transaction ends, whatever role the service has."""
     await conn.execute(text(_OWNER))
 
 
 async def empty_tables(engine: AsyncEngine) -> None:
-    """Both level tables, the history and levelsync's own tables, empty; the users stay."""
+    """Empty both level tables, the history and levelsync's own tables. The users stay."""
     await execute(engine, _EMPTY)
 
 
 async def levels(engine: AsyncEngine, table: str, user: str, specialization: str) -> dict[Pair, int]:
-    """Every pair's level in one of the two tables."""
+    """Return every pair's level in one of the two tables."""
     rows = await read(engine, f"SELECT {user}, {specialization}, current_level FROM public.{table}")
     return {(row[0], row[1]): row[2] for row in rows}
 
 
 async def licenses(engine: AsyncEngine) -> dict[Pair, int]:
-    """Every license's level."""
     return await levels(engine, "user_licenses", "user_id", "specialization_type")
 
 
 async def progress(engine: AsyncEngine) -> dict[Pair, int]:
-    """Every progress row's level."""
     return await levels(engine, "specialization_progress", "student_id", "specialization_id")
 
 
 async def history(engine: AsyncEngine) -> list[tuple[Pair, int, int, datetime, str]]:
-    """The history in the order it was written."""
+    """Return the history in the order in which it was written."""
     query = """
         SELECT l.user_id, l.specialization_type, h.from_level, h.to_level, h.advanced_at, h.advancement_reason
           FROM public.license_progressions h JOIN public.user_licenses l ON l.id = h.user_license_id ORDER BY h.id
@@ -60,7 +58,7 @@ async def history(engine: AsyncEngine) -> list[tuple[Pair, int, int, datetime, s
 
 
 async def assert_equal_to(model: Model, engine: AsyncEngine, *, in_order: bool = True) -> None:
-    """The tables are what the model says; with `in_order` the history too, row by row for each pair."""
+    """Compare the tables with the model, with `in_order` also the history, row by row for each pair."""
     assert await licenses(engine) == model.licenses
     assert await progress(engine) == model.progress
     found = await history(engine)
@@ -71,7 +69,7 @@ async def assert_equal_to(model: Model, engine: AsyncEngine, *, in_order: bool =
 
 
 def _tops(rows: list[tuple[Pair, int, int, datetime, str]]) -> dict[Pair, int]:
-    """Where each pair's history ends, when it is a chain from 0 without a gap."""
+    """Return where each pair's history ends, if it is a chain from 0 without a gap."""
     tops: dict[Pair, int] = {}
     for pair, from_level, to_level, _, _ in rows:
         assert tops.get(pair, 0) == from_level, f"the history of {pair} has a gap"
@@ -100,14 +98,14 @@ _LICENSE = """
 
 
 async def fill(engine: AsyncEngine, progress: Levels | None = None, licenses: Levels | None = None) -> None:
-    """Make the two tables hold exactly these rows."""
+    """Replace the rows of the two tables by these."""
     await empty_tables(engine)
     await execute(engine, "TRUNCATE levelsync.reconcile_runs, levelsync.outbox CASCADE")
     await add_rows(engine, progress=progress, licenses=licenses)
 
 
 async def add_rows(engine: AsyncEngine, *, progress: Levels | None = None, licenses: Levels | None = None) -> None:
-    """Create rows beside those that are there."""
+    """Create rows beside the existing ones."""
     async with engine.begin() as conn:
         await become_owner(conn)
         for statement, levels in ((_PROGRESS, progress or {}), (_LICENSE, licenses or {})):
@@ -116,18 +114,18 @@ async def add_rows(engine: AsyncEngine, *, progress: Levels | None = None, licen
 
 
 async def everything(engine: AsyncEngine) -> dict[str, list[Any]]:
-    """Every row of every table that a sync writes, whole."""
+    """Return every row of every table that batches and syncs write."""
     return {table: await read(engine, f"SELECT * FROM {table} ORDER BY 1, 2") for table in _TABLES}
 
 
 async def read(engine: AsyncEngine, query: str, **values: object) -> list[Any]:
-    """The rows of a query."""
+    """Return the rows of a query."""
     async with engine.connect() as conn:
         return list((await conn.execute(text(query), values)).all())
 
 
 async def execute(engine: AsyncEngine, *statements: str) -> None:
-    """Change the database as its owner, whatever rights the service has."""
+    """Run statements in one transaction as the database's owner."""
     async with engine.begin() as conn:
         await become_owner(conn)
         for statement in statements:
@@ -165,7 +163,7 @@ async def trigger(
 
 
 async def levels_of(engine: AsyncEngine, user: int, specialization: str = "PLAYER") -> tuple[int | None, int | None]:
-    """The levels of one pair: progress, license; None for a row that is not there."""
+    """Return the levels of one pair: progress, license. None is a missing row."""
     query = """
         SELECT (SELECT current_level FROM specialization_progress
                  WHERE student_id = :user AND specialization_id = :name),
@@ -176,25 +174,25 @@ async def levels_of(engine: AsyncEngine, user: int, specialization: str = "PLAYE
 
 
 async def steps(engine: AsyncEngine) -> list[tuple[int, str, int, int]]:
-    """The history in the order it was written: user, specialization, from, to."""
+    """Return the history in the order in which it was written: user, specialization, from, to."""
     return [(*pair, before, after) for pair, before, after, *_ in await history(engine)]
 
 
 async def letters(engine: AsyncEngine) -> list[tuple[int, str]]:
-    """Open dead letters: offset and reason."""
+    """Return offset and reason of open dead letters."""
     query = 'SELECT "offset", reason FROM levelsync.dead_letters WHERE resolved_at IS NULL ORDER BY 1'
     return [tuple(row) for row in await read(engine, query)]
 
 
 async def position(engine: AsyncEngine, topic: str = "progress.leveled-up") -> int:
-    """How far partition 0 of a topic is applied."""
+    """Return the position of partition 0 of a topic."""
     query = "SELECT next_offset FROM levelsync.applied_offsets WHERE topic = :topic AND partition = 0"
     return int((await read(engine, query, topic=topic))[0][0])
 
 
 @asynccontextmanager
 async def held(engine: AsyncEngine, statement: str) -> AsyncIterator[AsyncConnection]:
-    """A session of the application that has run a statement, and takes it back when the block ends."""
+    """A session of the application that has run a statement, and rolls it back when the block ends."""
     async with engine.connect() as conn:
         await conn.execute(text(statement))
         yield conn

@@ -30,28 +30,28 @@ ISSUER, AUDIENCE = "https://issuer.example.org", "levelsync"
 
 
 def claims(**changes: Any) -> dict[str, Any]:
-    """The claims of a good token of an admin; a change to None takes a claim away."""
+    """Return the claims of an admin's good token. A change to None removes a claim."""
     now = int(time.time())
     good = {"sub": "1", "type": "access", "iat": now, "nbf": now, "exp": now + 600, "roles": ["admin"]}
     return {name: value for name, value in (good | changes).items() if value is not None}
 
 
 def signed(algorithm: str = "HS256", key: Any = SECRET, headers: dict[str, Any] | None = None, **changes: Any) -> str:
-    """A token; PyJWT itself would refuse to sign some of them."""
+    """Return a token. PyJWT itself would refuse to sign some of them."""
     if isinstance(changes.get("sub"), int):
         return by_hand(claims(**changes), key)
     return jwt.encode(claims(**changes), key, algorithm=algorithm, headers=headers)
 
 
 def by_hand(payload: Any, key: str, header: dict[str, Any] | None = None) -> str:
-    """HS256 over anything, as a forger would do it."""
+    """Sign anything with HS256, as a forger would."""
     parts = [_base64(json.dumps(part).encode()) for part in (header or {"alg": "HS256", "typ": "JWT"}, payload)]
     signature = hmac.new(key.encode(), ".".join(parts).encode(), hashlib.sha256).digest()
     return ".".join([*parts, _base64(signature)])
 
 
 def unsigned(**changes: Any) -> str:
-    """Algorithm `none`."""
+    """Return a token with the algorithm `none`."""
     parts = [_base64(json.dumps(part).encode()) for part in ({"alg": "none", "kid": "first"}, claims(**changes))]
     return ".".join([*parts, ""])
 
@@ -61,7 +61,7 @@ def _base64(raw: bytes) -> str:
 
 
 class KeyServer:
-    """Publishes public keys; `private` has their other halves."""
+    """Publishes public keys. `private` has their private keys."""
 
     def __init__(self) -> None:
         self.private: dict[str, Any] = {}
@@ -76,30 +76,28 @@ class KeyServer:
         self.url = ""
 
     def add_rsa(self, kid: str, **fields: Any) -> None:
-        """A new RSA key."""
         self.private[kid] = rsa.generate_private_key(65537, 2048)
         self.extra.append(RSAAlgorithm.to_jwk(self.private[kid].public_key(), as_dict=True) | {"kid": kid} | fields)
 
     def add_ec(self, kid: str) -> None:
-        """A new elliptic-curve key."""
         self.private[kid] = ec.generate_private_key(ec.SECP256R1())
         self.extra.append(ECAlgorithm.to_jwk(self.private[kid].public_key(), as_dict=True) | {"kid": kid})
 
     def pem(self, kid: str) -> str:
-        """The public key as text: what a forger of HMAC tokens would use."""
+        """Return the public key as text, which a forger would use as an HMAC secret."""
         form = serialization.PublicFormat.SubjectPublicKeyInfo
         public: bytes = self.private[kid].public_key().public_bytes(serialization.Encoding.PEM, form)
         return public.decode()
 
     def token(self, kid: str, algorithm: str = "RS256", **changes: Any) -> str:
-        """A good token of this issuer."""
+        """Return a good token of this issuer."""
         for_us = {"iss": ISSUER, "aud": AUDIENCE} | changes
         return jwt.encode(claims(**for_us), self.private[kid], algorithm=algorithm, headers={"kid": kid})
 
 
 @contextmanager
 def serving() -> Iterator[KeyServer]:
-    """A server of keys on loopback."""
+    """Run a server of keys on loopback."""
     keys = KeyServer()
 
     class Handler(BaseHTTPRequestHandler):
@@ -140,12 +138,12 @@ def serving() -> Iterator[KeyServer]:
 
 
 def somebody(role: Role, subject: str = "1") -> Identity:
-    """Somebody of a role, for an hour."""
+    """Return an identity with a role, for an hour."""
     return Identity(subject, role, datetime.now(UTC) + timedelta(hours=1), user_id_of(subject))
 
 
 def token(settings: Settings, role: str, subject: str = "1") -> str:
-    """A token of `levelsync token`."""
+    """Return a token of `levelsync token`."""
     return sign(settings, role, subject, timedelta(hours=1))
 
 
@@ -154,12 +152,12 @@ PREFIX = "/api/v1/licenses/admin/sync"
 
 
 def application_token(email: str) -> str:
-    """Sign what the application signs at a login: the address as subject, and no role."""
+    """Return a token as the application signs it at a login: the address as subject, and no role."""
     claims = {"sub": email, "exp": datetime.now(UTC) + timedelta(minutes=30), "type": "access"}
     return jwt.encode(claims, APPLICATION_SECRET, algorithm="HS256")
 
 
 def client(url: str, email: str) -> httpx.AsyncClient:
-    """Give a client that is signed in at the application."""
+    """Return a client that is signed in at the application."""
     headers = {"Authorization": f"Bearer {application_token(email)}"}
     return httpx.AsyncClient(base_url=f"{url}{PREFIX}", headers=headers, timeout=40)

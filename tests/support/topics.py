@@ -1,4 +1,4 @@
-"""Topics, consumer groups and records of a test."""
+"""Topics, consumer groups and records of tests."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from events import TOPICS
 from tests.support.waiting import eventually
 
 OUR_GROUPS = "levelsync"
-"""Groups are removed when their name begins so: the cluster may be somebody's own."""
+"""Only groups whose name begins so are removed, because the cluster may have others."""
 
 
 async def fresh_topics(bootstrap_servers: str, partitions: int, *, remove_groups: bool) -> list[str]:
-    """Delete and make every topic of the contract, and wait until all of it can be seen, empty."""
+    """Delete and create every topic of the contract, and wait until all of them are visible and empty."""
     async with _admin(bootstrap_servers) as client:
         await _delete_topics(client)
         if remove_groups:
@@ -58,7 +58,7 @@ async def _all_have(client: AIOKafkaAdminClient, partitions: int) -> bool:
 
 
 async def _partition_counts(client: AIOKafkaAdminClient) -> dict[str, int]:
-    """Partitions that have a leader. Topics are listed, not asked for by name: some brokers would make them."""
+    """Return how many partitions have a leader. Topics are listed, because a request by name would create some."""
     topics = await client.describe_topics()
     return {t["topic"]: sum(p["leader"] >= 0 for p in t["partitions"]) for t in topics}
 
@@ -87,7 +87,7 @@ async def _delete_groups(client: AIOKafkaAdminClient) -> None:
 
 
 _MEMBERS = 5
-"""Where a described group has its members: error, group, state, protocol type, protocol, members."""
+"""The place of the members in a described group: error, group, state, protocol type, protocol, members."""
 
 
 async def committed(bootstrap_servers: str, group: str) -> dict[TopicPartition, int]:
@@ -97,15 +97,15 @@ async def committed(bootstrap_servers: str, group: str) -> dict[TopicPartition, 
 
 
 async def members(bootstrap_servers: str, group: str) -> list[str]:
-    """The ids of the group's members, those among them that died and were not missed yet."""
+    """Return the ids of the group's members, also of dead ones that the broker has not missed yet."""
     async with _admin(bootstrap_servers) as client:
         return await _members(client, group)
 
 
 async def bury(bootstrap_servers: str, name: str) -> None:
-    """Say in the name of every member of every group whose name begins with `name` that it leaves.
+    """Remove every member of every group whose name begins with `name`.
 
-    After a `kill -9` nobody then waits for session timeouts.
+    After a `kill -9` no test then waits for session timeouts.
     """
     async with _admin(bootstrap_servers) as client:
         for group, _ in await client.list_consumer_groups():
@@ -116,7 +116,7 @@ async def bury(bootstrap_servers: str, name: str) -> None:
 
 
 async def reset(bootstrap_servers: str, group: str, offsets: Mapping[TopicPartition, int]) -> None:
-    """Set the group's offsets; it must have no members."""
+    """Set the group's offsets. It must have no members."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, group_id=group, enable_auto_commit=False)
     await consumer.start()
     try:
@@ -132,7 +132,7 @@ async def _members(client: AIOKafkaAdminClient, group: str) -> list[str]:
 
 
 class Record(NamedTuple):
-    """One record. `Record(*event.to_kafka())` is an event's own; without a partition the key chooses it."""
+    """One record. `Record(*event.to_kafka())` is an event's. Without a partition the key chooses it."""
 
     topic: str
     key: bytes | None = None
@@ -175,7 +175,7 @@ _BATCH_BYTES = 900_000
 
 
 class Raw(Protocol):
-    """What is sent of a record (aiokafka's ConsumerRecord has it)."""
+    """The fields of a record that are sent, as aiokafka's ConsumerRecord has them."""
 
     key: Any
     value: Any

@@ -17,10 +17,10 @@ def eventually(condition: Callable[[], Awaitable[T]], timeout: float = 30) -> Co
 @overload
 def eventually(condition: Callable[[], T], timeout: float = 30) -> Coroutine[Any, Any, T]: ...
 async def eventually(condition: Callable[[], Any], timeout: float = 30) -> Any:  # noqa: ASYNC109 - a test's own bound
-    """Call `condition` every 50 ms until it is true, and return its value; an assertion that fails counts as false.
+    """Call `condition` every 50 ms until it is true, and return its value. A failed assertion counts as false.
 
     Raises:
-        AssertionError: it was not true within `timeout` seconds; with its last value or its own words.
+        AssertionError: it was not true within `timeout` seconds. The message has its last value or failure.
     """
     deadline = time.monotonic() + timeout
     while True:
