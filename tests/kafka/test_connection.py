@@ -14,7 +14,6 @@ USER = {"kafka_sasl_username": "me", "kafka_sasl_password": "secret"}
 
 
 def settings(**values: Any) -> Settings:
-    """Return settings without an environment file."""
     return Settings(_env_file=None, **values)
 
 

@@ -82,7 +82,6 @@ async def test_an_end_counts_every_record_of_the_last_batch() -> None:
 
 
 async def _publish(broker: EmbeddedBroker, where: TopicPartition, number: int) -> None:
-    """Publish records in one batch."""
     async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers) as producer:
         batch = producer.create_batch()
         for _ in range(number):

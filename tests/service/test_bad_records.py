@@ -178,7 +178,6 @@ async def publish_as_is(settings: Settings, sent: list[Record], codec: str | Non
 
 
 def rise(user: int, *headers: tuple[str, bytes], value: bytes | None = None) -> Record:
-    """Return a good record with more headers, or a bad one with another value."""
     written = ProgressLeveledUp(user_id=user, specialization="PLAYER", to_level=3).to_kafka()
     return Record(LEVELED, written.key, value or written.value, [*written.headers, *headers])
 

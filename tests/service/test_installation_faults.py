@@ -31,7 +31,6 @@ PROGRESS_DEFAULTS = {"club_id": 2**40, "rate": 1.25}
 
 
 def rises(users: int, kind: str = LEVELED_UP, level: int = 3) -> list[Record]:
-    """Return one good event for each of the first users."""
     now = datetime.now(UTC)
     return [as_sent(Meant(kind, user, "PLAYER", level, now, "/test", f"e{user}")) for user in range(1, users + 1)]
 

@@ -37,7 +37,6 @@ def _bound() -> Iterator[None]:
 
 
 def read_batch(codec: int, values: list[bytes]) -> list[Any]:
-    """Return what the service reads of one batch."""
     builder = DefaultRecordBatchBuilder(2, codec, 0, -1, -1, -1, 1 << 30)
     for number, value in enumerate(values):
         builder.append(number, 1000 + number, b"key", value, [("name", b"of a header")])
@@ -139,7 +138,6 @@ def _slowest_answer(url: str, end: threading.Event) -> float:
 
 
 def peak_megabytes(pid: int) -> float:
-    """Return the most memory that a process has used."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 

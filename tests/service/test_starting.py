@@ -48,7 +48,6 @@ class Joins:
         self.name, self.joined, self.consumer = name, joined, None
 
     async def start(self) -> None:
-        """Join, as slowly as the first member of a new group."""
         self.joined.append(f"{self.name} asks")
         await asyncio.sleep(0)
         self.joined.append(f"{self.name} is in")
@@ -85,7 +84,6 @@ class JoinsLast(Joins):
         self.asked, self.released = asyncio.Event(), asyncio.Event()
 
     async def start(self) -> None:
-        """Join when the test says so."""
         self.asked.set()
         await self.released.wait()
 

@@ -72,7 +72,6 @@ def _copy(name: str, target: Path) -> None:
 
 
 def megabytes(folder: Path) -> float:
-    """Return the size of a folder's files."""
     return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir()) / 1_000_000
 
 

@@ -53,7 +53,6 @@ class Victims:
             await self._setup.assert_nothing_half_done()
 
     async def stop(self) -> None:
-        """Stop the processes that are left; each must exit with 0."""
         assert [await process.terminate() for process in self._running] == [0] * len(self._running)
 
     def _some(self) -> Iterable[LevelsyncProcess]:
