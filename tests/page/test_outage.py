@@ -68,7 +68,7 @@ async def test_a_process_that_began_in_an_outage_keeps_the_three_questions(page_
         said = words(answer)
         assert "Is it working? No, not everything: The database cannot answer now; try again in a few seconds." in said
         assert "postgresql: PostgreSQL at …: no answer kafka: Kafka does not answer: refused" in said
-        unknown = "Not known now. This process has not read it since it started."
+        unknown = "Not known now. This process has not read the answer since it started."
         assert f"Is there drift? {unknown} Is anything stuck? {unknown}" in said
         assert "Last known values" not in said
 

@@ -95,13 +95,13 @@ async def test_letters_that_are_checked_are_discarded_together(site: Site) -> No
     await page.get_by_role("navigation").get_by_role("link", name="Dead letters").click()
     for number in (2, 4):
         await page.get_by_label(f"Choose letter {number}").check()
-    await press(page, "Discard those checked…")
+    await press(page, "Discard the checked letters…")
     await expect(page.get_by_role("heading", level=1)).to_have_text("Discard 2 dead letters?")
     await press(page, "Discard 2 letters")
     await expect(page.get_by_role("heading", level=1)).to_have_text("2 letters discarded")
     assert await site.rows("SELECT id FROM levelsync.dead_letters WHERE resolved_at IS NULL ORDER BY 1") == [(1,), (3,)]
     await press(page, "To the dead letters")
-    await press(page, "Replay those checked…")
+    await press(page, "Replay the checked letters…")
     await expect(page.get_by_role("main")).to_contain_text("Check at least one")
     site.complaints[:] = [said for said in site.complaints if "422" not in said]
     await page.goto("/page/dead-letters")
