@@ -84,6 +84,8 @@ _COUNT = text("UPDATE levelsync.admin_actions SET times = times + :times, detail
 class _Row:
     """The audit row of an address, and the number of failures that the row does not count yet."""
 
+    address: str
+    """The address, or `others` for all addresses that share this row."""
     since: float
     row_id: int | None = None
     waiting: int = 0
@@ -110,7 +112,7 @@ class FailedSignIns:
         """Log a failed sign-in and its reason, and count it in the audit log if the database can answer."""
         address = client_address()
         log.warning("sign-in failed", address=address, reason=str(error))
-        row = self._row(address)
+        row = self._row_of(address)
         row.waiting += 1
         if row.writing:  # the call that writes now counts this failure too
             return
@@ -119,23 +121,23 @@ class FailedSignIns:
             while row.waiting:
                 times, row.waiting = row.waiting, 0
                 with busy_if_unavailable():
-                    await within(ANSWERS_WITHIN, self._write(row, address, times, str(error)), "no answer")
+                    await within(ANSWERS_WITHIN, self._write(row, times, str(error)), "no answer")
         except Busy:
             row.waiting = 0
         finally:
             row.writing = False
 
-    def _row(self, address: str) -> _Row:
+    def _row_of(self, address: str) -> _Row:
         now = time.monotonic()
         self._rows = {one: row for one, row in self._rows.items() if now - row.since < A_ROW_FOR}
         name = address if address in self._rows or len(self._rows) < _MOST_ADDRESSES else _OTHERS
-        return self._rows.setdefault(name, _Row(now))
+        return self._rows.setdefault(name, _Row(name, now))
 
-    async def _write(self, row: _Row, address: str, times: int, detail: str) -> None:
+    async def _write(self, row: _Row, times: int, detail: str) -> None:
         async with self._engine.begin() as conn:
             if row.row_id is not None:
                 counting = await conn.execute(_COUNT, {"id": row.row_id, "times": times, "detail": detail})
                 if counting.rowcount:
                     return
-            values = {"detail": detail, "address": address, "times": times}
+            values = {"detail": detail, "address": row.address, "times": times}
             row.row_id = (await conn.execute(_COUNT_FAILURE, values)).scalar_one()

@@ -9,9 +9,12 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import pytest
+import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.admin import sessions
+from service.admin.identity import NotSignedIn
 from service.web.api.app import openapi_document
 from tests.support.tables import fill, read
 from tests.support.tokens import PREFIX, signed
@@ -215,3 +218,16 @@ async def test_failed_sign_ins_are_one_row_a_minute_and_address(
     (row,) = await read(engine, "SELECT * FROM levelsync.admin_actions")
     assert (row.subject, row.role, row.action, row.outcome, row.times) == ("", "none", "sign_in", "refused", 3)
     assert (row.detail, row.client_address) == ("The token has expired.", "127.0.0.1")
+
+
+async def test_failed_sign_ins_of_too_many_addresses_share_a_row(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shared row names no address, because it counts several."""
+    monkeypatch.setattr(sessions, "_MOST_ADDRESSES", 1)
+    failures = sessions.FailedSignIns(engine)
+    for address in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
+        with structlog.contextvars.bound_contextvars(client=address):
+            await failures.note(NotSignedIn("The token has expired."))
+    rows = await read(engine, "SELECT client_address, times FROM levelsync.admin_actions ORDER BY id")
+    assert [tuple(row) for row in rows] == [("192.0.2.1", 1), ("others", 2)]
