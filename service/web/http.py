@@ -25,7 +25,7 @@ from service.telemetry.metrics import REGISTRY
 
 
 class IdConvertor(IntegerConvertor):
-    """A path's number, at most as long as a bigint. Starlette's convertor raises an error on 5,000 digits."""
+    """A path's number, at most as long as a bigint. Starlette's converter raises an error on 5,000 digits."""
 
     regex = "[0-9]{1,19}"
 
