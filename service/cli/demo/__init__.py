@@ -1,4 +1,4 @@
-"""`levelsync demo`: the main job from start to finish, on an embedded PostgreSQL and broker."""
+"""`levelsync demo`: show the main job from start to finish on an embedded PostgreSQL and broker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.cli.exits import Exit
 
 
 def demo() -> None:
-    """Show level-up events change the other table, on an embedded PostgreSQL and Kafka-protocol broker."""
+    """Show how events change the other table, on an embedded PostgreSQL and a broker with Kafka's protocol."""
     from service.cli.context import run_until_signal
     from service.cli.demo.story import play
 

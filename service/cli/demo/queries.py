@@ -1,4 +1,4 @@
-"""What the demo reads from the tables, and what it writes in the application's place."""
+"""The SQL of the demo: what it reads, and what it writes in place of the application."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ _DAMAGE = (
     """),
 )
 DAMAGED: tuple[PairKey, ...] = ((112, "PLAYER"), (116, "INTERNSHIP"), (120, "COACH"), (121, "PLAYER"))
-"""The pairs that `damage` brings into disagreement: sample users that no sample event is about."""
+"""The pairs that `damage` changes. They belong to sample users without sample events."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One user in one specialization: the level in each table, None where there is no row."""
+    """One user in one specialization, with the level in each table; None where there is no row."""
 
     user_id: int
     specialization: str
@@ -79,13 +79,13 @@ class Pair:
 
     @property
     def agrees(self) -> bool:
-        """Whether both tables say the same."""
+        """Whether both tables have the same level."""
         return self.progress == self.license
 
 
 @dataclass(frozen=True)
 class HistoryRow:
-    """One rise of a license, as `license_progressions` has it."""
+    """A row of `license_progressions`: one change of a license."""
 
     user_id: int
     specialization: str
@@ -96,7 +96,7 @@ class HistoryRow:
 
 
 async def all_pairs(conn: AsyncConnection) -> dict[PairKey, Pair]:
-    """Compare both tables whole, row by row."""
+    """Read every pair of both tables."""
     pairs = [Pair(**row) for row in (await conn.execute(_ALL)).mappings()]
     return {(pair.user_id, pair.specialization): pair for pair in pairs}
 
@@ -107,24 +107,24 @@ async def history_after(conn: AsyncConnection, row_id: int) -> list[HistoryRow]:
 
 
 async def last_history_id(conn: AsyncConnection) -> int:
-    """Say where the history ends now."""
+    """Return the id of the newest history row; 0 if there is none."""
     return int((await conn.execute(_LAST_HISTORY_ID)).scalar_one())
 
 
 async def fingerprint(conn: AsyncConnection) -> str:
-    """Give a text that differs when any column of any row of the tables does."""
+    """Return a text that changes when any column of any row in the two tables changes, or a row is added elsewhere."""
     return str((await conn.execute(_FINGERPRINT)).scalar_one())
 
 
 async def specializations(conn: AsyncConnection) -> dict[str, str]:
-    """Give every specialization's id by its folded form."""
+    """Return the id of every specialization by its folded form."""
     return {fold(name): name for name in (await conn.execute(_SPECIALIZATIONS)).scalars()}
 
 
 async def write_own_rows(
     conn: AsyncConnection, *, progress: Iterable[dict[str, object]], licenses: Iterable[dict[str, object]]
 ) -> None:
-    """Write what the application writes before it publishes: the row of the table that it owns."""
+    """Write the rows that the application writes before it publishes."""
     for statement, rows in ((_OWN_PROGRESS, list(progress)), (_OWN_LICENSE, list(licenses))):
         if rows:
             await conn.execute(statement, rows)
@@ -132,7 +132,7 @@ async def write_own_rows(
 
 
 async def damage(conn: AsyncConnection) -> None:
-    """Change both tables as no event explains: lower two licenses, remove one, raise one row of progress."""
+    """Change both tables without an event: lower two licenses, remove one, raise one progress row."""
     for statement in _DAMAGE:
         await conn.execute(statement)
     await conn.commit()

@@ -1,4 +1,4 @@
-"""What the demo shows: headings, tables of pairs, history rows, metrics."""
+"""The output of the demo: headings, sentences, tables of pairs, history rows and metrics."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Screen:
         self._step = 0
 
     def step(self, title: str) -> None:
-        """Begin the next step."""
+        """Print the heading of the next step."""
         self._step += 1
         self._console.print()
         self._console.print(Text(f"{self._step}. {title}", style="bold cyan"))
@@ -41,7 +41,7 @@ class Screen:
         self._console.print(Text(f"   {text}"))
 
     def pairs(self, title: str, pairs: Iterable[Pair]) -> None:
-        """Show what both tables say of some pairs."""
+        """Show the levels of some pairs in both tables."""
         rows = [(p.user_id, p.specialization, p.progress, p.license, "yes" if p.agrees else "NO") for p in pairs]
         columns = ("user", "specialization", "specialization_progress", "user_licenses", "agree")
         output.print_table(title, columns, rows)
@@ -69,7 +69,7 @@ class Screen:
         output.print_table("levelsync.dead_letters", ("", ""), rows)
 
     def metrics(self, text: str) -> None:
-        """Show the samples that matter of a page of metrics."""
+        """Show the samples of `_METRICS` that are not 0."""
         rows = [(name, labels, value) for name, labels, value in _samples(text) if name in _METRICS and float(value)]
         output.print_table("/metrics", ("metric", "labels", "value"), rows)
 

@@ -1,4 +1,4 @@
-"""The steps of the demo, and the servers that it runs on."""
+"""The steps of the demo, and the servers on which it runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from aiokafka import AIOKafkaProducer, TopicPartition
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-import service.local  # noqa: F401 - first: without this extra, the demo says so before it shows anything
+import service.local  # noqa: F401 - first, so that a missing extra is reported before the demo begins
 from events import LicenseAdvanced, ProgressLeveledUp, ReconcileRequested, read_line
 from service import dead_letters
 from service.cli.demo import queries
@@ -38,7 +38,7 @@ from service.telemetry.logs import configure_logs
 
 @dataclass(frozen=True)
 class Demo:
-    """The running service, what reaches it, and where the steps are shown."""
+    """The running service, the connections to it, and the screen."""
 
     settings: Settings
     engine: AsyncEngine
@@ -63,10 +63,10 @@ _KINDS = (*HEALABLE, "needs_decision", "unconfirmed")
 
 
 async def show_repair(demo: Demo) -> bool:
-    """Damage some pairs, find them, heal them; say whether exactly those were found, and none are left.
+    """Damage some pairs, find them and heal them; return whether exactly these were found and none is left.
 
     Raises:
-        Unreachable: nobody took a request for a run.
+        Unreachable: no worker read the request for a run.
     """
     await _show_damage(demo)
     exact = await _show_dry_run(demo)
@@ -76,16 +76,16 @@ async def show_repair(demo: Demo) -> bool:
 
 async def _show_damage(demo: Demo) -> None:
     screen = demo.screen
-    screen.step("Somebody edits the tables behind everybody's back")
-    screen.say("Two licenses lowered, one removed, one row of progress raised. There is no event to tell of it.")
+    screen.step("Somebody edits the tables by hand")
+    screen.say("Two licenses are lowered, one is removed, one progress row is raised. No event reports it.")
     async with demo.engine.connect() as conn:
         await queries.damage(conn)
     screen.pairs("Damaged", await _damaged(demo))
 
 
 async def _show_dry_run(demo: Demo) -> bool:
-    """Ask as `levelsync reconcile` does, through Kafka."""
-    demo.screen.step("A dry run finds exactly those")
+    """Request a dry run through Kafka, as `levelsync reconcile` does."""
+    demo.screen.step("A dry run finds exactly these pairs")
     report, found = await _run(demo, execute=False)
     show_report(report)
     show_issues(found)
@@ -94,15 +94,15 @@ async def _show_dry_run(demo: Demo) -> bool:
 
 async def _show_heal(demo: Demo) -> bool:
     screen = demo.screen
-    screen.step("The same for real")
+    screen.step("The same run for real heals them")
     async with demo.engine.connect() as conn:
         last_row = await queries.last_history_id(conn)
     report, _ = await _run(demo, execute=True)
     show_report(report)
     async with demo.engine.connect() as conn:
         history = await queries.history_after(conn, last_row)
-    screen.pairs("Healed: progress was believed", pairs := await _damaged(demo))
-    screen.say("Every heal of a license left one row of history, with the run's id:")
+    screen.pairs("Healed: the licenses follow the progress", pairs := await _damaged(demo))
+    screen.say("Every healed license has one more history row, with the run's id:")
     screen.history(history)
     return report.counts["healed"] == len(DAMAGED) and all(pair.agrees for pair in pairs)
 
@@ -115,7 +115,7 @@ async def _show_nothing_left(demo: Demo) -> bool:
 
 
 async def _run(demo: Demo, *, execute: bool) -> tuple[RunReport, list[FoundIssue]]:
-    """Ask for a run and wait for its end: its report, and its issues."""
+    """Request a run, wait for its end, and return its report and its issues."""
     request = ReconcileRequested(direction="progress_to_license", dry_run=not execute, requested_by="levelsync demo")
     report = await ask(demo.settings, request, wait=True)
     async with demo.engine.connect() as conn:
@@ -138,7 +138,7 @@ Event = ProgressLeveledUp | LicenseAdvanced
 
 @dataclass(frozen=True)
 class Record:
-    """A record for Kafka that may be anything."""
+    """A record for Kafka, which need not be an event."""
 
     topic: str
     key: bytes | None
@@ -147,11 +147,11 @@ class Record:
 
 
 async def show_all(demo: Demo) -> bool:
-    """Show every step; say whether both tables agree in the end, and every step did what it says.
+    """Show every step; return whether every step did what it says, and both tables agree at the end.
 
     Raises:
-        TimeoutError: the service did not apply what was published within half a minute.
-        Unreachable: the service did not take a request for a reconcile.
+        TimeoutError: the service did not apply the events within half a minute.
+        Unreachable: the service did not read the request for a run.
     """
     events = sample_events()
     await _publish_and_show(demo, events)
@@ -164,8 +164,8 @@ async def show_all(demo: Demo) -> bool:
 
 async def _publish_and_show(demo: Demo, events: Sequence[Event]) -> None:
     screen = demo.screen
-    screen.step("The application writes its own table, and publishes what happened")
-    screen.say("A level-up raised specialization_progress, an advancement raised user_licenses; never both.")
+    screen.step("The application writes its own table and publishes what happened")
+    screen.say("A level-up raised specialization_progress, an advancement raised user_licenses, never both.")
     async with demo.engine.connect() as conn:
         await _play_application(conn, events)
         before, last_row = await queries.all_pairs(conn), await queries.last_history_id(conn)
@@ -179,12 +179,12 @@ async def _publish_and_show(demo: Demo, events: Sequence[Event]) -> None:
     async with demo.engine.connect() as conn:
         after, history = await queries.all_pairs(conn), await queries.history_after(conn, last_row)
     screen.pairs("After", (after[key] for key in touched))
-    screen.say("Every event that raised a license left one row of history, with its id:")
+    screen.say("Every event that raised a license added one history row, with its id:")
     screen.history(history)
 
 
 async def _show_bad_record(demo: Demo) -> None:
-    """Send a record that can never apply between two good ones, on their partition."""
+    """Send a record that can never apply between two good records, to the same partition."""
     screen = demo.screen
     screen.step("One bad record between two good ones")
     good = [ProgressLeveledUp(user_id=_NEIGHBOUR, specialization="PLAYER", to_level=level) for level in (4, 5)]
@@ -198,7 +198,9 @@ async def _show_bad_record(demo: Demo) -> None:
         for line in await dead_letters.list_open(conn, limit=1):
             if letter := await dead_letters.find(conn, line.id):
                 screen.letter(letter, dead_letters.MEANINGS[letter.reason])
-    screen.say("The bad one is kept whole, and named: levelsync dead-letters list. Its neighbours were applied:")
+    screen.say(
+        "The bad record is a dead letter, stored whole (levelsync dead-letters list). The good ones were applied:"
+    )
     screen.pairs("", [pairs[_NEIGHBOUR, "PLAYER"]])
 
 
@@ -211,7 +213,7 @@ async def _show_repetition(demo: Demo, events: Sequence[Event]) -> bool:
     await _applied(demo)
     async with demo.engine.connect() as conn:
         same = await queries.fingerprint(conn) == before
-    screen.say(f"{len(events)} events again, last first: " + ("not one row changed." if same else "ROWS CHANGED."))
+    screen.say(f"{len(events)} events again, last first: " + ("no row changed." if same else "ROWS CHANGED."))
     return same
 
 
@@ -222,7 +224,7 @@ async def _show_metrics(demo: Demo) -> None:
 
 
 async def _compare(demo: Demo) -> bool:
-    """Compare both tables whole."""
+    """Compare both tables in full; return whether they agree."""
     async with demo.engine.connect() as conn:
         pairs = (await queries.all_pairs(conn)).values()
     different = [pair for pair in pairs if not pair.agrees]
@@ -234,7 +236,7 @@ async def _compare(demo: Demo) -> bool:
 
 
 async def _play_application(conn: AsyncConnection, events: Sequence[Event]) -> None:
-    """Do what the application does before it publishes: it writes the table that the event came from."""
+    """Write the table of each event, as the application does before it publishes."""
     known = await queries.specializations(conn)
     rows = [
         {"user_id": event.user_id, "specialization": known[fold(event.specialization)], "to_level": event.to_level}
@@ -249,7 +251,7 @@ async def _play_application(conn: AsyncConnection, events: Sequence[Event]) -> N
 
 
 def _touched(events: Iterable[Event], pairs: Iterable[PairKey]) -> list[PairKey]:
-    """Give the pairs that the events are about."""
+    """Return the pairs of the events."""
     named = {(event.user_id, fold(event.specialization)) for event in events}
     return sorted(key for key in pairs if (key[0], fold(key[1])) in named)
 
@@ -268,7 +270,7 @@ async def _applied(demo: Demo) -> None:
 
 async def _positions(demo: Demo) -> dict[TopicPartition, int]:
     async with demo.engine.connect() as conn:
-        return await applied_positions(conn, demo.cluster_id, {})  # the embedded broker gives topics no ids
+        return await applied_positions(conn, demo.cluster_id, {})  # topics of the embedded broker have no ids
 
 
 def _get(url: str) -> str:
@@ -277,31 +279,31 @@ def _get(url: str) -> str:
 
 
 async def play(folder: Path) -> bool:
-    """Show the main job with everything in `folder`; say whether both tables agree in the end.
+    """Show the main job, with all data in `folder`; return whether both tables agree at the end.
 
     Raises:
-        Unreachable: PostgreSQL or the broker cannot run here, or nobody took a request for a reconcile.
-        TimeoutError: the service did not apply what was published.
+        Unreachable: PostgreSQL or the broker cannot run here, or the service did not read the request for a run.
+        TimeoutError: the service did not apply the events in time.
     """
     started = time.monotonic()
     screen = Screen()
-    # The environment's own settings stay outside: the demo shows the same everywhere.
+    # The environment's settings are not read, so that the demo shows the same everywhere.
     settings = Settings(
         _env_file=None,
         http_port=0,
         http_host="127.0.0.1",
         log_level="WARNING",
         apply_since=None,
-        reconcile_grace=timedelta(seconds=1),  # nothing here publishes later than it writes
-        reconcile_every=timedelta(0),  # the demo asks for its runs itself
+        reconcile_grace=timedelta(seconds=1),  # here, every event is in Kafka before the run begins
+        reconcile_every=timedelta(0),  # the demo requests its runs itself
     )
     configure_logs(settings)
-    screen.step("An empty PostgreSQL and an empty broker start; the migrations make the tables")
+    screen.step("An empty PostgreSQL and an empty broker start; the migrations create the tables")
     async with local_stack(folder / "postgres", settings) as reached, Service(reached, ROLES - {"api"}) as service:
         await service.ready()
         screen.say(f"levelsync serves at {service.http_url} (/livez, /readyz, /metrics)")
         agree = await _tell(reached, screen, service.http_url)
-    screen.say(f"Done in {time.monotonic() - started:.1f} s; PostgreSQL, broker and service are gone again.")
+    screen.say(f"Done in {time.monotonic() - started:.1f} s; PostgreSQL, the broker and the service are stopped.")
     return agree
 
 
