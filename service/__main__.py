@@ -4,9 +4,9 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; without the extra ``service``, say what to install (exit 2)."""
+    """Run the command line. Without the extra ``service``, print what to install and exit 2."""
     try:
-        from service.cli import app  # noqa: PLC0415 - a publisher's install has none of its libraries
+        from service.cli import app  # noqa: PLC0415 - the base package does not install its libraries
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in {"service", "events"}:
             raise

@@ -1,4 +1,4 @@
-"""The command `levelsync`, one file a command. What is slow to import is imported inside the commands."""
+"""The command `levelsync`: one file for each command. Slow imports are inside the commands."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Hold the options of the command itself."""
+    """Declare the options of `levelsync` itself."""
 
 
 app.command()(up.up)

@@ -1,4 +1,4 @@
-"""`levelsync audit`: who asked for what, and with which outcome."""
+"""`levelsync audit`: list who requested what, and with which outcome."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 def audit(
-    since: Annotated[str | None, typer.Option(help=f"Only what happened since {TIME}.")] = None,
-    subject: Annotated[str | None, typer.Option(help="Only what this subject asked for.")] = None,
+    since: Annotated[str | None, typer.Option(help=f"Only rows since {TIME}.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Only rows of this subject.")] = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Rows to show at most, the newest first.", show_default="1000; CSV: all"),
+        typer.Option(min=1, help="The most rows to show, newest first.", show_default="1000; CSV: all"),
     ] = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
-    """List the audit log, newest first: every write, every refusal, and sign-ins that failed."""
+    """List the audit log, newest first: writes, refusals, and sign-ins that failed."""
     context.one_form(as_json, as_csv)
     asked = moment("since", since), subject
     if as_csv:

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 def somebody_is_there() -> bool:
-    """Return whether a terminal is there, so that a question can be answered."""
+    """Return whether stdin is a terminal, so that somebody can answer a question."""
     return sys.stdin.isatty()
 
 
 @contextlib.contextmanager
 def heard_at_once() -> Iterator[None]:
-    """Let Ctrl-C raise KeyboardInterrupt where the program waits: asyncio's handler waits for its loop, which waits."""
+    """Make Ctrl-C raise KeyboardInterrupt at once, because asyncio's handler would wait for its blocked event loop."""
     asyncios = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
@@ -39,17 +39,17 @@ def heard_at_once() -> Iterator[None]:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask somebody at a terminal.
+    """Ask a question at the terminal, unless `yes` answers it.
 
     Raises:
-        WrongUse: there is nobody to ask, and no --yes.
-        SaidNo: they did not want it.
-        KeyboardInterrupt: they pressed Ctrl-C.
+        WrongUse: stdin is not a terminal, and `yes` is not given.
+        SaidNo: the answer is no.
+        KeyboardInterrupt: the answer is Ctrl-C.
     """
     if yes:
         return
     if not somebody_is_there():
-        raise WrongUse(f"{question} Nobody can be asked here: add --yes")
+        raise WrongUse(f"{question} There is no terminal to ask at: add --yes")
     try:
         with heard_at_once():
             agreed = typer.confirm(question, err=True)
@@ -62,7 +62,7 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def me() -> str:
-    """Return who is at the terminal."""
+    """Return the name of the user at the terminal."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):
@@ -70,7 +70,7 @@ def me() -> str:
 
 
 async def record(conn: AsyncConnection, action: str, detail: str = "", **arguments: Any) -> None:
-    """Leave a row in the transaction of the write that it describes."""
+    """Add a row to the audit log, in the transaction of the write that it describes."""
     from service.admin.audit import Actor, Entry
 
     await Entry(Actor(me(), "shell"), action, arguments).done(conn, detail)
@@ -80,10 +80,10 @@ T = TypeVar("T")
 
 
 def run_until_signal(main: Coroutine[Any, Any, T]) -> T | None:
-    """Run `main` to its end; SIGTERM or SIGHUP cancels it once, and None is returned when it has cleaned up.
+    """Run `main` and return its result. SIGTERM or SIGHUP cancels it once; return None when it has cleaned up.
 
     Raises:
-        KeyboardInterrupt: it was Ctrl-C instead.
+        KeyboardInterrupt: Ctrl-C cancelled it.
     """
     result, heard = asyncio.run(_until_signal(main))
     if heard is signal.SIGINT:
@@ -106,16 +106,16 @@ async def _until_signal(main: Coroutine[Any, Any, T]) -> tuple[T | None, signal.
 
 
 _COMPLETED_WITHIN = 1.0
-"""Seconds that somebody waits for a completion."""
+"""Seconds that a shell waits for a completion."""
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV with a heading on stdout.")]
 
 
 def one_form(as_json: bool, as_csv: bool) -> None:
-    """Check that an answer has one form.
+    """Check that at most one form of the answer is asked for.
 
     Raises:
-        WrongUse: it would have two.
+        WrongUse: both are.
     """
     from service.cli.exits import WrongUse
 
@@ -124,13 +124,13 @@ def one_form(as_json: bool, as_csv: bool) -> None:
 
 
 def settings(*, servers: bool = True) -> Settings:
-    """Read the settings; warn about `LEVELSYNC_` names that no setting has, and what of the database's URL is ignored.
+    """Read the settings. Warn about unknown `LEVELSYNC_` names and about parts of the database URL that are ignored.
 
-    With `servers`, the command needs PostgreSQL or Kafka.
+    `servers` says that the command needs PostgreSQL or Kafka.
 
     Raises:
-        SettingsError: for a value that cannot be used.
-        Unreachable: they are those of `levelsync up` in this folder, which does not run.
+        SettingsError: a value cannot be used.
+        Unreachable: the command needs the servers of `levelsync up` in this folder, and they are not running.
     """
     from service.settings import PREFIX, load_settings, unknown_names
     from service.store.url import database_url
@@ -161,7 +161,7 @@ def _check_up() -> None:
 def _has_stopped(settings_of_up: Path) -> bool:
     """Return whether `up` has run in this folder and does not run now (`service.cli.servers` has its lock).
 
-    An `up` that was killed leaves its settings behind, and a lock that anybody can have.
+    An `up` that was killed leaves its settings file behind, but not its lock.
     """
     lock_file = settings_of_up.with_name("up.lock")
     if not lock_file.exists():
@@ -175,12 +175,12 @@ def _has_stopped(settings_of_up: Path) -> bool:
 
 
 def unknown_sentence(name: str, nearest: str | None) -> str:
-    """Say that `name` is not a setting, and which one may have been meant."""
+    """Return the sentence that `name` is not a setting, with the nearest name that is."""
     return f"{name} is not a setting" + (f"; did you mean {nearest}?" if nearest else "")
 
 
 def complete(values: Iterable[str]) -> Callable[[str], list[str]]:
-    """Give a shell's completion of an option that has these values."""
+    """Return a function that completes an option with these values for the shell."""
 
     def matching(incomplete: str) -> list[str]:
         return [value for value in values if _begins(value, incomplete)]
@@ -189,7 +189,7 @@ def complete(values: Iterable[str]) -> Callable[[str], list[str]]:
 
 
 def specializations(incomplete: str) -> list[str]:
-    """Complete the name of a specialization, where the database answers at once."""
+    """Complete the name of a specialization, if the database answers within a second."""
     return [
         name
         for name in _ask_database("SELECT CAST(id AS text) FROM specializations ORDER BY 1")
@@ -198,7 +198,7 @@ def specializations(incomplete: str) -> list[str]:
 
 
 def run_ids(incomplete: str) -> list[str]:
-    """Complete the id of one of the newest runs, where the database answers at once."""
+    """Complete the id of one of the newest runs, if the database answers within a second."""
     newest = "SELECT CAST(id AS text) FROM levelsync.reconcile_runs ORDER BY requested_at DESC LIMIT 20"
     return [run_id for run_id in _ask_database(newest) if _begins(run_id, incomplete)]
 
@@ -221,5 +221,5 @@ def _ask_database(query: str) -> list[str]:
 
     try:
         return asyncio.run(ask())
-    except Exception:  # noqa: BLE001 - a shell that completes shows no error
+    except Exception:  # noqa: BLE001 - a completion must not print an error
         return []

@@ -1,4 +1,4 @@
-"""`levelsync dead-letters`: what could not be applied, and why; sending it again, or closing it."""
+"""`levelsync dead-letters`: list and show dead letters, replay or discard them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _PAGE, _LONGEST_PAGE = 100, 1000
 _STATES = ("open", "replaying", "resolved", "all")
-app = typer.Typer(help="Records that can never apply, kept whole.", no_args_is_help=True)
+app = typer.Typer(help="Records that could not be applied. They are stored whole.", no_args_is_help=True)
 app.command()(letter_writes.replay)
 app.command()(letter_writes.discard)
 
@@ -34,16 +34,21 @@ def list_letters(
     user: User = None,
     state: Annotated[
         str,
-        typer.Option(help="open, replaying (on their way), resolved or all.", autocompletion=context.complete(_STATES)),
+        typer.Option(
+            help="open, replaying (sent less than a minute ago), resolved or all.",
+            autocompletion=context.complete(_STATES),
+        ),
     ] = "open",
     limit: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Letters a page.", show_default="100; CSV: all pages")
+        int | None, typer.Option(min=1, max=1000, help="Letters on a page.", show_default="100; CSV: all pages")
     ] = None,
-    cursor: Annotated[int | None, typer.Option(help="Go on after this letter: the last page's cursor.")] = None,
+    cursor: Annotated[
+        int | None, typer.Option(help="Continue after this letter: the cursor of the page before.")
+    ] = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
-    """Count the open dead letters by reason; with any option that narrows, list letters, newest first."""
+    """Count the open dead letters by reason; with an option that selects letters, list them, newest first."""
     context.one_form(as_json, as_csv)
     wanted = selection(state, reason=reason, topic=topic, since=since, until=until, user_id=user)
     settings = context.settings()
@@ -57,10 +62,10 @@ def list_letters(
 
 @app.command()
 def show(
-    letter_id: Annotated[int, typer.Argument(metavar="ID", help="A letter's id, from the list.")],
+    letter_id: Annotated[int, typer.Argument(metavar="ID", help="A letter's id, as the list shows it.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show one dead letter: where it came from, why it is here, its bytes, and whether it would apply now."""
+    """Show one dead letter: its record with all bytes, its reason, and whether it would apply now."""
     from service.dead_letters.read import as_document
 
     seen = asyncio.run(_find(context.settings(), letter_id))
@@ -89,7 +94,7 @@ async def _list(settings: Settings, wanted: Selection, cursor: int | None, limit
 
 
 async def _print_sheet(settings: Settings, wanted: Selection, cursor: int | None, limit: int | None) -> None:
-    """Print letters as CSV: one page of `limit`, or page by page all that there are."""
+    """Print letters as CSV: `limit` of them, or all, page by page."""
     from service.admin.letters import read_lines
     from service.cli import reach
 

@@ -1,4 +1,4 @@
-"""`levelsync doctor`: is everything as it has to be, and if not, what to do."""
+"""`levelsync doctor`: check the installation, and say what to do about each fault."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 async def examine(settings: Settings) -> list[Finding]:
-    """Make every check; one that fails never keeps the others from being made."""
+    """Run every check, also after one that fails."""
     from service.cli.doctor_checks import database_findings, kafka_findings, service_findings, settings_findings
 
     database, kafka = await asyncio.gather(database_findings(settings), kafka_findings(settings))
@@ -40,7 +40,7 @@ async def examine(settings: Settings) -> list[Finding]:
 
 
 def exit_code(findings: list[Finding]) -> Exit:
-    """Give 3 when a component does not answer, 1 when a check fails, else 0."""
+    """Return 3 if a component does not answer, 1 if a check failed, else 0."""
     if any(finding.unreachable for finding in findings):
         return Exit.UNREACHABLE
     return Exit.NO if any(finding.failed for finding in findings) else Exit.DONE

@@ -1,4 +1,4 @@
-"""What `levelsync doctor` checks, and how a finding reads."""
+"""The checks of `levelsync doctor`."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ from service.stream.topics import COMPACTED, compacted_topics, missing_rights, m
 
 POSTGRES_REACHABLE = "PostgreSQL reachable"
 MIGRATED = "Migrations"
-"""The name of the first check of `INSTALLATION`."""
+"""The name of the first check in `INSTALLATION`."""
 _DATA = "Application's data"
 _VERSION = text("SHOW server_version")
 
 
 def settings_findings() -> list[Finding]:
-    """Check the names of the settings; their values were checked when they were read."""
+    """Check the names of the settings. Their values were checked when they were read."""
     unknown = unknown_names()
     if not unknown:
         return [passed("Settings", "every LEVELSYNC_ name is known, every value can be used")]
@@ -56,7 +56,7 @@ def settings_findings() -> list[Finding]:
 
 
 async def database_findings(settings: Settings) -> list[Finding]:
-    """Check that PostgreSQL answers, and everything that is read from it."""
+    """Check that PostgreSQL answers, then the installation and the application's data in it."""
     try:
         async with reach.database(settings) as conn:
             version = await conn.scalar(_VERSION)
@@ -80,7 +80,7 @@ async def _schema_findings(conn: AsyncConnection, settings: Settings) -> list[Fi
 
 
 async def _before_migration(conn: AsyncConnection) -> list[Finding]:
-    """What the migrations will meet in the application's database; there is nothing to look at in an empty one."""
+    """Check what could stop the migrations. A database without the application's tables has nothing to check."""
     rest = skipped(_DATA, "needs the migrations")
     if not await conn.run_sync(table_exists, PROGRESS):
         return [rest]
@@ -94,8 +94,8 @@ POLICY = "Topics keep every event"
 
 
 async def kafka_findings(settings: Settings) -> list[Finding]:
-    """Check that Kafka answers and that every topic of the contract is there."""
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the finding says it once
+    """Check that Kafka answers, that every topic of the contract exists, its cleanup policy, and our rights."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the finding is enough
     try:
         cluster = await describe_cluster(settings)
     except (KafkaError, OSError) as error:
@@ -134,10 +134,10 @@ async def _policy(settings: Settings, cluster: Cluster) -> Finding:
 
 def _topics(cluster: Cluster) -> Finding:
     if missing := missing_topics(cluster):
-        advice = "`levelsync serve` makes them, with LEVELSYNC_KAFKA_CREATE_TOPICS=true"
+        advice = "`levelsync serve` creates them, with LEVELSYNC_KAFKA_CREATE_TOPICS=true"
         return failed(TOPICS_THERE, f"missing: {', '.join(missing)}", advice)
     counts = ", ".join(f"{topic} ({cluster.partitions[topic]})" for topic in TOPICS)
-    return passed(TOPICS_THERE, f"all there, with their partitions: {counts}")
+    return passed(TOPICS_THERE, f"all exist, with their partitions: {counts}")
 
 
 _NEEDED = (MIGRATED, TOPICS_THERE)
@@ -166,7 +166,7 @@ async def _lag_findings(settings: Settings) -> list[Finding]:
                 await asyncio.sleep(_LOOK_EVERY)
                 last = await _lag_by_topic(settings)
     except TimeoutError:
-        pass  # the last look says which topic stands still
+        pass  # the last lag shows which topic stands still
     except (KafkaError, SQLAlchemyError, OSError) as error:
         return [failed(_LAG, f"cannot be read: {error}")]
     return [_lag_finding(topic, first[topic], last[topic]) for topic in EVENT_TOPICS]
@@ -206,13 +206,13 @@ def _ask_service(settings: Settings) -> Finding:
 
 
 def _reachable_host(host: str) -> str:
-    """A service that listens on every address is asked on this machine."""
+    """Return the address of a service on this machine, also where it listens on every address."""
     known = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared, not bound
     return known.get(host, f"[{host}]" if ":" in host else host)
 
 
 def _problems(answer: urllib.error.HTTPError) -> str:
-    """Give the problems that /readyz names, each with its component."""
+    """Return the problems that /readyz names, each with its component."""
     try:
         named: dict[str, Any] = json.loads(answer.read())["problems"]
     except (ValueError, KeyError, TypeError):

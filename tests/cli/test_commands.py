@@ -167,7 +167,7 @@ def test_a_narrow_terminal_drops_columns_and_breaks_no_word(
     assert RUN in printed.out
     assert re.search(r"^ *run .*", printed.out, re.MULTILINE)[0].split() == shown  # type: ignore[index]
     assert max(map(len, printed.out.splitlines())) <= columns
-    assert printed.err == (f"Left out on this narrow terminal: {left_out}\n" if left_out else "")
+    assert printed.err == (f"Not shown, because the terminal is too narrow: {left_out}\n" if left_out else "")
 
 
 def test_a_row_in_a_pipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,7 +209,7 @@ def a_run(counts: dict[str, int], **changes: Any) -> RunReport:
     return replace(ENDED, counts=NONE | counts, **changes)
 
 
-ISSUES = f"Which pairs: levelsync runs {RUN_ID} --issues"
+ISSUES = f"To see the pairs: levelsync runs {RUN_ID} --issues"
 
 
 @pytest.mark.parametrize(
@@ -228,9 +228,12 @@ ISSUES = f"Which pairs: levelsync runs {RUN_ID} --issues"
         (a_run({"failed": 1}, dry_run=False), [ISSUES]),
         (
             a_run({"needs_decision": 1}),
-            [ISSUES, "A pair that needs a decision: levelsync sync USER --specialization X --level N"],
+            [ISSUES, "To decide a pair: levelsync sync USER --specialization X --level N"],
         ),
-        (a_run({}, finished_at=None, status="running"), [f"It goes on: levelsync runs {RUN_ID} shows how far it is."]),
+        (
+            a_run({}, finished_at=None, status="running"),
+            [f"The run continues: levelsync runs {RUN_ID} shows its progress."],
+        ),
     ],
 )
 def test_a_run_names_the_command_that_goes_on_from_it(report: RunReport, said: list[str]) -> None:

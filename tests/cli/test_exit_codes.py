@@ -92,7 +92,7 @@ main()
 
 
 @pytest.mark.usefixtures("topics")
-@pytest.mark.parametrize(("command", "begun"), [("demo", "The application writes"), ("reconcile", "asked for run")])
+@pytest.mark.parametrize(("command", "begun"), [("demo", "The application writes"), ("reconcile", "requested run")])
 async def test_ctrl_c_while_a_command_works_is_130(
     settings: Settings, tmp_path: Path, command: str, begun: str
 ) -> None:

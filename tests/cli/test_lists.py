@@ -82,7 +82,7 @@ def test_a_run_is_found_by_the_beginning_of_its_id(env: Mapping[str, str]) -> No
     for given, sentence in (
         ("3f301f46", "several runs begin with 3f301f46"),
         ("abcdef", "there is no run abcdef"),
-        ("3f301", "neither a run's id nor 6 characters of one"),
+        ("3f301", "neither a run's id nor the first 6 characters of one"),
         ("00000000-0000-4000-8000-000000000000", "there is no run 00000000"),
     ):
         refused = levelsync("runs", given, env=env)
@@ -207,5 +207,5 @@ def test_a_full_disk_behind_stdout_is_a_sentence_and_exit_1(env: Mapping[str, st
         )
     assert (done.returncode, done.stderr) == (
         1,
-        "levelsync: what the command writes to is full: No space left on device\n",
+        "levelsync: the output cannot be written: No space left on device\n",
     )

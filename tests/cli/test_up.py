@@ -101,7 +101,7 @@ async def test_kill_9_leaves_no_process_and_no_lock(folder: Path) -> None:
         gone, alive = psutil.wait_procs(children, timeout=20)
         assert (len(gone), alive) == (len(children), [])
     with up(folder, "--port", "0", "--reset") as again:
-        await again.until(lambda: "Made 200 sample users" in again.stderr)
+        await again.until(lambda: "Created 200 sample users" in again.stderr)
         assert again.end(signal.SIGTERM) == 0
 
 

@@ -108,7 +108,7 @@ async def test_a_dry_run_changes_nothing(database: AsyncEngine, settings: Settin
     run = await erase(settings, "--dry-run")
     assert (run.returncode, await everything(database)) == (0, before)
     assert "dead letters: 2" in run.stderr
-    assert "Not reached: the application's own tables" in run.stderr
+    assert "Not erased: the application's own tables" in run.stderr
 
 
 async def test_nobody_is_erased_without_a_word(database: AsyncEngine, settings: Settings) -> None:
