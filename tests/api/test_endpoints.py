@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.web.api.pages import encode
+from service.admin.cursors import encode
 from tests.support.tables import execute, fill, licenses, progress, read
 from tests.support.tokens import PREFIX
 
@@ -137,4 +137,4 @@ async def test_a_cursor_that_no_database_takes_is_no_defect(
     admin: httpx.AsyncClient, path: str, position: list[Any]
 ) -> None:
     """Text that is no text, a bool for a number, times out of all bounds."""
-    assert (await admin.get(path, params={"cursor": encode(position)})).status_code == 422
+    assert (await admin.get(path, params={"cursor": encode(*position)})).status_code == 422

@@ -11,10 +11,11 @@ from pydantic import BaseModel, Field
 
 from service.admin import audit
 from service.admin.audit import ActionFilter
+from service.admin.cursors import action_of
 from service.web.api.backend import Allowed, Caller
 from service.web.api.bodies import make_router
 from service.web.api.dead_letter_models import Moment
-from service.web.api.pages import AS_CSV, Page, action_of
+from service.web.api.pages import AS_CSV, Page
 from service.web.api.problems import documented
 
 router = make_router("audit")
@@ -57,5 +58,5 @@ async def read_audit(
     found = await audit.list_actions(caller.engine, caller.who, wanted, limit=page.limit + 1, before=before)
     if len(found) > page.limit:
         last = found[page.limit - 1]
-        page.link_next(last.at.isoformat(), last.id)
+        page.link_next(last.at, last.id)
     return [asdict(action) for action in found[: page.limit]]

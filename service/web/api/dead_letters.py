@@ -10,6 +10,7 @@ from fastapi import Depends, Query
 import service.web.http  # noqa: F401 - for {…:id}
 from events.base import INT8_MAX
 from service.admin import letters
+from service.admin.cursors import decode, not_a_cursor
 from service.admin.identity import Refused
 from service.admin.letters import Selection
 from service.dead_letters.read import as_document
@@ -27,7 +28,7 @@ from service.web.api.dead_letter_models import (
     TopicName,
 )
 from service.web.api.models import LetterNumber, UserNumber
-from service.web.api.pages import AS_CSV, Page, decode, not_a_cursor
+from service.web.api.pages import AS_CSV, Page
 from service.web.api.problems import documented
 
 router = make_router("dead letters")

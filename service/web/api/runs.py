@@ -8,13 +8,14 @@ from uuid import UUID
 from fastapi import Depends, Query
 
 from service.admin import runs
+from service.admin.cursors import place_of, run_of
 from service.admin.runs import IssueFilter, IssueOrder
 from service.core.names import DriftKind, IssueStatus
 from service.reconcile.values import FoundIssue, RunReport
 from service.web.api.backend import Allowed, Caller, Reader
 from service.web.api.bodies import make_router
 from service.web.api.models import Run, RunIssue, SpecializationName
-from service.web.api.pages import AS_CSV, Page, ShortPage, place_of, run_of
+from service.web.api.pages import AS_CSV, Page, ShortPage
 from service.web.api.problems import documented
 
 router = make_router("runs")
@@ -27,7 +28,7 @@ async def list_runs(caller: Reader, page: Annotated[ShortPage, Depends()]) -> li
     found = await runs.read_reports(caller.engine, caller.who, page.limit + 1, before)
     if len(found) > page.limit:
         last = found[page.limit - 1]
-        page.link_next(last.requested_at.isoformat(), str(last.run_id))
+        page.link_next(last.requested_at, last.run_id)
     return found[: page.limit]
 
 

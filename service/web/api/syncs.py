@@ -9,6 +9,7 @@ from fastapi import Body, Depends, Header, Query
 from fastapi.responses import JSONResponse
 
 from service.admin import pairs, runs, users
+from service.admin.cursors import pair_of
 from service.admin.runs import RunRequest
 from service.stream.background import until
 from service.sync import BulkSyncResult
@@ -27,7 +28,7 @@ from service.web.api.models import (
     UserSyncAnswer,
     WholeNumber,
 )
-from service.web.api.pages import AS_CSV, Page, pair_of
+from service.web.api.pages import AS_CSV, Page
 from service.web.api.problems import PREFIX, documented
 
 router = make_router("sync")

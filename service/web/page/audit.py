@@ -7,7 +7,8 @@ from typing import get_args
 
 from starlette.responses import Response
 
-from service.admin.audit import NEWEST_ACTION, ActionFilter, AdminAction, Outcome, list_actions
+from service.admin.audit import NEWEST_ACTION, ActionFilter, Outcome, list_actions
+from service.admin.cursors import encode
 from service.admin.identity import Refused
 from service.core.sheet import ACTION_COLUMNS
 from service.web.page.visit import Visit, action_cursor_in, day_in, wants_csv
@@ -46,7 +47,7 @@ async def list_audit(visit: Visit) -> Response:
         wanted=wanted,
         actions=ACTIONS,
         outcomes=OUTCOMES,
-        older=_place(found[PAGE - 1]) if len(found) > PAGE else None,
+        older=encode(found[PAGE - 1].at, found[PAGE - 1].id) if len(found) > PAGE else None,
         first=before == NEWEST_ACTION,
     )
 
@@ -58,7 +59,3 @@ def _filter(visit: Visit) -> ActionFilter:
         raise Refused(f"There is no such outcome. Use one of {', '.join(OUTCOMES)}.")
     subject, action = (query.get(name, "").strip() or None for name in ("subject", "action"))
     return ActionFilter(day_in(query, "since"), subject, action, outcome)
-
-
-def _place(row: AdminAction) -> str:
-    return f"{row.at.isoformat()}~{row.id}"

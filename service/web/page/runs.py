@@ -10,8 +10,9 @@ from uuid import UUID
 from starlette.responses import Response
 
 from service.admin import runs
+from service.admin.cursors import encode
 from service.admin.identity import Refused
-from service.admin.runs import IssueCursor, RunRequest
+from service.admin.runs import RunRequest
 from service.admin.users import read_specializations
 from service.core.names import DIRECTIONS, ISSUE_STATUSES, DriftKind
 from service.core.sheet import ISSUE_COLUMNS
@@ -50,7 +51,7 @@ async def list_runs(visit: Visit) -> Response:
         return _runs_as_csv(visit, await runs.read_reports(visit.engine, visit.who, MOST_EXPORTED))
     found = await runs.read_reports(visit.engine, visit.who, PAGE + 1, run_cursor_in(visit.query))
     shown, more = found[:PAGE], found[PAGE:]
-    last = f"{shown[-1].requested_at.isoformat()}~{shown[-1].run_id}" if more else None
+    last = encode(shown[-1].requested_at, shown[-1].run_id) if more else None
     names = await read_specializations(visit.engine)
     first = "before" not in visit.query
     return visit.show("runs.html", runs=shown, older=last, first=first, names=names, directions=DIRECTIONS)
@@ -84,18 +85,10 @@ async def show_run(visit: Visit) -> Response:
         wanted=wanted,
         kinds=list(DriftKind),
         statuses=ISSUE_STATUSES,
-        following=_cursor_text(found.next),
+        following=encode(*found.next) if found.next else None,
         first="after" not in visit.query,
         again=f"{visit.request.url.path}?{visit.request.url.query}".rstrip("?"),
     )
-
-
-def _cursor_text(cursor: IssueCursor | None) -> str | None:
-    """Return a cursor as the page's addresses contain it (`issue_cursor_in`)."""
-    if cursor is None:
-        return None
-    place, user, specialization = cursor
-    return f"{user}~{place}~{specialization}"
 
 
 def _runs_as_csv(visit: Visit, found: Sequence[RunReport]) -> Response:

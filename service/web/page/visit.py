@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from events import Direction
 from events.base import INT8_MAX
 from service.admin import sessions
 from service.admin.audit import NEWEST_ACTION, ActionCursor, check, refuse, storable_fields
+from service.admin.cursors import action_of, place_of, run_of
 from service.admin.database import check_alive, within
 from service.admin.identity import Action, Forbidden, Identity, NoSuch, NotSignedIn, Refused, may, user_id_of
 from service.admin.overview import Waits
@@ -83,16 +84,13 @@ def number_in(given: Mapping[str, str], name: str) -> int | None:
     return int(value)
 
 
-Key = TypeVar("Key")
-
-
 def run_cursor_in(given: Mapping[str, str]) -> tuple[datetime, UUID]:
     """Return the run after which a page begins.
 
     Raises:
         Refused: it is not a cursor of this page.
     """
-    return _cursor_in(given, NEWEST, UUID, "runs")
+    return run_of(given["before"]) if "before" in given else NEWEST
 
 
 def issue_cursor_in(given: Mapping[str, str]) -> IssueCursor:
@@ -101,13 +99,7 @@ def issue_cursor_in(given: Mapping[str, str]) -> IssueCursor:
     Raises:
         Refused: it is not a cursor of this page.
     """
-    if "after" not in given:
-        return FIRST
-    user, place, specialization = [*given["after"].split("~", 2), "", ""][:3]
-    number = user_id_of(user.removeprefix("-"))
-    if number is None:
-        raise Refused("There is no such page of issues.")
-    return place, (-number if user.startswith("-") else number), specialization
+    return place_of(given["after"]) if "after" in given else FIRST
 
 
 def issue_filter_in(given: Mapping[str, str]) -> IssueFilter:
@@ -129,19 +121,7 @@ def action_cursor_in(given: Mapping[str, str]) -> ActionCursor:
     Raises:
         Refused: it is not a cursor of this page.
     """
-    return _cursor_in(given, NEWEST_ACTION, int, "the audit log")
-
-
-def _cursor_in(
-    given: Mapping[str, str], newest: tuple[datetime, Key], read_key: Callable[[str], Key], what: str
-) -> tuple[datetime, Key]:
-    if "before" not in given:
-        return newest
-    at, _, key = given["before"].partition("~")
-    try:
-        return datetime.fromisoformat(at).astimezone(UTC), read_key(key)
-    except (ValueError, OverflowError):
-        raise Refused(f"There is no such page of {what}.") from None
+    return action_of(given["before"]) if "before" in given else NEWEST_ACTION
 
 
 def day_in(given: Mapping[str, str], name: str) -> datetime | None:
