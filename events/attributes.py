@@ -48,7 +48,7 @@ def make_attributes(
     )
     problems = {"id": _text_problem(made.id), "source": _text_problem(made.source), "time": _time_problem(made.time)}
     if any(problems.values()):
-        raise _refused({name: problem for name, problem in problems.items() if problem})
+        raise _validation_error({name: problem for name, problem in problems.items() if problem})
     return made
 
 
@@ -70,7 +70,7 @@ def _time_problem(time: datetime) -> str:
     return "must not be before the year 2000" if time < EARLIEST else ""
 
 
-def _refused(problems: dict[str, str]) -> ValidationError:
+def _validation_error(problems: dict[str, str]) -> ValidationError:
     """Return pydantic's own error, so that callers catch one class of error for attributes and data."""
     lines = [
         InitErrorDetails(

@@ -72,11 +72,11 @@ def read(topic: str, value: bytes | None, headers: Sequence[tuple[str, bytes | N
     if value is None:
         raise ContractViolation(Reason.MALFORMED, "the value is null (a tombstone)")
     found = dict(headers)
-    twice = None if len(found) == len(headers) else _repeated(headers)
+    repeated = None if len(found) == len(headers) else _repeated(headers)
     content_type = found.get("content-type")
     if content_type is not None and _is_structured(content_type):
         return read_envelope(topic, value, timestamp_ms)
-    return _read_parts(topic, value, found, twice, timestamp_ms)
+    return _read_parts(topic, value, found, repeated, timestamp_ms)
 
 
 def read_envelope(topic: str | None, value: bytes, timestamp_ms: int) -> Received:
@@ -100,11 +100,11 @@ def _is_structured(content_type: bytes) -> bool:
 
 
 def _read_parts(
-    topic: str | None, data: bytes, found: Mapping[str, bytes | None], twice: str | None, timestamp_ms: int
+    topic: str | None, data: bytes, found: Mapping[str, bytes | None], repeated: str | None, timestamp_ms: int
 ) -> Received:
     try:
         kind = _kind(topic, found)
-        attributes = _attributes(found, twice, timestamp_ms)
+        attributes = _attributes(found, repeated, timestamp_ms)
         event = _validate(kind, data)
     except ContractViolation as violation:
         if violation.reason is not Reason.MALFORMED:
@@ -126,9 +126,9 @@ def _kind(topic: str | None, found: Mapping[str, bytes | None]) -> type[Event]:
     return kind
 
 
-def _attributes(found: Mapping[str, bytes | None], twice: str | None, timestamp_ms: int) -> Attributes:
-    if twice is not None:
-        raise ContractViolation(Reason.INVALID, f"the header {twice} occurs more than once")
+def _attributes(found: Mapping[str, bytes | None], repeated: str | None, timestamp_ms: int) -> Attributes:
+    if repeated is not None:
+        raise ContractViolation(Reason.INVALID, f"the header {repeated} occurs more than once")
     if found.get("ce_specversion") != _SPEC_VERSION:
         raise ContractViolation(Reason.INVALID, "ce_specversion is not 1.0")
     event_id, source = _text("ce_id", found), _text("ce_source", found)

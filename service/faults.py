@@ -14,7 +14,7 @@ _RECORD_CLASSES = frozenset({"22", "23", "44"})
 _NOT_AS_DECIDED = "LS101"
 """Raised by our stored functions when a row does not contain the level that was written."""
 _RECORD_STATES = frozenset({"P0001", _NOT_AS_DECIDED})
-_CHANGED_MEANWHILE = "LS001"
+_CURRICULUM_CHANGED = "LS001"
 """Raised by our stored functions when the specializations differ from those that the batch was decided with."""
 _UNIQUE_VIOLATION = "23505"
 _LOCK_NOT_AVAILABLE = "55P03"
@@ -71,7 +71,7 @@ def read_fault(error: BaseException) -> Fault:
     cause = _server_error(error)
     sqlstate = str(getattr(cause, "sqlstate", "") or "")
     constraint = str(getattr(cause, "constraint_name", "") or "")
-    return Fault(_kind(error, cause, sqlstate), sqlstate, constraint, _words(cause))
+    return Fault(_kind(error, cause, sqlstate), sqlstate, constraint, _message(cause))
 
 
 def _server_error(error: BaseException) -> BaseException:
@@ -82,7 +82,7 @@ def _server_error(error: BaseException) -> BaseException:
 
 
 def _kind(error: BaseException, cause: BaseException, sqlstate: str) -> Kind:
-    if isinstance(error, DecideAgain) or sqlstate in {_UNIQUE_VIOLATION, _CHANGED_MEANWHILE}:
+    if isinstance(error, DecideAgain) or sqlstate in {_UNIQUE_VIOLATION, _CURRICULUM_CHANGED}:
         return Kind.CONFLICT
     if sqlstate == _NOT_NULL_VIOLATION:
         return Kind.INSTALLATION
@@ -97,7 +97,7 @@ def _kind(error: BaseException, cause: BaseException, sqlstate: str) -> Kind:
     return Kind.INSTALLATION
 
 
-def _words(cause: BaseException) -> str:
+def _message(cause: BaseException) -> str:
     """Return the server's message and detail on one line, without NUL, which PostgreSQL's text cannot contain."""
     detail = getattr(cause, "detail", None)
     text = f"{cause}" if not detail or str(detail) in str(cause) else f"{cause} ({detail})"

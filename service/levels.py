@@ -25,14 +25,14 @@ database.
 
 SETTING = f"{PREFIX}MAX_LEVELS"
 _OPTION = "levelsync_max_levels"
-_UNKNOWN = 1
+_DEFAULT_MAX_LEVEL = 1
 
 # `to_jsonb` reads the column by its name, so the statement is valid without the column too. Every batch runs it, so
 # its rows are combined with the setting in Python: in SQL, planning took eight times as long.
 _ROWS = text("""
     SELECT CAST(t.id AS text) AS id, CAST(to_jsonb(t) -> 'max_levels' AS text) AS max_levels FROM specializations t
 """)
-_REQUIRED_BY = text("""
+_FOREIGN_KEY_TABLE = text("""
     SELECT min(CAST(CAST(conrelid AS regclass) AS text)) FROM pg_constraint
      WHERE contype = 'f' AND confrelid = to_regclass('specializations')
        AND conrelid IN (to_regclass('specialization_progress'), to_regclass('user_licenses'))
@@ -48,7 +48,7 @@ _HAS_COLUMN = text("""
         OR EXISTS (SELECT FROM pg_attribute
                     WHERE attrelid = to_regclass('specializations') AND attname = 'max_levels' AND NOT attisdropped)
 """)
-_ONE = text(f"""
+_MAX_LEVEL = text(f"""
     SELECT CAST(to_jsonb(s) ->> 'max_levels' AS int) FROM specializations s
      WHERE {folded("s.id")} = {folded(":name")} ORDER BY CAST(s.id AS text) = :name DESC, s.id LIMIT 1
 """)
@@ -144,7 +144,7 @@ async def read_specializations(conn: AsyncConnection) -> list[Specialization]:
     here = {fold(row.id) for row in rows}
     elsewhere = {name: level for name, level in _setting_of(conn).items() if fold(name) not in here}
     if elsewhere:
-        required_by = await conn.scalar(_REQUIRED_BY)
+        required_by = await conn.scalar(_FOREIGN_KEY_TABLE)
         found += [_of_setting(name, level, required_by) for name, level in elsewhere.items()]
     return sorted(found, key=lambda one: one.id)
 
@@ -222,23 +222,23 @@ class LicenseSystemHelper:
         above 0, return 8 for COACH and PLAYER, 3 for INTERNSHIP and 1 for any other name. A failed query is logged,
         and the session stays usable.
         """
-        found = None if db is None else _ask(specialization, db)
-        return found or _from_setting(specialization) or FALLBACK.get(fold(specialization), _UNKNOWN)
+        found = None if db is None else _query_max_level(specialization, db)
+        return found or _max_level_of_setting(specialization) or FALLBACK.get(fold(specialization), _DEFAULT_MAX_LEVEL)
 
 
-def _ask(specialization: str, db: Session) -> int | None:
+def _query_max_level(specialization: str, db: Session) -> int | None:
     try:
         # A savepoint of the session would also flush the caller's pending objects, and an error in them would look
         # like an error of this query. So the savepoint is one of the connection.
         with db.connection().begin_nested():
-            found: int | None = db.connection().scalar(_ONE, {"name": specialization})
+            found: int | None = db.connection().scalar(_MAX_LEVEL, {"name": specialization})
     except Exception:
         log.warning("max_levels of %r cannot be read; the fallback is used", specialization, exc_info=True)
         return None
     return found
 
 
-def _from_setting(specialization: str) -> int | None:
+def _max_level_of_setting(specialization: str) -> int | None:
     """Read the setting in the environment of this process, which is the application's when its own code calls."""
     try:
         given = load_settings().max_levels
@@ -248,7 +248,7 @@ def _from_setting(specialization: str) -> int | None:
     return {fold(name): level for name, level in given.items()}.get(fold(specialization))
 
 
-_PRINT = text("SELECT levelsync.curriculum_v1()")
+_FINGERPRINT = text("SELECT levelsync.curriculum_v1()")
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,5 +265,5 @@ async def read_known(conn: AsyncConnection) -> Known:
     Raises:
         InstallationFault: No specialization can be used.
     """
-    fingerprint = (await conn.execute(_PRINT)).scalar_one()
+    fingerprint = (await conn.execute(_FINGERPRINT)).scalar_one()
     return Known(await read_curriculum(conn), fingerprint)

@@ -65,11 +65,11 @@ def first_timestamp(record: Record) -> int:
     """Return the record's timestamp in milliseconds. For a replayed dead letter, return the first record's if older."""
     for name, value in record.headers:
         if name == FIRST_TIMESTAMP_HEADER:
-            return _smaller(record.timestamp, value)
+            return _earlier_timestamp(record.timestamp, value)
     return record.timestamp
 
 
-def _smaller(timestamp: int, header: bytes | None) -> int:
+def _earlier_timestamp(timestamp: int, header: bytes | None) -> int:
     """Return the smaller of the timestamp and the header's time. Ignore a header that is not a time (law 4).
 
     Zero does not count as a time. It would disable the comparison of the event's own time with the record's, so that
@@ -96,13 +96,13 @@ _JSON = b"application/json"
 _LONGEST_ATTRIBUTE = 255
 _FRACTION_DIGITS = 6
 _KEPT_MINUTES = 1000
-_LATEST = 253_402_300_800_000_000
+_TIMESTAMP_END = 253_402_300_800_000_000
 """The year 10000, in microseconds."""
 _TIME = re.compile(rb"(.{17})([0-5][0-9])(?:\.([0-9]{1,6}))?(?:Z|\+00:00)")
 """A time in UTC. Its groups are the minute, such as ``2026-01-31T12:00:``, the second and the fraction. `events.times`
 checks the minute.
 """
-_OURS = frozenset({FIRST_TIMESTAMP_HEADER, LETTER_HEADER})
+_REPLAY_HEADERS = frozenset({FIRST_TIMESTAMP_HEADER, LETTER_HEADER})
 _minutes: dict[bytes, int] = {}
 """Minutes that the contract accepted before, in microseconds since 1970."""
 
@@ -129,7 +129,7 @@ class Record(Protocol):
     headers: Sequence[tuple[str, bytes | None]]
 
 
-_KINDS: dict[str, tuple[bytes, Any, bytes]] = {
+_TOPICS: dict[str, tuple[bytes, Any, bytes]] = {
     event.TOPIC: (event.TYPE.encode(), msgspec.json.Decoder(data).decode, event.__name__.encode())
     for event, data in ((ProgressLeveledUp, _LeveledUp), (LicenseAdvanced, _Advanced))
 }
@@ -138,8 +138,13 @@ _KINDS: dict[str, tuple[bytes, Any, bytes]] = {
 
 def read_quickly(index: int, record: Record) -> LevelEvent | None:  # noqa: PLR0911 - each return is one check
     """Read a good record in CloudEvents' binary mode. Return None for every other record."""
-    found, value, kind = dict(record.headers), record.value, _KINDS.get(record.topic)
-    if kind is None or type(value) is not bytes or len(found) != len(record.headers) or not _OURS.isdisjoint(found):
+    found, value, kind = dict(record.headers), record.value, _TOPICS.get(record.topic)
+    if (
+        kind is None
+        or type(value) is not bytes
+        or len(found) != len(record.headers)
+        or not _REPLAY_HEADERS.isdisjoint(found)
+    ):
         return None
     type_, decode, name = kind
     source, event_id, time = found.get("ce_source"), found.get("ce_id"), found.get("ce_time")
@@ -149,7 +154,7 @@ def read_quickly(index: int, record: Record) -> LevelEvent | None:  # noqa: PLR0
     origin, occurred, written = b" ".join((name, source, event_id)), _microseconds(time), record.timestamp * 1000
     if len(source) > _LONGEST_ATTRIBUTE or len(event_id) > _LONGEST_ATTRIBUTE or b"\0" in origin:
         return None
-    if occurred is None or not 0 < written < _LATEST or occurred - _AHEAD > written or b"\\u0000" in value:
+    if occurred is None or not 0 < written < _TIMESTAMP_END or occurred - _AHEAD > written or b"\\u0000" in value:
         return None
     if not value.isascii() or not origin.isascii():
         return None

@@ -42,8 +42,10 @@ ISSUE_STATUSES: tuple[IssueStatus, ...] = get_args(IssueStatus)
 # Characters that a terminal or a page interprets instead of showing: control characters (C0 except line feed and tab,
 # DEL, C1) and those that change the direction of text. UTF-8 cannot encode a lone surrogate. Texts from publishers
 # and tables can contain any of them.
-_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-CALCULATED = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_CONTROL_CHARACTERS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """Characters with which a formula begins in spreadsheets. Some spreadsheets accept the full-width signs too."""
 _A_TO_Z = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
 
@@ -60,7 +62,7 @@ def folded(expression: str) -> str:
 
 def shown(text: str) -> str:
     """Escape the characters that a terminal would interpret, in JSON's form, so that JSON stays valid."""
-    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _CONTROL_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def one_line(text: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from service.core.names import CALCULATED
+from service.core.names import FORMULA_PREFIXES
 
 ACTION_COLUMNS = (
     "id",
@@ -72,6 +72,6 @@ def cell(value: Any) -> Any:
         value = json.dumps(value, default=str, ensure_ascii=False)
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, str) and value.startswith(CALCULATED):
+    if isinstance(value, str) and value.startswith(FORMULA_PREFIXES):
         return f"'{value}"
     return value
