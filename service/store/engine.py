@@ -23,7 +23,7 @@ from service.levels import maxima_options
 from service.settings import PREFIX, Settings, SettingsError
 from service.store.url import BadUrl, database_url, tls_arguments
 
-_DEPENDED_ON = frozenset(
+_REQUIRED_PARAMETERS = frozenset(
     {
         "default_transaction_isolation",
         "idle_in_transaction_session_timeout",
@@ -41,11 +41,11 @@ _DIFFERING = """
      ORDER BY name
 """
 _SET = "SELECT set_config(name, wanted, false) FROM unnest($1::text[], $2::text[]) AS parameters (name, wanted)"
-_LOOK_SECONDS = 10
-_SILENT_SERVER_SECONDS = 90
+_CHECK_SECONDS = 10
+_STATEMENT_SECONDS = 90
 """Seconds after which a statement is abandoned. The server's own timeout is shorter and normally ends it first."""
 _PID = "SELECT pg_backend_pid()"
-_POOLERS_KNOW = frozenset({"application_name", "timezone"})
+_POOLER_PARAMETERS = frozenset({"application_name", "timezone"})
 """The only parameters of ours that PgBouncer accepts at the start of a connection. The others are then set later."""
 _LOST_STATEMENT = (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError)
 _PROBES, _PROBE_SECONDS = 3, 3
@@ -71,9 +71,9 @@ class Connecting:
             OSError, asyncpg.PostgresError: PostgreSQL cannot be reached, or refuses the connection.
         """
         bounded = self.server_settings.get("statement_timeout") != "0"
-        connection = await self._open(command_timeout=_SILENT_SERVER_SECONDS if bounded else None)
+        connection = await self._open(command_timeout=_STATEMENT_SECONDS if bounded else None)
         try:
-            await self._look_at(connection)
+            await self._check(connection)
         except BaseException:
             connection.terminate()
             raise
@@ -86,10 +86,10 @@ class Connecting:
         except asyncpg.ProtocolViolationError as error:
             if "startup parameter" not in str(error) or "options" in given:
                 raise
-        known = {name: value for name, value in given.items() if name in _POOLERS_KNOW}
+        known = {name: value for name, value in given.items() if name in _POOLER_PARAMETERS}
         return await asyncpg.connect(**self.arguments, server_settings=known, **options)
 
-    async def _look_at(self, connection: asyncpg.Connection) -> None:
+    async def _check(self, connection: asyncpg.Connection) -> None:
         if not self._mode_is_known:
             if await _is_pooled(connection):
                 await self._refuse_transaction_mode()
@@ -97,7 +97,7 @@ class Connecting:
         if not await self._differing(connection):
             return
         settable = {name: value for name, value in self.server_settings.items() if name != "options"}
-        await connection.fetch(_SET, list(settable), list(settable.values()), timeout=_LOOK_SECONDS)
+        await connection.fetch(_SET, list(settable), list(settable.values()), timeout=_CHECK_SECONDS)
         if differing := await self._differing(connection):
             told = ", ".join(f"{name} is {found} instead of {wanted}" for name, found, wanted in differing)
             raise SettingsError(
@@ -106,9 +106,9 @@ class Connecting:
             )
 
     async def _differing(self, connection: asyncpg.Connection) -> list[tuple[str, str, str]]:
-        names = sorted(_DEPENDED_ON & self.server_settings.keys())
+        names = sorted(_REQUIRED_PARAMETERS & self.server_settings.keys())
         wanted = [self.server_settings[name] for name in names]
-        rows = await connection.fetch(_DIFFERING, names, wanted, timeout=_LOOK_SECONDS)
+        rows = await connection.fetch(_DIFFERING, names, wanted, timeout=_CHECK_SECONDS)
         return [tuple(row) for row in rows]
 
     async def _refuse_transaction_mode(self) -> None:
@@ -139,21 +139,21 @@ class Connecting:
 async def _is_pooled(connection: asyncpg.Connection) -> bool:
     """Return whether the server process that answers differs from the one that accepted the connection."""
     try:
-        return bool(await connection.fetchval(_PID, timeout=_LOOK_SECONDS) != connection.get_server_pid())
+        return bool(await connection.fetchval(_PID, timeout=_CHECK_SECONDS) != connection.get_server_pid())
     except _LOST_STATEMENT:
         return True
 
 
 async def _share_a_server(one: asyncpg.Connection, another: asyncpg.Connection) -> bool:
     """Return whether both connections have one server process, or one changes its process between transactions."""
-    before = await _server_of(one)
+    before = await _server_process(one)
     async with another.transaction():
         other = await another.fetchval(_PID)
-        after = await _server_of(one)
+        after = await _server_process(one)
     return before == other or before != after
 
 
-async def _server_of(connection: asyncpg.Connection) -> int:
+async def _server_process(connection: asyncpg.Connection) -> int:
     async with connection.transaction():
         return int(await connection.fetchval(_PID))
 
@@ -228,11 +228,11 @@ def engine_to(
     shown = URL.create("postgresql+asyncpg", host=place, database=database)  # for messages; async_creator connects
     told = maxima_options(settings)
     engine = create_async_engine(shown, async_creator=connecting.connect, execution_options=told, **options)
-    event.listen(engine.sync_engine, "handle_error", _leave_a_server_that_became_read_only)
+    event.listen(engine.sync_engine, "handle_error", _disconnect_if_read_only)
     return engine
 
 
-def _leave_a_server_that_became_read_only(context: ExceptionContext) -> None:
+def _disconnect_if_read_only(context: ExceptionContext) -> None:
     """Drop all connections of the pool, so that new ones reach the new primary behind the same address."""
     if read_fault(context.original_exception).sqlstate == READ_ONLY:
         context.is_disconnect = True

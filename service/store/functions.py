@@ -37,7 +37,7 @@ _FACTS = text("""
       FROM unnest(CAST(:tables AS text[])) AS t (name)
       JOIN pg_attribute a ON a.attrelid = to_regclass(t.name) AND a.attnum > 0 AND NOT a.attisdropped
 """)
-_MADE_FOR = text("""
+_RECORDED_FACTS = text("""
     SELECT obj_description(CAST(f.oid AS oid), 'pg_proc')
       FROM (SELECT to_regprocedure('levelsync.curriculum_v1()') AS oid) f WHERE f.oid IS NOT NULL
 """)
@@ -87,7 +87,7 @@ def create_v1(conn: Connection) -> None:
         ("levels_v1.sql", _licenses(conn)),
         ("levels_v1.sql", _progress(conn)),
     ):
-        for statement in _filled(script, shared | names).split("CREATE OR REPLACE")[1:]:
+        for statement in _render(script, shared | names).split("CREATE OR REPLACE")[1:]:
             conn.exec_driver_sql(f"CREATE OR REPLACE{statement}")
     comment = json.dumps(_facts(conn), sort_keys=True).replace("'", "''")
     conn.exec_driver_sql(f"COMMENT ON FUNCTION levelsync.curriculum_v1() IS '{comment}'")
@@ -99,7 +99,7 @@ def changes_since_v1(conn: Connection) -> list[str]:
     A comment on one of the functions contains each table's name with its schema, and the types of the columns that
     levelsync uses. Missing functions, and functions without that comment, count as a difference.
     """
-    found = conn.execute(_MADE_FOR).one_or_none()
+    found = conn.execute(_RECORDED_FACTS).one_or_none()
     if found is None:
         return ["the functions do not exist"]
     made_for = _parsed(found[0])
@@ -205,14 +205,14 @@ def _table(
              ORDER BY t.{name}::text = p_names[p_specs[1]] DESC, t.{name}::text COLLATE "C", t.id LIMIT 1""",
         "update": f"""
             WITH written AS (
-                UPDATE {qualified} AS t SET {_assigned(updates)}
+                UPDATE {qualified} AS t SET {_assignments(updates)}
                   FROM unnest($1, $2, $3, $4, $5) AS v (id, level, advanced, user_id, spec)
                  WHERE v.id > 0 AND t.id = v.id
              RETURNING t.current_level = v.level AND t.{user} = v.user_id
                    AND {folded} = upper($6[v.spec] COLLATE "C") AS as_decided)
             SELECT count(*) FILTER (WHERE as_decided) FROM written""",
         "update_one": f"""UPDATE {qualified} AS t
-               SET {_assigned(updates).replace("v.level", "p_levels[1]").replace("v.advanced", "p_advanced[1]")}
+               SET {_assignments(updates).replace("v.level", "p_levels[1]").replace("v.advanced", "p_advanced[1]")}
              WHERE t.id = p_ids[1]
             RETURNING (t.current_level = p_levels[1] AND t.{user} = p_users[1]
                        AND {folded} = upper(p_names[p_specs[1]] COLLATE "C"))::integer INTO done;
@@ -241,7 +241,7 @@ def _insert(conn: Connection, table: str, key: tuple[str, str], columns: Mapping
          RETURNING t.id, t.{user} AS user_id, upper(t.{name}::text COLLATE "C") AS folded, t.current_level AS level"""
 
 
-def _assigned(updates: Mapping[str, str]) -> str:
+def _assignments(updates: Mapping[str, str]) -> str:
     return ", ".join(f"{column} = {value}" for column, value in updates.items())
 
 
@@ -264,7 +264,7 @@ def _qualified(conn: Connection, table: str) -> str:
     return found
 
 
-def _filled(script: str, names: Mapping[str, str]) -> str:
+def _render(script: str, names: Mapping[str, str]) -> str:
     """Replace the names in a script. Longer values come first, because a value may contain other names."""
     body = files("service.store").joinpath(script).read_text(encoding="utf-8")
     for name, value in _longest_first(names.items()):

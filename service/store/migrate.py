@@ -50,8 +50,8 @@ _WRITE_INFO = text("""
         ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, oldest_release = excluded.oldest_release
 """)
 # The format of Alembic's own alembic.ini, except that there WARNING is cut to WARNI.
-_ALEMBICS_OWN_FORMAT = logging.Formatter("%(levelname)-5s [%(name)s] %(message)s")
-_ALEMBIC_IS_GLOBAL = threading.Lock()  # Alembic stores the running migration in global variables
+_ALEMBIC_FORMAT = logging.Formatter("%(levelname)-5s [%(name)s] %(message)s")
+_ALEMBIC_LOCK = threading.Lock()  # Alembic stores the running migration in global variables
 
 log = logging.getLogger("levelsync.migrate")
 
@@ -80,7 +80,7 @@ def migrate(settings: Settings, revision: str = "head") -> None:
     config = alembic_config(settings)
     _check_exists(config, revision)
     try:
-        with _ALEMBIC_IS_GLOBAL:
+        with _ALEMBIC_LOCK:
             command.upgrade(config, revision)
     except CommandError as error:
         raise MigrationStopped(str(error)) from error
@@ -238,7 +238,7 @@ def renew_functions(connection: Connection) -> bool:
 def alembic_log_format() -> Iterator[None]:
     """Log Alembic's lines and those of the migrations in Alembic's format on stderr, whatever LOG_FORMAT is."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_ALEMBICS_OWN_FORMAT)
+    handler.setFormatter(_ALEMBIC_FORMAT)
     loggers = [logging.getLogger("alembic"), log]
     before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     for logger in loggers:

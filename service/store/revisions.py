@@ -178,8 +178,11 @@ def set_aside(conn: Connection, views: Sequence[str]) -> Iterator[None]:
     kept: list[str] = []
     for view in views:
         definition = conn.scalar(text("SELECT pg_get_viewdef(CAST(:view AS regclass))"), {"view": view})
-        its_own = [*conn.execute(_GRANTS, {"view": view}).scalars(), *conn.execute(_COMMENTS, {"view": view}).scalars()]
-        kept = [f"CREATE VIEW {view} AS {definition}", *its_own, *kept]
+        rights_and_comments = [
+            *conn.execute(_GRANTS, {"view": view}).scalars(),
+            *conn.execute(_COMMENTS, {"view": view}).scalars(),
+        ]
+        kept = [f"CREATE VIEW {view} AS {definition}", *rights_and_comments, *kept]
         conn.execute(text(f"DROP VIEW {view}"))
     yield
     for statement in kept:

@@ -27,15 +27,15 @@ _VERIFIED = frozenset({"verify-ca", "verify-full"})
 _SSL_MODES = frozenset({"disable", "allow", "prefer", "require"}) | _VERIFIED
 _JDBC_SSL = {"true": "require", "false": "disable"}
 _WRITABLE = frozenset({"any", "read-write", "primary"})
-_TLS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl",
+_TLS_PARAMETERS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl",
         "ssl_min_protocol_version", "ssl_max_protocol_version")  # fmt: skip
-_OTHERS = (
+_OTHER_PARAMETERS = (
     "application_name", "channel_binding", "client_encoding", "connect_timeout", "dbname", "fallback_application_name",
     "gssencmode", "host", "load_balance_hosts", "options", "passfile", "password", "pgbouncer", "port", "sslsni",
     "target_session_attrs", "user",
 )  # fmt: skip
-_KNOWN = frozenset(_TLS) | frozenset(_OTHERS)
-_DEFAULTS = {
+_KNOWN_PARAMETERS = frozenset(_TLS_PARAMETERS) | frozenset(_OTHER_PARAMETERS)
+_ACCEPTED_VALUES = {
     "channel_binding": {"disable", "prefer", "require"},
     "client_encoding": {"utf8", "utf-8", "unicode", "auto"},
     "gssencmode": {"disable", "prefer"},
@@ -44,7 +44,7 @@ _DEFAULTS = {
     "pgbouncer": {"true", "false"},
 }
 """Parameters that are accepted only with a value that describes what levelsync does anyway."""
-_INSTEAD = {
+_ADVICE = {
     "schema": "write options=-csearch_path%3DNAME",
     "currentschema": "write options=-csearch_path%3DNAME",
     "search_path": "write options=-csearch_path%3DNAME",
@@ -177,11 +177,11 @@ def _parameters(query: str, authority: str) -> dict[str, str]:
         name, value = _renamed(_decoded(raw_name), _decoded(raw.replace("+", " ") if raw_name == "options" else raw))
         if not equals or not re.fullmatch(r"[A-Za-z_.]{1,40}", name):
             raise BadUrl(f"its parameters must be name=value, joined by &. It {FORM}")
-        if name not in _KNOWN:
-            instead = _INSTEAD.get(name.lower(), "leave it out")
+        if name not in _KNOWN_PARAMETERS:
+            instead = _ADVICE.get(name.lower(), "leave it out")
             raise BadUrl(f"the parameter {name} cannot be honoured: {instead}")
-        if name in _DEFAULTS and value.lower() not in _DEFAULTS[name]:
-            raise BadUrl(f"the parameter {name} can only be {' or '.join(sorted(_DEFAULTS[name]))} here")
+        if name in _ACCEPTED_VALUES and value.lower() not in _ACCEPTED_VALUES[name]:
+            raise BadUrl(f"the parameter {name} can only be {' or '.join(sorted(_ACCEPTED_VALUES[name]))} here")
         found[name] = f"{found[name]},{value}" if name == "host" and name in found else value
     return {name: value for name, value in found.items() if value}
 
@@ -259,7 +259,7 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _tls(parameters: dict[str, str]) -> dict[str, str]:
-    tls = {name: parameters[name] for name in _TLS if name in parameters}
+    tls = {name: parameters[name] for name in _TLS_PARAMETERS if name in parameters}
     system = tls.get("sslrootcert") == "system"
     mode = tls.setdefault("sslmode", "verify-full") if system else tls.get("sslmode", "prefer")
     if mode not in _SSL_MODES:
