@@ -152,14 +152,14 @@ async def in_background(work: Callable[[Well], Awaitable[None]], component: str,
 
     The error is reported in `health` under `component` until `work` calls its argument.
     """
-    task = asyncio.create_task(_again_and_again(work, component, health))
+    task = asyncio.create_task(_restart_on_error(work, component, health))
     try:
         yield
     finally:
         await stop(task)
 
 
-async def _again_and_again(work: Callable[[Well], Awaitable[None]], component: str, health: Health) -> None:
+async def _restart_on_error(work: Callable[[Well], Awaitable[None]], component: str, health: Health) -> None:
     faults = 0
 
     def well() -> None:
@@ -172,16 +172,16 @@ async def _again_and_again(work: Callable[[Well], Awaitable[None]], component: s
             await work(well)
         except Exception as error:  # noqa: BLE001 - nothing else restarts it
             faults += 1
-            _note(error, component, work, health)
+            _report(error, component, work, health)
             await asyncio.sleep(backoff(faults))
 
 
-def _note(error: Exception, component: str, work: object, health: Health) -> None:
+def _report(error: Exception, component: str, work: object, health: Health) -> None:
     cause, message = cause_of(error)
     metrics.RETRIES.labels(cause).inc()
     health.report(component, work, f"{cause}: {message}")
-    say = log.error if cause == Kind.INSTALLATION.value else log.warning
-    say("work failed and is retried", component=component, cause=cause, error=message, kind=type(error).__name__)
+    log_line = log.error if cause == Kind.INSTALLATION.value else log.warning
+    log_line("work failed and is retried", component=component, cause=cause, error=message, kind=type(error).__name__)
 
 
 def cause_of(error: Exception) -> tuple[str, str]:

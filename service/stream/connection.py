@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CLOSE_TIMEOUT = 2.0
 """Seconds that a broker has to answer the end of a TLS connection, before the connection is aborted."""
-_CUT_TIMEOUT = 1.0
+_ABORT_TIMEOUT = 1.0
 _bootstrapping: ContextVar[list[AIOKafkaConnection]] = ContextVar("bootstrapping")
 _create_conn = aiokafka.client.create_conn
 _bootstrap = AIOKafkaClient.bootstrap
@@ -36,7 +36,7 @@ def connection_options(settings: Settings) -> dict[str, Any]:
     Raises:
         SettingsError: The user, password or files of the protocol are missing or cannot be read.
     """
-    _repair_aiokafka()
+    _patch_aiokafka()
     return {
         "bootstrap_servers": settings.kafka_bootstrap_servers,
         "security_protocol": settings.kafka_security_protocol,
@@ -111,14 +111,14 @@ async def close(client: AIOKafkaClient) -> None:
     except TimeoutError:
         pass  # the connections that remain are aborted
     finally:
-        await _cut_off(connections, transports)
+        await _abort(connections, transports)
 
 
-async def _cut_off(connections: Sequence[AIOKafkaConnection], transports: Sequence[asyncio.Transport]) -> None:
+async def _abort(connections: Sequence[AIOKafkaConnection], transports: Sequence[asyncio.Transport]) -> None:
     for transport in transports:
         transport.abort()
     if connections:
-        await asyncio.wait([connection.close() for connection in connections], timeout=_CUT_TIMEOUT)
+        await asyncio.wait([connection.close() for connection in connections], timeout=_ABORT_TIMEOUT)
 
 
 def _transports(connections: Sequence[AIOKafkaConnection]) -> list[asyncio.Transport]:
@@ -126,13 +126,13 @@ def _transports(connections: Sequence[AIOKafkaConnection]) -> list[asyncio.Trans
     return [writer.transport for writer in writers if writer is not None]
 
 
-def _repair_aiokafka() -> None:
+def _patch_aiokafka() -> None:
     """Patch two defects of aiokafka for every client of this process.
 
     aiokafka does not close the connection of a cancelled bootstrap. And where it writes to a connection it expects only
     OSError, but uvloop raises RuntimeError if the connection has ended.
     """
-    aiokafka.client.create_conn = _create_and_note
+    aiokafka.client.create_conn = _create_and_record
     AIOKafkaClient.bootstrap = _bootstrap_or_close
     AIOKafkaConnection.send = _send_or_close
 
@@ -152,7 +152,7 @@ def _send_or_close(connection: AIOKafkaConnection, *request: Any, **options: Any
         raise KafkaConnectionError(f"Connection at {connection.host}:{connection.port} broken: {error}") from error
 
 
-async def _create_and_note(*address: Any, **options: Any) -> AIOKafkaConnection:
+async def _create_and_record(*address: Any, **options: Any) -> AIOKafkaConnection:
     connection = await _create_conn(*address, **options)
     if "on_close" not in options:  # the connection of a bootstrap, which aiokafka stores nowhere else
         _bootstrapping.get().append(connection)
@@ -166,7 +166,7 @@ async def _bootstrap_or_close(client: AIOKafkaClient) -> None:
     try:
         await _bootstrap(client)
     except BaseException:
-        await _cut_off(opened, _transports(opened))
+        await _abort(opened, _transports(opened))
         raise
     finally:
         _bootstrapping.reset(token)

@@ -37,7 +37,7 @@ from aiokafka.errors import (
 
 from service.stream.background import backoff, cause_of, stop
 from service.stream.connection import close
-from service.stream.fetcher import LevelFetcher, LogCut, TopicChanged
+from service.stream.fetcher import LevelFetcher, LogTruncated, TopicChanged
 from service.stream.positions import Batch, Start
 from service.stream.protocol import read_topic_ids
 from service.telemetry import metrics
@@ -73,11 +73,11 @@ CHECK_EVERY = 5.0
 
 
 # A rebalance happened between two steps of a poll, or the fetcher ran before the first seek. Neither is an error.
-_ONLY_A_REBALANCE = (IllegalStateError, NoOffsetForPartitionError)
+_REBALANCE_ERRORS = (IllegalStateError, NoOffsetForPartitionError)
 
 
 # Retention deleted the next records, or the topic or its log was replaced. `starting_point` decides where to continue.
-_BEGIN_AGAIN = (OffsetOutOfRangeError, TopicChanged, LogCut)
+_RESTART_ERRORS = (OffsetOutOfRangeError, TopicChanged, LogTruncated)
 
 
 class Unfinished(Exception):  # noqa: N818 - a state, not an error
@@ -111,12 +111,12 @@ class PositionKeeper(Protocol):
         read_log_ends: Callable[[], Awaitable[Mapping[TopicPartition, int]]],
         *,
         topic_ids: Mapping[str, str],
-        cut_at: Mapping[TopicPartition, int],
+        truncated_at: Mapping[TopicPartition, int],
     ) -> dict[TopicPartition, Start]:
         """Return where to start each partition of a new assignment, and what its position row contains then.
 
         `read_log_ends` must be called after the rows were read. Otherwise another member could move a row beyond the
-        end that was read. `cut_at` has the offsets at which logs were truncated below the position.
+        end that was read. `truncated_at` has the offsets at which logs were truncated below the position.
         """
 
     async def store_idle(self, batch: Batch) -> None:
@@ -139,7 +139,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         self._applied: dict[TopicPartition, int] = {}
         self._uncommitted: dict[TopicPartition, int] = {}
         self._topic_ids: dict[str, str] = {}
-        self._cut_at: dict[TopicPartition, int] = {}
+        self._truncated_at: dict[TopicPartition, int] = {}
         self._evicted_at: float | None = None
         self._checked_at = 0.0
         self._committed_at = -COMMIT_EVERY
@@ -162,7 +162,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
     def problem(self) -> str:
         """Why polls fail at present, or which partitions cannot be read, or '' without a problem."""
         faults = self._level_fetcher.faults if self._fetcher is not None else {}
-        unread = "; ".join(f"{tp.topic}-{tp.partition}: {_words(error)}" for tp, error in sorted(faults.items()))
+        unread = "; ".join(f"{tp.topic}-{tp.partition}: {_message(error)}" for tp, error in sorted(faults.items()))
         return (self._problem or unread)[:500]
 
     # --- used by the handler of a subscriber
@@ -321,7 +321,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         if epoch != self._epoch or not self._expected.keys() >= records.keys():
             self._started_epoch = -1  # the records are from an assignment that has not started, which will seek first
             return {}
-        records = self._bounded(records)
+        records = self._limit_bytes(records)
         positions = {tp: await self.position(tp) for tp in list(self._expected)}
         if records:
             self._take(records, positions)
@@ -370,7 +370,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
                 log_starts,
                 lambda: self._log_ends(topic_ids, partitions),
                 topic_ids=topic_ids,
-                cut_at=self._cut_at,
+                truncated_at=self._truncated_at,
             )
             if epoch != self._epoch:
                 return
@@ -398,7 +398,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         fetcher = self._level_fetcher
         fetcher.topic_ids = self._topic_ids = topic_ids
         fetcher.epochs = {tp: start.epoch for tp, start in starts.items()}
-        fetcher.faults, self._cut_at = {}, {}
+        fetcher.faults, self._truncated_at = {}, {}
         fetcher.largest_poll = self._max_bytes
         for partition, start in starts.items():
             self.seek(partition, start.seek)
@@ -417,7 +417,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         while since is not None and epoch == self._epoch and time.monotonic() - since < EVICTION_WAIT:
             await asyncio.sleep(0.1)
 
-    def _bounded(self, records: dict[TopicPartition, list[ConsumerRecord]]) -> dict[TopicPartition, list[Any]]:
+    def _limit_bytes(self, records: dict[TopicPartition, list[ConsumerRecord]]) -> dict[TopicPartition, list[Any]]:
         """Return the records up to the byte limit of a batch, and at least one. Seek back to fetch the others again."""
         kept: dict[TopicPartition, list[ConsumerRecord]] = {}
         left = self._max_bytes
@@ -462,13 +462,13 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
     async def _poll_failed(self, error: Exception) -> None:
         """Rewind every partition to its applied position, so that no record that the failed poll took is skipped."""
         self._rewind()
-        if isinstance(error, _BEGIN_AGAIN):
-            if isinstance(error, LogCut):
-                self._cut_at |= error.ends
+        if isinstance(error, _RESTART_ERRORS):
+            if isinstance(error, LogTruncated):
+                self._truncated_at |= error.ends
             log.info("partitions are restarted", reason=f"{type(error).__name__}: {error}")
             self._started_epoch = -1
-        elif not isinstance(error, _ONLY_A_REBALANCE):
-            self.retrying, self._problem = True, _words(error)
+        elif not isinstance(error, _REBALANCE_ERRORS):
+            self.retrying, self._problem = True, _message(error)
             metrics.RETRIES.labels(cause_of(error)[0]).inc()
             log.warning("a poll failed and is retried", error=self._problem)
             self._revive_membership()
@@ -509,7 +509,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
             self._uncommitted = {tp: at for tp, at in self._uncommitted.items() if done.get(tp) != at}
 
 
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:500]
 
 

@@ -59,7 +59,7 @@ def bound_decompression(limit: int) -> None:
     Raises:
         RuntimeError: The installed aiokafka has no such decompressors.
     """
-    bounded = _Bounded(limit)
+    bounded = _BoundedCodecs(limit)
     for name, functions in _PATCHED.items():
         module = import_module(name)
         for function in functions:
@@ -68,7 +68,7 @@ def bound_decompression(limit: int) -> None:
             setattr(module, function, getattr(bounded, function))
 
 
-class _Bounded:
+class _BoundedCodecs:
     """Replacements of aiokafka's decompressors with a limit. They share a buffer, as one thread reads all records."""
 
     def __init__(self, limit: int) -> None:
@@ -118,7 +118,7 @@ def source(codec: int, payload: bytes) -> Source:
     if codec == GZIP:
         return gzip.GzipFile(fileobj=BytesIO(payload), mode="r")
     if codec == SNAPPY:
-        return _Blocks(_snappy_blocks(payload, LARGEST_BLOCK))
+        return _BlockStream(_snappy_blocks(payload, LARGEST_BLOCK))
     if codec == LZ4:
         opened: Source = lz4.frame.LZ4FrameFile(BytesIO(payload), mode="r")
         return opened
@@ -131,7 +131,7 @@ def source(codec: int, payload: bytes) -> Source:
     raise CorruptRecordException(f"there is no compression codec {codec}")
 
 
-class _Blocks:
+class _BlockStream:
     """A stream over an iterator of blocks."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
@@ -174,7 +174,7 @@ def _snappy_block(block: memoryview, largest: int) -> bytes:
 
 KEPT_BYTES = 64 * 1024
 """How many bytes of a value above the limit are stored."""
-_PIECE = 64 * 1024
+_READ_BYTES = 64 * 1024
 _LONGEST_VARINT = 10
 
 
@@ -206,7 +206,7 @@ def read_records(batch: Any, payload: bytes, number: int, largest: int) -> Itera
             if length <= largest:
                 yield _parse(batch, stream.take(length))
                 continue
-            record, read = _beginning(batch, stream, length, largest)
+            record, read = _read_beginning(batch, stream, length, largest)
         except (ValueError, IndexError, EOFError, OSError) as error:
             raise CorruptRecordException(f"a record cannot be read: {error}") from error
         yield record
@@ -220,7 +220,7 @@ def _parse(batch: Any, body: bytes) -> Any:
     return reader._read_msg()  # noqa: SLF001 - aiokafka has no public function for it
 
 
-def _beginning(batch: Any, stream: _Stream, length: int, largest: int) -> tuple[Any, int]:
+def _read_beginning(batch: Any, stream: _Stream, length: int, largest: int) -> tuple[Any, int]:
     """Read the first `largest` bytes of a record. Return the record without headers, and how many bytes were read."""
     body = stream.take(largest)
     at = 1  # attributes
@@ -263,13 +263,13 @@ class _Stream:
     def skip(self, size: int) -> None:
         """Read and discard `size` bytes."""
         while size > 0:
-            size -= len(self.take(min(size, _PIECE)))
+            size -= len(self.take(min(size, _READ_BYTES)))
 
     def _fill(self, size: int, at_least: int) -> None:
         while len(self._buffer) < size:
-            piece = self._source.read(_PIECE)
-            if not piece:
+            data = self._source.read(_READ_BYTES)
+            if not data:
                 break
-            self._buffer += piece
+            self._buffer += data
         if len(self._buffer) < at_least:
             raise EOFError("the batch ends within a record")

@@ -28,7 +28,7 @@ _PROTOCOL = f"{PREFIX}KAFKA_SECURITY_PROTOCOL"
 _EXPIRED, _NOT_YET_VALID = 10, 9
 _NAME_MISMATCH = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 _LOGIN_PROTOCOL = {"PLAINTEXT": "SASL_PLAINTEXT", "SSL": "SASL_SSL"}
-_QUIET = ("aiokafka", "asyncio")
+_SILENCED_LOGGERS = ("aiokafka", "asyncio")
 
 
 async def diagnose(settings: Settings) -> str:
@@ -38,8 +38,8 @@ async def diagnose(settings: Settings) -> str:
         SettingsError: The settings of the connection cannot be used.
     """
     options = connection_options(settings)
-    servers = [_address(server) for server in str(options.pop("bootstrap_servers")).split(",") if server.strip()]
-    with _quiet():
+    servers = [_split_address(server) for server in str(options.pop("bootstrap_servers")).split(",") if server.strip()]
+    with _silenced():
         found = [await _bootstrap(settings, options, host, port) for host, port in servers]
     return "" if "" in found else "; ".join(dict.fromkeys(found))
 
@@ -55,12 +55,12 @@ async def _bootstrap(settings: Settings, options: Mapping[str, Any], host: str, 
     for cause in causes:
         if isinstance(cause, UnsupportedSaslMechanismError):
             return f"{where}: {await _other_mechanism(settings, options, host, port)}"
-        if words := _words(settings, cause):
-            return f"{where}: {words}"
-    return f"{where}: {await _silence(settings, options, host, port)}"
+        if explanation := _explain(settings, cause):
+            return f"{where}: {explanation}"
+    return f"{where}: {await _diagnose_silence(settings, options, host, port)}"
 
 
-def _words(settings: Settings, cause: BaseException) -> str:
+def _explain(settings: Settings, cause: BaseException) -> str:
     match cause:
         case ssl.SSLCertVerificationError():
             return _certificate(settings, cause)
@@ -119,7 +119,7 @@ def _without_login(options: Mapping[str, Any]) -> dict[str, Any]:
     return {"security_protocol": protocol, "ssl_context": options["ssl_context"]}
 
 
-async def _silence(settings: Settings, options: Mapping[str, Any], host: str, port: int) -> str:
+async def _diagnose_silence(settings: Settings, options: Mapping[str, Any], host: str, port: int) -> str:
     """Try other protocols, because a listener just ends the connection of a client that uses the wrong one."""
     protocol = settings.kafka_security_protocol
     if not await _accepts(host, port):
@@ -127,7 +127,7 @@ async def _silence(settings: Settings, options: Mapping[str, Any], host: str, po
     if protocol.endswith("SSL"):
         if await _mechanisms(host, port, security_protocol="PLAINTEXT") is not None:
             return f"this listener does not use TLS: set {_PROTOCOL}={protocol.replace('SSL', 'PLAINTEXT')}"
-    elif await _speaks_tls(host, port):
+    elif await _uses_tls(host, port):
         with_tls = "SSL" if protocol == "PLAINTEXT" else "SASL_SSL"
         return f"this listener uses TLS: set {_PROTOCOL}={with_tls}, or SASL_SSL if it requires a login"
     offered = await _mechanisms(host, port, **_without_login(options))
@@ -171,17 +171,17 @@ async def _mechanisms(host: str, port: int, **options: Any) -> list[str] | None:
 
 async def _accepts(host: str, port: int) -> bool:
     """Return whether something accepts a TCP connection there."""
-    return await _opens(host, port, None)
+    return await _connects(host, port, None)
 
 
-async def _speaks_tls(host: str, port: int) -> bool:
+async def _uses_tls(host: str, port: int) -> bool:
     """Return whether a TLS handshake succeeds there with any certificate."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent over it
-    return await _opens(host, port, context)
+    return await _connects(host, port, context)
 
 
-async def _opens(host: str, port: int, context: ssl.SSLContext | None) -> bool:
+async def _connects(host: str, port: int, context: ssl.SSLContext | None) -> bool:
     try:
         async with asyncio.timeout(_SECONDS):
             _, writer = await asyncio.open_connection(host, port, ssl=context)
@@ -201,7 +201,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         seen = seen.__cause__ or seen.__context__
 
 
-def _address(server: str) -> tuple[str, int]:
+def _split_address(server: str) -> tuple[str, int]:
     """Split a bootstrap server into host and port, as aiokafka does. The default port is 9092."""
     host, colon, port = server.strip().rpartition(":")
     if not colon or not port.isdecimal():
@@ -210,9 +210,9 @@ def _address(server: str) -> tuple[str, int]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _silenced() -> Iterator[None]:
     """Suppress the libraries' log lines about these connections."""
-    before = [(logging.getLogger(name), logging.getLogger(name).level) for name in _QUIET]
+    before = [(logging.getLogger(name), logging.getLogger(name).level) for name in _SILENCED_LOGGERS]
     for logger, _ in before:
         logger.setLevel(logging.CRITICAL + 1)
     try:

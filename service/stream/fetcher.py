@@ -47,7 +47,7 @@ class TopicChanged(KafkaError):  # type: ignore[misc]  # noqa: N818 - a state; a
     """The topic that was read does not exist any more. Another topic may have its name."""
 
 
-class LogCut(KafkaError):  # type: ignore[misc]  # noqa: N818 - as above
+class LogTruncated(KafkaError):  # type: ignore[misc]  # noqa: N818 - as above
     """The log was truncated below the position. `ends` has the offset at which each log was truncated."""
 
     def __init__(self, ends: dict[TopicPartition, int]) -> None:
@@ -89,15 +89,15 @@ class LevelFetcher(Fetcher):  # type: ignore[misc]  # as above
         """Fetch from one broker. Return whether there is something for those who wait for records or errors."""
         by_id = FetchById(request, self.topic_ids, self.epochs)
         try:
-            answers = await self._ask(node_id, by_id)
+            answers = await self._request(node_id, by_id)
         except asyncio.CancelledError:  # the assignment or the consumer ends, and aiokafka waits for this task
             return False
         if not assignment.active:
             return False
-        kept = [self._keep(assignment, one) for one in answers if self._still_asked_for(assignment, one)]
-        return any(kept)
+        stored = [self._store(assignment, one) for one in answers if self._is_current(assignment, one)]
+        return any(stored)
 
-    async def _ask(self, node_id: int, request: FetchById) -> list[Fetched]:
+    async def _request(self, node_id: int, request: FetchById) -> list[Fetched]:
         """Return the broker's answers. Wait a little after an error, which a broker returns without delay."""
         try:
             answers = request.read(await self._client.send(node_id, request))
@@ -109,18 +109,18 @@ class LevelFetcher(Fetcher):  # type: ignore[misc]  # as above
         return answers
 
     @staticmethod
-    def _still_asked_for(assignment: Any, answer: Fetched) -> bool:
+    def _is_current(assignment: Any, answer: Fetched) -> bool:
         state = assignment.state_value(answer.partition)
         return bool(state.has_valid_position and state.position == answer.offset)
 
-    def _keep(self, assignment: Any, answer: Fetched) -> bool:
+    def _store(self, assignment: Any, answer: Fetched) -> bool:
         """Store the answer for the next poll. Return whether it has records or an error."""
         partition = answer.partition
-        if answer.cut_at is not None:
-            self._set_error(partition, LogCut({partition: answer.cut_at}))
+        if answer.truncated_at is not None:
+            self._set_error(partition, LogTruncated({partition: answer.truncated_at}))
             return True
         if answer.error_code:
-            return self._keep_error(partition, answer)
+            return self._store_error(partition, answer)
         state = assignment.state_value(partition)
         state.highwater, state.lso = answer.high_watermark, answer.last_stable_offset
         state.timestamp = int(1000 * time.time())
@@ -132,7 +132,7 @@ class LevelFetcher(Fetcher):  # type: ignore[misc]  # as above
         )
         return True
 
-    def _keep_error(self, partition: TopicPartition, answer: Fetched) -> bool:
+    def _store_error(self, partition: TopicPartition, answer: Fetched) -> bool:
         code = answer.error_code
         if code in _MOVED_LEADER:
             self._client.force_metadata_update()
@@ -147,11 +147,11 @@ class LevelFetcher(Fetcher):  # type: ignore[misc]  # as above
         return True
 
     def _partition_records(self, answer: Fetched) -> Any:
-        def note(batch: memoryview) -> None:
+        def store_epoch(batch: memoryview) -> None:
             self.epochs[answer.partition] = _EPOCH.unpack_from(batch, _EPOCH_AT)[0] if batch[_MAGIC_AT] > 1 else -1
 
         batches = fetcher.MemoryRecords(answer.records)
-        batches.note = note
+        batches.on_batch = store_epoch
         bounds = (answer.partition, batches, answer.aborted, answer.offset)
         return PartitionRecords(*bounds, None, None, self._check_crcs, self._isolation_level)
 

@@ -111,13 +111,13 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A partition as Kafka reports it. `cut_at` is the offset at which its log was truncated, or None."""
+    """A partition as Kafka reports it. `truncated_at` is the offset at which its log was truncated, or None."""
 
     cluster_id: str
     topic_id: str
     start: int
     end: int
-    cut_at: int | None = None
+    truncated_at: int | None = None
 
 
 def starting_point(committed: int | None, stored: Stored | None, log: Log) -> Start:
@@ -136,8 +136,8 @@ def starting_point(committed: int | None, stored: Stored | None, log: Log) -> St
     row = stored.next_offset if stored else 0
     if max(committed, row) > log.end:
         return Start(log.start, log.start, restarts=True)
-    if log.cut_at is not None and log.cut_at < row:
-        seek = max(min(committed, log.cut_at), log.start)
+    if log.truncated_at is not None and log.truncated_at < row:
+        seek = max(min(committed, log.truncated_at), log.start)
         return Start(seek, seek, restarts=True)
     seek = max(min(committed, row), log.start)
     epoch = stored.leader_epoch if stored is not None and row >= log.start else -1
@@ -215,7 +215,7 @@ def _keys(partitions: list[TopicPartition]) -> dict[str, list[Any]]:
 
 
 log = structlog.get_logger(__name__)
-_NOTHING: Mapping[Any, Any] = MappingProxyType({})
+_EMPTY: Mapping[Any, Any] = MappingProxyType({})
 AskForReconcile = Callable[[AsyncConnection, TopicPartition, int], Awaitable[None]]
 
 
@@ -245,8 +245,8 @@ class DatabaseKeeper:
         log_starts: Mapping[TopicPartition, int],
         read_log_ends: Callable[[], Awaitable[Mapping[TopicPartition, int]]],
         *,
-        topic_ids: Mapping[str, str] = _NOTHING,
-        cut_at: Mapping[TopicPartition, int] = _NOTHING,
+        topic_ids: Mapping[str, str] = _EMPTY,
+        truncated_at: Mapping[TopicPartition, int] = _EMPTY,
     ) -> dict[TopicPartition, Start]:
         """Decide where the partitions of a new assignment start, and write the rows that change or are missing."""
         async with self.engine.begin() as conn:
@@ -256,7 +256,9 @@ class DatabaseKeeper:
                 tp: starting_point(
                     committed[tp],
                     stored.get(tp),
-                    Log(self.cluster_id, topic_ids.get(tp.topic, ""), log_starts[tp], log_ends[tp], cut_at.get(tp)),
+                    Log(
+                        self.cluster_id, topic_ids.get(tp.topic, ""), log_starts[tp], log_ends[tp], truncated_at.get(tp)
+                    ),
                 )
                 for tp in sorted(committed)
             }

@@ -196,7 +196,7 @@ class _FetchRequest(RequestStruct):  # type: ignore[misc]  # as above
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The answer for one partition. `cut_at` is where its log ends if it was truncated below the position, or None."""
+    """The answer for one partition. `truncated_at` is the end of a log truncated below the position, or None."""
 
     partition: TopicPartition
     offset: int
@@ -205,7 +205,7 @@ class Fetched:
     last_stable_offset: int | None
     aborted: Sequence[tuple[int, int]] | None
     records: bytes
-    cut_at: int | None = None
+    truncated_at: int | None = None
 
 
 class FetchById:
@@ -247,8 +247,8 @@ def _by_id(partition: TopicPartition, offset: int, row: tuple[Any, ...]) -> Fetc
     _, error, high, stable, _, aborted, _, records, tags = row
     pairs = [(producer, first) for producer, first, _ in aborted or ()]
     diverging = tags.get(_DIVERGING_EPOCH)
-    cut_at = None if diverging is None else Int64.decode(BytesIO(diverging[4:12]))
-    return Fetched(partition, offset, error, high, stable, pairs, records or b"", cut_at)
+    truncated_at = None if diverging is None else Int64.decode(BytesIO(diverging[4:12]))
+    return Fetched(partition, offset, error, high, stable, pairs, records or b"", truncated_at)
 
 
 def _by_name(partition: TopicPartition, offset: int, row: tuple[Any, ...], version: int) -> Fetched:
@@ -284,7 +284,7 @@ async def read_topic_ids(client: AIOKafkaClient, topics: Sequence[str]) -> dict[
     return found
 
 
-_NOT_TOLD = frozenset({0, -(2**31)})
+_NO_RIGHTS_KNOWN = frozenset({0, -(2**31)})
 """The values that brokers without rights return. A client that may see a topic has at least Describe."""
 
 
@@ -301,7 +301,7 @@ async def read_topic_rights(client: AIOKafkaClient, topics: Sequence[str]) -> di
         return None
     answer = await client.send(node, _Topics(sorted(topics)))
     told = {topic: (error_code, rights) for error_code, topic, *_, rights, _tags in answer.topics}
-    if told and all(error_code == 0 and rights in _NOT_TOLD for error_code, rights in told.values()):
+    if told and all(error_code == 0 and rights in _NO_RIGHTS_KNOWN for error_code, rights in told.values()):
         return None
     unknown = UnknownTopicOrPartitionError.errno
     return {topic: 0 if code else rights for topic, (code, rights) in told.items() if code != unknown}

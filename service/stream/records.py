@@ -70,13 +70,13 @@ class Record:
 class _Records(_MemoryRecordsPy):  # type: ignore[misc]  # aiokafka ships no types, and has no public class for it
     """The batches of one fetch response."""
 
-    note: Callable[[memoryview], None] | None = None
+    on_batch: Callable[[memoryview], None] | None = None
     """A function that is called with every batch before it is read."""
 
     def next_batch(self) -> Any:
         raw, batch = self._next_slice, super().next_batch()
-        if self.note is not None and raw is not None:
-            self.note(raw)
+        if self.on_batch is not None and raw is not None:
+            self.on_batch(raw)
         return _Batch(batch, raw) if hasattr(batch, "is_control_batch") and not batch.is_control_batch else batch
 
 
@@ -101,11 +101,11 @@ class _Batch:
             yield from self._streamed()
 
     def _streamed(self) -> Iterator[Any]:
-        batch = _AnyName(self._raw)
+        batch = _AnyNameReader(self._raw)
         return read_records(batch, batch.payload, batch.number, _largest)
 
 
-class _AnyName(_DefaultRecordBatchPy):  # type: ignore[misc]  # as above
+class _AnyNameReader(_DefaultRecordBatchPy):  # type: ignore[misc]  # as above
     """aiokafka's reader in Python, with a buffer that decodes any name."""
 
     @property
@@ -118,9 +118,9 @@ class _AnyName(_DefaultRecordBatchPy):  # type: ignore[misc]  # as above
         """The number of records in the batch."""
         return int(self._num_records)
 
-    def reader(self, body: bytes) -> _AnyName:
+    def reader(self, body: bytes) -> _AnyNameReader:
         """Return a reader of one record of this batch."""
-        reader: _AnyName = copy(self)
+        reader: _AnyNameReader = copy(self)
         reader._buffer, reader._pos = _Buffer(encode_length(len(body)) + body), 0
         return reader
 

@@ -50,7 +50,7 @@ async def ensure_topics(settings: Settings, *, timeout: float = 15) -> list[str]
         if not missing or not settings.kafka_create_topics:
             return missing
         await _create(client, _new_topics(settings, missing, cluster.brokers))
-        await asyncio.wait_for(_appear(client), timeout)
+        await asyncio.wait_for(_wait_for_topics(client), timeout)
     return []
 
 
@@ -102,7 +102,7 @@ async def _create(client: AIOKafkaAdminClient, topics: list[NewTopic]) -> None:
         raise TopicsError(f"Kafka refused to create {'; '.join(refused)} ({hint})")
 
 
-async def _appear(client: AIOKafkaAdminClient) -> None:
+async def _wait_for_topics(client: AIOKafkaAdminClient) -> None:
     """Wait until the broker lists the topics. The controller answers before the brokers know them."""
     while missing_topics(await read_cluster(client)):
         await asyncio.sleep(_POLL_SECONDS)
