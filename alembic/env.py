@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from service.settings import Settings, SettingsError, load_settings
 from service.store import migrate
 from service.store.revisions import Stop, changes
-from service.store.schema import VERSION_TABLE, read_stand
+from service.store.schema import VERSION_TABLE, read_schema_state
 from service.store.tables import SCHEMA, metadata
 from service.store.url import database_url
 
@@ -45,8 +45,8 @@ def _run(connection: Connection) -> None:
         context.run_migrations()
         return
     migrate.wait_for_turn(connection)
-    stand = read_stand(connection)
-    if migrate.leave_later_schema(stand):
+    state = read_schema_state(connection)
+    if migrate.leave_later_schema(state):
         return
     changes.begin()
     try:
@@ -59,7 +59,7 @@ def _run(connection: Connection) -> None:
             raise
         raise CommandError(f"{sentence} {changes.before}") from error
     if not track.steps and not renewed:
-        migrate.log.info("The schema stands at %s already: nothing to do", stand.revision)
+        migrate.log.info("The schema stands at %s already: nothing to do", state.revision)
 
 
 async def _migrate() -> None:

@@ -12,7 +12,7 @@ from service.store.application import LICENSES, PROGRESS, PROGRESSIONS, configur
 from service.store.catalog import find_unique
 from service.store.functions import CREATED_FOR_OTHER_TABLES, changes_since_v1
 from service.store.obstacles import find_obstacles
-from service.store.schema import stand_of
+from service.store.schema import schema_state_of
 
 _OF_THE_APPLICATION = {
     "users": ("SELECT",),
@@ -128,15 +128,15 @@ async def migrations(conn: AsyncConnection) -> str:
 
     Also check that the stored functions were created for the present tables of the application.
     """
-    stand = await stand_of(conn)
-    obstacles = await conn.run_sync(find_obstacles) if stand.reason and not stand.is_later else []
+    state = await schema_state_of(conn)
+    obstacles = await conn.run_sync(find_obstacles) if state.reason and not state.is_later else []
     if obstacles:
-        raise CheckFailed(f"{stand.reason}, and levelsync migrate would stop: {'; '.join(obstacles)}", _REPAIR_FIRST)
-    if stand.reason:
-        raise CheckFailed(stand.reason, stand.advice)
+        raise CheckFailed(f"{state.reason}, and levelsync migrate would stop: {'; '.join(obstacles)}", _REPAIR_FIRST)
+    if state.reason:
+        raise CheckFailed(state.reason, state.advice)
     if changed := await conn.run_sync(changes_since_v1):
         raise CheckFailed(f"{CREATED_FOR_OTHER_TABLES}: {'; '.join(changed)}")
-    return f"at {stand.revision}" + (", which a later release made and this one may use" if stand.is_later else "")
+    return f"at {state.revision}" + (", which a later release made and this one may use" if state.is_later else "")
 
 
 @check("Users", "Check LEVELSYNC_DATABASE_URL: it may name a database that is not the application's.")

@@ -19,7 +19,7 @@ from service.levels import read_curriculum
 from service.settings import PREFIX, Settings, SettingsError
 from service.store.application import configuration_faults, missing_parts
 from service.store.functions import CREATED_FOR_OTHER_TABLES, changes_since_v1
-from service.store.schema import RELEASE, Stand, stand_of
+from service.store.schema import RELEASE, SchemaState, schema_state_of
 from service.store.url import database_url
 from service.stream.connection import describe_cluster
 from service.stream.diagnosis import diagnose
@@ -67,7 +67,7 @@ async def _database(engine: AsyncEngine, settings: Settings) -> str:
     url = database_url(settings)
     try:
         async with engine.connect() as conn:
-            stand, refusal = await _refusal(conn)
+            state, refusal = await _refusal(conn)
             sentences = [] if refusal else await configuration_faults(conn, settings)
             unusable = [] if refusal or sentences else await _unusable(conn)
     except SettingsError:
@@ -80,23 +80,23 @@ async def _database(engine: AsyncEngine, settings: Settings) -> str:
         raise SettingsError("\n".join(sentences))
     for reason in unusable:
         log.error("events wait until somebody repairs the installation", reason=reason)
-    metrics.set_build_info(RELEASE, stand.revision or "")
+    metrics.set_build_info(RELEASE, state.revision or "")
     return ""
 
 
-async def _refusal(conn: AsyncConnection) -> tuple[Stand, str]:
+async def _refusal(conn: AsyncConnection) -> tuple[SchemaState, str]:
     """Return the state of the schema and the reason why the service cannot work with it; '' where it can."""
     filtered = await filtered_tables(conn)
     if filtered:
-        return Stand(None), filtered_sentence(filtered)
-    stand = await stand_of(conn)
-    if stand.refusal:
-        return stand, stand.refusal
+        return SchemaState(None), filtered_sentence(filtered)
+    state = await schema_state_of(conn)
+    if state.refusal:
+        return state, state.refusal
     missing = await conn.run_sync(missing_parts)
     if missing:
-        return stand, f"This database lacks the {'; the '.join(missing)}"
+        return state, f"This database lacks the {'; the '.join(missing)}"
     changed = await conn.run_sync(changes_since_v1)
-    return stand, f"{CREATED_FOR_OTHER_TABLES}: {'; '.join(changed)}. Run: levelsync migrate" if changed else ""
+    return state, f"{CREATED_FOR_OTHER_TABLES}: {'; '.join(changed)}. Run: levelsync migrate" if changed else ""
 
 
 async def _unusable(conn: AsyncConnection) -> list[str]:

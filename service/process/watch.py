@@ -29,7 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from events import Reason
 from service.faults import Kind, read_fault
 from service.settings import Settings
-from service.store.schema import RELEASE, stand_of
+from service.store.schema import RELEASE, schema_state_of
 from service.store.tables import applied_positions, dead_letters
 from service.stream.diagnosis import diagnose
 from service.stream.lag import EndOffsets, lag
@@ -133,7 +133,7 @@ async def set_gauges(
         at = (partition.topic, str(partition.partition))
         metrics.CONSUMER_LAG.labels(*at).set(records)
         metrics.RECORDS_LOST.labels(*at)  # create the series at 0
-    metrics.set_build_info(RELEASE, (await stand_of(conn)).revision or "")
+    metrics.set_build_info(RELEASE, (await schema_state_of(conn)).revision or "")
     await _set_dead_letters(conn)
     await _set_reconcile(conn)
     await _set_outbox(conn)

@@ -23,7 +23,15 @@ from service.store import functions
 from service.store.catalog import table_exists
 from service.store.engine import engine_to
 from service.store.revisions import LOCK_NOT_AVAILABLE, Stop, changes
-from service.store.schema import HEAD, INFO_TABLE, RELEASE, Stand, read_stand, release_number, scripts_folder
+from service.store.schema import (
+    HEAD,
+    INFO_TABLE,
+    RELEASE,
+    SchemaState,
+    read_schema_state,
+    release_number,
+    scripts_folder,
+)
 from service.store.tables import SCHEMA
 
 if TYPE_CHECKING:
@@ -174,7 +182,7 @@ class Track:
         connection.execute(_WRITE_INFO, {"revision": revision, "oldest": max(releases, key=release_number)})
 
 
-def leave_later_schema(stand: Stand) -> bool:
+def leave_later_schema(state: SchemaState) -> bool:
     """Return whether a later release created the schema and allows this release, which then must not change it.
 
     Raises:
@@ -182,13 +190,13 @@ def leave_later_schema(stand: Stand) -> bool:
     """
     from alembic.util import CommandError  # noqa: PLC0415 - see `migrate`
 
-    if not stand.is_later:
+    if not state.is_later:
         return False
-    if stand.refusal:
-        raise CommandError(stand.refusal)
+    if state.refusal:
+        raise CommandError(state.refusal)
     log.info(
         "The schema stands at %s, which a later release made and on which release %s may run: nothing to do",
-        stand.revision,
+        state.revision,
         RELEASE,
     )
     return True
@@ -224,7 +232,7 @@ def renew_functions(connection: Connection) -> bool:
 
     Do nothing on a schema that is not at this release's revision.
     """
-    if read_stand(connection).revision != HEAD:
+    if read_schema_state(connection).revision != HEAD:
         return False
     differences = functions.changes_since_v1(connection)
     if differences:

@@ -45,7 +45,7 @@ HEAD, KNOWN = _read_revisions()
 
 
 @dataclass(frozen=True, slots=True)
-class Stand:
+class SchemaState:
     """The revision of a database's schema, and the oldest release that may run on it, or '' if that is not recorded."""
 
     revision: str | None
@@ -102,16 +102,16 @@ def release_number(release: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", release)[:3])
 
 
-def read_stand(conn: Connection) -> Stand:
-    """Read the revision of the database's schema. Return `Stand(None)` before the first migration."""
+def read_schema_state(conn: Connection) -> SchemaState:
+    """Read the revision of the database's schema. Return `SchemaState(None)` before the first migration."""
     if not conn.scalar(_EXISTS, {"table": f"{SCHEMA}.{VERSION_TABLE}"}):
-        return Stand(None)
+        return SchemaState(None)
     revision = conn.scalar(text(f"SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}"))
     if not conn.scalar(_EXISTS, {"table": f"{SCHEMA}.{INFO_TABLE}"}):
-        return Stand(revision)
-    return Stand(revision, conn.scalar(text(f"SELECT oldest_release FROM {SCHEMA}.{INFO_TABLE}")) or "")
+        return SchemaState(revision)
+    return SchemaState(revision, conn.scalar(text(f"SELECT oldest_release FROM {SCHEMA}.{INFO_TABLE}")) or "")
 
 
-async def stand_of(conn: AsyncConnection) -> Stand:
+async def schema_state_of(conn: AsyncConnection) -> SchemaState:
     """Read the revision of the database's schema over an asynchronous connection."""
-    return await conn.run_sync(read_stand)
+    return await conn.run_sync(read_schema_state)

@@ -8,7 +8,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from service.store.engine import make_engine
-from service.store.schema import HEAD, RELEASE, Stand, scripts_folder, stand_of
+from service.store.schema import HEAD, RELEASE, SchemaState, schema_state_of, scripts_folder
 from service.store.tables import SCHEMA, metadata
 from tests.support import application
 from tests.support.repository import ROOT
@@ -66,20 +66,20 @@ async def test_serve_asks_cheaply_where_the_database_stands(empty_database_url: 
     url = empty_database_url
     engine = make_engine(application.settings(url))
 
-    async def stand() -> Stand:
+    async def state() -> SchemaState:
         async with engine.connect() as conn:
-            return await stand_of(conn)
+            return await schema_state_of(conn)
 
-    assert await stand() == Stand(None)
-    assert (await stand()).refusal == "The database has no schema of levelsync yet. Run: levelsync migrate"
+    assert await state() == SchemaState(None)
+    assert (await state()).refusal == "The database has no schema of levelsync yet. Run: levelsync migrate"
     await application.upgrade(url, "fix_internship_levels")
-    assert await stand() == Stand("fix_internship_levels")
-    assert (await stand()).refusal == (
+    assert await state() == SchemaState("fix_internship_levels")
+    assert (await state()).refusal == (
         f"The schema stands at fix_internship_levels, and release {RELEASE} needs {HEAD}. Run: levelsync migrate"
     )
     await application.upgrade(url)
-    assert await stand() == Stand(HEAD, "0.1.0")
-    assert (await stand()).refusal == ""
+    assert await state() == SchemaState(HEAD, "0.1.0")
+    assert (await state()).refusal == ""
     assert await application.rows(url, "SELECT revision, oldest_release FROM levelsync.schema_info") == [
         (HEAD, "0.1.0")
     ]
