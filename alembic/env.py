@@ -59,7 +59,7 @@ def _run(connection: Connection) -> None:
             raise
         raise CommandError(f"{sentence} {changes.before}") from error
     if not track.steps and not renewed:
-        migrate.log.info("The schema stands at %s already: nothing to do", state.revision)
+        migrate.log.info("The schema is at revision %s already: nothing to do", state.revision)
 
 
 async def _migrate() -> None:

@@ -195,7 +195,7 @@ def leave_later_schema(state: SchemaState) -> bool:
     if state.refusal:
         raise CommandError(state.refusal)
     log.info(
-        "The schema stands at %s, which a later release made and on which release %s may run: nothing to do",
+        "The schema is at revision %s, which a later release created. Release %s may run on it: nothing to do",
         state.revision,
         RELEASE,
     )

@@ -76,15 +76,15 @@ class SchemaState:
         if self.revision is None:
             return "The database has no schema of levelsync yet"
         if not self.is_later:
-            return f"The schema stands at {self.revision}, and release {RELEASE} needs {HEAD}"
+            return f"The schema is at revision {self.revision}, but release {RELEASE} needs {HEAD}"
         if not self.oldest_release:
             return (
-                f"The schema stands at {self.revision}, which release {RELEASE} does not know, and "
-                f"{SCHEMA}.{INFO_TABLE} does not say which releases may run on it"
+                f"The schema is at revision {self.revision}, which release {RELEASE} does not know, and "
+                f"{SCHEMA}.{INFO_TABLE} does not name the releases that may run on it"
             )
         return (
-            f"The schema stands at {self.revision}, which a later release made. Release {self.oldest_release} is the "
-            f"oldest that may run on it, and this is {RELEASE}"
+            f"The schema is at revision {self.revision}, which a later release created. Release {self.oldest_release} "
+            f"is the oldest that may run on it, but this is {RELEASE}"
         )
 
     @property
@@ -93,7 +93,7 @@ class SchemaState:
         if not self.is_later:
             return "Run: levelsync migrate"
         if not self.oldest_release:
-            return "Run the release that made it."
+            return "Run the release that created it."
         return f"Run release {self.oldest_release} or a later one."
 
 

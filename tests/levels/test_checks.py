@@ -64,7 +64,7 @@ async def test_a_migrated_database_passes(database_url: str, name: str) -> None:
         ("specializations", "DELETE FROM specializations", "is empty"),
         ("levels_match_rows", "DELETE FROM player_levels WHERE id = 8", "max_levels 8 and 7 level rows"),
         ("migrations", "DELETE FROM levelsync.alembic_version", "no schema of levelsync"),
-        ("migrations", "UPDATE levelsync.alembic_version SET version_num = 'operate'", "stands at operate"),
+        ("migrations", "UPDATE levelsync.alembic_version SET version_num = 'operate'", "at revision operate"),
         ("users", "TRUNCATE users CASCADE", "users is empty"),
         (
             "license_unique",

@@ -75,7 +75,7 @@ async def test_serve_asks_cheaply_where_the_database_stands(empty_database_url: 
     await application.upgrade(url, "fix_internship_levels")
     assert await state() == SchemaState("fix_internship_levels")
     assert (await state()).refusal == (
-        f"The schema stands at fix_internship_levels, and release {RELEASE} needs {HEAD}. Run: levelsync migrate"
+        f"The schema is at revision fix_internship_levels, but release {RELEASE} needs {HEAD}. Run: levelsync migrate"
     )
     await application.upgrade(url)
     assert await state() == SchemaState(HEAD, "0.1.0")

@@ -69,7 +69,7 @@ async def test_migrate_does_nothing_on_a_later_schema_that_allows_it(allowed: st
     before = await application.structure(allowed, "levelsync")
     done = await application.run(allowed, *command)
     assert done.returncode == 0, done.stderr
-    assert f"at of_a_later_release, which a later release made and on which release {RELEASE} may run" in done.stderr
+    assert f"of_a_later_release, which a later release created. Release {RELEASE} may run on it" in done.stderr
     assert await application.structure(allowed, "levelsync") == before
     assert await application.rows(allowed, STANDS) == [("of_a_later_release", RELEASE)]
 
@@ -93,8 +93,8 @@ async def test_serve_starts_on_a_later_schema_that_allows_it(allowed: str, setti
 @pytest.mark.parametrize(
     ("statement", "sentence"),
     [
-        ("SELECT 1", f"Release {NEW} is the oldest that may run on it, and this is {RELEASE}"),
-        ("DROP TABLE levelsync.schema_info", "does not say which releases may run on it"),
+        ("SELECT 1", f"Release {NEW} is the oldest that may run on it, but this is {RELEASE}"),
+        ("DROP TABLE levelsync.schema_info", "does not name the releases that may run on it"),
     ],
 )
 async def test_a_later_schema_that_does_not_allow_it_is_refused(
@@ -133,7 +133,7 @@ async def test_a_second_migrate_says_that_there_is_nothing_to_do(database_url: s
     """Exit 0 without a word left people in doubt."""
     done = await application.run(database_url, "levelsync", "migrate")
     assert done.returncode == 0
-    assert f"The schema stands at {HEAD} already: nothing to do" in done.stderr
+    assert f"The schema is at revision {HEAD} already: nothing to do" in done.stderr
 
 
 async def test_a_revision_that_does_not_exist_is_wrong_use() -> None:
