@@ -171,7 +171,9 @@ def upgrade() -> None:
         revisions.stop_where_parts_are_missing(conn)
         revisions.log.info("%s exists: this is the application's database, and none of its tables is changed", users)
         return
-    obstacle = obstacles.users_elsewhere(conn) or obstacles.half_an_application(conn) or obstacles.no_place(conn)
+    obstacle = (
+        obstacles.users_in_other_schema(conn) or obstacles.partial_application(conn) or obstacles.no_usable_schema(conn)
+    )
     if obstacle:
         raise Stop(obstacle)
     app = obstacles.own_schema(conn)

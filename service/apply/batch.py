@@ -23,7 +23,7 @@ from service.core.decode import decode
 from service.core.outcomes import DeadLetter, LevelEvent, Outcome, microseconds
 from service.faults import Fault, InstallationFault, Kind, read_fault
 from service.levels import Curriculum, Known, read_known
-from service.store.catalog import behind
+from service.store.catalog import repair_of_sequence
 from service.stream.positions import Batch
 
 
@@ -270,7 +270,7 @@ class Applier:
         self._known = None
         if fault.constraint:
             async with self.engine.connect() as conn:
-                repair = await behind(conn, fault.constraint)
+                repair = await repair_of_sequence(conn, fault.constraint)
             if repair:
                 raise InstallationFault(repair)
 

@@ -19,7 +19,7 @@ from service.faults import DecideAgain, Fault, Kind, NotAsDecided, read_fault
 from service.reconcile import sql
 from service.reconcile.runs import Issue, set_statuses
 from service.reconcile.values import Range, Run, Suspect, add_labels, count_by_label
-from service.store.catalog import behind
+from service.store.catalog import repair_of_sequence
 from service.telemetry import metrics
 
 log = structlog.get_logger(__name__)
@@ -130,7 +130,7 @@ async def _heal_one(
 
 async def _repair(conn: AsyncConnection, fault: Fault) -> str:
     """Return how to repair a sequence that is behind, or an empty string."""
-    return await behind(conn, fault.constraint) if fault.constraint else ""
+    return await repair_of_sequence(conn, fault.constraint) if fault.constraint else ""
 
 
 async def _write(

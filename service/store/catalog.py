@@ -127,7 +127,7 @@ _KEYS = text("""
 """)
 
 
-async def behind(conn: AsyncConnection, index: str) -> str:
+async def repair_of_sequence(conn: AsyncConnection, index: str) -> str:
     """Return how to repair the sequence of the primary key `index`, if it is behind its table; otherwise ''."""
     for table, column, sequence in (await conn.execute(_KEYS, {"index": index})).all():
         found = await conn.execute(text(f"SELECT s.last_value, (SELECT max({column}) FROM {table}) FROM {sequence} s"))

@@ -234,11 +234,11 @@ def find_obstacles(conn: Connection) -> list[str]:
         found = [*(f"there is no {part}" for part in missing_parts(conn)), *missing_maxima(conn)]
         found = found or [*_rights(conn), *_undecided(conn)]
     else:
-        found = [users_elsewhere(conn) or half_an_application(conn) or no_place(conn)]
+        found = [users_in_other_schema(conn) or partial_application(conn) or no_usable_schema(conn)]
     return [*filter(None, found), *filter(None, [_no_schema_allowed(conn)])]
 
 
-def users_elsewhere(conn: Connection) -> str:
+def users_in_other_schema(conn: Connection) -> str:
     """Return a sentence if a schema outside the search_path has `users`, otherwise ''.
 
     Tables that levelsync created elsewhere would stay empty, because the application does not know them.
@@ -253,7 +253,7 @@ def users_elsewhere(conn: Connection) -> str:
     )
 
 
-def half_an_application(conn: Connection) -> str:
+def partial_application(conn: Connection) -> str:
     """Return a sentence if some of the application's tables exist without `users`, otherwise ''."""
     there = [name for table in APPLICATION_TABLES if (name := catalog.qualified_name(conn, table))]
     if not there:
@@ -265,7 +265,7 @@ def half_an_application(conn: Connection) -> str:
     )
 
 
-def no_place(conn: Connection) -> str:
+def no_usable_schema(conn: Connection) -> str:
     """Return a sentence if the search_path has no schema in which tables can be created, otherwise ''."""
     if own_schema(conn):
         return ""
