@@ -41,15 +41,19 @@ def make_attributes(
         pydantic.ValidationError: The id or source is empty, contains a NUL or has more than 255 characters, or the
             time has no time zone or is before 2000.
     """
-    made = Attributes(
+    attributes = Attributes(
         str(uuid.uuid4()) if id is None else id,
         DEFAULT_SOURCE if source is None else source,
         datetime.now(UTC) if time is None else time,
     )
-    problems = {"id": _text_problem(made.id), "source": _text_problem(made.source), "time": _time_problem(made.time)}
+    problems = {
+        "id": _text_problem(attributes.id),
+        "source": _text_problem(attributes.source),
+        "time": _time_problem(attributes.time),
+    }
     if any(problems.values()):
         raise _validation_error({name: problem for name, problem in problems.items() if problem})
-    return made
+    return attributes
 
 
 def _text_problem(text: str) -> str:

@@ -174,13 +174,13 @@ def _microseconds(raw: bytes) -> int | None:
     if match is None:
         return None
     minute, second, fraction = match.groups(b"")
-    begun = _minutes.get(minute)
-    if begun is None:
+    start = _minutes.get(minute)
+    if start is None:
         try:
-            begun = int(occurred_at(minute + b"00Z", 0).timestamp()) * 1_000_000
+            start = int(occurred_at(minute + b"00Z", 0).timestamp()) * 1_000_000
         except ContractViolation:
             return None
         if len(_minutes) >= _KEPT_MINUTES:
             _minutes.clear()
-        _minutes[minute] = begun
-    return begun + int(second + fraction.ljust(_FRACTION_DIGITS, b"0"))
+        _minutes[minute] = start
+    return start + int(second + fraction.ljust(_FRACTION_DIGITS, b"0"))

@@ -30,9 +30,9 @@ class Cut(bytes):
 
     def __new__(cls, beginning: bytes, about: str) -> Cut:
         """Create a `Cut` with its description."""
-        made = super().__new__(cls, beginning)
-        made.about = about
-        return made
+        cut = super().__new__(cls, beginning)
+        cut.about = about
+        return cut
 
 
 class Outcome(StrEnum):

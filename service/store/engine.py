@@ -99,10 +99,10 @@ class Connecting:
         settable = {name: value for name, value in self.server_settings.items() if name != "options"}
         await connection.fetch(_SET, list(settable), list(settable.values()), timeout=_CHECK_SECONDS)
         if differing := await self._differing(connection):
-            told = ", ".join(f"{name} is {found} instead of {wanted}" for name, found, wanted in differing)
+            differences = ", ".join(f"{name} is {found} instead of {wanted}" for name, found, wanted in differing)
             raise SettingsError(
-                f"{PREFIX}DATABASE_URL: on this connection {told}. A pooler or the server overrides what levelsync "
-                "depends on: connect to PostgreSQL itself, or to a pooler in session mode"
+                f"{PREFIX}DATABASE_URL: on this connection {differences}. A pooler or the server overrides what "
+                "levelsync depends on: connect to PostgreSQL itself, or to a pooler in session mode"
             )
 
     async def _differing(self, connection: asyncpg.Connection) -> list[tuple[str, str, str]]:
@@ -226,8 +226,8 @@ def engine_to(
     )
     place, _, database = url.address.rpartition("/")
     shown = URL.create("postgresql+asyncpg", host=place, database=database)  # for messages; async_creator connects
-    told = maxima_options(settings)
-    engine = create_async_engine(shown, async_creator=connecting.connect, execution_options=told, **options)
+    maxima = maxima_options(settings)
+    engine = create_async_engine(shown, async_creator=connecting.connect, execution_options=maxima, **options)
     event.listen(engine.sync_engine, "handle_error", _disconnect_if_read_only)
     return engine
 

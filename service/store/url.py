@@ -275,14 +275,14 @@ def _tls(parameters: dict[str, str]) -> dict[str, str]:
 
 
 def _warnings(parameters: dict[str, str], tls: dict[str, str]) -> tuple[str, ...]:
-    said = []
+    warnings = []
     if parameters.get("channel_binding") == "require":
         if tls.get("sslmode") not in _VERIFIED:
             raise BadUrl(
                 "channel_binding=require cannot be honoured, and without it the server would not be verified: "
                 "write sslmode=verify-full&sslrootcert=system, or name the file of its certificate authority"
             )
-        said.append("channel_binding=require is ignored; the server is verified by its certificate instead")
+        warnings.append("channel_binding=require is ignored; the server is verified by its certificate instead")
     if parameters.get("pgbouncer") == "true":
-        said.append("pgbouncer=true is ignored; levelsync needs PostgreSQL itself, or a pooler in session mode")
-    return tuple(said)
+        warnings.append("pgbouncer=true is ignored; levelsync needs PostgreSQL itself, or a pooler in session mode")
+    return tuple(warnings)

@@ -85,8 +85,8 @@ def _certificate(settings: Settings, error: ssl.SSLCertVerificationError) -> str
     if error.verify_code == _NOT_YET_VALID:
         return "the broker's certificate is not valid yet: check both clocks"
     if error.verify_code in _NAME_MISMATCH:
-        said = error.verify_message.rstrip(".")
-        return f"{said}: use a name of the certificate in {PREFIX}KAFKA_BOOTSTRAP_SERVERS, or add this one to it"
+        reason = error.verify_message.rstrip(".")
+        return f"{reason}: use a name of the certificate in {PREFIX}KAFKA_BOOTSTRAP_SERVERS, or add this one to it"
     setting = f"{PREFIX}KAFKA_SSL_CAFILE"
     if settings.kafka_ssl_cafile is None:
         return f"this machine does not trust the authority of the broker's certificate: set {setting} to its file"
@@ -99,12 +99,12 @@ def _certificate(settings: Settings, error: ssl.SSLCertVerificationError) -> str
 def _client_certificate(settings: Settings, error: ssl.SSLError) -> str:
     """Return why the broker ended the handshake because of the client certificate, and what to do."""
     setting = f"{PREFIX}KAFKA_SSL_CERTFILE"
-    said = (error.reason or "").lower().replace("_", " ")
+    reason = (error.reason or "").lower().replace("_", " ")
     if settings.kafka_ssl_certfile is None:
-        return f"the broker requires a client certificate: set {setting} and {PREFIX}KAFKA_SSL_KEYFILE ({said})"
+        return f"the broker requires a client certificate: set {setting} and {PREFIX}KAFKA_SSL_KEYFILE ({reason})"
     return (
         f"the broker refuses the client certificate of {setting} ({settings.kafka_ssl_certfile}): "
-        f"an authority that the broker trusts must have signed it, and it must not have expired ({said})"
+        f"an authority that the broker trusts must have signed it, and it must not have expired ({reason})"
     )
 
 

@@ -20,19 +20,21 @@ _SECONDS = 10.0
 _POLL_MS = 100
 
 
-async def ends_by_fetching(client: AIOKafkaConsumer, told: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+async def ends_by_fetching(
+    client: AIOKafkaConsumer, reported: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, int]:
     """Return the high watermarks that come with a fetch of the last batch. On the embedded broker only these are right.
 
     Raises:
         KafkaTimeoutError: The broker did not return them within ten seconds.
     """
-    ends = dict(told)
-    missing = {partition for partition, end in told.items() if end > 0}
+    ends = dict(reported)
+    missing = {partition for partition, end in reported.items() if end > 0}
     if not missing:
         return ends
     client.assign(list(missing))
     for partition in missing:
-        client.seek(partition, told[partition] - 1)
+        client.seek(partition, reported[partition] - 1)
     try:
         async with asyncio.timeout(_SECONDS):
             while missing:

@@ -300,11 +300,11 @@ async def read_topic_rights(client: AIOKafkaClient, topics: Sequence[str]) -> di
     if versions.get(_METADATA, (0, 0))[1] < _MetadataRequest.API_VERSION:
         return None
     answer = await client.send(node, _Topics(sorted(topics)))
-    told = {topic: (error_code, rights) for error_code, topic, *_, rights, _tags in answer.topics}
-    if told and all(error_code == 0 and rights in _NO_RIGHTS_KNOWN for error_code, rights in told.values()):
+    answers = {topic: (error_code, rights) for error_code, topic, *_, rights, _tags in answer.topics}
+    if answers and all(error_code == 0 and rights in _NO_RIGHTS_KNOWN for error_code, rights in answers.values()):
         return None
     unknown = UnknownTopicOrPartitionError.errno
-    return {topic: 0 if code else rights for topic, (code, rights) in told.items() if code != unknown}
+    return {topic: 0 if code else rights for topic, (code, rights) in answers.items() if code != unknown}
 
 
 async def _any_node(client: AIOKafkaClient) -> tuple[int, Mapping[int, tuple[int, int]]]:
