@@ -119,7 +119,9 @@ def _read_parts(
 def _kind(topic: str | None, found: Mapping[str, bytes | None]) -> type[Event]:
     kind = _BY_TYPE.get(raw := found.get("ce_type"))
     if kind is None:
-        problem = "missing" if raw is None else f"{raw[:100].decode(errors='replace')!r}, which is not of this contract"
+        problem = (
+            "missing" if raw is None else f"{raw[:100].decode(errors='replace')!r}, which this contract does not define"
+        )
         raise ContractViolation(Reason.UNKNOWN_TYPE, f"ce_type is {problem}")
     if topic is not None and topic != kind.TOPIC:
         raise ContractViolation(Reason.UNKNOWN_TYPE, f"ce_type {kind.TYPE} does not belong on the topic {topic}")

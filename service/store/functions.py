@@ -104,9 +104,9 @@ def changes_since_v1(conn: Connection) -> list[str]:
         return ["the functions do not exist"]
     made_for = _parsed(found[0])
     if not made_for:
-        return ["nothing says what the functions were created for"]
+        return ["it is not recorded for which tables the functions were created"]
     return [
-        f"{name} was {made_for.get(name, 'not there')} and is {fact}"
+        f"{name} was {made_for.get(name, 'missing')} and is {fact}"
         for name, fact in _facts(conn).items()
         if made_for.get(name) != fact
     ]

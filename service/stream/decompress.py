@@ -186,7 +186,7 @@ def cut(value: bytes, size: int, within: bytes) -> Cut:
     kept, digest = value[:KEPT_BYTES], hashlib.sha256(within).hexdigest()
     return Cut(
         kept,
-        f"a value of {size} bytes, of which the first {len(kept)} are kept; "
+        f"a value of {size} bytes, of which the first {len(kept)} are stored; "
         f"SHA-256 of its first {len(within)} bytes: {digest}",
     )
 

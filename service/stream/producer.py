@@ -65,7 +65,7 @@ async def running_producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer
 async def _stop(producer: AIOKafkaProducer) -> None:
     """Flush and stop a producer, or abandon it after a while.
 
-    Records that are not confirmed by then are lost, but nobody was told that they were sent.
+    Kafka may not have the records that are not confirmed by then. They were never reported as sent.
     """
     try:
         async with asyncio.timeout(_STOP_TIMEOUT):

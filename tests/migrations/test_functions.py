@@ -54,7 +54,7 @@ NAMES = "CREATE TYPE specialization_name AS ENUM ('PLAYER', 'COACH', 'INTERNSHIP
             "user_licenses was public.user_licenses and is app.user_licenses",
         ),
         (["DROP FUNCTION levelsync.curriculum_v1()"], "the functions do not exist"),
-        (["COMMENT ON FUNCTION levelsync.curriculum_v1() IS 'ours'"], "nothing says what the functions were created"),
+        (["COMMENT ON FUNCTION levelsync.curriculum_v1() IS 'ours'"], "it is not recorded for which tables"),
     ],
     ids=["with_time_zone", "enum", "bigint", "another_schema", "dropped", "no_comment"],
 )

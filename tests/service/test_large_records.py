@@ -56,7 +56,7 @@ def test_a_record_above_the_bound_is_cut_and_its_neighbours_are_whole(codec: int
     assert found[2].headers == [("name", b"of a header")]
     cut = found[1].value
     assert isinstance(cut, Cut)
-    assert cut.about.startswith("a value of 3145728 bytes, of which the first 65536 are kept; SHA-256 of its first 10")
+    assert cut.about.startswith("a value of 3145728 bytes, of which the first 65536 are stored; SHA-256 of its first")
 
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
