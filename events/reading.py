@@ -112,7 +112,7 @@ def _read_parts(
             if "ce_type" not in found and isinstance(value, dict) and "specversion" in value:
                 raise ContractViolation(violation.reason, _NEEDED_HEADER) from None
         raise
-    event._set_attributes(attributes)  # noqa: SLF001 - its own package reads it
+    event._set_attributes(attributes)  # noqa: SLF001 - private to this package
     return Received(event, *attributes)
 
 
