@@ -181,9 +181,9 @@ async def _set_aside(
             applied = await until_applied(lambda: apply_it(held.rest), held, health)
         except (Evicted, GivenUp, DatabaseWentBack, TopicRecreated) as reason:
             _log_given_up(reason)
-            consumer.begin_again(wait_for_rebalance=isinstance(reason, Evicted))
+            consumer.restart_partitions(wait_for_rebalance=isinstance(reason, Evicted))
         else:
-            consumer.go_on_behind(held)
+            consumer.continue_after(held)
             work.report(held.rest, applied, time.perf_counter() - began)
 
     for rest in rests:

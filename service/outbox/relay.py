@@ -42,7 +42,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from service.outbox import put
 from service.outbox.put import Row, headers_of, waves
 from service.settings import Settings
-from service.stream.background import Well, in_background, wait_for
+from service.stream.background import ReportHealthy, in_background, wait_for
 from service.stream.producer import running_producer
 from service.telemetry.health import Health
 
@@ -187,7 +187,9 @@ TRY_EVERY = 1.0
 
 
 @contextlib.asynccontextmanager
-async def relay_lock(engine: AsyncEngine, woken: asyncio.Event, well: Well) -> AsyncIterator[AsyncConnection]:
+async def relay_lock(
+    engine: AsyncEngine, woken: asyncio.Event, report_healthy: ReportHealthy
+) -> AsyncIterator[AsyncConnection]:
     """Wait for the relay lock, and yield the connection that has it, in autocommit. A put event sets `woken`.
 
     PostgreSQL releases the lock when the connection ends. The relay reads and deletes over this connection only, so
@@ -198,7 +200,7 @@ async def relay_lock(engine: AsyncEngine, woken: asyncio.Event, well: Well) -> A
         await conn.execution_options(isolation_level="AUTOCOMMIT")
         await conn.execute(put.SET_KEEPALIVES)
         while not (await conn.execute(put.TRY_LOCK)).scalar_one():
-            well()  # standby is a healthy state
+            report_healthy()  # standby is a healthy state
             await asyncio.sleep(TRY_EVERY)
         await _listen(conn, woken)
         log.info("relaying the outbox")
@@ -235,8 +237,8 @@ class Relay:
         self._poll_every = poll_every
         self._held = HeldBack()
 
-    async def run(self, well: Well) -> None:
-        """Wait for the lock, then relay until something fails. `well` is called after each batch.
+    async def run(self, report_healthy: ReportHealthy) -> None:
+        """Wait for the lock, then relay until something fails. `report_healthy` is called after each batch.
 
         A fault releases the lock, because another process may reach what this one cannot.
 
@@ -245,14 +247,17 @@ class Relay:
             sqlalchemy.exc.DBAPIError: the connection is lost, and the lock with it.
         """
         woken = asyncio.Event()
-        async with relay_lock(self._engine, woken, well) as conn, running_producer(self._settings) as producer:
+        async with (
+            relay_lock(self._engine, woken, report_healthy) as conn,
+            running_producer(self._settings) as producer,
+        ):
             while True:
                 woken.clear()  # before the read, so that an event put during it wakes the relay again
                 rows = await read_batch(conn, self._held)
                 if rows:
                     await _finish_even_if_cancelled(self._relay(conn, producer, rows))
                 self._report_topics()
-                well()
+                report_healthy()
                 if not rows:
                     await conn.execute(put.DELETE, {"ids": []})  # fails if the server has become read-only
                     await wait_for(woken, self._poll_every)

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from service.dead_letters.select import SEARCHED_BYTES
 from service.reconcile.values import KEPT
 from service.settings import Settings
-from service.stream.background import Well
+from service.stream.background import ReportHealthy
 
 log = structlog.get_logger(__name__)
 ACTIONS = timedelta(days=365)
@@ -69,11 +69,11 @@ class Retention:
         self._engine = engine
         self._letters_for = settings.dead_letter_retention
 
-    async def run(self, well: Well) -> None:
+    async def run(self, report_healthy: ReportHealthy) -> None:
         """Remove old rows at once and then every hour, until an error or a cancellation."""
         while True:
             await self.clean()
-            well()
+            report_healthy()
             await asyncio.sleep(EVERY)
 
     async def clean(self) -> dict[str, int]:

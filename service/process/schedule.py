@@ -17,7 +17,7 @@ from events import ReconcileRequested
 from service.outbox.put import put
 from service.process.removal import Retention
 from service.settings import Settings
-from service.stream.background import Well, in_background
+from service.stream.background import ReportHealthy, in_background
 from service.telemetry.health import Health
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -109,14 +109,14 @@ class Schedule:
         self._settings = settings
         self._seen: datetime | None = None
 
-    async def run(self, well: Well) -> None:
+    async def run(self, report_healthy: ReportHealthy) -> None:
         """Request the run of the present slot and of each slot that begins, until an error or a cancellation.
 
         A process that starts in the middle of a slot requests that slot's run, unless it was requested before.
         """
         while True:
             seconds = await self.request_present_slot()
-            well()
+            report_healthy()
             await asyncio.sleep(min(seconds, LONGEST_SLEEP))
 
     async def request_present_slot(self) -> float:

@@ -24,7 +24,7 @@ from service.reconcile.caught_up import Topics, reached, read_applied
 from service.reconcile.runs import breaker_limit, finish, finish_unconfirmed, note_time_left
 from service.reconcile.values import Phase, Run, Step, add_up, healable, run_of
 from service.settings import Settings
-from service.stream.background import Well, wait_for
+from service.stream.background import ReportHealthy, wait_for
 from service.stream.positions import differ
 from service.telemetry.health import Health
 
@@ -263,10 +263,10 @@ class StepFailed(Exception):  # noqa: N818 - its cause is the error
     """A step of a run failed. It is due again later, after the steps of other runs."""
 
 
-async def take_due_steps(engine: AsyncEngine, steps: Steps, health: Health, well: Well) -> None:
+async def take_due_steps(engine: AsyncEngine, steps: Steps, health: Health, report_healthy: ReportHealthy) -> None:
     """Take due steps for as long as the service runs. Report a step that fails, and take it again later.
 
-    `well` is called after each look at the runs that succeeds.
+    `report_healthy` is called after each look at the runs that succeeds.
 
     Raises:
         sqlalchemy.exc.DBAPIError: PostgreSQL does not answer.
@@ -279,7 +279,7 @@ async def take_due_steps(engine: AsyncEngine, steps: Steps, health: Health, well
             _report(failed, steps, health)
         else:
             health.clear("reconcile", steps)
-            well()
+            report_healthy()
             if not taken:
                 await wait_for(steps.woken, LOOK_EVERY)
 

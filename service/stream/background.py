@@ -31,7 +31,7 @@ from service.telemetry import metrics
 from service.telemetry.health import Health
 
 log = structlog.get_logger(__name__)
-Well = Callable[[], None]
+ReportHealthy = Callable[[], None]
 """A function that work calls after a success, which ends the fault before it."""
 SHORTEST_WAIT, LONGEST_WAIT = 0.1, 5.0
 """Limits of the wait before the next attempt, in seconds. The maximum is short, so that work continues soon after a
@@ -147,7 +147,9 @@ def backoff(failures: int, shortest: float = SHORTEST_WAIT, longest: float = LON
 
 
 @contextlib.asynccontextmanager
-async def in_background(work: Callable[[Well], Awaitable[None]], component: str, health: Health) -> AsyncIterator[None]:
+async def in_background(
+    work: Callable[[ReportHealthy], Awaitable[None]], component: str, health: Health
+) -> AsyncIterator[None]:
     """Run `work` beside the caller and cancel it at the end. Start it again whenever it raises an error.
 
     The error is reported in `health` under `component` until `work` calls its argument.
@@ -159,17 +161,17 @@ async def in_background(work: Callable[[Well], Awaitable[None]], component: str,
         await stop(task)
 
 
-async def _restart_on_error(work: Callable[[Well], Awaitable[None]], component: str, health: Health) -> None:
+async def _restart_on_error(work: Callable[[ReportHealthy], Awaitable[None]], component: str, health: Health) -> None:
     faults = 0
 
-    def well() -> None:
+    def report_healthy() -> None:
         nonlocal faults
         faults = 0
         health.clear(component, work)
 
     while True:
         try:
-            await work(well)
+            await work(report_healthy)
         except Exception as error:  # noqa: BLE001 - nothing else restarts it
             faults += 1
             _report(error, component, work, health)

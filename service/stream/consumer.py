@@ -203,9 +203,9 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         """Abandon the current batch, and restart its partitions from the database and the group's commit."""
         self.batch = None
         self._idle.set()
-        self.begin_again(wait_for_rebalance=wait_for_rebalance)
+        self.restart_partitions(wait_for_rebalance=wait_for_rebalance)
 
-    def begin_again(self, *, wait_for_rebalance: bool) -> None:
+    def restart_partitions(self, *, wait_for_rebalance: bool) -> None:
         """Restart every partition with the next poll."""
         self._started_epoch = -1
         self._evicted_at = time.monotonic() if wait_for_rebalance else None
@@ -233,7 +233,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         task = self._held[held] = asyncio.create_task(apply(held))
         task.add_done_callback(lambda _: self._held.pop(held, None))
 
-    def go_on_behind(self, held: Held) -> None:
+    def continue_after(self, held: Held) -> None:
         """Resume a partition after its rest was stored in the database."""
         if not held.owns_batch:
             return
