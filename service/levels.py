@@ -252,18 +252,18 @@ _FINGERPRINT = text("SELECT levelsync.curriculum_v1()")
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class CurriculumSnapshot:
     """A curriculum and its fingerprint. A batch is decided again if the database's differs while it holds its locks."""
 
     curriculum: Curriculum
     fingerprint: str | None
 
 
-async def read_known(conn: AsyncConnection) -> Known:
+async def read_snapshot(conn: AsyncConnection) -> CurriculumSnapshot:
     """Read both, the fingerprint first, so that the next comparison finds a change between the two reads.
 
     Raises:
         InstallationFault: No specialization can be used.
     """
     fingerprint = (await conn.execute(_FINGERPRINT)).scalar_one()
-    return Known(await read_curriculum(conn), fingerprint)
+    return CurriculumSnapshot(await read_curriculum(conn), fingerprint)

@@ -12,7 +12,7 @@ import uvloop
 from service.apply.call import Call, call_alone, license_target
 from service.apply.progress import Way
 from service.core.outcomes import LevelEvent, microseconds
-from service.levels import read_known
+from service.levels import read_snapshot
 from service.settings import Settings, load_settings
 from service.store.engine import make_engine
 from service.stream.positions import Batch
@@ -22,9 +22,9 @@ from tests.support.model import Meant
 async def _write_all(settings: Settings, batches: list[list[LevelEvent]]) -> None:
     target, engine = license_target({}), make_engine(settings, pool_size=1)
     async with engine.connect() as conn:
-        known = await read_known(conn)
+        snapshot = await read_snapshot(conn)
     for events in batches:
-        await call_alone(engine, Call(target, known, Batch([], {}, {}), {}, events, Way.QUICK, {}))
+        await call_alone(engine, Call(target, snapshot, Batch([], {}, {}), {}, events, Way.QUICK, {}))
     await engine.dispose()
 
 

@@ -22,7 +22,7 @@ from service.apply.progress import MOST_SET_ASIDE, Item, Refusals, RefusedAll, W
 from service.core.decode import decode
 from service.core.outcomes import DeadLetter, LevelEvent, Outcome, microseconds
 from service.faults import Fault, InstallationFault, Kind, read_fault
-from service.levels import Curriculum, Known, read_known
+from service.levels import Curriculum, CurriculumSnapshot, read_snapshot
 from service.store.catalog import repair_of_sequence
 from service.stream.positions import Batch
 
@@ -105,7 +105,7 @@ class Applier:
     """The refusals in a row, across batches."""
     refused_all: bool = False
     """Whether the last attempt at this batch ended in `RefusedAll`."""
-    _known: Known | None = None
+    _snapshot: CurriculumSnapshot | None = None
     _work: Work | None = None
     """The batch that is being applied in parts, until all of it is settled."""
 
@@ -116,21 +116,21 @@ class Applier:
             Evicted, DatabaseWentBack, TopicRecreated: the position rows differ from what this consumer stored last.
             Exception: any error of the database. The caller classifies it with `read_fault` and tries again.
         """
-        decoded, known = decode(batch.records), self._known
+        decoded, snapshot = decode(batch.records), self._snapshot
         if self._work is not None and self._work.batch is batch:
             return await self._apply_in_parts(batch, decoded)
-        if known is None or known.curriculum.faults:
-            known = await self._read_known()
-        levels = known.curriculum.levels
+        if snapshot is None or snapshot.curriculum.faults:
+            snapshot = await self._read_snapshot()
+        levels = snapshot.curriculum.levels
         plain = self.apply_since is None and all(
             type(item) is LevelEvent and not item.letter and item.to_level <= levels.get(item.specialization, 0)
             for item in decoded
         )
         events = cast("list[LevelEvent]", decoded)
-        screened = Screened(events) if plain else screen(decoded, known.curriculum, self.apply_since)
+        screened = Screened(events) if plain else screen(decoded, snapshot.curriculum, self.apply_since)
         if screened.letters or (not plain and any(event.letter for event in screened.events)):
             return await self._apply_in_parts(batch, decoded)
-        call = Call(self.target, known, batch, batch.expected, screened.events, Way.QUICK, batch.positions)
+        call = Call(self.target, snapshot, batch, batch.expected, screened.events, Way.QUICK, batch.positions)
         try:
             result = await call_alone(self.engine, call)
         except Exception as error:  # noqa: BLE001 - raised again where smaller parts do not help
@@ -201,13 +201,13 @@ class Applier:
 
     async def _transaction(self, work: Work, part: Sequence[Item], way: Way) -> None:
         """Apply a part in one transaction, with its dead letters, its replays and the positions that it reaches."""
-        known, records = await self._read_known(), work.batch.records
+        snapshot, records = await self._read_snapshot(), work.batch.records
         counted = work.counted.copy()
         async with self.engine.begin() as conn:
             discarded = await dead_letters.discarded(conn, records, work.claims_of(part))
             wanted = [item for item in part if item.index not in discarded]
-            screened = screen(wanted, known.curriculum, self.apply_since)
-            call = Call(self.target, known, work.batch, work.expected, screened.events, way, {})
+            screened = screen(wanted, snapshot.curriculum, self.apply_since)
+            call = Call(self.target, snapshot, work.batch, work.expected, screened.events, way, {})
             result = await call_within(conn, call)
             refused, suspicious = await self._judge(conn, work, part, result, counted)
             letters = [*screened.letters, *_letters_of_unknown_users(result), *refused]
@@ -254,12 +254,12 @@ class Applier:
             raise InstallationFault("the database refuses fewer records than a moment ago: the batch is tried again")
         return list(refused.values()), suspicious
 
-    async def _read_known(self) -> Known:
+    async def _read_snapshot(self) -> CurriculumSnapshot:
         """Return the cached curriculum. One with faults is read again each time, so that a repair is noticed."""
-        if self._known is None or self._known.curriculum.faults:
+        if self._snapshot is None or self._snapshot.curriculum.faults:
             async with self.engine.connect() as conn:
-                self._known = await read_known(conn)
-        return self._known
+                self._snapshot = await read_snapshot(conn)
+        return self._snapshot
 
     async def _reset_curriculum(self, fault: Fault) -> None:
         """Clear the cached curriculum, and look for a sequence that is behind: it makes every insert a conflict.
@@ -267,7 +267,7 @@ class Applier:
         Raises:
             InstallationFault: a sequence is behind. The text says how to repair it.
         """
-        self._known = None
+        self._snapshot = None
         if fault.constraint:
             async with self.engine.connect() as conn:
                 repair = await repair_of_sequence(conn, fault.constraint)

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from service.apply.progress import Way
 from service.core.outcomes import LevelEvent, Outcome
 from service.faults import READ_ONLY, Fault, Kind, read_fault
-from service.levels import Known
+from service.levels import CurriculumSnapshot
 from service.stream.positions import Batch, check_row
 
 
@@ -79,7 +79,7 @@ class Call:
     """The arguments of one call: the events, how to apply them, and the positions to move to."""
 
     target: Target
-    known: Known
+    snapshot: CurriculumSnapshot
     batch: Batch
     expected: Mapping[TopicPartition, int]
     """The positions that the rows must contain, or the call raises."""
@@ -183,7 +183,7 @@ def _arguments(call: Call) -> tuple[Any, ...]:
         [records[first[number]].offset if number in first else None for number in range(1, len(partitions) + 1)],
         [to.get(tp) for tp in partitions],
         [epochs.get(tp, -1) if to.get(tp) == batch.positions.get(tp) else -1 for tp in partitions],
-        call.known.fingerprint,
+        call.snapshot.fingerprint,
         names,
         [pair // count for pair in pairs],
         [pair % count + 1 for pair in pairs],

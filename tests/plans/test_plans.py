@@ -19,7 +19,7 @@ from service.apply.call import Call, call_within, license_target
 from service.apply.progress import Way
 from service.core.decode import decode
 from service.core.outcomes import LevelEvent
-from service.levels import read_known
+from service.levels import read_snapshot
 from service.settings import Settings
 from service.store.engine import make_engine
 from service.stream.positions import Batch, set_position
@@ -152,6 +152,6 @@ async def _apply(conn: AsyncConnection, *meant: Meant) -> None:
     records = [as_record(one, offset) for offset, one in enumerate(meant)]
     await set_position(conn, _PARTITION, 0, "")
     events = [item for item in decode(records) if isinstance(item, LevelEvent)]
-    batch, known = Batch(records, {_PARTITION: 0}, {}), await read_known(conn)
-    result = await call_within(conn, Call(license_target({}), known, batch, batch.expected, events, Way.WHOLE, {}))
+    batch, snapshot = Batch(records, {_PARTITION: 0}, {}), await read_snapshot(conn)
+    result = await call_within(conn, Call(license_target({}), snapshot, batch, batch.expected, events, Way.WHOLE, {}))
     assert len(result.outcomes) == len(meant)

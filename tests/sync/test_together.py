@@ -22,7 +22,7 @@ from service.apply.rows import NO_DEFAULTS, Author
 from service.apply.write import sync_pairs
 from service.core.decode import decode
 from service.core.outcomes import LevelEvent
-from service.levels import read_known
+from service.levels import read_snapshot
 from service.settings import Settings
 from service.stream.positions import Batch, set_position
 from service.sync import ProgressLicenseSyncService
@@ -133,7 +133,7 @@ async def _apply(conn: AsyncConnection, kind: str, meant: Sequence[Meant]) -> No
     await set_position(conn, tp, 0, "")
     events = [item for item in decode(records) if isinstance(item, LevelEvent)]
     batch = Batch(records, {tp: 0}, {})
-    call = Call(TARGETS[kind], await read_known(conn), batch, batch.expected, events, Way.WHOLE, {})
+    call = Call(TARGETS[kind], await read_snapshot(conn), batch, batch.expected, events, Way.WHOLE, {})
     await call_within(conn, call)
 
 
