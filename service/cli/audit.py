@@ -32,7 +32,7 @@ def audit(
     as_csv: AsCsv = False,
 ) -> None:
     """List the audit log, newest first: writes, refusals, and sign-ins that failed."""
-    context.one_form(as_json, as_csv)
+    context.check_one_form(as_json, as_csv)
     asked = moment("since", since), subject
     if as_csv:
         sheet = output.Csv(ACTION_COLUMNS)

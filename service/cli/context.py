@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 
-def somebody_is_there() -> bool:
+def has_terminal() -> bool:
     """Return whether stdin is a terminal, so that somebody can answer a question."""
     return sys.stdin.isatty()
 
 
 @contextlib.contextmanager
-def heard_at_once() -> Iterator[None]:
+def ctrl_c_at_once() -> Iterator[None]:
     """Make Ctrl-C raise KeyboardInterrupt at once, because asyncio's handler would wait for its blocked event loop."""
     asyncios = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -48,10 +48,10 @@ def confirm(question: str, *, yes: bool) -> None:
     """
     if yes:
         return
-    if not somebody_is_there():
+    if not has_terminal():
         raise WrongUse(f"{question} There is no terminal to ask at: add --yes")
     try:
-        with heard_at_once():
+        with ctrl_c_at_once():
             agreed = typer.confirm(question, err=True)
     except typer.Abort as aborted:  # Ctrl-C, or the end of the input
         if isinstance(aborted.__context__, KeyboardInterrupt):
@@ -61,7 +61,7 @@ def confirm(question: str, *, yes: bool) -> None:
         raise SaidNo("nothing was done")
 
 
-def me() -> str:
+def user_name() -> str:
     """Return the name of the user at the terminal."""
     try:
         return getpass.getuser()
@@ -73,7 +73,7 @@ async def record(conn: AsyncConnection, action: str, detail: str = "", **argumen
     """Add a row to the audit log, in the transaction of the write that it describes."""
     from service.admin.audit import Actor, Entry
 
-    await Entry(Actor(me(), "shell"), action, arguments).done(conn, detail)
+    await Entry(Actor(user_name(), "shell"), action, arguments).done(conn, detail)
 
 
 T = TypeVar("T")
@@ -111,7 +111,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV with a heading on stdout.")]
 
 
-def one_form(as_json: bool, as_csv: bool) -> None:
+def check_one_form(as_json: bool, as_csv: bool) -> None:
     """Check that at most one form of the answer is asked for.
 
     Raises:

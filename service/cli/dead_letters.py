@@ -49,7 +49,7 @@ def list_letters(
     as_csv: AsCsv = False,
 ) -> None:
     """Count the open dead letters by reason; with an option that selects letters, list them, newest first."""
-    context.one_form(as_json, as_csv)
+    context.check_one_form(as_json, as_csv)
     wanted = selection(state, reason=reason, topic=topic, since=since, until=until, user_id=user)
     settings = context.settings()
     if wanted.everything and state == "open" and cursor is None:

@@ -34,7 +34,7 @@ def drift(
     as_csv: AsCsv = False,
 ) -> None:
     """Compare the two tables now. Events that are not yet applied count as differences; `levelsync reconcile` waits."""
-    context.one_form(as_json, as_csv)
+    context.check_one_form(as_json, as_csv)
     found: list[DesyncIssue] = []
     sheet = output.Csv(_names()) if as_csv else None
     most = limit or (None if as_csv else _SHOWN)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli import context, output
-from service.cli.context import AsJson, confirm, me, record
+from service.cli.context import AsJson, confirm, record, user_name
 from service.cli.exits import Exit, WrongUse
 from service.core.names import counted
 
@@ -154,7 +154,7 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Send open dead letters to their topics again. Exit 1 if some failed again, 3 if no process read them."""
-    wanted = _meant(ids, everything, reason=reason, topic=topic, since=since, until=until, user_id=user)
+    wanted = _selected(ids, everything, reason=reason, topic=topic, since=since, until=until, user_id=user)
     report = asyncio.run(_replay(context.settings(), wanted, dry_run=dry_run, wait=wait))
     if as_json:
         output.print_json(report)
@@ -185,7 +185,7 @@ def discard(
     as_json: AsJson = False,
 ) -> None:
     """Close open dead letters without applying them. They can be read until their retention ends."""
-    wanted = _meant(ids, everything, reason=reason, topic=topic, since=since, until=until, user_id=user)
+    wanted = _selected(ids, everything, reason=reason, topic=topic, since=since, until=until, user_id=user)
     report = asyncio.run(_discard(context.settings(), wanted, dry_run=dry_run, yes=yes))
     if as_json:
         output.print_json(report)
@@ -193,7 +193,7 @@ def discard(
         output.say(f"Discarded {counted(report['selected'], 'letter')}")
 
 
-def _meant(ids: list[int] | None, everything: bool, **narrowed: Any) -> Selection:
+def _selected(ids: list[int] | None, everything: bool, **narrowed: Any) -> Selection:
     wanted = selection("open", ids, **narrowed)
     if everything == (not wanted.everything):
         raise WrongUse("select letters by id, or by --reason, --topic, --since, --until or --user, or with --all")
@@ -209,7 +209,7 @@ async def _replay(settings: Settings, wanted: Selection, *, dry_run: bool, wait:
         if dry_run or not would.selected:
             return _document(would, dry_run, would.selected)
         sent = await collect(
-            send(conn.engine, wanted, me(), _row_of("replay_letters")), would.selected + would.left, "sending"
+            send(conn.engine, wanted, user_name(), _row_of("replay_letters")), would.selected + would.left, "sending"
         )
         report = _document(would, dry_run, len(sent))
         return report | await follow(conn, sent) if wait else report
@@ -226,7 +226,9 @@ async def _discard(settings: Settings, wanted: Selection, *, dry_run: bool, yes:
             return _document(would, dry_run, number)
         if number > 1 or wanted.everything:
             confirm(f"Discard {counted(number, 'dead letter')}?", yes=yes)
-        closed = await collect(close(conn.engine, wanted, me(), _row_of("discard_letters")), number, "discarding")
+        closed = await collect(
+            close(conn.engine, wanted, user_name(), _row_of("discard_letters")), number, "discarding"
+        )
         return _document(would, dry_run, len(closed))
 
 

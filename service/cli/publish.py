@@ -89,7 +89,7 @@ async def _publish(settings: Settings, stream: BinaryIO, tally: _Tally) -> None:
     async with reach.kafka(settings):
         await reach.topics(settings)
         async with running_producer(settings) as producer, following(settings, producer, tally.places):
-            with context.heard_at_once(), _progress(stream) as bar:
+            with context.ctrl_c_at_once(), _progress(stream) as bar:
                 for lines in read_pieces(stream):
                     await _send_lines(producer, lines, tally)
                     bar.update(bar.task_ids[0], advance=sum(len(line) + 1 for line in lines), sent=tally.sent)
@@ -329,11 +329,11 @@ def _publish_one(
 
 async def _send_and_warn(settings: Settings, event: ProgressLeveledUp | LicenseAdvanced) -> RecordMetadata:
     """Send the event; during that, check whether it will become a dead letter, and warn."""
-    looking = asyncio.create_task(_doubts(settings, event))
+    looking = asyncio.create_task(_expected_faults(settings, event))
     try:
         place = await _send(settings, event)
-        for doubt in await asyncio.wait_for(looking, _WARNING_WITHIN):
-            output.remark(f"levelsync: warning: this will be a dead letter: {doubt}")
+        for fault in await asyncio.wait_for(looking, _WARNING_WITHIN):
+            output.remark(f"levelsync: warning: this will be a dead letter: {fault}")
     except TimeoutError:
         return place
     finally:
@@ -342,13 +342,13 @@ async def _send_and_warn(settings: Settings, event: ProgressLeveledUp | LicenseA
     return place
 
 
-async def _doubts(settings: Settings, event: ProgressLeveledUp | LicenseAdvanced) -> list[str]:
+async def _expected_faults(settings: Settings, event: ProgressLeveledUp | LicenseAdvanced) -> list[str]:
     from service.cli import reach
-    from service.cli.publish_wait import doubts
+    from service.cli.publish_wait import expected_faults
 
     try:
         async with reach.database(settings) as conn:
-            return await doubts(conn, event)
+            return await expected_faults(conn, event)
     except Exception:  # noqa: BLE001 - publishing must not need the database
         return []
 
@@ -383,13 +383,13 @@ def _make(kind: type[ProgressLeveledUp | LicenseAdvanced], data: dict[str, Any])
         record = event.to_kafka()
         read(record.topic, record.value, record.headers, int(datetime.now(UTC).timestamp() * 1000))
     except ValidationError as error:
-        raise WrongUse("; ".join(_in_options(problem) for problem in error.errors())) from error
+        raise WrongUse("; ".join(_with_option_name(problem) for problem in error.errors())) from error
     except ContractViolation as error:
         raise WrongUse(error.detail) from error
     return event
 
 
-def _in_options(problem: Any) -> str:
+def _with_option_name(problem: Any) -> str:
     """Return what is wrong with a field, with the name of its option."""
     name = ".".join(map(str, problem["loc"])).removesuffix("_id").replace("_", "-")
     words = str(problem["msg"]).removeprefix("Value error, ")

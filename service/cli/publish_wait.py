@@ -210,7 +210,7 @@ async def letters_of(conn: AsyncConnection, sent: Sent) -> dict[str, int]:
     return dict(found)
 
 
-async def doubts(conn: AsyncConnection, event: ProgressLeveledUp | LicenseAdvanced) -> list[str]:
+async def expected_faults(conn: AsyncConnection, event: ProgressLeveledUp | LicenseAdvanced) -> list[str]:
     """Return the reasons why an event will become a dead letter in the present state of the database."""
     from sqlalchemy import text
 

@@ -12,7 +12,7 @@ from uuid import UUID
 import typer
 
 from service.cli import context, output
-from service.cli.context import AsJson, confirm, somebody_is_there
+from service.cli.context import AsJson, confirm, has_terminal
 from service.cli.exits import Exit, SaidNo, Unreachable, WrongUse
 from service.core.names import DIRECTIONS, counted
 
@@ -98,9 +98,9 @@ def reconcile(
         raise WrongUse(f"there is no direction {direction}; the directions are {', '.join(DIRECTIONS)}")
     settings = context.settings()
     limit = None
-    if execute and not yes and somebody_is_there():
+    if execute and not yes and has_terminal():
         dry_run = _ask(settings, _request(direction, specialization, user), wait=True)
-        limit = _agreed(dry_run)
+        limit = _agree_on_lowered(dry_run)
     wanted = _request(direction, specialization, user, dry_run=not execute, force=force, max_lowered=limit)
     report = _ask(settings, wanted, wait=wait)
     if as_json:
@@ -144,7 +144,7 @@ def _ask(settings: Settings, request: ReconcileRequested, *, wait: bool) -> RunR
         raise
 
 
-def _agreed(dry_run: RunReport) -> int:
+def _agree_on_lowered(dry_run: RunReport) -> int:
     """Return how many levels the real run may lower: as many as the dry run counted. If there are any, ask.
 
     Raises:

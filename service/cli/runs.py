@@ -40,7 +40,7 @@ def runs(
     as_csv: AsCsv = False,
 ) -> None:
     """List the runs, newest first; with an ID, show or cancel that run, or list its issues."""
-    context.one_form(as_json, as_csv)
+    context.check_one_form(as_json, as_csv)
     if as_csv and not issues:
         raise WrongUse("--csv prints a run's issues: add --issues")
     settings = context.settings()

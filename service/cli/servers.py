@@ -75,7 +75,7 @@ _POSTGRES = FOLDER / "postgres"
 
 
 @contextlib.contextmanager
-def owned(*, reset: bool) -> Iterator[Path]:
+def locked_folder(*, reset: bool) -> Iterator[Path]:
     """Lock the folder while `up` runs and yield PostgreSQL's data folder. With `reset`, remove the data first.
 
     The kernel releases the lock, however its owner ends.
@@ -112,7 +112,7 @@ def secret() -> str:
     return _SECRET.read_text(encoding="utf-8")
 
 
-def announce(settings: Mapping[str, str]) -> None:
+def write_settings(settings: Mapping[str, str]) -> None:
     """Write the settings with which other commands in this folder find the running servers."""
     lines = [f"{PREFIX}{name}={value}\n" for name, value in settings.items()]
     _write_privately(UP_ENV_FILE, "".join(lines))

@@ -30,7 +30,7 @@ def up(
     from service.cli.context import run_until_signal
     from service.telemetry.logs import configure_logs
 
-    with servers.owned(reset=reset) as data:
+    with servers.locked_folder(reset=reset) as data:
         settings = _settings(port)
         configure_logs(settings)
         _check_port(settings)
@@ -79,12 +79,12 @@ async def _up(settings: Settings, data: Path) -> None:
     async with local_stack(data, settings) as reached, Service(reached) as service:
         await service.ready()
         port = service.http_url.rpartition(":")[2]
-        servers.announce(_announced(reached, port))
+        servers.write_settings(_addresses(reached, port))
         _print_addresses(reached, service.http_url)
         await service.ended()
 
 
-def _announced(settings: Settings, port: str) -> dict[str, str]:
+def _addresses(settings: Settings, port: str) -> dict[str, str]:
     found = {
         "DATABASE_URL": settings.database_url.get_secret_value(),
         "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,

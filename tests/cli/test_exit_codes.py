@@ -122,7 +122,7 @@ async def test_ctrl_c_is_heard_while_a_pipe_says_nothing() -> None:
         import asyncio, sys
         from service.cli import context
         async def read():
-            with context.heard_at_once():
+            with context.ctrl_c_at_once():
                 print("reads", flush=True)
                 sys.stdin.buffer.read1()
         asyncio.run(read())

@@ -302,12 +302,12 @@ async def play(folder: Path) -> bool:
     async with local_stack(folder / "postgres", settings) as reached, Service(reached, ROLES - {"api"}) as service:
         await service.ready()
         screen.say(f"levelsync serves at {service.http_url} (/livez, /readyz, /metrics)")
-        agree = await _tell(reached, screen, service.http_url)
+        agree = await _run_steps(reached, screen, service.http_url)
     screen.say(f"Done in {time.monotonic() - started:.1f} s; PostgreSQL, the broker and the service are stopped.")
     return agree
 
 
-async def _tell(settings: Settings, screen: Screen, url: str) -> bool:
+async def _run_steps(settings: Settings, screen: Screen, url: str) -> bool:
     engine = make_engine(settings, pool_size=2)
     try:
         cluster = await describe_cluster(settings)
