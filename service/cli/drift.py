@@ -75,24 +75,18 @@ async def _compare(
     settings: Settings, specialization: str | None, most: int | None, show: Callable[[DesyncIssue], None]
 ) -> int:
     """Show the first `most` issues as they arrive, and return how many there are."""
-    from sqlalchemy.exc import SQLAlchemyError
-
     from service.cli import reach
-    from service.store.engine import make_engine
     from service.sync import ProgressLicenseSyncService, UnknownSpecialization
 
     total = 0
-    engine = make_engine(settings, pool_size=1)
-    try:
-        async with aclosing(ProgressLicenseSyncService(engine, settings).find_desync_issues(specialization)) as issues:
-            async for issue in issues:
-                total += 1
-                if most is None or total <= most:
-                    show(issue)
-    except UnknownSpecialization as error:
-        raise WrongUse(str(error)) from error
-    except (SQLAlchemyError, OSError) as error:
-        raise reach.database_trouble(settings, error) from error
-    finally:
-        await engine.dispose()
+    async with reach.engine(settings) as engine:
+        found = ProgressLicenseSyncService(engine, settings).find_desync_issues(specialization)
+        try:
+            async with aclosing(found) as issues:
+                async for issue in issues:
+                    total += 1
+                    if most is None or total <= most:
+                        show(issue)
+        except UnknownSpecialization as error:
+            raise WrongUse(str(error)) from error
     return total

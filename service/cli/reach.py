@@ -12,7 +12,7 @@ from service.cli.exits import Unreachable
 from service.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 _UP = "or start everything in this folder with: levelsync up"
 _NO_RIGHT = "42501"
@@ -20,8 +20,8 @@ _NO_SUCH_TABLE = frozenset({"42P01", "3F000"})  # undefined_table, invalid_schem
 
 
 @asynccontextmanager
-async def database(settings: Settings) -> AsyncIterator[AsyncConnection]:
-    """Open one connection in one transaction, which is rolled back unless the caller commits.
+async def engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
+    """Yield an engine with one connection, and raise the faults of PostgreSQL with a message for the user.
 
     Raises:
         Unreachable: PostgreSQL does not answer, refuses the user, or has no schema `levelsync`.
@@ -30,15 +30,25 @@ async def database(settings: Settings) -> AsyncIterator[AsyncConnection]:
 
     from service.store.engine import make_engine
 
-    engine = make_engine(settings, pool_size=1)
+    created = make_engine(settings, pool_size=1)
     try:
-        async with engine.connect() as connection:
-            yield connection
+        yield created
     except (SQLAlchemyError, OSError) as error:
         _raise_if_interrupted(error)
         raise database_trouble(settings, error) from error
     finally:
-        await engine.dispose()
+        await created.dispose()
+
+
+@asynccontextmanager
+async def database(settings: Settings) -> AsyncIterator[AsyncConnection]:
+    """Open one connection in one transaction, which is rolled back unless the caller commits.
+
+    Raises:
+        Unreachable: as `engine` raises it.
+    """
+    async with engine(settings) as created, created.connect() as connection:
+        yield connection
 
 
 @asynccontextmanager

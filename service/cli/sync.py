@@ -11,7 +11,7 @@ import typer
 
 from service.cli import context, output
 from service.cli.context import AsJson, record
-from service.cli.exits import Exit, Unreachable, WrongUse
+from service.cli.exits import Exit, WrongUse
 from service.core.names import DIRECTIONS
 
 if TYPE_CHECKING:
@@ -102,26 +102,16 @@ def _row_of(action: str, **arguments: object) -> InTransaction:
 @asynccontextmanager
 async def _service(settings: Settings) -> AsyncIterator[ProgressLicenseSyncService]:
     """Yield the service with its own engine. Raise its refusals as `WrongUse`, PostgreSQL's faults as `Unreachable`."""
-    from sqlalchemy.exc import SQLAlchemyError
-
     from service.cli import reach
-    from service.faults import InstallationFault
-    from service.store.engine import make_engine
     from service.sync import ProgressLicenseSyncService, SyncRefused
     from service.telemetry.logs import configure_logs
 
     configure_logs(settings)
-    engine = make_engine(settings, pool_size=1)
-    try:
-        yield ProgressLicenseSyncService(engine, settings)
-    except SyncRefused as refused:
-        raise WrongUse(str(refused)) from refused
-    except InstallationFault as fault:
-        raise Unreachable(str(fault)) from fault
-    except (SQLAlchemyError, OSError) as error:
-        raise reach.database_trouble(settings, error) from error
-    finally:
-        await engine.dispose()
+    async with reach.engine(settings) as engine:
+        try:
+            yield ProgressLicenseSyncService(engine, settings)
+        except SyncRefused as refused:
+            raise WrongUse(str(refused)) from refused
 
 
 def _show_one(result: SyncResult, *, as_json: bool) -> None:
