@@ -16,7 +16,7 @@ from service.dead_letters import MEANINGS, Letter, LetterLine, ReasonCount, coun
 from service.dead_letters.read import read_page
 from service.dead_letters.select import Census, Selection, census
 from service.dead_letters.verdict import Applicable, Verdict, applicable, judge, judge_by_id
-from service.dead_letters.write import Write, discard, replay
+from service.dead_letters.write import Write, discard, letters_in_words, replay
 from service.settings import Settings
 
 __all__ = [
@@ -242,7 +242,7 @@ def _ready(found: Census, verb: Verb) -> int:
 
 def _row_of(entry: Entry) -> Write:
     async def store(conn: AsyncConnection, ids: list[int]) -> None:
-        await entry.done(conn, f"{len(ids)} letters: {ids[0]} to {ids[-1]}" if len(ids) > 1 else f"letter {ids[0]}")
+        await entry.done(conn, letters_in_words(ids))
 
     return store
 

@@ -275,6 +275,8 @@ def _document(would: Handled, dry_run: bool, selected: int) -> dict[str, Any]:
 
 def _row_of(action: str) -> Write:
     async def store(conn: AsyncConnection, ids: list[int]) -> None:
-        await record(conn, action, f"{len(ids)} letters: {ids[0]} to {ids[-1]}" if len(ids) > 1 else f"letter {ids[0]}")
+        from service.dead_letters.write import letters_in_words
+
+        await record(conn, action, letters_in_words(ids))
 
     return store

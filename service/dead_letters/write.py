@@ -154,3 +154,8 @@ async def follow(conn: AsyncConnection, ids: Iterable[int]) -> Followed:
     failed = [row.id for row in rows.values() if not row.resolved and not row.on_its_way]
     pending = [row.id for row in rows.values() if not row.resolved and row.on_its_way]
     return Followed(closed, sorted(failed), sorted(pending))
+
+
+def letters_in_words(ids: Sequence[int]) -> str:
+    """Return which letters a row of the audit log is about."""
+    return f"{len(ids)} letters: {ids[0]} to {ids[-1]}" if len(ids) > 1 else f"letter {ids[0]}"
