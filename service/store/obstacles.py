@@ -132,10 +132,10 @@ class Duplicates:
             """)
         )
         ids = sorted(removed.scalars())
-        changes.add(f"removed {len(ids)} duplicates from {self.table}, kept in levelsync.removed_rows")
+        changes.add(f"removed {len(ids)} duplicates from {self.table}, stored in levelsync.removed_rows")
         for start in range(0, len(ids), _IDS_A_LINE):
             line = ", ".join(map(str, ids[start : start + _IDS_A_LINE]))
-            log.info("Removed duplicates from %s (kept in levelsync.removed_rows), ids: %s", self.table, line)
+            log.info("Removed duplicates from %s (stored in levelsync.removed_rows), ids: %s", self.table, line)
 
     def _pairs(self, conn: Connection, where: str = "") -> list[str]:
         return list(

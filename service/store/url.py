@@ -181,7 +181,7 @@ def _parameters(query: str, authority: str) -> dict[str, str]:
             instead = _ADVICE.get(name.lower(), "leave it out")
             raise BadUrl(f"the parameter {name} cannot be honoured: {instead}")
         if name in _ACCEPTED_VALUES and value.lower() not in _ACCEPTED_VALUES[name]:
-            raise BadUrl(f"the parameter {name} can only be {' or '.join(sorted(_ACCEPTED_VALUES[name]))} here")
+            raise BadUrl(f"the parameter {name} must be {' or '.join(sorted(_ACCEPTED_VALUES[name]))}")
         found[name] = f"{found[name]},{value}" if name == "host" and name in found else value
     return {name: value for name, value in found.items() if value}
 

@@ -64,7 +64,7 @@ def bound_decompression(limit: int) -> None:
         module = import_module(name)
         for function in functions:
             if not hasattr(module, function):
-                raise RuntimeError(f"this aiokafka decompresses elsewhere: there is no {name}.{function}")
+                raise RuntimeError(f"the installed aiokafka has no {name}.{function}: see service/stream/decompress.py")
             setattr(module, function, getattr(bounded, function))
 
 

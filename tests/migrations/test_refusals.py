@@ -76,7 +76,7 @@ async def test_licenses_that_differ_are_named_before_anything_is_changed_by_doct
     assert "(5, COACH) in paid" in sentence
     assert sentence.endswith(
         "This revision changed nothing. Revisions done before it: spec_level_system. unique_progress_constraint: "
-        "removed 2 duplicates from specialization_progress, kept in levelsync.removed_rows; Added "
+        "removed 2 duplicates from specialization_progress, stored in levelsync.removed_rows; Added "
         "uq_specialization_progress_user_spec UNIQUE (student_id, specialization_id) on specialization_progress. "
         "fix_internship_levels: set max_levels of INTERNSHIP from 5 to 3. levelsync_schema."
     )
