@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import ConsumerRecord
@@ -214,14 +214,6 @@ class Replay:
     applied: bool = False
 
 
-@dataclass(slots=True)
-class Settlement:
-    """The ids of letters to close, and the failed replays by the id of their letter."""
-
-    close: list[int] = field(default_factory=list)
-    failed: dict[int, Replay] = field(default_factory=dict)
-
-
 def claims(records: Sequence[ConsumerRecord]) -> dict[int, int]:
     """Return the letter ids that records claim to replay, by the record's index."""
     return {index: letter for index, record in enumerate(records) if (letter := claimed_letter(record))}
@@ -264,26 +256,26 @@ async def record_replays(
 ) -> list[DeadLetter]:
     """Record the outcomes of replays in their letters, and return the dead letters that are new."""
     found = await lock_replayed(conn, records, claimed)
-    settlement = _settlement(records, found, {letter.index: letter for letter in letters})
-    if settlement.close:
-        await conn.execute(CLOSE_REPLAYED, {"ids": settlement.close})
-    if settlement.failed:
-        await conn.execute(COUNT_FAILED_REPLAYS, _failed_replays(settlement.failed))
+    replays = _replays(records, found, {letter.index: letter for letter in letters})
+    applied = [letter_id for letter_id, replay in replays.items() if replay.applied]
+    if applied:
+        await conn.execute(CLOSE_REPLAYED, {"ids": applied})
+    failed = {letter_id: replay for letter_id, replay in replays.items() if replay.times and not replay.applied}
+    if failed:
+        await conn.execute(COUNT_FAILED_REPLAYS, _failed_replays(failed))
     return [letter for letter in letters if letter.index not in found]
 
 
-def _settlement(
+def _replays(
     records: Sequence[ConsumerRecord], found: Mapping[int, Any], failed: Mapping[int, DeadLetter]
-) -> Settlement:
-    """Decide the changes to letters. A resolved letter stays as it is, and no record is counted twice."""
+) -> dict[int, Replay]:
+    """Return the replays of open letters, by the letter's id. No failed record is counted twice."""
     replays: dict[int, Replay] = {}
     for index, row in sorted(found.items()):
         if row.is_open:
             replay = replays.setdefault(row.id, Replay(last_timestamp=row.last_attempt_timestamp or 0))
             _add(replay, records[index].timestamp, failed.get(index))
-    close = [letter_id for letter_id, replay in replays.items() if replay.applied]
-    again = {letter_id: one for letter_id, one in replays.items() if one.times and not one.applied}
-    return Settlement(close, again)
+    return replays
 
 
 def _add(replay: Replay, timestamp: int, letter: DeadLetter | None) -> None:
