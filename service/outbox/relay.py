@@ -268,7 +268,8 @@ class Relay:
             await conn.execute(put.DELETE, {"ids": delivery.confirmed})
         self._held.hold_topics(delivery.topics)
         self._held.sort(delivery.failed)
-        _raise_first(delivery)
+        for error in delivery.failed.values():
+            raise error  # to end the producer: the broker would refuse the gap in its sequence numbers
 
     def _report_topics(self) -> None:
         if topics := self._held.topics():
@@ -284,12 +285,6 @@ async def read_batch(conn: AsyncConnection, held: HeldBack) -> list[Row]:
     found = (await conn.execute(put.READ, values | {"rows": BATCH_ROWS})).all()
     rows = [Row(r.id, r.topic, r.key, r.value, headers_of(r.headers)) for r in found]
     return rows[:1] if rows and rows[0].id <= held.one_by_one_upto else rows
-
-
-def _raise_first(delivery: Delivery) -> None:
-    """Raise the first failure, to end the producer: the broker would refuse the gap in its sequence numbers."""
-    for error in delivery.failed.values():
-        raise error
 
 
 async def _finish_even_if_cancelled(work: Coroutine[Any, Any, None]) -> None:
