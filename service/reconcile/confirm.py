@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.faults import read_fault
 from service.reconcile import sql
 from service.reconcile.runs import Issue, keep
-from service.reconcile.values import CONFIRMED, HEALED, Range, Suspect, count_by_label
+from service.reconcile.values import Phase, Range, Suspect, count_by_label
 
 Levels = Mapping[Suspect, int | None]
 
@@ -33,7 +33,7 @@ async def confirm_range(conn: AsyncConnection, part: Range, room: int) -> None:
         {
             "id": part.run.id,
             "chunk": part.chunk,
-            "phase": CONFIRMED if confirmed else HEALED,
+            "phase": Phase.CONFIRM if confirmed else Phase.HEAL,
             "suspects": json.dumps(confirmed),
             "suspect_count": len(confirmed),
             "counts": json.dumps(counts),

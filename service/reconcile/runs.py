@@ -16,12 +16,11 @@ from events import ReconcileCompleted
 from service.outbox.put import put
 from service.reconcile import sql
 from service.reconcile.values import (
-    CONFIRMED,
     COUNTS,
     FAILED_BECAUSE,
-    HEALED,
     UNCONFIRMED_BY_KIND,
     FoundIssue,
+    Phase,
     ReportProgress,
     Run,
     RunPhase,
@@ -154,7 +153,7 @@ def _with_pace(passes: tuple[int, int], pace: Pace | None) -> ReportProgress:
 
 async def _progress(conn: AsyncConnection, runs: Sequence[Run]) -> dict[UUID, tuple[int, int]]:
     """Return the number of passes over ranges that are done, and of all passes, by run."""
-    values = {"ids": [run.id for run in runs], "passes": [CONFIRMED if run.dry_run else HEALED for run in runs]}
+    values = {"ids": [run.id for run in runs], "passes": [Phase.CONFIRM if run.dry_run else Phase.HEAL for run in runs]}
     return {row.run_id: (row.done, row.total) for row in await conn.execute(sql.PROGRESS, values)}
 
 

@@ -13,7 +13,6 @@ from uuid import UUID, uuid5
 from events import Direction
 from service.core.names import HEALABLE, DriftKind, fold
 
-SCANNED, CONFIRMED, HEALED = 1, 2, 3
 COUNTS = (
     "scanned",
     "matching",
@@ -76,11 +75,11 @@ _PHASES = {
 
 
 class Phase(IntEnum):
-    """The passes over a run's ranges."""
+    """The passes over a run's ranges. A range's `done_phase` is the number of its last pass, or 0."""
 
-    SCAN = SCANNED
-    CONFIRM = CONFIRMED
-    HEAL = HEALED
+    SCAN = 1
+    CONFIRM = 2
+    HEAL = 3
 
     @property
     def word(self) -> Literal["scan", "confirm", "heal"]:
