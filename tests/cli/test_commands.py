@@ -161,7 +161,7 @@ def test_a_narrow_terminal_drops_columns_and_breaks_no_word(
 ) -> None:
     """What is left out is said beside the answer; a long text is folded between its words."""
     monkeypatch.setattr(output, "answers", lambda: Console(width=columns, force_terminal=True, color_system=None))
-    row = (RUN, "2026-11-25T12:00:00", "completed", "somebody else kept its rows locked for too long")
+    row = (RUN, "2026-11-25T12:00:00", "completed", "another transaction kept its rows locked for too long")
     output.print_table("Runs", ("run", "requested", "status", "detail"), [row], spare=("requested", "detail"))
     printed = capsys.readouterr()
     assert RUN in printed.out
