@@ -16,14 +16,14 @@ from tests.support.tokens import PREFIX, token
 
 @pytest.fixture
 async def api_url(settings: Settings) -> AsyncIterator[str]:
-    """Where it serves."""
+    """The URL of the API."""
     async with Api(settings).app(Health()) as app, http.served(app, http.bind(settings)) as url:
         yield url
 
 
 @pytest.fixture
 async def client(api_url: str, settings: Settings) -> AsyncIterator[Callable[..., httpx.AsyncClient]]:
-    """`client("admin")` speaks with that role's token; `client(None)` with none."""
+    """`client("admin")` has that role's token, and `client(None)` has none."""
     made: list[httpx.AsyncClient] = []
 
     def make(role: str | None, subject: str = "1") -> httpx.AsyncClient:

@@ -1,4 +1,4 @@
-"""The layer below API and page: what it does, who may, and its rows in the audit log."""
+"""The layer below the API and the page: its effects, its rights, and its rows in the audit log."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ AUDIT = "SELECT subject, role, action, outcome, detail FROM levelsync.admin_acti
 
 
 async def audit(engine: AsyncEngine) -> list[tuple[Any, ...]]:
-    """The audit log."""
     return [tuple(row) for row in await read(engine, AUDIT)]
 
 
 async def test_a_sync_and_its_row_in_the_audit_log_are_one_transaction(engine: AsyncEngine, settings: Settings) -> None:
-    """Without the one there is not the other: an audit log that refuses stops the sync."""
+    """A sync is undone when its row in the audit log cannot be written."""
     await fill(engine, {(1, "PLAYER"): 5}, {})
     await users.sync_pair(engine, settings, INSTRUCTOR, (1, "player"), "progress_to_license")
     assert await audit(engine) == [
@@ -44,7 +43,6 @@ async def test_a_sync_and_its_row_in_the_audit_log_are_one_transaction(engine: A
 async def test_pages_of_issues_are_the_whole_list_in_order(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However small the pages and the windows, nothing twice and nothing left out."""
     monkeypatch.setattr("service.sync.issues._FIRST_WINDOW", 1)
     monkeypatch.setattr("service.sync.issues._LARGEST_WINDOW", 3)
     progress = {(user, name): 2 for user in range(1, 12) for name in ("COACH", "PLAYER") if user % 3}
@@ -65,7 +63,7 @@ async def test_pages_of_issues_are_the_whole_list_in_order(
 async def test_an_issue_is_confirmed_when_a_complete_scan_found_the_very_same_levels(
     engine: AsyncEngine, settings: Settings
 ) -> None:
-    """One that has changed since is suspected again."""
+    """An issue whose levels have changed since the scan is suspected again."""
     await fill(engine, {(1, "PLAYER"): 5, (2, "PLAYER"): 3}, {(1, "PLAYER"): 4, (2, "PLAYER"): 2})
     one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
     assert {one.status for one in (await pairs.desync_issues(engine, ADMIN)).issues} == {"suspected"}
@@ -76,7 +74,7 @@ async def test_an_issue_is_confirmed_when_a_complete_scan_found_the_very_same_le
 
 
 async def test_a_key_asks_for_one_run_and_for_no_other(engine: AsyncEngine, settings: Settings) -> None:
-    """Before a worker has taken it, and after."""
+    """Before and after a worker has accepted the run."""
     await fill(engine, {}, {})
     first = await runs.request_run(engine, ADMIN, RunRequest(), "monday")
     assert (await runs.read_report(engine, INSTRUCTOR, first)).status == "planning"
@@ -91,7 +89,7 @@ async def test_a_key_asks_for_one_run_and_for_no_other(engine: AsyncEngine, sett
 
 
 async def test_a_request_on_its_way_can_be_cancelled(engine: AsyncEngine, settings: Settings) -> None:
-    """Its message comes later, and finds the run over."""
+    """Its message arrives later and finds that the run has ended."""
     await fill(engine, {(1, "PLAYER"): 5}, {})
     run_id = await runs.request_run(engine, ADMIN, RunRequest(dry_run=False))
     assert (await runs.cancel_run(engine, ADMIN, run_id)).status == "cancelled"
@@ -103,7 +101,6 @@ async def test_a_request_on_its_way_can_be_cancelled(engine: AsyncEngine, settin
 
 
 async def test_what_is_refused_leaves_a_row(engine: AsyncEngine, settings: Settings) -> None:
-    """Who tried what, and that nothing came of it."""
     with pytest.raises(Forbidden):
         await pairs.desync_issues(engine, STUDENT)
     with pytest.raises(Forbidden):

@@ -1,4 +1,4 @@
-"""`POST /all`: a dry run unless the body says otherwise in so many words."""
+"""`POST /all` is a dry run unless the body has `"dry_run": false`."""
 
 from __future__ import annotations
 
@@ -41,19 +41,17 @@ BULK_KEYS = {"success", "dry_run", "total_issues", "more", "message", "run_id"}
 
 @pytest.fixture
 async def drift(engine: AsyncEngine) -> None:
-    """Two pairs that differ."""
     await fill(engine, PROGRESS, LICENSES)
 
 
 @pytest.fixture
 def one_worker(engine: AsyncEngine, settings: Settings) -> OneWorker:
-    """A worker, when it is asked to."""
     return OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
 
 
 @pytest.fixture
 async def worker(one_worker: OneWorker) -> AsyncIterator[None]:
-    """A worker beside the API."""
+    """A worker that runs beside the API."""
 
     async def work() -> None:
         while True:
@@ -69,7 +67,6 @@ async def worker(one_worker: OneWorker) -> AsyncIterator[None]:
 
 @pytest.mark.usefixtures("drift", "worker")
 async def test_it_writes_only_when_the_body_says_so(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    """No body, `{}` and `true` are dry runs, with the keys of one."""
     for body in (b"", b"{}", b'{"dry_run": true}'):
         answer = await admin.post("/all", content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 200, answer.text
@@ -107,7 +104,7 @@ async def test_it_writes_only_when_the_body_says_so(admin: httpx.AsyncClient, en
 async def test_a_bulk_answer_says_when_there_are_more(
     admin: httpx.AsyncClient, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And a pair that was not healed has a result too."""
+    """A pair that was not healed has a result too."""
     monkeypatch.setattr(everything, "FIRST_ISSUES", 1)
     await fill(engine, {(1, "PLAYER"): 9, (3, "COACH"): 2}, {(1, "PLAYER"): 4})
     found = (await admin.post("/all", json={"dry_run": False})).json()
@@ -122,7 +119,6 @@ async def test_a_bulk_answer_says_when_there_are_more(
 
 @pytest.mark.usefixtures("drift")
 async def test_nothing_else_is_read_as_a_write(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    """Refused, and not asked for."""
     bodies = [
         b'{"dry_run": null}',
         b'{"dry_run": "false"}',
@@ -149,7 +145,7 @@ async def test_nothing_else_is_read_as_a_write(admin: httpx.AsyncClient, engine:
 
 @pytest.mark.usefixtures("drift")
 async def test_who_does_not_wait_watches_the_run(admin: httpx.AsyncClient, one_worker: OneWorker) -> None:
-    """202 with the run, the keys of its answer without a value, and where it is; there from the first moment."""
+    """202 with the run, its address, and bulk keys without values."""
     answer = await admin.post("/all", json={}, headers={"Prefer": "respond-async, wait=10"})
     found = answer.json()
     assert answer.status_code == 202
@@ -171,7 +167,7 @@ async def test_who_does_not_wait_watches_the_run(admin: httpx.AsyncClient, one_w
 
 @pytest.mark.usefixtures("drift")
 async def test_a_run_that_takes_long_is_202_too(admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After 30 seconds; here after a moment."""
+    """The limit is 30 seconds. The test shortens it."""
     monkeypatch.setattr(syncs, "WAIT", 0.3)
     answer = await admin.post("/all", json={})
     assert (answer.status_code, answer.json()["status"]) == (202, "planning")
@@ -180,7 +176,7 @@ async def test_a_run_that_takes_long_is_202_too(admin: httpx.AsyncClient, monkey
 
 @pytest.mark.usefixtures("drift", "worker")
 async def test_a_key_is_the_run_s_id(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    """The same again is the same run, whoever asks at once; with another body it is refused."""
+    """The same key again is the same run. Another body with the same key is refused."""
     key = str(uuid4())
     calls = (admin.post("/all", json={}, headers={"Idempotency-Key": key}) for _ in range(5))
     answers = await asyncio.gather(*calls)
@@ -197,7 +193,7 @@ async def test_a_key_is_the_run_s_id(admin: httpx.AsyncClient, engine: AsyncEngi
 
 
 async def test_runs_are_listed_newest_first_page_by_page(admin: httpx.AsyncClient, one_worker: OneWorker) -> None:
-    """And one can be cancelled, twice as well; what does not exist is 404."""
+    """A run can be cancelled twice. An unknown run is a 404."""
     made = [str(await one_worker.request(requested_by=f"{number}")) for number in range(5)]
     found, path = [], "/runs?limit=2"
     while path:

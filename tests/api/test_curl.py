@@ -1,4 +1,4 @@
-"""The seed's three curl commands, word for word, with a token of `levelsync token` and one of the application's."""
+"""The seed's three curl commands, unchanged, with a token of `levelsync token` and one of the application."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ curl -X POST "http://localhost:8000/api/v1/licenses/admin/sync/all" \\
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Not pytest's own, which another account may not enter; with a short grace time."""
+    """A folder outside pytest's, which other accounts may not enter, with a short grace time."""
     with tempfile.TemporaryDirectory(prefix="levelsync-test-curl-") as made:
         here = Path(made) / "here"
         here.mkdir()
@@ -46,13 +46,13 @@ def folder() -> Iterator[Path]:
 
 
 def settings_of(folder: Path) -> dict[str, str]:
-    """What `up` wrote for other commands."""
+    """Return the settings that `up` wrote for other commands."""
     lines = (folder / ".levelsync" / "up.env").read_text().splitlines()
     return dict(line.removeprefix("LEVELSYNC_").split("=", 1) for line in lines)
 
 
 def shell(command: str, folder: Path, token: str) -> Any:
-    """Run a command as somebody types it; only what localhost:8000 is stands in curl's own file of settings."""
+    """Run a command as a user types it. Only curl's settings map localhost:8000 to the port of the test."""
     rules = f'connect-to = "localhost:8000:127.0.0.1:{settings_of(folder)["HTTP_PORT"]}"\nmax-time = 60\nfail\n'
     (folder / ".curlrc").write_text(rules)
     environment = clean({"ADMIN_TOKEN": token, "CURL_HOME": str(folder)})
@@ -64,7 +64,7 @@ def shell(command: str, folder: Path, token: str) -> Any:
 
 
 async def damage(folder: Path) -> None:
-    """Two licenses are wrong; and roles are stored as the application stores them, in upper case."""
+    """Make two licenses wrong, and store roles in upper case as the application does."""
     connection = await asyncpg.connect(settings_of(folder)["DATABASE_URL"])
     try:
         await connection.execute("""
@@ -79,14 +79,13 @@ async def damage(folder: Path) -> None:
 
 
 def token_of_the_application(folder: Path) -> str:
-    """As the application makes one for its user 1: an address and an end, and no role."""
+    """Return a token as the application creates it for user 1, with an address and an end but no role."""
     claims = {"sub": "admin1@example.org", "exp": int(time.time()) + 600}
     return jwt.encode(claims, settings_of(folder)["JWT_SECRET"], algorithm="HS256")
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine")
 async def test_the_three_commands_work_word_for_word(folder: Path) -> None:
-    """What differs, one user of the sample repaired, and what is left to do."""
     with up(folder, "--port", "0") as running:
         await running.ready()
         port = settings_of(folder)["HTTP_PORT"]

@@ -1,4 +1,4 @@
-"""/docs, /openapi.json, /asyncapi.json: complete, and without anything from elsewhere."""
+"""/docs, /openapi.json and /asyncapi.json are complete and load nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def operations() -> list[tuple[str, dict[str, Any]]]:
-    """Every endpoint of the document, by method and path."""
+    """Return every endpoint of the document, by method and path."""
     paths = openapi_document()["paths"].items()
     return [(f"{method} {path}", one) for path, methods in paths for method, one in methods.items()]
 
 
 def test_every_error_of_every_endpoint_is_documented_as_a_problem() -> None:
-    """With an example; those that read a body also say what becomes of a bad one."""
+    """Endpoints that read a body also document 413 and 415."""
     for name, operation in operations():
         statuses = {"400", "401", "403", "422", "500", "503"} | (
             {"413", "415"} if "requestBody" in operation else set()
@@ -45,7 +45,6 @@ def test_every_error_of_every_endpoint_is_documented_as_a_problem() -> None:
 
 
 def test_every_body_has_an_example() -> None:
-    """For whoever tries it out."""
     document = openapi_document()
     bodies = [
         one["requestBody"]["content"]["application/json"]["schema"] for _, one in operations() if "requestBody" in one
@@ -58,7 +57,6 @@ def test_every_body_has_an_example() -> None:
 
 
 def test_every_answer_has_an_example_that_keeps_its_form() -> None:
-    """Also those that are one of several."""
     parts = openapi_document()["components"]["schemas"]
     named: set[str] = set()
     for _, operation in operations():
@@ -73,7 +71,6 @@ def test_every_answer_has_an_example_that_keeps_its_form() -> None:
 
 
 async def test_the_documents_are_those_of_the_command(admin: httpx.AsyncClient, api_url: str) -> None:
-    """The same generator, so that nobody keeps two."""
     assert (await admin.get(f"{api_url}/openapi.json")).json() == openapi_document()
     assert (await admin.get(f"{api_url}/asyncapi.json")).json() == asyncapi()
     assert openapi_document()["openapi"].startswith("3.1")
@@ -81,7 +78,7 @@ async def test_the_documents_are_those_of_the_command(admin: httpx.AsyncClient, 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium")
 async def test_the_page_of_the_documents_works_without_the_internet(api_url: str) -> None:
-    """In a browser: every endpoint is listed, nothing is asked of anybody else, and the policy is not violated."""
+    """Every endpoint is listed, no other host is asked, and the content policy is not violated."""
     said: list[str] = []
     asked: list[str] = []
     async with async_playwright() as playwright:
@@ -100,7 +97,7 @@ async def test_the_page_of_the_documents_works_without_the_internet(api_url: str
 
 
 def test_every_schema_has_json_schemas_keywords_and_no_other() -> None:
-    """As `redocly lint` and Spectral want it: `ge` and `lt` are pydantic's words, and a document names its server."""
+    """`redocly lint` and Spectral require this. `ge` and `lt` are words of pydantic."""
     document = openapi_document()
     keywords = set(Draft202012Validator.VALIDATORS) | ANNOTATIONS
     schemas = [schema for schema in _schemas(document) if isinstance(schema, dict)]
@@ -114,7 +111,7 @@ def test_every_schema_has_json_schemas_keywords_and_no_other() -> None:
 
 
 def _schemas(part: Any) -> Iterator[Any]:
-    """Give every schema within a part of the document, and the schemas within it."""
+    """Yield every schema of the document, with the schemas inside it."""
     if isinstance(part, list):
         for one in part:
             yield from _schemas(one)

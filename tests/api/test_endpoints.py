@@ -29,7 +29,7 @@ RESULT_KEYS = {
 
 
 async def test_an_issue_has_the_keys_that_clients_read(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    """A JSON array; with a specialization only that one's, in any case."""
+    """A specialization in the query may have any case."""
     await fill(engine, {(3, "PLAYER"): 5, (4, "COACH"): 1}, {(3, "PLAYER"): 3})
     player = {
         "user_id": 3,
@@ -49,7 +49,7 @@ async def test_an_issue_has_the_keys_that_clients_read(admin: httpx.AsyncClient,
 
 
 async def test_pages_follow_each_other_by_their_links(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    """Nothing twice, nothing left out, the filter kept, and no link at the end."""
+    """The links keep the filter, and the last page has none."""
     await fill(engine, {(user, name): 1 for user in range(1, 8) for name in ("COACH", "PLAYER")}, {})
     found, url = [], f"{PREFIX}/desync-issues?limit=3&specialization=COACH"
     while url:
@@ -61,7 +61,7 @@ async def test_pages_follow_each_other_by_their_links(admin: httpx.AsyncClient, 
 
 
 async def test_one_pair_is_synced_in_each_direction(client: Client, engine: AsyncEngine) -> None:
-    """With the keys that the application's clients read; the history names the user whose token it was."""
+    """The history names the user of the token."""
     await fill(engine, {(3, "PLAYER"): 2}, {(3, "PLAYER"): 5})
     instructor = client("instructor", "2")
     answer = await instructor.post("/user/3", json={"specialization": "player"})
@@ -82,7 +82,7 @@ async def test_one_pair_is_synced_in_each_direction(client: Client, engine: Asyn
 async def test_a_user_without_a_row_is_an_answer_and_no_user_is_not(
     admin: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
-    """200 with `action: none`, and 404 also for ids that no column can hold."""
+    """An unknown user is a 404, even with an id that no column can store."""
     await fill(engine, {}, {})
     answer = await admin.post("/user/3", json={"specialization": "PLAYER"})
     assert (answer.status_code, answer.json()["success"], answer.json()["action"]) == (200, False, "none")
@@ -95,7 +95,7 @@ async def test_a_user_without_a_row_is_an_answer_and_no_user_is_not(
 
 
 async def test_every_specialization_of_a_user_is_synced(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    """A body is not needed. A pair that needs a decision fails the whole answer, not the other pairs."""
+    """The body is optional. A pair that needs a decision fails the whole answer but not the other pairs."""
     await fill(engine, {(3, "PLAYER"): 2, (3, "INTERNSHIP"): 3}, {(3, "COACH"): 7})
     answer = (await admin.post("/user/3/all")).json()
     assert set(answer) == {"success", "user_id", "sync_direction", "results"}
@@ -113,7 +113,6 @@ async def test_every_specialization_of_a_user_is_synced(admin: httpx.AsyncClient
 
 
 async def test_what_does_not_exist_is_named(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    """422, with what there is."""
     await fill(engine, {}, {})
     answer = await admin.post("/user/3", json={"specialization": "WIZARD"})
     assert (answer.status_code, "COACH, INTERNSHIP, PLAYER" in answer.json()["detail"]) == (422, True)
@@ -136,5 +135,4 @@ async def test_what_does_not_exist_is_named(admin: httpx.AsyncClient, engine: As
 async def test_a_cursor_that_no_database_takes_is_no_defect(
     admin: httpx.AsyncClient, path: str, position: list[Any]
 ) -> None:
-    """Text that is no text, a bool for a number, times out of all bounds."""
-    assert (await admin.get(path, params={"cursor": encode(*position)})).status_code == 422
+    assert (await admin.get(path, params={"cursor": encode(position)})).status_code == 422

@@ -1,4 +1,4 @@
-"""Keys behind a URL: rotated, away, and never used for what they are not."""
+"""Keys behind a URL: rotation, outages, forged tokens and unusable keys."""
 
 from __future__ import annotations
 
@@ -23,21 +23,20 @@ from tests.support.waiting import eventually
 
 @pytest.fixture
 def key_server() -> Iterator[KeyServer]:
-    """With one key, `first`."""
+    """A key server with one key, `first`."""
     with serving() as server:
         server.add_rsa("first")
         yield server
 
 
 def trust(settings: Settings, server: KeyServer, **changes: object) -> Settings:
-    """Settings that name that server."""
+    """Return settings that name the key server."""
     named = {"jwt_secret": None, "jwt_jwks_url": server.url, "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}
     return settings.model_copy(update=named | changes)
 
 
 @pytest.fixture
 def authenticator(settings: Settings, engine: AsyncEngine, key_server: KeyServer) -> Authenticator:
-    """It trusts that server."""
     return Authenticator(trust(settings, key_server), engine)
 
 
@@ -51,7 +50,7 @@ def fetch_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_new_key_is_found_and_an_old_one_is_asked_for_once(
     authenticator: Authenticator, key_server: KeyServer
 ) -> None:
-    """Rotation needs no restart; a key that is known costs no request."""
+    """Rotation needs no restart. A known key costs no request."""
     for _ in range(3):
         assert (await authenticator.identify(key_server.token("first"))).role == "admin"
     assert key_server.requests == 1
@@ -63,7 +62,7 @@ async def test_a_new_key_is_found_and_an_old_one_is_asked_for_once(
 async def test_a_stranger_of_the_provider_is_no_user_of_ours(
     authenticator: Authenticator, key_server: KeyServer, settings: Settings, engine: AsyncEngine
 ) -> None:
-    """Its person "1" without roles has none; with the setting that says so, it is user 1."""
+    """Its subject "1" without roles has no role, unless the setting allows roles from `users`."""
     outsider = key_server.token("first", roles=None, sub="1")
     who = await authenticator.identify(outsider)
     assert (who.role, who.user_id) == ("none", None)
@@ -72,7 +71,6 @@ async def test_a_stranger_of_the_provider_is_no_user_of_ours(
 
 
 async def test_made_up_key_ids_do_not_hammer_the_server(authenticator: Authenticator, key_server: KeyServer) -> None:
-    """One request, and every token is refused."""
     mine = key_server.private["first"]
     for number in range(20):
         token = jwt.encode(claims(), mine, algorithm="RS256", headers={"kid": f"made-up-{number}"})
@@ -85,7 +83,7 @@ async def test_made_up_key_ids_do_not_hammer_the_server(authenticator: Authentic
 async def test_a_key_that_was_taken_back_ends(
     authenticator: Authenticator, key_server: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Within five minutes; here at once."""
+    """Within five minutes. The test shortens this."""
     token = key_server.token("first")
     await authenticator.identify(token)
     key_server.extra.clear()
@@ -99,7 +97,7 @@ async def test_a_key_that_was_taken_back_ends(
 async def test_a_server_that_is_away_makes_nobody_a_stranger(
     authenticator: Authenticator, key_server: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Unknown keys cannot be checked now, known ones go on."""
+    """Unknown keys cannot be checked now, but known keys still work."""
     key_server.answers = False
     with pytest.raises(Busy):
         await authenticator.identify(key_server.token("first"))
@@ -115,7 +113,7 @@ async def test_a_server_that_is_away_makes_nobody_a_stranger(
 async def test_a_server_that_never_ends_is_left(
     authenticator: Authenticator, key_server: KeyServer, drips: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Byte by byte or without end: the fetch is bounded, nothing of it is left behind, and the next one works."""
+    """The fetch is bounded and leaves nothing behind, and the next one works."""
     monkeypatch.setattr(keys, "FETCH_TIMEOUT", 0.5)
     key_server.drips = drips
     with pytest.raises(Busy):
@@ -129,7 +127,7 @@ async def test_a_server_that_never_ends_is_left(
 async def test_keys_are_not_taken_from_a_connection_without_tls(
     settings: Settings, key_server: KeyServer, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the URL is one with TLS: whoever is on the way of a redirect could publish keys of their own."""
+    """An https URL may redirect to http, where an attacker could publish keys."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.scheme == "https":
@@ -149,7 +147,7 @@ async def test_keys_are_not_taken_from_a_connection_without_tls(
 async def test_a_stop_ends_a_fetch(
     authenticator: Authenticator, key_server: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever waits for keys holds no process back: nothing of the fetch is in a thread."""
+    """No thread fetches the keys, because a thread would delay the stop."""
     monkeypatch.setattr(keys, "FETCH_TIMEOUT", 600.0)
     key_server.drips = b" "
     asking = asyncio.create_task(authenticator.identify(key_server.token("first")))
@@ -181,7 +179,7 @@ async def test_a_stop_ends_a_fetch(
 async def test_a_strange_key_beside_a_good_one_does_no_harm(
     authenticator: Authenticator, key_server: KeyServer, strange: dict[str, Any]
 ) -> None:
-    """It is left out, whatever it holds; a token that names it is refused."""
+    """The strange key is skipped, and a token that names it is refused."""
     key_server.add_rsa("strange")
     key_server.extra[-1] |= strange
     key_server.extra += [[], "text", 7, None]  # type: ignore[list-item]  # as a broken publisher sends them
@@ -192,7 +190,7 @@ async def test_a_strange_key_beside_a_good_one_does_no_harm(
 
 
 async def test_a_public_key_is_no_secret(authenticator: Authenticator, key_server: KeyServer) -> None:
-    """HMAC with the published key, its algorithm changed, and keys that are published and symmetric: all refused."""
+    """HMAC with the published key, a changed algorithm and published symmetric keys are refused."""
     for_us = claims(iss=ISSUER, aud=AUDIENCE)
     key_server.extra.append(
         {"kty": "oct", "kid": "shared", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0", "alg": "HS256"}

@@ -1,4 +1,4 @@
-"""Every list as CSV, safe in a spreadsheet; a run's issues in order and narrowed; the audit log; letters by text."""
+"""Lists as CSV, the order and filters of a run's issues, the audit log, and letters found by text."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _ACTIONS = """
 
 
 def rows(answer: httpx.Response) -> list[dict[str, str]]:
-    """The rows of a sheet by their columns' names."""
+    """Return the rows of a CSV answer."""
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     return list(csv.DictReader(io.StringIO(answer.text)))
@@ -62,7 +62,7 @@ async def drift(engine: AsyncEngine) -> AsyncEngine:
 
 @pytest.mark.usefixtures("drift")
 async def test_every_list_is_also_a_sheet(admin: httpx.AsyncClient) -> None:
-    """By the query or by what is accepted; what a spreadsheet would calculate has an apostrophe before it."""
+    """By `format` or by `Accept`. A cell that a spreadsheet would calculate begins with an apostrophe."""
     sheets = {
         "/desync-issues": ("user_id", "3"),
         "/runs": ("requested_by", "'=1+1"),
@@ -84,7 +84,7 @@ async def test_every_list_is_also_a_sheet(admin: httpx.AsyncClient) -> None:
 
 @pytest.mark.usefixtures("drift")
 async def test_a_sheet_has_pages_and_values_within_values(admin: httpx.AsyncClient) -> None:
-    """Its link asks for a sheet again; a list without rows has its heading."""
+    """The link asks for CSV again. An empty list has its header."""
     answer = await admin.get("/dead-letters", params={"format": "csv", "limit": 3})
     assert [one["id"] for one in rows(answer)] == ["4", "3", "2"]
     following = await admin.get(answer.links["next"]["url"].removeprefix(admin.base_url.path.rstrip("/")))
@@ -97,7 +97,6 @@ async def test_a_sheet_has_pages_and_values_within_values(admin: httpx.AsyncClie
 
 @pytest.mark.usefixtures("drift")
 async def test_falling_levels_come_first_and_other_orders_can_be_asked_for(admin: httpx.AsyncClient) -> None:
-    """The pages of each order follow each other: nothing twice, nothing left out."""
     expected = {
         "lowered": ["2 COACH", "3 COACH", "1 PLAYER", "2 PLAYER"],
         "user": ["1 PLAYER", "2 COACH", "2 PLAYER", "3 COACH"],
@@ -129,13 +128,12 @@ async def test_falling_levels_come_first_and_other_orders_can_be_asked_for(admin
     ],
 )
 async def test_issues_are_narrowed(admin: httpx.AsyncClient, query: str, users: list[int]) -> None:
-    """By kind, status, specialization in any case, and to those whose level falls."""
     assert [one["user_id"] for one in (await admin.get(f"/runs/{RUN}/issues?{query}")).json()] == users
 
 
 @pytest.mark.usefixtures("drift")
 async def test_the_audit_log_is_read_by_admins(admin: httpx.AsyncClient, client: Client) -> None:
-    """Newest first, in pages, narrowed; an instructor may not, and that leaves a row."""
+    """An instructor is refused, and the refusal leaves a row."""
     refused = await client("instructor", "2").get("/audit")
     assert (refused.status_code, refused.json()["detail"]) == (403, "This needs the role admin; yours is instructor.")
     newest = (await admin.get("/audit", params={"limit": 1})).json()[0]
@@ -151,7 +149,7 @@ async def test_the_audit_log_is_read_by_admins(admin: httpx.AsyncClient, client:
 
 @pytest.mark.usefixtures("drift")
 async def test_letters_are_found_by_their_text(admin: httpx.AsyncClient) -> None:
-    """In the detail whatever its case; in key, value and headers as it stands there."""
+    """Case is ignored in the detail, but not in key, value and headers."""
     found = {
         text: [one["id"] for one in (await admin.get("/dead-letters", params={"text": text})).json()]
         for text in ("zebra", "Zebra", "%", "nothing")

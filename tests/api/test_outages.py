@@ -1,4 +1,4 @@
-"""A database that is absent, silent, busy or not migrated: 503 within seconds, and all is well again by itself."""
+"""A database that is absent, silent, busy or not migrated is a 503 within seconds, until it works again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CALLS: tuple[tuple[str, str, Any], ...] = (
 
 @asynccontextmanager
 async def served(settings: Settings, **changes: object) -> AsyncIterator[httpx.AsyncClient]:
-    """The API with other settings, and an admin."""
+    """Serve the API with changed settings; yield an admin's client."""
     changed = settings.model_copy(update=changes)
     headers = {"Authorization": f"Bearer {token(settings, 'admin')}"}
     async with (
@@ -44,7 +44,7 @@ async def served(settings: Settings, **changes: object) -> AsyncIterator[httpx.A
 
 
 async def assert_busy(client: httpx.AsyncClient, seconds: float) -> None:
-    """Every kind of call is answered with 503 in time, as a problem, and so is a token whose user must be looked up."""
+    """Check that every kind of call, and a token whose user must be looked up, is a 503 in time."""
     lookup = {"Authorization": f"Bearer {signed(roles=None)}"}
     began = time.monotonic()
     answers = await asyncio.gather(
@@ -61,7 +61,7 @@ async def assert_busy(client: httpx.AsyncClient, seconds: float) -> None:
 
 
 async def test_an_absent_database_is_503(settings: Settings) -> None:
-    """Nobody listens there; a token that is bad is 401 all the same."""
+    """A bad token is still a 401."""
     nowhere = SecretStr("postgresql://levelsync:password@127.0.0.1:1/levelsync")
     async with served(settings, database_url=nowhere) as client:
         await assert_busy(client, 3)
@@ -69,7 +69,7 @@ async def test_an_absent_database_is_503(settings: Settings) -> None:
 
 
 async def test_a_silent_database_is_503_until_it_speaks(settings: Settings) -> None:
-    """Connections that were good, and new ones: within seconds, however many callers; then 200."""
+    """Old and new connections, with many callers."""
     async with (
         way_to(settings.database_url.get_secret_value()) as (way, url),
         served(settings, database_url=SecretStr(url)) as client,
@@ -87,7 +87,7 @@ async def test_a_silent_database_is_503_until_it_speaks(settings: Settings) -> N
 
 
 async def test_rows_that_are_locked_are_503(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    """More callers than connections, on a pair that somebody holds: all are answered, and nothing is written."""
+    """More callers than connections wait for the row, and none of them writes."""
     await fill(engine, {(3, "PLAYER"): 5}, {(3, "PLAYER"): 1})
     async with engine.begin() as conn:
         await conn.execute(text("SELECT * FROM specialization_progress FOR UPDATE"))
@@ -102,7 +102,6 @@ async def test_rows_that_are_locked_are_503(admin: httpx.AsyncClient, engine: As
 
 
 async def test_a_database_that_is_not_migrated_is_503(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    """A fault of the installation, which somebody is about to repair."""
     await execute(engine, "ALTER SCHEMA levelsync RENAME TO elsewhere")
     assert (await admin.get("/runs")).status_code == 503
     await execute(engine, "ALTER SCHEMA elsewhere RENAME TO levelsync")

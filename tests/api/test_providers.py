@@ -1,4 +1,4 @@
-"""Keys and tokens in the forms that identity providers document. The providers themselves were not asked."""
+"""Keys and tokens in the forms that identity providers document. No real provider is asked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.tokens import serving
 
 @dataclass(frozen=True)
 class Form:
-    """What a provider publishes and signs, and which settings read it."""
+    """What a provider publishes and signs, and the settings that read it."""
 
     key: dict[str, Any]
     claims: dict[str, Any]
@@ -120,7 +120,7 @@ async def _role(form: Form, settings: Settings, engine: AsyncEngine, **changes: 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 async def test_tokens_of_its_form_give_their_role(form: Form, settings: Settings, engine: AsyncEngine) -> None:
-    """Its issuer's and audience's alone, and none where the claim does not name one."""
+    """Another issuer or audience is refused. Without the claim there is no role."""
     assert await _role(form, settings, engine) == "admin"
     for changes in ({"iss": f"{form.claims['iss']}x"}, {"aud": "another-client"}, {"aud": None}):
         with pytest.raises(NotSignedIn):

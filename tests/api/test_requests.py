@@ -1,4 +1,4 @@
-"""What holds for every request: bodies, ids, methods, headers, the form of an error, a line in the log."""
+"""What all requests have in common: bodies, ids, methods, headers, errors and log lines."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ JSON = {"Content-Type": "application/json"}
 
 
 async def test_bad_bodies_are_refused_in_milliseconds(admin: httpx.AsyncClient) -> None:
-    """Too large, too deep, in another encoding, in another form: a 4xx, and the next request is served."""
     body = b'{"specialization": "PLAYER"}'
     bad: list[tuple[int, Any, dict[str, str]]] = [
         (413, b" " * 10_000_000, JSON),
@@ -75,7 +74,7 @@ async def test_bad_bodies_are_refused_in_milliseconds(admin: httpx.AsyncClient) 
 
 
 async def test_a_body_of_unknown_length_is_not_collected(api_url: str) -> None:
-    """Chunked and without an end: answered when it was too large."""
+    """The body is chunked and never ends."""
     host, _, port = api_url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     head = f"POST {PREFIX}/all HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {signed()}\r\n"
@@ -88,14 +87,13 @@ async def test_a_body_of_unknown_length_is_not_collected(api_url: str) -> None:
 
 @pytest.mark.parametrize("path", ["/page/dead-letters/", "/page/users/", f"{PREFIX}/dead-letters/"])
 async def test_a_number_of_any_length_is_no_defect(api_url: str, path: str) -> None:
-    """Nobody has to sign in for that one, and each left two thousand lines in the log."""
+    """Such a request needs no sign-in, and each left two thousand lines in the log."""
     async with httpx.AsyncClient(base_url=api_url) as anybody:
         answer = await anybody.get(path + "9" * 5000)
     assert answer.status_code in {303, 404}
 
 
 async def test_a_client_that_goes_away_is_no_defect(api_url: str) -> None:
-    """In the middle of a form that needs no session."""
     host, _, port = api_url.removeprefix("http://").partition(":")
     with capture_logs() as log:
         _, writer = await asyncio.open_connection(host, int(port))
@@ -108,7 +106,7 @@ async def test_a_client_that_goes_away_is_no_defect(api_url: str) -> None:
 
 
 async def test_every_response_has_an_id_and_so_has_the_log(admin: httpx.AsyncClient) -> None:
-    """A sane id is taken, another one is replaced; the token is nowhere."""
+    """A valid id is accepted, and another one is replaced. The log has no token."""
     with capture_logs(processors=[merge]) as lines:
         assert (await admin.get("/runs", headers={"X-Request-ID": "abc-1.2:3"})).headers["x-request-id"] == "abc-1.2:3"
         for insane in ("", "a b", "x" * 65, "<script>", "-x"):
@@ -138,7 +136,7 @@ def merge(_logger: Any, _name: str, line: Any) -> Any:
 
 
 async def test_unknown_paths_and_methods_are_problems_too(admin: httpx.AsyncClient, api_url: str) -> None:
-    """404, 405 with what is allowed; HEAD is GET without a body; a slash at the end changes nothing."""
+    """405 names the allowed methods. HEAD answers like GET without a body."""
     for url in (f"{api_url}/nowhere", f"{api_url}/api", f"{api_url}/docs/../secret", f"{api_url}/docs/x.js"):
         answer = await admin.get(url)
         assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json"), url
@@ -152,7 +150,7 @@ async def test_unknown_paths_and_methods_are_problems_too(admin: httpx.AsyncClie
 
 
 async def test_every_response_is_protected(admin: httpx.AsyncClient, api_url: str) -> None:
-    """Nothing is guessed, framed or kept; the documents run no script but their own."""
+    """The documents run only their own scripts."""
     for url in ("/runs", "/nowhere"):
         headers = (await admin.get(url)).headers
         assert headers["x-content-type-options"] == "nosniff"
@@ -163,7 +161,7 @@ async def test_every_response_is_protected(admin: httpx.AsyncClient, api_url: st
 
 
 async def test_a_defect_is_a_500_that_tells_nothing(admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A problem with the request's id; what went wrong is in the log, and the service goes on."""
+    """The log has the cause, and the service continues."""
 
     async def broken(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError("with a secret in it")
@@ -178,20 +176,19 @@ async def test_a_defect_is_a_500_that_tells_nothing(admin: httpx.AsyncClient, mo
 
 
 def test_a_traceback_on_the_console_shows_no_variable() -> None:
-    """A token or a password may be in one."""
+    """A variable may contain a token or a password."""
     run = subprocess.run([sys.executable, "-c", FAILS], capture_output=True, text=True, timeout=60, check=True)  # noqa: S603 - our own code
     assert "ZeroDivisionError" in run.stderr
     assert "sesame" not in run.stderr
 
 
 async def test_a_token_in_the_query_is_none(admin: httpx.AsyncClient) -> None:
-    """It would be in every log on the way."""
+    """Every log on the way would store it."""
     del admin.headers["Authorization"]
     assert (await admin.get("/runs", params={"access_token": signed(), "token": signed()})).status_code == 401
 
 
 async def test_a_request_has_its_time(admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes longer is 503 and given up."""
     given_up = asyncio.Event()
 
     async def endless(*_: Any, **__: Any) -> Any:
@@ -208,7 +205,7 @@ async def test_a_request_has_its_time(admin: httpx.AsyncClient, monkeypatch: pyt
 
 
 async def test_an_unknown_field_is_not_repeated(admin: httpx.AsyncClient) -> None:
-    """Its name may be anything: a secret in the wrong place, or a script. One sentence for all of them."""
+    """The name of a field may be a secret in the wrong place, or a script."""
     sent = {"specialization": "PLAYER", "hunter2": 1, "<script>": 2}
     answer = await admin.post("/user/3", json=sent)
     assert (answer.status_code, answer.json()["errors"]) == (

@@ -1,4 +1,4 @@
-"""The role `api` as a process: what it needs, and what it does not."""
+"""The role `api` as a process, and what it needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ Make = Callable[..., LevelsyncProcess]
 async def test_without_a_key_it_ends_before_anything_starts(
     settings: Settings, levelsync_process: Make, roles: tuple[str, ...]
 ) -> None:
-    """Exit 2, and the variables by their names."""
     process = levelsync_process(settings.model_copy(update={"jwt_secret": None}), ("serve", *roles))
     await process.start(ready=False)
     assert await process.wait(20) == 2
@@ -32,7 +31,7 @@ async def test_without_a_key_it_ends_before_anything_starts(
 
 
 async def test_a_secret_that_can_be_guessed_is_refused(settings: Settings, levelsync_process: Make) -> None:
-    """31 bytes are exit 2, with the variable's name and without the secret."""
+    """The secret has 31 bytes, and is not printed."""
     short = "a-secret-of-thirty-one-bytes-31"
     process = levelsync_process(settings.model_copy(update={"jwt_secret": SecretStr(short)}))
     await process.start(ready=False)
@@ -43,15 +42,17 @@ async def test_a_secret_that_can_be_guessed_is_refused(settings: Settings, level
 
 
 async def test_another_role_needs_no_key(settings: Settings, levelsync_process: Make) -> None:
-    """And serves no API."""
+    """It serves no API."""
     process = levelsync_process(settings.model_copy(update={"jwt_secret": None}), ("serve", "--roles", "relay"))
     await process.start()
     assert (await process.get(f"{PREFIX}/runs"))[0] == 404
     assert await process.terminate() == 0
 
 
-async def test_without_kafka_it_answers_all_the_same(settings: Settings, levelsync_process: Make) -> None:
-    """Only /readyz tells of Kafka; runs go through the outbox. The log has no token and every request's id."""
+async def test_without_kafka_it_answers_all_the_same(
+    settings: Settings, levelsync_process: Make, eventually: Callable[..., Any]
+) -> None:
+    """/readyz names Kafka. Runs go through the outbox. The log has each request's id and no token."""
     away = settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1", "log_format": "json"})
     secret = token(settings, "admin")
     process = levelsync_process(away, ("serve", "--roles", "api"))
@@ -78,7 +79,7 @@ async def test_without_kafka_it_answers_all_the_same(settings: Settings, levelsy
 
 
 async def test_a_stop_answers_who_still_waits(settings: Settings, levelsync_process: Make) -> None:
-    """503 and exit 0, without a word of a defect; no run is waited for to its end."""
+    """503 and exit 0. The stop waits for no run."""
     process = levelsync_process(settings, ("serve", "--roles", "api"))
     await process.start()
     headers = {"Authorization": f"Bearer {token(settings, 'admin')}"}

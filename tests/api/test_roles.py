@@ -1,4 +1,4 @@
-"""Who may do what: every endpoint with every role, with none, and with a bad token; and the audit log."""
+"""Which role may do what at every endpoint, and the audit log."""
 
 from __future__ import annotations
 
@@ -40,27 +40,26 @@ ROLES = ("admin", "instructor", "student", "owner")
 
 
 def documented() -> set[tuple[str, str]]:
-    """What the API's own document says there is."""
+    """Return the endpoints of the API's own document."""
     paths = openapi_document()["paths"].items()
     return {(method.upper(), path.removeprefix(PREFIX)) for path, methods in paths for method in methods}
 
 
 async def call(client: httpx.AsyncClient, endpoint: tuple[str, str], body: Any) -> httpx.Response:
-    """Call it, on user 3 and on things that do not exist."""
+    """Call an endpoint for user 3 and for ids that do not exist."""
     method, path = endpoint
     url = path.format(user_id=3, run_id=uuid4(), letter_id=1)
     return await client.request(method, url, json=body, headers={"Prefer": "respond-async"})
 
 
 def test_no_endpoint_is_left_out() -> None:
-    """The table above is the whole API."""
     assert documented() - set(ENDPOINTS) == set()
 
 
 async def test_every_endpoint_lets_in_its_roles_and_no_other(
     client: Callable[..., httpx.AsyncClient], engine: AsyncEngine
 ) -> None:
-    """403 names the role that is needed and leaves a row in the audit log; 401 comes before everything else."""
+    """403 names the required role and leaves a row in the audit log. 401 precedes every other check."""
     await fill(engine, {(3, "PLAYER"): 1}, {})
     for endpoint in sorted(documented()):
         allowed, body = ENDPOINTS[endpoint]
@@ -83,7 +82,7 @@ async def test_every_endpoint_lets_in_its_roles_and_no_other(
 
 
 async def test_without_a_good_token_nothing_is_read(client: Callable[..., httpx.AsyncClient]) -> None:
-    """Neither the body nor whether a path's user exists; the answer says how to sign in."""
+    """Neither the body nor the user in the path is read."""
     nobody = client(None)
     headers: list[dict[str, str]] = [
         {},
@@ -107,7 +106,6 @@ async def test_without_a_good_token_nothing_is_read(client: Callable[..., httpx.
 async def test_every_write_and_every_refusal_leaves_one_row(
     client: Callable[..., httpx.AsyncClient], engine: AsyncEngine
 ) -> None:
-    """Who, what, with which arguments, what came of it, and under which request id."""
     await fill(engine, {(3, "PLAYER"): 1}, {})
     admin = client("admin", "boss@example.org")
     pair = {"specialization": "PLAYER", "direction": "highest"}
@@ -134,7 +132,7 @@ async def test_every_write_and_every_refusal_leaves_one_row(
 async def test_a_refusal_is_kept_whatever_the_text_of_its_arguments(
     client: Callable[..., httpx.AsyncClient], engine: AsyncEngine
 ) -> None:
-    """NUL and lone surrogates are valid JSON that PostgreSQL cannot hold: escaped, and never a 500."""
+    """PostgreSQL cannot store NUL and lone surrogates, which are valid JSON, so they are escaped."""
     body = b'{"specialization": "P\\u0000\\ud800L"}'
     headers = {"Content-Type": "application/json"}
     assert (await client("student").post("/user/3", content=body, headers=headers)).status_code == 403
@@ -146,7 +144,7 @@ async def test_a_refusal_is_kept_whatever_the_text_of_its_arguments(
 async def test_a_refusal_keeps_what_was_asked_for_and_from_where(
     client: Callable[..., httpx.AsyncClient], engine: AsyncEngine
 ) -> None:
-    """A wrong role with its arguments, a body that makes no sense with what is wrong, and no unknown text of it."""
+    """The row has the arguments of a wrong role and the errors of a bad body, but no unknown text."""
     await fill(engine, {}, {})
     await client("student").post("/user/3", json={"specialization": "PLAYER"})
     await client("instructor", "2").post("/all", json={"dry_run": False})
@@ -174,7 +172,7 @@ BODIES_REFUSED: list[tuple[int, bytes, dict[str, str], str]] = [
 async def test_a_write_whose_body_is_refused_leaves_a_row_whoever_asks(
     client: Callable[..., httpx.AsyncClient], engine: AsyncEngine
 ) -> None:
-    """Also a body that cannot be read: it says what was tried on which user, and repeats nothing that was sent."""
+    """Even where the body cannot be read. The row repeats nothing that was sent."""
     await fill(engine, {}, {})
     for status, content, headers, _ in BODIES_REFUSED:
         answer = await client("admin").post("/user/3", content=content, headers=headers)
@@ -194,7 +192,6 @@ async def test_a_write_whose_body_is_refused_leaves_a_row_whoever_asks(
 async def test_a_token_that_was_signed_out_leaves_a_row(
     client: Callable[..., httpx.AsyncClient], engine: AsyncEngine
 ) -> None:
-    """Somebody has kept it."""
     admin = client("admin")
     kept = admin.headers["Authorization"].removeprefix("Bearer ")
     await sessions.end(engine, kept, datetime.now(UTC) + timedelta(hours=1))
@@ -210,7 +207,7 @@ async def test_a_token_that_was_signed_out_leaves_a_row(
 async def test_failed_sign_ins_are_one_row_a_minute_and_address(
     client: Callable[..., httpx.AsyncClient], engine: AsyncEngine
 ) -> None:
-    """Nobody can fill the table by guessing; a request without a token is no sign-in."""
+    """Guessing cannot fill the table. A request without a token is not a sign-in."""
     nobody = client(None)
     await nobody.get("/runs")
     for _ in range(3):

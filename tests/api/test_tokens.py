@@ -1,4 +1,4 @@
-"""Every kind of token that is not good is refused, and says why without repeating itself."""
+"""Each kind of bad token is refused, and the reason does not repeat the token."""
 
 from __future__ import annotations
 
@@ -66,25 +66,22 @@ REFUSED = {
 
 @pytest.fixture
 def authenticator(settings: Settings, engine: AsyncEngine) -> Authenticator:
-    """With a secret, and nothing else."""
     return Authenticator(settings, engine)
 
 
 @pytest.fixture
 def without_database() -> Authenticator:
-    """As most tokens need none."""
+    """Most tokens need no database."""
     nowhere = Settings(_env_file=None, jwt_secret=SECRET)
     return Authenticator(nowhere, make_engine(nowhere))
 
 
 def with_settings(settings: Settings, engine: AsyncEngine, **changes: Any) -> Authenticator:
-    """With more settings."""
     return Authenticator(settings.model_copy(update=changes), engine)
 
 
 @pytest.mark.parametrize("kind", REFUSED)
 async def test_a_bad_token_is_refused(without_database: Authenticator, kind: str) -> None:
-    """And no part of it is in the reason."""
     with pytest.raises(NotSignedIn) as refusal:
         await without_database.identify(REFUSED[kind])
     assert str(refusal.value).startswith("The token")
@@ -92,7 +89,7 @@ async def test_a_bad_token_is_refused(without_database: Authenticator, kind: str
 
 
 async def test_a_good_token_says_who(without_database: Authenticator) -> None:
-    """Subject, role and end; without `type` too, and with the longer HMACs."""
+    """`type` is optional, and the longer HMACs are accepted."""
     good = claims()
     who = await without_database.identify(signed(exp=good["exp"]))
     assert (who.subject, who.role, who.synced_by) == ("1", "admin", 1)
@@ -113,12 +110,12 @@ async def test_a_good_token_says_who(without_database: Authenticator) -> None:
     ],
 )
 async def test_the_strongest_known_role_counts(without_database: Authenticator, held: Any, role: str) -> None:
-    """Text or a list of texts, whole words in any case."""
+    """The claim is a string or a list, in any case."""
     assert (await without_database.identify(signed(roles=held))).role == role
 
 
 async def test_the_claim_of_roles_is_a_dotted_path(settings: Settings, engine: AsyncEngine) -> None:
-    """Where it leads through something else, the token is refused."""
+    """A path through another type is refused."""
     keycloak = with_settings(settings, engine, jwt_roles_claim="realm_access.roles")
     assert (await keycloak.identify(signed(roles=None, realm_access={"roles": ["instructor"]}))).role == "instructor"
     with pytest.raises(NotSignedIn):
@@ -126,7 +123,7 @@ async def test_the_claim_of_roles_is_a_dotted_path(settings: Settings, engine: A
 
 
 async def test_a_token_without_roles_has_its_user_s_role(authenticator: Authenticator) -> None:
-    """By id or by address, as the application's own tokens name their user; the history then names them."""
+    """The subject is an id or an email address, and the history names that user."""
     for subject, role, user_id in (
         ("1", "admin", 1),
         ("instructor2@example.org", "instructor", 2),
@@ -149,7 +146,7 @@ async def test_a_token_without_roles_has_its_user_s_role(authenticator: Authenti
 async def test_a_claim_of_roles_may_be_named_in_three_ways(
     settings: Settings, engine: AsyncEngine, setting: str, claim: dict[str, Any]
 ) -> None:
-    """The literal name first, then a dotted path; what begins with a slash is a JSON Pointer."""
+    """The literal name comes first, then a dotted path. A value that begins with a slash is a JSON Pointer."""
     named = with_settings(settings, engine, jwt_roles_claim=setting)
     assert (await named.identify(by_hand(claims(roles=None, sub="3") | claim, SECRET))).role == "admin"
     made = sign(settings.model_copy(update={"jwt_roles_claim": setting}), "instructor", "3", timedelta(hours=1))
@@ -158,7 +155,7 @@ async def test_a_claim_of_roles_may_be_named_in_three_ways(
 
 
 async def test_without_roles_from_users_a_subject_is_no_user(settings: Settings, engine: AsyncEngine) -> None:
-    """It has no role, and no row of the history names user 1."""
+    """The token has no role, and the history does not name user 1."""
     apart = with_settings(settings, engine, jwt_roles_from_users=False)
     who = await apart.identify(signed(roles=None))
     assert (who.role, who.user_id, who.synced_by) == ("none", None, "subject 1")
@@ -179,7 +176,7 @@ async def test_without_roles_from_users_a_subject_is_no_user(settings: Settings,
 async def test_a_role_of_the_database_counts_in_any_case(
     authenticator: Authenticator, engine: AsyncEngine, stored: str, role: str
 ) -> None:
-    """SQLAlchemy stores the names of an enum, in upper case; what maps to no role of ours is none."""
+    """SQLAlchemy stores the names of an enum, in upper case."""
     await execute(
         engine,
         f"CREATE TYPE stored_role AS ENUM ('{stored}')",
@@ -190,7 +187,7 @@ async def test_a_role_of_the_database_counts_in_any_case(
 
 
 async def test_a_token_of_a_deleted_user_is_refused(authenticator: Authenticator, engine: AsyncEngine) -> None:
-    """As one of nobody, of an id that is none, and of a user whom the application has made inactive."""
+    """A token of an unknown or inactive user is refused too."""
     await execute(
         engine,
         "DELETE FROM users WHERE id = 2",
@@ -204,7 +201,7 @@ async def test_a_token_of_a_deleted_user_is_refused(authenticator: Authenticator
 
 
 async def test_issuer_and_audience_are_checked_when_they_are_set(settings: Settings, engine: AsyncEngine) -> None:
-    """Another one, or none, is refused; without the settings both are ignored."""
+    """Without the settings both are ignored."""
     strict = with_settings(settings, engine, jwt_issuer=ISSUER, jwt_audience=AUDIENCE)
     ours = {"iss": ISSUER, "aud": AUDIENCE}
     for wrong in (ours | {"iss": None}, ours | {"aud": None}, ours | {"iss": "x"}, ours | {"aud": "x"}):
@@ -216,7 +213,7 @@ async def test_issuer_and_audience_are_checked_when_they_are_set(settings: Setti
 
 
 def test_without_a_key_nothing_starts(settings: Settings, engine: AsyncEngine) -> None:
-    """Nor with two, nor with a URL that has no issuer beside it; the sentence names the variables."""
+    """Two keys, or a URL without issuer and audience, are refused too."""
     url = "https://issuer.example.org/jwks.json"
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"jwt_secret": None}, "JWT_SECRET or LEVELSYNC_JWT_JWKS_URL"),

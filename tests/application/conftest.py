@@ -1,4 +1,4 @@
-"""A database for each state of the application, made once and copied for each test."""
+"""A database for each state of the application, created once and copied for each test."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ _TEMPLATES = pytest.StashKey[dict[str, str]]()
 
 @pytest.fixture(params=STATES, ids=str)
 def state(request: pytest.FixtureRequest) -> State:
-    """Each state in turn."""
     assert isinstance(request.param, State)
     return request.param
 
@@ -30,7 +29,7 @@ def state(request: pytest.FixtureRequest) -> State:
 async def live_url(
     state: State, postgres: Postgres, kafka: Kafka, request: pytest.FixtureRequest
 ) -> AsyncIterator[str]:
-    """The application's database as it is before levelsync comes; with the fixture `migrated`, after it."""
+    """The application's database before levelsync, or after `levelsync migrate` with the fixture `migrated`."""
     made = request.config.stash.setdefault(_TEMPLATES, {})
     if state.letter not in made:
         made[state.letter] = await postgres.create_database()
@@ -49,18 +48,18 @@ async def live_url(
 
 @pytest.fixture
 def settings(state: State, live_url: str, kafka: Kafka) -> Settings:
-    """What docs/adopt.md sets for the state, with the application's own key."""
+    """The settings that docs/adopt.md gives for the state, with the application's key."""
     return settings_of(state, live_url, kafka)
 
 
 @pytest.fixture
 def migrated(live_url: str) -> str:
-    """The same database after `levelsync migrate`; its URL."""
+    """The URL of the same database after `levelsync migrate`."""
     return live_url
 
 
 def settings_of(state: State, url: str, kafka: Kafka, **more: Any) -> Settings:
-    """Give the settings of a state for one of its databases, with a consumer group of their own."""
+    """Return the settings of a state for one of its databases, with a new consumer group."""
     return Settings(
         _env_file=None,
         database_url=url,

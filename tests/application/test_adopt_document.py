@@ -1,4 +1,4 @@
-"""docs/adopt.md, block by block as a reader runs it, on a copy of the newest database of the application."""
+"""docs/adopt.md, followed block by block on a copy of the application's newest database."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BLOCKS = blocks(TEXT)
 
 @pytest.fixture
 async def reader(live_url: str, kafka: Kafka, tmp_path: Path) -> AsyncIterator[Reader]:
-    """The reader, who has put in a database, brokers and a key, and in whose trials nothing takes a minute."""
+    """A reader with a database, brokers and a key, and with short waits."""
     await application.execute(live_url, THOUSANDS)
     port = str(free_port())
     environment = {
@@ -54,7 +54,6 @@ async def reader(live_url: str, kafka: Kafka, tmp_path: Path) -> AsyncIterator[R
 @pytest.mark.usefixtures("topics")
 @pytest.mark.parametrize("state", [E], ids=str)
 async def test_the_guide_works_as_it_is_written(reader: Reader) -> None:
-    """From the application's database to a schedule that repairs, and back."""
     for language, text in BLOCKS:
         if text.startswith("alembic"):
             reader.serve.stop()  # "Stop `levelsync serve`"
@@ -75,12 +74,10 @@ async def test_the_guide_works_as_it_is_written(reader: Reader) -> None:
 
 
 def test_the_guide_and_the_states_have_the_same_settings() -> None:
-    """What the suite of the five states passes with is what a reader is told to set."""
     given = dict(re.findall(r"^LEVELSYNC_(\w+)='(.*)'$", TEXT, re.MULTILINE))
     assert json.loads(given["MAX_LEVELS"]) == MAX_LEVELS
     assert json.loads(given["LICENSE_DEFAULTS"]) == LICENSE_DEFAULTS
 
 
 def test_every_block_of_the_guide_is_run() -> None:
-    """A block in another language would be read, and never tried."""
     assert {language for language, _ in BLOCKS} == {"sh", "sql"}

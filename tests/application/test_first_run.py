@@ -1,4 +1,4 @@
-"""The first dry run on the newest database: thousands of licenses without progress, and no applier has run yet."""
+"""The first dry run on the newest database, with thousands of licenses without progress."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def test_before_any_applier_has_run_a_dry_run_reports_by_kind(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Events wait in the topics, so nothing is confirmed; the reader sees how much there is of what."""
+    """Events are waiting in the topics, so nothing is confirmed."""
     monkeypatch.setattr(steps, "PATIENCE_SECONDS", 0.1)
     never_read = NoTopics({"progress.leveled-up-0": 12})
     one_worker = OneWorker(engine, settings, never_read)
@@ -59,7 +59,7 @@ async def test_before_any_applier_has_run_a_dry_run_reports_by_kind(
 async def test_once_everything_is_applied_the_same_run_confirms_and_the_breaker_would_stop(
     engine: AsyncEngine, settings: Settings, state: State
 ) -> None:
-    """More than 1,000 pairs and more than 5 % would change; a dry run completes and says so."""
+    """More than 1,000 pairs and more than 5 % would change."""
     one_worker = OneWorker(engine, settings)
     report = await one_worker.run(direction="highest", dry_run=True)
     assert report["counts"]["missing_progress"] == 5000 + 100 * len(state.specializations)

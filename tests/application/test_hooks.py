@@ -1,4 +1,4 @@
-"""examples/application_hooks.py beside the application, as somebody runs it."""
+"""examples/application_hooks.py, run beside the application."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LEVELS = """
 @pytest.mark.usefixtures("topics")
 @pytest.mark.parametrize("state", [STATES[0], STATES[-1]], ids=str)
 async def test_the_example_raises_relays_and_demotes(migrated: str, settings: Settings, state: State) -> None:
-    """The events are applied after the demotion, and it stands all the same."""
+    """The events are applied after the demotion, and the demotion stays."""
     player, coach = state.specializations[0], state.specializations[-2]
     example = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -1,4 +1,4 @@
-"""levelsync beside the application, at five states of its history: one suite for all of them."""
+"""levelsync beside the application, in each of five states of its history."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LICENSES = "SELECT user_id, specialization_type, current_level FROM user_licens
 async def test_migrate_adds_constraints_and_changes_nothing_else(
     live_url: str, settings: Settings, state: State
 ) -> None:
-    """Twice: the second run finds nothing to do. The application's own history of migrations stays where it is."""
+    """A second run changes nothing, and the application's own Alembic history stays."""
     history = await application.rows(live_url, "SELECT version_num FROM public.alembic_version")
     before = set((await application.structure(live_url)).splitlines())
     await asyncio.to_thread(migrate, settings)
@@ -57,7 +57,7 @@ async def test_migrate_adds_constraints_and_changes_nothing_else(
 
 
 async def test_downgrade_leaves_what_the_application_had(live_url: str, settings: Settings, state: State) -> None:
-    """Its tables are as they were before levelsync, and rows that were removed are kept; a new `migrate` works."""
+    """Removed rows are kept, and `migrate` works again."""
     before = (await application.structure(live_url)).splitlines()
     await asyncio.to_thread(migrate, settings)
     levels = await application.rows(live_url, _PROGRESS), await application.rows(live_url, _LICENSES)
@@ -72,7 +72,7 @@ async def test_downgrade_leaves_what_the_application_had(live_url: str, settings
 
 
 async def test_the_endpoints_take_the_application_s_own_tokens(migrated: str, settings: Settings, state: State) -> None:
-    """The clients of the application change their base URL, and nothing else."""
+    """The application's clients change only their base URL."""
     name = state.specializations[0]
     async with (
         Api(settings).app(Health()) as app,
@@ -98,7 +98,7 @@ async def test_the_endpoints_take_the_application_s_own_tokens(migrated: str, se
 
 @pytest.mark.usefixtures("migrated")
 async def test_each_role_of_the_application_may_do_what_its_name_says(settings: Settings, state: State) -> None:
-    """An enum in upper case is no stranger; the newest roles have no rights here."""
+    """An enum in upper case is read. The newest roles have no rights here."""
     async with Api(settings).app(Health()) as app, http.served(app, http.bind(settings)) as url:
 
         async def statuses(email: str) -> tuple[int, int]:
@@ -116,7 +116,7 @@ async def test_each_role_of_the_application_may_do_what_its_name_says(settings: 
 
 @pytest.mark.usefixtures("topics")
 async def test_a_day_beside_the_application(migrated: str, settings: Settings, state: State) -> None:
-    """A thousand events, `doctor`, a dry run and an executed run, all with the admin's own token."""
+    """A thousand events, `doctor`, a dry run and an executed run, with the admin's token."""
     progress, licenses = await _levels(migrated, _PROGRESS), await _levels(migrated, _LICENSES)
     events = list(_thousand_events(state))
     rises = _apply(events, progress, licenses)
@@ -161,7 +161,7 @@ async def _levels(url: str, query: str) -> Levels:
 
 
 def _thousand_events(state: State) -> Iterable[ProgressLeveledUp | LicenseAdvanced]:
-    """Both kinds for every student and specialization in turn; many come too late to raise anything."""
+    """Yield both kinds for all students and specializations in turn. Many come too late to raise a level."""
     for number in range(1000):
         user = FIRST_STUDENT + number % (USERS - FIRST_STUDENT + 1)
         name = state.specializations[number % len(state.specializations)]
@@ -173,7 +173,7 @@ def _thousand_events(state: State) -> Iterable[ProgressLeveledUp | LicenseAdvanc
 
 
 def _apply(events: Iterable[Any], progress: Levels, licenses: Levels) -> int:
-    """Raise what the events raise; how many licenses rose."""
+    """Raise the levels as the events do; return how many licenses rose."""
     rises = 0
     for event in events:
         pair = (event.user_id, event.specialization.upper())
@@ -190,7 +190,7 @@ def _differences(progress: Levels, licenses: Levels, state: State) -> int:
 
 
 async def _not_passed(settings: Settings, service: Service) -> list[dict[str, str]]:
-    """What `levelsync doctor` finds beside the running service, with these settings as its environment."""
+    """Return the checks of `levelsync doctor` that do not pass beside the running service."""
     env = environment(settings, HTTP_PORT=service.http_url.rpartition(":")[2])
     run = await asyncio.to_thread(partial(levelsync, "doctor", "--json", env=env))
     return [check for check in json.loads(run.stdout)["checks"] if check["verdict"] != "PASS"]

@@ -1,4 +1,4 @@
-"""The application drops a column under a running service: every command and the API name it."""
+"""The application drops a column under a running service. Every command and the API name the column."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COMMANDS = (
 async def test_the_column_disappears_under_a_running_service(
     engine: AsyncEngine, settings: Settings, levelsync_process: Callable[..., LevelsyncProcess]
 ) -> None:
-    """Exit 3 and one sentence, 503 and the same sentence; nobody is sent to look for a role or to try again."""
+    """Exit 3 or 503 with one sentence, and no advice to look for a role or to retry."""
     process = levelsync_process()
     await process.start()
     await execute(engine, "ALTER TABLE specializations DROP COLUMN max_levels")
@@ -55,7 +55,6 @@ async def test_the_column_disappears_under_a_running_service(
 
 
 async def test_another_column_that_is_gone_is_named_too(engine: AsyncEngine, settings: Settings) -> None:
-    """The class of the fault, not only the maximum."""
     await execute(engine, "ALTER TABLE specialization_progress DROP COLUMN current_level CASCADE")
     for command in COMMANDS[:3]:
         run = levelsync(*command, env=environment(settings))
@@ -67,7 +66,7 @@ async def test_another_column_that_is_gone_is_named_too(engine: AsyncEngine, set
 def test_a_defect_is_exit_70_with_its_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Never 1, which is an answer."""
+    """Not 1, which is an answer."""
 
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("no such thing")

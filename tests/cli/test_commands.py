@@ -1,4 +1,4 @@
-"""Small commands, and what every command prints."""
+"""Small commands, and what all commands print."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from tests.support.process import levelsync
 
 
 def test_every_event_has_its_schema_and_all_are_in_one_asyncapi_document(tmp_path: Path) -> None:
-    """The command prints what it wrote, and makes the folder."""
     folder = tmp_path / "new" / "schemas"
     run = levelsync("schema", "--out", str(folder))
     assert run.returncode == 0, run.stderr
@@ -38,7 +37,6 @@ def test_every_event_has_its_schema_and_all_are_in_one_asyncapi_document(tmp_pat
 
 
 def test_a_folder_that_cannot_be_made_is_wrong_use(tmp_path: Path) -> None:
-    """One sentence that names it."""
     (tmp_path / "file").write_text("")
     run = levelsync("schema", "--out", str(tmp_path / "file" / "below"))
     assert run.returncode == 2
@@ -49,7 +47,6 @@ SECRET = "a-secret-of-at-least-thirty-two-bytes"  # noqa: S105 - of this test on
 
 
 def test_a_token_carries_role_subject_and_an_end() -> None:
-    """The token verifies with the secret, and its claims are what the options say."""
     run = levelsync(
         "token", "--role", "instructor", "--subject", "7", "--ttl", "90s", env={"LEVELSYNC_JWT_SECRET": SECRET}
     )
@@ -61,7 +58,6 @@ def test_a_token_carries_role_subject_and_an_end() -> None:
 
 
 def test_a_token_fits_the_configured_issuer_audience_and_claim() -> None:
-    """What this installation checks, its token has."""
     settings = {
         "JWT_SECRET": SECRET,
         "JWT_ISSUER": "https://me",
@@ -74,14 +70,13 @@ def test_a_token_fits_the_configured_issuer_audience_and_claim() -> None:
 
 
 def test_without_a_secret_the_variable_is_named() -> None:
-    """A token needs a secret: wrong use, and which variable."""
     run = levelsync("token", "--role", "admin")
     assert (run.returncode, run.stdout) == (2, "")
     assert "LEVELSYNC_JWT_SECRET" in run.stderr
 
 
 def test_alembic_says_on_stderr_what_it_does(empty_database_url: str) -> None:
-    """Its own lines in its own format, whatever LOG_FORMAT says; a second run has nothing to do."""
+    """Whatever LOG_FORMAT says. A second run has nothing to do."""
     env = {"LEVELSYNC_DATABASE_URL": empty_database_url, "LEVELSYNC_LOG_FORMAT": "json"}
     run = levelsync("migrate", env=env)
     assert (run.returncode, run.stdout) == (0, "")
@@ -93,7 +88,6 @@ def test_alembic_says_on_stderr_what_it_does(empty_database_url: str) -> None:
 
 
 def test_a_revision_can_be_named(empty_database_url: str) -> None:
-    """The seed's own first two revisions, and no further."""
     env = {"LEVELSYNC_DATABASE_URL": empty_database_url}
     run = levelsync("migrate", "--revision", "fix_internship_levels", env=env)
     assert run.returncode == 0
@@ -101,7 +95,6 @@ def test_a_revision_can_be_named(empty_database_url: str) -> None:
 
 
 async def test_a_migration_that_stops_is_exit_1_with_its_sentence(empty_database_url: str) -> None:
-    """A database of the application that lacks a table is named, not repaired."""
     conn = await asyncpg.connect(empty_database_url)
     await conn.execute("CREATE TABLE users (id int PRIMARY KEY)")
     await conn.close()
@@ -116,7 +109,7 @@ SHOWN = r"\u001b]0;owned\u0007\u001b[2Jred\u009b31m\u000dstart\u202eback\ud800"
 
 
 def test_a_terminal_is_shown_what_it_would_obey(capsys: pytest.CaptureFixture[str]) -> None:
-    """On both streams, in lines and in tables; a line's end in a cell makes no further row."""
+    """On both streams, in lines and in tables."""
     output.say(HOSTILE)
     output.print_table("Issues", ("email",), [(HOSTILE,), ("a\nb",)])
     output.remark(HOSTILE)
@@ -129,7 +122,7 @@ def test_a_terminal_is_shown_what_it_would_obey(capsys: pytest.CaptureFixture[st
 
 
 def test_json_stays_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """Escaped as JSON escapes, so a program reads the very text."""
+    """A program reads the original text."""
     output.print_json({"x": HOSTILE})
     printed = capsys.readouterr().out
     assert "\x1b" not in printed
@@ -137,7 +130,7 @@ def test_json_stays_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_cell_of_csv_is_one_line_and_no_formula(capsys: pytest.CaptureFixture[str]) -> None:
-    """Of half or full width; numbers stay numbers."""
+    """Characters of full width count too. Numbers stay numbers."""
     sheet = output.Csv(("a", "b", "c"), lambda item: item)
     for row in [('=1+1,"x"', "\uff1d1+1", -1), (f"@{HOSTILE}", "a\nb", None)]:
         sheet.add(row)
@@ -159,7 +152,7 @@ RUN = "3f301f46-108e-4aec-ac7d-bb07d4badd90"
 def test_a_narrow_terminal_drops_columns_and_breaks_no_word(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int, shown: list[str], left_out: str
 ) -> None:
-    """What is left out is said beside the answer; a long text is folded between its words."""
+    """stderr names the columns that are left out. A long text is wrapped between words."""
     monkeypatch.setattr(output, "answers", lambda: Console(width=columns, force_terminal=True, color_system=None))
     row = (RUN, "2026-11-25T12:00:00", "completed", "another transaction kept its rows locked for too long")
     output.print_table("Runs", ("run", "requested", "status", "detail"), [row], spare=("requested", "detail"))
@@ -171,13 +164,13 @@ def test_a_narrow_terminal_drops_columns_and_breaks_no_word(
 
 
 def test_a_row_in_a_pipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whatever its length, so that grep finds it whole."""
+    """So grep finds it whole."""
     output.print_table("Letters", ("id", "detail"), [(1, "word " * 200)])
     assert "word " * 199 in capsys.readouterr().out
 
 
 def test_csv_is_printed_row_by_row_and_calculates_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """The heading comes with the first row, or at the end of an empty sheet."""
+    """The header is printed with the first row, or at the end of an empty sheet."""
     sheet = output.Csv(("a", "b"), lambda item: item)
     assert capsys.readouterr().out == ""
     sheet.add((1, "=1+1"))
@@ -192,21 +185,16 @@ def test_csv_is_printed_row_by_row_and_calculates_nothing(capsys: pytest.Capture
 
 @pytest.mark.parametrize(("number", "words"), [(0, "0 pairs"), (1, "1 pair"), (2, "2 pairs"), (1200, "1,200 pairs")])
 def test_a_number_has_its_noun(number: int, words: str) -> None:
-    """One pair, and two pairs."""
     assert counted(number, "pair") == words
 
 
 NONE = dict.fromkeys(("mismatched", "missing_license", "missing_progress", "needs_decision", "failed"), 0)
 
 
-RUN_ID = UUID(int=1)
-NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
-ENDED = RunReport(RUN_ID, "completed", True, "highest", None, None, None, NOW, NOW)  # noqa: FBT003 - a dry run
-
-
-def a_run(counts: dict[str, int], **changes: Any) -> RunReport:
-    """A dry run that has ended."""
-    return replace(ENDED, counts=NONE | counts, **changes)
+def a_run(counts: dict[str, int], **changes: Any) -> dict[str, Any]:
+    """Return the report of a dry run that has ended."""
+    report = {"run_id": "R", "status": "completed", "dry_run": True, "direction": "highest", "finished_at": "now"}
+    return report | {"specialization": None, "user_id": None, "counts": NONE | counts} | changes
 
 
 ISSUES = f"To see the pairs: levelsync runs {RUN_ID} --issues"
@@ -236,6 +224,5 @@ ISSUES = f"To see the pairs: levelsync runs {RUN_ID} --issues"
         ),
     ],
 )
-def test_a_run_names_the_command_that_goes_on_from_it(report: RunReport, said: list[str]) -> None:
-    """Nobody looks up at three what to type; where all is well nothing is said."""
+def test_a_run_names_the_command_that_goes_on_from_it(report: dict[str, Any], said: list[str]) -> None:
     assert next_steps(report) == said

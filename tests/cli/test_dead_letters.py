@@ -1,4 +1,4 @@
-"""`levelsync dead-letters`: by reason, by page, one whole."""
+"""`levelsync dead-letters`: counts by reason, pages, and a whole letter."""
 
 import base64
 import json
@@ -21,7 +21,6 @@ BINARY: dict[str, Any] = {"reason": "malformed", "detail": "not UTF-8", "key": N
 
 
 def row(offset: int, **columns: Any) -> dict[str, Any]:
-    """Give one dead letter."""
     where = {"topic": "progress.leveled-up", "partition": 1, "offset": offset, "record_timestamp": 1_700_000_000_000}
     return where | {"headers": [{"key": "ce_id", "value": "e1"}, {"key": "odd", "base64": "/w=="}]} | columns
 
@@ -38,7 +37,7 @@ async def env(engine: AsyncEngine, settings: Settings) -> dict[str, str]:
 
 
 def test_open_letters_are_counted_by_reason(env: dict[str, str]) -> None:
-    """The most first; one that is resolved counts no more."""
+    """The most frequent reason comes first. Resolved letters do not count."""
     document = json.loads(levelsync("dead-letters", "list", "--json", env=env).stdout)
     assert [(line["reason"], line["count"]) for line in document["reasons"]] == [("invalid", 2), ("malformed", 1)]
     assert document["total"] == 3
@@ -46,7 +45,7 @@ def test_open_letters_are_counted_by_reason(env: dict[str, str]) -> None:
 
 
 async def test_a_header_of_a_publisher_does_not_steer_the_terminal(engine: AsyncEngine, settings: Settings) -> None:
-    """Nor does it forge a line of the letter, or end the command by a time that no calendar has."""
+    """It cannot forge a line either, and an impossible time does not end the command."""
     forged = {"headers": [{"key": "x\x1b[2J", "value": "y\n  state       resolved"}], "record_timestamp": 10**17}
     async with engine.begin() as conn:
         await conn.execute(insert(dead_letters).values(row(0, **TEXT) | forged))
@@ -56,7 +55,6 @@ async def test_a_header_of_a_publisher_does_not_steer_the_terminal(engine: Async
 
 
 def test_the_letters_of_a_reason_come_in_pages_newest_first(env: dict[str, str]) -> None:
-    """Following the cursor gives every letter once, and then an empty page."""
     found, cursor = [], None
     for _ in range(4):  # a cursor that leads nowhere ends here
         page = ["--reason", "invalid", "--limit", "1", *(["--cursor", str(cursor)] if cursor else [])]
@@ -70,7 +68,6 @@ def test_the_letters_of_a_reason_come_in_pages_newest_first(env: dict[str, str])
 
 
 def test_a_table_is_plain_text_in_a_pipe(env: dict[str, str]) -> None:
-    """No colours and no lines, each letter on one line."""
     run = levelsync("dead-letters", "list", "--reason", "malformed", env=env)
     assert run.returncode == 0
     assert "\x1b" not in run.stdout
@@ -78,7 +75,6 @@ def test_a_table_is_plain_text_in_a_pipe(env: dict[str, str]) -> None:
 
 
 def test_a_letter_is_shown_whole(env: dict[str, str]) -> None:
-    """Reason in words, where the record came from, its headers and its text."""
     shown = levelsync("dead-letters", "show", "1", env=env).stdout
     where = "progress.leveled-up, partition 1, offset 0, 2023-11-14"
     parts = (MEANINGS["invalid"], "to_level is missing", where, "ce_id: e1", '{"user_id": 42}', "open")
@@ -86,7 +82,6 @@ def test_a_letter_is_shown_whole(env: dict[str, str]) -> None:
 
 
 def test_bytes_that_are_no_text_are_shown_as_hexadecimal(env: dict[str, str]) -> None:
-    """And the JSON has them whole."""
     assert "ff 00 62 69 6e" in levelsync("dead-letters", "show", "3", env=env).stdout
     document = json.loads(levelsync("dead-letters", "show", "3", "--json", env=env).stdout)
     assert document["value"] is None
@@ -94,23 +89,19 @@ def test_bytes_that_are_no_text_are_shown_as_hexadecimal(env: dict[str, str]) ->
 
 
 def test_a_resolved_letter_can_still_be_shown(env: dict[str, str]) -> None:
-    """With its outcome."""
     assert "replayed at 2026-01-01" in levelsync("dead-letters", "show", "4", env=env).stdout
 
 
 def test_no_such_letter_is_exit_2(env: dict[str, str]) -> None:
-    """An id that does not exist is wrong use."""
     run = levelsync("dead-letters", "show", "99", env=env)
     assert (run.returncode, run.stdout) == (2, "")
 
 
 def test_every_reason_has_its_words() -> None:
-    """A reason of the contract without a meaning would be shown without one."""
     assert set(MEANINGS) == set(Reason)
 
 
 def test_a_hex_dump_has_sixteen_bytes_a_line() -> None:
-    """Offset, bytes, and what of them is ASCII."""
     lines = hex_dump(b"0123456789abcdef\x00\x7f").splitlines()
     assert [line.split()[0] for line in lines] == ["00000000", "00000010"]
     assert lines[0].endswith("0123456789abcdef")
@@ -118,8 +109,6 @@ def test_a_hex_dump_has_sixteen_bytes_a_line() -> None:
 
 
 def test_letters_are_narrowed_by_their_options(env: dict[str, str]) -> None:
-    """Each option leaves out what does not fit it."""
-
     def found(*options: str) -> list[int]:
         document = json.loads(levelsync("dead-letters", "list", *options, "--json", env=env).stdout)
         return [letter["id"] for letter in document["dead_letters"]]
@@ -132,7 +121,6 @@ def test_letters_are_narrowed_by_their_options(env: dict[str, str]) -> None:
 
 
 def test_a_dry_run_says_how_many(env: dict[str, str]) -> None:
-    """Before anything is done; a replay and a discard alike."""
     for verb in ("replay", "discard"):
         run = levelsync("dead-letters", verb, "--reason", "invalid", "--dry-run", "--json", env=env)
         assert (run.returncode, json.loads(run.stdout)["selected"]) == (0, 2)
@@ -141,7 +129,7 @@ def test_a_dry_run_says_how_many(env: dict[str, str]) -> None:
 
 
 def test_discarding_more_than_one_needs_a_word(env: dict[str, str]) -> None:
-    """Where nobody can be asked, --yes; one letter needs none."""
+    """Without a terminal, `--all` needs --yes even for one letter."""
     refused = levelsync("dead-letters", "discard", "--all", env=env)
     assert (refused.returncode, "--yes" in refused.stderr) == (2, True)
     assert levelsync("dead-letters", "discard", "1", env=env).stdout == "Discarded 1 letter\n"
@@ -164,6 +152,6 @@ def test_discarding_more_than_one_needs_a_word(env: dict[str, str]) -> None:
     ],
 )
 def test_wrong_use_is_exit_2(options: list[str]) -> None:
-    """Nothing that may be meant as nothing is taken as everything."""
+    """An empty selection is never read as everything."""
     run = levelsync("dead-letters", *options)
     assert (run.returncode, run.stdout) == (2, "")

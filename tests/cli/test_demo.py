@@ -1,4 +1,4 @@
-"""`levelsync demo`: the main job, as a newcomer sees it first."""
+"""`levelsync demo`: the main job from start to finish."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from tests.support.process import levelsync
 
 
 def test_the_demo_ends_with_tables_that_agree(tmp_path: Path) -> None:
-    """Exit 0; it shows drift before and none after, history, a dead letter, that repetition changes nothing."""
+    """It shows drift before and none after, the history, a dead letter, and that repetition changes nothing."""
     run = levelsync("demo", cwd=tmp_path, env={"LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
     assert run.returncode == 0, run.stdout + run.stderr
     before, rest = run.stdout.split("levelsync raises the other table")
@@ -24,8 +24,8 @@ def test_the_demo_ends_with_tables_that_agree(tmp_path: Path) -> None:
 
 
 def _assert_repaired(shown: str) -> None:
-    """The dry run finds the four damaged pairs and changes none, the run heals them, the next one finds nothing."""
-    damage, found, healed, nothing = re.split(r"A dry run finds|The same run for real|A second dry run", shown)
+    """Check that the dry run finds four damaged pairs, the run heals them, and the next dry run finds none."""
+    damage, found, healed, nothing = re.split(r"A dry run finds|The same for real|A second dry run", shown)
     assert damage.count(" NO ") == 4
     assert found.count(" confirmed ") == 4
     assert (_count(found, "mismatched"), _count(found, "missing license"), _count(found, "healed")) == (3, 1, 0)

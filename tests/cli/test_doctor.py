@@ -1,4 +1,4 @@
-"""`levelsync doctor`: one line a check, and an exit code that says what is the matter."""
+"""`levelsync doctor`: one line for each check, and the exit code."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,6 @@ OUT_OF_REACH = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "HTTP_PORT": "1"}
 
 
 def checks(run: Result) -> dict[str, str]:
-    """Give each check's verdict."""
     return {check["check"]: check["verdict"] for check in json.loads(run.stdout)["checks"]}
 
 
@@ -26,7 +25,6 @@ def checks(run: Result) -> dict[str, str]:
 async def test_a_running_installation_passes_every_check(
     settings: Settings, levelsync_process: Callable[..., LevelsyncProcess]
 ) -> None:
-    """Exit 0, and no line but PASS."""
     process = levelsync_process()
     await process.start()
     port = str(process.url).rpartition(":")[2]
@@ -36,7 +34,7 @@ async def test_a_running_installation_passes_every_check(
 
 
 def test_everything_down_is_exit_3_and_still_every_check_is_named() -> None:
-    """What depends on a component that does not answer is skipped, and each component says what to do."""
+    """Checks of a component that does not answer are skipped, and the component's line says what to do."""
     env = {"LEVELSYNC_DATABASE_URL": "postgresql://127.0.0.1:1/none"}
     run = levelsync("doctor", env=env | {f"LEVELSYNC_{name}": value for name, value in OUT_OF_REACH.items()})
     assert run.returncode == 3
@@ -47,7 +45,6 @@ def test_everything_down_is_exit_3_and_still_every_check_is_named() -> None:
 
 
 def test_postgresql_is_checked_while_kafka_is_down(settings: Settings) -> None:
-    """One component that is down keeps no other from being checked."""
     run = levelsync("doctor", "--json", env=environment(settings, **OUT_OF_REACH))
     found = checks(run)
     assert run.returncode == 3
@@ -56,7 +53,7 @@ def test_postgresql_is_checked_while_kafka_is_down(settings: Settings) -> None:
 
 
 def test_an_unknown_setting_fails(settings: Settings) -> None:
-    """It is a warning elsewhere; here it is a FAIL with the nearest name."""
+    """Elsewhere it is a warning."""
     run = levelsync("doctor", "--json", env=environment(settings, HTTP_PORT="1", BATCH_MAX_RECORD="7"))
     assert run.returncode == 1
     (finding,) = (check for check in json.loads(run.stdout)["checks"] if check["check"] == "Settings")
@@ -65,7 +62,6 @@ def test_an_unknown_setting_fails(settings: Settings) -> None:
 
 
 def test_a_database_that_is_not_migrated_is_exit_1(empty_database_url: str, settings: Settings) -> None:
-    """The advice is the command to run."""
     changed = settings.model_copy(update={"database_url": empty_database_url})
     run = levelsync("doctor", env=environment(changed, HTTP_PORT="1", DATABASE_URL=empty_database_url))
     assert run.returncode == 1
@@ -73,7 +69,6 @@ def test_a_database_that_is_not_migrated_is_exit_1(empty_database_url: str, sett
 
 
 async def test_empty_users_fail(settings: Settings, engine: AsyncEngine) -> None:
-    """Without users this is hardly the application's database."""
     async with engine.begin() as conn:
         await conn.execute(text("TRUNCATE users CASCADE"))
     assert checks(levelsync("doctor", "--json", env=environment(settings, HTTP_PORT="1")))["Users"] == "FAIL"
@@ -81,7 +76,6 @@ async def test_empty_users_fail(settings: Settings, engine: AsyncEngine) -> None
 
 @pytest.mark.usefixtures("topics")
 def test_lag_that_stands_still_fails(settings: Settings) -> None:
-    """Records wait, and nobody applies them."""
     env = environment(settings, HTTP_PORT="1")
     event = ("--user", "42", "--specialization", "PLAYER", "--to-level", "5")
     assert levelsync("publish", "leveled-up", *event, env=env).returncode == 0
@@ -95,7 +89,7 @@ def test_lag_that_stands_still_fails(settings: Settings) -> None:
 @pytest.mark.real_broker
 @pytest.mark.usefixtures("topics")
 async def test_the_lag_of_a_topic_created_again_is_its_own(settings: Settings, engine: AsyncEngine) -> None:
-    """The position row still counts on the topic that was deleted."""
+    """The position row belongs to the deleted topic."""
     async with engine.begin() as conn:
         await set_position(conn, TopicPartition("progress.leveled-up", 0), 100, "", "deleted")
     await publish(settings.kafka_bootstrap_servers, [Record("progress.leveled-up", b"1", b"{}", partition=0)])

@@ -1,4 +1,4 @@
-"""What the shell sees: 2 for what does not exist, 130 for Ctrl-C, 3 where `up` has stopped, 70 for a defect."""
+"""Exit codes: 2 for what does not exist, 130 for Ctrl-C, 3 where `up` has stopped, 70 for a defect."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ADD_LETTER = """
 
 @pytest.fixture
 async def env(engine: AsyncEngine, settings: Settings) -> Mapping[str, str]:
-    """A database with one dead letter."""
+    """The environment of a command whose database has one dead letter."""
     async with engine.begin() as conn:
         await conn.execute(text(_ADD_LETTER))
     return environment(settings)
@@ -53,7 +53,7 @@ async def env(engine: AsyncEngine, settings: Settings) -> Mapping[str, str]:
     ],
 )
 def test_what_does_not_exist_is_exit_2_and_named(env: Mapping[str, str], command: str, named: object) -> None:
-    """A user, a run, a letter, a specialization; and nothing is done with what does exist."""
+    """Nothing is done with the ids that do exist."""
     run = levelsync(*command.split(), env=env)
     assert (run.returncode, run.stdout) == (2, ""), run.stderr
     assert str(named) in run.stderr
@@ -62,13 +62,13 @@ def test_what_does_not_exist_is_exit_2_and_named(env: Mapping[str, str], command
 
 @pytest.mark.parametrize("command", ["dead-letters discard --all", "erase 42"])
 async def test_ctrl_c_at_a_question_is_130(env: Mapping[str, str], command: str) -> None:
-    """One letter is asked for too, and "no" is 1."""
+    """Even for one letter. "no" is 1."""
     for answer, code in ((b"\x03", 130), (b"n\n", 1), (b"\x04", 1)):
         assert await asyncio.to_thread(answered, command.split(), env, answer) == code
 
 
 def answered(arguments: list[str], env: Mapping[str, str], answer: bytes) -> int:
-    """Run the command at a terminal, wait for its question and type the answer; returns the exit code."""
+    """Run a command at a terminal, answer its question, and return the exit code."""
     child, terminal = pty.fork()
     if child == 0:
         os.execve(sys.executable, [sys.executable, "-m", "service", *arguments], clean(env))  # noqa: S606 - our own command
@@ -96,7 +96,6 @@ main()
 async def test_ctrl_c_while_a_command_works_is_130(
     settings: Settings, tmp_path: Path, command: str, begun: str
 ) -> None:
-    """In the demo, and in waiting for a run that nobody takes."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-c", _HEARS_CTRL_C, command),
@@ -117,7 +116,7 @@ async def test_ctrl_c_while_a_command_works_is_130(
 
 
 async def test_ctrl_c_is_heard_while_a_pipe_says_nothing() -> None:
-    """The first time: asyncio's own handler would wait until the pipe says something."""
+    """asyncio's own handler would wait for input."""
     script = """if True:
         import asyncio, sys
         from service.cli import context
@@ -139,7 +138,7 @@ async def test_ctrl_c_is_heard_while_a_pipe_says_nothing() -> None:
 
 @pytest.mark.parametrize("command", ["drift", "runs", "doctor", "migrate", "reconcile", "dead-letters list", "audit"])
 def test_a_folder_where_up_has_stopped_says_so(tmp_path: Path, command: str) -> None:
-    """Whether `up` left in order or was killed; unless servers are configured."""
+    """Whether `up` stopped or was killed, unless servers are configured."""
     (tmp_path / ".levelsync").mkdir()
     (tmp_path / ".levelsync" / "up.lock").touch()
     for settings in (None, "LEVELSYNC_DATABASE_URL=postgresql://nobody@127.0.0.1:1/none\n"):

@@ -1,4 +1,4 @@
-"""Lists on the command line: CSV, runs by the beginning of their id, the audit log, and a full disk behind stdout."""
+"""Lists on the command line: CSV, runs by a prefix of their id, the audit log, and a full disk behind stdout."""
 
 from __future__ import annotations
 
@@ -57,12 +57,11 @@ async def env(engine: AsyncEngine, settings: Settings) -> Mapping[str, str]:
 
 
 def rows(printed: str) -> list[dict[str, str]]:
-    """Read CSV."""
     return list(csv.DictReader(printed.splitlines()))
 
 
 def test_lists_are_printed_as_csv(env: Mapping[str, str]) -> None:
-    """Levels that fall come first; what a spreadsheet would calculate is a text."""
+    """Levels that fall come first. Formulas become text."""
     issues = levelsync("runs", RUNS[0], "--issues", "--csv", env=env)
     found = [(row["user_id"], row["lowered"], row["detail"]) for row in rows(issues.stdout)]
     assert found == [("2", "True", "'=1+1"), ("1", "False", "")]
@@ -76,7 +75,7 @@ def test_lists_are_printed_as_csv(env: Mapping[str, str]) -> None:
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id(env: Mapping[str, str]) -> None:
-    """Six characters or more, of no other run."""
+    """The prefix has at least six characters and fits one run."""
     found = levelsync("runs", "3F301F46-1", "--json", env=env)
     assert json.loads(found.stdout)["run_id"] == RUNS[0]
     for given, sentence in (
@@ -90,7 +89,6 @@ def test_a_run_is_found_by_the_beginning_of_its_id(env: Mapping[str, str]) -> No
 
 
 def test_the_audit_log_is_listed_and_narrowed(env: Mapping[str, str]) -> None:
-    """Newest first, with the address and how often."""
     everything = json.loads(levelsync("audit", "--json", env=env).stdout)["actions"]
     assert [row["subject"] for row in everything] == ["ada", "@bob", "ada"]
     since = rows(levelsync("audit", "--since", "2026-11-02", "--csv", env=env).stdout)
@@ -101,7 +99,7 @@ def test_the_audit_log_is_listed_and_narrowed(env: Mapping[str, str]) -> None:
 
 
 async def test_issues_come_page_by_page_the_levels_that_fall_first(env: Mapping[str, str], engine: AsyncEngine) -> None:
-    """However many there are, a page is held at a time."""
+    """Only one page at a time is in memory."""
     del env
     more = """
         INSERT INTO levelsync.drift_issues
@@ -117,7 +115,6 @@ async def test_issues_come_page_by_page_the_levels_that_fall_first(env: Mapping[
 async def test_a_report_shows_its_first_ten_issues(
     env: Mapping[str, str], engine: AsyncEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The level that falls comes first and is marked."""
     del env
     more = """
         INSERT INTO levelsync.drift_issues
@@ -169,7 +166,7 @@ async def test_a_report_shows_its_first_ten_issues(
     ],
 )
 def test_values_complete(env: Mapping[str, str], typed: str, completed: list[str]) -> None:
-    """Names of the database too, where it answers."""
+    """Names come from the database, where it answers."""
     words = f"levelsync {typed}"
     shell = {"_LEVELSYNC_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
     assert sorted(levelsync(env=dict(env) | shell).stdout.split()) == sorted(completed)
@@ -187,14 +184,13 @@ def test_values_complete(env: Mapping[str, str], typed: str, completed: list[str
     ],
 )
 def test_wrong_use_is_exit_2(arguments: list[str]) -> None:
-    """An answer has one form."""
     assert levelsync(*arguments).returncode == 2
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
 @pytest.mark.parametrize("arguments", [["audit"], ["runs", "--json"], ["audit", "--csv"], ["--help"]])
 def test_a_full_disk_behind_stdout_is_a_sentence_and_exit_1(env: Mapping[str, str], arguments: list[str]) -> None:
-    """No traceback, and no second complaint as Python ends."""
+    """No traceback, and no second message when Python ends."""
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(  # noqa: S603 - our own command
             [sys.executable, "-m", "service", *arguments],

@@ -21,12 +21,11 @@ OPTIONS = ("--user", "42", "--specialization", "PLAYER", "--to-level", "5")
 
 
 def line(user: int) -> str:
-    """Give one good line."""
     return ProgressLeveledUp(user_id=user, specialization="PLAYER", to_level=2).to_structured()
 
 
 async def records(settings: Settings) -> list[ConsumerRecord]:
-    """Read everything that is in Kafka."""
+    """Return every record in Kafka."""
     async with EndOffsets(settings) as kafka:
         ends = await kafka.read()
     consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers, auto_offset_reset="earliest")
@@ -43,7 +42,6 @@ async def records(settings: Settings) -> list[ConsumerRecord]:
 
 @pytest.mark.usefixtures("topics")
 async def test_one_event_is_in_kafka_where_the_command_says(settings: Settings) -> None:
-    """Its options are its data and its attributes; the JSON names topic, partition and offset."""
     attributes = ("--id", "my-id", "--source", "/here", "--time", "2026-01-31T12:00:00Z", "--from-level", "4")
     run = levelsync("publish", "leveled-up", *OPTIONS, *attributes, "--json", env=environment(settings))
     assert run.returncode == 0, run.stderr
@@ -64,7 +62,6 @@ async def test_one_event_is_in_kafka_where_the_command_says(settings: Settings) 
 
 @pytest.mark.usefixtures("topics")
 async def test_a_license_event_carries_who_and_why(settings: Settings) -> None:
-    """The optional data of LicenseAdvanced have options of their own."""
     more = ("--advanced-by", "2", "--reason", "exam", "--requirements-met", "all")
     run = levelsync("publish", "license-advanced", *OPTIONS, *more, env=environment(settings))
     assert run.returncode == 0, run.stderr
@@ -85,7 +82,7 @@ async def test_a_license_event_carries_who_and_why(settings: Settings) -> None:
     ],
 )
 def test_an_event_that_would_be_a_dead_letter_is_not_published(options: tuple[str, ...], named: str) -> None:
-    """It is refused before Kafka is asked for, and the option is named."""
+    """It is refused before Kafka is asked."""
     run = levelsync("publish", "leveled-up", *options, env={"LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
     assert run.returncode == 2
     assert named in run.stderr
@@ -93,7 +90,7 @@ def test_an_event_that_would_be_a_dead_letter_is_not_published(options: tuple[st
 
 @pytest.mark.usefixtures("topics")
 async def test_a_file_is_published_whole(settings: Settings, tmp_path: Path) -> None:
-    """Every line is one event, an empty one is none, and the last needs no end."""
+    """Empty lines are skipped, and the last line needs no end."""
     file = tmp_path / "events.jsonl"
     file.write_text("\n\n".join(line(user) for user in range(1, 301)))
     run = levelsync("publish", "--file", str(file), "--json", env=environment(settings))
@@ -103,7 +100,7 @@ async def test_a_file_is_published_whole(settings: Settings, tmp_path: Path) -> 
 
 @pytest.mark.usefixtures("topics")
 async def test_a_bad_line_is_named_and_nothing_after_it_is_sent(settings: Settings) -> None:
-    """Lines before it are sent and counted; its number counts empty lines too."""
+    """Earlier lines are sent and counted. The line number counts empty lines."""
     text = "\n".join([line(1), "", line(2), '{"specversion": "1.0"}', line(3)])
     run = levelsync("publish", "--file", "-", stdin=text, env=environment(settings))
     assert (run.returncode, run.stdout) == (2, "")
@@ -113,7 +110,6 @@ async def test_a_bad_line_is_named_and_nothing_after_it_is_sent(settings: Settin
 
 
 def test_missing_topics_that_may_not_be_made_are_named() -> None:
-    """With KAFKA_CREATE_TOPICS=false nothing makes them, and the sentence says which are missing."""
     with EmbeddedBroker() as broker:
         settings = {
             "LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
@@ -128,20 +124,19 @@ def test_missing_topics_that_may_not_be_made_are_named() -> None:
 
 
 def test_the_embedded_broker_takes_events_without_an_idempotent_producer() -> None:
-    """It cannot have one, and is known by its cluster's id."""
+    """The broker has none, and is recognised by its cluster id."""
     with EmbeddedBroker() as broker:
         settings = {"LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers}
         assert levelsync("publish", "leveled-up", *OPTIONS, env=settings).returncode == 0
 
 
 class Producer:
-    """A producer whose records end as they are told to."""
+    """A producer whose deliveries end as given."""
 
     def __init__(self, *ends: Exception | None) -> None:
         self._ends = iter(ends)
 
     async def send(self, *_: object, **__: object) -> asyncio.Future[object]:
-        """Give the delivery of one record."""
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         end = next(self._ends)
         if isinstance(end, KafkaTimeoutError):
@@ -159,7 +154,6 @@ class Producer:
     ],
 )
 async def test_nothing_after_a_failed_delivery_is_claimed_as_sent(ends: list[Exception | None], confirmed: int) -> None:
-    """Only the records before the first failure count, whatever became of those after it."""
     message = ProgressLeveledUp(user_id=1, specialization="PLAYER", to_level=2).to_kafka()
     with pytest.raises(NotDelivered) as failure:
         await deliver(Producer(*ends), [message] * len(ends))
@@ -167,7 +161,7 @@ async def test_nothing_after_a_failed_delivery_is_claimed_as_sent(ends: list[Exc
 
 
 def test_a_line_without_an_end_does_not_fill_the_memory() -> None:
-    """Reading stops soon after the largest record there can be."""
+    """Reading stops soon after the largest possible record."""
     stream = io.BufferedReader(io.BytesIO(b"good\n" + b"x" * (5 * MAX_REQUEST_BYTES)))
     *_, (last,) = read_pieces(stream)
     assert MAX_REQUEST_BYTES < len(last) < 2 * MAX_REQUEST_BYTES

@@ -1,4 +1,4 @@
-"""`levelsync publish --wait`: what became of the very record, never a guess."""
+"""`levelsync publish --wait` reports what became of exactly this record."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ ONE = ("publish", "leveled-up", "--specialization", "PLAYER", "--to-level")
 
 
 async def run(*arguments: str, env: Mapping[str, str], stdin: str | None = None) -> Result:
-    """Run the command beside the test's own loop."""
     return await asyncio.to_thread(levelsync, *arguments, env=env, stdin=stdin)
 
 
@@ -29,7 +28,6 @@ async def run(*arguments: str, env: Mapping[str, str], stdin: str | None = None)
 async def test_wait_says_what_became_of_the_record(
     settings: Settings, levelsync_process: Callable[..., LevelsyncProcess], tmp_path: Path
 ) -> None:
-    """A history row, an event that changed nothing, a dead letter, a file of both, and a service that is gone."""
     env = environment(settings)
     service = levelsync_process(arguments=("serve", "--roles", "apply"))
     await service.start()
@@ -55,7 +53,7 @@ async def test_wait_says_what_became_of_the_record(
 
 @pytest.mark.usefixtures("topics")
 async def test_what_will_be_a_dead_letter_is_a_warning(settings: Settings) -> None:
-    """It is published all the same; a database out of reach says nothing and costs nothing."""
+    """It is published anyway. An unreachable database causes neither a warning nor a wait."""
     env = environment(settings)
     warned = await run(
         "publish", "leveled-up", "--user", "4242", "--specialization", "CHEF", "--to-level", "5", env=env
@@ -73,7 +71,7 @@ async def test_what_will_be_a_dead_letter_is_a_warning(settings: Settings) -> No
 
 
 def place(offset: int, partition: int = 0) -> Any:
-    """Give what Kafka says of a record that it has."""
+    """Return Kafka's answer for a delivered record."""
     return SimpleNamespace(topic="t", partition=partition, offset=offset, timestamp=1000 + offset)
 
 
@@ -89,7 +87,7 @@ def place(offset: int, partition: int = 0) -> Any:
     ],
 )
 def test_only_the_position_of_this_topic_says_that_a_record_is_read(row: dict[str, Any], is_read: bool) -> None:
-    """An offset beyond it may count on a topic that was deleted, or on another cluster."""
+    """A higher offset may belong to a deleted topic or to another cluster."""
     sent = Sent("here", {"t": "mine"})
     sent.add([place(6), place(7)])
     said = {"topic": "t", "partition": 0, "next_offset": 8, "topic_id": "mine", "cluster_id": "here"} | row
@@ -97,7 +95,7 @@ def test_only_the_position_of_this_topic_says_that_a_record_is_read(row: dict[st
 
 
 def test_records_of_others_in_between_are_told_apart() -> None:
-    """Dead letters are counted for the very offsets that were sent."""
+    """Dead letters are counted only for the offsets that were sent."""
     stretch = Stretch()
     for offset in (3, 4, 7):
         stretch.add(offset, 1000 + offset)
@@ -114,5 +112,4 @@ def test_records_of_others_in_between_are_told_apart() -> None:
     ],
 )
 def test_options_that_would_do_nothing_are_wrong_use(arguments: tuple[str, ...]) -> None:
-    """They are refused before anything is sent."""
     assert levelsync(*arguments).returncode == 2

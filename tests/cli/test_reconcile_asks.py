@@ -1,4 +1,4 @@
-"""`levelsync reconcile --execute` at a terminal: levels do not fall unseen."""
+"""`levelsync reconcile --execute` at a terminal asks before levels fall."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
 
 class Answers:
-    """A worker that answers every request at once: two of three pairs fall."""
+    """A worker that answers every request at once."""
 
     def __init__(self, lowered: int) -> None:
         self.lowered = lowered
         self.asked: list[tuple[str, int | None]] = []
         self.questions: list[str] = []
 
-    async def ask(self, _settings: Settings, request: ReconcileRequested, *, wait: bool) -> RunReport:
-        """Return the report of a run that has ended."""
+    async def ask(self, _settings: Settings, request: ReconcileRequested, *, wait: bool) -> dict[str, Any]:
         assert wait
         self.asked.append(("dry run" if request.dry_run else "heal", request.max_lowered))
         counts = dict.fromkeys(COUNTS, 0) | {"mismatched": 3, "lowered": self.lowered}
@@ -49,7 +48,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Case:
-    """What is given, and what comes of it."""
+    """What is given and what is expected."""
 
     arguments: tuple[str, ...]
     lowered: int
@@ -73,7 +72,7 @@ CASES = {
 def test_a_heal_is_preceded_by_its_dry_run_and_limited_to_what_was_agreed(
     monkeypatch: pytest.MonkeyPatch, settings_of_nowhere: Settings, case: Case
 ) -> None:
-    """Where nobody can be asked, nothing is."""
+    """Where nobody can be asked, no question is asked."""
     answers = Answers(case.lowered)
 
     def confirm(question: str, **_: Any) -> bool:
@@ -92,5 +91,4 @@ def test_a_heal_is_preceded_by_its_dry_run_and_limited_to_what_was_agreed(
 
 @pytest.fixture
 def settings_of_nowhere() -> Settings:
-    """Settings that nothing reads."""
     return Settings.model_construct()

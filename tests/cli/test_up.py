@@ -1,4 +1,4 @@
-"""`levelsync up`: everything in one folder, and nothing left behind."""
+"""`levelsync up` keeps everything in one folder and leaves no process behind."""
 
 import json
 import re
@@ -22,30 +22,25 @@ EVENT = ("publish", "leveled-up", "--user", "999", "--specialization", "PLAYER",
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder that is not there yet.
-
-    Not pytest's own: as root PostgreSQL runs under another account, and every pytest session that starts meanwhile
-    closes pytest's folder to that.
-    """
+    """A new folder outside pytest's: as root, PostgreSQL runs under another account, which may not enter pytest's."""
     with tempfile.TemporaryDirectory(prefix="levelsync-test-up-") as made:
         yield Path(made) / "here"
 
 
 def letters(folder: Path) -> int:
-    """Count the open dead letters, as another command in the folder sees them."""
+    """Return how many dead letters another command in the folder counts."""
     run = levelsync("dead-letters", "list", "--json", cwd=folder)
     assert run.returncode == 0, run.stderr
     return int(json.loads(run.stdout)["total"])
 
 
 def settings_of(folder: Path) -> dict[str, str]:
-    """Read what `up` wrote for other commands."""
     lines = (folder / ".levelsync" / "up.env").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines)
 
 
 async def test_everything_is_found_in_the_folder_and_data_survives_a_restart(folder: Path) -> None:
-    """Publish, see it applied, stop, start again: PostgreSQL has it, though the broker starts empty."""
+    """PostgreSQL keeps its data, though the broker starts empty."""
     with up(folder, "--port", "0") as first:
         await first.ready()
         assert letters(folder) == 0
@@ -69,7 +64,7 @@ async def test_everything_is_found_in_the_folder_and_data_survives_a_restart(fol
 
 
 def check_what_it_wrote(running: Up) -> None:
-    """The token verifies with the secret of up.env, which nobody else can read; the URL answers."""
+    """Check the token, the URL, and that only the owner can read up.env and the secret."""
     found = settings_of(running.folder)
     names = ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "HTTP_PORT", "JWT_SECRET")
     assert set(found) == {f"LEVELSYNC_{name}" for name in names}
@@ -85,7 +80,7 @@ def check_what_it_wrote(running: Up) -> None:
 
 
 def check_second_one_is_refused(folder: Path) -> None:
-    """And it leaves the first one's file where it is."""
+    """Check that a second `up` is refused and leaves the file of the first."""
     run = levelsync("up", cwd=folder)
     assert run.returncode == 2
     assert "running" in run.stderr
@@ -93,7 +88,7 @@ def check_second_one_is_refused(folder: Path) -> None:
 
 
 async def test_kill_9_leaves_no_process_and_no_lock(folder: Path) -> None:
-    """PostgreSQL and the broker end by themselves, and the folder can be used again."""
+    """PostgreSQL and the broker end by themselves."""
     with up(folder, "--port", "0") as killed:
         await killed.until((folder / ".levelsync" / "postgres" / "postmaster.pid").exists)
         children = killed.children()
@@ -106,7 +101,6 @@ async def test_kill_9_leaves_no_process_and_no_lock(folder: Path) -> None:
 
 
 def test_a_taken_port_is_exit_2_before_anything_starts(folder: Path) -> None:
-    """One sentence with the port and how to take another."""
     folder.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

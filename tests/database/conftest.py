@@ -1,4 +1,4 @@
-"""The servers of these tests."""
+"""The servers of the database tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.servers import system_programs
 
 @pytest.fixture(scope="module")
 def secured() -> Iterator[Secured]:
-    """A PostgreSQL with TLS; the wheel's has none, so it is the system's."""
+    """The system's PostgreSQL with TLS. The wheel's has none."""
     if system_programs() is None:
         pytest.skip("needs a PostgreSQL with TLS: none of the system")
     with secured_postgres() as server, ThreadPoolExecutor(1) as pool:

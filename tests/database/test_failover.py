@@ -1,4 +1,4 @@
-"""A failover behind one address: the old primary turns read-only and keeps its connections."""
+"""A failover behind one address: the old primary becomes read-only and keeps its connections."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BACK_WITHIN = 30
 
 @pytest.fixture
 async def both(own_postgres: Postgres, postgres: Postgres, template_database: str) -> AsyncIterator[tuple[str, str]]:
-    """The same database on two servers, for one user: the old primary, and the new one."""
+    """The same database on the old and on the new primary, with one user."""
     name = await servers.make_template(own_postgres)
     await postgres.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template_database}"')
     for server in (own_postgres, postgres):
@@ -41,7 +41,7 @@ async def both(own_postgres: Postgres, postgres: Postgres, template_database: st
 async def test_work_goes_on_at_the_new_primary(
     both: tuple[str, str], settings: Settings, topics: list[str], publish: Callable[..., Awaitable[list[int]]]
 ) -> None:
-    """Events are applied and the outbox is emptied within 30 s, without a restart."""
+    """Within 30 s and without a restart."""
     assert len(topics) > 1
     old, new = both
     async with way_to(old) as (way, url):

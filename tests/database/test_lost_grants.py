@@ -1,4 +1,4 @@
-"""Rights in PostgreSQL that are taken away while the service runs, and given back (semantics, "Passing faults")."""
+"""Rights in PostgreSQL are revoked while the service runs, and granted again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ LOST = (
 
 @pytest.fixture
 async def made(database_url: str) -> AsyncIterator[Roles]:
-    """The runtime role, in the test's database."""
     await live.execute(database_url, "TRUNCATE user_licenses CASCADE")
     async with roles(database_url) as made:
         yield made
@@ -37,7 +36,7 @@ async def made(database_url: str) -> AsyncIterator[Roles]:
 async def test_a_lost_grant_is_named_and_work_goes_on_when_it_is_back(
     settings: Settings, made: Roles, topics: list[str], publish: Callable[..., Awaitable[list[int]]]
 ) -> None:
-    """Within 30 s and without a restart; it is counted as a retry, and no record becomes a dead letter."""
+    """Within 30 s and without a restart. It counts as a retry, and no record becomes a dead letter."""
     assert len(topics) > 1
     given = settings.model_copy(update={"database_url": SecretStr(made.runtime)})
     async with Service(given) as service:

@@ -1,4 +1,4 @@
-"""PgBouncer: session mode works, transaction mode is refused on the first connection."""
+"""PgBouncer: session mode works, and transaction mode is refused on the first connection."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _IGNORED = (
 
 @pytest.fixture(scope="module")
 def session_mode(postgres: Postgres) -> Iterator[str]:
-    """A pool of ten servers for each user and database, which a client keeps."""
+    """PgBouncer in session mode."""
     with pgbouncer(postgres.url, "session") as place:
         yield place
 
 
 @pytest.fixture(scope="module", params=["refusing parameters", "ignoring parameters", "round robin", "statement"])
 def not_session_mode(postgres: Postgres, request: pytest.FixtureRequest) -> Iterator[str]:
-    """Pools whose clients share servers, as they are and with what people set."""
+    """PgBouncer in the other modes, with and without options that people set."""
     mode = "statement" if request.param == "statement" else "transaction"
     more = {"server_round_robin": "1", "min_pool_size": "3"} if request.param == "round robin" else {}
     if request.param == "ignoring parameters":
@@ -53,7 +53,7 @@ def _through(place: str, settings: Settings) -> Settings:
 
 
 async def test_transaction_mode_is_refused_on_the_first_connection(not_session_mode: str, settings: Settings) -> None:
-    """By its name, also where PgBouncer hands its servers out in turn."""
+    """Even where PgBouncer uses its servers in turn."""
     engine = make_engine(_through(not_session_mode, settings))
     with pytest.raises(SettingsError, match="a pooler in transaction mode"):
         async with engine.connect():
@@ -62,7 +62,7 @@ async def test_transaction_mode_is_refused_on_the_first_connection(not_session_m
 
 
 async def test_every_command_refuses_it(postgres: Postgres, settings: Settings) -> None:
-    """`doctor` says it as a check that failed; the others end with exit code 2."""
+    """`doctor` reports a failed check. The others end with exit code 2."""
     with pgbouncer(postgres.url, "transaction") as place:
         given = environment(_through(place, settings))
         for command, code in (("migrate", 2), ("drift", 2), ("doctor", 1), ("serve", 2)):
@@ -73,7 +73,7 @@ async def test_every_command_refuses_it(postgres: Postgres, settings: Settings) 
 
 
 async def test_session_mode_has_every_setting(session_mode: str, settings: Settings) -> None:
-    """PgBouncer refuses most parameters of a start; they are set afterwards."""
+    """PgBouncer refuses most startup parameters, so they are set afterwards."""
     engine = make_engine(_through(session_mode, settings))
     names = ("transaction_isolation", "timezone", "lock_timeout", "row_security", "jit", "plan_cache_mode")
     async with engine.connect() as conn:
@@ -83,7 +83,7 @@ async def test_session_mode_has_every_setting(session_mode: str, settings: Setti
 
 
 def test_session_mode_migrates(session_mode: str, postgres: Postgres, empty_database_url: str) -> None:
-    """Its lock is one of the session."""
+    """The lock of a migration belongs to its session."""
     assert postgres.url
     url = urlsplit(empty_database_url)._replace(netloc=session_mode).geturl()
     run = levelsync("migrate", env={"LEVELSYNC_DATABASE_URL": url})
@@ -94,7 +94,7 @@ def test_session_mode_migrates(session_mode: str, postgres: Postgres, empty_data
 async def test_one_process_with_all_roles_works_in_session_mode(
     session_mode: str, settings: Settings, topics: list[str], publish: Callable[..., Awaitable[list[int]]]
 ) -> None:
-    """With `default_pool_size=10`: events, a run that heals, and `doctor` beside them."""
+    """With `default_pool_size=10`."""
     assert len(topics) > 1
     url = settings.database_url.get_secret_value()
     given = _through(session_mode, settings).model_copy(update={"database_pool_size": 8})

@@ -1,4 +1,4 @@
-"""deploy/postgresql/rights.sql: what each role may do suffices, and `doctor` names what is missing."""
+"""deploy/postgresql/rights.sql gives each role what it needs, and `doctor` names what is missing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.servers import Postgres
 
 @pytest.fixture
 async def made(empty_database_url: str, postgres: Postgres) -> AsyncIterator[Roles]:
-    """The roles in a database of the application's own, migrated by the migrator; granted before and after."""
+    """The roles in an application's database that the migrator migrated, granted before and after."""
     assert postgres.url
     await application.make_application(empty_database_url)
     async with roles(empty_database_url) as made:
@@ -37,7 +37,6 @@ async def _check(url: str) -> Finding:
 
 
 async def test_each_role_has_what_it_needs_and_no_more(made: Roles) -> None:
-    """The migrator migrated; the runtime passes the check; neither it nor the reader can do more."""
     assert (await _check(made.runtime)).passed
     for statement in (
         "DELETE FROM user_licenses",
@@ -66,7 +65,7 @@ MISSING = [
 
 
 async def test_each_missing_right_is_named(made: Roles) -> None:
-    """The check reads the catalogue only."""
+    """The check reads only the catalogue."""
     name = made.name("runtime")
     for revoked, said in MISSING:
         await application.execute(made.superuser, f"REVOKE {revoked} FROM {name}")
@@ -80,6 +79,5 @@ async def test_each_missing_right_is_named(made: Roles) -> None:
 
 
 async def test_a_superuser_passes(settings: Settings) -> None:
-    """As in a database of one's own."""
     assert isinstance(settings.database_url, SecretStr)
     assert (await _check(settings.database_url.get_secret_value())).passed

@@ -1,4 +1,4 @@
-"""Rows that a policy hides from the service are not absent: it does not start working, and stops when one comes."""
+"""Rows that a policy hides from the service are not absent: it does not work until it sees them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOW = ("DROP POLICY mine ON users", "ALTER TABLE users DISABLE ROW LEVEL SECURI
 
 @pytest.fixture
 async def restricted(settings: Settings, database_url: str) -> AsyncIterator[Settings]:
-    """Settings of a role that policies apply to: neither superuser nor owner."""
+    """The settings of a role that policies apply to, because it is neither superuser nor owner."""
     async with roles(database_url) as made:
         yield settings.model_copy(update={"database_url": SecretStr(made.runtime)})
 
@@ -32,7 +32,7 @@ async def restricted(settings: Settings, database_url: str) -> AsyncIterator[Set
 async def test_it_does_not_work_while_a_policy_hides_users(
     restricted: Settings, database_url: str, topics: list[str], publish: Callable[..., Awaitable[list[int]]]
 ) -> None:
-    """No event becomes `unknown_user`, neither before the start nor when the policy comes later."""
+    """No event becomes `unknown_user`, whether the policy exists at the start or comes later."""
     assert len(topics) > 1
     await application.execute(database_url, *HIDE)
     async with Service(restricted, frozenset({"apply"})) as service:
@@ -51,7 +51,7 @@ async def test_it_does_not_work_while_a_policy_hides_users(
 
 
 async def test_doctor_and_commands_say_so(restricted: Settings, database_url: str) -> None:
-    """One check fails, by its name; a command that would read less than there is ends with a sentence."""
+    """A command that would read too little ends with a sentence."""
     passing = {finding.check: finding.verdict for finding in await examine(restricted)}
     assert passing["Row-level security"] is Verdict.PASS
     await application.execute(database_url, *(one.replace("users", "user_licenses") for one in HIDE[:1]))

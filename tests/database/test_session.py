@@ -1,4 +1,4 @@
-"""What every connection depends on is so, whatever the role, the database or the server says."""
+"""The settings that every connection needs, whatever the role, the database or the server sets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ON_LOGIN = (
 
 @pytest.fixture
 async def strange(empty_database_url: str, postgres: Postgres) -> AsyncIterator[Settings]:
-    """Settings of a role and a database that say something else about everything."""
+    """Settings of a role and a database with other defaults for everything."""
     role, database = f"strange_{uuid.uuid4().hex}", database_name(empty_database_url)
     await postgres.execute(f"CREATE ROLE {role} LOGIN SUPERUSER PASSWORD 'x'")
     for name, value in _STRANGE.items():
@@ -61,14 +61,14 @@ async def test_a_role_and_a_database_change_nothing(strange: Settings) -> None:
 
 
 async def test_a_migration_is_read_committed_and_has_no_bound_on_a_statement(strange: Settings) -> None:
-    """As for the service, but that a large table may take its time."""
+    """A large table may take its time."""
     async with migrate.connect(strange) as conn:
         shown = (await conn.execute(_SHOWN)).one()
     assert (shown[0], shown[1], shown[3], shown[4]) == ("read committed", "UTC", "0", "0")
 
 
 async def test_what_a_server_changes_at_login_is_set_again(empty_database_url: str) -> None:
-    """The parameters of the start are then not enough."""
+    """Startup parameters are not enough there."""
     if not await _add_login_trigger(empty_database_url):
         pytest.skip("needs PostgreSQL 17: a trigger on login")
     engine = make_engine(application.settings(empty_database_url), bounds={"lock_timeout": "250ms"})
@@ -77,7 +77,7 @@ async def test_what_a_server_changes_at_login_is_set_again(empty_database_url: s
 
 
 async def test_what_cannot_be_had_is_refused_by_name(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong time zone would shift naive columns without a word."""
+    """A wrong time zone would shift naive columns without an error."""
     if not await _add_login_trigger(empty_database_url):
         pytest.skip("needs PostgreSQL 17: a trigger on login")
     monkeypatch.setattr("service.store.engine._SET", "SELECT $1::text[], $2::text[]")
@@ -96,7 +96,7 @@ async def _add_login_trigger(url: str) -> bool:
 
 
 async def test_a_statement_of_a_migration_is_never_given_up(empty_database_url: str) -> None:
-    """asyncpg's own bound is only for statements that the server bounds too."""
+    """asyncpg's own bound applies only to statements that the server bounds too."""
     async with migrate.connect(application.settings(empty_database_url)) as conn:
         driver = (await conn.get_raw_connection()).driver_connection
         assert driver is not None

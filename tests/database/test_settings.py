@@ -1,4 +1,4 @@
-"""A database URL that nobody can take apart is a bad setting, and its password stays untold."""
+"""Settings and their sources: bad values are refused, and secrets are never shown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_environment_comes_before_secrets_and_secrets_before_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A secret's trailing newline is not a part of it."""
+    """A secret's trailing newline is removed."""
     secrets = tmp_path / "secrets"
     secrets.mkdir()
     (secrets / "LEVELSYNC_JWT_SECRET").write_text("from-a-secret\n", encoding="utf-8")
@@ -38,7 +38,7 @@ def test_the_environment_comes_before_secrets_and_secrets_before_files(
 
 
 def test_a_secret_whose_name_is_no_setting_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a variable would be; what Kubernetes puts beside the secrets is not."""
+    """As a variable would be. What Kubernetes adds to the folder is ignored."""
     (tmp_path / "LEVELSYNC_JWT_SECRETT").touch()
     (tmp_path / "..data").mkdir()
     monkeypatch.setenv("LEVELSYNC_SECRETS_DIR", str(tmp_path))
@@ -46,7 +46,7 @@ def test_a_secret_whose_name_is_no_setting_is_said(tmp_path: Path, monkeypatch: 
 
 
 def test_a_folder_of_secrets_that_is_not_there_is_exit_2(tmp_path: Path) -> None:
-    """It is named; without it, the secrets would be missing without a word."""
+    """Otherwise the secrets would be missing without an error."""
     run = levelsync("doctor", env={"LEVELSYNC_SECRETS_DIR": str(tmp_path / "gone")})
     assert run.returncode == 2
     assert "LEVELSYNC_SECRETS_DIR" in run.stderr
@@ -69,7 +69,7 @@ SERVICE_LINKS = {
 
 
 def test_service_links_of_kubernetes_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where one has a setting's name: a service called levelsync-http makes LEVELSYNC_HTTP_PORT."""
+    """Even where one has a setting's name: a service called levelsync-http sets LEVELSYNC_HTTP_PORT."""
     for name, value in SERVICE_LINKS.items():
         monkeypatch.setenv(name, value)
     assert load_settings().http_port == 8000
@@ -77,19 +77,19 @@ def test_service_links_of_kubernetes_are_no_settings(monkeypatch: pytest.MonkeyP
 
 
 def test_a_mistyped_name_is_still_found() -> None:
-    """The rule for service links is not a hole."""
+    """The rule for service links does not hide it."""
     assert unknown_names({"LEVELSYNC_HTTP_PROT": "8000"}) == {"LEVELSYNC_HTTP_PROT": "LEVELSYNC_HTTP_PORT"}
 
 
 def test_a_bad_value_is_in_no_error_text() -> None:
-    """pydantic shows the input, which may be a password, unless it is told not to."""
+    """pydantic's errors show the input, which may be a password, by default."""
     with pytest.raises(ValueError, match="database_url") as told:
         Settings(_env_file=None, database_url="mysql://u:s3cret@localhost/d")
     assert "s3cret" not in str(told.value)
 
 
 def test_the_connections_of_a_process_are_those_of_the_setting() -> None:
-    """The API's are among them."""
+    """The API's connections are among them."""
     assert pool_sizes(Settings(_env_file=None), with_api=True) == (7, 3)
     assert pool_sizes(Settings(_env_file=None), with_api=False) == (10, 0)
     assert pool_sizes(Settings(_env_file=None, database_pool_size=40), with_api=True) == (28, 12)
@@ -97,7 +97,7 @@ def test_the_connections_of_a_process_are_those_of_the_setting() -> None:
 
 @pytest.mark.parametrize(("password", "works"), [("of the key", True), ("another", False), (None, False)])
 def test_a_client_key_for_kafka_may_have_a_password(tmp_path: Path, password: str | None, *, works: bool) -> None:
-    """Without the right one it is a bad setting; nobody is asked at a terminal."""
+    """A wrong password is a bad setting, and nobody is asked at a terminal."""
     pair = Authority(tmp_path).sign("me", password="of the key")  # noqa: S106 - of the tests only
     settings = Settings(
         _env_file=None,
@@ -115,7 +115,6 @@ def test_a_client_key_for_kafka_may_have_a_password(tmp_path: Path, password: st
 
 @pytest.mark.parametrize("mechanism", ["OAUTHBEARER", "GSSAPI"])
 def test_a_login_that_is_not_supported_is_a_bad_setting(mechanism: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is named, with those that are."""
     monkeypatch.setenv("LEVELSYNC_KAFKA_SASL_MECHANISM", mechanism)
     with pytest.raises(SettingsError, match=r"LEVELSYNC_KAFKA_SASL_MECHANISM: .*SCRAM-SHA-512"):
         load_settings()
@@ -126,7 +125,7 @@ PASSWORD = "s3cret"  # noqa: S105 - what must not be shown
 
 @pytest.mark.parametrize("rest", ["host:port/db", f"host:{PASSWORD}@host/db"])
 def test_a_database_url_with_a_port_that_is_no_number_is_named_without_its_password(rest: str) -> None:
-    """`int()` quotes what it cannot read: here it may be the end of a password."""
+    """`int()` quotes its input, which may be the end of a password."""
     url = f"postgresql://user:{PASSWORD}@{rest}"
     settings = Settings(_env_file=None, database_url=url, http_port=0)
     with pytest.raises(SettingsError, match="LEVELSYNC_DATABASE_URL") as told:

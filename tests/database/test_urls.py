@@ -1,4 +1,4 @@
-"""Database URLs as people have them: each works against a real server, or is exit 2 with a sentence."""
+"""Database URLs in the forms that people have: each works on a real server, or is refused with a sentence."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WHO = text("SELECT current_user, current_setting('application_name'), (SELECT s
 
 @dataclass(frozen=True)
 class Form:
-    """A URL and what comes of it; `{…}` stands for what `_filled` knows."""
+    """A URL and what it connects as. The fixture `filled` has the values for the names in braces."""
 
     url: str
     user: str = "plain"
@@ -144,7 +144,7 @@ REFUSED = [
 
 @pytest.fixture
 def filled(secured: Secured, tmp_path: Path) -> dict[str, object]:
-    """What stands for the names in braces."""
+    """The values for the names in braces."""
     passfile = tmp_path / "pgpass"
     passfile.write_text(f"localhost:{secured.port}:plain:plain:{PASSWORD}\n", encoding="utf-8")
     passfile.chmod(0o600)
@@ -165,7 +165,7 @@ def filled(secured: Secured, tmp_path: Path) -> dict[str, object]:
 
 @pytest.fixture
 def url_is(filled: dict[str, object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
-    """Set the URL, filled, as the only setting."""
+    """A function that fills a URL and sets it as the only setting."""
     monkeypatch.chdir(tmp_path)
     return lambda url: monkeypatch.setenv("LEVELSYNC_DATABASE_URL", url.format(**filled))
 
@@ -180,7 +180,7 @@ async def _ask() -> tuple[str, str, bool, str]:
 
 @pytest.mark.parametrize("form", WORK, ids=[form.url for form in WORK])
 def test_a_form_works(form: Form, url_is: Callable[[str], None], capfd: pytest.CaptureFixture[str]) -> None:
-    """It reaches the server as it says, and its password is in no output."""
+    """No output has the password."""
     url_is(form.url)
     user, application, encrypted, path = asyncio.run(_ask())
     assert (user, application, path) == (form.user, form.application, form.path)
@@ -192,7 +192,7 @@ def test_a_form_works(form: Form, url_is: Callable[[str], None], capfd: pytest.C
 def test_a_form_that_cannot_be_honoured_is_named(
     url: str, named: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A SettingsError is exit 2 in every command; it has no cause, whose words would be shown."""
+    """The error has no cause, because its text would be shown."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("LEVELSYNC_DATABASE_URL", url)
@@ -218,7 +218,7 @@ WRONG = [
 def test_what_the_server_or_its_certificate_objects_to_is_said(
     place: str, query: str, said: str, url_is: Callable[[str], None]
 ) -> None:
-    """`verify-full` verifies, name and authority; the sentence says what went wrong."""
+    """`verify-full` checks the name and the authority."""
     user, _, host = place.partition("@")
     url_is(f"postgresql://{user}:{{password}}@{host}:{{port}}/someone?{query}")
     with pytest.raises(Unreachable) as told:
@@ -231,7 +231,7 @@ def test_what_the_server_or_its_certificate_objects_to_is_said(
 
 @pytest.mark.parametrize("command", [["migrate"], ["drift"], ["doctor"], ["serve"]])
 def test_a_bad_url_is_exit_2_in_a_command(command: list[str]) -> None:
-    """No traceback, no part of the password."""
+    """No part of the password is printed."""
     run = levelsync(*command, env={"LEVELSYNC_DATABASE_URL": "postgresql://plain:p@ss/w#rd@localhost/plain"})
     assert run.returncode == 2, run.stderr
     assert "LEVELSYNC_DATABASE_URL: must be postgresql://" in run.stderr
@@ -240,7 +240,7 @@ def test_a_bad_url_is_exit_2_in_a_command(command: list[str]) -> None:
 
 
 def test_alembic_and_the_commands_take_the_same_forms(filled: dict[str, object], tmp_path: Path) -> None:
-    """Both migrate through a URL of a cloud console; what is ignored is said."""
+    """A URL of a cloud console, with parameters that are ignored with a warning."""
     query = "sslmode=verify-full&sslrootcert={ca}&channel_binding=require&pgbouncer=true&application_name=cloud"
     url = f"postgresql+psycopg2://postgres:{{superuser}}@localhost:{{port}}/postgres?{query}"
     password = (Path(str(filled["ca"])).parent / "data" / "superuser-password").read_text(encoding="utf-8").strip()
@@ -268,14 +268,14 @@ def _alembic_current(env: dict[str, str]) -> str:
 
 
 def test_several_hosts_want_the_one_that_can_be_written_to() -> None:
-    """The first of them may be a standby."""
+    """The first host may be a standby."""
     assert read_url("postgresql://a,b/d").connect["target_session_attrs"] == "read-write"
     assert "target_session_attrs" not in read_url("postgresql://a/d").connect
     assert read_url("postgresql://a,b/d?target_session_attrs=any").connect["target_session_attrs"] == "any"
 
 
 def test_an_address_has_neither_user_nor_password() -> None:
-    """It is what logs and `/readyz` show."""
+    """Logs and `/readyz` show the address."""
     assert read_url("postgresql://u:p@a:1,[::1]:2/d").address == "a:1,[::1]:2/d"
     assert read_url("postgresql://").address == "localhost:5432/"
 

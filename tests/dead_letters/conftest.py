@@ -10,5 +10,5 @@ from tests.support.letters import Setup
 
 @pytest.fixture
 async def setup(engine: AsyncEngine) -> Setup:
-    """A database with 200 users and not a level, and one reader."""
+    """A database with 200 users and no levels, and a reader."""
     return await Setup.begin(engine)

@@ -1,4 +1,4 @@
-"""Dead letters for those who may: what is asked for is counted first, done once, and on record."""
+"""Dead letters for staff: calls are counted first, done once, and recorded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_a_letter_of_a_list_has_the_columns_of_its_sheet(setup: Setup, set
 
 
 async def test_a_dry_run_says_how_many_and_does_nothing(setup: Setup) -> None:
-    """It is the default, and leaves no row in the audit log."""
+    """A dry run is the default, and leaves no row in the audit log."""
     await setup.letters_of(NOBODY, NOBODY + 1)
     would = Handled(dry_run=True, selected=2, on_its_way=0, unsendable=0, not_open=0, left=0)
     assert await letters.replay_letters(setup.engine, ADMIN, UNKNOWN) == would
@@ -37,7 +37,7 @@ async def test_a_dry_run_says_how_many_and_does_nothing(setup: Setup) -> None:
 
 
 async def test_a_replay_is_on_record(setup: Setup) -> None:
-    """Who, which letters, in the transaction that sent them."""
+    """In the transaction that sends the letters."""
     await setup.letters_of(NOBODY, NOBODY + 1, NOBODY + 2)
     await setup.send(Selection(ids=(3,)))
     done = await letters.replay_letters(setup.engine, ADMIN, UNKNOWN, dry_run=False)
@@ -49,7 +49,6 @@ async def test_a_replay_is_on_record(setup: Setup) -> None:
 
 
 async def test_a_discard_says_who_wanted_it(setup: Setup) -> None:
-    """In the letter and in the audit log."""
     await setup.letters_of(NOBODY)
     assert (await letters.discard_letters(setup.engine, ADMIN, UNKNOWN, dry_run=False)).selected == 1
     assert await setup.rows("SELECT resolution, resolved_by FROM levelsync.dead_letters") == [("discarded", "1")]
@@ -57,7 +56,6 @@ async def test_a_discard_says_who_wanted_it(setup: Setup) -> None:
 
 
 async def test_a_call_is_bounded_and_says_what_is_left(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call more does it."""
     monkeypatch.setattr("service.admin.letters.MOST", 2)
     await setup.letters_of(NOBODY, NOBODY + 1, NOBODY + 2)
     handled = [await letters.replay_letters(setup.engine, ADMIN, UNKNOWN, dry_run=False) for _ in range(3)]
@@ -65,7 +63,6 @@ async def test_a_call_is_bounded_and_says_what_is_left(setup: Setup, monkeypatch
 
 
 async def test_who_may_not_is_refused_and_on_record(setup: Setup, settings: Settings) -> None:
-    """An instructor reads; a student does not."""
     await setup.letters_of(NOBODY)
     for dry_run in (True, False):
         with pytest.raises(Forbidden):
@@ -79,7 +76,6 @@ async def test_who_may_not_is_refused_and_on_record(setup: Setup, settings: Sett
 
 
 async def test_letters_are_counted_listed_and_found_with_what_would_apply(setup: Setup, settings: Settings) -> None:
-    """For whoever may read."""
     await setup.letters_of(NOBODY, NOBODY + 1)
     await setup.make_user()
     (counted,) = await letters.count_letters(setup.engine, settings, INSTRUCTOR)

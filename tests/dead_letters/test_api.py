@@ -27,7 +27,7 @@ UNKNOWN = {"filter": {"reason": "unknown_user"}}
 
 
 async def test_letters_come_in_pages_with_what_would_apply_now(admin: httpx.AsyncClient, setup: Setup) -> None:
-    """The newest first; following Link gives every one once."""
+    """The newest letter comes first."""
     await setup.letters_of(NOBODY, NOBODY + 1, NOBODY + 2)
     await setup.make_user()
     found: list[Any] = []
@@ -44,7 +44,7 @@ async def test_letters_come_in_pages_with_what_would_apply_now(admin: httpx.Asyn
 
 
 async def test_letters_are_counted_by_reason(admin: httpx.AsyncClient, setup: Setup) -> None:
-    """With how many of them would apply now."""
+    """The answer also counts those that would apply now."""
     await setup.letters_of(NOBODY, NOBODY + 1)
     await setup.make_user()
     (counted,) = (await admin.get("/dead-letters?group=reason")).json()
@@ -53,7 +53,7 @@ async def test_letters_are_counted_by_reason(admin: httpx.AsyncClient, setup: Se
 
 
 async def test_a_letter_is_shown_whole(admin: httpx.AsyncClient, setup: Setup) -> None:
-    """Its bytes as text where they are text."""
+    """Bytes that are text are shown as text."""
     (record,) = await setup.letters_of(NOBODY)
     await setup.read([replace(record, value=b"\xff\x00", key=None, offset=setup.next_offset())])
     text, binary = [(await admin.get(f"/dead-letters/{number}")).json() for number in (1, 2)]
@@ -67,7 +67,6 @@ async def test_a_letter_is_shown_whole(admin: httpx.AsyncClient, setup: Setup) -
 async def test_nothing_is_written_unless_dry_run_is_false_in_so_many_words(
     admin: httpx.AsyncClient, setup: Setup
 ) -> None:
-    """And then the answer has the same shape."""
     await setup.letters_of(NOBODY, NOBODY + 1)
     would = {"dry_run": True, "selected": 2, "on_its_way": 0, "unsendable": 0, "not_open": 0, "left": 0}
     for body in (UNKNOWN, UNKNOWN | {"dry_run": True}, {"ids": [1, 2]}, {"filter": {"all": True}}):
@@ -114,7 +113,6 @@ async def test_nothing_is_written_unless_dry_run_is_false_in_so_many_words(
     ],
 )
 async def test_a_body_that_is_not_exact_is_refused(admin: httpx.AsyncClient, setup: Setup, body: Any) -> None:
-    """Never read as a write."""
     await setup.letters_of(NOBODY)
     for path in (REPLAY, DISCARD):
         assert (await admin.post(path, json=body)).status_code == 422
@@ -138,12 +136,11 @@ async def test_a_body_that_is_not_exact_is_refused(admin: httpx.AsyncClient, set
     ],
 )
 async def test_a_query_that_is_not_exact_is_refused(admin: httpx.AsyncClient, query: str) -> None:
-    """It is not taken for no condition."""
     assert (await admin.get(f"/dead-letters?{query}")).status_code == 422
 
 
 async def test_an_instructor_reads_and_does_not_write(client: Callable[..., httpx.AsyncClient], setup: Setup) -> None:
-    """A student does neither; without a token nobody does."""
+    """A student can do neither."""
     await setup.letters_of(NOBODY)
     asked = [("GET", "/dead-letters"), ("GET", "/dead-letters/1"), ("POST", REPLAY), ("POST", DISCARD)]
     expected = {"instructor": [200, 200, 403, 403], "student": [403] * 4, None: [401] * 4}

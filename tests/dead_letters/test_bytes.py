@@ -1,4 +1,4 @@
-"""A replay is the record byte for byte, with two headers more."""
+"""A replay is the original record byte for byte, with two more headers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.tables import licenses
 
 
 async def test_headers_of_any_bytes_go_again_as_they_came(setup: Setup) -> None:
-    """Null, empty, binary, twice; ours come last."""
+    """Null, empty, binary and repeated headers. Ours come last."""
     (record,) = setup.partitions.records([one(user=NOBODY)])
     await setup.read([replace(record, headers=(*record.headers, *ODD))])
     await setup.send()
@@ -26,7 +26,7 @@ async def test_headers_of_any_bytes_go_again_as_they_came(setup: Setup) -> None:
 
 
 async def test_a_name_that_is_no_text_is_left_out(setup: Setup) -> None:
-    """No producer can write it, and it says nothing; the letter keeps it."""
+    """No producer can write such a name. The letter keeps it."""
     (record,) = setup.partitions.records([one(user=NOBODY)])
     name = b"\xff".decode(errors="surrogateescape")
     await setup.read([replace(record, headers=((name, b"x"), *record.headers))])
@@ -39,7 +39,7 @@ async def test_a_name_that_is_no_text_is_left_out(setup: Setup) -> None:
 
 @pytest.mark.parametrize("value", [None, b"", b"\xff\x00", b"\x00" * 100_000])
 async def test_a_value_of_any_bytes_is_the_letter_s_own(setup: Setup, value: bytes | None) -> None:
-    """A tombstone too: it fails again, and stays one letter."""
+    """A tombstone too. It fails again and stays one letter."""
     (record,) = setup.partitions.records([one()])
     await setup.read([replace(record, value=value)])
     await setup.send()
@@ -50,7 +50,7 @@ async def test_a_value_of_any_bytes_is_the_letter_s_own(setup: Setup, value: byt
 
 @pytest.mark.parametrize("key", [None, b"", b"\xff\x00"])
 async def test_a_key_of_any_bytes_is_the_letter_s_own(setup: Setup, key: bytes | None) -> None:
-    """It chooses the partition."""
+    """The key chooses the partition."""
     (record,) = setup.partitions.records([one(user=NOBODY)])
     await setup.read([replace(record, key=key)])
     await setup.send()
@@ -60,7 +60,7 @@ async def test_a_key_of_any_bytes_is_the_letter_s_own(setup: Setup, key: bytes |
 
 
 async def test_headers_of_an_earlier_replay_are_replaced_and_its_older_time_stays(setup: Setup) -> None:
-    """A letter made of a replay whose own letter is gone: law 2 holds for its first record's time."""
+    """The letter comes from a replay whose own letter was removed. Law 2 counts the time of the first record."""
     (record,) = setup.partitions.records([one(user=NOBODY)])
     older = str(record.timestamp - 5000).encode()
     names = (("levelsync-dead-letter", b"77"), ("levelsync-first-timestamp", older))
@@ -76,7 +76,7 @@ async def test_headers_of_an_earlier_replay_are_replaced_and_its_older_time_stay
 
 @pytest.mark.parametrize("time", [b"later", b"", None, b"0", b"000", b"9" * 15, b"9" * 16])
 async def test_a_first_time_that_is_none_or_later_counts_as_the_record_s(setup: Setup, time: bytes | None) -> None:
-    """As the appliers read it."""
+    """The appliers read it in the same way."""
     (record,) = setup.partitions.records([one(user=NOBODY)])
     await setup.read([replace(record, headers=(("levelsync-first-timestamp", time), *record.headers))])
     await setup.send()
@@ -86,7 +86,7 @@ async def test_a_first_time_that_is_none_or_later_counts_as_the_record_s(setup: 
 
 @pytest.mark.parametrize("time", [b"0", b"000"])
 async def test_a_first_time_of_zero_opens_no_fence(setup: Setup, time: bytes) -> None:
-    """Law 2: the record's own timestamp holds, whatever its publisher says of the event's time."""
+    """Law 2: the record's own timestamp counts, whatever its publisher writes as the event's time."""
     await setup.run("INSERT INTO levelsync.fences VALUES (1, 'PLAYER', '2100-01-01', 1, 'test')")
     (record,) = setup.partitions.records([one(user=1)])
     said = [(name, b"2150-01-01T00:00:00Z" if name == "ce_time" else value) for name, value in record.headers]
@@ -96,7 +96,7 @@ async def test_a_first_time_of_zero_opens_no_fence(setup: Setup, time: bytes) ->
 
 
 async def test_what_kafka_does_not_take_is_counted_and_not_sent(setup: Setup) -> None:
-    """Larger than one record may be, or without both key and value."""
+    """A record that is too large, or that has neither key nor value."""
     (good,) = setup.partitions.records([one(user=NOBODY)])
     large = replace(changed(good, reason="x" * 1_000_000), offset=setup.next_offset())
     empty = replace(good, key=None, value=None, offset=setup.next_offset())

@@ -1,4 +1,4 @@
-"""`levelsync erase`: nothing that levelsync keeps names the user afterwards, and nobody else is touched."""
+"""`levelsync erase` removes everything that names the user, and nothing else."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _ROWS = (
 
 @pytest.fixture
 async def database(engine: AsyncEngine) -> AsyncEngine:
-    """A row of the user, or in their name, in every table; and one of user 7 beside it."""
+    """In every table, a row of the user or in their name, and one of user 7."""
     async with engine.begin() as conn:
         for statement in _ROWS:
             await conn.execute(text(statement.replace(":", r"\:")))
@@ -64,7 +64,7 @@ async def database(engine: AsyncEngine) -> AsyncEngine:
 
 
 async def everything(engine: AsyncEngine) -> dict[str, list[str]]:
-    """Every row of levelsync's own tables, as text that bytes can be read in."""
+    """Return every row of levelsync's own tables, as text."""
     found: dict[str, list[str]] = {}
     async with engine.connect() as conn:
         for name in metadata.tables:
@@ -78,7 +78,6 @@ async def erase(settings: Settings, *options: str, user: int = ID) -> Result:
 
 
 async def test_nothing_names_the_user_afterwards(database: AsyncEngine, settings: Settings) -> None:
-    """Neither by id nor by address, in any table; user 7's rows are all there."""
     before = await everything(database)
     run = await erase(settings, "--yes", "--json", "--email", ADDRESS)
     assert run.returncode == 0, run.stderr
@@ -103,7 +102,7 @@ async def test_nothing_names_the_user_afterwards(database: AsyncEngine, settings
 
 
 async def test_a_dry_run_changes_nothing(database: AsyncEngine, settings: Settings) -> None:
-    """It says what would go, and what it does not reach."""
+    """It reports what would go, and what it does not reach."""
     before = await everything(database)
     run = await erase(settings, "--dry-run")
     assert (run.returncode, await everything(database)) == (0, before)
@@ -112,13 +111,13 @@ async def test_a_dry_run_changes_nothing(database: AsyncEngine, settings: Settin
 
 
 async def test_nobody_is_erased_without_a_word(database: AsyncEngine, settings: Settings) -> None:
-    """Where nobody can be asked, --yes."""
+    """Without a terminal, --yes is needed."""
     before = await everything(database)
     assert ((await erase(settings)).returncode, await everything(database)) == (2, before)
 
 
 async def test_a_run_that_goes_on_is_left_and_said(database: AsyncEngine, settings: Settings) -> None:
-    """Its workers need its row; afterwards the user is erased again."""
+    """The run's workers need its row, so the user must be erased again later."""
     async with database.begin() as conn:
         await conn.execute(text(f"UPDATE levelsync.reconcile_runs SET finished_at = NULL WHERE id = '{OWN_RUN}'"))
     run = await erase(settings, "--yes")
@@ -126,7 +125,7 @@ async def test_a_run_that_goes_on_is_left_and_said(database: AsyncEngine, settin
 
 
 async def test_a_user_whom_the_application_still_has_is_told(database: AsyncEngine, settings: Settings) -> None:
-    """Their events would be kept again, and without their fences raise what a decision lowered (law 2)."""
+    """New events would be kept again. Without fences they could raise a level that a decision lowered (law 2)."""
     run = await erase(settings, "--yes", user=7)
     assert "The application still has user 7" in run.stderr
     async with database.connect() as conn:

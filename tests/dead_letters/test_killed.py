@@ -1,4 +1,4 @@
-"""A process that is killed while it sends letters again and applies them."""
+"""A process is killed while it replays letters and applies them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAKE = "INSERT INTO users (id, name, email) SELECT n, 'New', n || '@example.org
 
 
 def records() -> list[Record]:
-    """Rises of users who do not exist yet, level by level."""
+    """Return events of users who do not exist yet, level by level."""
     began = datetime.now(UTC) - timedelta(minutes=5)
     meant = [
         Meant(LEVELED_UP, user, "PLAYER", level, began + timedelta(seconds=level), "/test", f"{user}-{level}")
@@ -39,7 +39,7 @@ def records() -> list[Record]:
 async def test_every_letter_is_applied_once_and_in_order_though_its_process_is_killed(
     engine: AsyncEngine, settings: Settings, levelsync_process: Callable[..., LevelsyncProcess]
 ) -> None:
-    """What was sent twice is applied once: each user has one history row for each level."""
+    """A record that was sent twice is applied once."""
     await empty_tables(engine)
     first, second = (levelsync_process(arguments=("serve", "--roles", "apply,relay")) for _ in range(2))
     await first.start()

@@ -1,4 +1,4 @@
-"""A letter that is sent again: closed when it applies, counted when it fails, once, whoever asks and however often."""
+"""Replays: a letter is closed when its record applies, and counted when it fails."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from tests.support.tables import licenses
 
 
 async def test_a_replay_that_applies_closes_its_letter(setup: Setup) -> None:
-    """And says who asked for it."""
     await setup.letters_of(NOBODY)
     await setup.make_user()
     assert await setup.send(by="7") == [1]
@@ -35,7 +34,7 @@ async def test_a_replay_that_applies_closes_its_letter(setup: Setup) -> None:
 
 
 async def test_a_replay_that_fails_raises_the_count_and_makes_no_second_letter(setup: Setup) -> None:
-    """Its newest reason is shown, and it can be sent again at once."""
+    """The letter shows its newest reason, and can be replayed at once."""
     await setup.letters_of(NOBODY, specialization="WIZARD")
     await setup.run("INSERT INTO specializations (id, name, max_levels) VALUES ('WIZARD', 'Wizard', 2)")
     for attempts in (2, 3):
@@ -45,7 +44,7 @@ async def test_a_replay_that_fails_raises_the_count_and_makes_no_second_letter(s
 
 
 async def test_records_that_are_read_again_count_no_second_time(setup: Setup) -> None:
-    """A group reset after replays: neither the failed one nor the applied one changes anything."""
+    """The group was reset after replays."""
     records = await setup.letters_of(NOBODY, NOBODY + 1)
     await setup.make_user()
     await setup.send()
@@ -57,7 +56,7 @@ async def test_records_that_are_read_again_count_no_second_time(setup: Setup) ->
 
 
 async def test_a_letter_on_its_way_is_sent_once(setup: Setup) -> None:
-    """For a minute; then it may be lost, and is sent again."""
+    """For a minute. Then the record may be lost, and is sent again."""
     await setup.letters_of(NOBODY)
     assert [await setup.send(), await setup.send()] == [[1], []]
     async with setup.engine.connect() as conn:
@@ -68,7 +67,7 @@ async def test_a_letter_on_its_way_is_sent_once(setup: Setup) -> None:
 
 
 async def test_two_people_at_once_send_each_letter_once(setup: Setup) -> None:
-    """They wait for each other's locks and pass by what the other has sent."""
+    """They wait for each other's locks and skip the letters that are sent."""
     await setup.letters_of(*range(NOBODY, NOBODY + 50))
     sent = await asyncio.gather(*(setup.send() for _ in range(4)))
     assert sorted(letter for ids in sent for letter in ids) == list(range(1, 51))
@@ -76,7 +75,7 @@ async def test_two_people_at_once_send_each_letter_once(setup: Setup) -> None:
 
 
 async def test_copies_of_a_replay_do_no_harm(setup: Setup) -> None:
-    """A relay that dies after Kafka's confirmation sends once more: closed stays closed, whatever the copy does."""
+    """A relay that dies after Kafka's confirmation sends once more. The letter stays closed."""
     await setup.letters_of(NOBODY)
     await setup.make_user()
     await setup.send()
@@ -88,7 +87,6 @@ async def test_copies_of_a_replay_do_no_harm(setup: Setup) -> None:
 
 
 async def test_copies_in_one_batch_of_which_one_fails_close_the_letter(setup: Setup) -> None:
-    """What has applied has applied."""
     await setup.run("ALTER TABLE user_licenses ADD CONSTRAINT no_three CHECK (current_level <> 3)")
     await setup.letters_of(1)
     await setup.send()
@@ -100,7 +98,7 @@ async def test_copies_in_one_batch_of_which_one_fails_close_the_letter(setup: Se
 
 
 async def test_a_name_that_is_forged_closes_nothing(setup: Setup) -> None:
-    """Neither by a good record, nor by a bad one, which becomes a letter of its own."""
+    """A forged bad record becomes its own letter."""
     await setup.letters_of(NOBODY)
     await setup.send()
     (record,) = await setup.on_their_way()
@@ -115,7 +113,7 @@ async def test_a_name_that_is_forged_closes_nothing(setup: Setup) -> None:
 
 
 async def test_a_letter_of_no_one_s_is_a_letter_of_its_own(setup: Setup) -> None:
-    """A name that is not a number, too large, or of a letter that was removed meanwhile loses no record."""
+    """The name is no number, too large, or that of a removed letter."""
     (record,) = await setup.letters_of(NOBODY)
     for name in (b"", b"\xff", b"9" * 18, b"9" * 30, b"-1", b"1000", None):
         headers = (*record.headers, ("levelsync-dead-letter", name))
@@ -124,7 +122,7 @@ async def test_a_letter_of_no_one_s_is_a_letter_of_its_own(setup: Setup) -> None
 
 
 async def test_a_decision_stands_against_a_replay(setup: Setup) -> None:
-    """Law 2: the first record's time counts; the letter closes without an effect."""
+    """Law 2 counts the time of the first record. The letter closes without an effect."""
     await setup.letters_of(1, to_level=3, specialization="WIZARD")
     await setup.run(
         "INSERT INTO specializations (id, name, max_levels) VALUES ('WIZARD', 'Wizard', 8)",
@@ -137,7 +135,7 @@ async def test_a_decision_stands_against_a_replay(setup: Setup) -> None:
 
 
 async def test_replays_of_refused_records_are_no_fault_of_the_installation(setup: Setup) -> None:
-    """Law 4: thirty users' letters that are refused once more block nothing."""
+    """Law 4: the refused letters of thirty users block nothing."""
     await setup.run("ALTER TABLE user_licenses ADD CONSTRAINT odd CHECK (user_id % 4 > 0)")
     await setup.letters_of(*range(1, 121))
     assert len(await setup.letters()) == 30
@@ -147,7 +145,7 @@ async def test_replays_of_refused_records_are_no_fault_of_the_installation(setup
 
 
 async def test_a_discard_stands_against_a_replay_that_comes_late(setup: Setup) -> None:
-    """Kafka was away for longer than a minute, and somebody decided against the letter: nothing is written."""
+    """Kafka was away for longer than a minute, and the letter was discarded."""
     await setup.letters_of(NOBODY, NOBODY + 1)
     await setup.send()
     await setup.a_minute_later()
@@ -160,7 +158,7 @@ async def test_a_discard_stands_against_a_replay_that_comes_late(setup: Setup) -
 
 
 async def test_a_discard_stands_against_a_request_that_comes_late(setup: Setup) -> None:
-    """The same for a run that nobody wants any more."""
+    """Nobody wants the run any more."""
     work, record = RequestWork(setup.engine), requested(specialization="WIZARD", dry_run=False)
 
     async def read(records: list[ConsumerRecord]) -> None:
@@ -178,7 +176,7 @@ async def test_a_discard_stands_against_a_request_that_comes_late(setup: Setup) 
 
 
 def requested(**data: Any) -> ConsumerRecord:
-    """A request as Kafka delivers it."""
+    """Return a request as Kafka delivers it."""
     sent = ReconcileRequested(**data).to_kafka()
     at = int(START.timestamp() * 1000) + 10**12
     return ConsumerRecord(sent.topic, 0, 0, at, 0, sent.key, sent.value, None, 0, 0, tuple(sent.headers))
@@ -197,7 +195,7 @@ async def test_a_selection_is_sent_in_bounded_transactions(setup: Setup, monkeyp
 async def test_a_transaction_is_bounded_by_whole_letters(
     setup: Setup, monkeypatch: pytest.MonkeyPatch, large: dict[str, Any]
 ) -> None:
-    """A thousand letters of a megabyte of headers are no work for one transaction."""
+    """A thousand letters with a megabyte of headers are too much for one transaction."""
     monkeypatch.setattr(write, "BATCH_BYTES", 4001)
     records = setup.partitions.records(
         [one(user=NOBODY, minutes=number, specialization="WIZARD") for number in range(5)]

@@ -1,4 +1,4 @@
-"""What is old goes, what views and people still need stays, and one process at a time does it."""
+"""Old rows are removed by one process at a time, except those that views and people still need."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def age(setup: Setup, days: int, condition: str = "true") -> None:
 
 
 async def test_letters_go_when_their_time_is_over(setup: Setup, settings: Settings) -> None:
-    """Resolved or open; younger ones and those on their way stay."""
+    """Younger letters and those that are being replayed stay."""
     await setup.letters_of(*range(NOBODY, NOBODY + 4))
     await age(setup, 91, "id <> 1")
     await setup.run("UPDATE levelsync.dead_letters SET replayed_at = now() WHERE id = 2")
@@ -49,7 +49,6 @@ async def test_letters_go_when_their_time_is_over(setup: Setup, settings: Settin
 
 
 async def test_a_retention_of_0_is_for_ever(setup: Setup, settings: Settings) -> None:
-    """As the periodic reconcile's 0 is never."""
     await setup.letters_of(NOBODY)
     await age(setup, 9999)
     await of(setup, settings, dead_letter_retention=timedelta(0)).clean()
@@ -59,7 +58,6 @@ async def test_a_retention_of_0_is_for_ever(setup: Setup, settings: Settings) ->
 async def test_bounded_transactions_remove_everything(
     setup: Setup, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However much there is."""
     monkeypatch.setattr(removal, "BATCH_ROWS", 2)
     await setup.letters_of(*range(NOBODY, NOBODY + 5))
     await age(setup, 91)
@@ -67,7 +65,7 @@ async def test_bounded_transactions_remove_everything(
 
 
 async def test_old_runs_go_but_for_the_last_complete_one(setup: Setup, settings: Settings) -> None:
-    """The views tell of it; a run of one user, or one that failed, is not it."""
+    """The views show it. A failed run, or a run of one user, is not complete."""
     ids = {name: uuid4() for name in ("older", "last", "failed", "of one user", "young")}
     for name, (status, days, user) in {
         "older": ("completed", 200, "NULL"),
@@ -90,7 +88,6 @@ async def test_old_runs_go_but_for_the_last_complete_one(setup: Setup, settings:
 
 
 async def test_the_audit_log_is_kept_for_a_year(setup: Setup, settings: Settings) -> None:
-    """And no longer."""
     await setup.run(
         "INSERT INTO levelsync.admin_actions (at, subject, role, action, outcome)"
         " SELECT now() - days * interval '1 day', '1', 'admin', 'read', 'refused' FROM unnest(ARRAY[364, 366]) days"
@@ -99,7 +96,6 @@ async def test_the_audit_log_is_kept_for_a_year(setup: Setup, settings: Settings
 
 
 async def test_minute_samples_are_kept_for_two_days(setup: Setup, settings: Settings) -> None:
-    """And no longer."""
     await setup.run(
         "INSERT INTO levelsync.minute_samples (minute)"
         " SELECT now() - hours * interval '1 hour' FROM unnest(ARRAY[47, 49]) hours"
@@ -108,7 +104,6 @@ async def test_minute_samples_are_kept_for_two_days(setup: Setup, settings: Sett
 
 
 async def test_one_process_at_a_time_removes(setup: Setup, settings: Settings) -> None:
-    """The others leave it to that one."""
     await setup.letters_of(*range(NOBODY, NOBODY + 5))
     await age(setup, 91)
     async with setup.engine.begin() as conn:
@@ -119,7 +114,7 @@ async def test_one_process_at_a_time_removes(setup: Setup, settings: Settings) -
 
 
 async def test_the_role_schedule_removes_what_is_old(setup: Setup, settings: Settings) -> None:
-    """Also where the periodic reconcile is switched off."""
+    """Even where the periodic reconcile is off."""
     await setup.letters_of(NOBODY)
     await age(setup, 91)
 

@@ -1,4 +1,4 @@
-"""Which letters are meant, discarding them, and which of them would apply now."""
+"""The selection of letters, their discard, and which of them would apply now."""
 
 from __future__ import annotations
 
@@ -30,14 +30,13 @@ async def throw_away(setup: Setup, selection: Selection = ALL) -> list[int]:
 
 
 async def verdicts(setup: Setup) -> list[Verdict]:
-    """Of all letters, the oldest first."""
+    """Return the verdicts of all letters, the oldest first."""
     async with setup.engine.connect() as conn:
         letters = await read.read_whole(conn, [], 100)
         return (await judge(conn, letters))[::-1]
 
 
 async def test_a_selection_is_what_fits_all_that_is_given(setup: Setup) -> None:
-    """Each condition leaves out what does not fit it."""
     await setup.letters_of(NOBODY, NOBODY + 1)
     await setup.letters_of(1, to_level=9)
     assert await selected(setup) == [3, 2, 1]
@@ -71,14 +70,14 @@ async def test_a_selection_is_what_fits_all_that_is_given(setup: Setup) -> None:
 async def test_a_user_s_letters_are_found_by_key_or_by_value(
     setup: Setup, key: bytes | None, value: bytes | None, is_theirs: bool
 ) -> None:
-    """In JSON, also where it is broken."""
+    """Even where the JSON is broken."""
     (record,) = setup.partitions.records([one()])
     await setup.read([replace(record, key=key, value=value)])
     assert await selected(setup, user_id=42) == ([1] if is_theirs else [])
 
 
 async def test_a_page_of_a_user_looks_at_so_many_letters(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may be empty and still lead on; the pages together are all of them."""
+    """A page may be empty and still lead on. The pages together are complete."""
     monkeypatch.setattr(read, "WINDOW", 3)
     await setup.letters_of(*[NOBODY, *range(NOBODY + 1, NOBODY + 9), NOBODY])
     found, before = [], None
@@ -93,7 +92,6 @@ async def test_a_page_of_a_user_looks_at_so_many_letters(setup: Setup, monkeypat
 
 
 async def test_a_discarded_letter_is_closed_and_says_by_whom(setup: Setup) -> None:
-    """It is not sent again."""
     await setup.letters_of(NOBODY, NOBODY + 1)
     assert await throw_away(setup, Selection(ids=(1,))) == [1]
     assert [row[1:3] for row in await setup.letters()] == [("resolved", "discarded"), ("open", None)]
@@ -103,7 +101,7 @@ async def test_a_discarded_letter_is_closed_and_says_by_whom(setup: Setup) -> No
 
 
 async def test_a_letter_on_its_way_is_not_discarded(setup: Setup) -> None:
-    """Not before a minute; then the discard stands against a late replay, which writes nothing."""
+    """After a minute it is, and a late replay then writes nothing."""
     await setup.letters_of(NOBODY, NOBODY + 1)
     await setup.send()
     assert await throw_away(setup) == []
@@ -116,7 +114,7 @@ async def test_a_letter_on_its_way_is_not_discarded(setup: Setup) -> None:
 
 
 async def test_letters_that_would_apply_now_are_told(setup: Setup) -> None:
-    """The user, the specialization or the level has appeared since; only PostgreSQL knows what it refuses."""
+    """Only PostgreSQL knows what it refuses."""
     await setup.run("ALTER TABLE user_licenses ADD CONSTRAINT no_seven CHECK (user_id <> 7)")
     await setup.letters_of(NOBODY)
     await setup.letters_of(NOBODY + 1)
@@ -142,7 +140,7 @@ async def test_letters_that_would_apply_now_are_told(setup: Setup) -> None:
 
 @pytest.mark.parametrize("large", [{"key": b"5" * 20_000}, {"headers": (("odd", b"x" * 20_000),)}])
 async def test_what_is_large_is_not_judged_in_a_list(setup: Setup, large: dict[str, Any]) -> None:
-    """Whichever part of it: a thousand letters are read at once."""
+    """A list reads a thousand letters at once."""
     (record,) = setup.partitions.records([one(user=NOBODY)])
     await setup.read([replace(record, **large)])
     async with setup.engine.connect() as conn:
@@ -151,7 +149,6 @@ async def test_what_is_large_is_not_judged_in_a_list(setup: Setup, large: dict[s
 
 
 async def test_what_a_later_decision_supersedes_says_so(setup: Setup) -> None:
-    """It would close, without an effect."""
     await setup.letters_of(NOBODY)
     await setup.make_user()
     await setup.run(f"INSERT INTO levelsync.fences VALUES ({NOBODY}, 'PLAYER', '2026-06-01', 1, 'test')")
@@ -160,7 +157,7 @@ async def test_what_a_later_decision_supersedes_says_so(setup: Setup) -> None:
 
 
 async def test_letters_of_a_hundred_megabytes_are_in_nobodys_way(setup: Setup) -> None:
-    """Their text is more than PostgreSQL can search; of a letter above the bound only its beginning is kept now."""
+    """Their text is more than PostgreSQL can search. A new letter above the bound keeps only its beginning."""
     await setup.letters_of(NOBODY)
     async with setup.engine.begin() as conn:
         await conn.execute(

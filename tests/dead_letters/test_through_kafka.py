@@ -1,4 +1,4 @@
-"""The whole way: a letter, the outbox, Kafka, the appliers, and the letter again."""
+"""A letter on its whole way: the outbox, Kafka, the appliers, and the letter again."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ USER = 500
 
 @pytest.fixture
 async def database(engine: AsyncEngine, topics: list[str]) -> AsyncEngine:  # noqa: ARG001 - empty ones
-    """Empty topics and tables, 200 users."""
+    """Empty topics and tables, and 200 users."""
     await empty_tables(engine)
     return engine
 
 
 @pytest.fixture
 async def service(settings: Settings, database: AsyncEngine) -> AsyncIterator[Service]:  # noqa: ARG001 - first the topics
-    """What reads, and what sends again."""
+    """A process that relays and reconciles."""
     async with Service(settings, ROLES) as started:
         await asyncio.wait_for(started.ready(), 60)
         yield started
@@ -56,7 +56,7 @@ async def there_are(engine: AsyncEngine, *expected: tuple[Any, ...]) -> None:
 
 
 def records() -> list[Record]:
-    """One of a user who does not exist yet, with headers of any bytes, one that is never right, and a tombstone."""
+    """Return three records: one of an unknown user with odd headers, one that is never right, and a tombstone."""
     record = as_record(one(user=USER), 0)
     good = Record(record.topic, record.key, record.value, [*record.headers, *ODD])
     return [good, good._replace(value=b"\xff\x00"), good._replace(value=None)]
@@ -67,7 +67,7 @@ async def make_user(engine: AsyncEngine) -> None:
 
 
 async def run(settings: Settings, *arguments: str) -> tuple[int, Any]:
-    """The command's exit code and document."""
+    """Return the command's exit code and document."""
     done = await asyncio.to_thread(levelsync, "dead-letters", *arguments, "--json", env=environment(settings))
     return done.returncode, json.loads(done.stdout or "null")
 
@@ -75,7 +75,7 @@ async def run(settings: Settings, *arguments: str) -> tuple[int, Any]:
 async def test_a_replay_applies_or_fails_again_and_a_reset_changes_nothing(
     database: AsyncEngine, settings: Settings
 ) -> None:
-    """The command waits for both, and says so by its exit code; then every record is read once more."""
+    """The command waits for both and returns 1. Then every record is read once more."""
     await publish(settings.kafka_bootstrap_servers, records())
     async with Service(settings, frozenset({"apply", "relay"})) as service:
         await asyncio.wait_for(service.ready(), 60)
@@ -95,7 +95,6 @@ async def test_a_replay_applies_or_fails_again_and_a_reset_changes_nothing(
 
 @pytest.mark.usefixtures("service")
 async def test_a_request_that_was_a_letter_becomes_a_run(database: AsyncEngine, settings: Settings) -> None:
-    """The letters of `sync.*` are replayed in the same way."""
     request = ReconcileRequested(specialization="WIZARD").to_kafka()
     await publish(settings.kafka_bootstrap_servers, [Record(*request)])
     await there_are(database, (None, 1, True))
@@ -110,7 +109,7 @@ async def test_a_request_that_was_a_letter_becomes_a_run(database: AsyncEngine, 
 async def test_a_replay_that_nothing_takes_is_exit_3(
     database: AsyncEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a process that relays and applies; the letter stays open, and its record in the outbox."""
+    """No process relays and applies. The letter stays open, and its record stays in the outbox."""
     async with applying.running(settings):
         await publish(settings.kafka_bootstrap_servers, records()[:1])
         await there_are(database, (None, 1, True))
@@ -122,7 +121,7 @@ async def test_a_replay_that_nothing_takes_is_exit_3(
 
 
 async def run_here(settings: Settings, *arguments: str) -> tuple[int, Any]:
-    """The same in this process, where its patience can be shortened."""
+    """Run the command in this process, where its patience can be shortened."""
     from typer.testing import CliRunner  # noqa: PLC0415 - for this one
 
     from service.cli import app  # noqa: PLC0415

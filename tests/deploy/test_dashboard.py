@@ -1,4 +1,4 @@
-"""deploy/grafana: the dashboard, and how it gets into Grafana."""
+"""deploy/grafana: the dashboard, and how Grafana finds it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COUNTERS = re.compile(r"levelsync_\w+_(?:total|bucket|sum|count)\{[^}]*\}")
 
 
 def test_the_first_row_is_the_verdict() -> None:
-    """One glance: eight numbers, each green or not, before any curve."""
+    """Eight numbers come before any curve."""
     titles = [panel["type"] for panel in repository.dashboard()["panels"]]
     assert titles[:10] == ["row", *["stat"] * 8, "row"]
     for panel in repository.dashboard()["panels"][1:9]:
@@ -31,14 +31,12 @@ def test_the_first_row_is_the_verdict() -> None:
 
 
 def test_every_panel_says_what_it_means() -> None:
-    """Not everybody who looks at it has built it."""
     for panel in repository.panels():
         assert panel["title"]
         assert panel["description"].endswith("."), panel["title"]
 
 
 def test_no_two_panels_lie_on_each_other() -> None:
-    """Each cell of the grid belongs to one panel."""
     cells = [
         (column, line)
         for place in (panel["gridPos"] for panel in repository.dashboard()["panels"])
@@ -51,7 +49,7 @@ def test_no_two_panels_lie_on_each_other() -> None:
 
 @pytest.mark.parametrize("query", repository.dashboard_queries())
 def test_gauges_are_taken_as_their_maximum_and_counters_as_a_rate(query: str) -> None:
-    """Gauges are the same in every process: a sum over processes would be a multiple of what is there."""
+    """Gauges are the same in every process, so a sum over processes would be a multiple."""
     for gauge in _GAUGES.finditer(query):
         assert re.search(r"\bmax(?: by \([\w, ]+\))? \(?$|\bmax\($", query[: gauge.start()]), query
     for counter in _COUNTERS.finditer(query):
@@ -59,7 +57,6 @@ def test_gauges_are_taken_as_their_maximum_and_counters_as_a_rate(query: str) ->
 
 
 def test_prometheus_can_parse_every_query(tmp_path: Path) -> None:
-    """By promtool, each as a rule."""
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not on this machine (Debian: apt-get install prometheus)")
@@ -72,7 +69,6 @@ def test_prometheus_can_parse_every_query(tmp_path: Path) -> None:
 
 
 def test_grafana_finds_prometheus_and_the_dashboard() -> None:
-    """Every path and name that one file says of another is there."""
     services = repository.services({"POSTGRES_PASSWORD": "x", "LEVELSYNC_JWT_SECRET": "x"})
     provisioning = repository.GRAFANA / "provisioning"
     (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text(encoding="utf-8"))[
@@ -100,7 +96,7 @@ def test_every_panel_asks_the_prometheus_that_is_chosen() -> None:
 
 
 def test_every_variable_narrows_some_panel_and_no_panel_uses_another() -> None:
-    """A process, a topic, a specialization; an unknown one would be sent to Prometheus as it is written."""
+    """Prometheus would receive an unknown variable as text."""
     asked = {one["name"]: one for one in repository.dashboard()["templating"]["list"] if one["type"] == "query"}
     assert asked.keys() == {"instance", "topic", "specialization"}
     text = [target["expr"] for panel in repository.panels() for target in panel["targets"]]
@@ -110,7 +106,6 @@ def test_every_variable_narrows_some_panel_and_no_panel_uses_another() -> None:
 
 
 def test_panels_lead_to_pages_that_there_are() -> None:
-    """From a number to the records behind it, on the operations page."""
     links = [link["url"] for panel in repository.panels() for link in panel.get("links", ())]
     assert {"${page}/", "${page}/page/runs", "${page}/page/dead-letters"} == set(links)
     paths = {"/page" + route.path for route in _routes() if isinstance(route, Route)} | {"/"}
@@ -119,7 +114,7 @@ def test_panels_lead_to_pages_that_there_are() -> None:
 
 
 def test_the_dashboards_start_only_when_asked_for() -> None:
-    """`docker compose up serve` needs neither; both are asked for by their profile."""
+    """Each is started by its profile."""
     services = repository.services({"POSTGRES_PASSWORD": "x", "LEVELSYNC_JWT_SECRET": "x"})
     asked_for = {name for name, service in services.items() if "profiles" in service}
     assert asked_for == {"prometheus", "grafana"}
@@ -127,6 +122,6 @@ def test_the_dashboards_start_only_when_asked_for() -> None:
 
 
 def test_the_dashboard_is_written_as_json_tools_write_it() -> None:
-    """A change in Grafana, exported, differs here by what was changed."""
+    """An export from Grafana then shows only what was changed."""
     text = repository.DASHBOARD.read_text(encoding="utf-8")
     assert text == json.dumps(json.loads(text), indent=2, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-"""docs/dashboards.md: what it says of the views is so, and its statements run."""
+"""docs/dashboards.md describes the views as they are, and its statements run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RELATIONS = tuple(f"levelsync.{name}" for name in ("pairs", "drift", "run_summar
 
 
 async def test_a_reader_can_run_every_example_and_write_nothing(database_url: str) -> None:
-    """With exactly the rights that the document grants."""
+    """With only the rights that the document grants."""
     name = f"reader_{uuid.uuid4().hex}"
     await application.execute(database_url, *ROLE.replace("levelsync_reader", name).strip().split(";\n"))
     try:
@@ -38,7 +38,7 @@ async def test_a_reader_can_run_every_example_and_write_nothing(database_url: st
 
 
 async def test_pairs_are_compared_with_the_rights_of_whoever_asks(database_url: str) -> None:
-    """The view lends nobody the application's tables: without a right on them there is no answer."""
+    """The view does not lend the application's tables to a role without rights on them."""
     name = f"reader_{uuid.uuid4().hex}"
     grants = [one for one in ROLE.replace("levelsync_reader", name).strip().split(";\n") if "public." not in one]
     await application.execute(database_url, *grants)
@@ -56,7 +56,7 @@ async def test_pairs_are_compared_with_the_rights_of_whoever_asks(database_url: 
 async def test_a_view_and_its_columns_are_explained_as_postgresql_comments_them(
     database_url: str, relation: str
 ) -> None:
-    """docs/views.md and what a BI tool shows are one text, and no column is left out of either."""
+    """docs/views.md and the comments in PostgreSQL are the same text for the same columns."""
     columns = "SELECT attname, col_description(attrelid, attnum) FROM pg_attribute WHERE attrelid = '{}'::regclass"
     found = await application.rows(
         database_url, f"{columns.format(relation)} AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
@@ -68,7 +68,7 @@ async def test_a_view_and_its_columns_are_explained_as_postgresql_comments_them(
 
 
 async def test_every_view_has_comments_and_keeps_them_where_it_is_created_again(database_url: str) -> None:
-    """A view that comes later gets some too; the revision `bigint_user_ids` creates two of them again."""
+    """The revision `bigint_user_ids` creates two views again."""
     set_aside = ("levelsync.drift", "levelsync.pairs")
     engine = make_engine(application.settings(database_url))
     async with engine.begin() as conn:
@@ -84,7 +84,6 @@ async def test_every_view_has_comments_and_keeps_them_where_it_is_created_again(
 
 
 def test_every_alert_is_listed_with_its_severity() -> None:
-    """The list is what a team reads before it takes the rules over."""
     listed = dict(re.findall(r"^\| \[(Levelsync\w+)\]\(.*\| (page|ticket) \|$", TEXT, re.MULTILINE))
     assert listed == {name: rule["labels"]["severity"] for name, rule in repository.alerts().items()}
 

@@ -1,4 +1,4 @@
-"""Every file in deploy/ is run or applied by a test, not only opened."""
+"""A test runs or applies every file in deploy/."""
 
 from __future__ import annotations
 
@@ -34,13 +34,11 @@ def _files() -> list[str]:
 
 @pytest.mark.parametrize("file", _files())
 def test_every_file_has_a_test_that_applies_it(file: str) -> None:
-    """A file that nobody runs is a file that nobody knows to work."""
     assert [test for path, test in APPLIED.items() if file.startswith(path)]
 
 
 @pytest.mark.parametrize("path", APPLIED)
 def test_that_test_exists(path: str) -> None:
-    """A test that was renamed takes its line along."""
     file, _, name = APPLIED[path].partition("::")
     assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8")
     assert (ROOT / path).exists()

@@ -1,4 +1,4 @@
-"""Gauges that alerts rely on: they say what the database says, so that a restart changes none of them."""
+"""Gauges that alerts rely on show the database's state, so a restart changes none of them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ PAIR = (7, "PLAYER")
 
 @pytest.fixture
 def at_once(settings: Settings) -> Settings:
-    """Without a grace time."""
     return settings.model_copy(update={"reconcile_grace": timedelta(0)})
 
 
 async def read(engine: AsyncEngine, name: str) -> float | None:
-    """Set the gauges as every process does, and give one."""
+    """Set the gauges as every process does, and return one."""
     async with engine.connect() as conn:
         await set_gauges(conn, {}, "test", {})
     return REGISTRY.get_sample_value(name)
 
 
 async def test_scans_that_leave_drift_are_counted_in_a_row(engine: AsyncEngine, at_once: Settings) -> None:
-    """None, one, two, healed; a run of one user is no complete scan."""
+    """A run of one user is no complete scan."""
     one_worker = OneWorker(engine, at_once)
     await fill(engine, {PAIR: 5}, {PAIR: 5})
 
@@ -51,7 +50,7 @@ async def test_scans_that_leave_drift_are_counted_in_a_row(engine: AsyncEngine, 
 async def test_a_scan_that_confirms_nothing_is_neither_drift_nor_agreement(
     engine: AsyncEngine, at_once: Settings
 ) -> None:
-    """While the appliers are away nobody knows, and what was known stays."""
+    """While the appliers are away, the last known value stays."""
     one_worker = OneWorker(engine, at_once)
     await fill(engine, {PAIR: 5}, {PAIR: 4})
     await one_worker.finish(await one_worker.request())
@@ -69,7 +68,7 @@ async def test_a_scan_that_confirms_nothing_is_neither_drift_nor_agreement(
 async def test_what_only_a_person_can_decide_is_no_drift_that_wakes_somebody(
     engine: AsyncEngine, at_once: Settings
 ) -> None:
-    """It is counted apart (law 8), and would be there in every scan."""
+    """It is counted separately (law 8), because every scan would find it."""
     await fill(engine, {PAIR: 9}, {PAIR: 9})
     one_worker = OneWorker(engine, at_once)
     await one_worker.finish(await one_worker.request())
@@ -79,7 +78,7 @@ async def test_what_only_a_person_can_decide_is_no_drift_that_wakes_somebody(
 
 
 async def test_the_oldest_event_in_the_outbox_has_an_age(engine: AsyncEngine) -> None:
-    """By PostgreSQL's clock; nothing is 0 seconds old."""
+    """By PostgreSQL's clock."""
     async with engine.begin() as conn:
         await conn.execute(text("TRUNCATE levelsync.outbox"))
     assert await read(engine, "levelsync_outbox_oldest_seconds") == 0
@@ -95,7 +94,7 @@ async def test_the_oldest_event_in_the_outbox_has_an_age(engine: AsyncEngine) ->
 
 
 async def test_the_lag_of_a_topic_created_again_counts_every_record_of_it(engine: AsyncEngine) -> None:
-    """The position row counts on the topic that was deleted, until a consumer starts the partition again."""
+    """The position row belongs to the deleted topic until a consumer starts the partition again."""
     partition = TopicPartition("progress.leveled-up", 0)
     async with engine.begin() as conn:
         await set_position(conn, partition, 9, "test", "deleted")

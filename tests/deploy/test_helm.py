@@ -35,7 +35,7 @@ OPERATOR = {"ServiceMonitor": operator.ServiceMonitor, "PrometheusRule": operato
 
 
 def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run helm from `make tools` or the machine; skips where there is none."""
+    """Run helm from `make tools` or the machine. Skip the test where there is none."""
     program = shutil.which("helm", path=f"{ROOT / '.tools'}{os.pathsep}{os.environ['PATH']}")
     if program is None:
         pytest.skip("helm is not on this machine (make tools)")
@@ -44,19 +44,19 @@ def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @cache
 def rendered(*options: str) -> list[dict[str, Any]]:
-    """Return every object that the chart makes."""
+    """Return every object of the chart."""
     done = helm("template", "test", str(CHART), "--kube-version", "1.34.0", "--namespace", "apps", *options)
     assert done.returncode == 0, done.stderr
     return [one for one in yaml.safe_load_all(done.stdout) if one]
 
 
 def of_kind(kind: str, *options: str) -> list[dict[str, Any]]:
-    """Return the objects of one kind, with everything switched on."""
+    """Return the objects of one kind, with all options on."""
     return [one for one in rendered(*EVERYTHING, *options) if one["kind"] == kind]
 
 
 def validate(document: dict[str, Any], version: str) -> None:
-    """Check one object strictly; a kind without a schema fails."""
+    """Check an object strictly. A kind without a schema fails."""
     model = OPERATOR.get(document["kind"])
     if model is None:
         kubernetes_validate.validate(document, version, strict=True)
@@ -66,7 +66,7 @@ def validate(document: dict[str, Any], version: str) -> None:
 
 
 def test_helm_lints_the_chart() -> None:
-    """With its values as they are, and with everything switched on."""
+    """With the default values, and with all options on."""
     for options in ((), EVERYTHING):
         done = helm("lint", "--strict", str(CHART), *options)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -74,7 +74,7 @@ def test_helm_lints_the_chart() -> None:
 
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_every_object_is_valid_in_the_oldest_and_a_new_kubernetes(version: str) -> None:
-    """Strictly: a field that the API does not know is a fault, and so is a kind without a schema."""
+    """An unknown field is a fault, and so is a kind without a schema."""
     documents = rendered(*EVERYTHING)
     for document in documents:
         validate(document, version)
@@ -91,7 +91,6 @@ def test_every_object_is_valid_in_the_oldest_and_a_new_kubernetes(version: str) 
 
 
 def test_the_check_sees_a_misspelt_field_and_a_missing_schema() -> None:
-    """The checks above can fail."""
     deployment = of_kind("Deployment")[0]
     with pytest.raises(kubernetes_validate.ValidationError):
         validate({**deployment, "spek": {}}, KUBERNETES[0])
@@ -103,7 +102,7 @@ def test_the_check_sees_a_misspelt_field_and_a_missing_schema() -> None:
 
 
 def test_the_migrations_use_nothing_that_the_chart_itself_creates() -> None:
-    """Helm runs them before it creates anything: a service account or a config map of the chart would not be there."""
+    """Helm runs the migrations before it creates the chart's service account and config map."""
     (job,) = of_kind("Job")
     assert job["metadata"]["annotations"] == {
         "helm.sh/hook": "pre-install,pre-upgrade",
@@ -119,7 +118,7 @@ def test_the_migrations_use_nothing_that_the_chart_itself_creates() -> None:
 
 
 def test_an_outage_makes_workers_unready_and_leaves_the_page_reachable() -> None:
-    """Startup and liveness are /livez everywhere; readiness is /readyz for workers and /livez for the API."""
+    """Startup and liveness use /livez. Readiness uses /readyz for workers and /livez for the API."""
     paths = {}
     for deployment in of_kind("Deployment"):
         container = deployment["spec"]["template"]["spec"]["containers"][0]
@@ -130,7 +129,6 @@ def test_an_outage_makes_workers_unready_and_leaves_the_page_reachable() -> None
 
 
 def test_every_container_runs_without_rights() -> None:
-    """Not as root, on a read-only file system, without capabilities, with a bound on memory."""
     for document in [*of_kind("Deployment"), *of_kind("Job")]:
         pod = document["spec"]["template"]["spec"]
         container = pod["containers"][0]
@@ -145,7 +143,7 @@ def test_every_container_runs_without_rights() -> None:
 
 
 def test_a_rollout_never_has_fewer_pods_and_an_unready_pod_holds_up_no_drain() -> None:
-    """maxUnavailable 0; disruption budgets evict what is unready anyway."""
+    """Disruption budgets evict unready pods."""
     rolling = [one["spec"]["strategy"]["rollingUpdate"] for one in of_kind("Deployment")]
     assert rolling == [{"maxUnavailable": 0, "maxSurge": 1}] * 2
     budgets = of_kind("PodDisruptionBudget")
@@ -153,14 +151,14 @@ def test_a_rollout_never_has_fewer_pods_and_an_unready_pod_holds_up_no_drain() -
 
 
 def test_the_rules_are_those_of_the_alert_file_with_the_runbook_of_the_installation() -> None:
-    """One file of alerts: the chart links to it."""
+    """The chart links to the one file of alerts."""
     (rule,) = of_kind("PrometheusRule")
     text = (ROOT / "deploy" / "prometheus" / "alerts.yml").read_text(encoding="utf-8")
     assert rule["spec"] == yaml.safe_load(text.replace("docs/runbook.md", "https://wiki.example/runbook"))
 
 
 def test_prometheus_scrapes_every_pod_as_the_job_of_the_alerts() -> None:
-    """The alerts ask for job="levelsync", which the service's label gives."""
+    """The service's label gives the job that the alerts name."""
     (monitor,) = of_kind("ServiceMonitor")
     service = next(one for one in of_kind("Service") if one["metadata"]["name"].endswith("-metrics"))
     assert service["metadata"]["labels"][monitor["spec"]["jobLabel"]] == "levelsync"
@@ -184,7 +182,7 @@ def test_a_misspelt_value_is_refused() -> None:
 
 
 def test_the_documented_install_renders(tmp_path: Path) -> None:
-    """docs/kubernetes.md: the line's own options, with the packaged chart; the secrets are the ones it creates."""
+    """docs/kubernetes.md: the options of its line, with the packaged chart and the secrets that it creates."""
     text = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
     secrets, install = (block.replace("\\\n", "") for language, block in reader.blocks(text) if not language)
     packaged = helm("package", str(CHART), "--destination", str(tmp_path))

@@ -1,4 +1,4 @@
-"""/metrics of a process that serves: what `README.md` names, what alerts and dashboard ask for, and nothing else."""
+"""/metrics of a serving process has the documented metrics and no others."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _OF_HISTOGRAMS = re.compile(r"(?<=_seconds|_records)_(?:bucket|sum|count)$")
 async def test_a_process_that_has_just_started_shows_every_metric_and_no_other(
     settings: Settings, engine: AsyncEngine, levelsync_process: Callable[..., LevelsyncProcess]
 ) -> None:
-    """Also those that count what has not happened yet; drift is there as soon as the first scan found some."""
+    """Counters of events that have not happened yet are shown too. Drift is shown after the first scan."""
     async with engine.begin() as conn:
         await conn.execute(text("UPDATE user_licenses SET current_level = 8 WHERE user_id = 3"))
     changed = {"reconcile_grace": "0s", "runbook_url": "https://wiki.example/levelsync"}
@@ -67,7 +67,7 @@ async def test_a_process_that_has_just_started_shows_every_metric_and_no_other(
 
 
 def test_alerts_and_dashboard_ask_only_for_what_is_shown() -> None:
-    """A query for a name that nobody shows is an alert that never fires, and an empty panel."""
+    """A query for another name is an alert that never fires, or an empty panel."""
     asked = [rule["expr"] for rule in repository.rules()] + repository.dashboard_queries()
     known = INTERFACE.keys() | repository.recorded() | {"up"}
     for query in asked:
@@ -77,7 +77,7 @@ def test_alerts_and_dashboard_ask_only_for_what_is_shown() -> None:
 
 
 def test_counters_begin_at_zero_with_every_label_that_the_code_can_give() -> None:
-    """A label that was forgotten would begin at 1, and `increase` would not see that first step."""
+    """A forgotten label would begin at 1, and `increase` would not see that step."""
     assert set(metrics.OUTCOMES) == {outcome.value for outcome in Outcome}
     assert get_args(Direction) == DIRECTIONS
     assert set(metrics.CAUSES) == {kind.value for kind in Kind if kind is not Kind.RECORD} | {"kafka_unavailable"}
@@ -86,7 +86,7 @@ def test_counters_begin_at_zero_with_every_label_that_the_code_can_give() -> Non
 
 
 def _samples(page: str) -> dict[str, set[str]]:
-    """Give the names of a page of metrics with their labels; the parts of a histogram are one."""
+    """Return the metrics of a page with their labels, and each histogram as one metric."""
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(page):
         for sample in family.samples:

@@ -1,4 +1,4 @@
-"""docs/operations.md, section by section as an operator follows it, with real servers."""
+"""docs/operations.md, followed section by section with real servers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NEW_USER = "INSERT INTO users (id, name, email) VALUES (9999, 'New', 'new@exampl
 
 @pytest.fixture
 async def operator(database_url: str, kafka: Kafka, settings: Settings, tmp_path: Path) -> AsyncIterator[Reader]:
-    """Somebody beside a running levelsync, with the tools of Kafka and PostgreSQL at hand."""
+    """An operator beside a running levelsync, with the tools of Kafka and PostgreSQL."""
     programs = _wheel_programs()  # pg_dump as new as the server, or newer
     port = str(free_port())
     assert settings.jwt_secret is not None
@@ -64,14 +64,14 @@ async def operator(database_url: str, kafka: Kafka, settings: Settings, tmp_path
 
 
 async def raise_both(operator: Reader, user: int, level: int) -> None:
-    """Do what the application does: it publishes that both tables go to a level; wait until they are there."""
+    """Publish that both tables rise to a level, as the application does, and wait for it."""
     for event in ("leveled-up", "license-advanced"):
         await operator.run(f"levelsync publish {event} --user {user} --specialization PLAYER --to-level {level}")
     await eventually(level_of(operator, user, level))
 
 
 async def until_no_records_wait(operator: Reader) -> None:
-    """Repeat the document's first block until it says so."""
+    """Repeat the document's first block until no records wait."""
 
     async def none_waits() -> bool:
         return await operator.run(WAITING[1]) == "0 wait\n"
@@ -80,7 +80,7 @@ async def until_no_records_wait(operator: Reader) -> None:
 
 
 def level_of(operator: Reader, user: int, level: int) -> Callable[[], object]:
-    """Give a condition: the user's license has this level."""
+    """Return a condition: the user's license has this level."""
 
     async def has_it() -> bool:
         return bool(await application.value(operator.database_url, LEVEL.format(user)) == level)
@@ -89,7 +89,7 @@ def level_of(operator: Reader, user: int, level: int) -> Callable[[], object]:
 
 
 async def test_a_database_is_restored_as_the_document_says(operator: Reader) -> None:
-    """The dump lacks an event and a lowering: Kafka brings the one back, the list of step 1 the other."""
+    """The dump lacks an event and a lowering. Kafka brings the event back, and the list of step 1 the lowering."""
     lowered, restore, compare, lower_again, reset = RESTORE
     await raise_both(operator, 7, 3)
     await operator.run('pg_dump --format=custom --file backup.dump "$DATABASE_URL"')
@@ -119,7 +119,7 @@ async def test_a_database_is_restored_as_the_document_says(operator: Reader) -> 
 
 
 async def test_another_cluster_is_moved_to_as_the_document_says(operator: Reader, tmp_path: Path) -> None:
-    """Nothing that was published before is lost or repeated, and an open dead letter is replayed over there."""
+    """No earlier event is lost or repeated, and an open dead letter is replayed there."""
     if reason := apache_kafka.unavailable():
         pytest.skip(reason)
     replay, outbox, rights, settings = MOVE
@@ -147,7 +147,7 @@ async def test_another_cluster_is_moved_to_as_the_document_says(operator: Reader
 
 
 async def test_levelsync_is_left_as_the_document_says(operator: Reader, kafka: Kafka) -> None:
-    """Levels and history stay; schema, topics and groups are gone."""
+    """Levels and history stay. Schema, topics and groups are gone."""
     compare, keep, downgrade, rest, *kafka_s = LEAVE
     await raise_both(operator, 42, 5)
     await until_no_records_wait(operator)
@@ -168,6 +168,5 @@ async def test_levelsync_is_left_as_the_document_says(operator: Reader, kafka: K
 
 
 def test_every_block_of_the_document_is_run() -> None:
-    """A block that no test above takes would be read, and never tried."""
     assert blocks(TEXT) == [WAITING, *RESTORE, *MOVE, *LEAVE]
     assert {language for language, _ in blocks(TEXT)} == {"sh", "sql"}

@@ -1,4 +1,4 @@
-"""deploy/prometheus: what is scraped, and when somebody is woken."""
+"""deploy/prometheus: what is scraped, and when an alert fires."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALERTS = repository.alerts()
 
 
 def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run promtool beside the files; skips where it is not installed."""
+    """Run promtool beside the files. Skip the test where it is not installed."""
     program = shutil.which("promtool")
     if program is None:
         pytest.skip("promtool is not on this machine (Debian: apt-get install prometheus)")
@@ -37,14 +37,13 @@ def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_prometheus_takes_the_configuration_and_the_rules() -> None:
-    """Both, as `promtool` reads them."""
     done = promtool("check", "config", "prometheus.yml")
     assert done.returncode == 0, done.stderr
     assert "rules found" in done.stdout
 
 
 def test_every_alert_fires_when_it_should_and_not_otherwise() -> None:
-    """Each case of alerts_test.yml: outages and drift, and backlogs, restarts and single scans that are none."""
+    """Each case of alerts_test.yml."""
     done = promtool("test", "rules", "alerts_test.yml")
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -53,7 +52,6 @@ def test_every_alert_fires_when_it_should_and_not_otherwise() -> None:
 async def test_prometheus_runs_with_the_files_and_answers_every_panel(
     settings: Settings, levelsync_process: Callable[..., LevelsyncProcess], tmp_path: Path
 ) -> None:
-    """It scrapes a real process; every rule is evaluated, and no query of the dashboard is refused."""
     program = shutil.which("prometheus")
     if program is None:
         pytest.skip("prometheus is not on this machine (Debian: apt-get install prometheus)")
@@ -84,7 +82,7 @@ async def test_prometheus_runs_with_the_files_and_answers_every_panel(
 
 @contextmanager
 def _prometheus(program: str, address: str, scraped: str, folder: Path) -> Iterator[None]:
-    """Run Prometheus with our configuration; a fixed address stands for Docker's DNS, a second for its intervals."""
+    """Run Prometheus with our configuration, but with a fixed address and intervals of a second."""
     configuration = yaml.safe_load((repository.PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8"))
     (job,) = configuration["scrape_configs"]
     del job["dns_sd_configs"]
@@ -109,7 +107,7 @@ async def _asked(url: str) -> Any:
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_every_alert_has_a_case_of_both_kinds(name: str) -> None:
-    """One in which it fires, and one of another name in which it stays silent throughout."""
+    """In the silent case another alert may fire."""
     fires = [any(check["exp_alerts"] for check in checks) for checks in _cases(name)]
     assert True in fires
     assert False in fires
@@ -117,7 +115,6 @@ def test_every_alert_has_a_case_of_both_kinds(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_every_alert_says_what_is_the_matter_and_leads_to_the_runbook(name: str) -> None:
-    """Whoever is woken gets a sentence, an explanation, and a page on what to do."""
     said = ALERTS[name]["annotations"]
     assert said.keys() == {"summary", "description", "runbook_url"}
     link = re.fullmatch(
@@ -134,7 +131,7 @@ def test_every_alert_says_what_is_the_matter_and_leads_to_the_runbook(name: str)
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_every_alert_can_fire_in_the_first_hour_of_a_prometheus(name: str) -> None:
-    """Each case begins with an empty Prometheus: a rule that needs a sample of an hour ago would be blind that long."""
+    """Each case begins with an empty Prometheus, so a rule must not need a sample from an hour ago."""
     fires_at = [
         int(check["eval_time"].removesuffix("m")) for checks in _cases(name) for check in checks if check["exp_alerts"]
     ]
@@ -142,14 +139,14 @@ def test_every_alert_can_fire_in_the_first_hour_of_a_prometheus(name: str) -> No
 
 
 def test_a_rule_that_looks_back_an_hour_also_answers_without_that_hour() -> None:
-    """`offset 1h` alone is blind after a start; `unless … offset 1h` is not."""
+    """`offset 1h` alone has no value after a start, but `unless … offset 1h` has."""
     for name, rule in ALERTS.items():
         for match in re.finditer(r"offset 1h", rule["expr"]):
             assert "unless" in rule["expr"][: match.start()], name
 
 
 def _cases(name: str) -> list[list[dict[str, Any]]]:
-    """Give the checks of this alert, a list for each case that has some."""
+    """Return the checks of this alert, one list for each case that has some."""
     found = yaml.safe_load((repository.PROMETHEUS / "alerts_test.yml").read_text(encoding="utf-8"))
     checks = ([one for one in case["alert_rule_test"] if one["alertname"] == name] for case in found["tests"])
     return [one for one in checks if one]

@@ -1,4 +1,4 @@
-"""README and documents for operators: their blocks of shell, line by line, in a folder where `levelsync up` runs."""
+"""The shell blocks of README and documents, run line by line in a folder where `levelsync up` runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INVALID = ("publish", "leveled-up", "--user", "999", "--specialization", "PLAYER
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder with a virtual environment in it, as `make install` leaves a checkout."""
+    """A folder with a virtual environment, as `make install` leaves a checkout."""
     with tempfile.TemporaryDirectory(prefix="levelsync-quick-start-") as made:
         here = Path(made) / "here"
         here.mkdir()
@@ -34,14 +34,14 @@ def folder() -> Iterator[Path]:
 
 
 def block(document: str, begins: str) -> list[str]:
-    """Give the lines of a document's block; a line that ends with a backslash goes on."""
+    """Return the lines of a document's block, with continued lines joined."""
     text = (ROOT / document).read_text(encoding="utf-8")
     (found,) = [one for language, one in reader.blocks(text) if language != "sql" and one.startswith(begins)]
     return found.replace("\\\n", "").strip().splitlines()
 
 
 def environment(running: Up) -> dict[str, str]:
-    """Give a shell that has the commands in its path, and the one variable that a document asks for."""
+    """Return the environment of a shell with the commands in its path and the variable that a document needs."""
     (url,) = re.findall(
         r"^LEVELSYNC_DATABASE_URL=(.+)$", (running.folder / ".levelsync/up.env").read_text(), re.MULTILINE
     )
@@ -50,7 +50,7 @@ def environment(running: Up) -> dict[str, str]:
 
 
 async def follow(running: Up, lines: list[str], codes: list[int], **replaced: str) -> list[str]:
-    """Type line after line, in one shell for `export`; compare the exit codes. Returns what each line printed."""
+    """Run the lines in turn and compare the exit codes; return what each line printed. `export` is remembered."""
     said, exported = [], ""
     for line, code in zip(lines, codes, strict=True):
         text = line
@@ -76,7 +76,7 @@ async def follow(running: Up, lines: list[str], codes: list[int], **replaced: st
 
 
 def running_address(running: Up) -> str:
-    """Give host and port of the service that `up` started."""
+    """Return host and port of the service that `up` started."""
     found = re.search(r"http://(127\.0\.0\.1:\d+)", running.stdout)
     assert found is not None
     return found[1]
@@ -85,7 +85,6 @@ def running_address(running: Up) -> str:
 @pytest.mark.soak
 @pytest.mark.timeout(300)  # twenty commands, one after the other
 async def test_the_blocks_work_in_a_folder_where_up_runs(folder: Path) -> None:
-    """Quick start, reconcile, dead letters, API, runbook and the check of the curriculum."""
     assert block("README.md", "make install") == ["make install", ".venv/bin/levelsync up"]
     with up(folder, "--port", "0") as running:
         await running.ready()

@@ -1,4 +1,4 @@
-"""`make release`: one version for everything that is built, and what is built works outside the checkout."""
+"""`make release` builds everything with one version, and its results work outside the checkout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OF_PYDANTIC = ("pydantic", "pydantic_core", "annotated_types", "typing_extension
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sdist, and the wheel that is built from it."""
+    """The sdist, and the wheel built from it."""
     folder = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True, timeout=120)  # noqa: S603 - our own project
@@ -29,7 +29,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def publisher(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with the wheel and pydantic, as `pip install levelsync` gives a publisher."""
+    """A virtual environment with the wheel and pydantic, as `pip install levelsync` creates it."""
     folder = tmp_path_factory.mktemp("publisher")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)  # noqa: S603 - as above
     (wheel,) = built.glob("*.whl")
@@ -55,7 +55,6 @@ def run(program: Path, *arguments: str, folder: Path, **environment: str) -> sub
 
 
 def test_wheel_sdist_image_and_chart_have_the_version_of_pyproject(built: Path) -> None:
-    """Nobody writes it in a second place when a release is built."""
     assert sorted(path.name for path in built.iterdir()) == [
         f"levelsync-{VERSION}-py3-none-any.whl",
         f"levelsync-{VERSION}.tar.gz",
@@ -73,14 +72,14 @@ def test_wheel_sdist_image_and_chart_have_the_version_of_pyproject(built: Path) 
 
 
 def test_the_release_workflow_keeps_what_make_release_builds() -> None:
-    """A file that is built into another folder would be lost with the run."""
+    """The run would lose a file that is built into another folder."""
     workflow = (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
     assert re.findall(r"run: (make .+)", workflow) == ["make tools", "make release", "make image"]
     assert "path: dist/" in workflow
 
 
 def test_the_sdist_has_what_the_wheel_needs_and_nothing_of_the_tests(built: Path) -> None:
-    """The wheel of these tests was built from it."""
+    """The wheel of these tests was built from the sdist."""
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         top = {name.split("/")[1] for name in archive.getnames() if "/" in name}
     assert {"alembic", "events", "service", "examples", "pyproject.toml", "LICENSE", "README.md"} <= top
@@ -88,7 +87,6 @@ def test_the_sdist_has_what_the_wheel_needs_and_nothing_of_the_tests(built: Path
 
 
 def test_a_publisher_needs_pydantic_and_nothing_else(publisher: Path, tmp_path: Path) -> None:
-    """The lines of the README, in an environment that has nothing of the service."""
     lines = (
         "from events import ProgressLeveledUp\n"
         "record = ProgressLeveledUp(user_id=42, specialization='PLAYER', to_level=5, source='/app').to_kafka()\n"
@@ -99,7 +97,6 @@ def test_a_publisher_needs_pydantic_and_nothing_else(publisher: Path, tmp_path: 
 
 
 def test_the_command_says_what_to_install_and_works_once_it_is_there(publisher: Path, tmp_path: Path) -> None:
-    """Exit 2 with a sentence; with the extra's libraries in reach, the help."""
     bare = run(publisher / "levelsync", "--help", folder=tmp_path)
     assert (bare.returncode, bare.stdout) == (2, "")
     assert "pip install 'levelsync[service]'" in bare.stderr

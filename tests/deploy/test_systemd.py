@@ -1,4 +1,4 @@
-"""deploy/systemd: systemd's own reading of the unit."""
+"""deploy/systemd: the unit, checked and run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNIT = ROOT / "deploy" / "systemd" / "levelsync.service"
 
 
 def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
-    """Its commands are replaced by one that is there: the virtual environment is the operator's to make."""
+    """The commands are replaced, because an operator creates the virtual environment."""
     program = shutil.which("systemd-analyze")
     if program is None:
         pytest.skip("systemd is not on this machine")
@@ -38,7 +38,7 @@ def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
 async def test_the_units_commands_run_with_its_environment(
     empty_database_url: str, kafka: Kafka, settings: Settings, tmp_path: Path
 ) -> None:
-    """Secrets as credentials, `ExecStartPre` before `ExecStart`, SIGTERM at the end."""
+    """Secrets are credentials, `ExecStartPre` precedes `ExecStart`, and SIGTERM ends it."""
     unit = read_unit()
     assert settings.jwt_secret is not None
     secrets = {
@@ -77,7 +77,7 @@ async def test_the_units_commands_run_with_its_environment(
 
 
 def read_unit() -> configparser.SectionProxy:
-    """Give the section of the unit that says how it runs."""
+    """Return the section `Service` of the unit."""
     unit = configparser.ConfigParser(interpolation=None, strict=False)
     unit.optionxform = str  # type: ignore[assignment,method-assign]  # systemd's names have capitals
     unit.read_string(UNIT.read_text(encoding="utf-8"))
@@ -85,7 +85,7 @@ def read_unit() -> configparser.SectionProxy:
 
 
 def test_the_service_has_time_to_drain_and_wrong_settings_are_not_tried_again() -> None:
-    """It leaves within 10 seconds, and exit 2 is for a person."""
+    """It stops within 10 seconds. Exit 2 needs a person."""
     service = read_unit()
     assert int(service["TimeoutStopSec"]) > 10
     assert (service["Restart"], service["RestartPreventExitStatus"]) == ("on-failure", "2")

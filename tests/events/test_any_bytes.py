@@ -1,4 +1,4 @@
-"""`read` on whatever bytes: an event, or a ContractViolation, and nothing else."""
+"""`read` returns an event or raises a ContractViolation, whatever the bytes."""
 
 from __future__ import annotations
 
@@ -36,27 +36,26 @@ TIMES = st.integers(-(2**63), 2**63) | st.integers(NOW - 1000, NOW + 1000)
 def test_any_record_is_an_event_or_a_violation(
     value: bytes, headers: list[tuple[str, bytes | None]], timestamp: int, topic: str
 ) -> None:
-    """No other exception, in binary mode, with any headers."""
+    """In binary mode."""
     assert isinstance(outcome_of(value, headers, timestamp, topic), Received | Reason)
 
 
 @given(value=VALUES, timestamp=TIMES)
 @example(value=b'{"type":"progress.leveled-up.v1","specversion":"1.0","id":"\\ud800","data":{}}', timestamp=NOW)
 def test_any_envelope_is_an_event_or_a_violation(value: bytes, timestamp: int) -> None:
-    """No other exception, in structured mode."""
+    """In structured mode."""
     assert isinstance(outcome_of(value, STRUCTURED, timestamp), Received | Reason)
 
 
 @given(ce_time=st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.,]{5,20}([Zz]|[+-][0-9]{2}:[0-9]{2})?") | st.text())
 def test_any_ce_time_is_a_time_or_bad_time(ce_time: str) -> None:
-    """Nothing between, whatever looks nearly like a time."""
     outcome = outcome_of(GOOD.value, with_header("ce_time", ce_time.encode()))
     assert isinstance(outcome, Received) or outcome is Reason.BAD_TIME
 
 
 @given(data=DATA)
 def test_data_is_read_as_the_contract_has_it(data: dict[str, Any]) -> None:
-    """An independent statement of the rules for ProgressLeveledUp agrees with `read`."""
+    """Compare `read` with an independent statement of the rules for ProgressLeveledUp."""
     text = json.dumps(data)
     outcome = outcome_of(text.encode())
     if "NaN" in text or "Infinity" in text:

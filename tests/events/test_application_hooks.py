@@ -1,4 +1,4 @@
-"""The application's hooks: level and event in one transaction."""
+"""The application's hooks write level and event in one transaction."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ hooks = _hooks()
 
 @pytest.fixture
 def session() -> Iterator[Session]:
-    """The application's tables in SQLite, user 42 at PLAYER 4 and COACH 3."""
+    """The application's tables in SQLite, with user 42 at PLAYER 4 and COACH 3."""
     engine = create_engine("sqlite://")
     hooks.Base.metadata.create_all(engine)
     with Session(engine) as session:
@@ -49,7 +49,6 @@ def _outbox(session: Session) -> list[Received]:
 
 
 def test_hooks_write_level_and_event_together(session: Session) -> None:
-    """Each hook leaves its row raised and its event in the outbox."""
     hooks.update_progress(session, 42, "PLAYER", 7)
     hooks.advance_license(session, 42, "COACH", 2, "Exam passed")
     session.commit()
@@ -62,7 +61,6 @@ def test_hooks_write_level_and_event_together(session: Session) -> None:
 
 
 def test_rolled_back_hook_says_nothing(session: Session) -> None:
-    """Neither the level nor the event is there."""
     hooks.update_progress(session, 42, "PLAYER", 7)
     session.rollback()
     assert session.scalar(select(func.count()).select_from(hooks.OutboxRow)) == 0
@@ -76,7 +74,7 @@ def test_progress_that_reaches_no_new_level_says_nothing(session: Session) -> No
 
 
 def test_a_writer_of_both_rows_locks_the_progress_first(session: Session) -> None:
-    """The order of levelsync's own locks; the rows agree at the commit, so there is no event."""
+    """In the order of levelsync's own locks. The rows agree at the commit, so there is no event."""
     session.add(hooks.License(user_id=42, specialization_type="PLAYER", current_level=4, max_achieved_level=4))
     session.flush()
     asked: list[str] = []

@@ -1,4 +1,4 @@
-"""The AsyncAPI document, held against AsyncAPI's own parser (Node) and against the models."""
+"""The AsyncAPI document, checked with AsyncAPI's own parser (Node) and with the models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALLOWED = {"asyncapi-latest-version"}
 
 @pytest.fixture(scope="module")
 def node() -> str:
-    """Node with the parser installed beside `tests/asyncapi/package.json`; skipped only where there is no Node."""
+    """Node with the parser beside `tests/asyncapi/package.json`. Skip the test where there is no Node."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         pytest.skip("node and npm are not on this machine: AsyncAPI's parser did not run")
@@ -44,31 +44,27 @@ def _problems(node: str, document: dict[str, Any]) -> list[str]:
 
 
 def test_document_passes_the_public_parser(node: str) -> None:
-    """No error, no warning, not even a hint."""
     assert _problems(node, asyncapi()) == []
 
 
 def test_public_parser_sees_a_broken_document(node: str) -> None:
-    """The test above can fail: a channel without its messages is found."""
     document = asyncapi()
     del document["components"]["messages"]["ProgressLeveledUp"]
     assert _problems(node, document) != []
 
 
 def test_every_topic_is_a_channel() -> None:
-    """No topic is left out, and none is invented."""
     assert {channel["address"] for channel in asyncapi()["channels"].values()} == set(TOPICS)
 
 
 def test_every_message_names_its_type() -> None:
-    """The header `ce_type` is fixed for each message."""
     messages = asyncapi()["components"]["messages"]
     types = {name: message["headers"]["properties"]["ce_type"]["const"] for name, message in messages.items()}
     assert types == {model.__name__: model.TYPE for model in MODELS}
 
 
 def test_what_levelsync_writes_has_the_headers_of_the_document() -> None:
-    """Every header of a published record is described, every required one is there."""
+    """Every header is described, and every required one is written."""
     model = MODELS[0]
     written = dict(model(user_id=42, specialization="PLAYER", to_level=5).to_kafka().headers)
     described = asyncapi()["components"]["messages"][model.__name__]["headers"]

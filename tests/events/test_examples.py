@@ -1,4 +1,4 @@
-"""The examples run as they are, and do what they say."""
+"""The examples run as they are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAXIMUM = {"PLAYER": 8, "COACH": 8, "INTERNSHIP": 3}
 
 
 def test_sample_events_suit_the_sample_users() -> None:
-    """Twelve events of both types, each with its own id, for users and levels that a new database has."""
+    """Twelve events of both types, for users and levels that a new database has."""
     events = [read_line(line) for line in (EXAMPLES / "events.jsonl").read_text("utf-8").splitlines()]
     assert Counter(type(event) for event in events) == {ProgressLeveledUp: 8, LicenseAdvanced: 4}
     assert len({event.id for event in events}) == 12
@@ -30,7 +30,6 @@ def test_sample_events_suit_the_sample_users() -> None:
 
 
 async def test_hooks_example_relays_both_events(database_url: str, kafka: Kafka, topics: list[str]) -> None:
-    """The script as it is, on the application's tables and a real broker."""
     assert topics
     said = await _run("application_hooks.py", kafka, LEVELSYNC_DATABASE_URL=database_url)
     assert said.startswith("2 events relayed\n")
@@ -42,7 +41,6 @@ async def test_hooks_example_relays_both_events(database_url: str, kafka: Kafka,
 
 
 async def test_publisher_example_publishes_both_events(kafka: Kafka, topics: list[str]) -> None:
-    """The script as it is, on a real broker."""
     assert topics
     said = await _run("publish_with_aiokafka.py", kafka)
     assert said.count(" is in ") == 2
@@ -53,7 +51,7 @@ async def test_publisher_example_publishes_both_events(kafka: Kafka, topics: lis
 
 
 async def _run(script: str, kafka: Kafka, **environment: str) -> str:
-    """What a script prints; it must end well within a minute."""
+    """Return what a script prints."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(EXAMPLES / script),
@@ -67,7 +65,7 @@ async def _run(script: str, kafka: Kafka, **environment: str) -> str:
 
 
 async def _published(kafka: Kafka, count: int) -> list[Any]:
-    """The first events of both topics, by their topic's name."""
+    """Return the first events of both topics, ordered by topic."""
     names = (ProgressLeveledUp.TOPIC, LicenseAdvanced.TOPIC)
     records: list[Any] = []
     async with AIOKafkaConsumer(

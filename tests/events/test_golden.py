@@ -16,7 +16,6 @@ def _named(records: list[Golden]) -> list[object]:
 
 @pytest.mark.parametrize("record", _named([r for r in RECORDS if r.is_accepted]))
 def test_accepted_record_is_the_event_it_says(record: Golden) -> None:
-    """Type, attributes, time and data are as the record's `expect` has them."""
     received = read(record.topic, record.value, record.headers, record.timestamp)
     said = {
         "type": received.event.TYPE,
@@ -30,7 +29,6 @@ def test_accepted_record_is_the_event_it_says(record: Golden) -> None:
 
 @pytest.mark.parametrize("record", _named([r for r in RECORDS if not r.is_accepted]))
 def test_refused_record_has_its_reason(record: Golden) -> None:
-    """The reason is the first that holds, and the detail is a short sentence."""
     with pytest.raises(ContractViolation) as refused:
         read(record.topic, record.value, record.headers, record.timestamp)
     assert refused.value.reason == record.expect["reason"]
@@ -38,6 +36,6 @@ def test_refused_record_has_its_reason(record: Golden) -> None:
 
 
 def test_every_reason_of_reading_has_a_golden_record() -> None:
-    """The four that `read` finds; the applier finds the others."""
+    """`read` finds these four reasons, and the applier finds the others."""
     reasons = {record.expect.get("reason") for record in RECORDS} - {None}
     assert reasons == {"malformed", "invalid", "bad_time", "unknown_type"}

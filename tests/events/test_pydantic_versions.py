@@ -1,4 +1,4 @@
-"""Publishers bring their own pydantic: the contract works with the oldest one that it allows, and with the newest."""
+"""The contract works with the oldest pydantic that it allows, and with the newest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TESTS = [f"tests/events/test_{name}.py" for name in ("golden", "reading", "writ
 
 
 def test_the_package_asks_for_no_more_than_the_oldest_that_is_tested() -> None:
-    """An application that pins pydantic 2.5.0 can install levelsync beside it."""
+    """An application that pins pydantic 2.5.0 can install levelsync."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["dependencies"] == [f"pydantic>={FLOOR},<3"]
 
@@ -25,7 +25,7 @@ def test_the_package_asks_for_no_more_than_the_oldest_that_is_tested() -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("requirement", [f"pydantic=={FLOOR}.0", "pydantic<3"], ids=["oldest", "newest"])
 def test_the_contract_holds_with_another_pydantic(requirement: str, tmp_path: Path) -> None:
-    """The tests of this folder pass with it, in a process that finds it before the installed one."""
+    """The tests of this folder pass in a process that finds it before the installed one."""
     _install(requirement, tmp_path)
     environment = {
         "PATH": os.environ["PATH"],
@@ -40,7 +40,7 @@ def test_the_contract_holds_with_another_pydantic(requirement: str, tmp_path: Pa
 
 
 def _install(requirement: str, folder: Path) -> None:
-    """Install beside nothing else; skip where no package index can be reached."""
+    """Install it into an empty folder. Skip the test where no package index can be reached."""
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(folder)]
     run = subprocess.run([*pip, requirement], capture_output=True, text=True, check=False)  # noqa: S603 - fixed words
     if run.returncode:

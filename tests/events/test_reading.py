@@ -1,4 +1,4 @@
-"""The corners of reading that are no golden records: too large, too deep, too precise."""
+"""Reading values that are too large, too deep or too precise, beyond the golden records."""
 
 from __future__ import annotations
 
@@ -29,24 +29,23 @@ from tests.support.contract import GOOD, STRUCTURED, WHEN, outcome_of, with_head
     ],
 )
 def test_what_is_no_json_is_malformed(value: bytes, mode: Any) -> None:
-    """Beyond the parser counts as not JSON, in both modes."""
+    """In both modes. Values beyond the parser's limits count as malformed."""
     assert outcome_of(value, mode) is Reason.MALFORMED
 
 
 def test_ten_megabytes_are_read() -> None:
-    """Size alone is not a fault: unknown fields are ignored, however large."""
+    """Unknown fields are ignored, however large."""
     data = json.loads(GOOD.value) | {"padding": "x" * 10_000_000}
     assert isinstance(outcome_of(json.dumps(data).encode()), Received)
 
 
 def test_ten_megabytes_in_a_bounded_text_are_invalid() -> None:
-    """The detail stays short."""
     data = json.loads(GOOD.value) | {"specialization": "x" * 10_000_000}
     assert outcome_of(json.dumps(data).encode()) is Reason.INVALID
 
 
 def test_a_range_beyond_all_ranges_is_invalid() -> None:
-    """The database counts them in four bytes: a larger number could only be tried again for ever."""
+    """The database counts ranges in four bytes, so a larger number could only be retried for ever."""
     headers = [(name, ReconcileChunk.TYPE.encode() if name == "ce_type" else value) for name, value in GOOD.headers]
     data = json.dumps({"run_id": str(UUID(int=1)), "phase": "scan", "chunk": 2**31}).encode()
     assert outcome_of(data, headers, topic=ReconcileChunk.TOPIC) is Reason.INVALID
@@ -54,7 +53,7 @@ def test_a_range_beyond_all_ranges_is_invalid() -> None:
 
 @pytest.mark.parametrize("name", ["ce_id", "ce_source"])
 def test_an_attribute_has_255_characters_at_most(name: str) -> None:
-    """Characters, not bytes, in both modes: each stands in a row of the history. Nobody publishes a longer one."""
+    """Characters, not bytes, in both modes. The history stores both attributes."""
     assert isinstance(outcome_of(GOOD.value, with_header(name, "é".encode() * 255)), Received)
     assert outcome_of(GOOD.value, with_header(name, "é".encode() * 256)) is Reason.INVALID
     assert outcome_of(GOOD.value, with_header(name, b"x" * 900_000)) is Reason.INVALID
@@ -73,18 +72,17 @@ def test_the_word_nan_in_a_text_is_no_number() -> None:
 
 @pytest.mark.parametrize("name", ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time"])
 def test_a_repeated_attribute_is_invalid(name: str) -> None:
-    """Two of one attribute say nothing for sure, even where they are equal."""
+    """Even where both values are equal."""
     assert outcome_of(GOOD.value, [*GOOD.headers, (name, dict(GOOD.headers)[name])]) is Reason.INVALID
 
 
 def test_other_headers_may_be_there_many_times() -> None:
-    """A hundred thousand of them change nothing."""
     assert isinstance(outcome_of(GOOD.value, [*GOOD.headers, *[("traceparent", b"x")] * 100_000]), Received)
 
 
 @pytest.mark.parametrize("timestamp", [-1, 0, 2**62, 253_402_300_800_000])
 def test_an_unusable_timestamp_matters_only_without_ce_time(timestamp: int) -> None:
-    """With a ce_time there is nothing to compare it with."""
+    """With a ce_time the timestamp is not compared."""
     assert isinstance(outcome_of(GOOD.value, timestamp=timestamp), Received)
     without = [header for header in GOOD.headers if header[0] != "ce_time"]
     assert outcome_of(GOOD.value, without, timestamp) is Reason.BAD_TIME
@@ -94,18 +92,17 @@ def test_an_unusable_timestamp_matters_only_without_ce_time(timestamp: int) -> N
     "ce_time", [b"9999-12-31T23:59:59-23:59", b"0001-01-01T00:00:00+23:59", b"9999-12-31T23:59:60Z"]
 )
 def test_a_time_beyond_the_calendar_is_bad_time(ce_time: bytes) -> None:
-    """In UTC it would be in the year 10000 or 0."""
+    """In UTC the year would be 10000 or 0."""
     assert outcome_of(GOOD.value, with_header("ce_time", ce_time)) is Reason.BAD_TIME
 
 
 def test_a_leap_second_is_the_next_second() -> None:
-    """RFC 3339 has it, Python has not."""
+    """RFC 3339 allows it, and Python does not."""
     received = outcome_of(GOOD.value, with_header("ce_time", b"2016-12-31T23:59:60Z"))
     assert received.occurred_at == datetime(2017, 1, 1, tzinfo=UTC)
 
 
 def test_five_minutes_ahead_is_the_limit_to_the_microsecond() -> None:
-    """At the limit it is an event, one microsecond later it is not."""
     limit = WHEN + timedelta(minutes=5)
     assert outcome_of(GOOD.value, with_header("ce_time", limit.isoformat().encode())).occurred_at == limit
     above = (limit + timedelta(microseconds=1)).isoformat().encode()
@@ -113,7 +110,6 @@ def test_five_minutes_ahead_is_the_limit_to_the_microsecond() -> None:
 
 
 def test_data_never_becomes_an_attribute() -> None:
-    """Unknown fields of the data that are called like attributes stay unknown fields."""
     data = json.loads(GOOD.value) | {"id": "forged", "source": "forged", "time": "forged", "_attributes": "forged"}
     received = outcome_of(json.dumps(data).encode())
     assert (received.event.id, received.event.source, received.event.time) == ("e-1", "/app", WHEN)
@@ -123,7 +119,7 @@ def test_data_never_becomes_an_attribute() -> None:
 def test_a_structured_event_without_its_content_type_is_told_which_header_it_needs(
     headers: list[tuple[str, bytes]],
 ) -> None:
-    """The Python SDK's `to_structured` leaves it to whoever sends."""
+    """`to_structured` of the Python SDK leaves the header to the sender."""
     value = ProgressLeveledUp(user_id=1, specialization="PLAYER", to_level=2).to_structured().encode()
     with pytest.raises(ContractViolation) as refused:
         read("progress.leveled-up", value, headers, 1_700_000_000_000)

@@ -29,7 +29,6 @@ def _accepts(record: Golden) -> bool:
 
 @pytest.mark.parametrize("kind", BY_TYPE)
 def test_schema_is_valid_2020_12_with_a_true_example(kind: str) -> None:
-    """The schema passes its dialect, says what it is, and its examples are events."""
     schema: dict[str, Any] = SCHEMAS[kind]
     Draft202012Validator.check_schema(schema)
     assert schema["$id"] == f"urn:levelsync:{kind}"
@@ -41,17 +40,15 @@ def test_schema_is_valid_2020_12_with_a_true_example(kind: str) -> None:
 
 
 def test_every_event_has_a_schema() -> None:
-    """Under its CloudEvents type."""
     assert set(SCHEMAS) == {model.TYPE for model in MODELS}
 
 
 @pytest.mark.parametrize("record", [pytest.param(r, id=r.name) for r in IN_BINARY_MODE])
 def test_schema_accepts_what_read_accepts(record: Golden) -> None:
-    """A publisher that validates is never stricter than the contract."""
     assert _accepts(record)
 
 
 @pytest.mark.parametrize("record", [pytest.param(r, id=r.name) for r in REFUSED_DATA])
 def test_schema_refuses_data_that_read_refuses(record: Golden) -> None:
-    """All but the three that JSON Schema cannot express, which its descriptions tell."""
+    """Except for three rules that JSON Schema cannot express."""
     assert _accepts(record) == (record.name.removeprefix("refused_data: ") in BEYOND_SCHEMA)

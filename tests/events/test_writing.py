@@ -1,4 +1,4 @@
-"""What a publisher makes and sends."""
+"""What a publisher creates and sends."""
 
 from __future__ import annotations
 
@@ -37,7 +37,6 @@ def _example(model: type[Event]) -> Event:
 
 
 def test_record_is_cloudevents_binary_mode() -> None:
-    """Topic, key, value and headers, byte for byte."""
     topic, key, value, headers = _leveled_up(id="e-1", source="/app/progress", time=WHEN).to_kafka()
     assert (topic, key) == ("progress.leveled-up", b"42")
     assert json.loads(value) == {"user_id": 42, "specialization": "PLAYER", "to_level": 5}
@@ -53,7 +52,7 @@ def test_record_is_cloudevents_binary_mode() -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_what_is_written_is_read_again_in_both_modes(model: type[Event]) -> None:
-    """Data and attributes survive the way through Kafka and through a file."""
+    """Through Kafka and through a file."""
     event = _example(model)
     record = event.to_kafka()
     now = int(event.time.timestamp() * 1000)
@@ -62,13 +61,11 @@ def test_what_is_written_is_read_again_in_both_modes(model: type[Event]) -> None
 
 
 def test_time_is_written_in_utc() -> None:
-    """Whatever zone the publisher is in."""
     event = _leveled_up(time=WHEN.astimezone(timezone(timedelta(hours=-7))))
     assert dict(event.to_kafka().headers)["ce_time"] == b"2026-01-31T12:00:00.250000Z"
 
 
 def test_attributes_have_defaults_that_stay() -> None:
-    """A random id, this service, now; the same for every record made from the event."""
     first, second = _leveled_up(), _leveled_up()
     assert first.id != second.id
     assert first.source == "levelsync"
@@ -77,7 +74,7 @@ def test_attributes_have_defaults_that_stay() -> None:
 
 
 def test_keys_keep_together_what_must_stay_in_order() -> None:
-    """The user for a pair's events, the run for its own."""
+    """The user is the key of a pair's events, and the run of its own."""
     assert LicenseAdvanced(user_id=7, specialization="COACH", to_level=2).to_kafka().key == b"7"
     assert ReconcileRequested(id=RUN).to_kafka().key == RUN.encode()
     chunk = ReconcileChunk.model_validate_json(json.dumps({"run_id": RUN, "phase": "scan", "chunk": 3}))
@@ -85,7 +82,7 @@ def test_keys_keep_together_what_must_stay_in_order() -> None:
 
 
 def test_a_reconcile_is_a_dry_run_unless_it_says_otherwise() -> None:
-    """Law 8: the default writes nothing, and believes progress."""
+    """Law 8."""
     request = ReconcileRequested()
     assert (request.dry_run, request.force, request.direction) == (True, False, "progress_to_license")
 
@@ -106,13 +103,12 @@ def test_a_reconcile_is_a_dry_run_unless_it_says_otherwise() -> None:
     ],
 )
 def test_an_event_that_no_consumer_would_accept_cannot_be_made(field: str, value: object) -> None:
-    """The publisher learns it, not the dead letters."""
+    """The publisher learns it, so no dead letter is needed."""
     with pytest.raises(ValidationError):
         _leveled_up(**{field: value})
 
 
 def test_an_event_cannot_be_changed() -> None:
-    """It is what happened."""
     with pytest.raises(ValidationError):
         _leveled_up().to_level = 6  # type: ignore[misc]
 
@@ -136,7 +132,6 @@ def test_a_line_without_a_time_occurs_now() -> None:
     ],
 )
 def test_a_bad_line_names_what_is_wrong(line: str | bytes, reason: Reason, says: str) -> None:
-    """The same reasons as a record's, and the field by its name."""
     with pytest.raises(ContractViolation, match=says) as refused:
         read_line(line)
     assert refused.value.reason is reason

@@ -1,4 +1,4 @@
-"""docs/architecture.md and docs/migrations.md against the code."""
+"""docs/architecture.md and docs/migrations.md agree with the code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ _CALL = re.compile(r"^\| \d \| `(?:\w+\.)?(\w+)` in `(\S+)` \|", re.MULTILINE)
 
 
 def test_the_document_lists_every_revision_in_order_and_names_the_head() -> None:
-    """Whoever adopts levelsync reads there what each revision does to their tables, and what `current` shows."""
     scripts = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
     revisions = [script.revision for script in scripts.walk_revisions()][::-1]
     table = MIGRATIONS.split("| revision | does |")[1].split("\n\n")[0]
@@ -25,7 +24,7 @@ def test_the_document_lists_every_revision_in_order_and_names_the_head() -> None
 
 
 def test_the_walk_of_a_record_is_six_calls_that_exist() -> None:
-    """A newcomer follows a record from Kafka to its commits, hop by hop, and never meets a name that is gone."""
+    """The seventh call of the walk is in PostgreSQL."""
     calls = _CALL.findall(ARCHITECTURE)
     sources = {file: (ROOT / "service" / file).read_text(encoding="utf-8") for _, file in calls}
     assert len(calls) == 6  # the seventh is in PostgreSQL
@@ -33,13 +32,11 @@ def test_the_walk_of_a_record_is_six_calls_that_exist() -> None:
 
 
 def test_every_file_in_the_walk_exists() -> None:
-    """Also those that are drawn, and not only told of."""
     named = set(re.findall(r"\b((?:apply|core|stream)/\w+\.py)\b", ARCHITECTURE))
     assert {file for file in named if not (ROOT / "service" / file).exists()} == set()
 
 
 def test_every_part_of_the_service_is_in_the_layout() -> None:
-    """A folder or file that nobody mentions is one that nobody finds."""
     layout = ARCHITECTURE.split("| where | what |")[1].split("\n\n")[0]
     parts = {path.name for path in (ROOT / "service").iterdir() if not path.name.startswith(("_", "py.typed"))}
     assert {part for part in parts if f"{part}/`" not in layout and f"{part}`" not in layout} == set()

@@ -17,13 +17,11 @@ SCRIPT = ROOT / ".ci" / "run"
 
 
 def test_the_script_can_be_run() -> None:
-    """Executable, and bash can read it."""
     assert os.access(SCRIPT, os.X_OK)
     subprocess.run(["bash", "-n", str(SCRIPT)], check=True)  # noqa: S603, S607 - our own script
 
 
 def test_ci_runs_the_command_that_the_readme_names() -> None:
-    """Green in CI means green for somebody who follows the README."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     first_commands = re.findall(r"^make \w+", readme, re.MULTILINE)[:2]
     assert first_commands == ["make demo", "make test"]
@@ -38,7 +36,7 @@ def test_ci_runs_the_command_that_the_readme_names() -> None:
 def test_ci_fails_without_a_real_broker_where_one_can_run(
     tmp_path: Path, provider: int, tools: tuple[str, ...], goes_on: bool
 ) -> None:
-    """With Java and Maven there is no excuse for testing offsets and groups on the embedded broker."""
+    """Java and Maven suffice for Apache Kafka, so the embedded broker is not enough there."""
     said = _run_with_stubs(tmp_path, f"test provider {provider} of 4: a title", tools)
     assert ("=== make lint" in said.stdout) is goes_on
     assert ("ran without Apache Kafka" in said.stderr) is not goes_on
@@ -50,7 +48,7 @@ def test_ci_fails_without_a_real_broker_where_one_can_run(
 def test_ci_fails_where_a_test_is_skipped_for_a_reason_that_nobody_allowed(
     tmp_path: Path, reason: str, goes_on: bool
 ) -> None:
-    """A tool that is missing from the machine would otherwise leave its tests out for good."""
+    """A missing tool would otherwise leave its tests out unnoticed."""
     said = _run_with_stubs(tmp_path, f"SKIPPED [1] tests/x/test_y.py:7: {reason}", ())
     assert ("=== make lint" in said.stdout) is goes_on
     assert ("allowed-skips" in said.stderr) is not goes_on
@@ -65,7 +63,7 @@ def test_each_allowed_reason_is_one_that_a_test_gives() -> None:
 
 
 def test_pytest_prints_the_reason_of_each_skip() -> None:
-    """The script reads them from what `make test` prints."""
+    """The script reads the reasons from the output of `make test`."""
     configured = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert "-ra" in configured["tool"]["pytest"]["ini_options"]["addopts"].split()
 

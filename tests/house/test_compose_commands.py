@@ -1,4 +1,4 @@
-"""Our services of docker-compose.yml, started by their commands with their environment, on the tests' servers."""
+"""Our services of docker-compose.yml, started with their commands and environment on the tests' servers."""
 
 from __future__ import annotations
 
@@ -36,10 +36,7 @@ esac
 async def test_migrate_and_serve_work_as_the_compose_file_starts_them(
     empty_database_url: str, kafka: Kafka, topics: list[str], levelsync_process: Make, tmp_path: Path
 ) -> None:
-    """An empty PostgreSQL and a Kafka are enough: migrate ends with 0, serve gets ready, and stops in time.
-
-    Meanwhile docs/docker.md works word for word; a stand-in for `docker` runs what Docker would run in the containers.
-    """
+    """Then the commands of docs/docker.md work. A stand-in for `docker` runs what the containers would run."""
     reached = {
         "LEVELSYNC_DATABASE_URL": empty_database_url,
         "LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
@@ -67,7 +64,7 @@ async def test_migrate_and_serve_work_as_the_compose_file_starts_them(
 async def test_the_health_check_fails_while_the_service_is_not_ready(
     empty_database_url: str, kafka: Kafka, levelsync_process: Make
 ) -> None:
-    """A database that nobody has migrated: the service waits, and says so to whoever asks."""
+    """Nobody has migrated the database, so the service waits and reports it."""
     reached = {
         "LEVELSYNC_DATABASE_URL": empty_database_url,
         "LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
@@ -86,14 +83,14 @@ async def test_the_health_check_fails_while_the_service_is_not_ready(
 
 
 def test_the_image_runs_the_command_that_the_tests_run() -> None:
-    """A service's `command` is the arguments of `levelsync`, without a shell that would swallow SIGTERM."""
+    """A shell would swallow SIGTERM."""
     dockerfile = (repository.ROOT / "Dockerfile").read_text(encoding="utf-8")
     assert '\nENTRYPOINT ["levelsync"]\nCMD ["serve"]\n' in dockerfile
     assert [SERVICES[name]["command"] for name in ("migrate", "serve")] == [["migrate"], ["serve"]]
 
 
 def _typed(line: str, folder: Path, environment: dict[str, str]) -> str:
-    """Type a line of a document; `docker compose exec SERVICE` runs the rest here. Returns what it prints."""
+    """Run a line of a document; return what it prints. `docker compose exec SERVICE` runs the rest here."""
     docker = folder / "docker"
     docker.write_text(_DOCKER, encoding="utf-8")
     docker.chmod(0o755)
@@ -112,7 +109,7 @@ def _typed(line: str, folder: Path, environment: dict[str, str]) -> str:
 
 
 def _settings(name: str, reached: dict[str, str]) -> Settings:
-    """Give the service's environment, exactly its names, with the addresses of the tests' servers."""
+    """Return the service's environment as settings, with the addresses of the tests' servers."""
     environment: dict[str, Any] = SERVICES[name]["environment"]
     values = {key: reached.get(key, value) for key, value in environment.items()}
     fields: dict[str, Any] = {key.removeprefix(PREFIX).lower(): value for key, value in values.items()}
@@ -120,7 +117,7 @@ def _settings(name: str, reached: dict[str, str]) -> Settings:
 
 
 def _health_check(name: str, process: LevelsyncProcess) -> int:
-    """Run the service's health check as Docker does; its exit code."""
+    """Run the service's health check as Docker does; return its exit code."""
     kind, program, *arguments = SERVICES[name]["healthcheck"]["test"]
     assert (kind, program) == ("CMD", "python")
     here = [argument.replace("http://127.0.0.1:8000", str(process.url)) for argument in arguments]

@@ -1,4 +1,4 @@
-"""The hooks of .pre-commit-config.yaml, and the form of a commit's message."""
+"""The hooks of .pre-commit-config.yaml, and the form of a commit message."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ faults = runpy.run_path(str(ROOT / "scripts" / "commit_message.py"))["faults"]
 
 
 def test_hooks_are_local_and_run_what_the_environment_has() -> None:
-    """Nothing is fetched from elsewhere, and no tool has a second version."""
+    """No hook is fetched, and no tool has a second version."""
     assert [repository["repo"] for repository in HOOKS] == ["local"]
     for hook in HOOKS[0]["hooks"]:
         program, *words = hook["entry"].split()
@@ -26,7 +26,7 @@ def test_hooks_are_local_and_run_what_the_environment_has() -> None:
 
 
 def test_hooks_run_what_make_lint_runs() -> None:
-    """A commit that the hooks let through is not refused by CI."""
+    """CI does not refuse a commit that the hooks accept."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     lint = makefile.partition("\nlint: ")[2].partition("\n.PHONY")[0]
     tools = set(re.findall(r"\$\(BIN\)/([\w-]+)", lint)) - {"python"}
@@ -46,7 +46,6 @@ def test_hooks_run_what_make_lint_runs() -> None:
     ],
 )
 def test_a_message_of_another_form_is_refused_with_a_sentence(message: str, found: list[str]) -> None:
-    """The subject says what, in 72 characters; the body says why."""
     said = faults(message)
     assert len(said) == len(found)
     assert all(part in sentence for part, sentence in zip(found, said, strict=True))

@@ -1,4 +1,4 @@
-"""docs/laws.md: every law that the code cites is there."""
+"""Every law that a file cites is in docs/laws.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ _CITED = re.compile(r"\blaws? (\d+(?:(?:, | and | to |, and )\d+)*)", re.IGNOREC
 
 
 def test_every_law_that_a_file_cites_exists() -> None:
-    """A reader who looks a law up finds it."""
     command = ["git", "ls-files", "*.py", "*.md", "*.sql", "*.yml", "*.toml"]
     files = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()  # noqa: S603
     cited = {
@@ -28,5 +27,4 @@ def test_every_law_that_a_file_cites_exists() -> None:
 
 
 def test_there_are_nine_laws() -> None:
-    """The README has as many promises."""
     assert set(range(1, 10)) == LAWS

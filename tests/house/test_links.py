@@ -20,7 +20,6 @@ def _documents() -> list[str]:
 
 @pytest.mark.parametrize("document", _documents())
 def test_every_relative_link_leads_somewhere(document: str) -> None:
-    """A reader never lands on nothing: files exist, and headings too."""
     source = ROOT / document
     broken = [link for link in _LINK.findall(prose(source)) if "://" not in link and not _resolves(source, link)]
     assert not broken

@@ -1,4 +1,4 @@
-"""requirements.lock: everything pinned, hashed, and in step with pyproject.toml."""
+"""requirements.lock pins and hashes everything, and agrees with pyproject.toml."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _extra(name: str) -> list[str]:
 
 
 def test_every_pin_has_a_hash_and_no_line_names_an_index() -> None:
-    """pip checks what it downloads, from whatever index a machine uses."""
+    """pip checks each download, whatever index a machine uses."""
     assert len(PINS) > 80
     blocks = re.split(r"^(?=[\w.-]+==)", LOCK, flags=re.MULTILINE)[1:]
     assert all("--hash=sha256:" in block for block in blocks)
@@ -35,21 +35,20 @@ def test_every_pin_has_a_hash_and_no_line_names_an_index() -> None:
 
 @pytest.mark.parametrize("extra", [None, *sorted(PROJECT["optional-dependencies"])])
 def test_the_lock_holds_what_pyproject_asks_for(extra: str | None) -> None:
-    """After a change of pyproject.toml without `make lock`, this fails."""
+    """Run `make lock` after a change of pyproject.toml."""
     for line in PROJECT["dependencies"] if extra is None else _extra(extra):
         wanted = Requirement(line)
         assert PINS[canonicalize_name(wanted.name)] in wanted.specifier, line
 
 
 def test_libraries_whose_internals_are_changed_have_an_upper_bound() -> None:
-    """A subclass of a private class breaks with a release: the bound makes that a decision."""
+    """A release may break a subclass of a private class, so a newer version is a decision."""
     bounds = {Requirement(line).name: str(Requirement(line).specifier) for line in _extra("service")}
     assert "<0.15" in bounds["aiokafka"]
     assert "<0.8" in bounds["faststream"]
 
 
 def test_the_image_gets_what_the_service_and_the_page_need_and_nothing_for_tests() -> None:
-    """No pip, no Django, no test runner, no embedded servers."""
     image = locked(LOCK, [*PROJECT["dependencies"], *_extra("service"), *_extra("page")])
     names = set(re.findall(r"^([\w.-]+)==", image, flags=re.MULTILINE))
     assert {"aiokafka", "asyncpg", "sqlalchemy", "jinja2", "cffi", "pydantic-core"} <= names
@@ -57,13 +56,12 @@ def test_the_image_gets_what_the_service_and_the_page_need_and_nothing_for_tests
 
 
 def test_a_requirement_that_the_lock_lacks_is_named() -> None:
-    """`make lock` was forgotten: the build stops instead of leaving it out."""
+    """The build stops where `make lock` was forgotten."""
     with pytest.raises(LookupError, match="nosuchpackage"):
         locked(LOCK, ["nosuchpackage>=1"])
 
 
 def test_the_tests_run_with_the_locked_versions() -> None:
-    """What is tested is what is shipped."""
     image = locked(LOCK, [*PROJECT["dependencies"], *_extra("service"), *_extra("page")])
     pins = re.findall(r"^([\w.-]+)==(\S+)(?: ;.*)? \\$", image, flags=re.MULTILINE)
     plain = {name: pin for name, pin in pins if name not in {"colorama", "async-timeout"}}  # not on every platform
@@ -83,6 +81,5 @@ def test_the_tests_run_with_the_locked_versions() -> None:
 def test_an_audit_that_could_not_look_anything_up_never_passes(
     capsys: pytest.CaptureFixture[str], answer: str, code: int, said: str
 ) -> None:
-    """Silence of the source is not an answer."""
     assert report(answer, "cannot reach the advisories", 2) == code
     assert said in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""`make help` tells the truth."""
+"""The Makefile, the workflows, the version and the changelog agree."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ TARGETS = re.findall(r"^\.PHONY: (\S+)$", (ROOT / "Makefile").read_text(encoding
 
 
 def test_every_target_is_in_the_help() -> None:
-    """A target that the help does not name is one that nobody finds."""
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout  # noqa: S607
     assert {"install", "demo", "test", "soak", "lint", "types", "up", "bench"} <= set(TARGETS)
     assert re.findall(r"^  make (\S+)", shown, re.MULTILINE) == TARGETS
 
 
 def test_the_workflows_run_targets_that_there_are() -> None:
-    """What a developer runs and what the workflows run is the same."""
     workflows = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
     run = [name for path in workflows for name in re.findall(r"run: make (\S+)", path.read_text(encoding="utf-8"))]
     assert {"test", "lint", "types", "audit", "release", "image"} <= set(run) <= set(TARGETS)
 
 
 def test_the_version_is_the_same_wherever_a_checkout_writes_it() -> None:
-    """pyproject.toml is its place; the chart and the compose file have it for whoever uses them from a checkout."""
+    """pyproject.toml is its place. Users of a checkout read it in the chart and the compose file."""
     (project,) = re.findall(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
     chart = (ROOT / "deploy" / "helm" / "levelsync" / "Chart.yaml").read_text(encoding="utf-8")
     compose_file = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
@@ -34,7 +32,7 @@ def test_the_version_is_the_same_wherever_a_checkout_writes_it() -> None:
 
 
 def test_the_changelog_is_in_the_form_of_keep_a_changelog() -> None:
-    """A heading for each version, newest first, and each line below one of the six kinds of change."""
+    """Versions are newest first, and each line is below one of six kinds of change."""
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     (project,) = re.findall(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
     versions = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - (?:unreleased|\d{4}-\d\d-\d\d)$", text, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Documents for whoever is woken name commands of levelsync: each exists, with the options that they give it."""
+"""Every command that an operator's document names exists, with its options."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ COMMAND: Any = typer.main.get_command(app)
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_command_that_a_document_names_exists(document: str) -> None:
-    """At three in the morning nobody wants to guess what a command is called now."""
     text = (ROOT / document).read_text(encoding="utf-8")
     named = [*_SPAN.findall(text), *_LINE.findall(text)]
     assert named
@@ -34,7 +33,7 @@ def test_every_command_that_a_document_names_exists(document: str) -> None:
 
 
 def _wrong(words: list[str]) -> Iterator[str]:
-    """Give the words that are neither a command nor an option of it."""
+    """Yield the words that are neither a command nor an option of it."""
     command = COMMAND
     for word in words:
         within = getattr(command, "commands", {})

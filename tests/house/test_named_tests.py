@@ -1,4 +1,4 @@
-"""Documents name the tests that show what they say: each of them exists."""
+"""Every test that a document names exists."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ DOCUMENTS = ("docs/compatibility.md", "docs/edge-cases.md", "docs/troubleshootin
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_test_that_a_document_names_exists(document: str) -> None:
-    """A test that was renamed takes its line along."""
     named = _NODE.findall((ROOT / document).read_text(encoding="utf-8"))
     assert len(named) >= 10
     missing = [f"{path}::{name}" for path, name in named if name not in _tests_of(path)]
@@ -24,7 +23,6 @@ def test_every_test_that_a_document_names_exists(document: str) -> None:
 
 
 def test_every_row_of_the_edge_cases_names_its_test() -> None:
-    """A case without a test is an opinion."""
     text = (ROOT / "docs/edge-cases.md").read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| case", "|---"))]
     assert rows
@@ -32,7 +30,6 @@ def test_every_row_of_the_edge_cases_names_its_test() -> None:
 
 
 def test_every_entry_of_the_troubleshooting_names_its_test() -> None:
-    """Each is reproduced."""
     text = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
     _, *entries = re.split(r"^## ", text, flags=re.MULTILINE)
     assert len(entries) >= 8
@@ -49,7 +46,7 @@ def _tests_of(path: str) -> set[str]:
 
 
 def test_nothing_is_imported_from_a_test() -> None:
-    """What tests share is in `tests/support` or in a conftest: a test moves and changes without its neighbours."""
+    """What tests share is in `tests/support` or in a conftest."""
     shared = re.compile(
         r"^\s*(?:from|import) (?:\S+\.test_\w+ import|tests\S* import test_|tests\S*\.test_)", re.MULTILINE
     )

@@ -1,4 +1,4 @@
-"""The README: one page, true, and its lines work."""
+"""The README is one page, and its lines work."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_readme_is_one_page() -> None:
-    """Whoever meets the project reads it to its end: 130 lines and 900 words at most."""
     assert len(README.splitlines()) <= 130
     assert len(README.split()) <= 900
 
 
 def test_the_readmes_promises_carry_the_numbers_of_the_laws() -> None:
-    """One numbering: promise 5 of the README is law 5 of docs/laws.md."""
+    """Promise 5 of the README is law 5 of docs/laws.md."""
     promises = re.findall(r"^(\d)\. \*\*(.+?)\.\*\*", README, re.MULTILINE)
     laws = re.findall(r"^## Law (\d): (.+)$", (ROOT / "docs" / "laws.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert [(number, title.lower()) for number, title in promises] == [(n, t.lower()) for n, t in laws]
@@ -28,12 +27,11 @@ def test_the_readmes_promises_carry_the_numbers_of_the_laws() -> None:
 
 
 async def test_the_publishers_lines_work() -> None:
-    """Somebody who copies them publishes an event that levelsync takes."""
     (lines,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     sent: list[Any] = []
 
     class Producer:
-        """Takes what aiokafka's producer takes."""
+        """A stand-in for aiokafka's producer."""
 
         async def send_and_wait(
             self, topic: str, value: bytes, key: bytes | None, headers: list[tuple[str, bytes]]

@@ -1,4 +1,4 @@
-"""docs/reference is what the code says, and whatever the documents name exists."""
+"""docs/reference agrees with the code, and the documents name only what exists."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ _IGNORED = re.compile(rf"{PREFIX}(TEST_|PORTS\b|PORT_|SERVICE_)")
 
 
 def test_the_reference_is_what_the_code_says() -> None:
-    """`make docs` was forgotten after a change of a setting, a command, a metric, an event or an endpoint."""
+    """Run `make docs` after a change of a setting, a command, a metric, an event or an endpoint."""
     command = [sys.executable, str(ROOT / "scripts" / "reference.py"), "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - our own
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
 def test_every_entry_of_the_reference_has_a_meaning() -> None:
-    """A name without a sentence is no documentation."""
     bare = []
     for page in sorted((ROOT / "docs" / "reference").glob("*.md")):
         rows = re.findall(r"^\| `.+$", page.read_text(encoding="utf-8"), re.MULTILINE)
@@ -37,7 +36,7 @@ def test_every_entry_of_the_reference_has_a_meaning() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_setting_that_a_document_names_exists(document: Path) -> None:
-    """A reader who sets a misspelt name gets a warning in a log."""
+    """A misspelt name would only be a warning in a log."""
     named = set(re.findall(rf"\b{PREFIX}[A-Z_]+\b", document.read_text(encoding="utf-8")))
     unknown = {name for name in named if name.removeprefix(PREFIX).lower() not in Settings.model_fields}
     assert {name for name in unknown if not _IGNORED.match(name) and not name.endswith("_")} == set()
@@ -45,7 +44,6 @@ def test_every_setting_that_a_document_names_exists(document: Path) -> None:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_default_in_the_reference_is_the_real_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Setting a variable to its documented default changes nothing."""
     default = Settings.model_fields[name.removeprefix(PREFIX).lower()].default
     if default is None:
         assert not SETTINGS[name].startswith("`")  # words: there is no value that stands for "not set"

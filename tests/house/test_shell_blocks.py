@@ -1,4 +1,4 @@
-"""Every block of shell in the documents is run by a test, or listed in docs/blocks.toml with a reason."""
+"""A test runs every block of shell in the documents, or docs/blocks.toml gives a reason."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def _documents() -> list[str]:
 
 
 def shell_of(document: str) -> list[str]:
-    """Give the document's blocks of shell, in their order."""
+    """Return the document's blocks of shell, in their order."""
     text = (ROOT / document).read_text(encoding="utf-8")
     return [block for language, block in reader.blocks(text) if language not in OTHER_LANGUAGES]
 
 
 @pytest.mark.parametrize("document", [name for name in _documents() if shell_of(name) or name in LISTED])
 def test_every_block_of_shell_is_listed(document: str) -> None:
-    """In the document's order; where one test follows the whole document, their number is enough."""
+    """In the document's order. For a test of the whole document, the number of blocks is enough."""
     assert document in LISTED, f"docs/blocks.toml has nothing of {document}"
     listed, blocks = LISTED[document]["blocks"], shell_of(document)
     if isinstance(listed, int):
@@ -47,7 +47,6 @@ def test_every_block_of_shell_is_listed(document: str) -> None:
 
 @pytest.mark.parametrize("document", LISTED)
 def test_every_listed_block_has_a_test_that_exists_or_a_reason(document: str) -> None:
-    """A test that was renamed takes its line along."""
     listed = LISTED[document]
     for one in [listed] if isinstance(listed["blocks"], int) else listed["blocks"]:
         if "test" not in one:
@@ -58,13 +57,13 @@ def test_every_listed_block_has_a_test_that_exists_or_a_reason(document: str) ->
 
 
 def test_a_relabelled_block_still_counts() -> None:
-    """```text is shell too: only three languages are not."""
+    """Only three languages are not shell."""
     assert [language for language, _ in reader.blocks("```text\nlevelsync up\n```\n")] == ["text"]
     assert "text" not in OTHER_LANGUAGES
 
 
 @pytest.mark.parametrize("document", _documents())
 def test_no_block_is_written_by_indentation(document: str) -> None:
-    """It would be code without a language, which the list above does not see."""
+    """Such a block has no language, so the list would not see it."""
     rendered = markdown.markdown(_FENCED.sub("", (ROOT / document).read_text(encoding="utf-8")), extensions=["tables"])
     assert "<pre>" not in rendered

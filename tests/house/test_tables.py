@@ -1,4 +1,4 @@
-"""Every table of the documents is one where it is rendered."""
+"""Every table of the documents is rendered as one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _documents() -> list[str]:
 
 
 def rows(text: str) -> tuple[int, int]:
-    """Count the rows that are written, and those that a reader sees in tables."""
+    """Count the rows that are written and those that a reader sees in tables."""
     text = _CODE.sub("", text)
     written = [line for line in text.splitlines() if line.startswith("|") and not _DELIMITERS.fullmatch(line.strip())]
     return len(written), markdown.markdown(text, extensions=["tables"]).count("<tr>")
@@ -28,13 +28,12 @@ def rows(text: str) -> tuple[int, int]:
 
 @pytest.mark.parametrize("document", _documents())
 def test_every_row_of_a_table_is_rendered_as_one(document: str) -> None:
-    """A blank line inside a table ends it: the rest of it is shown as text with bars."""
+    """A blank line inside a table ends it, and the rest is shown as text."""
     written, rendered = rows((ROOT / document).read_text(encoding="utf-8"))
     assert rendered == written
 
 
 def test_a_blank_line_inside_a_table_is_seen() -> None:
-    """The check above can fail."""
     whole = "| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n"
     assert rows(whole) == (3, 3)
     assert rows(whole.replace("| 3", "\n| 3")) == (3, 2)

@@ -1,4 +1,4 @@
-"""The checks of `doctor` and of the two scripts: each breaks when its condition is broken."""
+"""The checks of `doctor` and of the two scripts fail when their condition is broken."""
 
 import re
 import subprocess
@@ -34,7 +34,6 @@ async def make(url: str, checker: Checker) -> Finding:
 
 @pytest.mark.parametrize("name", ALL)
 async def test_a_migrated_database_passes(database_url: str, name: str) -> None:
-    """All of them, with something to read and nothing to repair."""
     check = await make(database_url, ALL[name])
     assert check.passed, check
     assert check.detail
@@ -74,7 +73,6 @@ async def test_a_migrated_database_passes(database_url: str, name: str) -> None:
     ],
 )
 async def test_a_broken_condition_fails_its_check(database_url: str, name: str, change: str, said: str) -> None:
-    """With what is wrong, and what to do."""
     await application.execute(database_url, change)
     check = await make(database_url, ALL[name])
     assert not check.passed
@@ -86,7 +84,6 @@ async def test_a_broken_condition_fails_its_check(database_url: str, name: str, 
 async def test_a_helper_that_does_not_ask_the_database_is_noticed(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The fault that all this began with."""
     monkeypatch.setattr(LicenseSystemHelper, "get_specialization_max_level", staticmethod(lambda _name, _db: 8))
     check = await make(database_url, ALL["helper_is_dynamic"])
     assert not check.passed
@@ -94,7 +91,7 @@ async def test_a_helper_that_does_not_ask_the_database_is_noticed(
 
 
 async def test_no_check_writes_or_locks_in_the_applications_tables(database_url: str) -> None:
-    """A role that may only read makes every check, beside a transaction that keeps all writers out."""
+    """A role that may only read runs every check while a transaction locks out all writers."""
     role = f"looks_only_{uuid.uuid4().hex}"
     await application.execute(
         database_url,
@@ -138,7 +135,7 @@ async def test_names_that_only_the_fallback_has_are_a_note(database_url: str) ->
 async def test_the_setting_stands_in_and_a_difference_is_shown(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the database has a value, it counts; empty level tables say nothing."""
+    """A value in the database counts, and empty level tables are not compared."""
     monkeypatch.setenv("LEVELSYNC_MAX_LEVELS", '{"COACH": 7, "PLAYER": 8}')
 
     async def look(name: str) -> tuple[bool, str]:
@@ -178,7 +175,7 @@ async def test_the_setting_stands_in_and_a_difference_is_shown(
     ],
 )
 async def test_levels_that_somebody_else_lowers_are_a_warning(database_url: str, change: str, warns: bool) -> None:
-    """Many licenses below what their history says: another synchroniser. A few may be people's decisions."""
+    """Many licenses below their history suggest another synchroniser. A few may be decisions of people."""
     await application.execute(
         database_url,
         "TRUNCATE user_licenses CASCADE",
@@ -197,7 +194,7 @@ async def test_levels_that_somebody_else_lowers_are_a_warning(database_url: str,
 
 
 async def test_a_failed_check_does_not_spoil_the_next(database_url: str) -> None:
-    """Although both share a transaction."""
+    """Both share a transaction."""
     await application.execute(database_url, "ALTER TABLE specialization_progress RENAME TO gone")
     engine = make_engine(application.settings(database_url))
     async with engine.connect() as conn:
@@ -208,7 +205,7 @@ async def test_a_failed_check_does_not_spoil_the_next(database_url: str) -> None
 
 @pytest.mark.parametrize("name", ["max_level_sync", "specializations", "levels_match_rows"])
 async def test_more_specializations_are_fine(database_url: str, name: str) -> None:
-    """With a level table of their own or without."""
+    """With or without their own level table."""
     await application.execute(
         database_url,
         "INSERT INTO specializations (id, name, max_levels) VALUES ('REFEREE', 'R', 2), ('SCOUT', 'S', 9)",
@@ -221,7 +218,7 @@ async def test_more_specializations_are_fine(database_url: str, name: str) -> No
 
 
 async def test_columns_that_nobody_fills_are_named(database_url: str) -> None:
-    """With the variable that would fill them."""
+    """The message names the variable that fills them."""
 
     async def look() -> Finding:
         return await make(database_url, lambda conn: application_columns(conn, application.settings(database_url)))
@@ -248,7 +245,6 @@ SCRIPTS = {
 
 @pytest.mark.parametrize("script", SCRIPTS)
 async def test_a_script_prints_a_line_a_check_and_exits_0_or_1(database_url: str, script: str) -> None:
-    """The user's lines, with PASS or FAIL."""
     done = await application.run(database_url, "python", f"scripts/{script}")
     assert done.returncode == 0, done.stderr
     assert [line.split(" (")[0] for line in done.stdout.splitlines()] == [
@@ -262,7 +258,6 @@ async def test_a_script_prints_a_line_a_check_and_exits_0_or_1(database_url: str
 
 
 async def test_a_script_without_a_database_says_so() -> None:
-    """A sentence, exit 1."""
     done = await application.run("postgresql://postgres@127.0.0.1:1/nothing", "python", "scripts/test_edge_cases.py")
     assert done.returncode == 1
     assert done.stderr.startswith("The database cannot be checked")
@@ -270,7 +265,7 @@ async def test_a_script_without_a_database_says_so() -> None:
 
 
 def test_pytest_takes_no_script_for_a_test() -> None:
-    """They have the user's names, which begin with `test_`."""
+    """Their names are the user's and begin with `test_`."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "scripts", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - fixed
     assert "no tests" in done.stdout

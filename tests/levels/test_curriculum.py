@@ -16,7 +16,6 @@ from tests.support import application
 
 
 def test_a_name_is_found_exactly_or_without_case() -> None:
-    """Whatever the case of either spelling."""
     curriculum = Curriculum({"PLAYER": 8, "Coach": 3})
     assert [curriculum.canonical(name) for name in ("PLAYER", "player", "COACH", "coach")] == [
         "PLAYER",
@@ -28,7 +27,7 @@ def test_a_name_is_found_exactly_or_without_case() -> None:
 
 
 def test_an_unknown_name_is_none() -> None:
-    """Which becomes a dead letter, never a guess."""
+    """Such an event becomes a dead letter."""
     curriculum = Curriculum({"PLAYER": 8})
     assert curriculum.canonical("GOALKEEPER") is None
     with pytest.raises(KeyError):
@@ -36,7 +35,7 @@ def test_an_unknown_name_is_none() -> None:
 
 
 def test_a_name_that_cannot_be_used_is_known_and_its_maximum_is_a_fault() -> None:
-    """Its events wait (law 4): it is not unknown."""
+    """Its events wait (law 4), because the name is known."""
     curriculum = Curriculum({"PLAYER": 8}, {"COACH": "why"})
     assert curriculum.canonical("coach") == "COACH"
     with pytest.raises(InstallationFault, match="why"):
@@ -44,7 +43,7 @@ def test_a_name_that_cannot_be_used_is_known_and_its_maximum_is_a_fault() -> Non
 
 
 async def test_a_new_specialization_counts_at_once(database_url: str) -> None:
-    """No restart, no code; an inactive one applies like any other."""
+    """Without a restart. An inactive specialization counts too."""
     engine = make_engine(application.settings(database_url))
     async with engine.begin() as conn:
         assert (await read_curriculum(conn)).levels == {"PLAYER": 8, "COACH": 8, "INTERNSHIP": 3}
@@ -59,7 +58,7 @@ async def test_a_new_specialization_counts_at_once(database_url: str) -> None:
 async def test_a_default_that_does_not_convert_is_named_before_any_record(
     engine: AsyncEngine, settings: Settings
 ) -> None:
-    """A word for an integer would otherwise refuse every new row as if its record were bad."""
+    """Otherwise every new row would be refused as if its record were bad."""
     async with engine.begin() as conn:
         await conn.execute(text("ALTER TABLE user_licenses ADD COLUMN fee integer NOT NULL DEFAULT 0"))
     wrong = settings.model_copy(update={"license_defaults": {"fee": "much"}})
@@ -84,13 +83,13 @@ async def _ask(session: AsyncSession, name: str) -> int:
 
 
 async def test_the_database_is_the_source_of_truth(session: AsyncSession) -> None:
-    """What this session has written counts, in whatever case the name is asked for."""
+    """Uncommitted changes of the session count."""
     await session.execute(text("UPDATE specializations SET max_levels = 11 WHERE id = 'INTERNSHIP'"))
     assert [await _ask(session, name) for name in ("INTERNSHIP", "internship", "Internship")] == [11, 11, 11]
 
 
 async def test_a_name_that_the_database_writes_in_another_case_is_found(session: AsyncSession) -> None:
-    """Neither side need be upper case; the exact name wins."""
+    """An exact match wins."""
     insert = "INSERT INTO specializations (id, name, max_levels) VALUES ('Referee', 'R', 4), ('player', 'p', 2)"
     await session.execute(text(insert))
     assert [await _ask(session, name) for name in ("REFEREE", "player", "PLAYER")] == [4, 2, 8]
@@ -100,7 +99,7 @@ async def test_a_name_that_the_database_writes_in_another_case_is_found(session:
     ("name", "levels"), [("COACH", 8), ("player", 8), ("Internship", 3), ("GOALKEEPER", 1), ("", 1)]
 )
 def test_without_a_session_the_fallback_answers(name: str, levels: int) -> None:
-    """The levels that the application's own helper fell back to."""
+    """The fallback has the levels of the application's own helper."""
     assert LicenseSystemHelper.get_specialization_max_level(name) == levels
 
 
@@ -112,7 +111,7 @@ async def test_a_missing_row_and_a_maximum_of_nothing_fall_back(session: AsyncSe
 
 
 async def test_the_setting_answers_before_the_fallback(session: AsyncSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The database's value wins; where it has none, the setting of the process that asks."""
+    """A value in the database wins."""
     monkeypatch.setenv("LEVELSYNC_MAX_LEVELS", '{"player": 5, "COACH": 6, "LFA_COACH": 7}')
     await session.execute(text("UPDATE specializations SET max_levels = 0 WHERE id = 'COACH'"))
     assert [await _ask(session, name) for name in ("PLAYER", "COACH", "lfa_coach")] == [8, 6, 7]
@@ -123,7 +122,7 @@ async def test_the_setting_answers_before_the_fallback(session: AsyncSession, mo
 async def test_a_failed_query_is_logged_and_leaves_the_session_usable(
     session: AsyncSession, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A savepoint keeps what the caller has done; nothing is silent."""
+    """A savepoint keeps what the caller has done."""
     await session.execute(text("UPDATE users SET name = 'kept' WHERE id = 1"))
     await session.execute(text("ALTER TABLE specializations RENAME TO gone"))
     with caplog.at_level(logging.WARNING, "service.levels"):
@@ -133,7 +132,6 @@ async def test_a_failed_query_is_logged_and_leaves_the_session_usable(
 
 
 async def test_a_session_that_cannot_be_used_at_all_falls_back() -> None:
-    """PostgreSQL away."""
     engine = make_engine(application.settings("postgresql://postgres@127.0.0.1:1/nothing"))
     async with AsyncSession(engine) as closed:
         assert await _ask(closed, "INTERNSHIP") == 3

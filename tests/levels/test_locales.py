@@ -43,7 +43,7 @@ _KINDS = {
 
 @pytest.fixture(scope="module")
 def icu_postgres() -> Iterator[Postgres]:
-    """The system's PostgreSQL: the wheel's is built without ICU."""
+    """The system's PostgreSQL, because the wheel's has no ICU."""
     programs = system_programs()
     if programs is None:
         pytest.skip("no PostgreSQL with ICU is installed on this machine")
@@ -55,7 +55,7 @@ def icu_postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(params=["C", "C.UTF-8", "tr-TR", "de-DE"])
 async def url(request: pytest.FixtureRequest, postgres: Postgres) -> AsyncIterator[str]:
-    """An application's database with a locale of its own, migrated."""
+    """An application's database with this locale, migrated."""
     of_icu = "-" in request.param and "UTF-8" not in request.param
     server: Postgres = request.getfixturevalue("icu_postgres") if of_icu else postgres
     locale = f"LOCALE 'C' LOCALE_PROVIDER icu ICU_LOCALE '{request.param}'" if of_icu else f"LOCALE '{request.param}'"
@@ -70,7 +70,7 @@ async def url(request: pytest.FixtureRequest, postgres: Postgres) -> AsyncIterat
 
 
 def test_only_a_to_z_are_folded() -> None:
-    """Python's own `upper` folds more."""
+    """Python's `upper` folds more."""
     assert [fold(name) for name in ("internship", "játékos", "straße", "\u0131nternsh\u0131p", "9z_")] == [
         "INTERNSHIP",
         "JáTéKOS",
@@ -81,7 +81,7 @@ def test_only_a_to_z_are_folded() -> None:
 
 
 async def test_names_are_the_same_in_every_locale(url: str) -> None:
-    """Appliers, scans, the list of issues and syncs find the same names, whatever `upper` does here."""
+    """Appliers, scans, the list of issues and syncs agree, whatever `upper` does in the locale."""
     engine = make_engine(application.settings(url))
     async with engine.connect() as conn:
         curriculum = await read_curriculum(conn)

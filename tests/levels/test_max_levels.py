@@ -1,4 +1,4 @@
-"""LEVELSYNC_MAX_LEVELS: where the database does not know a highest level, the setting does."""
+"""LEVELSYNC_MAX_LEVELS is used where the database has no highest level."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -55,7 +55,7 @@ async def changed(url: str, maxima: dict[str, int], changes: Sequence[str]) -> A
 async def test_the_database_wins_and_the_setting_fills_what_it_lacks(
     database_url: str, changes: Sequence[str], maxima: dict[str, int], levels: dict[str, int]
 ) -> None:
-    """No column, NULL, no row: the setting answers; names are compared without case."""
+    """Where the column, the value or the row is missing. Case is ignored."""
     async with changed(database_url, maxima, changes) as conn:
         curriculum = await read_curriculum(conn)
     assert (curriculum.levels, curriculum.faults) == (levels, {})
@@ -72,7 +72,6 @@ async def test_the_database_wins_and_the_setting_fills_what_it_lacks(
 async def test_what_leaves_no_specialization_to_use_is_named(
     database_url: str, changes: Sequence[str], maxima: dict[str, int], named: str
 ) -> None:
-    """A fault of the installation: its text has the column, the row and the setting."""
     async with changed(database_url, maxima, changes) as conn:
         with pytest.raises(InstallationFault, match=named):
             await read_curriculum(conn)
@@ -110,7 +109,7 @@ async def test_what_leaves_no_specialization_to_use_is_named(
 async def test_one_specialization_without_a_maximum_is_a_fault_of_its_own(
     database_url: str, changes: Sequence[str], maxima: dict[str, int], named: str
 ) -> None:
-    """The others are applied; for this one the applier and a sync have a sentence."""
+    """Other specializations are applied."""
     async with changed(database_url, maxima, changes) as conn:
         curriculum = await read_curriculum(conn)
         assert curriculum.levels["PLAYER"] == 8
@@ -119,7 +118,6 @@ async def test_one_specialization_without_a_maximum_is_a_fault_of_its_own(
 
 
 async def test_a_sync_of_a_specialization_without_a_maximum_says_so_and_writes_nothing(database_url: str) -> None:
-    """The pair is left as it is, whatever the direction."""
     engine = make_engine(application.settings(database_url))
     await application.execute(
         database_url, NULLABLE, "UPDATE specializations SET max_levels = NULL WHERE id = 'COACH'",
@@ -134,7 +132,6 @@ async def test_a_sync_of_a_specialization_without_a_maximum_says_so_and_writes_n
 
 
 async def test_the_scan_and_the_list_of_issues_take_the_setting(database_url: str) -> None:
-    """A level above the setting's maximum is out of range, one below it is compared."""
     await application.execute(
         database_url, DROPPED, "DELETE FROM user_licenses", "DELETE FROM specialization_progress",
         "INSERT INTO specialization_progress (student_id, specialization_id, current_level) VALUES (1, 'COACH', 5),"
@@ -159,7 +156,6 @@ async def test_the_scan_and_the_list_of_issues_take_the_setting(database_url: st
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(value: str, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bad value is exit 2."""
     monkeypatch.setenv("LEVELSYNC_MAX_LEVELS", value)
     with pytest.raises(SettingsError, match=named):
         load_settings()
@@ -168,7 +164,7 @@ def test_a_setting_that_cannot_be_used_is_named(value: str, named: str, monkeypa
 async def test_migrate_takes_a_database_without_the_column(
     empty_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without the setting it names both and changes nothing. With it, INTERNSHIP's levels are skipped with a line."""
+    """Without the setting it changes nothing. With it, INTERNSHIP's levels are skipped with a line."""
     await application.make_application(empty_database_url, DROPPED)
     refusal = await application.refused(empty_database_url)
     assert "the table specializations has no column max_levels and LEVELSYNC_MAX_LEVELS is not set" in refusal

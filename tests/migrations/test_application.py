@@ -1,4 +1,4 @@
-"""What the application's tables look like is read from the database."""
+"""The application's tables are read from the database."""
 
 import json
 from typing import Any
@@ -42,14 +42,12 @@ def _settings(**defaults: dict[str, Any]) -> Settings:
 
 
 async def test_a_database_of_our_own_needs_no_defaults(database_url: str) -> None:
-    """Every column has a value from levelsync or from the database."""
     application = await _inspect(database_url)
     assert "instructor_notes" in application.licenses.columns
     assert missing_defaults(application, _settings()) == []
 
 
 async def test_columns_that_must_have_a_value_are_found_with_their_types(empty_database_url: str) -> None:
-    """Not those with a default, an identity or an expression, nor those that may be empty."""
     application = await _application(empty_database_url, *EXTRA)
     assert application.licenses.required_columns == {"currency": "character(3)"}
     assert application.progress.required_columns == {"season": "character varying(9)"}
@@ -57,7 +55,6 @@ async def test_columns_that_must_have_a_value_are_found_with_their_types(empty_d
 
 
 async def test_they_are_named_in_one_sentence_a_table_with_the_variable_to_set(empty_database_url: str) -> None:
-    """Where there is no such variable, that is said."""
     more = "ALTER TABLE user_licenses ADD COLUMN tier text NOT NULL"
     application = await _application(empty_database_url, *EXTRA, more)
     lacks = "has columns that must have a value and have no default:"
@@ -79,14 +76,12 @@ async def test_they_are_named_in_one_sentence_a_table_with_the_variable_to_set(e
 
 
 async def test_defaults_satisfy_them(empty_database_url: str) -> None:
-    """A null does not."""
     application = await _application(empty_database_url, LICENSE_EXTRA)
     assert missing_defaults(application, _settings(license_defaults=json.loads('{"currency": "EUR"}'))) == []
     assert missing_defaults(application, _settings(license_defaults={"currency": None}))
 
 
 async def test_defaults_that_cannot_be_used_are_named(empty_database_url: str) -> None:
-    """One for a column that is not there, one for a column that levelsync writes."""
     application = await _application(empty_database_url)
     sentences = missing_defaults(application, _settings(progress_defaults={"seasom": 1, "total_xp": 5}))
     assert "specialization_progress.seasom, and there is no such column" in sentences[0]

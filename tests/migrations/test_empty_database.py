@@ -1,4 +1,4 @@
-"""An empty database: all revisions, back and forth, and the sample users."""
+"""An empty database: all revisions, up and down, and the sample users."""
 
 import re
 
@@ -20,7 +20,6 @@ DUPLICATES = """
 
 
 async def test_the_users_own_checks_in_psql_give_what_he_expects(empty_database_url: str) -> None:
-    """3 levels, no duplicates, exactly the one constraint."""
     await application.upgrade(empty_database_url)
     levels = "SELECT max_levels FROM specializations WHERE id = 'INTERNSHIP'"
     assert await application.value(empty_database_url, levels) == 3
@@ -29,7 +28,6 @@ async def test_the_users_own_checks_in_psql_give_what_he_expects(empty_database_
 
 
 async def test_levels_are_seeded(empty_database_url: str) -> None:
-    """Eight, eight and three levels, INTERNSHIP's by name."""
     await application.upgrade(empty_database_url)
     names = await application.rows(empty_database_url, "SELECT id, name FROM internship_levels ORDER BY id")
     assert names == [(1, "Junior"), (2, "Mid-level"), (3, "Senior")]
@@ -40,7 +38,6 @@ async def test_levels_are_seeded(empty_database_url: str) -> None:
 
 
 async def test_the_comment_on_internship_levels_is_the_users_text(empty_database_url: str) -> None:
-    """Character for character, the line break included."""
     await application.upgrade(empty_database_url)
     assert await application.value(empty_database_url, "SELECT obj_description('internship_levels'::regclass)") == (
         "Startup Spirit Internship - 3 levels (Junior, Mid-level, Senior).\n"
@@ -49,7 +46,6 @@ async def test_the_comment_on_internship_levels_is_the_users_text(empty_database
 
 
 async def test_a_warning_names_host_and_database(empty_database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Who meant another database notices it."""
     await application.upgrade(empty_database_url)
     warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("WARNING")]
     host, database = re.fullmatch(r".*@(.*?)(?::\d+)?/(.*)", empty_database_url).groups()  # type: ignore[union-attr]
@@ -60,7 +56,7 @@ async def test_a_warning_names_host_and_database(empty_database_url: str, capsys
 
 @pytest.mark.parametrize("command", [("alembic", "upgrade", "head"), ("levelsync", "migrate")])
 async def test_the_expected_log_lines_appear(empty_database_url: str, command: tuple[str, ...]) -> None:
-    """Character for character, one after the other, whatever LOG_FORMAT."""
+    """Whatever LOG_FORMAT says."""
     done = await application.run(empty_database_url, *command, LEVELSYNC_LOG_FORMAT="json", LEVELSYNC_LOG_LEVEL="ERROR")
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if "Running upgrade" in line]
@@ -68,7 +64,7 @@ async def test_the_expected_log_lines_appear(empty_database_url: str, command: t
 
 
 async def test_alembic_current_shows_where_the_database_stands(empty_database_url: str) -> None:
-    """Nothing, then the user's revision, then the service's own; looking changes nothing."""
+    """`current` changes nothing."""
     assert (await application.run(empty_database_url, "alembic", "current")).stdout.strip() == ""
     assert await application.value(empty_database_url, "SELECT to_regnamespace('levelsync')") is None
     await application.run(empty_database_url, "alembic", "upgrade", "fix_internship_levels")
@@ -78,7 +74,6 @@ async def test_alembic_current_shows_where_the_database_stands(empty_database_ur
 
 
 async def test_a_second_upgrade_changes_nothing(empty_database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing to do, nothing said."""
     await application.upgrade(empty_database_url)
     before = await application.structure(empty_database_url), await application.content(empty_database_url)
     capsys.readouterr()
@@ -88,7 +83,7 @@ async def test_a_second_upgrade_changes_nothing(empty_database_url: str, capsys:
 
 
 async def test_every_revision_can_run_again_on_its_own_result(empty_database_url: str) -> None:
-    """Also where the version table has forgotten that it ran."""
+    """Even where the version table was emptied."""
     await application.upgrade(empty_database_url)
     before = (
         await application.structure(empty_database_url),
@@ -103,14 +98,13 @@ async def test_every_revision_can_run_again_on_its_own_result(empty_database_url
 
 
 async def test_offline_mode_is_refused_with_a_sentence(empty_database_url: str) -> None:
-    """The migrations decide by what they find."""
+    """The migrations depend on the rows that they find."""
     done = await application.run(empty_database_url, "alembic", "upgrade", "head", "--sql")
     assert done.returncode != 0
     assert "--sql cannot work here" in done.stderr + done.stdout
 
 
 async def test_an_unknown_revision_is_named(empty_database_url: str) -> None:
-    """A sentence, not a traceback."""
     assert "no_such_revision" in await application.refused(empty_database_url, "no_such_revision")
 
 
@@ -124,7 +118,7 @@ async def _make(url: str) -> bool:
 
 
 async def test_two_hundred_users_whose_tables_agree(empty_database_url: str) -> None:
-    """Ids 1 to 200, every progress row with its license, every level in range."""
+    """Every progress row has its license, and every level is in range."""
     assert await _make(empty_database_url)
     roles = "SELECT role::text, min(id), max(id) FROM users GROUP BY 1 ORDER BY 2"
     assert await application.rows(empty_database_url, roles) == [
@@ -148,7 +142,7 @@ async def test_two_hundred_users_whose_tables_agree(empty_database_url: str) -> 
 
 
 async def test_users_that_are_there_are_left_alone(empty_database_url: str) -> None:
-    """A second start of `levelsync up` finds its own."""
+    """A second start of `levelsync up` keeps its users."""
     await application.upgrade(empty_database_url)
     await application.execute(empty_database_url, "INSERT INTO users (name, email) VALUES ('A', 'a@x.org')")
     assert not await _make(empty_database_url)
@@ -156,7 +150,7 @@ async def test_users_that_are_there_are_left_alone(empty_database_url: str) -> N
 
 
 async def test_the_next_user_gets_the_next_id(empty_database_url: str) -> None:
-    """The sequences stand behind the rows that were made."""
+    """The sequences continue after the created rows."""
     await _make(empty_database_url)
     assert (
         await application.value(empty_database_url, "INSERT INTO users (name, email) VALUES ('A', 'a@x') RETURNING id")
@@ -171,7 +165,6 @@ PROGRESS = """
 
 
 async def test_down_and_up_again_leaves_the_applications_rows_untouched(empty_database_url: str) -> None:
-    """From any state after the first upgrade."""
     await application.make_application(empty_database_url, PROGRESS)
     await application.upgrade(empty_database_url)
     rows, tables = await application.content(empty_database_url), await application.structure(empty_database_url)
@@ -183,7 +176,6 @@ async def test_down_and_up_again_leaves_the_applications_rows_untouched(empty_da
 
 
 async def test_a_downgrade_gives_back_the_applications_structure(empty_database_url: str) -> None:
-    """Both constraints were ours, so both go."""
     await application.make_application(empty_database_url)
     before = await application.structure(empty_database_url)
     await application.upgrade(empty_database_url)
@@ -192,7 +184,7 @@ async def test_a_downgrade_gives_back_the_applications_structure(empty_database_
 
 
 async def test_a_downgrade_never_drops_a_table_of_the_application(empty_database_url: str) -> None:
-    """Not even one that the base revision made, with all that is in it."""
+    """Not even one that the base revision created."""
     await application.upgrade(empty_database_url)
     before = await application.content(empty_database_url)
     await application.downgrade(empty_database_url)
@@ -203,7 +195,7 @@ async def test_a_downgrade_never_drops_a_table_of_the_application(empty_database
 
 @pytest.mark.parametrize(("change", "stays"), [(PROGRESS, True), ("SELECT 1", False)])
 async def test_removed_rows_outlive_a_downgrade(empty_database_url: str, change: str, stays: bool) -> None:
-    """They are the only copy; an empty table goes."""
+    """They are the only copy. An empty table is dropped."""
     await application.make_application(empty_database_url, change)
     await application.upgrade(empty_database_url)
     await application.downgrade(empty_database_url)

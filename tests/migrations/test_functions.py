@@ -1,4 +1,4 @@
-"""The stored functions follow the application's tables: what changed is named, and `levelsync migrate` creates them."""
+"""The stored functions follow the application's tables: `doctor` names a change, and `migrate` creates them again."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ NAMES = "CREATE TYPE specialization_name AS ENUM ('PLAYER', 'COACH', 'INTERNSHIP
 async def test_the_functions_are_created_again_where_the_tables_changed(
     database_url: str, settings: Settings, statements: list[str], said: str
 ) -> None:
-    """`doctor` and `serve` name what changed; `migrate` repairs it without a new revision, and a level is written."""
+    """`doctor` and `serve` name the change. `migrate` needs no new revision."""
     await live.execute(database_url, LEVELS, *statements)
     there = settings.model_copy(update={"database_url": SecretStr(database_url)})
     health, engine = Health(), make_engine(there)
@@ -93,7 +93,6 @@ async def test_the_functions_are_created_again_where_the_tables_changed(
 
 
 async def test_columns_that_levelsync_does_not_use_change_nothing(database_url: str) -> None:
-    """The application's own columns come and go."""
     await live.execute(
         database_url,
         "ALTER TABLE user_licenses ADD COLUMN tier text",
@@ -127,7 +126,7 @@ ROWS = """
 
 
 async def test_a_trigger_of_a_partition_alone_is_seen(database_url: str, settings: Settings) -> None:
-    """What it changes after the write is not a sync that succeeded; in a partition without it, levels are written."""
+    """The sync fails in that partition and succeeds in the others."""
     await live.execute(database_url, *PARTITIONED, ROWS)
     await live.upgrade(database_url)
     there = settings.model_copy(update={"database_url": SecretStr(database_url)})

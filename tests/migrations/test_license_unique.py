@@ -1,4 +1,4 @@
-"""The revision license_unique: one license for each pair, whatever points at the others."""
+"""The revision license_unique: one license for each pair, and references follow."""
 
 import json
 import time
@@ -27,7 +27,6 @@ async def _left(url: str) -> list[tuple[object, ...]]:
 async def test_the_highest_level_then_the_oldest_id_stays(
     empty_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The others are kept as JSON, and their ids logged."""
     await application.make_application(empty_database_url, DUPLICATES)
     await application.upgrade(empty_database_url)
     assert await _left(empty_database_url) == [(102,), (104,)]
@@ -39,7 +38,7 @@ async def test_the_highest_level_then_the_oldest_id_stays(
 
 
 async def test_every_table_that_points_at_a_license_follows(empty_database_url: str) -> None:
-    """Found in the catalogue, in other schemas too, with whatever the reference does on a removal."""
+    """In other schemas too, and whatever the reference does on delete."""
     await application.make_application(
         empty_database_url,
         DUPLICATES,
@@ -64,7 +63,7 @@ async def test_every_table_that_points_at_a_license_follows(empty_database_url: 
 
 
 async def test_a_license_that_points_at_a_license_follows(empty_database_url: str) -> None:
-    """The table's own foreign key is one like any other, as long as it says the same in the duplicates."""
+    """A duplicate must have the same reference."""
     await application.make_application(
         empty_database_url,
         "ALTER TABLE user_licenses ADD parent int REFERENCES user_licenses",
@@ -85,7 +84,6 @@ async def test_a_license_that_points_at_a_license_follows(empty_database_url: st
     ids=["unique", "check", "two columns"],
 )
 async def test_a_refused_re_pointing_stops_before_any_change(empty_database_url: str, change: str) -> None:
-    """The pairs are listed; nothing of the revision stands."""
     rows = "INSERT INTO badges (license) VALUES (101), (103)"
     await application.make_application(empty_database_url, DUPLICATES, change, rows)
     await application.upgrade(empty_database_url, "levelsync_schema")
@@ -108,7 +106,7 @@ async def test_a_refused_re_pointing_stops_before_any_change(empty_database_url:
 async def test_duplicates_that_differ_in_a_column_that_is_not_ours_stop(
     empty_database_url: str, change: str, column: str
 ) -> None:
-    """Levelsync cannot know which value is right."""
+    """levelsync cannot know which value is right."""
     await application.make_application(empty_database_url, DUPLICATES, change)
     sentence = await application.refused(empty_database_url)
     assert f"(5, COACH) in {column}" in sentence
@@ -125,7 +123,7 @@ async def test_duplicates_that_differ_in_a_column_that_is_not_ours_stop(
 async def test_a_unique_index_under_another_name_is_enough(
     empty_database_url: str, change: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The table is left exactly as it is, by the downgrade too."""
+    """The downgrade leaves it too."""
     await application.make_application(empty_database_url, change)
     before = [
         line for line in (await application.structure(empty_database_url)).splitlines() if "user_licenses" in line
@@ -138,7 +136,6 @@ async def test_a_unique_index_under_another_name_is_enough(
 
 
 async def test_an_upsert_works_afterwards(empty_database_url: str) -> None:
-    """Which is what the constraint is for."""
     await application.make_application(empty_database_url, DUPLICATES)
     await application.upgrade(empty_database_url)
     await application.execute(
@@ -150,7 +147,7 @@ async def test_an_upsert_works_afterwards(empty_database_url: str) -> None:
 
 
 async def test_a_hundred_thousand_rows_take_seconds(empty_database_url: str) -> None:
-    """Half of them duplicates, a history without an index on its licenses."""
+    """Half of them are duplicates, and the history has no index on licenses."""
     await application.make_application(
         empty_database_url,
         "INSERT INTO users (id, name) SELECT i, 'many' FROM generate_series(1000, 50999) i",

@@ -6,7 +6,6 @@ from tests.support import application
 
 
 async def test_the_applications_tables_are_not_touched_by_the_base_revision(empty_database_url: str) -> None:
-    """No table made, none changed, no row written."""
     await application.make_application(empty_database_url)
     before = await application.structure(empty_database_url), await application.content(empty_database_url)
     await application.upgrade(empty_database_url, "spec_level_system")
@@ -14,7 +13,6 @@ async def test_the_applications_tables_are_not_touched_by_the_base_revision(empt
 
 
 async def test_only_the_constraints_are_added(empty_database_url: str) -> None:
-    """The whole upgrade: no column, default or index of the application is another."""
     await application.make_application(empty_database_url)
     before = (await application.structure(empty_database_url)).splitlines()
     await application.upgrade(empty_database_url)
@@ -26,7 +24,6 @@ async def test_only_the_constraints_are_added(empty_database_url: str) -> None:
 
 
 async def test_the_applications_own_alembic_history_is_left_alone(empty_database_url: str) -> None:
-    """Semantics, "Where things live": whatever revision it stands at."""
     await application.make_application(empty_database_url)
     await application.upgrade(empty_database_url)
     versions = await application.rows(empty_database_url, "SELECT version_num FROM public.alembic_version")
@@ -36,7 +33,7 @@ async def test_the_applications_own_alembic_history_is_left_alone(empty_database
 async def test_internship_is_fixed_and_the_old_value_said(
     empty_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From 5 to 3; a pair is counted once although both its rows stand above."""
+    """A pair with both rows above the maximum is counted once."""
     await application.make_application(
         empty_database_url,
         "INSERT INTO specialization_progress (student_id, specialization_id, current_level)"
@@ -60,7 +57,6 @@ async def test_internship_is_fixed_and_the_old_value_said(
     ],
 )
 async def test_what_is_missing_is_named_before_any_change(empty_database_url: str, change: str, named: str) -> None:
-    """Not even the schema of levelsync is made."""
     await application.make_application(empty_database_url, change)
     before = await application.structure(empty_database_url), await application.content(empty_database_url)
     assert named in await application.refused(empty_database_url)
@@ -69,7 +65,7 @@ async def test_what_is_missing_is_named_before_any_change(empty_database_url: st
 
 
 async def test_a_column_dropped_between_two_releases_stops_the_next_revision(empty_database_url: str) -> None:
-    """The revisions that are due look again."""
+    """Each revision that is due checks again."""
     await application.make_application(empty_database_url)
     await application.upgrade(empty_database_url, "spec_level_system")
     await application.execute(empty_database_url, "ALTER TABLE specializations DROP COLUMN max_levels")
@@ -83,7 +79,6 @@ async def test_a_column_dropped_between_two_releases_stops_the_next_revision(emp
 async def test_a_missing_level_table_is_said_and_skipped(
     empty_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The level tables are not needed."""
     await application.make_application(empty_database_url, "DROP TABLE internship_levels")
     await application.upgrade(empty_database_url)
     assert "no table internship_levels" in capsys.readouterr().err
@@ -93,7 +88,7 @@ async def test_a_missing_level_table_is_said_and_skipped(
 async def test_other_numbers_of_level_rows_are_said_and_left(
     empty_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Rows of the application are not ours to remove."""
+    """The rows belong to the application."""
     await application.make_application(
         empty_database_url, "INSERT INTO internship_levels VALUES (4, 'Principal', 1, 1)"
     )
@@ -103,7 +98,7 @@ async def test_other_numbers_of_level_rows_are_said_and_left(
 
 
 async def test_half_an_application_is_refused(empty_database_url: str) -> None:
-    """Without users nothing may be there."""
+    """Without users no other table may exist."""
     await application.execute(empty_database_url, "CREATE TABLE user_licenses (id int)")
     assert "public.user_licenses is there" in await application.refused(empty_database_url)
     assert await application.value(empty_database_url, "SELECT to_regclass('specializations')") is None

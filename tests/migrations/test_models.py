@@ -1,4 +1,4 @@
-"""The migrations, the models and the constants say the same."""
+"""The migrations, the models and the constants agree."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from tests.support.repository import ROOT
 
 
 async def test_the_migrations_make_what_the_models_declare(database_url: str, empty_database_url: str) -> None:
-    """Columns, types, defaults, identities, constraints, indexes, comments."""
+    """Columns, types, defaults, identities, constraints, indexes and comments."""
     await application.execute(empty_database_url, f"CREATE SCHEMA {SCHEMA}")
     engine = make_engine(application.settings(empty_database_url))
     async with engine.begin() as conn:
@@ -26,7 +26,7 @@ async def test_the_migrations_make_what_the_models_declare(database_url: str, em
 
 
 async def test_alembic_finds_nothing_to_generate(database_url: str) -> None:
-    """As `alembic check` would say."""
+    """As `alembic check` would."""
 
     def compare(conn: Connection) -> object:
         options = {
@@ -43,12 +43,11 @@ async def test_alembic_finds_nothing_to_generate(database_url: str) -> None:
 
 
 def test_head_is_the_newest_revision() -> None:
-    """`serve` compares with the constant, so that it need not read the files."""
+    """`serve` compares with the constant, so it need not read the files."""
     assert ScriptDirectory(str(scripts_folder())).get_heads() == [HEAD]
 
 
 def test_the_users_files_have_their_names() -> None:
-    """The user's own two revisions, title by title."""
     files = {path.name for path in Path(scripts_folder(), "versions").glob("*.py")}
     assert {
         "2025_10_25_1400-add_unique_constraint_progress.py",
@@ -57,12 +56,11 @@ def test_the_users_files_have_their_names() -> None:
 
 
 def test_the_folder_of_the_migrations_is_no_package() -> None:
-    """With an `__init__.py` it would shadow the library from the checkout."""
+    """An `__init__.py` would shadow the library in the checkout."""
     assert not (ROOT / "alembic" / "__init__.py").exists()
 
 
 async def test_serve_asks_cheaply_where_the_database_stands(empty_database_url: str) -> None:
-    """None, then an older revision, then the head; schema_info says the same."""
     url = empty_database_url
     engine = make_engine(application.settings(url))
 
@@ -87,6 +85,6 @@ async def test_serve_asks_cheaply_where_the_database_stands(empty_database_url: 
 
 
 async def test_asking_does_not_import_alembic(empty_database_url: str) -> None:
-    """It would cost a third of a second at each start of a command."""
+    """The import takes a third of a second at each start of a command."""
     code = "import sys, service.store.migrate, service.process.startup; sys.exit('alembic' in sys.modules)"
     assert (await application.run(empty_database_url, "python", "-c", code)).returncode == 0

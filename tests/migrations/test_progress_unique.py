@@ -1,4 +1,4 @@
-"""The revision unique_progress_constraint: duplicates go, the constraint comes."""
+"""The revision unique_progress_constraint: duplicates are removed, and the constraint is created."""
 
 import json
 import time
@@ -30,7 +30,7 @@ def _rows(*values: str) -> str:
     ids=["level", "a level beats none", "latest update", "a time beats none", "highest id", "all missing"],
 )
 async def test_the_row_that_stays_is(empty_database_url: str, values: tuple[str, ...], kept: int) -> None:
-    """The highest level, then the latest update, then the highest id; a missing one counts lowest."""
+    """The highest level, then the latest update, then the highest id. A missing value counts lowest."""
     await application.make_application(empty_database_url, _rows(*values))
     await application.upgrade(empty_database_url)
     query = "SELECT id FROM specialization_progress WHERE student_id = 5"
@@ -40,7 +40,7 @@ async def test_the_row_that_stays_is(empty_database_url: str, values: tuple[str,
 async def test_removed_rows_are_kept_as_json_and_their_ids_logged(
     empty_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With every column; other pairs and other users of the same specialization stay."""
+    """Other pairs and other users stay."""
     await application.make_application(
         empty_database_url,
         _rows("(101, 5, 'COACH', 1, NULL)", "(102, 5, 'COACH', 2, NULL)", "(103, 5, 'COACH', 3, NULL)"),
@@ -60,7 +60,7 @@ async def test_removed_rows_are_kept_as_json_and_their_ids_logged(
 
 
 async def test_rows_without_a_user_are_no_duplicates(empty_database_url: str) -> None:
-    """NULL is not equal to NULL: the constraint allows them, so they are left."""
+    """NULL is not equal to NULL, so the constraint allows them."""
     await application.make_application(
         empty_database_url, _rows("(101, NULL, 'COACH', 1, NULL)", "(102, NULL, 'COACH', 1, NULL)")
     )
@@ -73,7 +73,7 @@ async def test_rows_without_a_user_are_no_duplicates(empty_database_url: str) ->
 async def test_a_constraint_that_is_there_already_is_left_and_said(
     empty_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The user's troubleshooting case, and a downgrade does not take what it did not make."""
+    """A downgrade leaves a constraint that it did not create."""
     unique = f"ALTER TABLE specialization_progress ADD CONSTRAINT {NAME} UNIQUE (student_id, specialization_id)"
     await application.make_application(empty_database_url, unique)
     await application.upgrade(empty_database_url)
@@ -85,7 +85,7 @@ async def test_a_constraint_that_is_there_already_is_left_and_said(
 async def test_a_constraint_under_another_name_is_enough(
     empty_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A second one on the same columns would only cost; the order of the columns does not matter."""
+    """The order of its columns does not matter."""
     await application.make_application(
         empty_database_url,
         "ALTER TABLE specialization_progress ADD CONSTRAINT mine UNIQUE (specialization_id, student_id)",
@@ -107,7 +107,7 @@ async def test_a_constraint_under_another_name_is_enough(
 async def test_what_the_users_check_or_an_upsert_cannot_use_is_not_taken_for_it(
     empty_database_url: str, change: str
 ) -> None:
-    """His check looks for the constraint; ON CONFLICT needs one that is whole and immediate."""
+    """The user's check looks for a constraint, and ON CONFLICT needs one that is whole and immediate."""
     await application.make_application(empty_database_url, change)
     await application.upgrade(empty_database_url)
     assert (NAME,) in await application.rows(empty_database_url, UNIQUES)
@@ -123,7 +123,7 @@ async def test_what_the_users_check_or_an_upsert_cannot_use_is_not_taken_for_it(
     ],
 )
 async def test_a_name_that_something_else_has_is_refused_with_a_sentence(empty_database_url: str, change: str) -> None:
-    """Nothing is renamed or dropped to make room, and no duplicate is removed."""
+    """Nothing is renamed, dropped or removed."""
     await application.make_application(
         empty_database_url, change, _rows("(101, 5, 'COACH', 1, NULL)", "(102, 5, 'COACH', 2, NULL)")
     )
@@ -132,7 +132,6 @@ async def test_a_name_that_something_else_has_is_refused_with_a_sentence(empty_d
 
 
 async def test_a_later_duplicate_is_refused(empty_database_url: str) -> None:
-    """The constraint holds for the application's own writes."""
     await application.make_application(empty_database_url)
     await application.upgrade(empty_database_url)
     with pytest.raises(asyncpg.UniqueViolationError, match=NAME):
@@ -140,7 +139,7 @@ async def test_a_later_duplicate_is_refused(empty_database_url: str) -> None:
 
 
 async def test_what_points_at_a_removed_row_points_at_the_one_that_stays(empty_database_url: str) -> None:
-    """A cascade would silently remove the application's rows."""
+    """A cascade would delete the application's rows."""
     await application.make_application(
         empty_database_url,
         _rows("(101, 5, 'COACH', 1, NULL)", "(102, 5, 'COACH', 2, NULL)"),
@@ -152,7 +151,7 @@ async def test_what_points_at_a_removed_row_points_at_the_one_that_stays(empty_d
 
 
 async def test_a_hundred_thousand_rows_take_seconds(empty_database_url: str) -> None:
-    """Half of them duplicates, and a table that points at them without an index."""
+    """Half of them are duplicates, and a table refers to them without an index."""
     await application.make_application(
         empty_database_url,
         "INSERT INTO users (id, name) SELECT i, 'many' FROM generate_series(1000, 50999) i",

@@ -1,4 +1,4 @@
-"""Each refusal names the table or column, says why it is needed, and has the statement that helps."""
+"""Each refusal names the table or column, the reason, and the statement that helps."""
 
 import asyncio
 import re
@@ -26,7 +26,7 @@ _STATEMENT = re.compile(r"run: ((?:ALTER|GRANT) [^;.]+(?:\.[^;. ]+[^;.]*)*)")
 
 
 def _statement(sentence: str) -> str:
-    """The first statement that a sentence advises."""
+    """Return the first statement that a sentence advises."""
     found = _STATEMENT.search(sentence)
     assert found is not None, sentence
     return found[1]
@@ -50,7 +50,7 @@ async def _check(url: str, name: str) -> Finding:
     ],
 )
 async def test_the_statement_for_a_missing_column_helps(empty_database_url: str, column: str, why: str) -> None:
-    """It stopped with the name alone; doctor said "Run: levelsync migrate", which refused."""
+    """`doctor` gives the same sentence before the migration."""
     url = empty_database_url
     table, _, name = column.partition(".")
     await application.make_application(url, f"ALTER TABLE {table} DROP COLUMN {name}")
@@ -66,7 +66,7 @@ async def test_the_statement_for_a_missing_column_helps(empty_database_url: str,
 
 
 async def test_licenses_that_differ_are_named_before_anything_is_changed_by_doctor(empty_database_url: str) -> None:
-    """And by `migrate` with what the revisions before have changed."""
+    """`migrate` also names what earlier revisions have changed."""
     url = empty_database_url
     await application.make_application(url, DUPLICATE_PROGRESS, DIFFERENT_LICENSES)
     found = await _check(url, "migrations")
@@ -85,7 +85,7 @@ async def test_licenses_that_differ_are_named_before_anything_is_changed_by_doct
 
 
 async def test_a_role_that_does_not_own_the_tables_is_told_who_does(empty_database_url: str) -> None:
-    """By `doctor` before the migration, with the statement for the owner; and who may create the schema."""
+    """`doctor` reports it before the migration, with the statement for the owner."""
     url = empty_database_url
     await application.make_application(url)
     role = f"guest_{url[-8:]}"
@@ -116,7 +116,7 @@ async def test_a_role_that_does_not_own_the_tables_is_told_who_does(empty_databa
     ],
 )
 async def test_doctor_sends_nobody_in_a_circle(database_url: str, name: str, dropped: str) -> None:
-    """`levelsync migrate` does nothing at head: the statement is given."""
+    """`levelsync migrate` does nothing at head, so the check gives the statement."""
     await application.execute(database_url, dropped)
     found = await _check(database_url, name)
     assert not found.passed
@@ -125,7 +125,6 @@ async def test_doctor_sends_nobody_in_a_circle(database_url: str, name: str, dro
 
 
 async def test_serve_names_a_column_that_is_gone_and_waits(database_url: str, settings: Settings) -> None:
-    """Until the application has it again."""
     await application.execute(database_url, "ALTER TABLE license_progressions RENAME COLUMN to_level TO gone")
     health, engine = Health(), make_engine(settings)
     waiting = asyncio.create_task(wait_until_ready(engine, settings, health))
@@ -142,7 +141,7 @@ async def test_serve_names_a_column_that_is_gone_and_waits(database_url: str, se
 
 
 async def test_half_an_application_is_told_what_to_correct(empty_database_url: str) -> None:
-    """By `migrate` and `doctor` in the same words."""
+    """`migrate` and `doctor` use the same words."""
     await application.execute(empty_database_url, "CREATE TABLE user_licenses (id int)")
     sentence = await application.refused(empty_database_url)
     assert "finds no table users, to which every level belongs, but public.user_licenses exists" in sentence

@@ -1,4 +1,4 @@
-"""A release beside a schema that a later release made (semantics, "Rollout")."""
+"""A release beside the schema of a later release (docs/migrations.md)."""
 
 import asyncio
 import shutil
@@ -39,7 +39,7 @@ NEW = "999.0.0"
 
 
 async def _migrated_by_a_later_release(url: str, folder: Path, oldest: str) -> None:
-    """Its migrations are ours and one more."""
+    """Migrate with our migrations and one more."""
     shutil.copytree(scripts_folder(), folder)
     (folder / "versions" / "later.py").write_text(LATER.format(head=HEAD, oldest=oldest), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patched:
@@ -49,7 +49,7 @@ async def _migrated_by_a_later_release(url: str, folder: Path, oldest: str) -> N
 
 @pytest.fixture
 async def allowed(empty_database_url: str, tmp_path: Path) -> str:
-    """A database whose schema a later release made, and on which this one may run."""
+    """A database with the schema of a later release, on which this release may run."""
     await _migrated_by_a_later_release(empty_database_url, tmp_path / "later", RELEASE)
     assert await application.rows(empty_database_url, STANDS) == [("of_a_later_release", RELEASE)]
     return empty_database_url
@@ -57,7 +57,7 @@ async def allowed(empty_database_url: str, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def refused(empty_database_url: str, tmp_path: Path) -> str:
-    """One on which this release may not run."""
+    """A database on which this release may not run."""
     await _migrated_by_a_later_release(empty_database_url, tmp_path / "later", NEW)
     assert await application.rows(empty_database_url, STANDS) == [("of_a_later_release", NEW)]
     return empty_database_url
@@ -65,7 +65,7 @@ async def refused(empty_database_url: str, tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("command", [("levelsync", "migrate"), ("alembic", "upgrade", "head")])
 async def test_migrate_does_nothing_on_a_later_schema_that_allows_it(allowed: str, command: tuple[str, ...]) -> None:
-    """The image of this release is rolled back to: its migration job succeeds."""
+    """So the migration job succeeds after a rollback of the image."""
     before = await application.structure(allowed, "levelsync")
     done = await application.run(allowed, *command)
     assert done.returncode == 0, done.stderr
@@ -75,7 +75,7 @@ async def test_migrate_does_nothing_on_a_later_schema_that_allows_it(allowed: st
 
 
 async def test_serve_starts_on_a_later_schema_that_allows_it(allowed: str, settings: Settings) -> None:
-    """Everything that a role waits for is there; the metric says on what it runs, and doctor passes."""
+    """The metric names the schema, and doctor passes."""
     there = settings.model_copy(update={"database_url": application.settings(allowed).database_url})
     engine = make_engine(there)
     await asyncio.wait_for(wait_until_ready(engine, there, Health()), 20)
@@ -100,7 +100,7 @@ async def test_serve_starts_on_a_later_schema_that_allows_it(allowed: str, setti
 async def test_a_later_schema_that_does_not_allow_it_is_refused(
     refused: str, settings: Settings, statement: str, sentence: str
 ) -> None:
-    """`migrate` is exit 1 and changes nothing; `serve` waits and says the same; so does `doctor`."""
+    """`migrate` is exit 1 and changes nothing. `serve` waits, and `doctor` fails."""
     await application.execute(refused, statement)
     done = await application.run(refused, "levelsync", "migrate")
     assert done.returncode == 1
@@ -121,7 +121,6 @@ async def test_a_later_schema_that_does_not_allow_it_is_refused(
 
 
 async def test_a_downgrade_by_the_later_release_gives_the_row_back(refused: str, tmp_path: Path) -> None:
-    """The row follows each revision, down as up."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(migrate, "scripts_folder", lambda: tmp_path / "later")
         patched.setattr(schema, "KNOWN", schema.KNOWN | {"of_a_later_release"})
@@ -130,14 +129,14 @@ async def test_a_downgrade_by_the_later_release_gives_the_row_back(refused: str,
 
 
 async def test_a_second_migrate_says_that_there_is_nothing_to_do(database_url: str) -> None:
-    """Exit 0 without a word left people in doubt."""
+    """Exit 0 without a line left people in doubt."""
     done = await application.run(database_url, "levelsync", "migrate")
     assert done.returncode == 0
     assert f"The schema is at revision {HEAD} already: nothing to do" in done.stderr
 
 
 async def test_a_revision_that_does_not_exist_is_wrong_use() -> None:
-    """Exit 2, with those that do; the database is not even asked."""
+    """Exit 2 with the list of revisions, before the database is asked."""
     done = await application.run(
         "postgresql://nobody@127.0.0.1:1/nothing", "levelsync", "migrate", "--revision", "nonsense"
     )

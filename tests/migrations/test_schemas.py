@@ -1,4 +1,4 @@
-"""The application in a schema of its own: its tables are where the role's search_path finds them."""
+"""The application in its own schema: its tables are where the role's search_path finds them."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ _TABLES_OF_PUBLIC = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'
 
 
 async def _move(url: str, schema: str = "academy", path: str = "academy, public", more: Sequence[str] = ()) -> None:
-    """The application's tables with duplicates on both sides, in a schema of their own."""
+    """Move the application's tables, with duplicates on both sides, to their own schema."""
     await application.make_application(url, *_DUPLICATES, f"CREATE SCHEMA {schema}")
     await application.execute(url, *(f"ALTER TABLE {table} SET SCHEMA {schema}" for table in _MOVED), *more)
     await _set_path(url, path)
@@ -40,7 +40,7 @@ async def _set_path(url: str, path: str) -> None:
 async def test_an_application_in_its_own_schema_is_migrated_there(
     empty_database_url: str, schema: str, path: str
 ) -> None:
-    """Nine tables were created in `public` beside it, with exit 0."""
+    """Earlier, nine tables were created in `public`."""
     await _move(empty_database_url, schema, path)
     await application.upgrade(empty_database_url)
     await application.upgrade(empty_database_url)
@@ -63,7 +63,6 @@ async def test_an_application_in_its_own_schema_is_migrated_there(
 
 
 async def test_users_is_never_created_where_another_schema_has_it(empty_database_url: str) -> None:
-    """The sentence has the statement that helps; after it, migrate works."""
     url = empty_database_url
     await _move(url, path="public")
     sentence = await application.refused(url)
@@ -79,7 +78,7 @@ async def test_users_is_never_created_where_another_schema_has_it(empty_database
 
 
 async def test_the_first_schema_on_the_path_counts(empty_database_url: str) -> None:
-    """As for every statement of the service: another `users` before the application's is named with what it lacks."""
+    """As for every statement of the service."""
     await application.make_application(empty_database_url, "CREATE SCHEMA other", "CREATE TABLE other.users (x int)")
     await _set_path(empty_database_url, "other, public")
     before = await application.structure(empty_database_url), await application.structure(empty_database_url, "other")
@@ -94,7 +93,7 @@ async def test_the_first_schema_on_the_path_counts(empty_database_url: str) -> N
 async def test_a_database_of_our_own_is_made_in_the_first_schema(
     empty_database_url: str, path: str, schema: str
 ) -> None:
-    """Never in `levelsync`, which a role of that name has on its path as "$user"."""
+    """Never in `levelsync`, which is on the path of a role of that name as "$user"."""
     await application.execute(empty_database_url, "CREATE SCHEMA app")
     await _set_path(empty_database_url, path)
     await application.upgrade(empty_database_url)
@@ -104,7 +103,6 @@ async def test_a_database_of_our_own_is_made_in_the_first_schema(
 
 
 async def test_a_path_without_a_schema_is_said(empty_database_url: str) -> None:
-    """With the statement that helps."""
     await _set_path(empty_database_url, "nowhere")
     sentence = await application.refused(empty_database_url)
     assert "(nowhere) names no schema that exists" in sentence

@@ -1,4 +1,4 @@
-"""Column types that occur in applications: each is migrated, compared and listed as ours are (issue 10, point 10)."""
+"""Column types that occur in applications are migrated, compared and listed like ours."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def _rows(engine: AsyncEngine, query: str) -> list[tuple[Any, ...]]:
 async def test_every_shape_is_compared_and_listed(
     shaped: AsyncEngine, settings: Settings, request: pytest.FixtureRequest
 ) -> None:
-    """An enum made every comparison an error: operator does not exist."""
+    """An enum made every comparison fail: operator does not exist."""
     strays = [] if "foreign key" in request.node.name else STRAYS_FOUND
     listed = [issue async for issue in ProgressLicenseSyncService(shaped).find_desync_issues()]
     assert [(one.user_id, one.specialization, one.issue_type) for one in listed] == FOUND + strays
@@ -131,7 +131,7 @@ async def test_every_shape_is_compared_and_listed(
 
 
 async def test_every_shape_is_written(shaped: AsyncEngine, settings: Settings, request: pytest.FixtureRequest) -> None:
-    """Events, a sync and an executed run; times land as UTC in a column of either kind."""
+    """Times are UTC in columns of both kinds."""
     events = await Events(shaped).begin()
     await events.apply(rise(2, 5, at=WHEN), rise(6, 2, "INTERNSHIP", at=WHEN))
     await events.apply(rise(9, 3, "coach", ADVANCED, at=WHEN))

@@ -19,7 +19,6 @@ LONGER_THAN_THE_TIMEOUT = """
 
 
 async def test_of_two_started_at_once_one_works_and_one_finds_nothing_to_do(empty_database_url: str) -> None:
-    """Both succeed; every revision ran exactly once."""
     runs = await asyncio.gather(*(application.run(empty_database_url, "alembic", "upgrade", "head") for _ in range(2)))
     assert [done.returncode for done in runs] == [0, 0], [done.stderr for done in runs]
     upgrades = [done.stderr.count("Running upgrade") for done in runs]
@@ -30,7 +29,7 @@ async def test_of_two_started_at_once_one_works_and_one_finds_nothing_to_do(empt
 async def test_a_migration_waits_for_the_one_that_runs(
     empty_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """For as long as that takes, whatever timeout the database sets for locks; and it says so."""
+    """Whatever lock_timeout the database sets."""
     name = empty_database_url.rpartition("/")[2]
     await application.execute(empty_database_url, f"ALTER DATABASE \"{name}\" SET lock_timeout = '300ms'")
     async with application.connected(empty_database_url) as running:
@@ -49,7 +48,7 @@ async def test_a_migration_waits_for_the_one_that_runs(
 async def test_a_table_that_stays_locked_is_given_up_with_a_sentence(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody queues behind a migration for long; what was done before stays done, and the next run goes on."""
+    """Earlier revisions stay done, and the next run continues."""
     monkeypatch.setattr(migrate, "LOCK_TIMEOUT", "100ms")
     await application.make_application(empty_database_url)
     async with application.connected(empty_database_url) as busy, busy.transaction():
@@ -62,7 +61,6 @@ async def test_a_table_that_stays_locked_is_given_up_with_a_sentence(
 
 
 async def test_a_missing_right_is_said_with_a_sentence(empty_database_url: str) -> None:
-    """Migrations need the owner of the tables."""
     await application.make_application(empty_database_url)
     name = empty_database_url.rpartition("/")[2]
     role, url = f"guest_{name[-8:]}", empty_database_url
@@ -77,7 +75,6 @@ async def test_a_missing_right_is_said_with_a_sentence(empty_database_url: str) 
 
 @pytest.mark.parametrize("command", [("alembic", "upgrade", "head"), ("levelsync", "migrate")])
 async def test_a_database_that_is_away_is_said_with_a_sentence(command: tuple[str, ...]) -> None:
-    """No traceback, and where it was looked for."""
     done = await application.run("postgresql://postgres:secret@127.0.0.1:1/nothing", *command)
     assert done.returncode != 0
     assert "127.0.0.1:1/nothing" in done.stderr + done.stdout

@@ -1,4 +1,4 @@
-"""User ids are bigint: a user of 3,000,000,000 works by event, sync, list and run, and the views show them."""
+"""User ids are bigint: user 3,000,000,000 works by event, sync, list and run, and in the views."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -40,7 +40,7 @@ USERS_ARE_BIGINT = (
 
 @pytest.fixture
 async def bigint(empty_database_url: str) -> Settings:
-    """The application with bigint ids, migrated."""
+    """The settings of an application with bigint ids, migrated."""
     await application.make_application(empty_database_url, *USERS_ARE_BIGINT)
     await application.upgrade(empty_database_url)
     return application.settings(empty_database_url).model_copy(update={"reconcile_grace": timedelta(0)})
@@ -48,7 +48,7 @@ async def bigint(empty_database_url: str) -> Settings:
 
 @pytest.fixture
 async def large(bigint: Settings) -> AsyncIterator[AsyncEngine]:
-    """The service's engine on it."""
+    """The service's engine on that database."""
     engine = make_engine(bigint)
     yield engine
     await engine.dispose()
@@ -60,14 +60,13 @@ async def _rows(engine: AsyncEngine, query: str) -> list[tuple[Any, ...]]:
 
 
 def test_an_event_may_be_about_any_bigint() -> None:
-    """And the contract's schema says so."""
     event = ProgressLeveledUp(user_id=LARGE, specialization="PLAYER", to_level=3)
     assert event.user_id == 3_000_000_000
     assert ProgressLeveledUp.model_json_schema()["properties"]["user_id"]["maximum"] == 9_223_372_036_854_775_807
 
 
 async def test_a_full_run_plans_beyond_integer_and_heals(bigint: Settings, large: AsyncEngine) -> None:
-    """It stayed in `planning` for ever: the range's end did not fit."""
+    """Earlier, the end of the range did not fit, and the run stayed in `planning`."""
     columns = "student_id, specialization_id, current_level"
     async with large.begin() as conn:
         await conn.execute(text(f"INSERT INTO specialization_progress ({columns}) VALUES ({LARGE}, 'PLAYER', 4)"))
@@ -87,7 +86,6 @@ async def test_a_full_run_plans_beyond_integer_and_heals(bigint: Settings, large
 
 
 async def test_syncs_fences_and_pages_take_the_user(large: AsyncEngine) -> None:
-    """A sync that lowers leaves a fence; the list of issues pages past the id."""
     sync = ProgressLicenseSyncService(large)
     await sync.set_level(LARGE, "PLAYER", 5, synced_by=LARGE)
     assert await _rows(large, "SELECT advanced_by FROM license_progressions") == [(3_000_000_000,)]
@@ -101,7 +99,7 @@ async def test_syncs_fences_and_pages_take_the_user(large: AsyncEngine) -> None:
 
 
 async def test_an_event_a_command_and_the_api_take_the_user(bigint: Settings, large: AsyncEngine) -> None:
-    """From Kafka's record to the license, and every way by which somebody names the user."""
+    """By record, by command and over HTTP."""
     await (await applier.Events(large).begin()).apply(applier.rise(LARGE, 3))
     assert await _rows(large, f"SELECT current_level FROM user_licenses WHERE user_id = {LARGE}") == [(3,)]
     given = environment(bigint, JWT_SECRET="a-secret-of-the-tests-with-32-bytes")  # noqa: S106
@@ -123,7 +121,6 @@ async def test_an_event_a_command_and_the_api_take_the_user(bigint: Settings, la
 
 
 async def test_rows_grants_and_views_outlive_the_change(empty_database_url: str) -> None:
-    """What was there at the revision before is there after it, with the rights of the dashboards' role."""
     url = empty_database_url
     await application.make_application(url)
     await application.upgrade(url, "operate")
@@ -155,7 +152,6 @@ async def test_rows_grants_and_views_outlive_the_change(empty_database_url: str)
 
 
 async def test_a_view_of_somebody_else_is_named_before_any_change(empty_database_url: str) -> None:
-    """Dropping it is not ours to do."""
     await application.make_application(empty_database_url)
     await application.upgrade(empty_database_url, "operate")
     await application.execute(empty_database_url, "CREATE VIEW of_mine AS SELECT user_id FROM levelsync.drift")
@@ -167,7 +163,7 @@ async def test_a_view_of_somebody_else_is_named_before_any_change(empty_database
 
 
 async def test_the_release_before_writes_on_the_wider_columns(empty_database_url: str) -> None:
-    """Its own statements, with arrays of int."""
+    """Its own statements have arrays of int."""
     await application.upgrade(empty_database_url)
     run = "00000000-0000-0000-0000-000000000001"
     await application.execute(

@@ -1,4 +1,4 @@
-"""The migrations travel in the wheel."""
+"""The wheel contains the migrations."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ async def _python(cwd: Path, *arguments: str, **environment: str) -> subprocess.
 
 
 async def test_a_wheel_migrates_outside_the_checkout(empty_database_url: str, tmp_path: Path) -> None:
-    """From `service/migrations`; there is no top-level `alembic` in the wheel, which would shadow the library."""
+    """A top-level `alembic` in the wheel would shadow the library."""
     await _python(ROOT, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path / "dist"))
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     installed = tmp_path / "installed"

@@ -1,4 +1,4 @@
-"""A real service with every role, in this process, and a real Chromium that looks at it; both once a module."""
+"""A real service with every role in this process, and a real Chromium, both once a module."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KEY = "the page's tests sign with this, and nobody else does"
 
 @pytest.fixture(scope="module")
 def often() -> Iterator[None]:
-    """Gauges are measured and runs go on in a fraction of a second; the overview is fetched every second."""
+    """Measure gauges and continue runs within a fraction of a second; fetch the overview every second."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(watch, "LOOK_EVERY", 0.2)
         patch.setattr(steps, "LOOK_EVERY", 0.05)
@@ -39,7 +39,7 @@ def often() -> Iterator[None]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def page_settings(postgres: Postgres, kafka: Kafka, template_database: str) -> AsyncIterator[Settings]:
-    """Settings for a module's own database; no schedule, so that a test's runs are its own."""
+    """Settings for the module's own database. Without a schedule, all runs are the test's."""
     url = await postgres.create_database(template_database)
     yield Settings(
         _env_file=None,
@@ -65,7 +65,7 @@ async def service(page_settings: Settings, kafka: Kafka, often: None) -> AsyncIt
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def page_engine(page_settings: Settings) -> AsyncIterator[AsyncEngine]:
-    """The module's database, for what a test arranges and what it looks up."""
+    """An engine on the module's database."""
     made = make_engine(page_settings)
     yield made
     await made.dispose()
@@ -73,7 +73,7 @@ async def page_engine(page_settings: Settings) -> AsyncIterator[AsyncEngine]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def chromium() -> AsyncIterator[Browser]:
-    """Debian's own Chromium."""
+    """Debian's Chromium."""
     if browser_path() is None:
         pytest.skip("no Chromium: apt-get install chromium")
     async with launched() as browser:
@@ -82,14 +82,14 @@ async def chromium() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def site(chromium: Browser, service: Service, page_engine: AsyncEngine) -> AsyncIterator[Site]:
-    """Somebody at the page of the running service."""
+    """A browser at the page of the running service."""
     async with Site(chromium, service.http_url, service.settings, page_engine) as made:
         yield made
 
 
 @pytest.fixture(autouse=True)
 def _nothing_to_complain_about(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No error in the console, no violated policy, no request to anywhere else: at the end of every test."""
+    """Check after each test that there was no console error, no violated policy and no foreign request."""
     yield
     if "site" in request.fixturenames:
         site: Site = request.getfixturevalue("site")

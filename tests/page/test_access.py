@@ -1,4 +1,4 @@
-"""Who gets in, what they may do, and what keeps others from doing it in their name."""
+"""Who may sign in, what they may do, and how forged requests are refused."""
 
 from __future__ import annotations
 
@@ -57,32 +57,30 @@ AUDIT = "SELECT role, action, outcome FROM levelsync.admin_actions ORDER BY id"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def url(page_settings: Settings) -> AsyncIterator[str]:
-    """Where the role `api` serves, without Kafka."""
+    """The URL of the role `api`, without Kafka."""
     async with Api(page_settings).app(Health()) as app, http.served(app, http.bind(page_settings)) as served:
         yield served
 
 
 @pytest.fixture
 def settings(page_settings: Settings) -> Settings:
-    """The module's."""
     return page_settings
 
 
 @pytest.fixture
 def engine(page_engine: AsyncEngine) -> AsyncEngine:
-    """The module's."""
     return page_engine
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
 async def _nothing_on_record(page_engine: AsyncEngine) -> None:
-    """Each test begins with an empty audit log."""
+    """Empty the audit log before each test."""
     await execute(page_engine, "TRUNCATE levelsync.admin_actions")
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def visitor(url: str) -> AsyncIterator[httpx.AsyncClient]:
-    """Somebody who has not signed in."""
+    """A client that has not signed in."""
     async with httpx.AsyncClient(base_url=url, timeout=20) as client:
         yield client
 
@@ -92,7 +90,7 @@ def token(settings: Settings, role: str, ttl: timedelta = timedelta(hours=1)) ->
 
 
 def mark_in(answer: httpx.Response) -> str:
-    """The mark against forgery in a page's form."""
+    """Return the mark against forgery in a page's form."""
     found = re.search(r'name="csrf" value="(\w+)"', answer.text)
     assert found, answer.text
     return found[1]
@@ -104,7 +102,7 @@ async def sign_in(client: httpx.AsyncClient, pasted: str, **fields: str) -> http
 
 
 async def signed_in(client: httpx.AsyncClient, settings: Settings, role: str) -> dict[str, str]:
-    """Sign in; the field that a form of this session needs."""
+    """Sign in; return the field that a form of this session needs."""
     assert (await sign_in(client, token(settings, role))).status_code == 303
     return {"csrf": csrf_of(client.cookies[SESSION])}
 
@@ -113,7 +111,6 @@ async def signed_in(client: httpx.AsyncClient, settings: Settings, role: str) ->
 async def test_without_a_session_every_page_asks_to_sign_in_and_comes_back(
     visitor: httpx.AsyncClient, path: str
 ) -> None:
-    """Nothing is shown to a stranger."""
     answer = await visitor.get(path)
     assert answer.status_code == 303
     form = await visitor.get(answer.headers["location"])
@@ -121,7 +118,7 @@ async def test_without_a_session_every_page_asks_to_sign_in_and_comes_back(
 
 
 async def test_a_token_signs_in_and_the_cookie_is_guarded(visitor: httpx.AsyncClient, settings: Settings) -> None:
-    """No script reads it, no other site's form sends it, and it ends with the token."""
+    """No script reads the cookie, no other site's form sends it, and it ends with the token."""
     answer = await sign_in(visitor, token(settings, "admin"), next="/page/runs?before=x")
     assert (answer.status_code, answer.headers["location"]) == (303, "/page/runs?before=x")
     cookie = next(c for c in answer.headers.get_list("set-cookie") if c.startswith(SESSION))
@@ -134,7 +131,7 @@ async def test_a_token_signs_in_and_the_cookie_is_guarded(visitor: httpx.AsyncCl
 
 
 async def test_the_cookie_is_secure_behind_https(visitor: httpx.AsyncClient, settings: Settings) -> None:
-    """Also where a proxy ends the encryption."""
+    """A proxy may end the encryption."""
     visitor.headers["X-Forwarded-Proto"] = "https"
     mark = mark_in(first := await visitor.get("/page/sign-in"))
     sent = {"Cookie": first.headers["set-cookie"].partition(";")[0]}  # httpx keeps a secure cookie from plain http
@@ -161,7 +158,6 @@ async def test_the_cookie_is_secure_behind_https(visitor: httpx.AsyncClient, set
 async def test_who_may_not_is_told_why(
     visitor: httpx.AsyncClient, settings: Settings, pasted: str, status: int, said: str
 ) -> None:
-    """And gets no session."""
     made = {"expired": token(settings, "admin", timedelta(minutes=-5)), "student": token(settings, "student")}
     answer = await sign_in(visitor, made.get(pasted, pasted))
     assert answer.status_code == status
@@ -170,7 +166,7 @@ async def test_who_may_not_is_told_why(
 
 
 async def test_a_session_that_has_expired_asks_to_sign_in_again(visitor: httpx.AsyncClient, settings: Settings) -> None:
-    """A browser whose clock is wrong may still send its cookie."""
+    """A browser with a wrong clock may still send its cookie."""
     visitor.cookies.set(SESSION, token(settings, "admin", timedelta(minutes=-5)))
     answer = await visitor.get("/page/runs")
     assert answer.headers["location"] == "/page/sign-in?next=%2Fpage%2Fruns&ended=yes"
@@ -181,7 +177,7 @@ async def test_a_session_that_has_expired_asks_to_sign_in_again(visitor: httpx.A
     "wanted", ["https://evil.example/", "//evil.example", "/\\evil.example", "/docs", "javascript:alert(1)"]
 )
 async def test_signing_in_leads_to_no_other_site(visitor: httpx.AsyncClient, settings: Settings, wanted: str) -> None:
-    """A link to the form must not be a link to somewhere else."""
+    """A link to the form must not lead to another site."""
     assert (await sign_in(visitor, token(settings, "admin"), next=wanted)).headers["location"] == "/"
 
 
@@ -189,7 +185,7 @@ async def test_signing_in_leads_to_no_other_site(visitor: httpx.AsyncClient, set
 async def test_no_form_is_taken_without_its_mark_or_from_another_site(
     visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine, path: str, fields: dict[str, str]
 ) -> None:
-    """Whoever lures an admin to their own page gets nothing done."""
+    """A foreign page cannot act for an admin."""
     await fill(engine, progress={PLAYER: 3})
     mark = await signed_in(visitor, settings, "admin")
     foreign = {"Sec-Fetch-Site": "cross-site"}
@@ -203,7 +199,7 @@ async def test_no_form_is_taken_without_its_mark_or_from_another_site(
 
 
 async def test_a_planted_cookie_signs_nobody_in(visitor: httpx.AsyncClient, settings: Settings) -> None:
-    """Another site that could plant the visitor's cookie, and so knows its mark, is known by its origin."""
+    """Another site could plant the cookie and know its mark, but its origin is different."""
     visitor.cookies.set(VISITOR, "planted")
     fields = {"csrf": csrf_of("planted"), "token": token(settings, "admin")}
     for origin in ("http://evil.example", "null"):
@@ -214,7 +210,7 @@ async def test_a_planted_cookie_signs_nobody_in(visitor: httpx.AsyncClient, sett
 
 
 async def test_the_form_to_sign_in_has_its_mark_too(visitor: httpx.AsyncClient, settings: Settings) -> None:
-    """Nobody is signed in as somebody else by another site."""
+    """Otherwise another site could sign somebody in as somebody else."""
     answer = await visitor.post("/page/sign-in", data={"token": token(settings, "admin")})
     assert answer.status_code == 403
     assert SESSION not in visitor.cookies
@@ -224,7 +220,7 @@ async def test_the_form_to_sign_in_has_its_mark_too(visitor: httpx.AsyncClient, 
 async def test_an_instructor_cannot_do_what_the_page_does_not_offer(
     visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine, path: str, fields: dict[str, str]
 ) -> None:
-    """A form that they make themselves is refused, and the audit log has it."""
+    """A form that they write themselves is refused."""
     mark = await signed_in(visitor, settings, "instructor")
     answer = await visitor.post(path, data=fields | mark)
     assert answer.status_code == 403
@@ -235,7 +231,7 @@ async def test_an_instructor_cannot_do_what_the_page_does_not_offer(
 async def test_a_form_of_a_student_is_refused_by_what_it_does(
     visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
 ) -> None:
-    """Not as a question; and their sign-in leaves a row too."""
+    """The audit log names the action, and the failed sign-in too."""
     pasted = token(settings, "student")
     await sign_in(visitor, pasted)
     visitor.cookies.set(SESSION, pasted)
@@ -267,7 +263,7 @@ NONSENSE: tuple[tuple[str, dict[str, str], int, dict[str, Any]], ...] = (
 async def test_a_form_that_makes_no_sense_leaves_one_row(
     visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
 ) -> None:
-    """With what was asked for, as long as it is short."""
+    """The row has the arguments, as long as they are short."""
     mark = await signed_in(visitor, settings, "admin")
     for path, fields, status, _ in NONSENSE:
         assert (await visitor.post(path, data=fields | mark)).status_code == status, path
@@ -279,7 +275,7 @@ async def test_a_form_that_makes_no_sense_leaves_one_row(
 async def test_an_instructor_sees_no_button_that_is_not_theirs(
     visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
 ) -> None:
-    """Reading is theirs, and syncing a user; runs and dead letters are an admin's."""
+    """An instructor may read, and sync a user."""
     await fill(engine, progress={(5, "PLAYER"): 3})
     await signed_in(visitor, settings, "instructor")
     shown = {path: (await visitor.get(path)).text for path in READ if "q=" not in path}
@@ -290,7 +286,6 @@ async def test_an_instructor_sees_no_button_that_is_not_theirs(
 
 
 async def test_signing_out_forgets_the_session(visitor: httpx.AsyncClient, settings: Settings) -> None:
-    """The next page asks for a token again."""
     mark = await signed_in(visitor, settings, "admin")
     kept = visitor.cookies[SESSION]
     assert (await visitor.get("/")).status_code == 200
@@ -305,7 +300,6 @@ async def test_signing_out_forgets_the_session(visitor: httpx.AsyncClient, setti
 
 
 async def test_every_answer_binds_the_browser(visitor: httpx.AsyncClient, settings: Settings) -> None:
-    """No inline script or style, no eval, no frame, nothing from elsewhere, nothing kept."""
     await signed_in(visitor, settings, "admin")
     for path in (*READ, "/page/sign-in", "/page/nothing", "/page/users/99999999", "/page/runs?before=x"):
         answer = await visitor.get(path)
@@ -344,7 +338,6 @@ async def test_every_answer_binds_the_browser(visitor: httpx.AsyncClient, settin
 async def test_nonsense_is_answered_in_a_sentence(
     visitor: httpx.AsyncClient, settings: Settings, path: str, status: int
 ) -> None:
-    """Never a defect, never a stack trace."""
     await signed_in(visitor, settings, "admin")
     answer = await visitor.get(path)
     assert (answer.status_code, "Traceback" in answer.text) == (status, False)
@@ -352,7 +345,6 @@ async def test_nonsense_is_answered_in_a_sentence(
 
 
 async def test_a_form_that_is_too_large_is_refused(visitor: httpx.AsyncClient, settings: Settings) -> None:
-    """Before it fills the memory."""
     mark = await signed_in(visitor, settings, "admin")
     answer = await visitor.post("/page/runs", data=mark | {"direction": "x" * 1_000_000})
     assert answer.status_code == 422
@@ -361,7 +353,7 @@ async def test_a_form_that_is_too_large_is_refused(visitor: httpx.AsyncClient, s
 async def test_two_processes_with_the_same_key_share_sessions(
     visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
 ) -> None:
-    """Behind a load balancer each request may meet another process."""
+    """Behind a load balancer each request may reach another process."""
     await fill(engine, progress={(5, "PLAYER"): 3})
     mark = await signed_in(visitor, settings, "admin")
     async with Api(settings).app(Health()) as app, http.served(app, http.bind(settings)) as other:
@@ -374,7 +366,6 @@ async def test_two_processes_with_the_same_key_share_sessions(
 async def test_without_the_extra_the_page_says_what_to_install(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the API goes on."""
     monkeypatch.setattr("service.web.page.find_spec", lambda _name: None)
     async with (
         Api(settings).app(Health()) as app,
@@ -388,7 +379,7 @@ async def test_without_the_extra_the_page_says_what_to_install(
 
 
 async def test_a_database_that_is_away_is_a_page_that_says_so(settings: Settings) -> None:
-    """503, and it tries again by itself."""
+    """The page retries by itself."""
     away = settings.model_copy(update={"database_url": SecretStr("postgresql://postgres@127.0.0.1:1/postgres")})
     async with (
         Api(away).app(Health()) as app,
@@ -403,7 +394,7 @@ async def test_a_database_that_is_away_is_a_page_that_says_so(settings: Settings
 
 
 async def test_a_form_that_never_ends_is_given_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where nobody has signed in: each would hold a connection for ever."""
+    """Even without a session, because each form would hold a connection for ever."""
     monkeypatch.setattr(visit, "LONGEST", 0.2)
     host, _, port = url.removeprefix("http://").partition(":")
     for path in ("/page/sign-in", "/page/sign-out"):
@@ -418,7 +409,7 @@ async def test_a_form_that_never_ends_is_given_up(url: str, monkeypatch: pytest.
 async def test_a_letter_is_shown_whatever_its_publisher_sent(
     visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
 ) -> None:
-    """Text that UTF-8 cannot hold, bytes that are no text, nesting, and a time that no calendar has."""
+    """Text that UTF-8 cannot encode, bytes that are no text, nesting, and an impossible time."""
     sent = {
         b'{"x":"\\ud800"}': "\\ud800",
         b'["\\udfff\\ud800"]': "\\udfff\\ud800",
@@ -443,7 +434,7 @@ async def test_a_letter_is_shown_whatever_its_publisher_sent(
 async def test_a_letter_that_consists_of_headers_is_a_small_page(
     visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
 ) -> None:
-    """The page shows the first of them, and says where all are."""
+    """The page shows only the first headers, and says where all are."""
     headers = [{"key": "first", "value": "x" * 100_000}, *({"key": f"h{n}", "value": None} for n in range(20_000))]
     row = {"topic": "progress.leveled-up", "partition": 0, "offset": 9, "record_timestamp": 0, "key": None}
     row |= {"headers": headers, "reason": "malformed", "detail": "x", "value": b"{}"}
@@ -458,7 +449,6 @@ async def test_a_letter_that_consists_of_headers_is_a_small_page(
 
 
 async def test_a_page_of_runs_at_no_time_is_no_defect(visitor: httpx.AsyncClient, settings: Settings) -> None:
-    """A time that PostgreSQL does not know."""
     await signed_in(visitor, settings, "admin")
     answer = await visitor.get("/page/runs", params={"before": f"9999-12-31T23:59:59-23:59~{RUN}"})
     assert answer.status_code == 422
@@ -467,8 +457,6 @@ async def test_a_page_of_runs_at_no_time_is_no_defect(visitor: httpx.AsyncClient
 async def test_a_defect_is_a_page_without_its_insides(
     visitor: httpx.AsyncClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The log has them."""
-
     async def broken(*_: Any, **__: Any) -> Any:
         raise ValueError("the insides")
 

@@ -1,4 +1,4 @@
-"""What a browser and its user see: accessibility, both modes, a phone, the keyboard, hostile text, an outage."""
+"""What a browser and its user see: accessibility, light and dark, a phone, the keyboard, hostile text, an outage."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ The database is away for now.</div>"""
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def full(site: Site) -> AsyncIterator[Site]:
-    """Something of everything: drift, a run and its issues, a history, a fence, dead letters; some of it hostile."""
+    """Something of everything, some of it hostile: drift, a run, a history, a fence, dead letters."""
     await site.levels({(5, "PLAYER"): 4, (5, "COACH"): 3}, {(5, "PLAYER"): 2, (5, "GOALKEEPER"): 1})
     await site.execute("UPDATE users SET name = :name WHERE id = 5", name=HOSTILE)
     await site.execute(_RUN, id=RUN, by=HOSTILE)
@@ -97,7 +97,7 @@ async def window(request: pytest.FixtureRequest, full: Site) -> Page:
 
 @pytest.mark.parametrize("name", PAGES)
 async def test_no_page_has_a_barrier(window: Page, name: str) -> None:
-    """By axe: landmarks, headings, labels, names, contrast (WCAG 2.2 AA and best practice), in light and dark."""
+    """By axe, with the rules of WCAG 2.2 AA and best practice."""
     await window.goto(PAGES[name])
     found = await Axe().run(window)
     assert found.response["passes"]  # it has looked
@@ -105,7 +105,6 @@ async def test_no_page_has_a_barrier(window: Page, name: str) -> None:
 
 
 async def test_signing_in_has_no_barrier(site: Site) -> None:
-    """The first page of all."""
     for scheme in ("light", "dark"):
         page = await site.visitor(color_scheme=scheme)
         await page.goto("/")
@@ -114,7 +113,7 @@ async def test_signing_in_has_no_barrier(site: Site) -> None:
 
 
 async def test_light_and_dark_follow_the_browser(full: Site) -> None:
-    """Without a script: the page's own background says it."""
+    """Without a script."""
     shades = {}
     for scheme in ("light", "dark"):
         page = await full.signed_in(color_scheme=scheme)
@@ -123,7 +122,7 @@ async def test_light_and_dark_follow_the_browser(full: Site) -> None:
 
 
 async def test_no_page_is_wider_than_a_phone(full: Site) -> None:
-    """At 360 pixels only tables scroll sideways, each in its own box."""
+    """At 360 pixels only tables scroll sideways."""
     page = await full.signed_in(viewport=PHONE)
     widths = {}
     for name, path in PAGES.items():
@@ -133,7 +132,7 @@ async def test_no_page_is_wider_than_a_phone(full: Site) -> None:
 
 
 async def test_on_a_phone_no_count_and_no_button_is_behind_a_scroll(full: Site) -> None:
-    """Each is on the screen as it is, and a count has its column's name beside it."""
+    """A count has its column's name beside it."""
     page = await full.signed_in(viewport=PHONE)
     hidden = {}
     for name, path in PAGES.items():
@@ -148,7 +147,7 @@ async def test_on_a_phone_no_count_and_no_button_is_behind_a_scroll(full: Site) 
 
 
 async def test_each_outcome_stands_beside_its_count(full: Site) -> None:
-    """And the delay is two quantiles, which one event that came months late does not change into a mean of days."""
+    """The delay is two quantiles, which one old event does not change as it would a mean."""
     page = await full.signed_in()
     table = page.locator("#events-table")
     await expect(table).to_contain_text("delay p50 up to 250 ms, p99 above 12 hours")
@@ -159,7 +158,7 @@ async def test_each_outcome_stands_beside_its_count(full: Site) -> None:
 
 
 async def test_the_charts_show_the_last_hour_and_the_last_day(full: Site) -> None:
-    """Five quantities, each drawn twice, with the latest value in words, a table, and where the records are."""
+    """Five quantities, each drawn twice, with the latest value in words, a table, and a link."""
     page = await full.signed_in()
     charts = page.locator("#trends article")
     titles = await charts.get_by_role("heading", level=3).all_text_contents()
@@ -185,7 +184,7 @@ async def test_the_charts_show_the_last_hour_and_the_last_day(full: Site) -> Non
 
 
 async def test_a_table_that_is_open_stays_open(full: Site) -> None:
-    """The overview is fetched again every second here, and the charts are left as they are."""
+    """The overview is fetched again every second here, but not the charts."""
     page = await full.signed_in()
     await page.get_by_text("Last day as a table").first.click()
     table = page.get_by_role("group", name="Events a second, by outcome, last day")
@@ -196,7 +195,6 @@ async def test_a_table_that_is_open_stays_open(full: Site) -> None:
 
 
 async def test_hostile_text_is_shown_as_text(full: Site) -> None:
-    """A user's name, a letter's bytes, a reason, whoever asked: none of it is markup."""
     page = await full.signed_in()
     for name in ("user", "run", "runs", "dead letter", "dead letters", "audit"):
         await page.goto(PAGES[name])
@@ -206,7 +204,7 @@ async def test_hostile_text_is_shown_as_text(full: Site) -> None:
 
 
 async def test_everything_is_reached_by_the_keyboard(full: Site) -> None:
-    """From the address bar to a synced pair, without a mouse; what has the focus is seen."""
+    """From the first page to a synced pair. The focus is visible."""
     await full.execute(
         "UPDATE user_licenses SET current_level = 2 WHERE user_id = 5 AND specialization_type = 'PLAYER'"
     )
@@ -233,7 +231,7 @@ async def test_everything_is_reached_by_the_keyboard(full: Site) -> None:
 
 
 async def test_keys_lead_to_every_page(full: Site) -> None:
-    """`?` lists them, `g` and a letter go there, `/` searches; typing in a field is typing."""
+    """In a field, the keys are text."""
     page = await full.signed_in()
     await page.keyboard.press("?")
     await expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
@@ -254,7 +252,7 @@ async def test_keys_lead_to_every_page(full: Site) -> None:
 
 
 async def test_keys_can_be_turned_off(full: Site) -> None:
-    """Whoever speaks to their computer presses keys without knowing it (WCAG 2.1.4); the browser keeps it."""
+    """Speech input presses keys unintentionally (WCAG 2.1.4). The browser remembers the choice."""
     page = await full.signed_in()
     await page.get_by_role("button", name="Keys").click()
     await page.get_by_label("Use these keys in this browser").uncheck()
@@ -266,7 +264,7 @@ async def test_keys_can_be_turned_off(full: Site) -> None:
 
 
 async def test_local_time_stands_beside_utc(full: Site) -> None:
-    """In the browser's own zone, also after the overview was fetched again; in UTC there is nothing to add."""
+    """In the browser's zone, also after a refresh. In UTC there is nothing to add."""
     there = await full.signed_in(timezone_id="Asia/Tokyo", locale="en-GB")
     shown = there.locator("#verdict + p time")
     await expect(shown).to_have_text(
@@ -291,7 +289,7 @@ async def test_a_table_of_partitions_stays_open(full: Site) -> None:
 
 
 async def test_an_instructor_sees_no_audit_log(full: Site) -> None:
-    """Neither the link nor the page nor the key."""
+    """Neither the link, the page nor the key."""
     page = await full.signed_in("instructor")
     assert await page.get_by_role("link", name="Audit").count() == 0
     await page.keyboard.type("ga")
@@ -302,7 +300,7 @@ async def test_an_instructor_sees_no_audit_log(full: Site) -> None:
 
 
 async def test_every_list_is_a_sheet(full: Site) -> None:
-    """With the list's own conditions; what a spreadsheet would calculate has an apostrophe before it."""
+    """With the list's own filters. A cell that a spreadsheet would calculate begins with an apostrophe."""
     await full.execute("UPDATE levelsync.dead_letters SET detail = '=1+1' WHERE \"offset\" = 2")
     page = await full.signed_in()
     for address, name in {
@@ -322,7 +320,6 @@ async def test_every_list_is_a_sheet(full: Site) -> None:
 
 
 async def test_the_first_tab_skips_to_the_content(full: Site) -> None:
-    """Nobody has to pass the navigation on every page."""
     page = await full.signed_in()
     await page.keyboard.press("Tab")
     await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
@@ -331,7 +328,6 @@ async def test_the_first_tab_skips_to_the_content(full: Site) -> None:
 
 
 async def test_the_overview_refreshes_itself_and_keeps_the_focus(full: Site) -> None:
-    """What comes new is shown, and whoever reads by keyboard stays where they are."""
     page = await full.signed_in()
     link = page.locator("#letters-malformed")
     await link.focus()
@@ -341,7 +337,6 @@ async def test_the_overview_refreshes_itself_and_keeps_the_focus(full: Site) -> 
 
 
 async def test_without_scripts_everything_but_the_refresh_works(full: Site) -> None:
-    """Forms are forms: a browser that runs no script signs in and syncs."""
     await full.execute("UPDATE user_licenses SET current_level = 2 WHERE specialization_type = 'PLAYER'")
     page = await full.visitor(java_script_enabled=False)
     await page.goto("/page/users/5/sync?specialization=PLAYER&direction=highest")
@@ -352,7 +347,7 @@ async def test_without_scripts_everything_but_the_refresh_works(full: Site) -> N
 
 
 async def test_what_refreshes_itself_says_when_it_cannot(full: Site) -> None:
-    """A database that goes away replaces the overview by a sentence, never leaves old numbers; it ends by itself."""
+    """Old numbers do not stay, and the page recovers by itself."""
     page = await full.signed_in()
     away = {"status": 503, "content_type": "text/html", "body": _ERROR}
     await page.route(f"{full.url}/", lambda route: route.fulfill(**away))
@@ -363,11 +358,7 @@ async def test_what_refreshes_itself_says_when_it_cannot(full: Site) -> None:
 
 
 async def _tab_to(page: Page, name: str) -> None:
-    """Press Tab until the focus is on what has this name.
-
-    Raises:
-        AssertionError: it is not reached.
-    """
+    """Press Tab until the focus is on the element of this name."""
     wanted = (
         page.get_by_role("link", name=name, exact=True)
         .or_(page.get_by_role("button", name=name, exact=True))

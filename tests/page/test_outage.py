@@ -1,4 +1,4 @@
-"""The overview while PostgreSQL is away: the questions stay, with what this process knows and how old it is."""
+"""The overview while PostgreSQL is away: the last known values, with their age."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def token(settings: Settings, role: str = "admin") -> str:
 
 
 def words(answer: httpx.Response) -> str:
-    """The page's text without its tags."""
+    """Return the page's text without its tags."""
     return " ".join(re.sub(r"<[^>]*>", " ", answer.text.partition("<main")[2]).split())
 
 
 @asynccontextmanager
 async def serving(settings: Settings, health: Health, **cookies: str) -> AsyncIterator[httpx.AsyncClient]:
-    """The role `api` alone, and a browser with these cookies."""
+    """Serve the role `api`; yield a client with these cookies."""
     async with (
         Api(settings).app(health) as app,
         http.served(app, http.bind(settings)) as url,
@@ -57,7 +57,7 @@ async def serving(settings: Settings, health: Health, **cookies: str) -> AsyncIt
 
 
 async def test_a_process_that_began_in_an_outage_keeps_the_three_questions(page_settings: Settings) -> None:
-    """With each component's problem as /readyz words it, and no answer that nobody has read."""
+    """It shows each component's problem as /readyz does."""
     away = page_settings.model_copy(update={"database_url": NOWHERE})
     health = Health()
     health.report("postgresql", "test", "PostgreSQL at db.example:5432: no answer")
@@ -74,7 +74,7 @@ async def test_a_process_that_began_in_an_outage_keeps_the_three_questions(page_
 
 
 async def test_a_stranger_sees_nothing_of_it(page_settings: Settings) -> None:
-    """Neither without a session nor with a token whose role the database would have to say."""
+    """Neither without a session, nor with a token whose role is in the database."""
     away = page_settings.model_copy(update={"database_url": NOWHERE})
     health = Health()
     health.report("kafka", "test", "Kafka does not answer")
@@ -91,7 +91,7 @@ async def test_a_stranger_sees_nothing_of_it(page_settings: Settings) -> None:
 async def test_the_last_known_values_stay_with_their_age(
     page_settings: Settings, page_engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where nobody had looked before: the process reads them by itself. Signed-out tokens see none of it."""
+    """The process reads them even before anybody looks. A signed-out token sees none of them."""
     monkeypatch.setattr(memory, "EVERY", 0.1)
     await execute(page_engine, _LETTER)
     first, second = token(page_settings), token(page_settings, "instructor")
@@ -124,7 +124,7 @@ async def test_the_last_known_values_stay_with_their_age(
 async def test_the_page_comes_and_goes_by_itself(
     page_settings: Settings, chromium: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the same window, on a phone: the overview, the outage with its values, the overview."""
+    """The overview, then the last known values, then the overview."""
     monkeypatch.setattr(overview, "REFRESH", 1)
     async with way_to(page_settings.database_url.get_secret_value()) as (way, url):
         settings = page_settings.model_copy(update={"database_url": SecretStr(url)})
@@ -146,7 +146,7 @@ async def test_the_page_comes_and_goes_by_itself(
 
 
 async def test_people_are_remembered_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest is forgotten first, and so is an expired token."""
+    """The oldest is forgotten first, and expired tokens too."""
     monkeypatch.setattr(memory, "MOST_PEOPLE", 2)
     kept, admin = Memory(), somebody("admin")
     for one in ("a", "b", "c"):

@@ -1,4 +1,4 @@
-"""What the page asks the database: as much for a thousand rows as for one, and never a scan of the tables."""
+"""The page's queries: as many for a thousand rows as for one, and never a scan of the tables."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SPECIALIZATIONS = """
 
 @contextmanager
 def listening(engine: AsyncEngine) -> Iterator[list[str]]:
-    """Every statement that is sent."""
+    """Yield the list of statements that are sent."""
     said: list[str] = []
 
     def heard(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
@@ -49,7 +49,7 @@ def listening(engine: AsyncEngine) -> Iterator[list[str]]:
 
 
 async def fill(engine: AsyncEngine, number: int) -> None:
-    """So many runs going on, and dead letters."""
+    """Create `number` running runs and as many dead letters."""
     async with engine.begin() as conn:
         await conn.execute(text("TRUNCATE levelsync.reconcile_runs, levelsync.dead_letters CASCADE"))
         for statement in (_RUNS, _LETTERS):
@@ -72,7 +72,6 @@ async def list_runs(engine: AsyncEngine, who: Identity) -> Any:
 
 
 async def test_no_page_asks_more_for_more(engine: AsyncEngine) -> None:
-    """A query a row would make the busy hour the slow one."""
     for ask, most in ((overview, 11), (list_runs, 4)):
         await fill(engine, 1)
         few = await questions(engine, ask)
@@ -81,7 +80,7 @@ async def test_no_page_asks_more_for_more(engine: AsyncEngine) -> None:
 
 
 async def test_the_overview_never_reads_the_application_s_tables(engine: AsyncEngine) -> None:
-    """It is fetched every five seconds, by everybody who looks, over millions of pairs."""
+    """Every viewer fetches it every five seconds."""
     await fill(engine, 5)
     said = " ".join(await questions(engine, overview))
     assert "public." not in said
@@ -89,13 +88,11 @@ async def test_the_overview_never_reads_the_application_s_tables(engine: AsyncEn
 
 
 async def test_a_user_is_a_handful_of_questions(engine: AsyncEngine) -> None:
-    """However many specializations there are."""
     await add_specializations(engine, 40)
     said = await questions(engine, lambda engine, who: read_user(engine, who, 5))
     assert len(said) == 6
 
 
 async def add_specializations(engine: AsyncEngine, number: int) -> None:
-    """Make more of them."""
     async with engine.begin() as conn:
         await conn.execute(text(_SPECIALIZATIONS), {"number": number})

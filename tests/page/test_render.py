@@ -16,7 +16,7 @@ from service.web.page import render
 
 
 def test_tablers_dark_rules_are_found_in_its_stylesheet() -> None:
-    """A release of Tabler that writes them otherwise is noticed here."""
+    """It fails for a release of Tabler that writes them differently."""
     dark = render.contents()["tabler-dark.css"][0].decode()
     assert dark.startswith(":root{color-scheme:dark;")
     assert "--tblr-body-bg:" in dark
@@ -25,7 +25,7 @@ def test_tablers_dark_rules_are_found_in_its_stylesheet() -> None:
 
 
 def test_an_asset_changes_its_address_with_its_content() -> None:
-    """The browser may keep it for a year."""
+    """A browser may keep it for a year."""
     addresses = {name: render.url_of(name) for name in render.contents()}
     assert len(set(addresses.values())) == 5
     assert all(address.startswith(f"/page/assets/{name}?v=") for name, address in addresses.items())
@@ -35,14 +35,13 @@ MANIFEST = json.loads(vendor.read("manifest.json"))
 
 
 def test_each_vendored_file_has_the_hash_that_the_manifest_names() -> None:
-    """An edit of a vendored file, or a new version without its row, fails here."""
+    """It fails after an edit, or for a new version without its row."""
     assert {row["file"]: sha256(vendor.read(row["file"])).hexdigest() for row in MANIFEST} == {
         row["file"]: row["sha256"] for row in MANIFEST
     }
 
 
 def test_the_manifest_names_every_vendored_file_with_version_and_licence() -> None:
-    """Nothing comes along without a row."""
     there = {path.name for path in Path(vendor.FOLDER).iterdir() if path.is_file()} - {"manifest.json", "__init__.py"}
     assert there == {"htmx.min.js", "tabler.min.css", "swagger-ui-bundle.js", "swagger-ui.css"}
     assert {row["file"] for row in MANIFEST} == there
@@ -55,7 +54,7 @@ def test_the_manifest_names_every_vendored_file_with_version_and_licence() -> No
 
 
 def test_times_are_in_utc_whatever_they_were_in() -> None:
-    """One without a zone is the application's, which keeps UTC."""
+    """A time without a zone is the application's, in UTC."""
     shown = "2026-11-23 01:30:00 UTC"
     assert render.moment(datetime(2026, 11, 23, 1, 30)) == shown  # noqa: DTZ001 - as the application keeps them
     assert render.moment(datetime(2026, 11, 23, 3, 30, tzinfo=timezone(timedelta(hours=2)))) == shown
@@ -74,7 +73,6 @@ def test_times_are_in_utc_whatever_they_were_in() -> None:
     ],
 )
 def test_ages_are_in_their_largest_unit(seconds: float, said: str) -> None:
-    """Nobody counts seconds of an hour."""
     assert render.age(datetime.now(UTC) - timedelta(seconds=seconds)) == said
 
 
@@ -89,12 +87,11 @@ def test_ages_are_in_their_largest_unit(seconds: float, said: str) -> None:
     ],
 )
 def test_any_bytes_can_be_shown(raw: bytes | None, shown: str) -> None:
-    """JSON indented, everything else as it is."""
     assert render.decoded(raw) == shown
 
 
 def test_what_is_nested_deeply_is_not_blown_up() -> None:
-    """64 KB of JSON indented are 30 MB, and the process does nothing else for as long."""
+    """64 KB of JSON would be 30 MB with indentation."""
     raw = b"[" * 400 + b"0," * 30_000 + b"0" + b"]" * 400
     assert render.decoded(raw) == raw.decode()
 
@@ -110,7 +107,7 @@ def test_what_is_nested_deeply_is_not_blown_up() -> None:
     ],
 )
 def test_a_bucket_of_delays_is_shown_by_its_bound(seconds: float, said: str) -> None:
-    """A histogram knows no more than that."""
+    """A histogram has no finer values."""
     assert render.bound(seconds) == said
 
 
@@ -134,11 +131,9 @@ def row(level: int | None, name: str = "PLAYER") -> Row:
     ],
 )
 def test_every_kind_of_pair_has_its_name(pair: UserPair, state: str) -> None:
-    """The reconciler's own words, so that a page and a report say the same."""
     assert pair.state == state
 
 
 def test_what_has_no_repair_offers_none() -> None:
-    """Whatever the direction: somebody has to decide."""
     for pair in (UserPair("PLAYER", 8, row(9), row(3)), UserPair("GOALKEEPER", None, None, row(1, "GOALKEEPER"))):
         assert {pair.decide(direction).action.value for direction in ("progress_to_license", "highest")} == {"none"}

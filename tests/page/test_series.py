@@ -1,4 +1,4 @@
-"""Minute samples: every process adds to them, nothing of them is lost for long, and what the charts make of them."""
+"""Minute samples: all processes add to them, a failed write is repeated, and charts read them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def minute(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def stored(engine: AsyncEngine) -> list[Sample]:
-    """Every row, as the page reads them."""
+    """Return every row, as the page reads them."""
     history = History()
     async with engine.connect() as conn:
         await history.read(conn, datetime.now(UTC))
@@ -50,7 +50,7 @@ def decide(applied: int, dead: int, *seconds: float) -> None:
 
 
 async def test_the_processes_of_a_minute_add_up(engine: AsyncEngine, minute: list[int]) -> None:
-    """Counts are summed, of the gauges the greatest stays, and a minute that goes on stores nothing."""
+    """Counts are added, gauges keep their maximum, and an unfinished minute is not stored."""
     one, other = Sampler(), Sampler()
     decide(10, 1, 0.003, 0.02, 90_000)
     await one.sample(engine)
@@ -72,7 +72,7 @@ async def test_the_processes_of_a_minute_add_up(engine: AsyncEngine, minute: lis
 async def test_what_could_not_be_stored_comes_with_the_next_minute(
     engine: AsyncEngine, settings: Settings, minute: list[int]
 ) -> None:
-    """PostgreSQL is away for a minute: the counts are added when it is back, once."""
+    """PostgreSQL is away for a minute."""
     process = Sampler()
     away = make_engine(settings.model_copy(update={"database_url": SecretStr("postgresql://x@127.0.0.1:1/x")}))
     decide(3, 0)
@@ -89,7 +89,7 @@ async def test_what_could_not_be_stored_comes_with_the_next_minute(
 
 
 def sample(minutes_ago: int, applied: int, delays: dict[str, int] | None = None, **gauges: int) -> Sample:
-    """A minute in which one type of events was applied."""
+    """Return a minute in which one type of events was applied."""
     at = NOW.replace(second=0) - timedelta(minutes=minutes_ago)
     counted = Counter({f"{PROGRESS_LEVELED_UP_TYPE} {bound}": number for bound, number in (delays or {}).items()})
     levels: dict[str, int | None] = {"lag": None, "drift": None, "dead_letters": None, **gauges}
@@ -97,7 +97,7 @@ def sample(minutes_ago: int, applied: int, delays: dict[str, int] | None = None,
 
 
 def test_the_hour_goes_by_minutes_and_the_day_by_quarters() -> None:
-    """Counts of a quarter are summed, of its gauges the peak counts, and what nobody measured is a gap."""
+    """A quarter has the sum of counts and the peak of gauges. A minute without a sample is a gap."""
     series = series_of([sample(1, 60, lag=5), sample(2, 30, lag=9), sample(20, 6), sample(700, 1)], NOW)
     assert (len(series.hour.points), len(series.day.points)) == (60, 96)
     assert [point.outcomes["applied"] for point in series.hour.points[-3:]] == [0, 30, 60]
@@ -112,7 +112,7 @@ def test_the_hour_goes_by_minutes_and_the_day_by_quarters() -> None:
 
 
 def test_the_quantiles_are_those_of_all_minutes_together() -> None:
-    """They are read from the added buckets: means of quantiles would say nothing."""
+    """They come from the added buckets, because a mean of quantiles has no meaning."""
     series = series_of([sample(3, 9, {"0.005": 99}), sample(4, 9, {"1.0": 100}), sample(5, 9, {"+Inf": 1})], NOW)
     assert series.day.points[-1].delay == Delay(1, 1)
     assert [point.delay for point in series.hour.points[-5:-2]] == [
@@ -123,14 +123,14 @@ def test_the_quantiles_are_those_of_all_minutes_together() -> None:
 
 
 def test_the_delay_is_two_quantiles_of_what_was_observed() -> None:
-    """A mean would say 197 days where one old event came in; beyond the last bucket there is no bound."""
+    """One old event would make a mean of 197 days. Beyond the last bucket there is no bound."""
     assert delay_of(Counter({"0.05": 150, "1.0": 48, "60.0": 1, "+Inf": 1})) == Delay(0.05, 1)
     assert delay_of(Counter({"+Inf": 1})) == Delay(math.inf, math.inf)
     assert delay_of(Counter()) is None
 
 
 async def test_each_look_reads_only_the_newest_minutes(engine: AsyncEngine) -> None:
-    """A row that came late for a minute that has just ended is seen; the day is read once."""
+    """A late row for a recent minute is seen."""
     history = History()
     async with engine.begin() as conn:
         await conn.execute(_ROWS, {"minutes": 1500})

@@ -27,14 +27,13 @@ async def press(page: Page, name: str | re.Pattern[str]) -> None:
 
 
 async def dry_run(page: Page) -> None:
-    """Ask for a dry run of everything, and wait until it has ended."""
+    """Request a dry run of everything, and wait until it has ended."""
     await page.get_by_role("navigation").get_by_role("link", name="Runs").click()
     await press(page, "Start the dry run")
     await expect(page.locator("#result")).to_be_visible()
 
 
 async def test_drift_is_found_read_healed_and_gone(site: Site) -> None:
-    """A dry run finds it, its issues say where, executing it heals it, and another dry run finds nothing."""
     await site.levels({(5, "PLAYER"): 4, (6, "COACH"): 3, (7, "PLAYER"): 2}, {(5, "PLAYER"): 2, (7, "PLAYER"): 2})
     page = await site.visitor()
     await page.goto("/")
@@ -63,7 +62,7 @@ async def test_drift_is_found_read_healed_and_gone(site: Site) -> None:
 
 
 async def test_a_falling_level_is_first_and_named_on_the_button(site: Site) -> None:
-    """Also behind a thousand others it would be; the issues are sorted and narrowed by links and a form."""
+    """The issues are sorted and filtered by links and a form."""
     await site.levels({(5, "PLAYER"): 4, (7, "PLAYER"): 1}, {(5, "PLAYER"): 2, (7, "PLAYER"): 3})
     page = await site.signed_in()
     await dry_run(page)
@@ -85,7 +84,7 @@ async def test_a_falling_level_is_first_and_named_on_the_button(site: Site) -> N
 
 
 async def test_letters_that_are_checked_are_discarded_together(site: Site) -> None:
-    """Beside all of a reason; nothing checked is nothing done."""
+    """An empty selection does nothing."""
     await site.levels({}, {})
     await site.execute(
         'INSERT INTO levelsync.dead_letters (topic, partition, "offset", record_timestamp, value, reason, detail)'
@@ -112,7 +111,6 @@ async def test_letters_that_are_checked_are_discarded_together(site: Site) -> No
 
 
 async def test_the_overview_tells_of_drift_by_kind_and_specialization(site: Site) -> None:
-    """As the last complete scan has counted it, with the way to its issues."""
     await site.levels({(5, "PLAYER"): 4, (6, "PLAYER"): 4, (6, "COACH"): 3}, {(5, "PLAYER"): 2, (6, "PLAYER"): 1})
     page = await site.signed_in()
     await dry_run(page)
@@ -131,7 +129,7 @@ async def test_the_overview_tells_of_drift_by_kind_and_specialization(site: Site
 
 
 async def test_a_dead_letter_is_opened_replayed_and_closed(site: Site, publish: Publish) -> None:
-    """Its user has appeared since: the letter says so, and the replay applies."""
+    """Its user has been created since."""
     await site.levels({}, {})
     await publish([Record(*ProgressLeveledUp(user_id=901, specialization="PLAYER", to_level=3).to_kafka())])
     page = await site.signed_in()
@@ -153,7 +151,6 @@ async def test_a_dead_letter_is_opened_replayed_and_closed(site: Site, publish: 
 
 
 async def test_all_letters_of_a_reason_are_discarded_and_no_other(site: Site, publish: Publish) -> None:
-    """It says how many before, and closes those."""
     await site.levels({}, {})
     broken = [Record(PROGRESS_LEVELED_UP_TOPIC, b"5", b"{broken", ()) for _ in range(3)]
     unknown = Record(*ProgressLeveledUp(user_id=77_777, specialization="PLAYER", to_level=2).to_kafka())
@@ -171,7 +168,7 @@ async def test_all_letters_of_a_reason_are_discarded_and_no_other(site: Site, pu
 
 
 async def test_a_user_is_found_and_synced(site: Site) -> None:
-    """By address; the confirmation shows the levels before and after, and that is what is written."""
+    """The confirmation shows exactly what is written."""
     await site.levels({(5, "PLAYER"): 2, (5, "COACH"): 1}, {(5, "PLAYER"): 4, (5, "COACH"): 1})
     page = await site.signed_in("instructor")
     await page.get_by_role("link", name="Users").click()
@@ -192,7 +189,7 @@ async def test_a_user_is_found_and_synced(site: Site) -> None:
 
 
 async def test_a_missing_row_is_made_in_one_way(site: Site) -> None:
-    """Every direction would write the same, so one button does."""
+    """Every direction would write the same."""
     await site.levels({(5, "COACH"): 3}, {(5, "PLAYER"): 4})
     page = await site.signed_in()
     await page.goto("/page/users/5")
@@ -204,7 +201,6 @@ async def test_a_missing_row_is_made_in_one_way(site: Site) -> None:
 
 
 async def test_a_run_tells_of_what_needs_a_decision(site: Site) -> None:
-    """Nothing that a run would change, and yet something to do."""
     await site.levels({(5, "PLAYER"): 9}, {(5, "PLAYER"): 3})
     page = await site.signed_in()
     await dry_run(page)
@@ -217,7 +213,6 @@ async def test_a_run_tells_of_what_needs_a_decision(site: Site) -> None:
 
 
 async def test_all_pairs_of_a_user_are_synced_at_once(site: Site) -> None:
-    """In one direction, a line each."""
     await site.levels({(5, "PLAYER"): 2}, {(5, "PLAYER"): 4, (5, "COACH"): 3})
     page = await site.signed_in()
     await page.goto("/page/users?q=5")
@@ -229,7 +224,7 @@ async def test_all_pairs_of_a_user_are_synced_at_once(site: Site) -> None:
 
 
 async def test_a_run_that_goes_on_shows_how_far_it_is_and_is_cancelled(site: Site) -> None:
-    """It moves by itself on the page, the focus stays where it was, and ends at the press of a button."""
+    """The page refreshes itself and keeps the focus."""
     await site.levels({}, {})
     run_id = uuid4()
     await site.execute(
@@ -263,7 +258,7 @@ async def test_a_run_that_goes_on_shows_how_far_it_is_and_is_cancelled(site: Sit
 
 
 async def test_the_breaker_is_told_of_before_anybody_can_force_it(site: Site) -> None:
-    """One table is empty: the dry run says it would be stopped, and executing asks to be sure."""
+    """One table is empty."""
     await site.levels({(5, "PLAYER"): 2}, {})
     page = await site.signed_in()
     await dry_run(page)
@@ -278,7 +273,6 @@ async def test_the_breaker_is_told_of_before_anybody_can_force_it(site: Site) ->
 
 
 async def test_the_button_pressed_twice_runs_once(site: Site) -> None:
-    """Whoever goes back and presses again sees the run that there is."""
     await site.levels({(5, "PLAYER"): 4, (6, "PLAYER"): 1}, {(5, "PLAYER"): 2, (6, "PLAYER"): 1})
     page = await site.signed_in()
     await dry_run(page)

@@ -1,4 +1,4 @@
-"""What an overview says of what it has seen: pure, so every case is tried."""
+"""The verdict of the overview, a pure function, in every case."""
 
 from __future__ import annotations
 
@@ -104,19 +104,17 @@ def waiting(records: int, moved: datetime | None, since: datetime | None) -> dic
     ],
 )
 def test_each_thing_that_is_wrong_is_named_once(seen: dict[str, Any], reasons: list[tuple[str, str, str]]) -> None:
-    """With its question, how bad it is, and the numbers."""
     verdict = judge(Overview(**(WELL | seen)), EVERY)
     assert [(reason.question, reason.level.name, reason.text) for reason in verdict.reasons] == reasons
 
 
 def test_without_a_schedule_no_scan_is_due() -> None:
-    """Whoever asks for runs themselves is not nagged."""
+    """Some operators request all runs themselves."""
     seen = Overview(**(WELL | {"scan": Scan("run", ago(days=90), [])}))
     assert judge(seen, timedelta(0)).reasons == []
 
 
 def test_the_worst_comes_first() -> None:
-    """And gives the whole its level."""
     seen = {"letters": [ReasonCount("malformed", 2, NOW, NOW)], "problems": {"kafka": ["no answer"]}}
     verdict = judge(Overview(**(WELL | seen)), EVERY)
     assert [reason.level.name for reason in verdict.reasons] == ["BAD", "LOOK"]
@@ -124,7 +122,7 @@ def test_the_worst_comes_first() -> None:
 
 
 def test_waiting_begins_anew_with_every_move() -> None:
-    """Records that are applied one after the other are not stuck, however long the queue."""
+    """A long queue that moves is not stuck."""
     waits, first, moved = Waits(), ("progress.leveled-up", 0), ago(hours=1)
     assert waits.see({first: 5}, {first: moved}, NOW)[0].waits_since == NOW
     later = NOW + timedelta(seconds=20)

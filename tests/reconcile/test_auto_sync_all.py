@@ -21,7 +21,7 @@ LICENSES = {(1, "PLAYER"): 4, (2, "PLAYER"): 3}
 
 @pytest.fixture
 async def service(engine: AsyncEngine, settings: Settings) -> AsyncIterator[ProgressLicenseSyncService]:
-    """The service, with a worker beside it, on two pairs that differ."""
+    """The service with a worker beside it, and two pairs that differ."""
     await fill(engine, PROGRESS, LICENSES)
     one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
 
@@ -40,7 +40,6 @@ async def service(engine: AsyncEngine, settings: Settings) -> AsyncIterator[Prog
 async def test_the_default_is_a_dry_run_that_names_what_differs(
     service: ProgressLicenseSyncService, engine: AsyncEngine
 ) -> None:
-    """Nothing is written; the first issues come with what to do."""
     answer = (await service.auto_sync_all()).as_dict()
     assert set(answer) == {"success", "dry_run", "total_issues", "issues", "more", "message", "run_id"}
     assert (answer["success"], answer["dry_run"], answer["total_issues"]) == (True, True, 2)
@@ -50,7 +49,6 @@ async def test_the_default_is_a_dry_run_that_names_what_differs(
 
 
 async def test_for_real_it_heals_and_counts(service: ProgressLicenseSyncService, engine: AsyncEngine) -> None:
-    """The tables agree afterwards."""
     answer = (await service.auto_sync_all("progress_to_license", dry_run=False)).as_dict()
     assert (answer["success"], answer["synced_count"], answer["failed_count"]) == (True, 2, 0)
     assert {issue["status"] for issue in answer["results"]} == {"healed"}

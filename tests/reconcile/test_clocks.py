@@ -22,7 +22,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def test_a_chunk_of_a_service_whose_clock_is_ahead_is_worked_on() -> None:
-    """The broker stamps the records with its own clock (LogAppendTime), and nobody else writes there."""
+    """The broker stamps records with its own clock (LogAppendTime), and nobody else writes to the topic."""
     event = ReconcileChunk(run_id=uuid4(), phase="scan", chunk=0, time=NOW + timedelta(minutes=6))
     topic, key, value, headers, *_ = event.to_kafka()
     stamped = int(NOW.timestamp() * 1000)
@@ -32,7 +32,7 @@ def test_a_chunk_of_a_service_whose_clock_is_ahead_is_worked_on() -> None:
 
 
 async def test_a_clock_set_forward_confirms_nothing_early(engine: AsyncEngine, settings: Settings) -> None:
-    """PostgreSQL's clock jumps an hour: the grace time is still counted here."""
+    """PostgreSQL's clock jumps an hour, but the worker's clock counts the grace time."""
     await fill(engine, {(1, "PLAYER"): 4}, {(1, "PLAYER"): 3})
     one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(seconds=0.5)}))
     run_id = await one_worker.request()
@@ -45,7 +45,7 @@ async def test_a_clock_set_forward_confirms_nothing_early(engine: AsyncEngine, s
 
 
 async def test_a_clock_set_back_keeps_no_run_waiting(engine: AsyncEngine, settings: Settings) -> None:
-    """Its times lie an hour ahead then."""
+    """The run's times are then an hour ahead."""
     await fill(engine, {(1, "PLAYER"): 4}, {(1, "PLAYER"): 3})
     one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(seconds=0.2)}))
     run_id = await one_worker.request()
@@ -70,7 +70,7 @@ async def test_a_range_whose_message_went_out_in_the_future_is_sent_again(
 
 
 async def set_clock(engine: AsyncEngine, by: str) -> None:
-    """Move the times that were written, which is what a step of the clock does to them."""
+    """Move the written times, which has the effect of a changed clock."""
     async with engine.begin() as conn:
         await conn.execute(
             text(f"UPDATE levelsync.reconcile_runs SET due_at = due_at {by}, give_up_at = give_up_at {by}")
@@ -78,7 +78,7 @@ async def set_clock(engine: AsyncEngine, by: str) -> None:
 
 
 async def until_step_by_time(one_worker: OneWorker, run_id: object, left: str) -> None:
-    """Take steps until the run has left this one."""
+    """Take steps until the run has left the step `left`."""
 
     async def has_left() -> bool:
         await take_one(one_worker.engine, one_worker.steps)
@@ -92,7 +92,7 @@ async def until_step_by_time(one_worker: OneWorker, run_id: object, left: str) -
 async def test_a_request_older_than_the_runs_that_are_kept_is_answered_expired(
     engine: AsyncEngine, settings: Settings
 ) -> None:
-    """Its run was removed after 90 days, and the topic still holds the request: nothing is healed again."""
+    """The topic may keep a request longer than its run, so that nothing is healed again."""
     await fill(engine, {(1, "PLAYER"): 3}, {(1, "PLAYER"): 5})
     one_worker = OneWorker(engine, settings)
     event = ReconcileRequested(direction="progress_to_license", dry_run=False, time=NOW)

@@ -1,4 +1,4 @@
-"""Law 5: a suspect is confirmed in its order, and only then reported as drift."""
+"""Law 5: suspects are confirmed in order, and only then reported as drift."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ PAIR = (1, "PLAYER")
 
 @pytest.fixture
 def at_once(settings: Settings) -> Settings:
-    """Without a grace time."""
     return settings.model_copy(update={"reconcile_grace": timedelta(0)})
 
 
 async def test_a_pair_whose_event_comes_in_the_grace_time_is_no_drift(engine: AsyncEngine, settings: Settings) -> None:
-    """Its levels moved between scan and confirmation: changed_meanwhile, neither drift nor healed."""
+    """Its levels moved between scan and confirmation."""
     await fill(engine, {PAIR: 4}, {PAIR: 3})
     one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(milliseconds=300)}))
     run_id = await one_worker.request(direction="highest", dry_run=False)
@@ -38,7 +37,7 @@ async def test_a_pair_whose_event_comes_in_the_grace_time_is_no_drift(engine: As
 
 
 async def test_the_end_offsets_are_taken_after_the_grace_time(engine: AsyncEngine, at_once: Settings) -> None:
-    """A record that arrives in it has to be applied before anything is confirmed."""
+    """A record from the grace time must be applied before the confirmation."""
     await fill(engine, {PAIR: 4}, {PAIR: 3})
     topics = NoTopics({"progress.leveled-up-0": 0})
     one_worker = OneWorker(engine, at_once, topics)
@@ -56,7 +55,7 @@ async def test_the_end_offsets_are_taken_after_the_grace_time(engine: AsyncEngin
 async def test_appliers_that_do_not_catch_up_leave_everything_unconfirmed(
     engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counted apart, never healed."""
+    """They are counted separately and never healed."""
     monkeypatch.setattr(steps, "PATIENCE_SECONDS", 0.3)
     await fill(engine, {PAIR: 4}, {PAIR: 3})
     one_worker = OneWorker(engine, at_once, NoTopics({"progress.leveled-up-0": 9}))
@@ -69,7 +68,7 @@ async def test_appliers_that_do_not_catch_up_leave_everything_unconfirmed(
 async def test_a_scan_that_could_confirm_nothing_is_no_all_clear(
     engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The drift that the scan before it confirmed stays in the view."""
+    """The drift of the scan before it stays in the view."""
     await fill(engine, {PAIR: 4}, {PAIR: 3})
     await OneWorker(engine, at_once).run()
     monkeypatch.setattr(steps, "PATIENCE_SECONDS", 0.3)
@@ -81,7 +80,7 @@ async def test_a_scan_that_could_confirm_nothing_is_no_all_clear(
 async def test_a_position_beyond_the_end_of_a_new_topic_is_not_caught_up(
     engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The topic was created again: its row says nothing until the consumer has started it again."""
+    """The topic was created again, so its row counts only after the consumer's restart."""
     monkeypatch.setattr(steps, "PATIENCE_SECONDS", 0.3)
     await fill(engine, {PAIR: 4}, {PAIR: 3})
     async with engine.begin() as conn:
@@ -93,7 +92,7 @@ async def test_a_position_beyond_the_end_of_a_new_topic_is_not_caught_up(
 async def test_a_position_of_another_topic_of_the_same_name_says_nothing(
     engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The row lies where the new topic ends, by chance: none of its records has been applied."""
+    """The row's offset equals the end of the new topic by chance."""
     monkeypatch.setattr(steps, "PATIENCE_SECONDS", 0.3)
     await fill(engine, {PAIR: 4}, {PAIR: 3})
     async with engine.begin() as conn:
@@ -105,7 +104,7 @@ async def test_a_position_of_another_topic_of_the_same_name_says_nothing(
 async def test_a_topic_created_again_while_a_run_waits_gives_it_a_new_goal(
     engine: AsyncEngine, at_once: Settings
 ) -> None:
-    """What the old topic held is gone; what the new one holds is on its way."""
+    """The records of the old topic are gone, and those of the new one are not applied yet."""
     await fill(engine, {PAIR: 4}, {PAIR: 3})
     topics = NoTopics({"progress.leveled-up-0": 9}, topic_ids={"progress.leveled-up": "old"})
     one_worker = OneWorker(engine, at_once, topics)
@@ -118,7 +117,7 @@ async def test_a_topic_created_again_while_a_run_waits_gives_it_a_new_goal(
 
 
 async def test_an_emptied_partition_is_caught_up(engine: AsyncEngine, at_once: Settings) -> None:
-    """Its log start equals its end: there is nothing to wait for."""
+    """Its log start equals its end."""
     await fill(engine, {PAIR: 4}, {PAIR: 3})
     topics = NoTopics({"progress.leveled-up-0": 9}, {"progress.leveled-up-0": 9})
     report = await OneWorker(engine, at_once, topics).run()

@@ -1,4 +1,4 @@
-"""Healing: the model's result, by any direction, and never on what moved meanwhile (laws 6 and 8)."""
+"""Healing: the result of the model, in any direction, and never for a pair that has moved (laws 6 and 8)."""
 
 from __future__ import annotations
 
@@ -29,12 +29,11 @@ HEALABLE = {"mismatched", "missing_license", "missing_progress"}
 
 @pytest.fixture
 def at_once(settings: Settings) -> Settings:
-    """Without a grace time."""
     return settings.model_copy(update={"reconcile_grace": timedelta(0)})
 
 
 def healed(levels: tuple[int | None, int | None], direction: str) -> int:
-    """The level that a pair ends with: the side that is believed, or the only one there is."""
+    """Return the level that a pair ends with: that of the believed side, or of the only row."""
     p, li = levels
     if p is None or li is None:
         return p if li is None else li  # type: ignore[return-value]  # one of the two is there
@@ -50,7 +49,7 @@ def healed(levels: tuple[int | None, int | None], direction: str) -> int:
 async def test_a_heal_ends_as_the_model_says_and_a_second_run_finds_nothing(
     engine: AsyncEngine, at_once: Settings, progress_levels: Progress, license_levels: Licenses, direction: Direction
 ) -> None:
-    """Any two tables, any direction; what no write can repair stays as it is."""
+    """A pair that no write can repair stays as it is."""
     await fill(engine, progress_levels, license_levels)
     report = await OneWorker(engine, at_once).run(direction=direction, dry_run=False, force=True)
     wanted_progress, wanted_licenses = dict(progress_levels), dict(license_levels)
@@ -68,7 +67,7 @@ async def test_a_heal_ends_as_the_model_says_and_a_second_run_finds_nothing(
 
 
 async def test_the_issues_of_a_run_are_looked_up_one_by_one(engine: AsyncEngine) -> None:
-    """With the plans of a heal's transaction too: joined as a whole, each pair was compared with every issue."""
+    """In a join of all, each pair was compared with every issue, with the plans of a heal's transaction."""
     kept, run_id = 3_000, uuid.uuid4()
     values = {
         "id": run_id,
@@ -95,13 +94,13 @@ async def test_the_issues_of_a_run_are_looked_up_one_by_one(engine: AsyncEngine)
 
 
 def _rows_compared(node: dict[str, Any]) -> int:
-    """The most rows that any node of a plan returned, over all of its loops."""
+    """Return the most rows of any node of a plan, over all of its loops."""
     here: int = node["Actual Rows"] * node["Actual Loops"]
     return max([here, *(_rows_compared(child) for child in node.get("Plans", ()))])
 
 
 async def test_a_pair_that_moves_before_its_heal_is_left(engine: AsyncEngine, at_once: Settings) -> None:
-    """Law 6: the heal looks again under the lock."""
+    """Law 6: the heal reads the pair again under the lock."""
     await fill(engine, {(1, "PLAYER"): 4, (2, "PLAYER"): 4}, {(1, "PLAYER"): 3, (2, "PLAYER"): 3})
     one_worker = OneWorker(engine, at_once)
     run_id = await one_worker.request(dry_run=False)
@@ -116,7 +115,7 @@ async def test_a_pair_that_moves_before_its_heal_is_left(engine: AsyncEngine, at
 
 
 async def test_what_is_healed_while_the_run_is_cancelled_is_reported(engine: AsyncEngine, at_once: Settings) -> None:
-    """Its batch was in hand: it stays healed, so the run says that it is."""
+    """The batch had begun, and its heal stays."""
     await fill(engine, {(1, "PLAYER"): 4}, {(1, "PLAYER"): 3})
     one_worker = OneWorker(engine, at_once)
     run_id = await one_worker.request(dry_run=False)
@@ -135,14 +134,13 @@ async def test_what_is_healed_while_the_run_is_cancelled_is_reported(engine: Asy
 
 
 async def waiting(engine: AsyncEngine) -> bool:
-    """Whether somebody waits for a lock in this database."""
     query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     async with engine.connect() as conn:
         return (await conn.execute(text(query))).first() is not None
 
 
 async def test_one_pair_that_the_database_refuses_stops_no_other(engine: AsyncEngine, at_once: Settings) -> None:
-    """It has failed, with the server's words."""
+    """It fails with the server's words."""
     await drifted(engine, 20)
     async with engine.begin() as conn:
         await conn.execute(text("ALTER TABLE user_licenses ADD CHECK (user_id <> 7 OR current_level < 5)"))
@@ -160,7 +158,7 @@ async def test_one_pair_that_the_database_refuses_stops_no_other(engine: AsyncEn
 async def test_a_refusal_that_the_application_puts_off_until_the_commit_stops_no_other(
     engine: AsyncEngine, at_once: Settings
 ) -> None:
-    """A deferred trigger too: at the commit no pair can be told from another, and the range would be tried for ever."""
+    """At the commit no pair can be told from another, so the range would be retried for ever."""
     await drifted(engine, 20)
     async with engine.begin() as conn:
         await conn.execute(text(_DEFERRED_REFUSAL))
@@ -175,7 +173,7 @@ async def test_a_refusal_that_the_application_puts_off_until_the_commit_stops_no
 
 
 async def test_a_row_that_cannot_be_made_stops_no_other(engine: AsyncEngine, at_once: Settings) -> None:
-    """A trigger swallows the insert: the pair has failed, because no later run can create the row either."""
+    """A trigger suppresses the insert, so no later run could create the row either."""
     await fill(engine, {(user, "PLAYER"): 5 for user in range(1, 21)}, {})
     async with engine.begin() as conn:
         await conn.execute(
@@ -203,7 +201,7 @@ _DEFERRED_REFUSAL = """
 async def test_past_the_limit_a_forced_run_heals_everything_and_keeps_samples(
     engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An emptied table does not become one issue row a pair."""
+    """An emptied table does not become one issue row for each pair."""
     from service.reconcile import runs, steps  # noqa: PLC0415 - patched here
 
     monkeypatch.setattr(runs, "SAMPLES", 5)
@@ -220,7 +218,7 @@ async def test_past_the_limit_a_forced_run_heals_everything_and_keeps_samples(
 
 
 async def test_two_runs_at_once_heal_each_pair_once(engine: AsyncEngine, at_once: Settings) -> None:
-    """What one has healed, the other leaves."""
+    """The second run leaves what the first has healed."""
     await drifted(engine, 40)
     one_worker = OneWorker(engine, at_once)
     first, second = [await one_worker.request(direction="highest", dry_run=False) for _ in range(2)]

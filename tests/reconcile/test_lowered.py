@@ -1,4 +1,4 @@
-"""How many levels a run lowers, and the number that its asker allows (law 8)."""
+"""How many levels a run lowers, and the limit of its request (law 8)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LICENSES = "SELECT user_id, current_level FROM user_licenses ORDER BY user_id"
 
 @pytest.fixture
 async def one_worker(engine: AsyncEngine, settings: Settings) -> OneWorker:
-    """Three licenses above their progress, two below it, one missing on each side, one that needs a decision."""
+    """Three licenses above their progress, two below, one missing on each side, and one that needs a decision."""
     progress = {1: 4, 2: 4, 3: 4, 4: 5, 5: 5, 6: 3, 8: 2}
     licenses = {1: 5, 2: 6, 3: 7, 4: 2, 5: 2, 7: 3, 8: 99}
     await fill(
@@ -37,7 +37,7 @@ async def one_worker(engine: AsyncEngine, settings: Settings) -> OneWorker:
 async def test_a_dry_run_counts_and_marks_the_levels_that_would_fall(
     one_worker: OneWorker, direction: str, lowered: int, users: list[int]
 ) -> None:
-    """Neither a row that is made nor a pair that needs a decision counts."""
+    """A created row and a pair that needs a decision do not count."""
     report = await one_worker.run(direction=direction)
     assert (report["counts"]["mismatched"], report["counts"]["lowered"]) == (5, lowered)
     assert one_worker.completed[0]["counts"]["lowered"] == lowered
@@ -48,7 +48,7 @@ async def test_a_dry_run_counts_and_marks_the_levels_that_would_fall(
 
 
 async def test_a_run_stops_before_its_first_write_where_more_would_fall(one_worker: OneWorker) -> None:
-    """Its asker has seen two; a third came since. Force answers the breaker only."""
+    """The request was for two levels, and a third came since. Force overrides only the breaker."""
     before = await _licenses(one_worker)
     report = await one_worker.run(dry_run=False, max_lowered=2, force=True)
     assert (report["status"], report["would_stop"]) == ("stopped_by_breaker", False)
@@ -60,7 +60,7 @@ async def test_a_run_stops_before_its_first_write_where_more_would_fall(one_work
 
 
 async def test_a_run_heals_where_no_more_fall_than_allowed(one_worker: OneWorker) -> None:
-    """The limit is of levels that fall, not of pairs."""
+    """The limit counts levels that fall, not pairs."""
     report = await one_worker.run(dry_run=False, max_lowered=3)
     assert (report["status"], report["counts"]["lowered"], report["counts"]["healed"]) == ("completed", 3, 7)
     assert (await _licenses(one_worker))[:5] == [(1, 4), (2, 4), (3, 4), (4, 5), (5, 5)]

@@ -1,4 +1,4 @@
-"""What a run is doing, and how much time that has left: it never grows within a phase."""
+"""The phase of a run and its time left, which never grows within a phase."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.tables import fill
 
 @pytest.fixture
 def in_five_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two users a range; the first range already says how long the others take."""
+    """Two users a range. The first range already gives an estimate."""
     monkeypatch.setattr(steps, "ROWS_A_RANGE", 1)
     monkeypatch.setattr(runs, "ESTIMATE_AFTER", 0.0)
 
@@ -31,7 +31,7 @@ async def drifted(engine: AsyncEngine) -> None:
 
 
 async def age_step(engine: AsyncEngine, seconds: float) -> None:
-    """Let the present step have begun earlier."""
+    """Make the present step older."""
     began = "UPDATE levelsync.reconcile_runs SET step_began_at = step_began_at - :seconds * interval '1 second'"
     async with engine.begin() as conn:
         await conn.execute(text(began), {"seconds": seconds})
@@ -39,7 +39,7 @@ async def age_step(engine: AsyncEngine, seconds: float) -> None:
 
 @pytest.mark.usefixtures("in_five_ranges")
 async def test_a_run_names_each_of_its_phases(engine: AsyncEngine, settings: Settings) -> None:
-    """From the request to the heal; a run that has ended has none."""
+    """A run that has ended has no phase."""
     await drifted(engine)
     one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(seconds=0.2)}))
     run_id = await one_worker.request(direction="highest", dry_run=False)
@@ -53,7 +53,7 @@ async def test_a_run_names_each_of_its_phases(engine: AsyncEngine, settings: Set
 
 @pytest.mark.usefixtures("in_five_ranges")
 async def test_the_grace_time_counts_down(engine: AsyncEngine, settings: Settings) -> None:
-    """Also when its step fails at the end and is tried again."""
+    """Even when the step fails at its end and is retried."""
     await drifted(engine)
     one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(seconds=60)}))
     run_id = await one_worker.request()
@@ -73,7 +73,7 @@ async def test_the_grace_time_counts_down(engine: AsyncEngine, settings: Setting
 async def test_time_left_comes_from_the_present_phase_and_never_grows_in_it(
     engine: AsyncEngine, settings: Settings, step: str
 ) -> None:
-    """The first range takes ten seconds, the second a minute, the others nothing."""
+    """The first range takes ten seconds, the second a minute, and the others no time."""
     await drifted(engine)
     one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
     run_id = await one_worker.request(direction="highest", dry_run=False)
@@ -93,7 +93,6 @@ async def test_time_left_comes_from_the_present_phase_and_never_grows_in_it(
 
 
 async def left(one_worker: OneWorker, run_id: Any) -> float | None:
-    """The time left, as every command shows it."""
     seconds: float | None = (await one_worker.report(run_id))["progress"]["seconds_left"]
     return seconds
 
@@ -108,5 +107,5 @@ async def left(one_worker: OneWorker, run_id: Any) -> float | None:
     ],
 )
 def test_time_left_is_estimated_from_work_that_is_done(known: Pace, estimate: float | None) -> None:
-    """Neither from the first moments, nor of a step that works on nothing."""
+    """Not from the first moments, and not in a step without work."""
     assert known.estimate() == estimate

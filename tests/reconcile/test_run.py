@@ -1,4 +1,4 @@
-"""A run survives, runs once, and is safe (laws 7 and 8)."""
+"""A run survives faults, runs once, and writes nothing by accident (laws 7 and 8)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.tables import fill
 
 @pytest.fixture
 def at_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Without a grace time, in ranges of ten rows."""
+    """In ranges of ten rows."""
     monkeypatch.setattr(steps, "ROWS_A_RANGE", 10)
     return settings.model_copy(update={"reconcile_grace": timedelta(0)})
 
@@ -38,7 +38,7 @@ async def test_a_request_delivered_twice_runs_once(engine: AsyncEngine, at_once:
 
 
 async def test_a_range_delivered_twice_is_counted_once(engine: AsyncEngine, at_once: Settings) -> None:
-    """Counts are set under the range's row, not added."""
+    """Counts are set under the range's lock, not added."""
     await drifted(engine, 30)
     one_worker = OneWorker(engine, at_once)
     run_id = await one_worker.request()
@@ -56,7 +56,7 @@ async def test_a_range_delivered_twice_is_counted_once(engine: AsyncEngine, at_o
 async def test_a_lost_message_is_sent_again(
     engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A range that has not moved for a while is sent by anyone."""
+    """Any worker sends a range again that has not moved for a while."""
     from service.reconcile import steps  # noqa: PLC0415 - patched here
 
     monkeypatch.setattr(steps, "RESEND_SECONDS", 0.2)
@@ -84,7 +84,7 @@ async def test_a_dry_run_writes_nothing_and_says_what_would_stop(engine: AsyncEn
 
 
 async def test_an_emptied_table_stops_a_run_however_small(engine: AsyncEngine, at_once: Settings) -> None:
-    """That is a bad deploy, not drift."""
+    """It suggests a bad deploy, not drift."""
     await fill(engine, {(1, "PLAYER"): 5}, {})
     report = await OneWorker(engine, at_once).run(dry_run=False)
     assert report["status"] == "stopped_by_breaker"
@@ -92,7 +92,6 @@ async def test_an_emptied_table_stops_a_run_however_small(engine: AsyncEngine, a
 
 
 async def test_a_cancelled_run_ends_at_once_and_reports(engine: AsyncEngine, at_once: Settings) -> None:
-    """Its ranges are left where they are."""
     await drifted(engine, 3)
     one_worker = OneWorker(engine, at_once)
     run_id = await one_worker.request()
@@ -106,7 +105,6 @@ async def test_a_cancelled_run_ends_at_once_and_reports(engine: AsyncEngine, at_
 
 
 async def test_one_user_is_one_range(engine: AsyncEngine, at_once: Settings) -> None:
-    """A run for one user scans nobody else."""
     await drifted(engine, 30)
     report = await OneWorker(engine, at_once).run(user_id=7)
     assert report["counts"]["scanned"] == report["counts"]["mismatched"] == 1
@@ -114,7 +112,6 @@ async def test_one_user_is_one_range(engine: AsyncEngine, at_once: Settings) -> 
 
 
 async def test_empty_tables_are_in_agreement(engine: AsyncEngine, at_once: Settings) -> None:
-    """Nothing to plan, nothing to do."""
     await fill(engine, {}, {})
     report = await OneWorker(engine, at_once).run()
     assert (report["status"], report["counts"]["scanned"]) == ("completed", 0)

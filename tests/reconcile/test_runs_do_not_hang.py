@@ -1,4 +1,4 @@
-"""A run that fails holds up no other run, and a row that cannot be read ends as `failed` (law 7)."""
+"""A run that fails does not delay others, and an unreadable row ends as `failed` (law 7)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ from tests.support.tables import fill
 
 @pytest.fixture
 def at_once(settings: Settings) -> Settings:
-    """Without a grace time."""
     return settings.model_copy(update={"reconcile_grace": timedelta(0)})
 
 
 async def test_a_step_that_always_fails_holds_up_no_other_run(
     engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its run was asked for first, so its step is the first that is due, every time."""
+    """The failing step is the first that is due, every time."""
     await fill(engine, {(1, "PLAYER"): 4}, {(1, "PLAYER"): 3})
     one_worker = OneWorker(engine, at_once)
     broken = await one_worker.request()
@@ -50,7 +49,7 @@ async def test_a_step_that_always_fails_holds_up_no_other_run(
 async def test_a_range_that_always_fails_holds_up_no_other_run(
     engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message behind it in the same partition is another run's."""
+    """The message behind it in the same partition belongs to another run."""
     await fill(engine, {(1, "PLAYER"): 4}, {(1, "PLAYER"): 3})
     one_worker = OneWorker(engine, at_once)
     broken = await one_worker.request()
@@ -87,7 +86,7 @@ async def test_a_row_that_cannot_be_read_has_failed_and_the_run_ends(
 
 
 async def cannot_read(engine: AsyncEngine, user: int) -> None:
-    """Put a view in the place of the table, whose row of that user divides by zero."""
+    """Replace the table with a view whose row of that user divides by zero."""
     async with engine.begin() as conn:
         await conn.execute(text("ALTER TABLE specialization_progress RENAME TO progress_rows"))
         names = (

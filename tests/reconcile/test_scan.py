@@ -1,4 +1,4 @@
-"""The scan finds every kind of drift, and nothing else (law 8); the list of issues agrees."""
+"""The scan finds every kind of drift and nothing else (law 8), as does the list of issues."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from tests.support.tables import execute, fill
 
 @pytest.fixture
 def at_once(settings: Settings) -> Settings:
-    """Without a grace time."""
     return settings.model_copy(update={"reconcile_grace": timedelta(0)})
 
 
@@ -39,7 +38,6 @@ async def test_the_scan_finds_what_a_naive_comparison_finds(
     licenses: Licenses,
     name: str | None,
 ) -> None:
-    """Any two tables, all specializations or one."""
     await fill(engine, progress, licenses)
     report = await OneWorker(engine, at_once).run(specialization=name)
     pairs = {pair for pair in progress.keys() | licenses.keys() if name is None or pair[1] == name.upper()}
@@ -56,7 +54,7 @@ async def test_the_scan_finds_what_a_naive_comparison_finds(
 
 
 async def test_two_licenses_of_a_pair_are_no_level_in_any_direction(engine: AsyncEngine, at_once: Settings) -> None:
-    """Both are reported as duplicates, and a run that heals writes neither of them, nor the progress."""
+    """A run that heals writes neither of them, nor the progress."""
     held = {(1, "PLAYER"): 4, (1, "player"): 2, (2, "Player"): 4, (2, "pLAYER"): 2}
     for direction in get_args(Direction):
         await fill(engine, {(1, "PLAYER"): 3, (2, "PLAYER"): 3}, held)
@@ -78,7 +76,7 @@ async def test_two_licenses_of_a_pair_are_no_level_in_any_direction(engine: Asyn
 async def test_a_license_under_a_name_that_is_none_needs_a_decision(
     engine: AsyncEngine, at_once: Settings, written: str, beside: str | None, kind: str
 ) -> None:
-    """It is told once, for its pair, and never as a missing license."""
+    """It is reported once, and never as a missing license."""
     licenses = {(1, written): 3} | ({(1, beside): 3} if beside else {})
     await fill(engine, {(1, "PLAYER"): 3} if written != "WIZARD" else {}, licenses)
     report = await OneWorker(engine, at_once).run()
@@ -94,7 +92,7 @@ Rows = Mapping[tuple[int, str], int | None]
 
 @pytest.fixture
 async def loose(engine: AsyncEngine) -> AsyncEngine:
-    """A database whose application lets every level and every maximum be NULL."""
+    """A database that allows NULL in every level and every maximum."""
     await execute(
         engine,
         "ALTER TABLE user_licenses ALTER current_level DROP NOT NULL, ALTER max_achieved_level DROP NOT NULL",
@@ -113,7 +111,7 @@ async def loose(engine: AsyncEngine) -> AsyncEngine:
 async def test_both_find_the_same(  # noqa: PLR0913, PLR0917 - what two tables can differ in
     loose: AsyncEngine, settings: Settings, progress: Rows, licenses: Rows, maximum: int | None, name: str | None
 ) -> None:
-    """Names in any case, names that are none, no level, a level out of range, a maximum of nothing."""
+    """Names in any case, unknown names, missing levels, levels out of range, and no maximum."""
     await fill(loose, progress, licenses)  # this database takes a license without a level
     async with loose.begin() as conn:
         await conn.execute(text("UPDATE specializations SET max_levels = :top WHERE id = 'PLAYER'"), {"top": maximum})

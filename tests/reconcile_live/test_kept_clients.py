@@ -1,4 +1,4 @@
-"""The clients that a reconciler keeps from question to question, when what they are connected to changes."""
+"""The clients that a reconciler keeps, when their broker or topics change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.real_broker, pytest.mark.usefixtures("topics")]
 
 
 async def test_the_ends_are_right_again_after_the_broker_was_away(settings: Settings, kafka: Kafka) -> None:
-    """A question to a broker that is away is a fault; once it is back, no old answer is given."""
+    """While the broker is away a question fails. Afterwards no old answer is returned."""
     if not kafka.can_restart:
         pytest.skip("the broker is not ours to stop")
     async with KafkaTopics(settings) as topics:
@@ -30,7 +30,7 @@ async def test_the_ends_are_right_again_after_the_broker_was_away(settings: Sett
 
 
 async def test_the_ends_are_those_of_topics_that_were_made_anew(settings: Settings, kafka: Kafka) -> None:
-    """Also with other numbers of partitions: metadata are asked for with every question."""
+    """Metadata are read for every question, so the number of partitions may change."""
     async with KafkaTopics(settings) as topics:
         await publish(kafka.bootstrap_servers, [(LICENSE_ADVANCED_TOPIC, b"1", b"x")] * 5)
         assert await _records(topics) == 5

@@ -1,4 +1,4 @@
-"""Law 7: killing any worker at any moment neither loses nor repeats a range's effect."""
+"""Law 7: killing any worker at any moment neither loses nor repeats the effect of a range."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _HISTORY = text("SELECT count(*), count(DISTINCT user_license_id) FROM license_p
 async def heal_while_killing(
     engine: AsyncEngine, settings: Settings, make: Callable[..., LevelsyncProcess], kills: int, seed: int
 ) -> None:
-    """One healing run after another; a worker is killed at a random moment of each and started again."""
+    """Run one heal after another; kill a worker at a random moment of each and start it again."""
     chance = random.Random(seed)  # noqa: S311 - repeatable moments, not a secret
     worker = make(settings.model_copy(update={"reconcile_grace": timedelta(0), "reconcile_every": timedelta(0)}))
     async with engine.begin() as conn:
@@ -60,7 +60,7 @@ async def heal_while_killing(
 
 
 async def drift_again(engine: AsyncEngine) -> None:
-    """Every fiftieth license is a level behind, and there is no history."""
+    """Lower every fiftieth license by a level, and empty the history."""
     async with engine.begin() as conn:
         await conn.execute(text("TRUNCATE license_progressions"))
         await conn.execute(text(f"UPDATE user_licenses SET current_level = 4 WHERE user_id % {USERS // DRIFTED} = 0"))
@@ -69,7 +69,7 @@ async def drift_again(engine: AsyncEngine) -> None:
 async def test_a_worker_killed_in_a_run_loses_and_repeats_nothing(
     engine: AsyncEngine, settings: Settings, levelsync_process: Callable[..., LevelsyncProcess]
 ) -> None:
-    """One kill; the soak has twenty."""
+    """The soak has twenty kills."""
     await heal_while_killing(engine, settings, levelsync_process, kills=1, seed=3)
 
 
@@ -77,5 +77,4 @@ async def test_a_worker_killed_in_a_run_loses_and_repeats_nothing(
 async def test_a_worker_killed_twenty_times_loses_and_repeats_nothing(
     engine: AsyncEngine, settings: Settings, levelsync_process: Callable[..., LevelsyncProcess]
 ) -> None:
-    """Twenty kills, each in a run of its own."""
     await heal_while_killing(engine, settings, levelsync_process, kills=20, seed=4)

@@ -1,4 +1,4 @@
-"""Law 5 under a live load: rows are committed first, their events come up to two seconds later, in random order."""
+"""Law 5 under a live load: rows are committed first, and their events follow within two seconds in random order."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _RAISE = text("""
 
 @pytest.fixture
 async def running(settings: Settings, topics: list[str]) -> AsyncIterator[Service]:  # noqa: ARG001 - first the topics
-    """Every role, in this process; the grace time exceeds the publisher's delay, as it must."""
+    """Every role in this process. The grace time exceeds the publisher's delay, as it must."""
     chosen = settings.model_copy(update={"reconcile_grace": timedelta(seconds=3), "reconcile_every": timedelta(0)})
     async with Service(chosen) as service:
         await asyncio.wait_for(service.ready(), 60)
@@ -38,7 +38,7 @@ async def running(settings: Settings, topics: list[str]) -> AsyncIterator[Servic
 
 
 class Application:
-    """Raises progress, and publishes each rise within two seconds, unless it is lost."""
+    """Raises progress, and publishes each rise within two seconds unless it is lost."""
 
     def __init__(self, engine: AsyncEngine, settings: Settings, seed: int) -> None:
         self.engine = engine
@@ -48,7 +48,7 @@ class Application:
         self.late: set[asyncio.Task[Any]] = set()
 
     async def raise_one(self, user: int, *, lost: bool = False) -> None:
-        """Commit a rise of one level; its event follows by itself."""
+        """Commit a rise of one level; its event follows."""
         self.levels[user] = level = self.levels.get(user, 1) + 1
         async with self.engine.begin() as conn:
             await conn.execute(_RAISE, {"user": user, "level": level})
@@ -63,7 +63,7 @@ class Application:
         await self.producer.send_and_wait(record.topic, record.value, record.key, headers=record.headers)
 
     async def live(self, seconds: float) -> None:
-        """Raise the users of the sample to the top, one level at a time, in about this time."""
+        """Raise all users to the top, one level at a time, in about `seconds`."""
         while len(self.levels) < 200 or min(self.levels.values()) < 8:
             await self.raise_one(self.random.choice([u for u in range(1, 201) if self.levels.get(u, 1) < 8]))
             await asyncio.sleep(seconds / RISES)  # the load's own pace
@@ -82,7 +82,7 @@ async def application(engine: AsyncEngine, settings: Settings) -> AsyncIterator[
 
 
 async def scan_beside_a_load(engine: AsyncEngine, application: Application, scans: int) -> None:
-    """Scans one after another: none finds drift where there is none."""
+    """Run scans one after another; check that none finds drift."""
     load = asyncio.create_task(application.live(scans * SCAN_SECONDS))
     try:
         for _ in range(scans):
@@ -96,20 +96,17 @@ async def scan_beside_a_load(engine: AsyncEngine, application: Application, scan
 
 @pytest.mark.usefixtures("running")
 async def test_five_scans_beside_a_live_load_find_nothing(engine: AsyncEngine, application: Application) -> None:
-    """No drift, no alarm."""
     await scan_beside_a_load(engine, application, scans=5)
 
 
 @pytest.mark.soak
 @pytest.mark.usefixtures("running")
 async def test_fifty_scans_beside_a_live_load_find_nothing(engine: AsyncEngine, application: Application) -> None:
-    """The same for minutes."""
     await scan_beside_a_load(engine, application, scans=50)
 
 
 @pytest.mark.usefixtures("running")
 async def test_a_hundred_lost_events_are_exactly_what_is_found(engine: AsyncEngine, application: Application) -> None:
-    """And after the heal there are none."""
     for user in range(1, 201):
         await application.raise_one(user, lost=user % 2 == 0)
     await asyncio.gather(*application.late)

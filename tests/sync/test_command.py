@@ -1,4 +1,4 @@
-"""`levelsync sync`: one pair, all of a user's, or a level decided; its exit codes."""
+"""`levelsync sync`: one pair, all of a user's pairs, or a decided level, with its exit codes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ async def env(engine: AsyncEngine, settings: Settings) -> dict[str, str]:
 
 
 async def test_a_pair_is_synced_and_then_in_sync(engine: AsyncEngine, env: dict[str, str]) -> None:
-    """Exit 0 both times; the JSON is the whole of stdout."""
     first = levelsync("sync", "1", "--specialization", "player", "--direction", "highest", "--json", env=env)
     assert (first.returncode, json.loads(first.stdout)["action"]) == (0, "updated")
     assert await progress(engine) == {PLAYER: 5, (2, "COACH"): 9}
@@ -32,7 +31,7 @@ async def test_a_pair_is_synced_and_then_in_sync(engine: AsyncEngine, env: dict[
 async def test_a_pair_that_needs_a_decision_is_exit_1_until_it_has_one(
     engine: AsyncEngine, env: dict[str, str]
 ) -> None:
-    """The answer names the level; --level gives both rows another."""
+    """The answer names the level. --level sets both rows."""
     failed = levelsync("sync", "2", "--all", "--json", env=env)
     assert (failed.returncode, json.loads(failed.stdout)["success"]) == (1, False)
     decided = levelsync("sync", "2", "--specialization", "COACH", "--level", "4", env=env)
@@ -57,14 +56,12 @@ async def test_a_pair_that_needs_a_decision_is_exit_1_until_it_has_one(
     ],
 )
 def test_wrong_use_is_a_sentence_and_exit_2(env: dict[str, str], arguments: list[str], sentence: str) -> None:
-    """And nothing on stdout."""
     run = levelsync("sync", *arguments, env=env)
     assert (run.returncode, run.stdout) == (2, "")
     assert sentence in run.stderr
 
 
 def test_no_postgresql_is_exit_3() -> None:
-    """With what to set."""
     run = levelsync("sync", "1", "--all", env={"LEVELSYNC_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"})
     assert run.returncode == 3
     assert "LEVELSYNC_DATABASE_URL" in run.stderr

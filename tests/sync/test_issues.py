@@ -33,7 +33,7 @@ async def issues(engine: AsyncEngine, specialization: str | None = None) -> list
 
 
 async def test_each_kind_is_found_with_what_to_do(engine: AsyncEngine) -> None:
-    """The kinds of law 8; the seed's three, and what a direction cannot repair."""
+    """The kinds of law 8: the seed's three, and those that no direction can repair."""
     await fill(
         engine,
         progress={
@@ -83,7 +83,6 @@ async def test_each_kind_is_found_with_what_to_do(engine: AsyncEngine) -> None:
 
 
 async def test_an_unknown_specialization_cannot_be_looked_for(engine: AsyncEngine) -> None:
-    """422."""
     with pytest.raises(UnknownSpecialization):
         await issues(engine, "WIZARD")
 
@@ -96,7 +95,6 @@ levels = st.dictionaries(st.tuples(users, st.sampled_from(sorted(MAXIMUM))), st.
 async def test_any_two_tables_are_compared_as_a_naive_comparison_does(
     engine: AsyncEngine, progress: dict[tuple[int, str], int], licenses: dict[tuple[int, str], int]
 ) -> None:
-    """Every pair once, and none that agrees."""
     await fill(engine, progress=progress, licenses=licenses)
     expected = {
         pair: kind for pair in progress | licenses if (kind := _kind(progress.get(pair), licenses.get(pair), pair[1]))
@@ -118,7 +116,7 @@ def _kind(progress: int | None, license_: int | None, specialization: str) -> st
 
 
 async def test_what_differs_is_streamed(engine: AsyncEngine) -> None:
-    """A reader that stops early has not made PostgreSQL send, or this process keep, the rest."""
+    """PostgreSQL does not send the rest to a reader that stops early."""
     await fill(engine)
     await execute(
         engine,

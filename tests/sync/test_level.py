@@ -1,4 +1,4 @@
-"""`set_level`: deciding a pair that no direction can repair (law 8)."""
+"""`set_level` decides a pair that no direction can repair (law 8)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ async def test_both_rows_get_the_level(
     license_level: int,
     level: int,
 ) -> None:
-    """With the license's history, and a fence."""
     await fill(engine, progress={PLAYER: progress_level}, licenses={PLAYER: license_level})
     answer = (await service.set_level(1, "player", level, 2)).as_dict()
     assert (answer["success"], answer["action"], answer["synced"]) == (True, "updated", True)
@@ -40,7 +39,7 @@ async def test_both_rows_get_the_level(
 
 
 async def test_missing_rows_are_made(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:
-    """Both of them; and each row that was written is told."""
+    """Each written row is published."""
     await fill(engine)
     assert (await service.set_level(1, "PLAYER", 3)).action == "created"
     assert await licenses(engine) == await progress(engine) == {PLAYER: 3}
@@ -54,7 +53,7 @@ async def test_missing_rows_are_made(engine: AsyncEngine, service: ProgressLicen
 async def test_a_level_of_both_rows_is_not_written_again(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """As with every sync; the decision is remembered."""
+    """The decision is remembered all the same."""
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 3})
     before = await everything(engine)
     result = await service.set_level(1, "PLAYER", 3)
@@ -65,7 +64,7 @@ async def test_a_level_of_both_rows_is_not_written_again(
 
 
 async def test_events_before_the_decision_are_over(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:
-    """Law 2, for a NULL that an older event would have raised."""
+    """Law 2: the older event would have raised the NULL."""
     await fill(engine, progress={PLAYER: None}, licenses={PLAYER: 2})
     await service.set_level(1, "PLAYER", 2)
     partitions = await Partitions(engine).begin()
@@ -78,7 +77,6 @@ async def test_events_before_the_decision_are_over(engine: AsyncEngine, service:
 async def test_a_level_that_the_specialization_lacks_is_refused(
     engine: AsyncEngine, service: ProgressLicenseSyncService, level: int
 ) -> None:
-    """Both numbers are named and nothing is written."""
     await fill(engine, progress={PLAYER: 2})
     before = await everything(engine)
     with pytest.raises(LevelOutOfRange, match=f"level {level} is outside 1 to 8"):
@@ -91,7 +89,7 @@ async def test_a_level_that_the_specialization_lacks_is_refused(
 async def test_a_license_in_another_case_gets_its_name(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """It keeps its id, so its history stays; also where its level is right already."""
+    """It keeps its id and its history, even where its level is right already."""
     await fill(engine, progress={PLAYER: 2, (2, "PLAYER"): 4}, licenses={(1, "player"): 2, (2, "Player"): 3})
     results = [await service.set_level(1, "PLAYER", 2), await service.set_level(2, "PLAYER", 4)]
     assert [result.action for result in results] == ["updated", "updated"]
@@ -103,7 +101,7 @@ async def test_a_license_in_another_case_gets_its_name(
 async def test_a_duplicate_beside_the_license_is_named_and_left(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """Other tables may point to it: somebody has to remove it."""
+    """Other tables may refer to it, so a person must remove it."""
     await fill(engine, progress={PLAYER: 2}, licenses={PLAYER: 2, (1, "player"): 6})
     (other,) = await read(engine, "SELECT id FROM user_licenses WHERE specialization_type = 'player'")
     result = await service.set_level(1, "PLAYER", 3)
@@ -114,7 +112,7 @@ async def test_a_duplicate_beside_the_license_is_named_and_left(
 async def test_nothing_is_half_written_where_the_license_is_refused(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """The progress was written already; its level, the fence and the event go with the license's."""
+    """The progress was written first. Its level, the fence and the event are undone with the license."""
     await fill(engine, progress={PLAYER: 6}, licenses={PLAYER: 6})
     await execute(engine, "ALTER TABLE user_licenses ADD CONSTRAINT no_two CHECK (current_level <> 2)")
     before = await everything(engine)

@@ -1,4 +1,4 @@
-"""What is decided about one pair, on values alone (laws 2 and 8)."""
+"""The decision about one pair, on values alone (laws 2 and 8)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
 
 def sides(progress: int | str | None, license_: int | str | None) -> Sides:
-    """Two levels; "-" is a missing row, None a NULL in it."""
+    """Return two levels. "-" is a missing row, and None is a NULL."""
     levels = [None if isinstance(level, str) else level for level in (progress, license_)]
     return Sides(levels[0], levels[1], progress_exists=progress != "-", license_exists=license_ != "-")
 
@@ -34,7 +34,7 @@ directions = st.sampled_from(DIRECTIONS)
 
 @given(before=anything, direction=directions)
 def test_a_write_ends_the_drift_and_never_leaves_the_range(before: Sides, direction: Direction) -> None:
-    """Whatever is written, both levels are the same afterwards, and 1 to the maximum."""
+    """Afterwards both levels are equal, and between 1 and the maximum."""
     decision = decide_pair(before, direction, MAXIMUM)
     if decision.action is Action.NONE:
         assert decision.target is None
@@ -50,7 +50,7 @@ def test_a_write_ends_the_drift_and_never_leaves_the_range(before: Sides, direct
 
 @given(before=sound)
 def test_the_chosen_source_wins_also_downwards(before: Sides) -> None:
-    """Each direction believes its own row; `highest` believes the higher one."""
+    """`highest` believes the higher row."""
     progress, license_ = before.progress_level, before.license_level
     expected = {
         "progress_to_license": progress,
@@ -66,7 +66,7 @@ def test_the_chosen_source_wins_also_downwards(before: Sides) -> None:
 
 @given(before=anything, direction=directions)
 def test_only_a_write_below_the_old_level_lowers(before: Sides, direction: Direction) -> None:
-    """A heal that lowers needs a fence (law 2); `highest` never does."""
+    """A heal that lowers needs a fence (law 2), and `highest` never lowers."""
     decision = decide_pair(before, direction, MAXIMUM)
     assert decision.lowers == (decision.old is not None and decision.new is not None and decision.new < decision.old)
     assert decision.fences == decision.lowers
@@ -75,7 +75,6 @@ def test_only_a_write_below_the_old_level_lowers(before: Sides, direction: Direc
 
 @given(level=st.integers(1, MAXIMUM), direction=directions)
 def test_an_orphan_gets_its_missing_row_whatever_the_direction(level: int, direction: Direction) -> None:
-    """The row to believe is missing: the other one is created in its place."""
     license_ = decide_pair(sides(level, "-"), direction, MAXIMUM)
     progress = decide_pair(sides("-", level), direction, MAXIMUM)
     assert (license_.action, license_.target, license_.new) == (Action.CREATED, "license", level)
@@ -84,7 +83,7 @@ def test_an_orphan_gets_its_missing_row_whatever_the_direction(level: int, direc
 
 @given(before=anything, direction=directions)
 def test_a_level_that_is_none_is_left_for_somebody_to_decide(before: Sides, direction: Direction) -> None:
-    """NULL or outside 1 to the maximum, on whichever side: nothing is written (law 8)."""
+    """NULL, or outside 1 to the maximum (law 8)."""
     decision = decide_pair(before, direction, MAXIMUM)
     existing = [before.level(side) for side in ("progress", "license") if before.exists(side)]
     undecidable = any(level is None or not 1 <= level <= MAXIMUM for level in existing)
@@ -94,6 +93,5 @@ def test_a_level_that_is_none_is_left_for_somebody_to_decide(before: Sides, dire
 
 @pytest.mark.parametrize("before", [sides(9, 4), sides(4, 9), sides(9, "-"), sides("-", 9)])
 def test_the_words_name_the_level_and_what_it_may_be(before: Sides) -> None:
-    """Both numbers."""
     detail = decide_pair(before, "progress_to_license", MAXIMUM).detail
     assert "level 9 is outside 1 to 8" in detail

@@ -34,7 +34,7 @@ def service(engine: AsyncEngine) -> ProgressLicenseSyncService:
 
 
 async def test_a_license_follows_its_progress_down(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:
-    """Level, history with who and why, a fence, an event; the best level ever reached stays."""
+    """Level, history, fence and event are written. The best level ever reached stays."""
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     answer = (await service.sync_progress_to_license(1, "PLAYER", synced_by=2)).as_dict()
     assert set(answer) == KEYS
@@ -61,7 +61,7 @@ async def test_a_license_follows_its_progress_down(engine: AsyncEngine, service:
 async def test_what_is_published_of_a_sync_is_what_the_contract_writes(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """The record that PostgreSQL makes is that of `LevelSynced`, whatever stands in its texts."""
+    """PostgreSQL creates the same record as `LevelSynced`, whatever its texts contain."""
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: -5})
     await service.set_level(1, "PLAYER", 4, synced_by='O\'Neil "é" \\ \n\u2028{}')
     sent = await read(engine, "SELECT topic, key, value, headers FROM levelsync.outbox ORDER BY id")
@@ -89,7 +89,6 @@ async def test_what_is_published_of_a_sync_is_what_the_contract_writes(
 async def test_progress_follows_its_license_and_keeps_its_xp(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """No row of history."""
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     answer = (await service.sync_license_to_progress(1, "player")).as_dict()
     assert (answer["action"], answer["old_progress_level"], answer["new_progress_level"]) == ("updated", 3, 5)
@@ -102,7 +101,7 @@ async def test_progress_follows_its_license_and_keeps_its_xp(
 async def test_an_orphan_is_left_where_its_row_is_not_the_one_to_believe(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """A single sync whose source row is missing says so and writes nothing; only runs make orphans' rows."""
+    """Only runs create missing rows from orphans."""
     await fill(engine, progress={PLAYER: 4}, licenses={(2, "COACH"): 6})
     before = await everything(engine)
     cases: list[tuple[tuple[int, str], Direction, str]] = [
@@ -122,7 +121,7 @@ async def test_an_orphan_is_left_where_its_row_is_not_the_one_to_believe(
 async def test_orphans_get_their_missing_row(
     engine: AsyncEngine, service: ProgressLicenseSyncService, *, highest: bool
 ) -> None:
-    """A created license rises from 0, created progress has no XP."""
+    """A created license rises from 0, and created progress has no XP."""
     await fill(engine, progress={PLAYER: 4}, licenses={(2, "COACH"): 6})
     made = [
         await service.sync_pair(*PLAYER, "highest" if highest else "progress_to_license"),
@@ -141,7 +140,7 @@ async def test_orphans_get_their_missing_row(
 async def test_a_pair_in_sync_is_not_touched(
     engine: AsyncEngine, service: ProgressLicenseSyncService, direction: Direction
 ) -> None:
-    """No timestamp, no history, no event; only the decision is remembered, where the direction declares one."""
+    """Only the decision is remembered, where the direction declares one."""
     await fill(engine, progress={PLAYER: 4}, licenses={PLAYER: 4})
     before = await everything(engine)
     answer = (await service.sync_pair(1, "PLAYER", direction)).as_dict()
@@ -153,7 +152,7 @@ async def test_a_pair_in_sync_is_not_touched(
 
 
 async def test_a_level_that_is_none_is_left_as_it_is(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:
-    """Law 8: whatever the direction, never a clamp, and the answer names the range."""
+    """Law 8: there is no clamp in any direction, and the answer names the range."""
     pairs = {(user, "PLAYER"): levels for user, levels in enumerate([(None, 4), (9, 4), (4, 9), (0, 4)], start=1)}
     await fill(
         engine,
@@ -171,7 +170,6 @@ async def test_a_level_that_is_none_is_left_as_it_is(engine: AsyncEngine, servic
 async def test_no_source_row_is_an_answer_and_no_such_user_is_not(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """200 with success false; 404; 422."""
     await fill(engine)
     answer = (await service.sync_progress_to_license(1, "PLAYER")).as_dict()
     assert (answer["success"], answer["action"]) == (False, "none")
@@ -188,7 +186,7 @@ async def test_no_source_row_is_an_answer_and_no_such_user_is_not(
 async def test_a_license_in_another_case_is_the_pair_s(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """As for events: no second license is made beside it."""
+    """As for events."""
     await fill(engine, progress={PLAYER: 4}, licenses={(1, "player"): 2})
     assert (await service.sync_progress_to_license(1, "pLayer")).success
     assert await licenses(engine) == {(1, "player"): 4}
@@ -198,7 +196,7 @@ async def test_a_license_in_another_case_is_the_pair_s(
 async def test_a_caller_who_is_no_user_is_named_in_the_reason(
     engine: AsyncEngine, service: ProgressLicenseSyncService, synced_by: int | str
 ) -> None:
-    """Not in the foreign key."""
+    """The foreign key stays empty."""
     await fill(engine, progress={PLAYER: 4})
     assert (await service.sync_progress_to_license(1, "PLAYER", synced_by)).success
     (step,) = await read(engine, "SELECT * FROM license_progressions")
@@ -209,7 +207,7 @@ async def test_a_caller_who_is_no_user_is_named_in_the_reason(
 async def test_a_lowering_is_fenced_and_a_rise_after_it_is_not(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """Law 2: what occurred before the decision changes nothing, whenever it comes and on both sides."""
+    """Law 2: an event from before the decision changes neither side, whenever it arrives."""
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     await service.sync_progress_to_license(1, "PLAYER")
     (fence,) = await read(engine, "SELECT decided_at FROM levelsync.fences")
@@ -227,7 +225,7 @@ async def test_a_lowering_is_fenced_and_a_rise_after_it_is_not(
 async def test_a_declared_demotion_stands_while_its_raise_is_still_in_kafka(
     engine: AsyncEngine, service: ProgressLicenseSyncService, license_level: int
 ) -> None:
-    """Law 2: progress rose to 7 and was lowered to 5 before the event of 7 came; the license had never followed."""
+    """Law 2: progress rose to 7 and was lowered to 5 before the event of 7 came. The license had never followed."""
     await fill(engine, progress={PLAYER: 5}, licenses={PLAYER: license_level})
     risen_at = datetime.now(UTC)
     assert (await service.sync_progress_to_license(1, "PLAYER")).success
@@ -254,7 +252,7 @@ async def test_a_sync_that_decides_nothing_against_older_events_leaves_no_fence(
     license_levels: Levels,
     direction: Direction,
 ) -> None:
-    """`highest` believes whatever is higher, and a sync that finds nothing to believe has decided nothing."""
+    """`highest` believes the higher row, and a sync without a source decides nothing."""
     await fill(engine, progress=progress_levels, licenses=license_levels)
     await service.sync_pair(1, "PLAYER", direction)
     assert (await everything(engine))["levelsync.fences"] == []
@@ -263,7 +261,7 @@ async def test_a_sync_that_decides_nothing_against_older_events_leaves_no_fence(
 async def test_a_second_lowering_moves_its_fence_forward(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """One row a pair (law 2)."""
+    """There is one row for each pair (law 2)."""
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     await service.sync_progress_to_license(1, "PLAYER")
     (first,) = await read(engine, "SELECT * FROM levelsync.fences")
@@ -277,7 +275,7 @@ async def test_a_second_lowering_moves_its_fence_forward(
 async def test_nothing_is_half_written_where_the_second_write_is_refused(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """The license is written before its history; a CHECK there undoes both, and its words are the answer."""
+    """A CHECK on the history undoes the license too, and its text is the answer."""
     await execute(engine, "ALTER TABLE license_progressions ADD CONSTRAINT no_two CHECK (to_level <> 2)")
     await fill(engine, progress={PLAYER: 2}, licenses={PLAYER: 5})
     before = await everything(engine)
@@ -290,7 +288,7 @@ async def test_nothing_is_half_written_where_the_second_write_is_refused(
 async def test_every_specialization_of_a_user_in_one_call(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """A result each, of the database's own list; one that fails stops no other."""
+    """One failure does not stop the others."""
     await execute(
         engine,
         "INSERT INTO specializations (id, name, max_levels) VALUES ('REFEREE', 'Referee', 4)",
@@ -310,7 +308,7 @@ async def test_every_specialization_of_a_user_in_one_call(
 
 
 async def test_columns_of_the_application_get_their_configured_values(engine: AsyncEngine, settings: Settings) -> None:
-    """A row that a sync makes is filled as one that an event makes."""
+    """As in a row that an event creates."""
     await fill(engine)
     await execute(
         engine,
@@ -326,7 +324,7 @@ async def test_columns_of_the_application_get_their_configured_values(engine: As
 async def test_without_settings_the_environment_s_defaults_count(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The service that an application makes from its engine alone fills the application's columns too."""
+    """An application creates the service from its engine alone."""
     monkeypatch.setenv("LEVELSYNC_LICENSE_DEFAULTS", '{"tier": "basic"}')
     await fill(engine, progress={PLAYER: 4})
     await execute(engine, "ALTER TABLE user_licenses ADD COLUMN tier text NOT NULL")
@@ -336,7 +334,7 @@ async def test_without_settings_the_environment_s_defaults_count(
 
 
 async def test_a_pair_that_changed_meanwhile_is_left(engine: AsyncEngine) -> None:
-    """Law 6: `only_if` names the rows for which a heal is meant; a missing row is not the same as a NULL in it."""
+    """Law 6: `only_if` names the rows that the heal was decided for. A missing row differs from a NULL."""
     await fill(engine, progress={PLAYER: 3, (2, "PLAYER"): 3, (3, "PLAYER"): 3}, licenses={PLAYER: 5})
     seen = {
         PLAYER: Sides(3, 5, progress_exists=True, license_exists=True),
@@ -350,7 +348,7 @@ async def test_a_pair_that_changed_meanwhile_is_left(engine: AsyncEngine) -> Non
 
 
 async def test_many_pairs_are_written_together(engine: AsyncEngine) -> None:
-    """A heal's batch: each pair by its own rule, each told once, and no more than fit into a short transaction."""
+    """Each pair follows its own rule and is published once."""
     levels = {(user, name): user % 8 + 1 for user in range(1, 101) for name in ("PLAYER", "COACH")}
     await fill(engine, progress=levels, licenses={pair: 4 for pair in levels if pair[0] % 3})
     async with engine.begin() as conn:
@@ -367,7 +365,6 @@ async def test_many_pairs_are_written_together(engine: AsyncEngine) -> None:
 
 
 async def test_each_operation_is_one_line_of_the_log(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:
-    """Who, what, from where to where."""
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     with capture_logs() as lines:
         await service.sync_progress_to_license(1, "PLAYER", "admin@example.org")

@@ -1,4 +1,4 @@
-"""Syncs at once, with each other and with appliers (laws 2 and 6)."""
+"""Syncs beside each other and beside appliers (laws 2 and 6)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def service(engine: AsyncEngine) -> ProgressLicenseSyncService:
 async def test_hundreds_of_calls_at_once_end_in_agreement(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """Both directions on three pairs, with batches of events arriving; no error reaches a caller."""
+    """Both directions on three pairs, while events arrive."""
     await fill(engine, progress={(1, "PLAYER"): 3, (3, "PLAYER"): 2}, licenses={(2, "PLAYER"): 4})
     rng, arrived = Random(7), asyncio.Event()  # noqa: S311 - a choice of directions, not a secret
     calls = [_call(service, rng, number, arrived) for number in range(CALLS)]
@@ -74,7 +74,7 @@ async def test_hundreds_of_calls_at_once_end_in_agreement(
 
 
 async def _call(service: ProgressLicenseSyncService, rng: Random, number: int, arrived: asyncio.Event) -> None:
-    """One call; the last hundred come once no event is on its way, since each event changes one side only."""
+    """Make one call. The last hundred wait until all events have arrived, because an event changes one side only."""
     user, direction = USERS[number % len(USERS)], rng.choice(get_args(Direction))
     if number >= CALLS - 100:
         await arrived.wait()
@@ -82,7 +82,7 @@ async def _call(service: ProgressLicenseSyncService, rng: Random, number: int, a
 
 
 async def _deliver(engine: AsyncEngine, rng: Random) -> None:
-    """Twenty batches of each kind, of events that occur now."""
+    """Apply twenty batches of each kind, of events that occur now."""
     partitions = await Partitions(engine).begin()
     for number in range(20):
         for kind in TARGETS:
@@ -100,7 +100,7 @@ async def held(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 @pytest.mark.parametrize("kind", [LEVELED_UP, ADVANCED])
 async def test_a_batch_that_waited_for_a_sync_sees_its_fence(engine: AsyncEngine, kind: str) -> None:
-    """READ COMMITTED: the statement that waits for the lock has a snapshot from before the fence (laws 2 and 6)."""
+    """READ COMMITTED: the snapshot of the waiting statement is older than the fence (laws 2 and 6)."""
     levels = [{PLAYER: 2}, {PLAYER: 5}]
     below, above = levels if kind == LEVELED_UP else reversed(levels)
     await fill(engine, progress=below, licenses=above)
@@ -115,7 +115,7 @@ async def test_a_batch_that_waited_for_a_sync_sees_its_fence(engine: AsyncEngine
 
 
 async def test_a_batch_whose_row_a_decision_made_sees_its_fence(engine: AsyncEngine) -> None:
-    """A row that is not there cannot be locked: the conflict means look again, at the fence as well (law 1)."""
+    """A missing row cannot be locked, so after the conflict the batch reads the fence too (law 1)."""
     await fill(engine, progress={PLAYER: 5})
     partitions = await Partitions(engine).begin()
     async with held(engine) as conn:
@@ -127,7 +127,7 @@ async def test_a_batch_whose_row_a_decision_made_sees_its_fence(engine: AsyncEng
 
 
 async def _apply(conn: AsyncConnection, kind: str, meant: Sequence[Meant]) -> None:
-    """What a batch does to its target, in a transaction that the test holds."""
+    """Apply to a batch's target, in a transaction of the test."""
     records = [as_record(m, i) for i, m in enumerate(meant)]
     tp = TopicPartition(TOPIC[kind], 0)
     await set_position(conn, tp, 0, "")
@@ -146,7 +146,7 @@ async def _apply(conn: AsyncConnection, kind: str, meant: Sequence[Meant]) -> No
 async def test_a_sync_that_waited_for_a_batch_decides_on_what_is_there_then(
     engine: AsyncEngine, service: ProgressLicenseSyncService, license_level: int | None, direction: Direction
 ) -> None:
-    """A row that the batch has changed, or that it has made (law 6)."""
+    """The batch has changed or created the row (law 6)."""
     await fill(engine, progress={PLAYER: 3}, licenses={} if license_level is None else {PLAYER: license_level})
     async with held(engine) as conn:
         await _apply(conn, LEVELED_UP, [one(LEVELED_UP, 5)])
@@ -163,7 +163,7 @@ async def test_a_sync_that_waited_for_a_batch_decides_on_what_is_there_then(
 async def test_a_sync_whose_progress_a_batch_made_decides_again(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """The mirror: the missing row is the progress."""
+    """The missing row is the progress."""
     await fill(engine, licenses={PLAYER: 3})
     async with held(engine) as conn:
         await _apply(conn, ADVANCED, [one(ADVANCED, 5)])
@@ -174,7 +174,7 @@ async def test_a_sync_whose_progress_a_batch_made_decides_again(
 
 
 async def test_a_decision_s_time_is_after_both_locks(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:
-    """Law 2: what occurred while it waited for the license, the progress locked already, is before it."""
+    """Law 2: an event that occurs while the sync waits for the second lock is older than the decision."""
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     async with held(engine) as conn:
         await conn.execute(text("SELECT FROM user_licenses FOR UPDATE"))
@@ -190,7 +190,7 @@ async def test_a_decision_s_time_is_after_both_locks(engine: AsyncEngine, servic
 async def test_a_deadlock_with_somebody_else_does_not_reach_the_caller(
     engine: AsyncEngine, service: ProgressLicenseSyncService
 ) -> None:
-    """An application may lock the rows the other way round: the sync gives way, and tries again."""
+    """An application may lock the rows in the other order, so the sync retries."""
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     async with held(engine) as conn:
         await become_owner(conn)
@@ -204,7 +204,7 @@ async def test_a_deadlock_with_somebody_else_does_not_reach_the_caller(
 
 
 async def test_opposite_decisions_on_a_pair_without_rows_agree(engine: AsyncEngine, settings: Settings) -> None:
-    """Nothing can be locked at first; one of them decides again."""
+    """Nothing can be locked at first, so one of them decides again."""
     await fill(engine)
     service = ProgressLicenseSyncService(engine, settings)
     await asyncio.gather(*(service.set_level(1, "PLAYER", level) for level in (2, 5, 7, 3)))
