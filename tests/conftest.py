@@ -9,6 +9,7 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.support.apache_kafka import ApacheKafka
 from tests.support.process import ForkedProcess, LevelsyncProcess
 from tests.support.provider import Choice, NoWay, Provider, choose, new_postgres, running
 from tests.support.roles import ACLS, THROUGH, Way, guarded_access, way_through
+from tests.support.runs import OneWorker
 from tests.support.servers import Kafka, Postgres
 
 _CHOICE = pytest.StashKey[Choice]()
@@ -166,6 +168,18 @@ async def engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
     made = make_engine(settings)
     yield made
     await made.dispose()
+
+
+@pytest.fixture
+def at_once(settings: Settings) -> Settings:
+    """The settings without a grace time of reconciles."""
+    return settings.model_copy(update={"reconcile_grace": timedelta(0)})
+
+
+@pytest.fixture
+def one_worker(engine: AsyncEngine, at_once: Settings) -> OneWorker:
+    """A reconcile worker of this process, without a grace time."""
+    return OneWorker(engine, at_once)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A release beside the schema of a later release (docs/migrations.md)."""
+"""A release beside the schema of a later release (decision 0015)."""
 
 import asyncio
 import shutil

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator
-from datetime import timedelta
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
-from service.sync import ProgressLicenseSyncService
-from tests.support.runs import OneWorker
+from service.sync import ProgressLicenseSyncService as Service
+from tests.support.runs import OneWorker, working
 from tests.support.tables import fill, licenses
 
 PROGRESS = {(1, "PLAYER"): 5, (2, "PLAYER"): 3, (3, "COACH"): 2}
@@ -20,26 +17,14 @@ LICENSES = {(1, "PLAYER"): 4, (2, "PLAYER"): 3}
 
 
 @pytest.fixture
-async def service(engine: AsyncEngine, settings: Settings) -> AsyncIterator[ProgressLicenseSyncService]:
+async def service(engine: AsyncEngine, settings: Settings, one_worker: OneWorker) -> AsyncIterator[Service]:
     """The service with a worker beside it, and two pairs that differ."""
     await fill(engine, PROGRESS, LICENSES)
-    one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
-
-    async def work() -> None:
-        while True:
-            if not await one_worker.step():
-                await asyncio.sleep(0.02)
-
-    worker = asyncio.create_task(work())
-    yield ProgressLicenseSyncService(engine, settings)
-    worker.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await worker
+    async with working(one_worker):
+        yield Service(engine, settings)
 
 
-async def test_the_default_is_a_dry_run_that_names_what_differs(
-    service: ProgressLicenseSyncService, engine: AsyncEngine
-) -> None:
+async def test_the_default_is_a_dry_run_that_names_what_differs(service: Service, engine: AsyncEngine) -> None:
     answer = (await service.auto_sync_all()).as_dict()
     assert set(answer) == {"success", "dry_run", "total_issues", "issues", "more", "message", "run_id"}
     assert (answer["success"], answer["dry_run"], answer["total_issues"]) == (True, True, 2)
@@ -48,7 +33,7 @@ async def test_the_default_is_a_dry_run_that_names_what_differs(
     assert await licenses(engine) == LICENSES
 
 
-async def test_for_real_it_heals_and_counts(service: ProgressLicenseSyncService, engine: AsyncEngine) -> None:
+async def test_for_real_it_heals_and_counts(service: Service, engine: AsyncEngine) -> None:
     answer = (await service.auto_sync_all("progress_to_license", dry_run=False)).as_dict()
     assert (answer["success"], answer["synced_count"], answer["failed_count"]) == (True, 2, 0)
     assert {issue["status"] for issue in answer["results"]} == {"healed"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from datetime import timedelta
 from typing import Any, get_args
 
 import pytest
@@ -14,22 +13,17 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import Direction
+from service.reconcile import runs, steps
 from service.reconcile.runs import cancel_run
 from service.reconcile.sql import SET_ISSUES
 from service.settings import Settings
 from service.sync import ProgressLicenseSyncService
 from tests.support.records import MAXIMUM
 from tests.support.runs import PAIRS, SCANS, Licenses, OneWorker, Progress, drifted, naive_kind, until_step
-from tests.support.tables import fill, history, licenses, progress
-from tests.support.waiting import eventually
+from tests.support.tables import execute, fill, history, licenses, progress, read, somebody_waits, trigger
 
 DIRECTIONS = get_args(Direction)
 HEALABLE = {"mismatched", "missing_license", "missing_progress"}
-
-
-@pytest.fixture
-def at_once(settings: Settings) -> Settings:
-    return settings.model_copy(update={"reconcile_grace": timedelta(0)})
 
 
 def healed(levels: tuple[int | None, int | None], direction: str) -> int:
@@ -47,11 +41,15 @@ def healed(levels: tuple[int | None, int | None], direction: str) -> int:
     direction=st.sampled_from(DIRECTIONS),
 )
 async def test_a_heal_ends_as_the_model_says_and_a_second_run_finds_nothing(
-    engine: AsyncEngine, at_once: Settings, progress_levels: Progress, license_levels: Licenses, direction: Direction
+    engine: AsyncEngine,
+    one_worker: OneWorker,
+    progress_levels: Progress,
+    license_levels: Licenses,
+    direction: Direction,
 ) -> None:
     """A pair that no write can repair stays as it is."""
     await fill(engine, progress_levels, license_levels)
-    report = await OneWorker(engine, at_once).run(direction=direction, dry_run=False, force=True)
+    report = await one_worker.run(direction=direction, dry_run=False, force=True)
     wanted_progress, wanted_licenses = dict(progress_levels), dict(license_levels)
     kinds = {p: naive_kind(p, progress_levels, license_levels) for p in progress_levels.keys() | license_levels.keys()}
     for pair in (pair for pair, kind in kinds.items() if kind in HEALABLE):
@@ -60,7 +58,7 @@ async def test_a_heal_ends_as_the_model_says_and_a_second_run_finds_nothing(
     assert await progress(engine) == wanted_progress
     assert await licenses(engine) == wanted_licenses
     assert report["counts"]["healed"] == sum(kind in HEALABLE for kind in kinds.values())
-    second = await OneWorker(engine, at_once).run(direction=direction, dry_run=False, force=True)
+    second = await one_worker.run(direction=direction, dry_run=False, force=True)
     assert all(second["counts"][kind] == 0 for kind in (*HEALABLE, "healed", "failed"))
     lowered = [step for step in await history(engine) if step[2] < step[1]]
     assert not (lowered and direction == "highest")
@@ -99,32 +97,29 @@ def _rows_compared(node: dict[str, Any]) -> int:
     return max([here, *(_rows_compared(child) for child in node.get("Plans", ()))])
 
 
-async def test_a_pair_that_moves_before_its_heal_is_left(engine: AsyncEngine, at_once: Settings) -> None:
+async def test_a_pair_that_moves_before_its_heal_is_left(engine: AsyncEngine, one_worker: OneWorker) -> None:
     """Law 6: the heal reads the pair again under the lock."""
     await fill(engine, {(1, "PLAYER"): 4, (2, "PLAYER"): 4}, {(1, "PLAYER"): 3, (2, "PLAYER"): 3})
-    one_worker = OneWorker(engine, at_once)
     run_id = await one_worker.request(dry_run=False)
     await until_step(one_worker, run_id, "heal")
-    async with engine.begin() as conn:
-        await conn.execute(text("UPDATE user_licenses SET current_level = 6 WHERE user_id = 1"))
+    await execute(engine, "UPDATE user_licenses SET current_level = 6 WHERE user_id = 1")
     report = await one_worker.finish(run_id)
     assert report["counts"]["healed"] == report["counts"]["changed_meanwhile"] == 1
     assert await licenses(engine) == {(1, "PLAYER"): 6, (2, "PLAYER"): 4}
-    async with engine.connect() as conn:  # nor do the gauges and the page call it drift
-        assert (await conn.execute(text("SELECT counts -> 'left_by' FROM levelsync.complete_scans"))).scalar_one() == []
+    # Nor do the gauges and the page call it drift.
+    assert await read(engine, "SELECT counts -> 'left_by' FROM levelsync.complete_scans") == [([],)]
 
 
-async def test_what_is_healed_while_the_run_is_cancelled_is_reported(engine: AsyncEngine, at_once: Settings) -> None:
+async def test_what_a_cancelled_run_has_healed_is_reported(engine: AsyncEngine, one_worker: OneWorker) -> None:
     """The batch had begun, and its heal stays."""
     await fill(engine, {(1, "PLAYER"): 4}, {(1, "PLAYER"): 3})
-    one_worker = OneWorker(engine, at_once)
     run_id = await one_worker.request(dry_run=False)
     await until_step(one_worker, run_id, "heal")
     (message,) = await one_worker.messages()
     async with engine.begin() as application:
         await application.execute(text("SELECT FROM user_licenses FOR UPDATE"))
         worker = asyncio.create_task(one_worker.chunks.work(message))
-        await eventually(lambda: waiting(engine))
+        await somebody_waits(engine)
         async with engine.begin() as conn:
             assert await cancel_run(conn, run_id)
     await worker
@@ -133,77 +128,47 @@ async def test_what_is_healed_while_the_run_is_cancelled_is_reported(engine: Asy
     assert (report["status"], report["counts"]["healed"]) == ("cancelled", 1)
 
 
-async def waiting(engine: AsyncEngine) -> bool:
-    query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    async with engine.connect() as conn:
-        return (await conn.execute(text(query))).first() is not None
-
-
-async def test_one_pair_that_the_database_refuses_stops_no_other(engine: AsyncEngine, at_once: Settings) -> None:
-    """It fails with the server's words."""
-    await drifted(engine, 20)
-    async with engine.begin() as conn:
-        await conn.execute(text("ALTER TABLE user_licenses ADD CHECK (user_id <> 7 OR current_level < 5)"))
-    report = await OneWorker(engine, at_once).run(dry_run=False)
-    assert report["counts"]["healed"] == 19
-    assert report["counts"]["failed"] == 1
-    async with engine.connect() as conn:
-        rows = (
-            await conn.execute(text("SELECT user_id, detail FROM levelsync.drift_issues WHERE status = 'failed'"))
-        ).all()
-    assert [row.user_id for row in rows] == [7]
-    assert "violates check constraint" in rows[0].detail
-
-
-async def test_a_refusal_that_the_application_puts_off_until_the_commit_stops_no_other(
-    engine: AsyncEngine, at_once: Settings
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [
+        (["ALTER TABLE user_licenses ADD CHECK (user_id <> 7 OR current_level < 5)"], "violates check constraint"),
+        (
+            [
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not seven'; END $$",
+                """CREATE CONSTRAINT TRIGGER not_seven AFTER UPDATE ON user_licenses DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW WHEN (new.user_id = 7) EXECUTE FUNCTION refuse()""",
+            ],
+            "not seven",
+        ),
+    ],
+    ids=["at once", "at the commit"],
+)
+async def test_one_pair_that_the_database_refuses_stops_no_other(
+    engine: AsyncEngine, one_worker: OneWorker, refusal: list[str], said: str
 ) -> None:
-    """At the commit no pair can be told from another, so the range would be retried for ever."""
+    """Even at the commit, where no pair can be told from another: otherwise the range would be retried for ever."""
     await drifted(engine, 20)
-    async with engine.begin() as conn:
-        await conn.execute(text(_DEFERRED_REFUSAL))
-        await conn.execute(
-            text(
-                "CREATE CONSTRAINT TRIGGER not_seven AFTER UPDATE ON user_licenses DEFERRABLE INITIALLY DEFERRED"
-                " FOR EACH ROW WHEN (new.user_id = 7) EXECUTE FUNCTION refuse()"
-            )
-        )
-    report = await OneWorker(engine, at_once).run(dry_run=False)
+    await execute(engine, *refusal)
+    report = await one_worker.run(dry_run=False)
     assert (report["counts"]["healed"], report["counts"]["failed"]) == (19, 1)
+    (row,) = await read(engine, "SELECT user_id, detail FROM levelsync.drift_issues WHERE status = 'failed'")
+    assert (row.user_id, said in row.detail) == (7, True)
 
 
-async def test_a_row_that_cannot_be_made_stops_no_other(engine: AsyncEngine, at_once: Settings) -> None:
+async def test_a_row_that_cannot_be_made_stops_no_other(engine: AsyncEngine, one_worker: OneWorker) -> None:
     """A trigger suppresses the insert, so no later run could create the row either."""
     await fill(engine, {(user, "PLAYER"): 5 for user in range(1, 21)}, {})
-    async with engine.begin() as conn:
-        await conn.execute(
-            text("CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$")
-        )
-        await conn.execute(
-            text(
-                "CREATE TRIGGER not_seven BEFORE INSERT ON user_licenses"
-                " FOR EACH ROW WHEN (new.user_id = 7) EXECUTE FUNCTION swallow()"
-            )
-        )
-    report = await OneWorker(engine, at_once).run(dry_run=False, force=True)
+    await trigger(engine, "BEFORE INSERT", "IF new.user_id = 7 THEN RETURN NULL; END IF; RETURN new;")
+    report = await one_worker.run(dry_run=False, force=True)
     assert (report["counts"]["healed"], report["counts"]["failed"]) == (19, 1)
-    service = ProgressLicenseSyncService(engine)
-    result = await service.sync_progress_to_license(7, "PLAYER")
-    assert result.failed
-    assert not result.success
-
-
-_DEFERRED_REFUSAL = """
-    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not seven'; END $$
-"""
+    result = await ProgressLicenseSyncService(engine).sync_progress_to_license(7, "PLAYER")
+    assert (result.failed, result.success) == (True, False)
 
 
 async def test_past_the_limit_a_forced_run_heals_everything_and_keeps_samples(
     engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An emptied table does not become one issue row for each pair."""
-    from service.reconcile import runs, steps  # noqa: PLC0415 - patched here
-
     monkeypatch.setattr(runs, "SAMPLES", 5)
     monkeypatch.setattr(steps, "ROWS_A_RANGE", 10)
     small = at_once.model_copy(update={"reconcile_breaker_pairs": 10})
@@ -212,15 +177,13 @@ async def test_past_the_limit_a_forced_run_heals_everything_and_keeps_samples(
     assert report["counts"]["healed"] == report["counts"]["missing_license"] == 300
     assert report["would_stop"]
     assert len(await licenses(engine)) == 300
-    async with engine.connect() as conn:
-        kept = (await conn.execute(text("SELECT count(*) FROM levelsync.drift_issues"))).scalar_one()
+    ((kept,),) = await read(engine, "SELECT count(*) FROM levelsync.drift_issues")
     assert 15 <= kept <= 30
 
 
-async def test_two_runs_at_once_heal_each_pair_once(engine: AsyncEngine, at_once: Settings) -> None:
+async def test_two_runs_at_once_heal_each_pair_once(engine: AsyncEngine, one_worker: OneWorker) -> None:
     """The second run leaves what the first has healed."""
     await drifted(engine, 40)
-    one_worker = OneWorker(engine, at_once)
     first, second = [await one_worker.request(direction="highest", dry_run=False) for _ in range(2)]
     await until_step(one_worker, first, "heal")
     await until_step(one_worker, second, "heal")

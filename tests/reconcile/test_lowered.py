@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any
-
 import pytest
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.reconcile.runs import read_issues
-from service.settings import Settings
 from tests.support.runs import OneWorker
-from tests.support.tables import fill
+from tests.support.tables import fill, read
 
 LICENSES = "SELECT user_id, current_level FROM user_licenses ORDER BY user_id"
 
 
-@pytest.fixture
-async def one_worker(engine: AsyncEngine, settings: Settings) -> OneWorker:
+@pytest.fixture(autouse=True)
+async def _pairs(engine: AsyncEngine) -> None:
     """Three licenses above their progress, two below, one missing on each side, and one that needs a decision."""
     progress = {1: 4, 2: 4, 3: 4, 4: 5, 5: 5, 6: 3, 8: 2}
     licenses = {1: 5, 2: 6, 3: 7, 4: 2, 5: 2, 7: 3, 8: 99}
@@ -27,7 +22,6 @@ async def one_worker(engine: AsyncEngine, settings: Settings) -> OneWorker:
         {(user, "PLAYER"): level for user, level in progress.items()},
         {(user, "PLAYER"): level for user, level in licenses.items()},
     )
-    return OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
 
 
 @pytest.mark.parametrize(
@@ -49,23 +43,17 @@ async def test_a_dry_run_counts_and_marks_the_levels_that_would_fall(
 
 async def test_a_run_stops_before_its_first_write_where_more_would_fall(one_worker: OneWorker) -> None:
     """The request was for two levels, and a third came since. Force overrides only the breaker."""
-    before = await _licenses(one_worker)
+    before = await read(one_worker.engine, LICENSES)
     report = await one_worker.run(dry_run=False, max_lowered=2, force=True)
     assert (report["status"], report["would_stop"]) == ("stopped_by_breaker", False)
     assert (report["counts"]["lowered"], report["counts"]["healed"]) == (3, 0)
-    assert await _licenses(one_worker) == before
-    async with one_worker.engine.connect() as conn:
-        detail = await conn.scalar(text("SELECT detail FROM levelsync.reconcile_runs"))
-    assert detail == "3 levels would fall, and the request allows 2"
+    assert await read(one_worker.engine, LICENSES) == before
+    detail = await read(one_worker.engine, "SELECT detail FROM levelsync.reconcile_runs")
+    assert detail == [("3 levels would fall, and the request allows 2",)]
 
 
 async def test_a_run_heals_where_no_more_fall_than_allowed(one_worker: OneWorker) -> None:
     """The limit counts levels that fall, not pairs."""
     report = await one_worker.run(dry_run=False, max_lowered=3)
     assert (report["status"], report["counts"]["lowered"], report["counts"]["healed"]) == ("completed", 3, 7)
-    assert (await _licenses(one_worker))[:5] == [(1, 4), (2, 4), (3, 4), (4, 5), (5, 5)]
-
-
-async def _licenses(one_worker: OneWorker) -> list[tuple[Any, ...]]:
-    async with one_worker.engine.connect() as conn:
-        return [tuple(row) for row in await conn.execute(text(LICENSES))]
+    assert (await read(one_worker.engine, LICENSES))[:5] == [(1, 4), (2, 4), (3, 4), (4, 5), (5, 5)]

@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.reconcile import runs, steps
@@ -14,34 +13,27 @@ from service.reconcile.runs import Pace
 from service.reconcile.values import Step
 from service.settings import Settings
 from tests.support.runs import OneWorker, until_step
-from tests.support.tables import fill
+from tests.support.tables import execute, fill
 
 
 @pytest.fixture
-def in_five_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two users a range. The first range already gives an estimate."""
+async def drifted(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> AsyncEngine:
+    """Ten users whose license is one level too low, in five ranges, of which the first gives an estimate."""
     monkeypatch.setattr(steps, "ROWS_A_RANGE", 1)
     monkeypatch.setattr(runs, "ESTIMATE_AFTER", 0.0)
-
-
-async def drifted(engine: AsyncEngine) -> None:
-    """Ten users whose license is one level below their progress."""
     users = range(1, 11)
     await fill(engine, {(user, "PLAYER"): 4 for user in users}, {(user, "PLAYER"): 3 for user in users})
+    return engine
 
 
 async def age_step(engine: AsyncEngine, seconds: float) -> None:
     """Make the present step older."""
-    began = "UPDATE levelsync.reconcile_runs SET step_began_at = step_began_at - :seconds * interval '1 second'"
-    async with engine.begin() as conn:
-        await conn.execute(text(began), {"seconds": seconds})
+    await execute(engine, f"UPDATE levelsync.reconcile_runs SET step_began_at = step_began_at - interval '{seconds} s'")
 
 
-@pytest.mark.usefixtures("in_five_ranges")
-async def test_a_run_names_each_of_its_phases(engine: AsyncEngine, settings: Settings) -> None:
+async def test_a_run_names_each_of_its_phases(drifted: AsyncEngine, settings: Settings) -> None:
     """A run that has ended has no phase."""
-    await drifted(engine)
-    one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(seconds=0.2)}))
+    one_worker = OneWorker(drifted, settings.model_copy(update={"reconcile_grace": timedelta(seconds=0.2)}))
     run_id = await one_worker.request(direction="highest", dry_run=False)
     named = []
     for step in ("plan", "settle", "scan", "grace", "catch_up", "confirm", "heal", "done"):
@@ -51,38 +43,33 @@ async def test_a_run_names_each_of_its_phases(engine: AsyncEngine, settings: Set
     assert named == ["planning", waiting, "scanning", "grace", waiting, "confirming", "healing", None]
 
 
-@pytest.mark.usefixtures("in_five_ranges")
-async def test_the_grace_time_counts_down(engine: AsyncEngine, settings: Settings) -> None:
+async def test_the_grace_time_counts_down(drifted: AsyncEngine, settings: Settings) -> None:
     """Even when the step fails at its end and is retried."""
-    await drifted(engine)
-    one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(seconds=60)}))
+    one_worker = OneWorker(drifted, settings.model_copy(update={"reconcile_grace": timedelta(seconds=60)}))
     run_id = await one_worker.request()
     await until_step(one_worker, run_id, "grace")
     seen = [await left(one_worker, run_id)]
-    await age_step(engine, 20)
+    await age_step(drifted, 20)
     seen.append(await left(one_worker, run_id))
-    await age_step(engine, 50)
-    async with engine.begin() as conn:  # what a failed step leaves
-        await conn.execute(text("UPDATE levelsync.reconcile_runs SET wait_seconds = 2, due_at = now() + '2 seconds'"))
+    await age_step(drifted, 50)
+    failed_step = "UPDATE levelsync.reconcile_runs SET wait_seconds = 2, due_at = now() + '2 seconds'"
+    await execute(drifted, failed_step)
     seen.append(await left(one_worker, run_id))
     assert seen == [pytest.approx(60, abs=5), pytest.approx(40, abs=5), 0]
 
 
-@pytest.mark.usefixtures("in_five_ranges")
 @pytest.mark.parametrize("step", ["scan", "confirm", "heal"])
 async def test_time_left_comes_from_the_present_phase_and_never_grows_in_it(
-    engine: AsyncEngine, settings: Settings, step: str
+    drifted: AsyncEngine, one_worker: OneWorker, step: str
 ) -> None:
     """The first range takes ten seconds, the second a minute, and the others no time."""
-    await drifted(engine)
-    one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
     run_id = await one_worker.request(direction="highest", dry_run=False)
     await until_step(one_worker, run_id, step)
     messages = await one_worker.messages()
     assert [message.phase for message in messages] == [step] * 5
     seen, rates = [await left(one_worker, run_id)], []
     for message, seconds in zip(messages[:4], (10, 60, 0, 0), strict=True):
-        await age_step(engine, seconds)
+        await age_step(drifted, seconds)
         await one_worker.chunks.work(message)
         report = await one_worker.report(run_id)
         seen.append(report["progress"]["seconds_left"])

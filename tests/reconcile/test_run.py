@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.reconcile import steps
 from service.reconcile.runs import cancel_run
 from service.settings import Settings
 from tests.support.runs import OneWorker, drifted, until_step
-from tests.support.tables import fill
+from tests.support.tables import fill, read
 
 
-@pytest.fixture
-def at_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """In ranges of ten rows."""
+@pytest.fixture(autouse=True)
+def _ranges_of_ten_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "ROWS_A_RANGE", 10)
-    return settings.model_copy(update={"reconcile_grace": timedelta(0)})
 
 
-async def test_a_request_delivered_twice_runs_once(engine: AsyncEngine, at_once: Settings) -> None:
+async def test_a_request_delivered_twice_runs_once(engine: AsyncEngine, one_worker: OneWorker) -> None:
     """The run's id is the request's."""
     await drifted(engine, 0)
-    one_worker, run_id = OneWorker(engine, at_once), uuid4()
+    run_id = uuid4()
     for _ in range(2):
         await one_worker.request(id=run_id)
     await one_worker.finish(run_id)
     assert [report["run_id"] for report in one_worker.completed] == [str(run_id)]
-    async with engine.connect() as conn:
-        (row,) = (await conn.execute(text("SELECT * FROM levelsync.admin_actions"))).all()
+    (row,) = await read(engine, "SELECT * FROM levelsync.admin_actions")
     assert (row.subject, row.role, row.action, row.outcome) == ("levelsync", "event", "request_run", "done")
     assert (row.arguments["run_id"], row.arguments["dry_run"]) == (str(run_id), True)
 
 
-async def test_a_range_delivered_twice_is_counted_once(engine: AsyncEngine, at_once: Settings) -> None:
+async def test_a_range_delivered_twice_is_counted_once(engine: AsyncEngine, one_worker: OneWorker) -> None:
     """Counts are set under the range's lock, not added."""
     await drifted(engine, 30)
-    one_worker = OneWorker(engine, at_once)
     run_id = await one_worker.request()
     await until_step(one_worker, run_id, "scan")
     messages = await one_worker.messages()
@@ -48,21 +42,17 @@ async def test_a_range_delivered_twice_is_counted_once(engine: AsyncEngine, at_o
     for message in [*messages, *reversed(messages)]:
         await one_worker.chunks.work(message)
     report = await one_worker.finish(run_id)
-    assert report["counts"]["scanned"] == 100
-    assert report["counts"]["mismatched"] == 30
+    assert (report["counts"]["scanned"], report["counts"]["mismatched"]) == (100, 30)
     assert (report["progress"]["ranges_done"], report["progress"]["ranges_total"]) == (20, 20)
 
 
 async def test_a_lost_message_is_sent_again(
-    engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
+    engine: AsyncEngine, one_worker: OneWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Any worker sends a range again that has not moved for a while."""
-    from service.reconcile import steps  # noqa: PLC0415 - patched here
-
     monkeypatch.setattr(steps, "RESEND_SECONDS", 0.2)
     monkeypatch.setattr(steps, "LOOK_SECONDS", 0.1)
     await drifted(engine, 3)
-    one_worker = OneWorker(engine, at_once)
     run_id = await one_worker.request()
     await until_step(one_worker, run_id, "scan")
     assert await one_worker.messages()  # and nobody works on them
@@ -78,40 +68,34 @@ async def test_a_dry_run_writes_nothing_and_says_what_would_stop(engine: AsyncEn
     assert (dry["status"], dry["would_stop"]) == ("completed", True)
     assert (real["status"], real["would_stop"]) == ("stopped_by_breaker", True)
     assert dry["counts"] == real["counts"]
-    async with engine.connect() as conn:
-        levels = await conn.execute(text("SELECT count(*) FROM user_licenses WHERE current_level = 4"))
-        assert levels.scalar_one() == 10
+    assert await read(engine, "SELECT count(*) FROM user_licenses WHERE current_level = 4") == [(10,)]
 
 
-async def test_an_emptied_table_stops_a_run_however_small(engine: AsyncEngine, at_once: Settings) -> None:
+async def test_an_emptied_table_stops_a_run_however_small(engine: AsyncEngine, one_worker: OneWorker) -> None:
     """It suggests a bad deploy, not drift."""
     await fill(engine, {(1, "PLAYER"): 5}, {})
-    report = await OneWorker(engine, at_once).run(dry_run=False)
-    assert report["status"] == "stopped_by_breaker"
-    assert report["counts"]["missing_license"] == 1
+    report = await one_worker.run(dry_run=False)
+    assert (report["status"], report["counts"]["missing_license"]) == ("stopped_by_breaker", 1)
 
 
-async def test_a_cancelled_run_ends_at_once_and_reports(engine: AsyncEngine, at_once: Settings) -> None:
+async def test_a_cancelled_run_ends_at_once_and_reports(engine: AsyncEngine, one_worker: OneWorker) -> None:
     await drifted(engine, 3)
-    one_worker = OneWorker(engine, at_once)
     run_id = await one_worker.request()
     await until_step(one_worker, run_id, "scan")
     async with engine.begin() as conn:
         assert await cancel_run(conn, run_id)
         assert not await cancel_run(conn, run_id)
-    report = await one_worker.finish(run_id)
-    assert report["status"] == "cancelled"
+    assert (await one_worker.finish(run_id))["status"] == "cancelled"
     assert [completed["status"] for completed in one_worker.completed] == ["cancelled"]
 
 
-async def test_one_user_is_one_range(engine: AsyncEngine, at_once: Settings) -> None:
+async def test_one_user_is_one_range(engine: AsyncEngine, one_worker: OneWorker) -> None:
     await drifted(engine, 30)
-    report = await OneWorker(engine, at_once).run(user_id=7)
-    assert report["counts"]["scanned"] == report["counts"]["mismatched"] == 1
-    assert report["user_id"] == 7
+    report = await one_worker.run(user_id=7)
+    assert (report["user_id"], report["counts"]["scanned"], report["counts"]["mismatched"]) == (7, 1, 1)
 
 
-async def test_empty_tables_are_in_agreement(engine: AsyncEngine, at_once: Settings) -> None:
+async def test_empty_tables_are_in_agreement(engine: AsyncEngine, one_worker: OneWorker) -> None:
     await fill(engine, {}, {})
-    report = await OneWorker(engine, at_once).run()
+    report = await one_worker.run()
     assert (report["status"], report["counts"]["scanned"]) == ("completed", 0)

@@ -6,8 +6,10 @@ test can deliver one twice, late, or to a worker that dies.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
@@ -112,6 +114,22 @@ class OneWorker:
     async def run(self, **data: Any) -> dict[str, Any]:
         """Request a run and finish it; returns its report."""
         return await self.finish(await self.request(**data))
+
+
+@asynccontextmanager
+async def working(one_worker: OneWorker) -> AsyncIterator[None]:
+    """Run the worker beside the block."""
+
+    async def work() -> None:
+        while True:
+            if not await one_worker.step():
+                await asyncio.sleep(0.02)
+
+    task = asyncio.create_task(work())
+    yield
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 Progress = Mapping[tuple[int, str], int | None]
