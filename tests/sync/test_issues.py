@@ -10,54 +10,28 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.sync import DesyncIssue, ProgressLicenseSyncService, UnknownSpecialization
-from tests.support.tables import PLAYER, execute, fill
+from service.sync import DesyncIssue, UnknownSpecialization
+from service.sync import ProgressLicenseSyncService as Service
+from tests.support.tables import execute, fill
 
-KEYS = {
-    "user_id",
-    "user_email",
-    "specialization",
-    "progress_level",
-    "license_level",
-    "difference",
-    "recommended_action",
-    "issue_type",
-}
+LEVELS = {"progress_level", "license_level", "difference"}
+KEYS = {"user_id", "user_email", "specialization", "recommended_action", "issue_type"} | LEVELS
 MAXIMUM = {"PLAYER": 8, "INTERNSHIP": 3}
 users = st.integers(1, 4)
 Found = dict[tuple[int, str], str]
 
 
 async def issues(engine: AsyncEngine, specialization: str | None = None) -> list[DesyncIssue]:
-    return [issue async for issue in ProgressLicenseSyncService(engine).find_desync_issues(specialization)]
+    return [issue async for issue in Service(engine).find_desync_issues(specialization)]
 
 
 async def test_each_kind_is_found_with_what_to_do(engine: AsyncEngine) -> None:
     """The kinds of law 8: the seed's three, and those that no direction can repair."""
-    await fill(
-        engine,
-        progress={
-            PLAYER: 5,
-            (2, "PLAYER"): 2,
-            (3, "COACH"): 3,
-            (5, "PLAYER"): 9,
-            (6, "PLAYER"): None,
-            (8, "PLAYER"): 4,
-            (9, "PLAYER"): 2,
-            (10, "PLAYER"): 2,
-        },
-        licenses={
-            PLAYER: 3,
-            (2, "PLAYER"): 4,
-            (4, "COACH"): 3,
-            (6, "PLAYER"): 1,
-            (7, "WIZARD"): 1,
-            (8, "player"): 4,
-            (9, "PLAYER"): 2,
-            (9, "player"): 1,
-            (10, "PLAYER"): 2,
-        },
-    )
+    players = {1: 5, 2: 2, 5: 9, 6: None, 8: 4, 9: 2, 10: 2}
+    progress = {(user, "PLAYER"): level for user, level in players.items()} | {(3, "COACH"): 3}
+    licenses = {(user, "PLAYER"): level for user, level in {1: 3, 2: 4, 6: 1, 9: 2, 10: 2}.items()}
+    others = {(4, "COACH"): 3, (7, "WIZARD"): 1, (8, "player"): 4, (9, "player"): 1}
+    await fill(engine, progress, licenses | others)
     found = [issue.as_dict() for issue in await issues(engine)]
     assert all(set(issue) == KEYS for issue in found)
     assert [(i["user_id"], i["specialization"], i["issue_type"], i["recommended_action"]) for i in found] == [
@@ -71,12 +45,8 @@ async def test_each_kind_is_found_with_what_to_do(engine: AsyncEngine) -> None:
         (8, "player", "wrong_case", "decide_level"),
         (9, "player", "duplicate", "remove_by_hand"),
     ]
-    assert [(i["progress_level"], i["license_level"], i["difference"]) for i in found[:4]] == [
-        (5, 3, 2),
-        (2, 4, 2),
-        (3, None, None),
-        (None, 3, None),
-    ]
+    levels = [(i["progress_level"], i["license_level"], i["difference"]) for i in found[:4]]
+    assert levels == [(5, 3, 2), (2, 4, 2), (3, None, None), (None, 3, None)]
     assert found[7]["progress_level"] == 4
     assert found[0]["user_email"].endswith("@example.org")
     assert [i.user_id for i in await issues(engine, "coach")] == [3, 4]
@@ -96,9 +66,8 @@ async def test_any_two_tables_are_compared_as_a_naive_comparison_does(
     engine: AsyncEngine, progress: dict[tuple[int, str], int], licenses: dict[tuple[int, str], int]
 ) -> None:
     await fill(engine, progress=progress, licenses=licenses)
-    expected = {
-        pair: kind for pair in progress | licenses if (kind := _kind(progress.get(pair), licenses.get(pair), pair[1]))
-    }
+    kinds = {pair: _kind(progress.get(pair), licenses.get(pair), pair[1]) for pair in progress | licenses}
+    expected = {pair: kind for pair, kind in kinds.items() if kind}
     found = await issues(engine)
     assert {(issue.user_id, issue.specialization): issue.issue_type for issue in found} == expected
     assert len(found) == len(expected)
@@ -125,7 +94,7 @@ async def test_what_differs_is_streamed(engine: AsyncEngine) -> None:
         """INSERT INTO specialization_progress (student_id, specialization_id, current_level)
            SELECT n, 'PLAYER', 2 FROM generate_series(1000, 20999) n""",
     )
-    async with aclosing(ProgressLicenseSyncService(engine).find_desync_issues()) as found:
+    async with aclosing(Service(engine).find_desync_issues()) as found:
         first = await anext(found)
         async with engine.connect() as conn:
             cursors = "SELECT state FROM pg_stat_activity WHERE query LIKE '%issue_type%' AND pid <> pg_backend_pid()"

@@ -17,7 +17,8 @@ from service.apply.write import MOST_PAIRS, sync_pairs
 from service.core.pair import Sides, Why
 from service.outbox.put import headers_of
 from service.settings import Settings
-from service.sync import ProgressLicenseSyncService, UnknownDirection, UnknownSpecialization, UnknownUser
+from service.sync import ProgressLicenseSyncService as Service
+from service.sync import UnknownDirection, UnknownSpecialization, UnknownUser
 from tests.support.applier import Partitions, one
 from tests.support.model import ADVANCED, LEVELED_UP
 from tests.support.tables import PLAYER, Levels, everything, execute, fill, history, licenses, progress, read
@@ -29,11 +30,11 @@ KEYS = {"success", "message", "action", "synced", "progress_level", "license_lev
 
 
 @pytest.fixture
-def service(engine: AsyncEngine) -> ProgressLicenseSyncService:
-    return ProgressLicenseSyncService(engine)
+def service(engine: AsyncEngine) -> Service:
+    return Service(engine)
 
 
-async def test_a_license_follows_its_progress_down(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:
+async def test_a_license_follows_its_progress_down(engine: AsyncEngine, service: Service) -> None:
     """Level, history, fence and event are written. The best level ever reached stays."""
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     answer = (await service.sync_progress_to_license(1, "PLAYER", synced_by=2)).as_dict()
@@ -48,19 +49,11 @@ async def test_a_license_follows_its_progress_down(engine: AsyncEngine, service:
     assert (fence.user_id, fence.specialization, fence.level) == (1, "PLAYER", 3)
     assert fence.decided_at.replace(tzinfo=None) == row.last_advanced_at == step.advanced_at
     (sent,) = await read(engine, "SELECT * FROM levelsync.outbox")
-    assert json.loads(sent.value) == {
-        "user_id": 1,
-        "specialization": "PLAYER",
-        "target": "license",
-        "old_level": 5,
-        "new_level": 3,
-        "cause": "sync progress_to_license by 2",
-    }
+    told = {"user_id": 1, "specialization": "PLAYER", "target": "license", "old_level": 5, "new_level": 3}
+    assert json.loads(sent.value) == told | {"cause": "sync progress_to_license by 2"}
 
 
-async def test_what_is_published_of_a_sync_is_what_the_contract_writes(
-    engine: AsyncEngine, service: ProgressLicenseSyncService
-) -> None:
+async def test_what_is_published_of_a_sync_is_what_the_contract_writes(engine: AsyncEngine, service: Service) -> None:
     """PostgreSQL creates the same record as `LevelSynced`, whatever its texts contain."""
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: -5})
     await service.set_level(1, "PLAYER", 4, synced_by='O\'Neil "é" \\ \n\u2028{}')
@@ -86,9 +79,7 @@ async def test_what_is_published_of_a_sync_is_what_the_contract_writes(
     assert len({dict(row.headers)["ce_id"] for row in sent}) == 2
 
 
-async def test_progress_follows_its_license_and_keeps_its_xp(
-    engine: AsyncEngine, service: ProgressLicenseSyncService
-) -> None:
+async def test_progress_follows_its_license_and_keeps_its_xp(engine: AsyncEngine, service: Service) -> None:
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     answer = (await service.sync_license_to_progress(1, "player")).as_dict()
     assert (answer["action"], answer["old_progress_level"], answer["new_progress_level"]) == ("updated", 3, 5)
@@ -98,18 +89,14 @@ async def test_progress_follows_its_license_and_keeps_its_xp(
     assert (await everything(engine))["public.license_progressions"] == []
 
 
-async def test_an_orphan_is_left_where_its_row_is_not_the_one_to_believe(
-    engine: AsyncEngine, service: ProgressLicenseSyncService
-) -> None:
+async def test_an_orphan_is_left_where_its_row_is_not_the_one_to_believe(engine: AsyncEngine, service: Service) -> None:
     """Only runs create missing rows from orphans."""
     await fill(engine, progress={PLAYER: 4}, licenses={(2, "COACH"): 6})
     before = await everything(engine)
-    cases: list[tuple[tuple[int, str], Direction, str]] = [
-        (PLAYER, "license_to_progress", "license"),
-        ((2, "COACH"), "progress_to_license", "progress"),
-    ]
-    for pair, direction, source in cases:
-        result = await service.sync_pair(*pair, direction)
+    for result, source in (
+        (await service.sync_license_to_progress(*PLAYER), "license"),
+        (await service.sync_progress_to_license(2, "COACH"), "progress"),
+    ):
         assert result.failed is False
         answer = result.as_dict()
         assert (answer["success"], answer["action"], answer["synced"]) == (False, "none", False)
@@ -118,9 +105,7 @@ async def test_an_orphan_is_left_where_its_row_is_not_the_one_to_believe(
 
 
 @pytest.mark.parametrize("highest", [False, True])
-async def test_orphans_get_their_missing_row(
-    engine: AsyncEngine, service: ProgressLicenseSyncService, *, highest: bool
-) -> None:
+async def test_orphans_get_their_missing_row(engine: AsyncEngine, service: Service, *, highest: bool) -> None:
     """A created license rises from 0, and created progress has no XP."""
     await fill(engine, progress={PLAYER: 4}, licenses={(2, "COACH"): 6})
     made = [
@@ -137,9 +122,7 @@ async def test_orphans_get_their_missing_row(
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-async def test_a_pair_in_sync_is_not_touched(
-    engine: AsyncEngine, service: ProgressLicenseSyncService, direction: Direction
-) -> None:
+async def test_a_pair_in_sync_is_not_touched(engine: AsyncEngine, service: Service, direction: Direction) -> None:
     """Only the decision is remembered, where the direction declares one."""
     await fill(engine, progress={PLAYER: 4}, licenses={PLAYER: 4})
     before = await everything(engine)
@@ -151,25 +134,19 @@ async def test_a_pair_in_sync_is_not_touched(
     assert after == {table: rows for table, rows in before.items() if table != "levelsync.fences"}
 
 
-async def test_a_level_that_is_none_is_left_as_it_is(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:
+async def test_a_level_that_is_none_is_left_as_it_is(engine: AsyncEngine, service: Service) -> None:
     """Law 8: there is no clamp in any direction, and the answer names the range."""
-    pairs = {(user, "PLAYER"): levels for user, levels in enumerate([(None, 4), (9, 4), (4, 9), (0, 4)], start=1)}
-    await fill(
-        engine,
-        progress={pair: level for pair, (level, _) in pairs.items()},
-        licenses={pair: level for pair, (_, level) in pairs.items()},
-    )
+    progress = {(user, "PLAYER"): level for user, level in enumerate([None, 9, 4, 0], start=1)}
+    await fill(engine, progress, {(user, "PLAYER"): level for user, level in enumerate([4, 4, 9, 4], start=1)})
     before = await everything(engine)
-    for (user, name), direction in product(pairs, DIRECTIONS):
-        result = await service.sync_pair(user, name, direction)
+    for pair, direction in product(progress, DIRECTIONS):
+        result = await service.sync_pair(*pair, direction)
         assert (result.success, result.failed, result.why) == (False, True, Why.NEEDS_DECISION)
         assert "1 to 8" in result.message
     assert await everything(engine) == before
 
 
-async def test_no_source_row_is_an_answer_and_no_such_user_is_not(
-    engine: AsyncEngine, service: ProgressLicenseSyncService
-) -> None:
+async def test_no_source_row_is_an_answer_and_no_such_user_is_not(engine: AsyncEngine, service: Service) -> None:
     await fill(engine)
     answer = (await service.sync_progress_to_license(1, "PLAYER")).as_dict()
     assert (answer["success"], answer["action"]) == (False, "none")
@@ -183,9 +160,7 @@ async def test_no_source_row_is_an_answer_and_no_such_user_is_not(
         await service.sync_pair(1, "PLAYER", "sideways")  # type: ignore[arg-type]
 
 
-async def test_a_license_in_another_case_is_the_pair_s(
-    engine: AsyncEngine, service: ProgressLicenseSyncService
-) -> None:
+async def test_a_license_in_another_case_is_the_pair_s(engine: AsyncEngine, service: Service) -> None:
     """As for events."""
     await fill(engine, progress={PLAYER: 4}, licenses={(1, "player"): 2})
     assert (await service.sync_progress_to_license(1, "pLayer")).success
@@ -194,7 +169,7 @@ async def test_a_license_in_another_case_is_the_pair_s(
 
 @pytest.mark.parametrize("synced_by", ["admin@example.org", 9999, "9999", 2**40, "\0" + "x" * 600])
 async def test_a_caller_who_is_no_user_is_named_in_the_reason(
-    engine: AsyncEngine, service: ProgressLicenseSyncService, synced_by: int | str
+    engine: AsyncEngine, service: Service, synced_by: int | str
 ) -> None:
     """The foreign key stays empty."""
     await fill(engine, progress={PLAYER: 4})
@@ -204,9 +179,7 @@ async def test_a_caller_who_is_no_user_is_named_in_the_reason(
     assert str(synced_by).strip("\0")[:400] in step.advancement_reason
 
 
-async def test_a_lowering_is_fenced_and_a_rise_after_it_is_not(
-    engine: AsyncEngine, service: ProgressLicenseSyncService
-) -> None:
+async def test_a_lowering_is_fenced_and_a_rise_after_it_is_not(engine: AsyncEngine, service: Service) -> None:
     """Law 2: an event from before the decision changes neither side, whenever it arrives."""
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     await service.sync_progress_to_license(1, "PLAYER")
@@ -223,7 +196,7 @@ async def test_a_lowering_is_fenced_and_a_rise_after_it_is_not(
 
 @pytest.mark.parametrize("license_level", [2, 5, 6])
 async def test_a_declared_demotion_stands_while_its_raise_is_still_in_kafka(
-    engine: AsyncEngine, service: ProgressLicenseSyncService, license_level: int
+    engine: AsyncEngine, service: Service, license_level: int
 ) -> None:
     """Law 2: progress rose to 7 and was lowered to 5 before the event of 7 came. The license had never followed."""
     await fill(engine, progress={PLAYER: 5}, licenses={PLAYER: license_level})
@@ -246,11 +219,7 @@ async def test_a_declared_demotion_stands_while_its_raise_is_still_in_kafka(
     ],
 )
 async def test_a_sync_that_decides_nothing_against_older_events_leaves_no_fence(
-    engine: AsyncEngine,
-    service: ProgressLicenseSyncService,
-    progress_levels: Levels,
-    license_levels: Levels,
-    direction: Direction,
+    engine: AsyncEngine, service: Service, progress_levels: Levels, license_levels: Levels, direction: Direction
 ) -> None:
     """`highest` believes the higher row, and a sync without a source decides nothing."""
     await fill(engine, progress=progress_levels, licenses=license_levels)
@@ -258,9 +227,7 @@ async def test_a_sync_that_decides_nothing_against_older_events_leaves_no_fence(
     assert (await everything(engine))["levelsync.fences"] == []
 
 
-async def test_a_second_lowering_moves_its_fence_forward(
-    engine: AsyncEngine, service: ProgressLicenseSyncService
-) -> None:
+async def test_a_second_lowering_moves_its_fence_forward(engine: AsyncEngine, service: Service) -> None:
     """There is one row for each pair (law 2)."""
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     await service.sync_progress_to_license(1, "PLAYER")
@@ -272,9 +239,7 @@ async def test_a_second_lowering_moves_its_fence_forward(
     assert (second.level, second.decided_by) == (2, "sync progress_to_license by somebody")
 
 
-async def test_nothing_is_half_written_where_the_second_write_is_refused(
-    engine: AsyncEngine, service: ProgressLicenseSyncService
-) -> None:
+async def test_nothing_is_half_written_where_the_second_write_is_refused(engine: AsyncEngine, service: Service) -> None:
     """A CHECK on the history undoes the license too, and its text is the answer."""
     await execute(engine, "ALTER TABLE license_progressions ADD CONSTRAINT no_two CHECK (to_level <> 2)")
     await fill(engine, progress={PLAYER: 2}, licenses={PLAYER: 5})
@@ -285,9 +250,7 @@ async def test_nothing_is_half_written_where_the_second_write_is_refused(
     assert await everything(engine) == before
 
 
-async def test_every_specialization_of_a_user_in_one_call(
-    engine: AsyncEngine, service: ProgressLicenseSyncService
-) -> None:
+async def test_every_specialization_of_a_user_in_one_call(engine: AsyncEngine, service: Service) -> None:
     """One failure does not stop the others."""
     await execute(
         engine,
@@ -316,7 +279,7 @@ async def test_columns_of_the_application_get_their_configured_values(engine: As
         "ALTER TABLE specialization_progress ADD COLUMN season int NOT NULL",
     )
     filled = settings.model_copy(update={"license_defaults": {"tier": "basic"}, "progress_defaults": {"season": 7}})
-    assert (await ProgressLicenseSyncService(engine, filled).set_level(1, "PLAYER", 3)).success
+    assert (await Service(engine, filled).set_level(1, "PLAYER", 3)).success
     (row,) = await read(engine, "SELECT tier, season FROM user_licenses, specialization_progress")
     assert tuple(row) == ("basic", 7)
 
@@ -328,7 +291,7 @@ async def test_without_settings_the_environment_s_defaults_count(
     monkeypatch.setenv("LEVELSYNC_LICENSE_DEFAULTS", '{"tier": "basic"}')
     await fill(engine, progress={PLAYER: 4})
     await execute(engine, "ALTER TABLE user_licenses ADD COLUMN tier text NOT NULL")
-    result = await ProgressLicenseSyncService(engine).sync_progress_to_license(1, "PLAYER")
+    result = await Service(engine).sync_progress_to_license(1, "PLAYER")
     assert result.as_dict()["action"] == "created"
     assert [row.tier for row in await read(engine, "SELECT tier FROM user_licenses")] == ["basic"]
 
@@ -336,11 +299,9 @@ async def test_without_settings_the_environment_s_defaults_count(
 async def test_a_pair_that_changed_meanwhile_is_left(engine: AsyncEngine) -> None:
     """Law 6: `only_if` names the rows that the heal was decided for. A missing row differs from a NULL."""
     await fill(engine, progress={PLAYER: 3, (2, "PLAYER"): 3, (3, "PLAYER"): 3}, licenses={PLAYER: 5})
-    seen = {
-        PLAYER: Sides(3, 5, progress_exists=True, license_exists=True),
-        (2, "PLAYER"): Sides(3, 5, progress_exists=True, license_exists=True),
-        (3, "PLAYER"): Sides(3, None, progress_exists=True, license_exists=True),
-    }
+    both = Sides(3, 5, progress_exists=True, license_exists=True)
+    no_level = Sides(3, None, progress_exists=True, license_exists=True)
+    seen = {PLAYER: both, (2, "PLAYER"): both, (3, "PLAYER"): no_level}
     async with engine.begin() as conn:
         done = await sync_pairs(conn, list(seen), "highest", cause="run", only_if=seen)
     assert [result.decision.why for result in done.values()] == [None, Why.CHANGED_MEANWHILE, Why.CHANGED_MEANWHILE]
@@ -364,7 +325,7 @@ async def test_many_pairs_are_written_together(engine: AsyncEngine) -> None:
             await sync_pairs(conn, [PLAYER] * (MOST_PAIRS + 1), "highest", cause="run")
 
 
-async def test_each_operation_is_one_line_of_the_log(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:
+async def test_each_operation_is_one_line_of_the_log(engine: AsyncEngine, service: Service) -> None:
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     with capture_logs() as lines:
         await service.sync_progress_to_license(1, "PLAYER", "admin@example.org")

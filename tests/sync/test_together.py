@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from random import Random
@@ -22,38 +21,25 @@ from service.apply.rows import NO_DEFAULTS, Author
 from service.apply.write import sync_pairs
 from service.core.decode import decode
 from service.core.outcomes import LevelEvent
-from service.levels import read_snapshot
-from service.settings import Settings
+from service.levels import read_known
 from service.stream.positions import Batch, set_position
-from service.sync import ProgressLicenseSyncService
+from service.sync import ProgressLicenseSyncService as Service
 from service.sync.level import decide_level
 from tests.support.applier import Partitions, one
 from tests.support.model import ADVANCED, LEVELED_UP, Meant
 from tests.support.records import TOPIC, as_record
-from tests.support.tables import (
-    PLAYER,
-    become_owner,
-    everything,
-    fill,
-    history,
-    licenses,
-    progress,
-    read,
-    somebody_waits,
-)
+from tests.support.tables import PLAYER, become_owner, fill, history, licenses, progress, read, somebody_waits
 
 CALLS, USERS = 300, (1, 2, 3)
 TARGETS: dict[str, Target] = {LEVELED_UP: license_target({}), ADVANCED: progress_target({})}
 
 
 @pytest.fixture
-def service(engine: AsyncEngine) -> ProgressLicenseSyncService:
-    return ProgressLicenseSyncService(engine)
+def service(engine: AsyncEngine) -> Service:
+    return Service(engine)
 
 
-async def test_hundreds_of_calls_at_once_end_in_agreement(
-    engine: AsyncEngine, service: ProgressLicenseSyncService
-) -> None:
+async def test_hundreds_of_calls_at_once_end_in_agreement(engine: AsyncEngine, service: Service) -> None:
     """Both directions on three pairs, while events arrive."""
     await fill(engine, progress={(1, "PLAYER"): 3, (3, "PLAYER"): 2}, licenses={(2, "PLAYER"): 4})
     rng, arrived = Random(7), asyncio.Event()  # noqa: S311 - a choice of directions, not a secret
@@ -73,7 +59,7 @@ async def test_hundreds_of_calls_at_once_end_in_agreement(
     assert {pair: tops.get(pair, 4) for pair in await licenses(engine)} == await licenses(engine)
 
 
-async def _call(service: ProgressLicenseSyncService, rng: Random, number: int, arrived: asyncio.Event) -> None:
+async def _call(service: Service, rng: Random, number: int, arrived: asyncio.Event) -> None:
     """Make one call. The last hundred wait until all events have arrived, because an event changes one side only."""
     user, direction = USERS[number % len(USERS)], rng.choice(get_args(Direction))
     if number >= CALLS - 100:
@@ -91,13 +77,6 @@ async def _deliver(engine: AsyncEngine, rng: Random) -> None:
             await partitions.apply(kind, partitions.records(meant))
 
 
-@asynccontextmanager
-async def held(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A transaction that commits when the context ends."""
-    async with engine.begin() as conn:
-        yield conn
-
-
 @pytest.mark.parametrize("kind", [LEVELED_UP, ADVANCED])
 async def test_a_batch_that_waited_for_a_sync_sees_its_fence(engine: AsyncEngine, kind: str) -> None:
     """READ COMMITTED: the snapshot of the waiting statement is older than the fence (laws 2 and 6)."""
@@ -106,7 +85,7 @@ async def test_a_batch_that_waited_for_a_sync_sees_its_fence(engine: AsyncEngine
     await fill(engine, progress=below, licenses=above)
     partitions = await Partitions(engine).begin()
     direction: Direction = "progress_to_license" if kind == LEVELED_UP else "license_to_progress"
-    async with held(engine) as conn:
+    async with engine.begin() as conn:
         await sync_pairs(conn, [PLAYER], direction, cause="test")
         batch = asyncio.create_task(partitions.apply(kind, partitions.records([one(kind, 4)])))
         await somebody_waits(engine)
@@ -118,7 +97,7 @@ async def test_a_batch_whose_row_a_decision_made_sees_its_fence(engine: AsyncEng
     """A missing row cannot be locked, so after the conflict the batch reads the fence too (law 1)."""
     await fill(engine, progress={PLAYER: 5})
     partitions = await Partitions(engine).begin()
-    async with held(engine) as conn:
+    async with engine.begin() as conn:
         await decide_level(conn, NO_DEFAULTS, PLAYER, 2, Author("test"))
         batch = asyncio.create_task(partitions.apply(LEVELED_UP, partitions.records([one(LEVELED_UP, 5)])))
         await somebody_waits(engine)
@@ -144,11 +123,11 @@ async def _apply(conn: AsyncConnection, kind: str, meant: Sequence[Meant]) -> No
     ],
 )
 async def test_a_sync_that_waited_for_a_batch_decides_on_what_is_there_then(
-    engine: AsyncEngine, service: ProgressLicenseSyncService, license_level: int | None, direction: Direction
+    engine: AsyncEngine, service: Service, license_level: int | None, direction: Direction
 ) -> None:
     """The batch has changed or created the row (law 6)."""
     await fill(engine, progress={PLAYER: 3}, licenses={} if license_level is None else {PLAYER: license_level})
-    async with held(engine) as conn:
+    async with engine.begin() as conn:
         await _apply(conn, LEVELED_UP, [one(LEVELED_UP, 5)])
         sync = asyncio.create_task(service.sync_pair(1, "PLAYER", direction))
         await somebody_waits(engine)
@@ -160,12 +139,10 @@ async def test_a_sync_that_waited_for_a_batch_decides_on_what_is_there_then(
     assert [(a, b) for _, a, b, _, _ in await history(engine)][1:] == ([(5, 3)] if expected == 3 else [])
 
 
-async def test_a_sync_whose_progress_a_batch_made_decides_again(
-    engine: AsyncEngine, service: ProgressLicenseSyncService
-) -> None:
+async def test_a_sync_whose_progress_a_batch_made_decides_again(engine: AsyncEngine, service: Service) -> None:
     """The missing row is the progress."""
     await fill(engine, licenses={PLAYER: 3})
-    async with held(engine) as conn:
+    async with engine.begin() as conn:
         await _apply(conn, ADVANCED, [one(ADVANCED, 5)])
         sync = asyncio.create_task(service.sync_license_to_progress(1, "PLAYER"))
         await somebody_waits(engine)
@@ -173,10 +150,10 @@ async def test_a_sync_whose_progress_a_batch_made_decides_again(
     assert await licenses(engine) == await progress(engine) == {PLAYER: 3}
 
 
-async def test_a_decision_s_time_is_after_both_locks(engine: AsyncEngine, service: ProgressLicenseSyncService) -> None:
+async def test_a_decision_s_time_is_after_both_locks(engine: AsyncEngine, service: Service) -> None:
     """Law 2: an event that occurs while the sync waits for the second lock is older than the decision."""
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
-    async with held(engine) as conn:
+    async with engine.begin() as conn:
         await conn.execute(text("SELECT FROM user_licenses FOR UPDATE"))
         sync = asyncio.create_task(service.sync_progress_to_license(1, "PLAYER"))
         await somebody_waits(engine)
@@ -187,12 +164,10 @@ async def test_a_decision_s_time_is_after_both_locks(engine: AsyncEngine, servic
     assert timedelta(0) < fence.decided_at - occurred
 
 
-async def test_a_deadlock_with_somebody_else_does_not_reach_the_caller(
-    engine: AsyncEngine, service: ProgressLicenseSyncService
-) -> None:
+async def test_a_deadlock_with_somebody_else_does_not_reach_the_caller(engine: AsyncEngine, service: Service) -> None:
     """An application may lock the rows in the other order, so the sync retries."""
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
-    async with held(engine) as conn:
+    async with engine.begin() as conn:
         await become_owner(conn)
         await conn.execute(text("SET LOCAL deadlock_timeout = '30s'"))  # so that it is the sync which finds out
         await conn.execute(text("SELECT FROM user_licenses FOR UPDATE"))
@@ -203,11 +178,9 @@ async def test_a_deadlock_with_somebody_else_does_not_reach_the_caller(
     assert await licenses(engine) == await progress(engine) == {PLAYER: 4}
 
 
-async def test_opposite_decisions_on_a_pair_without_rows_agree(engine: AsyncEngine, settings: Settings) -> None:
+async def test_opposite_decisions_on_a_pair_without_rows_agree(engine: AsyncEngine, service: Service) -> None:
     """Nothing can be locked at first, so one of them decides again."""
     await fill(engine)
-    service = ProgressLicenseSyncService(engine, settings)
     await asyncio.gather(*(service.set_level(1, "PLAYER", level) for level in (2, 5, 7, 3)))
     assert await licenses(engine) == await progress(engine)
-    found = await everything(engine)
-    assert len(found["public.license_progressions"]) == 4
+    assert len(await history(engine)) == 4
