@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 
 from service.settings import Settings
-from service.telemetry.health import Health
-from service.web import http
-from service.web.api.app import Api
+from tests.support.api import Client, serving
 from tests.support.tokens import PREFIX, token
 
 
 @pytest.fixture
 async def api_url(settings: Settings) -> AsyncIterator[str]:
     """The URL of the API."""
-    async with Api(settings).app(Health()) as app, http.served(app, http.bind(settings)) as url:
+    async with serving(settings) as url:
         yield url
 
 
 @pytest.fixture
-async def client(api_url: str, settings: Settings) -> AsyncIterator[Callable[..., httpx.AsyncClient]]:
+async def client(api_url: str, settings: Settings) -> AsyncIterator[Client]:
     """`client("admin")` has that role's token, and `client(None)` has none."""
     made: list[httpx.AsyncClient] = []
 
@@ -37,6 +35,6 @@ async def client(api_url: str, settings: Settings) -> AsyncIterator[Callable[...
 
 
 @pytest.fixture
-def admin(client: Callable[..., httpx.AsyncClient]) -> httpx.AsyncClient:
+def admin(client: Client) -> httpx.AsyncClient:
     """User 1, an admin."""
     return client("admin")

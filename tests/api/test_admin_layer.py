@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -22,16 +21,12 @@ ADMIN, INSTRUCTOR, STUDENT = somebody("admin"), somebody("instructor", "2"), som
 AUDIT = "SELECT subject, role, action, outcome, detail FROM levelsync.admin_actions ORDER BY id"
 
 
-async def audit(engine: AsyncEngine) -> list[tuple[Any, ...]]:
-    return [tuple(row) for row in await read(engine, AUDIT)]
-
-
 async def test_a_sync_and_its_row_in_the_audit_log_are_one_transaction(engine: AsyncEngine, settings: Settings) -> None:
     """A sync is undone when its row in the audit log cannot be written."""
     await fill(engine, {(1, "PLAYER"): 5}, {})
     await users.sync_pair(engine, settings, INSTRUCTOR, (1, "player"), "progress_to_license")
-    assert await audit(engine) == [
-        ("2", "instructor", "sync_pair", "done", "PLAYER: license row created at level 5"),
+    assert await read(engine, AUDIT) == [
+        ("2", "instructor", "sync_pair", "done", "PLAYER: license row created at level 5")
     ]
     refuse_rows = "ALTER TABLE levelsync.admin_actions ADD CHECK (action = 'no') NOT VALID"
     await execute(engine, "UPDATE specialization_progress SET current_level = 6", refuse_rows)
@@ -61,11 +56,10 @@ async def test_pages_of_issues_are_the_whole_list_in_order(
 
 
 async def test_an_issue_is_confirmed_when_a_complete_scan_found_the_very_same_levels(
-    engine: AsyncEngine, settings: Settings
+    engine: AsyncEngine, one_worker: OneWorker
 ) -> None:
     """An issue whose levels have changed since the scan is suspected again."""
     await fill(engine, {(1, "PLAYER"): 5, (2, "PLAYER"): 3}, {(1, "PLAYER"): 4, (2, "PLAYER"): 2})
-    one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
     assert {one.status for one in (await pairs.desync_issues(engine, ADMIN)).issues} == {"suspected"}
     await one_worker.run()
     await execute(engine, "UPDATE user_licenses SET current_level = 1 WHERE user_id = 2")
@@ -73,7 +67,7 @@ async def test_an_issue_is_confirmed_when_a_complete_scan_found_the_very_same_le
     assert {one.issue.user_id: one.status for one in page.issues} == {1: "confirmed", 2: "suspected"}
 
 
-async def test_a_key_asks_for_one_run_and_for_no_other(engine: AsyncEngine, settings: Settings) -> None:
+async def test_a_key_asks_for_one_run_and_for_no_other(engine: AsyncEngine, one_worker: OneWorker) -> None:
     """Before and after a worker has accepted the run."""
     await fill(engine, {}, {})
     first = await runs.request_run(engine, ADMIN, RunRequest(), "monday")
@@ -82,18 +76,16 @@ async def test_a_key_asks_for_one_run_and_for_no_other(engine: AsyncEngine, sett
         assert await runs.request_run(engine, ADMIN, RunRequest(), "monday") == first
         with pytest.raises(Refused):
             await runs.request_run(engine, ADMIN, RunRequest(dry_run=False), "monday")
-        one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
         await one_worker.messages()
         await one_worker.finish(first)
     assert len(await runs.read_reports(engine, ADMIN)) == 1
 
 
-async def test_a_request_on_its_way_can_be_cancelled(engine: AsyncEngine, settings: Settings) -> None:
+async def test_a_request_on_its_way_can_be_cancelled(engine: AsyncEngine, one_worker: OneWorker) -> None:
     """Its message arrives later and finds that the run has ended."""
     await fill(engine, {(1, "PLAYER"): 5}, {})
     run_id = await runs.request_run(engine, ADMIN, RunRequest(dry_run=False))
-    assert (await runs.cancel_run(engine, ADMIN, run_id)).status == "cancelled"
-    one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
+    assert (await runs.cancel_run(engine, ADMIN, run_id))["status"] == "cancelled"
     while await one_worker.step():
         pass
     assert (await runs.read_report(engine, ADMIN, run_id)).status == "cancelled"
@@ -109,8 +101,7 @@ async def test_what_is_refused_leaves_a_row(engine: AsyncEngine, settings: Setti
         await users.sync_user(engine, settings, ADMIN, 999, "highest")
     with pytest.raises(NoSuch):
         await runs.cancel_run(engine, ADMIN, uuid4())
-    rows = [row[:4] for row in await audit(engine)]
-    assert rows == [
+    assert [row[:4] for row in await read(engine, AUDIT)] == [
         ("3", "student", "read", "refused"),
         ("2", "instructor", "request_run", "refused"),
         ("1", "admin", "sync_user", "refused"),

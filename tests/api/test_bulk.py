@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.settings import Settings
 from service.sync import everything
 from service.web.api import syncs
-from tests.support.runs import OneWorker
+from tests.support.runs import OneWorker, working
 from tests.support.tables import fill, licenses, read
 from tests.support.tokens import PREFIX
 
 PROGRESS = {(1, "PLAYER"): 5, (2, "PLAYER"): 3, (3, "COACH"): 2}
 LICENSES = {(1, "PLAYER"): 4, (2, "PLAYER"): 3}
-RUN_KEYS = {
-    "run_id",
-    "status",
-    "dry_run",
-    "direction",
-    "specialization",
-    "user_id",
-    "requested_by",
-    "requested_at",
-    "finished_at",
-    "progress",
-    "counts",
-    "unconfirmed_by_kind",
-    "would_stop",
-}
+REQUEST_KEYS = {"run_id", "dry_run", "direction", "specialization", "user_id", "requested_by", "requested_at"}
+RUN_KEYS = REQUEST_KEYS | {"status", "finished_at", "progress", "counts", "unconfirmed_by_kind", "would_stop"}
 BULK_KEYS = {"success", "dry_run", "total_issues", "more", "message", "run_id"}
 
 
@@ -45,24 +29,10 @@ async def drift(engine: AsyncEngine) -> None:
 
 
 @pytest.fixture
-def one_worker(engine: AsyncEngine, settings: Settings) -> OneWorker:
-    return OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(0)}))
-
-
-@pytest.fixture
 async def worker(one_worker: OneWorker) -> AsyncIterator[None]:
     """A worker that runs beside the API."""
-
-    async def work() -> None:
-        while True:
-            if not await one_worker.step():
-                await asyncio.sleep(0.02)
-
-    task = asyncio.create_task(work())
-    yield
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    async with working(one_worker):
+        yield
 
 
 @pytest.mark.usefixtures("drift", "worker")
@@ -81,23 +51,15 @@ async def test_it_writes_only_when_the_body_says_so(admin: httpx.AsyncClient, en
     assert await licenses(engine) == PROGRESS
     handled = {one["user_id"]: one["result"] for one in found["results"]}
     assert [one["specialization"] for one in found["results"]] == ["PLAYER", "COACH"]
-    assert handled[1] == {
+    fives = ("progress_level", "license_level", "old_progress_level", "new_progress_level", "new_license_level")
+    assert handled[1] == dict.fromkeys(fives, 5) | {
         "success": True,
         "message": "license level changed from 4 to 5",
         "action": "updated",
         "synced": True,
-        "progress_level": 5,
-        "license_level": 5,
-        "old_progress_level": 5,
-        "new_progress_level": 5,
         "old_license_level": 4,
-        "new_license_level": 5,
     }
-    assert (handled[3]["action"], handled[3]["old_license_level"], handled[3]["new_license_level"]) == (
-        "created",
-        None,
-        2,
-    )
+    assert [handled[3][key] for key in ("action", "old_license_level", "new_license_level")] == ["created", None, 2]
 
 
 @pytest.mark.usefixtures("worker")
@@ -110,10 +72,8 @@ async def test_a_bulk_answer_says_when_there_are_more(
     found = (await admin.post("/all", json={"dry_run": False})).json()
     (left,) = found["results"]
     assert (left["user_id"], left["result"]["success"], left["result"]["action"]) == (1, False, "none")
-    assert (found["more"], found["message"]) == (
-        True,
-        "Run completed: 1 of 1 pair synced, 0 failed; these are the first 1 issues, read the run's issues for all",
-    )
+    message = "1 of 1 pair synced, 0 failed; these are the first 1 issues, read the run's issues for all"
+    assert (found["more"], found["message"]) == (True, f"Run completed: {message}")
     assert (await admin.post("/all", json={})).json()["more"] is False
 
 

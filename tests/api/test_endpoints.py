@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.admin.cursors import encode
+from service.web.api.pages import encode
+from tests.support.api import Client
 from tests.support.tables import execute, fill, licenses, progress, read
 from tests.support.tokens import PREFIX
 
-Client = Callable[..., httpx.AsyncClient]
-RESULT_KEYS = {
-    "success",
-    "message",
-    "action",
-    "synced",
-    "progress_level",
-    "license_level",
-    "old_progress_level",
-    "new_progress_level",
-    "old_license_level",
-    "new_license_level",
+RESULT_KEYS = {"success", "message", "action", "synced"} | {
+    f"{when}{side}_level" for when in ("", "old_", "new_") for side in ("progress", "license")
 }
 
 
@@ -100,11 +90,8 @@ async def test_every_specialization_of_a_user_is_synced(admin: httpx.AsyncClient
     answer = (await admin.post("/user/3/all")).json()
     assert set(answer) == {"success", "user_id", "sync_direction", "results"}
     assert (answer["success"], answer["user_id"], answer["sync_direction"]) == (True, 3, "progress_to_license")
-    assert {name: one["action"] for name, one in answer["results"].items()} == {
-        "COACH": "none",
-        "INTERNSHIP": "created",
-        "PLAYER": "created",
-    }
+    actions = {name: one["action"] for name, one in answer["results"].items()}
+    assert actions == {"COACH": "none", "INTERNSHIP": "created", "PLAYER": "created"}
     assert all(set(one) == RESULT_KEYS for one in answer["results"].values())
     await execute(engine, "UPDATE specialization_progress SET current_level = 9 WHERE specialization_id = 'PLAYER'")
     answer = (await admin.post("/user/3/all", json={"direction": "highest"})).json()

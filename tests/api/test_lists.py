@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -12,9 +11,9 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests.support.api import Client
 from tests.support.tables import execute, fill
 
-Client = Callable[..., httpx.AsyncClient]
 RUN = UUID(int=7)
 _RUN = f"""
     INSERT INTO levelsync.reconcile_runs
@@ -55,8 +54,7 @@ def rows(answer: httpx.Response) -> list[dict[str, str]]:
 async def drift(engine: AsyncEngine) -> AsyncEngine:
     """A run with issues, dead letters, and rows of the audit log."""
     await fill(engine, {(3, "PLAYER"): 5}, {(3, "PLAYER"): 3})
-    for statement in ("TRUNCATE levelsync.admin_actions", _RUN, _ISSUES, _LETTERS, _ACTIONS):
-        await execute(engine, statement)
+    await execute(engine, "TRUNCATE levelsync.admin_actions", _RUN, _ISSUES, _LETTERS, _ACTIONS)
     return engine
 
 

@@ -14,9 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
-from service.telemetry.health import Health
-from service.web import http
-from service.web.api.app import Api
+from tests.support.api import serving
 from tests.support.links import way_to
 from tests.support.tables import execute, fill, read
 from tests.support.tokens import PREFIX, signed, token
@@ -36,8 +34,7 @@ async def served(settings: Settings, **changes: object) -> AsyncIterator[httpx.A
     changed = settings.model_copy(update=changes)
     headers = {"Authorization": f"Bearer {token(settings, 'admin')}"}
     async with (
-        Api(changed).app(Health()) as app,
-        http.served(app, http.bind(changed)) as url,
+        serving(changed) as url,
         httpx.AsyncClient(base_url=f"{url}{PREFIX}", headers=headers, timeout=30) as client,
     ):
         yield client

@@ -20,7 +20,8 @@ class Form:
 
     key: dict[str, Any]
     claims: dict[str, Any]
-    settings: dict[str, str]
+    audience: str
+    roles_claim: str
     also: list[dict[str, Any]] = field(default_factory=list)
     """Keys beside it that sign nothing."""
 
@@ -37,11 +38,8 @@ FORMS = {
             "resource_access": {"account": {"roles": ["manage-account"]}},
             "scope": "openid email",
         },
-        {
-            "jwt_issuer": "https://sso.example.org/realms/club",
-            "jwt_audience": "levelsync",
-            "jwt_roles_claim": "realm_access.roles",
-        },
+        "levelsync",
+        "realm_access.roles",
         [{"kid": "of-encryption", "kty": "RSA", "alg": "RSA-OAEP", "use": "enc", "n": "AQAB", "e": "AQAB"}],
     ),
     "Auth0": Form(
@@ -53,11 +51,8 @@ FORMS = {
             "https://levelsync.example.org/roles": ["admin"],
             "permissions": [],
         },
-        {
-            "jwt_issuer": "https://club.eu.auth0.com/",
-            "jwt_audience": "https://levelsync.example.org",
-            "jwt_roles_claim": "https://levelsync.example.org/roles",
-        },
+        "https://levelsync.example.org",
+        "https://levelsync.example.org/roles",
     ),
     "Microsoft Entra ID": Form(
         {"use": "sig", "x5t": "a", "x5c": ["MIIC"], "issuer": "https://login.microsoftonline.com/{tenantid}/v2.0"},
@@ -67,43 +62,24 @@ FORMS = {
             "ver": "2.0",
             "oid": "0c8b",
             "tid": "8f1e",
-            "uti": "x",
-            "roles": ["Admin"],
-        },
-        {
-            "jwt_issuer": "https://login.microsoftonline.com/8f1e/v2.0",
-            "jwt_audience": "6e74",
-            "jwt_roles_claim": "roles",
-        },
+        }
+        | {"uti": "x", "roles": ["Admin"]},
+        "6e74",
+        "roles",
     ),
     "Amazon Cognito, ID token": Form(
         {"use": "sig", "alg": "RS256"},
-        {
-            "iss": "https://cognito-idp.eu-central-1.amazonaws.com/pool",
-            "aud": "client",
-            "token_use": "id",
-            "cognito:groups": ["admin"],
-        },
-        {
-            "jwt_issuer": "https://cognito-idp.eu-central-1.amazonaws.com/pool",
-            "jwt_audience": "client",
-            "jwt_roles_claim": "cognito:groups",
-        },
+        {"iss": "https://cognito-idp.eu-central-1.amazonaws.com/pool", "aud": "client", "token_use": "id"}
+        | {"cognito:groups": ["admin"]},
+        "client",
+        "cognito:groups",
     ),
     "Okta": Form(
         {"use": "sig", "alg": "RS256"},
-        {
-            "iss": "https://club.okta.com/oauth2/default",
-            "aud": "api://default",
-            "ver": 1,
-            "scp": ["openid"],
-            "groups": ["Everyone", "admin"],
-        },
-        {
-            "jwt_issuer": "https://club.okta.com/oauth2/default",
-            "jwt_audience": "api://default",
-            "jwt_roles_claim": "groups",
-        },
+        {"iss": "https://club.okta.com/oauth2/default", "aud": "api://default", "ver": 1, "scp": ["openid"]}
+        | {"groups": ["Everyone", "admin"]},
+        "api://default",
+        "groups",
     ),
 }
 
@@ -112,7 +88,8 @@ async def _role(form: Form, settings: Settings, engine: AsyncEngine, **changes: 
     with serving() as server:
         server.extra += form.also
         server.add_rsa("first", **form.key)
-        named = {"jwt_secret": None, "jwt_jwks_url": server.url, **form.settings}
+        named = {"jwt_secret": None, "jwt_jwks_url": server.url, "jwt_issuer": form.claims["iss"]}
+        named |= {"jwt_audience": form.audience, "jwt_roles_claim": form.roles_claim}
         authenticator = Authenticator(settings.model_copy(update=named), engine)
         subject = {"sub": "auth0|66b1", "type": None, "roles": None}
         return (await authenticator.identify(server.token("first", **(subject | form.claims | changes)))).role
@@ -125,6 +102,6 @@ async def test_tokens_of_its_form_give_their_role(form: Form, settings: Settings
     for changes in ({"iss": f"{form.claims['iss']}x"}, {"aud": "another-client"}, {"aud": None}):
         with pytest.raises(NotSignedIn):
             await _role(form, settings, engine, **changes)
-    claim = form.settings["jwt_roles_claim"]
+    claim = form.roles_claim
     without = claim if claim in form.claims else claim.partition(".")[0]
     assert await _role(form, settings, engine, **{without: None}) == "none"

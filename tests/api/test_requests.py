@@ -68,9 +68,8 @@ async def test_bad_bodies_are_refused_in_milliseconds(admin: httpx.AsyncClient) 
         assert time.monotonic() - began < 10
         assert answer.headers["content-type"] == "application/problem+json"
         assert len(answer.content) < 2_000
-    assert (
-        await admin.post("/user/3", content=body, headers={"Content-Type": "application/json; charset=utf-8"})
-    ).is_success
+    with_charset = {"Content-Type": "application/json; charset=utf-8"}
+    assert (await admin.post("/user/3", content=body, headers=with_charset)).is_success
 
 
 async def test_a_body_of_unknown_length_is_not_collected(api_url: str) -> None:
@@ -107,7 +106,7 @@ async def test_a_client_that_goes_away_is_no_defect(api_url: str) -> None:
 
 async def test_every_response_has_an_id_and_so_has_the_log(admin: httpx.AsyncClient) -> None:
     """A valid id is accepted, and another one is replaced. The log has no token."""
-    with capture_logs(processors=[merge]) as lines:
+    with capture_logs(processors=[merge_contextvars]) as lines:
         assert (await admin.get("/runs", headers={"X-Request-ID": "abc-1.2:3"})).headers["x-request-id"] == "abc-1.2:3"
         for insane in ("", "a b", "x" * 65, "<script>", "-x"):
             made = (await admin.get("/nowhere", headers={"X-Request-ID": insane})).headers["x-request-id"]
@@ -115,24 +114,16 @@ async def test_every_response_has_an_id_and_so_has_the_log(admin: httpx.AsyncCli
         refused = await admin.get("/runs", params={"cursor": "x", "token": "secret"})
         assert refused.json()["request_id"] == refused.headers["x-request-id"]
     requests = [line for line in lines if line["event"] == "request"]
-    assert {**requests[0], "seconds": 0} == {
+    asked = {"method": "GET", "path": f"{PREFIX}/runs", "request_id": "abc-1.2:3", "client": "127.0.0.1"}
+    assert {**requests[0], "seconds": 0} == asked | {
         "event": "request",
         "log_level": "info",
-        "method": "GET",
-        "path": "/api/v1/licenses/admin/sync/runs",
         "status": 200,
         "seconds": 0,
-        "request_id": "abc-1.2:3",
-        "client": "127.0.0.1",
     }
     assert all("request_id" in line for line in lines)
     assert "eyJ" not in str(lines)
     assert "secret" not in str(lines)
-
-
-def merge(_logger: Any, _name: str, line: Any) -> Any:
-    """structlog's own way to add what is bound to the context."""
-    return merge_contextvars(_logger, _name, line)
 
 
 async def test_unknown_paths_and_methods_are_problems_too(admin: httpx.AsyncClient, api_url: str) -> None:
@@ -188,7 +179,9 @@ async def test_a_token_in_the_query_is_none(admin: httpx.AsyncClient) -> None:
     assert (await admin.get("/runs", params={"access_token": signed(), "token": signed()})).status_code == 401
 
 
-async def test_a_request_has_its_time(admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_that_takes_too_long_is_given_up(
+    admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given_up = asyncio.Event()
 
     async def endless(*_: Any, **__: Any) -> Any:
@@ -208,8 +201,6 @@ async def test_an_unknown_field_is_not_repeated(admin: httpx.AsyncClient) -> Non
     """The name of a field may be a secret in the wrong place, or a script."""
     sent = {"specialization": "PLAYER", "hunter2": 1, "<script>": 2}
     answer = await admin.post("/user/3", json=sent)
-    assert (answer.status_code, answer.json()["errors"]) == (
-        422,
-        [{"where": "body", "detail": "This object has an unknown field"}],
-    )
+    told = {"where": "body", "detail": "A field that is not known here"}
+    assert (answer.status_code, answer.json()["errors"]) == (422, [told])
     assert "hunter2" not in answer.text

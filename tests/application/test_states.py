@@ -15,10 +15,8 @@ from events import LicenseAdvanced, ProgressLeveledUp
 from service.process.runtime import Service
 from service.settings import Settings
 from service.store.migrate import alembic_config, migrate
-from service.telemetry.health import Health
-from service.web import http
-from service.web.api.app import Api
 from tests.support import application, topics
+from tests.support.api import serving
 from tests.support.process import environment, levelsync
 from tests.support.states import ADMIN, FIRST_STUDENT, INSTRUCTOR, SPORT_DIRECTORS, STUDENT, USERS, State
 from tests.support.tokens import client
@@ -74,11 +72,7 @@ async def test_downgrade_leaves_what_the_application_had(live_url: str, settings
 async def test_the_endpoints_take_the_application_s_own_tokens(migrated: str, settings: Settings, state: State) -> None:
     """The application's clients change only their base URL."""
     name = state.specializations[0]
-    async with (
-        Api(settings).app(Health()) as app,
-        http.served(app, http.bind(settings)) as url,
-        client(url, ADMIN) as admin,
-    ):
+    async with serving(settings) as url, client(url, ADMIN) as admin:
         listed = await admin.get("/desync-issues", params={"specialization": name, "limit": 1000})
         assert listed.status_code == 200, listed.text
         mismatched = [issue["user_id"] for issue in listed.json() if issue["issue_type"] == "mismatched"]
@@ -99,7 +93,7 @@ async def test_the_endpoints_take_the_application_s_own_tokens(migrated: str, se
 @pytest.mark.usefixtures("migrated")
 async def test_each_role_of_the_application_may_do_what_its_name_says(settings: Settings, state: State) -> None:
     """An enum in upper case is read. The newest roles have no rights here."""
-    async with Api(settings).app(Health()) as app, http.served(app, http.bind(settings)) as url:
+    async with serving(settings) as url:
 
         async def statuses(email: str) -> tuple[int, int]:
             async with client(url, email) as somebody:

@@ -20,13 +20,11 @@ from service.settings import Settings
 from service.store.engine import make_engine
 from service.sync import ProgressLicenseSyncService
 from service.sync.issues import page_of_issues
-from service.telemetry.health import Health
-from service.web import http
-from service.web.api.app import Api
 from tests.support import application, applier
+from tests.support.api import serving
 from tests.support.process import environment, levelsync
 from tests.support.runs import OneWorker
-from tests.support.tokens import token
+from tests.support.tokens import PREFIX, token
 
 LARGE = 3_000_000_000
 USERS_ARE_BIGINT = (
@@ -111,11 +109,7 @@ async def test_an_event_a_command_and_the_api_take_the_user(bigint: Settings, la
     assert await _rows(large, f"SELECT current_level FROM specialization_progress WHERE student_id = {LARGE}") == [(3,)]
     settings = bigint.model_copy(update={"jwt_secret": SecretStr(given["LEVELSYNC_JWT_SECRET"]), "http_port": 0})
     headers = {"Authorization": f"Bearer {token(settings, 'admin', str(LARGE))}"}
-    async with (
-        Api(settings).app(Health()) as app,
-        http.served(app, http.bind(settings)) as url,
-        httpx.AsyncClient(base_url=f"{url}/api/v1/licenses/admin/sync", headers=headers) as admin,
-    ):
+    async with serving(settings) as url, httpx.AsyncClient(base_url=f"{url}{PREFIX}", headers=headers) as admin:
         answer = await admin.post(f"/user/{LARGE}", json={"specialization": "PLAYER"})
         assert (answer.status_code, answer.json()["message"]) == (200, "Already in sync"), answer.text
 

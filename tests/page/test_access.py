@@ -19,12 +19,10 @@ from structlog.testing import capture_logs
 from service.cli.token import sign
 from service.settings import Settings
 from service.store.tables import dead_letters
-from service.telemetry.health import Health
-from service.web import http
-from service.web.api.app import Api
 from service.web.api.problems import PREFIX
 from service.web.page import visit
 from service.web.page.session import SESSION, VISITOR, csrf_of
+from tests.support.api import serving
 from tests.support.tables import PLAYER, execute, fill, read
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -58,7 +56,7 @@ AUDIT = "SELECT role, action, outcome FROM levelsync.admin_actions ORDER BY id"
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def url(page_settings: Settings) -> AsyncIterator[str]:
     """The URL of the role `api`, without Kafka."""
-    async with Api(page_settings).app(Health()) as app, http.served(app, http.bind(page_settings)) as served:
+    async with serving(page_settings) as served:
         yield served
 
 
@@ -356,22 +354,16 @@ async def test_two_processes_with_the_same_key_share_sessions(
     """Behind a load balancer each request may reach another process."""
     await fill(engine, progress={(5, "PLAYER"): 3})
     mark = await signed_in(visitor, settings, "admin")
-    async with Api(settings).app(Health()) as app, http.served(app, http.bind(settings)) as other:
-        client = httpx.AsyncClient(base_url=other, cookies=visitor.cookies, timeout=20)
-        async with client:
-            fields = mark | {"direction": "highest"}
-            assert (await client.post("/page/users/5/sync", data=fields)).status_code == 200
+    async with serving(settings) as other, httpx.AsyncClient(base_url=other, cookies=visitor.cookies) as client:
+        fields = mark | {"direction": "highest"}
+        assert (await client.post("/page/users/5/sync", data=fields, timeout=20)).status_code == 200
 
 
 async def test_without_the_extra_the_page_says_what_to_install(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.web.page.find_spec", lambda _name: None)
-    async with (
-        Api(settings).app(Health()) as app,
-        http.served(app, http.bind(settings)) as served,
-        httpx.AsyncClient(base_url=served) as client,
-    ):
+    async with serving(settings) as served, httpx.AsyncClient(base_url=served) as client:
         answer = await client.get("/")
         assert (answer.status_code, "pip install 'levelsync[service,page]'" in answer.text) == (501, True)
         assert (await client.get("/livez")).status_code == 200
@@ -381,11 +373,8 @@ async def test_without_the_extra_the_page_says_what_to_install(
 async def test_a_database_that_is_away_is_a_page_that_says_so(settings: Settings) -> None:
     """The page retries by itself."""
     away = settings.model_copy(update={"database_url": SecretStr("postgresql://postgres@127.0.0.1:1/postgres")})
-    async with (
-        Api(away).app(Health()) as app,
-        http.served(app, http.bind(away)) as served,
-        httpx.AsyncClient(base_url=served, timeout=20, cookies={SESSION: token(away, "admin")}) as client,
-    ):
+    cookies = {SESSION: token(away, "admin")}
+    async with serving(away) as served, httpx.AsyncClient(base_url=served, timeout=20, cookies=cookies) as client:
         for path in READ:
             answer = await client.get(path)
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")

@@ -17,11 +17,10 @@ from service.admin.identity import Identity
 from service.cli.token import sign
 from service.settings import Settings
 from service.telemetry.health import Health
-from service.web import http
-from service.web.api.app import Api
 from service.web.page import memory, overview
 from service.web.page.memory import Memory
 from service.web.page.session import SESSION, csrf_of
+from tests.support import api
 from tests.support.browser import PATIENCE
 from tests.support.links import way_to
 from tests.support.tables import execute
@@ -49,8 +48,7 @@ def words(answer: httpx.Response) -> str:
 async def serving(settings: Settings, health: Health, **cookies: str) -> AsyncIterator[httpx.AsyncClient]:
     """Serve the role `api`; yield a client with these cookies."""
     async with (
-        Api(settings).app(health) as app,
-        http.served(app, http.bind(settings)) as url,
+        api.serving(settings, health) as url,
         httpx.AsyncClient(base_url=url, timeout=20, cookies=cookies) as client,
     ):
         yield client
