@@ -11,12 +11,12 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.support.repository import ROOT
+from tests.support.repository import ROOT, read
 
 locked = runpy.run_path(str(ROOT / "scripts" / "locked.py"))["locked"]
 report = runpy.run_path(str(ROOT / "scripts" / "audit.py"))["report"]
-LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+LOCK = read("requirements.lock")
+PROJECT = tomllib.loads(read("pyproject.toml"))["project"]
 PINS = {canonicalize_name(name): pin for name, pin in re.findall(r"^([\w.-]+)==(\S+)", LOCK, flags=re.MULTILINE)}
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from service.settings import PREFIX, Settings, load_settings
-from tests.support.repository import ROOT
+from tests.support.repository import ROOT, read
 
 _SETTING_ROW = re.compile(rf"^\| `({PREFIX}\w+)` \| (.+?) \|", re.MULTILINE)
-SETTINGS = dict(_SETTING_ROW.findall((ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")))
+SETTINGS = dict(_SETTING_ROW.findall(read("docs/reference/settings.md")))
 DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _IGNORED = re.compile(rf"{PREFIX}(TEST_|PORTS\b|PORT_|SERVICE_)")
 

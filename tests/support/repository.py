@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,17 @@ def services(values: Mapping[str, str]) -> dict[str, Any]:
     filled = _DEFAULTED.sub(lambda match: values.get(match[1], match[2]), filled)
     found: dict[str, Any] = yaml.safe_load(filled)["services"]
     return found
+
+
+def documents() -> list[str]:
+    """Return the paths of all Markdown files that git knows or does not ignore."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()  # noqa: S603 - fixed words
+
+
+def read(path: str) -> str:
+    """Return the text of a file of the repository."""
+    return (ROOT / path).read_text(encoding="utf-8")
 
 
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
