@@ -14,12 +14,12 @@ import pytest
 from service.local.process import free_port
 from tests.support import application
 from tests.support.reader import BIN, Reader, blocks
-from tests.support.repository import ROOT
+from tests.support.repository import ROOT, read
 from tests.support.servers import Kafka
 from tests.support.states import ADMIN, LICENSE_DEFAULTS, MAX_LEVELS, THOUSANDS, E
 from tests.support.tokens import APPLICATION_SECRET, application_token
 
-TEXT = (ROOT / "docs" / "adopt.md").read_text(encoding="utf-8")
+TEXT = read("docs/adopt.md")
 BLOCKS = blocks(TEXT)
 
 

@@ -1,4 +1,4 @@
-"""/metrics of a serving process has the documented metrics and no others."""
+"""/metrics of a serving process has the documented metrics, and its gauges show the database's state."""
 
 from __future__ import annotations
 
@@ -7,20 +7,26 @@ from collections.abc import Callable
 from typing import get_args
 
 import pytest
+from aiokafka import TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import Direction
 from service.core.names import DIRECTIONS, HEALABLE
 from service.core.outcomes import Outcome
 from service.faults import Kind
+from service.process.watch import set_gauges
 from service.settings import Settings
+from service.stream.positions import set_position
 from service.telemetry import metrics
+from service.telemetry.metrics import REGISTRY
 from tests.support import repository
 from tests.support.process import LevelsyncProcess
+from tests.support.runs import OneWorker
+from tests.support.tables import execute, fill
 from tests.support.waiting import eventually
 
+PAIR = (7, "PLAYER")
 INTERFACE = {
     "levelsync_events_total": {"type", "outcome"},
     "levelsync_event_delay_seconds": {"type"},
@@ -50,8 +56,7 @@ async def test_a_process_that_has_just_started_shows_every_metric_and_no_other(
     settings: Settings, engine: AsyncEngine, levelsync_process: Callable[..., LevelsyncProcess]
 ) -> None:
     """Counters of events that have not happened yet are shown too. Drift is shown after the first scan."""
-    async with engine.begin() as conn:
-        await conn.execute(text("UPDATE user_licenses SET current_level = 8 WHERE user_id = 3"))
+    await execute(engine, "UPDATE user_licenses SET current_level = 8 WHERE user_id = 3")
     changed = {"reconcile_grace": "0s", "runbook_url": "https://wiki.example/levelsync"}
     process = levelsync_process(Settings(_env_file=None, **settings.model_dump(exclude_unset=True) | changed))
     await process.start()
@@ -97,3 +102,72 @@ def _samples(page: str) -> dict[str, set[str]]:
 
 def _labels(metric: object) -> list[dict[str, str]]:
     return [sample.labels for family in metric.collect() for sample in family.samples]  # type: ignore[attr-defined]  # every metric has it
+
+
+async def gauge(engine: AsyncEngine, name: str) -> float | None:
+    """Set the gauges as every process does, and return one."""
+    async with engine.connect() as conn:
+        await set_gauges(conn, {}, "test", {})
+    return REGISTRY.get_sample_value(name)
+
+
+async def test_scans_that_leave_drift_are_counted_in_a_row(engine: AsyncEngine, one_worker: OneWorker) -> None:
+    """A run of one user is no complete scan."""
+    await fill(engine, {PAIR: 5}, {PAIR: 5})
+
+    async def scans_after(**request: object) -> float | None:
+        await one_worker.finish(await one_worker.request(**request))
+        return await gauge(engine, "levelsync_drift_scans")
+
+    assert await scans_after() == 0
+    await execute(engine, "UPDATE user_licenses SET current_level = 4")
+    assert [await scans_after(), await scans_after(user_id=7), await scans_after()] == [1, 1, 2]
+    assert await scans_after(direction="highest", dry_run=False, force=True) == 0
+
+
+async def test_a_scan_that_confirms_nothing_is_neither_drift_nor_agreement(
+    engine: AsyncEngine, one_worker: OneWorker
+) -> None:
+    """While the appliers are away, the last known value stays."""
+    await fill(engine, {PAIR: 5}, {PAIR: 4})
+    await one_worker.finish(await one_worker.request())
+    unconfirmed = """
+        INSERT INTO levelsync.reconcile_runs (id, status, direction, dry_run, force, finished_at, counts)
+        VALUES (gen_random_uuid(), 'completed', 'highest', true, false, clock_timestamp(),
+                '{"unconfirmed": 1, "left_by": []}')
+    """
+    await execute(engine, unconfirmed)
+    assert await gauge(engine, "levelsync_drift_scans") == 1
+
+
+async def test_what_only_a_person_can_decide_is_no_drift_that_wakes_somebody(
+    engine: AsyncEngine, one_worker: OneWorker
+) -> None:
+    """It is counted separately (law 8), because every scan would find it."""
+    await fill(engine, {PAIR: 9}, {PAIR: 9})
+    await one_worker.finish(await one_worker.request())
+    assert await gauge(engine, "levelsync_drift_scans") == 0
+    labels = {"kind": "out_of_range", "specialization": "PLAYER"}
+    assert REGISTRY.get_sample_value("levelsync_drift_pairs", labels) == 1
+
+
+async def test_the_oldest_event_in_the_outbox_has_an_age(engine: AsyncEngine) -> None:
+    """By PostgreSQL's clock."""
+    await execute(engine, "TRUNCATE levelsync.outbox")
+    assert await gauge(engine, "levelsync_outbox_oldest_seconds") == 0
+    sent = "('x', now() - interval '10 minutes'), ('x', now())"
+    await execute(engine, f"INSERT INTO levelsync.outbox (topic, created_at) VALUES {sent}")
+    assert 600 <= (await gauge(engine, "levelsync_outbox_oldest_seconds") or 0) < 660
+    assert REGISTRY.get_sample_value("levelsync_outbox_pending") == 2
+
+
+async def test_the_lag_of_a_topic_created_again_counts_every_record_of_it(engine: AsyncEngine) -> None:
+    """The position row belongs to the deleted topic until a consumer starts the partition again."""
+    partition = TopicPartition("progress.leveled-up", 0)
+    lag = ("levelsync_consumer_lag_records", {"topic": "progress.leveled-up", "partition": "0"})
+    async with engine.begin() as conn:
+        await set_position(conn, partition, 9, "test", "deleted")
+        await set_gauges(conn, {partition: 5}, "test", {partition.topic: "present"})
+        assert REGISTRY.get_sample_value(*lag) == 5
+        await set_gauges(conn, {partition: 11}, "test", {partition.topic: "deleted"})
+        assert REGISTRY.get_sample_value(*lag) == 2

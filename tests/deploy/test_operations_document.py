@@ -14,12 +14,12 @@ from service.settings import Settings
 from tests.support import apache_kafka, application, kafka_tools
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.reader import BIN, Reader, blocks, section
-from tests.support.repository import ROOT
+from tests.support.repository import ROOT, read
 from tests.support.servers import Kafka
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.soak, pytest.mark.real_broker, pytest.mark.usefixtures("topics"), pytest.mark.timeout(300)]
-TEXT = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+TEXT = read("docs/operations.md")
 (WAITING,) = blocks(TEXT.partition("\n## ")[0])
 RESTORE = blocks(section(TEXT, "Restore the database"))
 MOVE = blocks(section(TEXT, "Move to another Kafka cluster"))

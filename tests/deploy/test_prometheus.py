@@ -31,9 +31,8 @@ def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
     program = shutil.which("promtool")
     if program is None:
         pytest.skip("promtool is not on this machine (Debian: apt-get install prometheus)")
-    return subprocess.run(  # noqa: S603 - our own files
-        [program, *arguments], cwd=repository.PROMETHEUS, capture_output=True, text=True, check=False
-    )
+    command = [program, *arguments]
+    return subprocess.run(command, cwd=repository.PROMETHEUS, capture_output=True, text=True, check=False)  # noqa: S603 - our own files
 
 
 def test_prometheus_takes_the_configuration_and_the_rules() -> None:
@@ -66,9 +65,8 @@ async def test_prometheus_runs_with_the_files_and_answers_every_panel(
             return found
 
         async def links_have_their_base() -> bool:
-            return [one["metric"]["url"] for one in await value("levelsync:runbook:url")] == [
-                "https://wiki.example/levelsync"
-            ]
+            found = [one["metric"]["url"] for one in await value("levelsync:runbook:url")]
+            return found == ["https://wiki.example/levelsync"]
 
         await eventually(links_have_their_base, 60)
         rules = await _asked(f"http://{address}/api/v1/rules")
@@ -132,10 +130,8 @@ def test_every_alert_says_what_is_the_matter_and_leads_to_the_runbook(name: str)
 @pytest.mark.parametrize("name", ALERTS)
 def test_every_alert_can_fire_in_the_first_hour_of_a_prometheus(name: str) -> None:
     """Each case begins with an empty Prometheus, so a rule must not need a sample from an hour ago."""
-    fires_at = [
-        int(check["eval_time"].removesuffix("m")) for checks in _cases(name) for check in checks if check["exp_alerts"]
-    ]
-    assert min(fires_at) <= 60
+    firing = [check for checks in _cases(name) for check in checks if check["exp_alerts"]]
+    assert min(int(check["eval_time"].removesuffix("m")) for check in firing) <= 60
 
 
 def test_a_rule_that_looks_back_an_hour_also_answers_without_that_hour() -> None:

@@ -17,7 +17,7 @@ import pytest
 from service.local.postgres import _wheel_programs
 from tests.support import reader
 from tests.support.process import Up, clean, levelsync, up
-from tests.support.repository import ROOT
+from tests.support.repository import ROOT, read
 from tests.support.waiting import eventually
 
 INVALID = ("publish", "leveled-up", "--user", "999", "--specialization", "PLAYER", "--to-level", "5")
@@ -35,7 +35,7 @@ def folder() -> Iterator[Path]:
 
 def block(document: str, begins: str) -> list[str]:
     """Return the lines of a document's block, with continued lines joined."""
-    text = (ROOT / document).read_text(encoding="utf-8")
+    text = read(document)
     (found,) = [one for language, one in reader.blocks(text) if language != "sql" and one.startswith(begins)]
     return found.replace("\\\n", "").strip().splitlines()
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.repository import ROOT
+from tests.support.repository import ROOT, read
 
-(VERSION,) = re.findall(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+(VERSION,) = re.findall(r'^version = "(.+)"', read("pyproject.toml"), re.MULTILINE)
 OF_PYDANTIC = ("pydantic", "pydantic_core", "annotated_types", "typing_extensions.py", "typing_inspection")
 
 
@@ -43,29 +43,15 @@ def publisher(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(program: Path, *arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a program outside the checkout."""
-    return subprocess.run(  # noqa: S603 - our own
-        [str(program), *arguments],
-        cwd=folder,
-        env={"PATH": os.environ["PATH"], **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    command, env = [str(program), *arguments], {"PATH": os.environ["PATH"], **environment}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603 - our own
 
 
 def test_wheel_sdist_image_and_chart_have_the_version_of_pyproject(built: Path) -> None:
-    assert sorted(path.name for path in built.iterdir()) == [
-        f"levelsync-{VERSION}-py3-none-any.whl",
-        f"levelsync-{VERSION}.tar.gz",
-    ]
-    said = subprocess.run(
-        ["make", "--dry-run", "chart", "image", "HELM=helm"],  # noqa: S607 - make
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+    names = {f"levelsync-{VERSION}-py3-none-any.whl", f"levelsync-{VERSION}.tar.gz"}
+    assert {path.name for path in built.iterdir()} == names
+    command = ["make", "--dry-run", "chart", "image", "HELM=helm"]
+    said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout  # noqa: S603
     assert f"helm package deploy/helm/levelsync --version {VERSION} --app-version {VERSION} " in said
     assert f"--build-arg VERSION={VERSION} " in said
     assert f" -t levelsync:{VERSION} ." in said
@@ -73,7 +59,7 @@ def test_wheel_sdist_image_and_chart_have_the_version_of_pyproject(built: Path) 
 
 def test_the_release_workflow_keeps_what_make_release_builds() -> None:
     """The run would lose a file that is built into another folder."""
-    workflow = (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
+    workflow = read(".github/workflows/release.yml")
     assert re.findall(r"run: (make .+)", workflow) == ["make tools", "make release", "make image"]
     assert "path: dist/" in workflow
 

@@ -45,10 +45,8 @@ async def test_the_units_commands_run_with_its_environment(
         "LEVELSYNC_DATABASE_URL": empty_database_url,
         "LEVELSYNC_JWT_SECRET": settings.jwt_secret.get_secret_value(),
     }
-    loaded = re.findall(
-        r"^LoadCredential=(\w+):/etc/levelsync/secrets/\1$", UNIT.read_text(encoding="utf-8"), re.MULTILINE
-    )
-    assert loaded == list(secrets)
+    loaded = r"^LoadCredential=(\w+):/etc/levelsync/secrets/\1$"
+    assert re.findall(loaded, UNIT.read_text(encoding="utf-8"), re.MULTILINE) == list(secrets)
     for name, secret in secrets.items():
         (tmp_path / name).write_text(secret)
     port = free_port()
