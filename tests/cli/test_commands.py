@@ -21,6 +21,7 @@ from service.cli.reconcile import next_steps
 from service.core.names import counted
 from service.reconcile.values import RunReport
 from tests.support.process import levelsync
+from tests.support.runs import ended
 
 
 def test_every_event_has_its_schema_and_all_are_in_one_asyncapi_document(tmp_path: Path) -> None:
@@ -47,9 +48,8 @@ SECRET = "a-secret-of-at-least-thirty-two-bytes"  # noqa: S105 - of this test on
 
 
 def test_a_token_carries_role_subject_and_an_end() -> None:
-    run = levelsync(
-        "token", "--role", "instructor", "--subject", "7", "--ttl", "90s", env={"LEVELSYNC_JWT_SECRET": SECRET}
-    )
+    options = ("--role", "instructor", "--subject", "7", "--ttl", "90s")
+    run = levelsync("token", *options, env={"LEVELSYNC_JWT_SECRET": SECRET})
     claims = jwt.decode(run.stdout.strip(), SECRET, algorithms=["HS256"])
     assert claims["exp"] - claims["iat"] == 90
     assert claims["nbf"] == claims["iat"]
@@ -58,13 +58,8 @@ def test_a_token_carries_role_subject_and_an_end() -> None:
 
 
 def test_a_token_fits_the_configured_issuer_audience_and_claim() -> None:
-    settings = {
-        "JWT_SECRET": SECRET,
-        "JWT_ISSUER": "https://me",
-        "JWT_AUDIENCE": "them",
-        "JWT_ROLES_CLAIM": "realm.roles",
-    }
-    run = levelsync("token", "--role", "admin", env={f"LEVELSYNC_{name}": value for name, value in settings.items()})
+    settings = {"SECRET": SECRET, "ISSUER": "https://me", "AUDIENCE": "them", "ROLES_CLAIM": "realm.roles"}
+    run = levelsync("token", "--role", "admin", env={f"LEVELSYNC_JWT_{name}": one for name, one in settings.items()})
     claims = jwt.decode(run.stdout.strip(), SECRET, algorithms=["HS256"], issuer="https://me", audience="them")
     assert claims["realm"] == {"roles": ["admin"]}
 
@@ -188,40 +183,26 @@ def test_a_number_has_its_noun(number: int, words: str) -> None:
     assert counted(number, "pair") == words
 
 
-NONE = dict.fromkeys(("mismatched", "missing_license", "missing_progress", "needs_decision", "failed"), 0)
-
-
-def a_run(counts: dict[str, int], **changes: Any) -> dict[str, Any]:
-    """Return the report of a dry run that has ended."""
-    report = {"run_id": "R", "status": "completed", "dry_run": True, "direction": "highest", "finished_at": "now"}
-    return report | {"specialization": None, "user_id": None, "counts": NONE | counts} | changes
-
-
-ISSUES = f"To see the pairs: levelsync runs {RUN_ID} --issues"
+ISSUES = "Which pairs: levelsync runs R --issues"
+HEAL = "To heal them: levelsync reconcile --direction highest"
 
 
 @pytest.mark.parametrize(
     ("report", "said"),
     [
-        (a_run({}), []),
-        (a_run({"mismatched": 1}), [ISSUES, "To heal them: levelsync reconcile --direction highest --execute"]),
+        (ended({}), []),
+        (ended({"mismatched": 1}), [ISSUES, f"{HEAL} --execute"]),
         (
-            a_run({"missing_license": 1}, specialization="PLAYER", user_id=5),
-            [
-                ISSUES,
-                "To heal them: levelsync reconcile --direction highest --specialization PLAYER --user 5 --execute",
-            ],
+            ended({"missing_license": 1}, specialization="PLAYER", user_id=5),
+            [ISSUES, f"{HEAL} --specialization PLAYER --user 5 --execute"],
         ),
-        (a_run({"mismatched": 1}, dry_run=False), [ISSUES]),
-        (a_run({"failed": 1}, dry_run=False), [ISSUES]),
+        (ended({"mismatched": 1}, dry_run=False), [ISSUES]),
+        (ended({"failed": 1}, dry_run=False), [ISSUES]),
         (
-            a_run({"needs_decision": 1}),
-            [ISSUES, "To decide a pair: levelsync sync USER --specialization X --level N"],
+            ended({"needs_decision": 1}),
+            [ISSUES, "A pair that needs a decision: levelsync sync USER --specialization X --level N"],
         ),
-        (
-            a_run({}, finished_at=None, status="running"),
-            [f"The run continues: levelsync runs {RUN_ID} shows its progress."],
-        ),
+        (ended({}, finished_at=None, status="running"), ["It goes on: levelsync runs R shows how far it is."]),
     ],
 )
 def test_a_run_names_the_command_that_goes_on_from_it(report: dict[str, Any], said: list[str]) -> None:

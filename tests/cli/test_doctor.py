@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import pytest
 from aiokafka import TopicPartition
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.cli.doctor_checks import _lag_by_topic
 from service.settings import Settings
 from service.stream.positions import set_position
 from tests.support.process import LevelsyncProcess, Result, environment, levelsync
+from tests.support.tables import execute
 from tests.support.topics import Record, publish
 
 OUT_OF_REACH = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "HTTP_PORT": "1"}
@@ -69,8 +69,7 @@ def test_a_database_that_is_not_migrated_is_exit_1(empty_database_url: str, sett
 
 
 async def test_empty_users_fail(settings: Settings, engine: AsyncEngine) -> None:
-    async with engine.begin() as conn:
-        await conn.execute(text("TRUNCATE users CASCADE"))
+    await execute(engine, "TRUNCATE users CASCADE")
     assert checks(levelsync("doctor", "--json", env=environment(settings, HTTP_PORT="1")))["Users"] == "FAIL"
 
 

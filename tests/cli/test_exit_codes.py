@@ -8,17 +8,17 @@ import pty
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from typer.testing import CliRunner
 
 from service.cli import app
 from service.settings import Settings
 from tests.support.process import clean, environment, levelsync
+from tests.support.tables import execute
 
 NOBODY = 4_242_424_242
 _ADD_LETTER = """
@@ -30,8 +30,7 @@ _ADD_LETTER = """
 @pytest.fixture
 async def env(engine: AsyncEngine, settings: Settings) -> Mapping[str, str]:
     """The environment of a command whose database has one dead letter."""
-    async with engine.begin() as conn:
-        await conn.execute(text(_ADD_LETTER))
+    await execute(engine, _ADD_LETTER)
     return environment(settings)
 
 
@@ -44,9 +43,10 @@ async def env(engine: AsyncEngine, settings: Settings) -> Mapping[str, str]:
         (f"reconcile --user {NOBODY}", NOBODY),
         ("reconcile --specialization CHEF", "CHEF"),
         ("drift --specialization CHEF", "CHEF"),
-        ("runs 00000000-0000-4000-8000-000000000000", "00000000-0000"),
-        ("runs 00000000-0000-4000-8000-000000000000 --issues", "00000000-0000"),
-        ("runs 00000000-0000-4000-8000-000000000000 --cancel", "00000000-0000"),
+        *(
+            (f"runs 00000000-0000-4000-8000-000000000000{more}", "00000000-0000")
+            for more in ("", " --issues", " --cancel")
+        ),
         ("dead-letters show 999", 999),
         ("dead-letters replay 1 999", 999),
         ("dead-letters discard 1 999 --yes", 999),
@@ -151,41 +151,34 @@ def test_a_folder_where_up_has_stopped_says_so(tmp_path: Path, command: str) -> 
         assert "127.0.0.1:2" in levelsync("drift", cwd=tmp_path, env=elsewhere).stderr
 
 
-COMMANDS = {
-    "publish": ("publish", "leveled-up", "--user", "1", "--specialization", "PLAYER", "--to-level", "2"),
-    "publish --file": ("publish", "--file", "pyproject.toml"),
-    "drift": ("drift",),
-    "sync": ("sync", "1", "--all"),
-    "reconcile": ("reconcile",),
-    "runs": ("runs",),
-    "dead-letters list": ("dead-letters", "list"),
-    "dead-letters show": ("dead-letters", "show", "1"),
-    "dead-letters replay": ("dead-letters", "replay", "1"),
-    "dead-letters discard": ("dead-letters", "discard", "1"),
-    "audit": ("audit",),
-    "erase": ("erase", "1"),
-    "token": ("token", "--role", "admin"),
-    "doctor": ("doctor",),
-    "migrate": ("migrate",),
-    "serve": ("serve",),
-    "up": ("up",),
-}
+COMMANDS = (
+    *("publish leveled-up --user 1 --specialization PLAYER --to-level 2", "publish --file pyproject.toml", "drift"),
+    *(
+        "sync 1 --all",
+        "reconcile",
+        "runs",
+        "audit",
+        "erase 1",
+        "token --role admin",
+        "doctor",
+        "migrate",
+        "serve",
+        "up",
+    ),
+    *(f"dead-letters {verb}" for verb in ("list", "show 1", "replay 1", "discard 1")),
+)
 
 
-@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(("fault", "code"), [(ZeroDivisionError, 70), (KeyboardInterrupt, 130)])
 def test_a_defect_is_70_and_ctrl_c_is_130_in_every_command(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    arguments: tuple[str, ...],
-    fault: Callable[[], BaseException],
-    code: int,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str, fault: type[BaseException], code: int
 ) -> None:
     """Never 1, which is the answer "no"."""
 
     def fail(**_: object) -> None:
-        raise fault()
+        raise fault
 
     monkeypatch.setattr("service.cli.context.settings", fail)
     monkeypatch.chdir(tmp_path)
-    assert CliRunner().invoke(app, list(arguments)).exit_code == code
+    assert CliRunner().invoke(app, command.split()).exit_code == code

@@ -14,27 +14,31 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from typer.testing import CliRunner
 
 from service.cli import app, reconcile
 from service.reconcile.runs import lowered_first
-from service.reconcile.values import COUNTS, RunReport
 from service.settings import Settings
 from tests.support.process import clean, environment, levelsync
-from tests.support.tables import PLAYER, fill
+from tests.support.runs import ended
+from tests.support.tables import PLAYER, execute, fill
 
 RUNS = ("3f301f46-108e-4aec-ac7d-bb07d4badd90", "3f301f46-2222-4aec-ac7d-bb07d4badd90")
-_ADD_RUN = """
+_ADD_RUNS = f"""
     INSERT INTO levelsync.reconcile_runs (id, status, step, direction, dry_run, force, finished_at)
-    VALUES (:id, 'completed', 'done', 'progress_to_license', true, false, now())
+    SELECT id, 'completed', 'done', 'progress_to_license', true, false, now()
+      FROM unnest(CAST('{{{",".join(RUNS)}}}' AS uuid[])) id
 """
-_ADD_ISSUES = """
-    INSERT INTO levelsync.drift_issues
-           (run_id, user_id, specialization, kind, progress_level, license_level, status, detail)
-    VALUES (:id, 1, 'PLAYER', 'mismatched', 5, 3, 'confirmed', ''),
-           (:id, 2, 'PLAYER', 'mismatched', 3, 5, 'confirmed', '=1+1')
+_COLUMNS = "run_id, user_id, specialization, kind, progress_level, license_level, status, detail"
+_ADD_ISSUES = f"""
+    INSERT INTO levelsync.drift_issues ({_COLUMNS})
+    VALUES ('{RUNS[0]}', 1, 'PLAYER', 'mismatched', 5, 3, 'confirmed', ''),
+           ('{RUNS[0]}', 2, 'PLAYER', 'mismatched', 3, 5, 'confirmed', '=1+1')
+"""
+_MORE_ISSUES = f"""
+    INSERT INTO levelsync.drift_issues ({_COLUMNS})
+    SELECT '{RUNS[0]}', n, 'COACH', 'mismatched', 5, {{level}}, 'confirmed', '' FROM generate_series(3, {{last}}) AS n
 """
 _ADD_ACTIONS = """
     INSERT INTO levelsync.admin_actions (at, subject, role, action, arguments, outcome, client_address, times)
@@ -48,11 +52,7 @@ _ADD_ACTIONS = """
 async def env(engine: AsyncEngine, settings: Settings) -> Mapping[str, str]:
     """Two runs whose ids begin alike, the issues of one, a pair that differs, and three rows of the audit log."""
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
-    async with engine.begin() as conn:
-        for run_id in RUNS:
-            await conn.execute(text(_ADD_RUN), {"id": run_id})
-        await conn.execute(text(_ADD_ISSUES), {"id": RUNS[0]})
-        await conn.execute(text(_ADD_ACTIONS))
+    await execute(engine, _ADD_RUNS, _ADD_ISSUES, _ADD_ACTIONS)
     return environment(settings)
 
 
@@ -67,9 +67,8 @@ def test_lists_are_printed_as_csv(env: Mapping[str, str]) -> None:
     assert found == [("2", "True", "'=1+1"), ("1", "False", "")]
     drift = levelsync("drift", "--csv", env=env)
     assert drift.returncode == 1
-    assert [(row["user_id"], row["progress_level"], row["license_level"]) for row in rows(drift.stdout)] == [
-        ("1", "3", "5")
-    ]
+    (row,) = rows(drift.stdout)
+    assert (row["user_id"], row["progress_level"], row["license_level"]) == ("1", "3", "5")
     letters = levelsync("dead-letters", "list", "--state", "all", "--csv", env=env)
     assert letters.stdout.startswith("id,reason,detail,topic,partition,offset,")
 
@@ -98,58 +97,32 @@ def test_the_audit_log_is_listed_and_narrowed(env: Mapping[str, str]) -> None:
     assert "10.0.0.8" in levelsync("audit", env=env).stdout
 
 
-async def test_issues_come_page_by_page_the_levels_that_fall_first(env: Mapping[str, str], engine: AsyncEngine) -> None:
+@pytest.mark.usefixtures("env")
+async def test_issues_come_page_by_page_the_levels_that_fall_first(engine: AsyncEngine) -> None:
     """Only one page at a time is in memory."""
-    del env
-    more = """
-        INSERT INTO levelsync.drift_issues
-               (run_id, user_id, specialization, kind, progress_level, license_level, status, detail)
-        SELECT :id, n, 'COACH', 'mismatched', 4, 4 + (n % 2) * 2 - 1, 'confirmed', '' FROM generate_series(3, 8) AS n
-    """
+    await execute(engine, _MORE_ISSUES.format(level="5 + (n % 2) * 2 - 1", last=8))
     async with engine.begin() as conn:
-        await conn.execute(text(more), {"id": RUNS[0]})
-        found = [(i.user_id, i.lowered) async for i in lowered_first(conn, UUID(RUNS[0]), page=2)]
+        found = [(i["user_id"], i["lowered"]) async for i in lowered_first(conn, UUID(RUNS[0]), page=2)]
     assert found == [(2, True), (3, True), (5, True), (7, True), (1, False), (4, False), (6, False), (8, False)]
 
 
+@pytest.mark.usefixtures("env")
 async def test_a_report_shows_its_first_ten_issues(
-    env: Mapping[str, str], engine: AsyncEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    engine: AsyncEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    del env
-    more = """
-        INSERT INTO levelsync.drift_issues
-               (run_id, user_id, specialization, kind, progress_level, license_level, status, detail)
-        SELECT :id, n, 'COACH', 'mismatched', 5, 4, 'confirmed', '' FROM generate_series(3, 20) AS n
-    """
-    async with engine.begin() as conn:
-        await conn.execute(text(more), {"id": RUNS[0]})
+    await execute(engine, _MORE_ISSUES.format(level=4, last=20))
 
-    async def ask(*_: Any, **__: Any) -> RunReport:
-        noon = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
-        return RunReport(
-            run_id=UUID(RUNS[0]),
-            status="completed",
-            dry_run=True,
-            direction="progress_to_license",
-            specialization=None,
-            user_id=None,
-            requested_by=None,
-            requested_at=noon,
-            finished_at=noon,
-            counts=dict.fromkeys(COUNTS, 0) | {"scanned": 30, "matching": 10, "mismatched": 20, "lowered": 1},
-        )
+    async def ask(*_: Any, **__: Any) -> dict[str, Any]:
+        return ended({"scanned": 30, "matching": 10, "mismatched": 20, "lowered": 1}, run_id=RUNS[0])
 
     monkeypatch.setattr(reconcile, "ask", ask)
     monkeypatch.setattr("service.cli.context.settings", lambda: settings)
-    ended = await asyncio.to_thread(CliRunner().invoke, app, ["reconcile"])
-    assert ended.exit_code == 1, ended.output
-    shown = ended.stdout.split("The first 10 issues")[1].splitlines()[2:]
-    assert [line.split()[:2] for line in shown if line.strip()] == [
-        ["2", "PLAYER"],
-        ["1", "PLAYER"],
-        *([str(user), "COACH"] for user in range(3, 11)),
-    ]
-    assert [" yes " in line for line in shown if line.strip()] == [True] + [False] * 9
+    done = await asyncio.to_thread(CliRunner().invoke, app, ["reconcile"])
+    assert done.exit_code == 1, done.output
+    shown = [line for line in done.stdout.split("The first 10 issues")[1].splitlines()[2:] if line.strip()]
+    assert [line.split()[:2] for line in shown[:2]] == [["2", "PLAYER"], ["1", "PLAYER"]]
+    assert [line.split()[:2] for line in shown[2:]] == [[str(user), "COACH"] for user in range(3, 11)]
+    assert [" yes " in line for line in shown] == [True] + [False] * 9
 
 
 @pytest.mark.parametrize(
@@ -175,16 +148,13 @@ def test_values_complete(env: Mapping[str, str], typed: str, completed: list[str
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["audit", "--json", "--csv"],
-        ["drift", "--json", "--csv"],
-        ["dead-letters", "list", "--json", "--csv"],
-        ["runs", RUNS[0], "--issues", "--json", "--csv"],
-        ["runs", "--csv"],
-        ["audit", "--since", "then"],
+        *(f"{one} --json --csv" for one in ("audit", "drift", "dead-letters list", f"runs {RUNS[0]} --issues")),
+        "runs --csv",
+        "audit --since then",
     ],
 )
-def test_wrong_use_is_exit_2(arguments: list[str]) -> None:
-    assert levelsync(*arguments).returncode == 2
+def test_wrong_use_is_exit_2(arguments: str) -> None:
+    assert levelsync(*arguments.split()).returncode == 2
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
@@ -192,16 +162,9 @@ def test_wrong_use_is_exit_2(arguments: list[str]) -> None:
 def test_a_full_disk_behind_stdout_is_a_sentence_and_exit_1(env: Mapping[str, str], arguments: list[str]) -> None:
     """No traceback, and no second message when Python ends."""
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(  # noqa: S603 - our own command
-            [sys.executable, "-m", "service", *arguments],
-            env=clean(env),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
+        command = [sys.executable, "-m", "service", *arguments]
+        done = subprocess.run(  # noqa: S603 - our own
+            command, env=clean(env), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
         )
-    assert (done.returncode, done.stderr) == (
-        1,
-        "levelsync: the output cannot be written: No space left on device\n",
-    )
+    said = "levelsync: what the command writes to is full: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, said)

@@ -55,9 +55,8 @@ async def test_wait_says_what_became_of_the_record(
 async def test_what_will_be_a_dead_letter_is_a_warning(settings: Settings) -> None:
     """It is published anyway. An unreachable database causes neither a warning nor a wait."""
     env = environment(settings)
-    warned = await run(
-        "publish", "leveled-up", "--user", "4242", "--specialization", "CHEF", "--to-level", "5", env=env
-    )
+    chef = ("--user", "4242", "--specialization", "CHEF", "--to-level", "5")
+    warned = await run("publish", "leveled-up", *chef, env=env)
     assert warned.returncode == 0
     assert "there is no specialization CHEF; there are COACH, INTERNSHIP, PLAYER" in warned.stderr
     assert "there is no user 4242" in warned.stderr
@@ -79,11 +78,8 @@ def place(offset: int, partition: int = 0) -> Any:
     ("row", "is_read"),
     [
         ({}, True),
-        ({"next_offset": 7}, False),
-        ({"topic_id": "recreated"}, False),
-        ({"topic_id": ""}, False),
-        ({"cluster_id": "elsewhere"}, False),
-        ({"partition": 1}, False),
+        *((row, False) for row in ({"next_offset": 7}, {"cluster_id": "elsewhere"}, {"partition": 1})),
+        *(({"topic_id": topic_id}, False) for topic_id in ("recreated", "")),
     ],
 )
 def test_only_the_position_of_this_topic_says_that_a_record_is_read(row: dict[str, Any], is_read: bool) -> None:
@@ -104,12 +100,7 @@ def test_records_of_others_in_between_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [
-        ("publish", "--wait", "leveled-up", "--user", "1", "--specialization", "PLAYER", "--to-level", "2"),
-        ("publish", "leveled-up", "--user", "1", "--specialization", "PLAYER", "--to-level", "2", "--timeout", "9s"),
-        (*ONE, "5", "--user", "1", "--wait", "--timeout", "soon"),
-    ],
+    ("before", "after"), [(["--wait"], []), ([], ["--timeout", "9s"]), ([], ["--wait", "--timeout", "soon"])]
 )
-def test_options_that_would_do_nothing_are_wrong_use(arguments: tuple[str, ...]) -> None:
-    assert levelsync(*arguments).returncode == 2
+def test_options_that_would_do_nothing_are_wrong_use(before: list[str], after: list[str]) -> None:
+    assert levelsync("publish", *before, *ONE[1:], "5", "--user", "1", *after).returncode == 2

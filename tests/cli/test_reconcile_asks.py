@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from events import ReconcileRequested
 from service.cli import app, reconcile
-from service.reconcile.values import COUNTS, RunReport
 from service.settings import Settings
+from tests.support.runs import ended
 
 DRY = ("dry run", None)
 NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -31,19 +31,8 @@ class Answers:
     async def ask(self, _settings: Settings, request: ReconcileRequested, *, wait: bool) -> dict[str, Any]:
         assert wait
         self.asked.append(("dry run" if request.dry_run else "heal", request.max_lowered))
-        counts = dict.fromkeys(COUNTS, 0) | {"mismatched": 3, "lowered": self.lowered}
-        return RunReport(
-            run_id=UUID(request.id),
-            status="completed",
-            dry_run=request.dry_run,
-            direction=request.direction,
-            specialization=None,
-            user_id=None,
-            requested_by=None,
-            requested_at=NOON,
-            finished_at=NOON,
-            counts=counts,
-        )
+        counts = {"mismatched": 3, "lowered": self.lowered}
+        return ended(counts, run_id=request.id, dry_run=request.dry_run, direction=request.direction)
 
 
 @dataclass(frozen=True)
@@ -70,7 +59,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_heal_is_preceded_by_its_dry_run_and_limited_to_what_was_agreed(
-    monkeypatch: pytest.MonkeyPatch, settings_of_nowhere: Settings, case: Case
+    monkeypatch: pytest.MonkeyPatch, case: Case
 ) -> None:
     """Where nobody can be asked, no question is asked."""
     answers = Answers(case.lowered)
@@ -80,15 +69,10 @@ def test_a_heal_is_preceded_by_its_dry_run_and_limited_to_what_was_agreed(
         return case.answer
 
     monkeypatch.setattr(reconcile, "ask", answers.ask)
-    monkeypatch.setattr("service.cli.context.has_terminal", lambda: case.at_a_terminal)
-    monkeypatch.setattr("service.cli.reconcile.has_terminal", lambda: case.at_a_terminal)
-    monkeypatch.setattr("service.cli.context.settings", lambda: settings_of_nowhere)
+    monkeypatch.setattr("service.cli.context.somebody_is_there", lambda: case.at_a_terminal)
+    monkeypatch.setattr("service.cli.reconcile.somebody_is_there", lambda: case.at_a_terminal)
+    monkeypatch.setattr("service.cli.context.settings", Settings.model_construct)
     monkeypatch.setattr(typer, "confirm", confirm)
-    ended = CliRunner().invoke(app, ["reconcile", *case.arguments])
+    done = CliRunner().invoke(app, ["reconcile", *case.arguments])
     assert (answers.asked, answers.questions) == (case.asked, case.questions)
-    assert ended.exit_code == (0 if "heal" in dict(case.asked) else 1)
-
-
-@pytest.fixture
-def settings_of_nowhere() -> Settings:
-    return Settings.model_construct()
+    assert done.exit_code == (0 if "heal" in dict(case.asked) else 1)

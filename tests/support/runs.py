@@ -24,7 +24,7 @@ from service.reconcile.caught_up import Ends
 from service.reconcile.chunks import Chunks
 from service.reconcile.runs import read_run, report_of
 from service.reconcile.steps import Steps, take_one
-from service.reconcile.values import RunReport
+from service.reconcile.values import COUNTS
 from service.reconcile.work import open_runs
 from service.settings import Settings
 from tests.support import tables
@@ -114,6 +114,13 @@ class OneWorker:
     async def run(self, **data: Any) -> dict[str, Any]:
         """Request a run and finish it; returns its report."""
         return await self.finish(await self.request(**data))
+
+
+def ended(counts: Mapping[str, int], **changes: Any) -> dict[str, Any]:
+    """Return the report of a dry run that has ended, with these counts."""
+    report = {"run_id": "R", "status": "completed", "dry_run": True, "direction": "highest", "would_stop": False}
+    rest = {"specialization": None, "user_id": None, "finished_at": "2026-11-25T12:00:00Z"}
+    return report | rest | {"counts": dict.fromkeys(COUNTS, 0) | counts} | changes
 
 
 @asynccontextmanager
