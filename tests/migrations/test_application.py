@@ -47,16 +47,16 @@ async def test_a_database_of_our_own_needs_no_defaults(database_url: str) -> Non
     assert missing_defaults(application, _settings()) == []
 
 
-async def test_columns_that_must_have_a_value_are_found_with_their_types(empty_database_url: str) -> None:
-    application = await _application(empty_database_url, *EXTRA)
+async def test_columns_that_must_have_a_value_are_found_with_their_types(url: str) -> None:
+    application = await _application(url, *EXTRA)
     assert application.licenses.required_columns == {"currency": "character(3)"}
     assert application.progress.required_columns == {"season": "character varying(9)"}
     assert application.progressions.required_columns == {"signed_by": "integer"}
 
 
-async def test_they_are_named_in_one_sentence_a_table_with_the_variable_to_set(empty_database_url: str) -> None:
+async def test_they_are_named_in_one_sentence_a_table_with_the_variable_to_set(url: str) -> None:
     more = "ALTER TABLE user_licenses ADD COLUMN tier text NOT NULL"
-    application = await _application(empty_database_url, *EXTRA, more)
+    application = await _application(url, *EXTRA, more)
     lacks = "has columns that must have a value and have no default:"
     set_them = "to a JSON object with them:"
     assert missing_defaults(application, _settings(license_defaults={"tier": None, "note": "new"})) == [
@@ -75,14 +75,14 @@ async def test_they_are_named_in_one_sentence_a_table_with_the_variable_to_set(e
     ]
 
 
-async def test_defaults_satisfy_them(empty_database_url: str) -> None:
-    application = await _application(empty_database_url, LICENSE_EXTRA)
+async def test_defaults_satisfy_them(url: str) -> None:
+    application = await _application(url, LICENSE_EXTRA)
     assert missing_defaults(application, _settings(license_defaults=json.loads('{"currency": "EUR"}'))) == []
     assert missing_defaults(application, _settings(license_defaults={"currency": None}))
 
 
-async def test_defaults_that_cannot_be_used_are_named(empty_database_url: str) -> None:
-    application = await _application(empty_database_url)
+async def test_defaults_that_cannot_be_used_are_named(url: str) -> None:
+    application = await _application(url)
     sentences = missing_defaults(application, _settings(progress_defaults={"seasom": 1, "total_xp": 5}))
     assert "specialization_progress.seasom, and there is no such column" in sentences[0]
     assert "specialization_progress.total_xp, which levelsync writes itself" in sentences[1]

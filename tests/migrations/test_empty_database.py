@@ -19,93 +19,87 @@ DUPLICATES = """
 """
 
 
-async def test_the_users_own_checks_in_psql_give_what_he_expects(empty_database_url: str) -> None:
-    await application.upgrade(empty_database_url)
+async def test_the_users_own_checks_in_psql_give_what_he_expects(url: str) -> None:
+    await application.upgrade(url)
     levels = "SELECT max_levels FROM specializations WHERE id = 'INTERNSHIP'"
-    assert await application.value(empty_database_url, levels) == 3
-    assert await application.rows(empty_database_url, DUPLICATES) == []
-    assert await application.rows(empty_database_url, CONSTRAINTS) == [("uq_specialization_progress_user_spec",)]
+    assert await application.value(url, levels) == 3
+    assert await application.rows(url, DUPLICATES) == []
+    assert await application.rows(url, CONSTRAINTS) == [("uq_specialization_progress_user_spec",)]
 
 
-async def test_levels_are_seeded(empty_database_url: str) -> None:
-    await application.upgrade(empty_database_url)
-    names = await application.rows(empty_database_url, "SELECT id, name FROM internship_levels ORDER BY id")
+async def test_levels_are_seeded(url: str) -> None:
+    await application.upgrade(url)
+    names = await application.rows(url, "SELECT id, name FROM internship_levels ORDER BY id")
     assert names == [(1, "Junior"), (2, "Mid-level"), (3, "Senior")]
     for table, last in (("player_levels", (8, 250000, 30)), ("coach_levels", (8, 320000, 35))):
         query = f"SELECT id, required_xp, required_sessions FROM {table} ORDER BY id DESC"
-        found = await application.rows(empty_database_url, query)
+        found = await application.rows(url, query)
         assert (len(found), found[0]) == (8, last)
 
 
-async def test_the_comment_on_internship_levels_is_the_users_text(empty_database_url: str) -> None:
-    await application.upgrade(empty_database_url)
-    assert await application.value(empty_database_url, "SELECT obj_description('internship_levels'::regclass)") == (
+async def test_the_comment_on_internship_levels_is_the_users_text(url: str) -> None:
+    await application.upgrade(url)
+    assert await application.value(url, "SELECT obj_description('internship_levels'::regclass)") == (
         "Startup Spirit Internship - 3 levels (Junior, Mid-level, Senior).\n"
         " Helper code MUST query DB dynamically, NOT use hardcoded max_levels=5."
     )
 
 
-async def test_a_warning_names_host_and_database(empty_database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    await application.upgrade(empty_database_url)
+async def test_a_warning_names_host_and_database(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    await application.upgrade(url)
     warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("WARNING")]
-    host, database = re.fullmatch(r".*@(.*?)(?::\d+)?/(.*)", empty_database_url).groups()  # type: ignore[union-attr]
+    host, database = re.fullmatch(r".*@(.*?)(?::\d+)?/(.*)", url).groups()  # type: ignore[union-attr]
     assert len(warnings) == 1
     assert host in warnings[0]
     assert database in warnings[0]
 
 
 @pytest.mark.parametrize("command", [("alembic", "upgrade", "head"), ("levelsync", "migrate")])
-async def test_the_expected_log_lines_appear(empty_database_url: str, command: tuple[str, ...]) -> None:
+async def test_the_expected_log_lines_appear(url: str, command: tuple[str, ...]) -> None:
     """Whatever LOG_FORMAT says."""
-    done = await application.run(empty_database_url, *command, LEVELSYNC_LOG_FORMAT="json", LEVELSYNC_LOG_LEVEL="ERROR")
+    done = await application.run(url, *command, LEVELSYNC_LOG_FORMAT="json", LEVELSYNC_LOG_LEVEL="ERROR")
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if "Running upgrade" in line]
     assert tuple(lines[1:3]) == application.SEED_LINES
 
 
-async def test_alembic_current_shows_where_the_database_stands(empty_database_url: str) -> None:
+async def test_alembic_current_shows_where_the_database_stands(url: str) -> None:
     """`current` changes nothing."""
-    assert (await application.run(empty_database_url, "alembic", "current")).stdout.strip() == ""
-    assert await application.value(empty_database_url, "SELECT to_regnamespace('levelsync')") is None
-    await application.run(empty_database_url, "alembic", "upgrade", "fix_internship_levels")
-    assert (await application.run(empty_database_url, "alembic", "current")).stdout.strip() == "fix_internship_levels"
-    await application.run(empty_database_url, "alembic", "upgrade", "head")
-    assert (await application.run(empty_database_url, "alembic", "current")).stdout.strip() == f"{HEAD} (head)"
+    assert (await application.run(url, "alembic", "current")).stdout.strip() == ""
+    assert await application.value(url, "SELECT to_regnamespace('levelsync')") is None
+    await application.run(url, "alembic", "upgrade", "fix_internship_levels")
+    assert (await application.run(url, "alembic", "current")).stdout.strip() == "fix_internship_levels"
+    await application.run(url, "alembic", "upgrade", "head")
+    assert (await application.run(url, "alembic", "current")).stdout.strip() == f"{HEAD} (head)"
 
 
-async def test_a_second_upgrade_changes_nothing(empty_database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    await application.upgrade(empty_database_url)
-    before = await application.structure(empty_database_url), await application.content(empty_database_url)
+async def test_a_second_upgrade_changes_nothing(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    await application.upgrade(url)
+    before = await application.state(url)
     capsys.readouterr()
-    await application.upgrade(empty_database_url)
+    await application.upgrade(url)
     assert "Running upgrade" not in capsys.readouterr().err
-    assert (await application.structure(empty_database_url), await application.content(empty_database_url)) == before
+    assert await application.state(url) == before
 
 
-async def test_every_revision_can_run_again_on_its_own_result(empty_database_url: str) -> None:
+async def test_every_revision_can_run_again_on_its_own_result(url: str) -> None:
     """Even where the version table was emptied."""
-    await application.upgrade(empty_database_url)
-    before = (
-        await application.structure(empty_database_url),
-        await application.structure(empty_database_url, "levelsync"),
-    )
-    await application.execute(empty_database_url, "DELETE FROM levelsync.alembic_version")
-    await application.upgrade(empty_database_url)
-    assert (
-        await application.structure(empty_database_url),
-        await application.structure(empty_database_url, "levelsync"),
-    ) == before
+    await application.upgrade(url)
+    before = [await application.structure(url, schema) for schema in ("public", "levelsync")]
+    await application.execute(url, "DELETE FROM levelsync.alembic_version")
+    await application.upgrade(url)
+    assert [await application.structure(url, schema) for schema in ("public", "levelsync")] == before
 
 
-async def test_offline_mode_is_refused_with_a_sentence(empty_database_url: str) -> None:
+async def test_offline_mode_is_refused_with_a_sentence(url: str) -> None:
     """The migrations depend on the rows that they find."""
-    done = await application.run(empty_database_url, "alembic", "upgrade", "head", "--sql")
+    done = await application.run(url, "alembic", "upgrade", "head", "--sql")
     assert done.returncode != 0
     assert "--sql cannot work here" in done.stderr + done.stdout
 
 
-async def test_an_unknown_revision_is_named(empty_database_url: str) -> None:
-    assert "no_such_revision" in await application.refused(empty_database_url, "no_such_revision")
+async def test_an_unknown_revision_is_named(url: str) -> None:
+    assert "no_such_revision" in await application.refused(url, "no_such_revision")
 
 
 async def _make(url: str) -> bool:
@@ -117,45 +111,33 @@ async def _make(url: str) -> bool:
     return made
 
 
-async def test_two_hundred_users_whose_tables_agree(empty_database_url: str) -> None:
+async def test_two_hundred_users_whose_tables_agree(url: str) -> None:
     """Every progress row has its license, and every level is in range."""
-    assert await _make(empty_database_url)
+    assert await _make(url)
     roles = "SELECT role::text, min(id), max(id) FROM users GROUP BY 1 ORDER BY 2"
-    assert await application.rows(empty_database_url, roles) == [
-        ("admin", 1, 1),
-        ("instructor", 2, 2),
-        ("student", 3, 200),
-    ]
+    assert await application.rows(url, roles) == [("admin", 1, 1), ("instructor", 2, 2), ("student", 3, 200)]
     disagree = """
         SELECT count(*) FROM specialization_progress p
           FULL JOIN user_licenses l ON l.user_id = p.student_id AND l.specialization_type = p.specialization_id
           LEFT JOIN specializations s ON s.id = p.specialization_id
          WHERE p.current_level IS DISTINCT FROM l.current_level OR p.current_level NOT BETWEEN 1 AND s.max_levels
     """
-    assert await application.value(empty_database_url, disagree) == 0
-    assert (
-        await application.value(
-            empty_database_url, "SELECT count(DISTINCT specialization_id) FROM specialization_progress"
-        )
-        == 3
-    )
+    assert await application.value(url, disagree) == 0
+    assert await application.value(url, "SELECT count(DISTINCT specialization_id) FROM specialization_progress") == 3
 
 
-async def test_users_that_are_there_are_left_alone(empty_database_url: str) -> None:
+async def test_users_that_are_there_are_left_alone(url: str) -> None:
     """A second start of `levelsync up` keeps its users."""
-    await application.upgrade(empty_database_url)
-    await application.execute(empty_database_url, "INSERT INTO users (name, email) VALUES ('A', 'a@x.org')")
-    assert not await _make(empty_database_url)
-    assert await application.value(empty_database_url, "SELECT count(*) FROM users") == 1
+    await application.upgrade(url)
+    await application.execute(url, "INSERT INTO users (name, email) VALUES ('A', 'a@x.org')")
+    assert not await _make(url)
+    assert await application.value(url, "SELECT count(*) FROM users") == 1
 
 
-async def test_the_next_user_gets_the_next_id(empty_database_url: str) -> None:
+async def test_the_next_user_gets_the_next_id(url: str) -> None:
     """The sequences continue after the created rows."""
-    await _make(empty_database_url)
-    assert (
-        await application.value(empty_database_url, "INSERT INTO users (name, email) VALUES ('A', 'a@x') RETURNING id")
-        == 201
-    )
+    await _make(url)
+    assert await application.value(url, "INSERT INTO users (name, email) VALUES ('A', 'a@x') RETURNING id") == 201
 
 
 PROGRESS = """
@@ -164,42 +146,40 @@ PROGRESS = """
 """
 
 
-async def test_down_and_up_again_leaves_the_applications_rows_untouched(empty_database_url: str) -> None:
-    await application.make_application(empty_database_url, PROGRESS)
-    await application.upgrade(empty_database_url)
-    rows, tables = await application.content(empty_database_url), await application.structure(empty_database_url)
-    await application.downgrade(empty_database_url)
-    assert await application.content(empty_database_url) == rows
-    await application.upgrade(empty_database_url)
-    assert await application.content(empty_database_url) == rows
-    assert await application.structure(empty_database_url) == tables
+async def test_down_and_up_again_leaves_the_applications_rows_untouched(url: str) -> None:
+    await application.make_application(url, PROGRESS)
+    await application.upgrade(url)
+    rows, tables = await application.content(url), await application.structure(url)
+    await application.downgrade(url)
+    assert await application.content(url) == rows
+    await application.upgrade(url)
+    assert await application.content(url) == rows
+    assert await application.structure(url) == tables
 
 
-async def test_a_downgrade_gives_back_the_applications_structure(empty_database_url: str) -> None:
-    await application.make_application(empty_database_url)
-    before = await application.structure(empty_database_url)
-    await application.upgrade(empty_database_url)
-    await application.downgrade(empty_database_url)
-    assert await application.structure(empty_database_url) == before
+async def test_a_downgrade_gives_back_the_applications_structure(url: str) -> None:
+    await application.make_application(url)
+    before = await application.structure(url)
+    await application.upgrade(url)
+    await application.downgrade(url)
+    assert await application.structure(url) == before
 
 
-async def test_a_downgrade_never_drops_a_table_of_the_application(empty_database_url: str) -> None:
+async def test_a_downgrade_never_drops_a_table_of_the_application(url: str) -> None:
     """Not even one that the base revision created."""
-    await application.upgrade(empty_database_url)
-    before = await application.content(empty_database_url)
-    await application.downgrade(empty_database_url)
-    assert await application.content(empty_database_url) == before
-    await application.upgrade(empty_database_url)
-    assert await application.content(empty_database_url) == before
+    await application.upgrade(url)
+    before = await application.content(url)
+    await application.downgrade(url)
+    assert await application.content(url) == before
+    await application.upgrade(url)
+    assert await application.content(url) == before
 
 
 @pytest.mark.parametrize(("change", "stays"), [(PROGRESS, True), ("SELECT 1", False)])
-async def test_removed_rows_outlive_a_downgrade(empty_database_url: str, change: str, stays: bool) -> None:
+async def test_removed_rows_outlive_a_downgrade(url: str, change: str, stays: bool) -> None:
     """They are the only copy. An empty table is dropped."""
-    await application.make_application(empty_database_url, change)
-    await application.upgrade(empty_database_url)
-    await application.downgrade(empty_database_url)
-    left = await application.rows(
-        empty_database_url, "SELECT tablename FROM pg_tables WHERE schemaname = 'levelsync' ORDER BY 1"
-    )
+    await application.make_application(url, change)
+    await application.upgrade(url)
+    await application.downgrade(url)
+    left = await application.rows(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'levelsync' ORDER BY 1")
     assert left == [("alembic_version",), *([("removed_rows",)] if stays else [])]

@@ -24,23 +24,21 @@ async def _left(url: str) -> list[tuple[object, ...]]:
     return await application.rows(url, "SELECT id FROM user_licenses WHERE id > 100 ORDER BY id")
 
 
-async def test_the_highest_level_then_the_oldest_id_stays(
-    empty_database_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    await application.make_application(empty_database_url, DUPLICATES)
-    await application.upgrade(empty_database_url)
-    assert await _left(empty_database_url) == [(102,), (104,)]
+async def test_the_highest_level_then_the_oldest_id_stays(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    await application.make_application(url, DUPLICATES)
+    await application.upgrade(url)
+    assert await _left(url) == [(102,), (104,)]
     assert "ids: 101, 103" in capsys.readouterr().err
-    kept = await application.rows(empty_database_url, "SELECT row_id, row FROM levelsync.removed_rows ORDER BY row_id")
+    kept = await application.rows(url, "SELECT row_id, row FROM levelsync.removed_rows ORDER BY row_id")
     assert [row_id for row_id, _ in kept] == [101, 103]
     assert json.loads(kept[0][1])["started_at"].startswith("2025-01-01")
-    assert f"{NAME} UNIQUE (user_id, specialization_type)" in await application.structure(empty_database_url)
+    assert f"{NAME} UNIQUE (user_id, specialization_type)" in await application.structure(url)
 
 
-async def test_every_table_that_points_at_a_license_follows(empty_database_url: str) -> None:
+async def test_every_table_that_points_at_a_license_follows(url: str) -> None:
     """In other schemas too, and whatever the reference does on delete."""
     await application.make_application(
-        empty_database_url,
+        url,
         DUPLICATES,
         "INSERT INTO license_progressions (user_license_id, from_level, to_level)"
         " VALUES (101, 1, 2), (102, 1, 4), (103, 3, 4), (104, 0, 1)",
@@ -51,27 +49,27 @@ async def test_every_table_that_points_at_a_license_follows(empty_database_url: 
         " DEFERRABLE INITIALLY DEFERRED)",
         "INSERT INTO exams VALUES (1, 103)",
     )
-    await application.upgrade(empty_database_url)
+    await application.upgrade(url)
     history = "SELECT user_license_id, to_level FROM license_progressions ORDER BY id"
-    assert await application.rows(empty_database_url, history) == [(102, 2), (102, 4), (102, 4), (104, 1)]
-    assert await application.rows(empty_database_url, 'SELECT * FROM billing."Odd Name" ORDER BY n') == [
+    assert await application.rows(url, history) == [(102, 2), (102, 4), (102, 4), (104, 1)]
+    assert await application.rows(url, 'SELECT * FROM billing."Odd Name" ORDER BY n') == [
         (1, 102),
         (2, None),
     ]
-    assert await application.rows(empty_database_url, "SELECT * FROM exams") == [(1, 102)]
-    assert "for_a_while" not in await application.structure(empty_database_url, "billing")
+    assert await application.rows(url, "SELECT * FROM exams") == [(1, 102)]
+    assert "for_a_while" not in await application.structure(url, "billing")
 
 
-async def test_a_license_that_points_at_a_license_follows(empty_database_url: str) -> None:
+async def test_a_license_that_points_at_a_license_follows(url: str) -> None:
     """A duplicate must have the same reference."""
     await application.make_application(
-        empty_database_url,
+        url,
         "ALTER TABLE user_licenses ADD parent int REFERENCES user_licenses",
         DUPLICATES,
         "UPDATE user_licenses SET parent = 101 WHERE id = 104",
     )
-    await application.upgrade(empty_database_url)
-    assert await application.value(empty_database_url, "SELECT parent FROM user_licenses WHERE id = 104") == 102
+    await application.upgrade(url)
+    assert await application.value(url, "SELECT parent FROM user_licenses WHERE id = 104") == 102
 
 
 @pytest.mark.parametrize(
@@ -83,17 +81,17 @@ async def test_a_license_that_points_at_a_license_follows(empty_database_url: st
     ],
     ids=["unique", "check", "two columns"],
 )
-async def test_a_refused_re_pointing_stops_before_any_change(empty_database_url: str, change: str) -> None:
+async def test_a_refused_re_pointing_stops_before_any_change(url: str, change: str) -> None:
     rows = "INSERT INTO badges (license) VALUES (101), (103)"
-    await application.make_application(empty_database_url, DUPLICATES, change, rows)
-    await application.upgrade(empty_database_url, "levelsync_schema")
-    before = await application.structure(empty_database_url), await application.content(empty_database_url)
-    sentence = await application.refused(empty_database_url)
+    await application.make_application(url, DUPLICATES, change, rows)
+    await application.upgrade(url, "levelsync_schema")
+    before = await application.state(url)
+    sentence = await application.refused(url)
     assert "badges" in sentence
     assert "(5, COACH)" in sentence
     assert "(6, COACH)" not in sentence
-    assert (await application.structure(empty_database_url), await application.content(empty_database_url)) == before
-    assert await application.value(empty_database_url, "SELECT count(*) FROM levelsync.removed_rows") == 0
+    assert await application.state(url) == before
+    assert await application.value(url, "SELECT count(*) FROM levelsync.removed_rows") == 0
 
 
 @pytest.mark.parametrize(
@@ -103,14 +101,12 @@ async def test_a_refused_re_pointing_stops_before_any_change(empty_database_url:
         ("UPDATE user_licenses SET paid = true WHERE id = 102", "paid"),
     ],
 )
-async def test_duplicates_that_differ_in_a_column_that_is_not_ours_stop(
-    empty_database_url: str, change: str, column: str
-) -> None:
+async def test_duplicates_that_differ_in_a_column_that_is_not_ours_stop(url: str, change: str, column: str) -> None:
     """levelsync cannot know which value is right."""
-    await application.make_application(empty_database_url, DUPLICATES, change)
-    sentence = await application.refused(empty_database_url)
+    await application.make_application(url, DUPLICATES, change)
+    sentence = await application.refused(url)
     assert f"(5, COACH) in {column}" in sentence
-    assert len(await _left(empty_database_url)) == 4
+    assert len(await _left(url)) == 4
 
 
 @pytest.mark.parametrize(
@@ -121,35 +117,33 @@ async def test_duplicates_that_differ_in_a_column_that_is_not_ours_stop(
     ],
 )
 async def test_a_unique_index_under_another_name_is_enough(
-    empty_database_url: str, change: str, capsys: pytest.CaptureFixture[str]
+    url: str, change: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The downgrade leaves it too."""
-    await application.make_application(empty_database_url, change)
-    before = [
-        line for line in (await application.structure(empty_database_url)).splitlines() if "user_licenses" in line
-    ]
-    await application.upgrade(empty_database_url)
+    await application.make_application(url, change)
+    before = [line for line in (await application.structure(url)).splitlines() if "user_licenses" in line]
+    await application.upgrade(url)
     assert "user_licenses is unique by mine already" in capsys.readouterr().err
-    await application.downgrade(empty_database_url)
-    after = [line for line in (await application.structure(empty_database_url)).splitlines() if "user_licenses" in line]
+    await application.downgrade(url)
+    after = [line for line in (await application.structure(url)).splitlines() if "user_licenses" in line]
     assert after == before
 
 
-async def test_an_upsert_works_afterwards(empty_database_url: str) -> None:
-    await application.make_application(empty_database_url, DUPLICATES)
-    await application.upgrade(empty_database_url)
+async def test_an_upsert_works_afterwards(url: str) -> None:
+    await application.make_application(url, DUPLICATES)
+    await application.upgrade(url)
     await application.execute(
-        empty_database_url,
+        url,
         "INSERT INTO user_licenses (user_id, specialization_type, started_at) VALUES (5, 'COACH', now())"
         " ON CONFLICT (user_id, specialization_type) DO NOTHING",
     )
-    assert await _left(empty_database_url) == [(102,), (104,)]
+    assert await _left(url) == [(102,), (104,)]
 
 
-async def test_a_hundred_thousand_rows_take_seconds(empty_database_url: str) -> None:
+async def test_a_hundred_thousand_rows_take_seconds(url: str) -> None:
     """Half of them are duplicates, and the history has no index on licenses."""
     await application.make_application(
-        empty_database_url,
+        url,
         "INSERT INTO users (id, name) SELECT i, 'many' FROM generate_series(1000, 50999) i",
         "INSERT INTO user_licenses (user_id, specialization_type, current_level, started_at)"
         " SELECT 1000 + i % 50000, 'PLAYER', 1 + i / 50000, now() FROM generate_series(0, 99999) i",
@@ -157,9 +151,9 @@ async def test_a_hundred_thousand_rows_take_seconds(empty_database_url: str) -> 
         " SELECT id, 0, current_level FROM user_licenses",
     )
     began = time.monotonic()
-    await application.upgrade(empty_database_url)
+    await application.upgrade(url)
     assert time.monotonic() - began < 30
     found = "SELECT count(*), min(current_level) FROM user_licenses WHERE user_id >= 1000"
-    assert await application.rows(empty_database_url, found) == [(50000, 2)]
+    assert await application.rows(url, found) == [(50000, 2)]
     orphans = "SELECT count(DISTINCT user_license_id) FROM license_progressions"
-    assert await application.value(empty_database_url, orphans) == 50001
+    assert await application.value(url, orphans) == 50001

@@ -5,47 +5,45 @@ import pytest
 from tests.support import application
 
 
-async def test_the_applications_tables_are_not_touched_by_the_base_revision(empty_database_url: str) -> None:
-    await application.make_application(empty_database_url)
-    before = await application.structure(empty_database_url), await application.content(empty_database_url)
-    await application.upgrade(empty_database_url, "spec_level_system")
-    assert (await application.structure(empty_database_url), await application.content(empty_database_url)) == before
+async def test_the_applications_tables_are_not_touched_by_the_base_revision(url: str) -> None:
+    await application.make_application(url)
+    before = await application.state(url)
+    await application.upgrade(url, "spec_level_system")
+    assert await application.state(url) == before
 
 
-async def test_only_the_constraints_are_added(empty_database_url: str) -> None:
-    await application.make_application(empty_database_url)
-    before = (await application.structure(empty_database_url)).splitlines()
-    await application.upgrade(empty_database_url)
-    after = (await application.structure(empty_database_url)).splitlines()
+async def test_only_the_constraints_are_added(url: str) -> None:
+    await application.make_application(url)
+    before = (await application.structure(url)).splitlines()
+    await application.upgrade(url)
+    after = (await application.structure(url)).splitlines()
     added = [line for line in after if line not in before]
     assert [line for line in before if line not in after] == []
     assert len(added) == 4, added  # two constraints and their indexes
     assert all("uq_specialization_progress_user_spec" in line or "uq_user_licenses" in line for line in added)
 
 
-async def test_the_applications_own_alembic_history_is_left_alone(empty_database_url: str) -> None:
-    await application.make_application(empty_database_url)
-    await application.upgrade(empty_database_url)
-    versions = await application.rows(empty_database_url, "SELECT version_num FROM public.alembic_version")
+async def test_the_applications_own_alembic_history_is_left_alone(url: str) -> None:
+    await application.make_application(url)
+    await application.upgrade(url)
+    versions = await application.rows(url, "SELECT version_num FROM public.alembic_version")
     assert versions == [("9f3c_of_the_application",)]
 
 
-async def test_internship_is_fixed_and_the_old_value_said(
-    empty_database_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_internship_is_fixed_and_the_old_value_said(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A pair with both rows above the maximum is counted once."""
     await application.make_application(
-        empty_database_url,
+        url,
         "INSERT INTO specialization_progress (student_id, specialization_id, current_level)"
         " VALUES (2, 'INTERNSHIP', 5), (3, 'INTERNSHIP', 3)",
         "INSERT INTO user_licenses (user_id, specialization_type, current_level, started_at)"
         " VALUES (2, 'INTERNSHIP', 4, now()), (4, 'INTERNSHIP', 4, now())",
     )
-    await application.upgrade(empty_database_url)
+    await application.upgrade(url)
     assert "max_levels of INTERNSHIP was 5, is 3; pairs above it: 2" in capsys.readouterr().err
     levels = "SELECT id, max_levels FROM specializations ORDER BY id"
-    assert await application.rows(empty_database_url, levels) == [("COACH", 8), ("INTERNSHIP", 3), ("PLAYER", 8)]
-    assert await application.value(empty_database_url, "SELECT max(current_level) FROM specialization_progress") == 5
+    assert await application.rows(url, levels) == [("COACH", 8), ("INTERNSHIP", 3), ("PLAYER", 8)]
+    assert await application.value(url, "SELECT max(current_level) FROM specialization_progress") == 5
 
 
 @pytest.mark.parametrize(
@@ -56,49 +54,43 @@ async def test_internship_is_fixed_and_the_old_value_said(
         ("DROP TABLE license_progressions", "table public.license_progressions"),
     ],
 )
-async def test_what_is_missing_is_named_before_any_change(empty_database_url: str, change: str, named: str) -> None:
-    await application.make_application(empty_database_url, change)
-    before = await application.structure(empty_database_url), await application.content(empty_database_url)
-    assert named in await application.refused(empty_database_url)
-    assert await application.value(empty_database_url, "SELECT to_regnamespace('levelsync')") is None
-    assert (await application.structure(empty_database_url), await application.content(empty_database_url)) == before
+async def test_what_is_missing_is_named_before_any_change(url: str, change: str, named: str) -> None:
+    await application.make_application(url, change)
+    before = await application.state(url)
+    assert named in await application.refused(url)
+    assert await application.value(url, "SELECT to_regnamespace('levelsync')") is None
+    assert await application.state(url) == before
 
 
-async def test_a_column_dropped_between_two_releases_stops_the_next_revision(empty_database_url: str) -> None:
+async def test_a_column_dropped_between_two_releases_stops_the_next_revision(url: str) -> None:
     """Each revision that is due checks again."""
-    await application.make_application(empty_database_url)
-    await application.upgrade(empty_database_url, "spec_level_system")
-    await application.execute(empty_database_url, "ALTER TABLE specializations DROP COLUMN max_levels")
-    before = await application.structure(empty_database_url)
-    refusal = await application.refused(empty_database_url)
+    await application.make_application(url)
+    await application.upgrade(url, "spec_level_system")
+    await application.execute(url, "ALTER TABLE specializations DROP COLUMN max_levels")
+    before = await application.structure(url)
+    refusal = await application.refused(url)
     assert "the table specializations has no column max_levels and LEVELSYNC_MAX_LEVELS is not set" in refusal
-    assert await application.structure(empty_database_url) == before
-    assert await application.value(empty_database_url, "SELECT to_regclass('levelsync.removed_rows')") is None
+    assert await application.structure(url) == before
+    assert await application.value(url, "SELECT to_regclass('levelsync.removed_rows')") is None
 
 
-async def test_a_missing_level_table_is_said_and_skipped(
-    empty_database_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    await application.make_application(empty_database_url, "DROP TABLE internship_levels")
-    await application.upgrade(empty_database_url)
+async def test_a_missing_level_table_is_said_and_skipped(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    await application.make_application(url, "DROP TABLE internship_levels")
+    await application.upgrade(url)
     assert "no table internship_levels" in capsys.readouterr().err
-    assert await application.value(empty_database_url, "SELECT to_regclass('internship_levels')") is None
+    assert await application.value(url, "SELECT to_regclass('internship_levels')") is None
 
 
-async def test_other_numbers_of_level_rows_are_said_and_left(
-    empty_database_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_other_numbers_of_level_rows_are_said_and_left(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The rows belong to the application."""
-    await application.make_application(
-        empty_database_url, "INSERT INTO internship_levels VALUES (4, 'Principal', 1, 1)"
-    )
-    await application.upgrade(empty_database_url)
+    await application.make_application(url, "INSERT INTO internship_levels VALUES (4, 'Principal', 1, 1)")
+    await application.upgrade(url)
     assert "internship_levels has 4 rows, not 3" in capsys.readouterr().err
-    assert await application.value(empty_database_url, "SELECT count(*) FROM internship_levels") == 4
+    assert await application.value(url, "SELECT count(*) FROM internship_levels") == 4
 
 
-async def test_half_an_application_is_refused(empty_database_url: str) -> None:
+async def test_half_an_application_is_refused(url: str) -> None:
     """Without users no other table may exist."""
-    await application.execute(empty_database_url, "CREATE TABLE user_licenses (id int)")
-    assert "public.user_licenses is there" in await application.refused(empty_database_url)
-    assert await application.value(empty_database_url, "SELECT to_regclass('specializations')") is None
+    await application.execute(url, "CREATE TABLE user_licenses (id int)")
+    assert "public.user_licenses is there" in await application.refused(url)
+    assert await application.value(url, "SELECT to_regclass('specializations')") is None

@@ -14,14 +14,14 @@ from tests.support import application
 from tests.support.repository import ROOT
 
 
-async def test_the_migrations_make_what_the_models_declare(database_url: str, empty_database_url: str) -> None:
+async def test_the_migrations_make_what_the_models_declare(database_url: str, url: str) -> None:
     """Columns, types, defaults, identities, constraints, indexes and comments."""
-    await application.execute(empty_database_url, f"CREATE SCHEMA {SCHEMA}")
-    engine = make_engine(application.settings(empty_database_url))
+    await application.execute(url, f"CREATE SCHEMA {SCHEMA}")
+    engine = make_engine(application.settings(url))
     async with engine.begin() as conn:
         await conn.run_sync(metadata.create_all)
     await engine.dispose()
-    declared = await application.structure(empty_database_url, SCHEMA)
+    declared = await application.structure(url, SCHEMA)
     assert await application.structure(database_url, SCHEMA) == declared
 
 
@@ -49,10 +49,8 @@ def test_head_is_the_newest_revision() -> None:
 
 def test_the_users_files_have_their_names() -> None:
     files = {path.name for path in Path(scripts_folder(), "versions").glob("*.py")}
-    assert {
-        "2025_10_25_1400-add_unique_constraint_progress.py",
-        "2025_10_25_1410-fix_internship_level_count.py",
-    } <= files
+    users = {"2025_10_25_1400-add_unique_constraint_progress.py", "2025_10_25_1410-fix_internship_level_count.py"}
+    assert users <= files
 
 
 def test_the_folder_of_the_migrations_is_no_package() -> None:
@@ -60,8 +58,7 @@ def test_the_folder_of_the_migrations_is_no_package() -> None:
     assert not (ROOT / "alembic" / "__init__.py").exists()
 
 
-async def test_serve_asks_cheaply_where_the_database_stands(empty_database_url: str) -> None:
-    url = empty_database_url
+async def test_serve_asks_cheaply_where_the_database_stands(url: str) -> None:
     engine = make_engine(application.settings(url))
 
     async def state() -> SchemaState:
@@ -84,7 +81,7 @@ async def test_serve_asks_cheaply_where_the_database_stands(empty_database_url: 
     await engine.dispose()
 
 
-async def test_asking_does_not_import_alembic(empty_database_url: str) -> None:
+async def test_asking_does_not_import_alembic(url: str) -> None:
     """The import takes a third of a second at each start of a command."""
     code = "import sys, service.store.migrate, service.process.startup; sys.exit('alembic' in sys.modules)"
-    assert (await application.run(empty_database_url, "python", "-c", code)).returncode == 0
+    assert (await application.run(url, "python", "-c", code)).returncode == 0

@@ -29,70 +29,60 @@ def _rows(*values: str) -> str:
     ],
     ids=["level", "a level beats none", "latest update", "a time beats none", "highest id", "all missing"],
 )
-async def test_the_row_that_stays_is(empty_database_url: str, values: tuple[str, ...], kept: int) -> None:
+async def test_the_row_that_stays_is(url: str, values: tuple[str, ...], kept: int) -> None:
     """The highest level, then the latest update, then the highest id. A missing value counts lowest."""
-    await application.make_application(empty_database_url, _rows(*values))
-    await application.upgrade(empty_database_url)
+    await application.make_application(url, _rows(*values))
+    await application.upgrade(url)
     query = "SELECT id FROM specialization_progress WHERE student_id = 5"
-    assert await application.rows(empty_database_url, query) == [(kept,)]
+    assert await application.rows(url, query) == [(kept,)]
 
 
-async def test_removed_rows_are_kept_as_json_and_their_ids_logged(
-    empty_database_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_removed_rows_are_kept_as_json_and_their_ids_logged(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Other pairs and other users stay."""
     await application.make_application(
-        empty_database_url,
+        url,
         _rows("(101, 5, 'COACH', 1, NULL)", "(102, 5, 'COACH', 2, NULL)", "(103, 5, 'COACH', 3, NULL)"),
         _rows("(104, 6, 'COACH', 1, NULL)", "(105, 5, 'PLAYER', 1, NULL)"),
     )
-    await application.upgrade(empty_database_url)
-    left = await application.rows(
-        empty_database_url, "SELECT id FROM specialization_progress WHERE id > 100 ORDER BY id"
-    )
+    await application.upgrade(url)
+    left = await application.rows(url, "SELECT id FROM specialization_progress WHERE id > 100 ORDER BY id")
     assert left == [(103,), (104,), (105,)]
     assert "ids: 101, 102" in capsys.readouterr().err
     query = "SELECT table_name, row_id, row, revision FROM levelsync.removed_rows ORDER BY row_id"
-    table, row_id, row, revision = (await application.rows(empty_database_url, query))[0]
+    table, row_id, row, revision = (await application.rows(url, query))[0]
     assert (table, row_id, revision) == ("specialization_progress", 101, "unique_progress_constraint")
     assert json.loads(row)["current_level"] == 1
     assert json.loads(row)["theory_hours_completed"] == 0
 
 
-async def test_rows_without_a_user_are_no_duplicates(empty_database_url: str) -> None:
+async def test_rows_without_a_user_are_no_duplicates(url: str) -> None:
     """NULL is not equal to NULL, so the constraint allows them."""
-    await application.make_application(
-        empty_database_url, _rows("(101, NULL, 'COACH', 1, NULL)", "(102, NULL, 'COACH', 1, NULL)")
-    )
-    await application.upgrade(empty_database_url)
-    assert (
-        await application.value(empty_database_url, "SELECT count(*) FROM specialization_progress WHERE id > 100") == 2
-    )
+    await application.make_application(url, _rows("(101, NULL, 'COACH', 1, NULL)", "(102, NULL, 'COACH', 1, NULL)"))
+    await application.upgrade(url)
+    assert await application.value(url, "SELECT count(*) FROM specialization_progress WHERE id > 100") == 2
 
 
 async def test_a_constraint_that_is_there_already_is_left_and_said(
-    empty_database_url: str, capsys: pytest.CaptureFixture[str]
+    url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A downgrade leaves a constraint that it did not create."""
     unique = f"ALTER TABLE specialization_progress ADD CONSTRAINT {NAME} UNIQUE (student_id, specialization_id)"
-    await application.make_application(empty_database_url, unique)
-    await application.upgrade(empty_database_url)
+    await application.make_application(url, unique)
+    await application.upgrade(url)
     assert f"has {NAME} already" in capsys.readouterr().err
-    await application.downgrade(empty_database_url)
-    assert await application.rows(empty_database_url, UNIQUES) == [(NAME,)]
+    await application.downgrade(url)
+    assert await application.rows(url, UNIQUES) == [(NAME,)]
 
 
-async def test_a_constraint_under_another_name_is_enough(
-    empty_database_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_constraint_under_another_name_is_enough(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The order of its columns does not matter."""
     await application.make_application(
-        empty_database_url,
+        url,
         "ALTER TABLE specialization_progress ADD CONSTRAINT mine UNIQUE (specialization_id, student_id)",
     )
-    await application.upgrade(empty_database_url)
+    await application.upgrade(url)
     assert "has mine already" in capsys.readouterr().err
-    assert await application.rows(empty_database_url, UNIQUES) == [("mine",)]
+    assert await application.rows(url, UNIQUES) == [("mine",)]
 
 
 @pytest.mark.parametrize(
@@ -104,14 +94,12 @@ async def test_a_constraint_under_another_name_is_enough(
     ],
     ids=["index", "partial index", "deferrable"],
 )
-async def test_what_the_users_check_or_an_upsert_cannot_use_is_not_taken_for_it(
-    empty_database_url: str, change: str
-) -> None:
+async def test_what_the_users_check_or_an_upsert_cannot_use_is_not_taken_for_it(url: str, change: str) -> None:
     """The user's check looks for a constraint, and ON CONFLICT needs one that is whole and immediate."""
-    await application.make_application(empty_database_url, change)
-    await application.upgrade(empty_database_url)
-    assert (NAME,) in await application.rows(empty_database_url, UNIQUES)
-    assert "mine" in await application.structure(empty_database_url)
+    await application.make_application(url, change)
+    await application.upgrade(url)
+    assert (NAME,) in await application.rows(url, UNIQUES)
+    assert "mine" in await application.structure(url)
 
 
 @pytest.mark.parametrize(
@@ -122,38 +110,36 @@ async def test_what_the_users_check_or_an_upsert_cannot_use_is_not_taken_for_it(
         f"CREATE TABLE {NAME} (x int)",
     ],
 )
-async def test_a_name_that_something_else_has_is_refused_with_a_sentence(empty_database_url: str, change: str) -> None:
+async def test_a_name_that_something_else_has_is_refused_with_a_sentence(url: str, change: str) -> None:
     """Nothing is renamed, dropped or removed."""
-    await application.make_application(
-        empty_database_url, change, _rows("(101, 5, 'COACH', 1, NULL)", "(102, 5, 'COACH', 2, NULL)")
-    )
-    assert f"needs {NAME}" in await application.refused(empty_database_url)
-    assert await application.value(empty_database_url, "SELECT count(*) FROM specialization_progress") == 3
+    await application.make_application(url, change, _rows("(101, 5, 'COACH', 1, NULL)", "(102, 5, 'COACH', 2, NULL)"))
+    assert f"needs {NAME}" in await application.refused(url)
+    assert await application.value(url, "SELECT count(*) FROM specialization_progress") == 3
 
 
-async def test_a_later_duplicate_is_refused(empty_database_url: str) -> None:
-    await application.make_application(empty_database_url)
-    await application.upgrade(empty_database_url)
+async def test_a_later_duplicate_is_refused(url: str) -> None:
+    await application.make_application(url)
+    await application.upgrade(url)
     with pytest.raises(asyncpg.UniqueViolationError, match=NAME):
-        await application.execute(empty_database_url, _rows("(101, 1, 'PLAYER', 8, NULL)"))
+        await application.execute(url, _rows("(101, 1, 'PLAYER', 8, NULL)"))
 
 
-async def test_what_points_at_a_removed_row_points_at_the_one_that_stays(empty_database_url: str) -> None:
+async def test_what_points_at_a_removed_row_points_at_the_one_that_stays(url: str) -> None:
     """A cascade would delete the application's rows."""
     await application.make_application(
-        empty_database_url,
+        url,
         _rows("(101, 5, 'COACH', 1, NULL)", "(102, 5, 'COACH', 2, NULL)"),
         "CREATE TABLE badges (id int, progress_id int REFERENCES specialization_progress ON DELETE CASCADE)",
         "INSERT INTO badges VALUES (1, 101), (2, 102)",
     )
-    await application.upgrade(empty_database_url)
-    assert await application.rows(empty_database_url, "SELECT * FROM badges ORDER BY id") == [(1, 102), (2, 102)]
+    await application.upgrade(url)
+    assert await application.rows(url, "SELECT * FROM badges ORDER BY id") == [(1, 102), (2, 102)]
 
 
-async def test_a_hundred_thousand_rows_take_seconds(empty_database_url: str) -> None:
+async def test_a_hundred_thousand_rows_take_seconds(url: str) -> None:
     """Half of them are duplicates, and a table refers to them without an index."""
     await application.make_application(
-        empty_database_url,
+        url,
         "INSERT INTO users (id, name) SELECT i, 'many' FROM generate_series(1000, 50999) i",
         "INSERT INTO specialization_progress (student_id, specialization_id, current_level)"
         " SELECT 1000 + i % 50000, 'PLAYER', 1 + i / 50000 FROM generate_series(0, 99999) i",
@@ -161,9 +147,9 @@ async def test_a_hundred_thousand_rows_take_seconds(empty_database_url: str) -> 
         "INSERT INTO badges SELECT id FROM specialization_progress",
     )
     began = time.monotonic()
-    await application.upgrade(empty_database_url)
+    await application.upgrade(url)
     assert time.monotonic() - began < 30
     found = "SELECT count(*), min(current_level) FROM specialization_progress WHERE student_id >= 1000"
-    assert await application.rows(empty_database_url, found) == [(50000, 2)]
-    assert await application.value(empty_database_url, "SELECT count(*) FROM levelsync.removed_rows") == 50000
-    assert "for_a_while" not in await application.structure(empty_database_url)
+    assert await application.rows(url, found) == [(50000, 2)]
+    assert await application.value(url, "SELECT count(*) FROM levelsync.removed_rows") == 50000
+    assert "for_a_while" not in await application.structure(url)

@@ -4,7 +4,6 @@ import asyncio
 import re
 
 import pytest
-from sqlalchemy import make_url
 
 from service.checks import EDGE_CASES, INSTALLATION, Finding
 from service.process.startup import wait_until_ready
@@ -49,9 +48,8 @@ async def _check(url: str, name: str) -> Finding:
         ("license_progressions.advancement_reason", "levelsync writes the history of licenses there"),
     ],
 )
-async def test_the_statement_for_a_missing_column_helps(empty_database_url: str, column: str, why: str) -> None:
+async def test_the_statement_for_a_missing_column_helps(url: str, column: str, why: str) -> None:
     """`doctor` gives the same sentence before the migration."""
-    url = empty_database_url
     table, _, name = column.partition(".")
     await application.make_application(url, f"ALTER TABLE {table} DROP COLUMN {name}")
     sentence = await application.refused(url)
@@ -65,9 +63,8 @@ async def test_the_statement_for_a_missing_column_helps(empty_database_url: str,
     assert (await _check(url, "migrations")).passed
 
 
-async def test_licenses_that_differ_are_named_before_anything_is_changed_by_doctor(empty_database_url: str) -> None:
+async def test_licenses_that_differ_are_named_before_anything_is_changed_by_doctor(url: str) -> None:
     """`migrate` also names what earlier revisions have changed."""
-    url = empty_database_url
     await application.make_application(url, DUPLICATE_PROGRESS, DIFFERENT_LICENSES)
     found = await _check(url, "migrations")
     assert "user_licenses has several rows for one pair (user_id, specialization_type)" in found.detail
@@ -84,25 +81,19 @@ async def test_licenses_that_differ_are_named_before_anything_is_changed_by_doct
     await application.upgrade(url)
 
 
-async def test_a_role_that_does_not_own_the_tables_is_told_who_does(empty_database_url: str) -> None:
+async def test_a_role_that_does_not_own_the_tables_is_told_who_does(url: str) -> None:
     """`doctor` reports it before the migration, with the statement for the owner."""
-    url = empty_database_url
     await application.make_application(url)
-    role = f"guest_{url[-8:]}"
-    await application.execute(url, f"CREATE ROLE {role} LOGIN PASSWORD 'guest'")
-    try:
+    async with application.guest(url) as (role, as_guest):
         await application.execute(url, f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
-        guest = make_url(url).set(username=role, password="guest").render_as_string(hide_password=False)  # noqa: S106 - of this test
-        detail = (await _check(guest, "migrations")).detail
+        detail = (await _check(as_guest, "migrations")).detail
         assert "user_licenses has no UNIQUE (user_id, specialization_type)" in detail
         assert f"The role {role} does not own the table" in detail
         assert "ALTER TABLE public.user_licenses ADD UNIQUE (user_id, specialization_type)" in detail
         assert f"GRANT CREATE ON DATABASE {url.rpartition('/')[2]} TO {role}" in detail
-        sentence = await application.refused(guest)
+        sentence = await application.refused(as_guest)
         assert "permission denied for database" in sentence
         assert "CREATE SCHEMA levelsync" in sentence
-    finally:
-        await application.execute(url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
 @pytest.mark.parametrize(
@@ -140,11 +131,11 @@ async def test_serve_names_a_column_that_is_gone_and_waits(database_url: str, se
     await engine.dispose()
 
 
-async def test_half_an_application_is_told_what_to_correct(empty_database_url: str) -> None:
+async def test_half_an_application_is_told_what_to_correct(url: str) -> None:
     """`migrate` and `doctor` use the same words."""
-    await application.execute(empty_database_url, "CREATE TABLE user_licenses (id int)")
-    sentence = await application.refused(empty_database_url)
-    assert "finds no table users, to which every level belongs, but public.user_licenses exists" in sentence
+    await application.execute(url, "CREATE TABLE user_licenses (id int)")
+    sentence = await application.refused(url)
+    assert "finds no table users, to which every level belongs, but public.user_licenses is there" in sentence
     assert "Correct LEVELSYNC_DATABASE_URL or the search_path" in sentence
-    found = await _check(empty_database_url, "migrations")
-    assert "but public.user_licenses exists" in found.detail
+    found = await _check(url, "migrations")
+    assert "but public.user_licenses is there" in found.detail

@@ -38,29 +38,27 @@ STANDS = "SELECT revision, oldest_release FROM levelsync.schema_info"
 NEW = "999.0.0"
 
 
-async def _migrated_by_a_later_release(url: str, folder: Path, oldest: str) -> None:
-    """Migrate with our migrations and one more."""
+async def _migrated_by_a_later_release(url: str, folder: Path, oldest: str) -> str:
+    """Migrate with our migrations and one more; return the URL."""
     shutil.copytree(scripts_folder(), folder)
     (folder / "versions" / "later.py").write_text(LATER.format(head=HEAD, oldest=oldest), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(migrate, "scripts_folder", lambda: folder)
         await application.upgrade(url)
+    assert await application.rows(url, STANDS) == [("of_a_later_release", oldest)]
+    return url
 
 
 @pytest.fixture
-async def allowed(empty_database_url: str, tmp_path: Path) -> str:
+async def allowed(url: str, tmp_path: Path) -> str:
     """A database with the schema of a later release, on which this release may run."""
-    await _migrated_by_a_later_release(empty_database_url, tmp_path / "later", RELEASE)
-    assert await application.rows(empty_database_url, STANDS) == [("of_a_later_release", RELEASE)]
-    return empty_database_url
+    return await _migrated_by_a_later_release(url, tmp_path / "later", RELEASE)
 
 
 @pytest.fixture
-async def refused(empty_database_url: str, tmp_path: Path) -> str:
+async def refused(url: str, tmp_path: Path) -> str:
     """A database on which this release may not run."""
-    await _migrated_by_a_later_release(empty_database_url, tmp_path / "later", NEW)
-    assert await application.rows(empty_database_url, STANDS) == [("of_a_later_release", NEW)]
-    return empty_database_url
+    return await _migrated_by_a_later_release(url, tmp_path / "later", NEW)
 
 
 @pytest.mark.parametrize("command", [("levelsync", "migrate"), ("alembic", "upgrade", "head")])
@@ -82,10 +80,8 @@ async def test_serve_starts_on_a_later_schema_that_allows_it(allowed: str, setti
     async with engine.connect() as conn:
         found = await migrations(conn)
     await engine.dispose()
-    assert (found.passed, found.detail) == (
-        True,
-        "at of_a_later_release, which a later release made and this one may use",
-    )
+    detail = "at of_a_later_release, which a later release made and this one may use"
+    assert (found.passed, found.detail) == (True, detail)
     labels = {"version": RELEASE, "schema": "of_a_later_release"}
     assert metrics.REGISTRY.get_sample_value("levelsync_build_info", labels) == 1
 
@@ -137,11 +133,7 @@ async def test_a_second_migrate_says_that_there_is_nothing_to_do(database_url: s
 
 async def test_a_revision_that_does_not_exist_is_wrong_use() -> None:
     """Exit 2 with the list of revisions, before the database is asked."""
-    done = await application.run(
-        "postgresql://nobody@127.0.0.1:1/nothing", "levelsync", "migrate", "--revision", "nonsense"
-    )
-    assert done.returncode == 2
-    assert (
-        "there is no revision 'nonsense'; the revisions are spec_level_system, unique_progress_constraint"
-        in done.stderr
-    )
+    nowhere = "postgresql://nobody@127.0.0.1:1/nothing"
+    done = await application.run(nowhere, "levelsync", "migrate", "--revision", "nonsense")
+    revisions = "the revisions are spec_level_system, unique_progress_constraint"
+    assert (done.returncode, f"there is no revision 'nonsense'; {revisions}" in done.stderr) == (2, True)

@@ -37,33 +37,30 @@ async def _set_path(url: str, path: str) -> None:
 
 
 @pytest.mark.parametrize(("schema", "path"), [("academy", "academy, public"), ('"My School"', 'x, "My School"')])
-async def test_an_application_in_its_own_schema_is_migrated_there(
-    empty_database_url: str, schema: str, path: str
-) -> None:
+async def test_an_application_in_its_own_schema_is_migrated_there(url: str, schema: str, path: str) -> None:
     """Earlier, nine tables were created in `public`."""
-    await _move(empty_database_url, schema, path)
-    await application.upgrade(empty_database_url)
-    await application.upgrade(empty_database_url)
-    assert await application.rows(empty_database_url, _TABLES_OF_PUBLIC) == []
+    await _move(url, schema, path)
+    await application.upgrade(url)
+    await application.upgrade(url)
+    assert await application.rows(url, _TABLES_OF_PUBLIC) == []
     levels = f"SELECT current_level FROM {schema}.user_licenses UNION ALL SELECT current_level FROM {schema}."
-    assert await application.rows(empty_database_url, f"{levels}specialization_progress") == [(3,), (3,)]
-    assert await application.rows(empty_database_url, "SELECT table_name FROM levelsync.removed_rows ORDER BY 1") == [
+    assert await application.rows(url, f"{levels}specialization_progress") == [(3,), (3,)]
+    assert await application.rows(url, "SELECT table_name FROM levelsync.removed_rows ORDER BY 1") == [
         ("specialization_progress",),
         ("user_licenses",),
     ]
     names = "SELECT conname FROM pg_constraint WHERE conname LIKE 'uq%spec%' ORDER BY 1"
-    assert await application.rows(empty_database_url, names) == [
+    assert await application.rows(url, names) == [
         ("uq_specialization_progress_user_spec",),
         ("uq_user_licenses_user_specialization",),
     ]
-    await _set_path(empty_database_url, "public")  # a dashboard's role knows nothing of the schema
-    assert await application.rows(empty_database_url, "SELECT user_id, progress_level, state FROM levelsync.pairs") == [
+    await _set_path(url, "public")  # a dashboard's role knows nothing of the schema
+    assert await application.rows(url, "SELECT user_id, progress_level, state FROM levelsync.pairs") == [
         (1, 3, "in_sync")
     ]
 
 
-async def test_users_is_never_created_where_another_schema_has_it(empty_database_url: str) -> None:
-    url = empty_database_url
+async def test_users_is_never_created_where_another_schema_has_it(url: str) -> None:
     await _move(url, path="public")
     sentence = await application.refused(url)
     role = make_url(url).username
@@ -77,33 +74,31 @@ async def test_users_is_never_created_where_another_schema_has_it(empty_database
     await application.upgrade(url)
 
 
-async def test_the_first_schema_on_the_path_counts(empty_database_url: str) -> None:
+async def test_the_first_schema_on_the_path_counts(url: str) -> None:
     """As for every statement of the service."""
-    await application.make_application(empty_database_url, "CREATE SCHEMA other", "CREATE TABLE other.users (x int)")
-    await _set_path(empty_database_url, "other, public")
-    before = await application.structure(empty_database_url), await application.structure(empty_database_url, "other")
-    assert "column other.users.id" in await application.refused(empty_database_url)
-    after = await application.structure(empty_database_url), await application.structure(empty_database_url, "other")
+    await application.make_application(url, "CREATE SCHEMA other", "CREATE TABLE other.users (x int)")
+    await _set_path(url, "other, public")
+    before = await application.structure(url), await application.structure(url, "other")
+    assert "column other.users.id" in await application.refused(url)
+    after = await application.structure(url), await application.structure(url, "other")
     assert after == before
 
 
 @pytest.mark.parametrize(
     ("path", "schema"), [("app, public", "app"), ("nothing, public", "public"), ("levelsync, public", "public")]
 )
-async def test_a_database_of_our_own_is_made_in_the_first_schema(
-    empty_database_url: str, path: str, schema: str
-) -> None:
+async def test_a_database_of_our_own_is_made_in_the_first_schema(url: str, path: str, schema: str) -> None:
     """Never in `levelsync`, which is on the path of a role of that name as "$user"."""
-    await application.execute(empty_database_url, "CREATE SCHEMA app")
-    await _set_path(empty_database_url, path)
-    await application.upgrade(empty_database_url)
+    await application.execute(url, "CREATE SCHEMA app")
+    await _set_path(url, path)
+    await application.upgrade(url)
     found = "SELECT schemaname FROM pg_tables WHERE tablename IN ('users', 'user_licenses')"
-    assert await application.rows(empty_database_url, found) == [(schema,), (schema,)]
-    assert await application.value(empty_database_url, "SELECT count(*) FROM specializations") == 3
+    assert await application.rows(url, found) == [(schema,), (schema,)]
+    assert await application.value(url, "SELECT count(*) FROM specializations") == 3
 
 
-async def test_a_path_without_a_schema_is_said(empty_database_url: str) -> None:
-    await _set_path(empty_database_url, "nowhere")
-    sentence = await application.refused(empty_database_url)
+async def test_a_path_without_a_schema_is_said(url: str) -> None:
+    await _set_path(url, "nowhere")
+    sentence = await application.refused(url)
     assert "(nowhere) names no schema that exists" in sentence
     assert "SET search_path = public" in sentence

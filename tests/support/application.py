@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 from alembic import command
+from sqlalchemy import make_url
 
 from service.settings import Settings
 from service.store import migrate
@@ -126,6 +127,22 @@ async def refused(url: str, revision: str = "head") -> str:
     with pytest.raises(migrate.MigrationStopped) as stopped:
         await upgrade(url, revision)
     return str(stopped.value)
+
+
+@asynccontextmanager
+async def guest(url: str) -> AsyncIterator[tuple[str, str]]:
+    """Create a role without rights; yield its name and its URL."""
+    role = f"guest_{url[-8:]}"
+    await execute(url, f"CREATE ROLE {role} LOGIN PASSWORD 'guest'")
+    try:
+        yield role, make_url(url).set(username=role, password="guest").render_as_string(hide_password=False)  # noqa: S106 - of the tests only
+    finally:
+        await execute(url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+async def state(url: str) -> tuple[str, dict[str, list[str]]]:
+    """Give structure and content of the application's schema."""
+    return await structure(url), await content(url)
 
 
 async def structure(url: str, schema: str = "public") -> str:
