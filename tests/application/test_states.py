@@ -77,8 +77,8 @@ async def test_the_endpoints_take_the_application_s_own_tokens(migrated: str, se
         assert set(every.json()["results"]) == set(state.specializations)
         created = await admin.post("/user/101/all", json={"direction": "license_to_progress"})
         assert created.json()["success"], created.text
-    created = "SELECT count(*) FROM specialization_progress WHERE student_id = 101"
-    assert await application.value(migrated, created) == len(state.specializations)
+    rows = "SELECT count(*) FROM specialization_progress WHERE student_id = 101"
+    assert await application.value(migrated, rows) == len(state.specializations)
 
 
 @pytest.mark.usefixtures("migrated")

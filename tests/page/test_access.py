@@ -12,7 +12,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from pydantic import SecretStr
-from sqlalchemy import delete, insert
+from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
@@ -83,6 +83,18 @@ async def visitor(url: str) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+@pytest_asyncio.fixture(loop_scope="module")
+async def admin(visitor: httpx.AsyncClient, settings: Settings) -> httpx.AsyncClient:
+    """The visitor, signed in as an admin."""
+    return await signed_in(visitor, settings, "admin")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def instructor(visitor: httpx.AsyncClient, settings: Settings) -> httpx.AsyncClient:
+    """The visitor, signed in as an instructor."""
+    return await signed_in(visitor, settings, "instructor")
+
+
 def token(settings: Settings, role: str, ttl: timedelta = timedelta(hours=1)) -> str:
     return sign(settings, role, "1", ttl)
 
@@ -99,9 +111,13 @@ async def sign_in(client: httpx.AsyncClient, pasted: str, **fields: str) -> http
     return await client.post("/page/sign-in", data={"csrf": mark, "token": pasted, **fields})
 
 
-async def signed_in(client: httpx.AsyncClient, settings: Settings, role: str) -> dict[str, str]:
-    """Sign in; return the field that a form of this session needs."""
+async def signed_in(client: httpx.AsyncClient, settings: Settings, role: str) -> httpx.AsyncClient:
     assert (await sign_in(client, token(settings, role))).status_code == 303
+    return client
+
+
+def mark_of(client: httpx.AsyncClient) -> dict[str, str]:
+    """Return the field that a form of this session needs."""
     return {"csrf": csrf_of(client.cookies[SESSION])}
 
 
@@ -181,19 +197,19 @@ async def test_signing_in_leads_to_no_other_site(visitor: httpx.AsyncClient, set
 
 @pytest.mark.parametrize(("path", "fields"), WRITES)
 async def test_no_form_is_taken_without_its_mark_or_from_another_site(
-    visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine, path: str, fields: dict[str, str]
+    admin: httpx.AsyncClient, settings: Settings, engine: AsyncEngine, path: str, fields: dict[str, str]
 ) -> None:
     """A foreign page cannot act for an admin."""
     await fill(engine, progress={PLAYER: 3})
-    mark = await signed_in(visitor, settings, "admin")
+    mark = mark_of(admin)
     foreign = {"Sec-Fetch-Site": "cross-site"}
     other = {"csrf": csrf_of(token(settings, "instructor"))}
     for sent, headers in ((fields, {}), (fields | other, {}), (fields | mark, foreign)):
-        assert (await visitor.post(path, data=sent, headers=headers)).status_code == 403
+        assert (await admin.post(path, data=sent, headers=headers)).status_code == 403
     rows = await read(engine, "SELECT action, outcome, client_address, times FROM levelsync.admin_actions")
     assert {(row.action, row.outcome, row.client_address) for row in rows} == {(ACTIONS[path], "refused", "127.0.0.1")}
     assert sum(row.times for row in rows) == 3
-    assert (await visitor.get("/")).status_code == 200  # not signed out either
+    assert (await admin.get("/")).status_code == 200  # not signed out either
 
 
 async def test_a_planted_cookie_signs_nobody_in(visitor: httpx.AsyncClient, settings: Settings) -> None:
@@ -216,11 +232,11 @@ async def test_the_form_to_sign_in_has_its_mark_too(visitor: httpx.AsyncClient, 
 
 @pytest.mark.parametrize(("path", "fields"), ADMIN_ONLY)
 async def test_an_instructor_cannot_do_what_the_page_does_not_offer(
-    visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine, path: str, fields: dict[str, str]
+    instructor: httpx.AsyncClient, engine: AsyncEngine, path: str, fields: dict[str, str]
 ) -> None:
     """A form that they write themselves is refused."""
-    mark = await signed_in(visitor, settings, "instructor")
-    answer = await visitor.post(path, data=fields | mark)
+    mark = mark_of(instructor)
+    answer = await instructor.post(path, data=fields | mark)
     assert answer.status_code == 403
     assert "yours is instructor" in answer.text
     assert [tuple(row) for row in await read(engine, AUDIT)] == [("instructor", ACTIONS[path], "refused")]
@@ -258,54 +274,48 @@ NONSENSE: tuple[tuple[str, dict[str, str], int, dict[str, Any]], ...] = (
 """Forms, how they are answered, and the arguments that the audit log keeps."""
 
 
-async def test_a_form_that_makes_no_sense_leaves_one_row(
-    visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
-) -> None:
+async def test_a_form_that_makes_no_sense_leaves_one_row(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
     """The row has the arguments, as long as they are short."""
-    mark = await signed_in(visitor, settings, "admin")
+    mark = mark_of(admin)
     for path, fields, status, _ in NONSENSE:
-        assert (await visitor.post(path, data=fields | mark)).status_code == status, path
+        assert (await admin.post(path, data=fields | mark)).status_code == status, path
     rows = await read(engine, "SELECT action, outcome, arguments FROM levelsync.admin_actions ORDER BY id")
     expected = [(ACTIONS.get(path, "sync_user"), "refused", arguments) for path, *_, arguments in NONSENSE]
     assert [tuple(row) for row in rows] == expected
 
 
 async def test_an_instructor_sees_no_button_that_is_not_theirs(
-    visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
+    instructor: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     """An instructor may read, and sync a user."""
     await fill(engine, progress={(5, "PLAYER"): 3})
-    await signed_in(visitor, settings, "instructor")
-    shown = {path: (await visitor.get(path)).text for path in READ if "q=" not in path}
+    shown = {path: (await instructor.get(path)).text for path in READ if "q=" not in path}
     assert "Start the dry run" not in shown["/page/runs"]
     assert "Replay" not in shown["/page/dead-letters"]
     assert "Discard" not in shown["/page/dead-letters"]
     assert "Create the missing row of PLAYER" in shown["/page/users/5"]
 
 
-async def test_signing_out_forgets_the_session(visitor: httpx.AsyncClient, settings: Settings) -> None:
-    mark = await signed_in(visitor, settings, "admin")
-    kept = visitor.cookies[SESSION]
-    assert (await visitor.get("/")).status_code == 200
-    assert (await visitor.post("/page/sign-out", data=mark)).headers["location"] == "/page/sign-in"
-    assert (await visitor.get("/")).status_code == 303
-    visitor.cookies.set(SESSION, kept)
-    assert (await visitor.get("/")).status_code == 303  # whoever has kept the cookie is out as well
-    visitor.cookies.clear()
-    assert "was signed out" in (await sign_in(visitor, kept)).text
-    runs = await visitor.get(f"{PREFIX}/runs", headers={"Authorization": f"Bearer {kept}"})
+async def test_signing_out_forgets_the_session(admin: httpx.AsyncClient) -> None:
+    mark = mark_of(admin)
+    kept = admin.cookies[SESSION]
+    assert (await admin.get("/")).status_code == 200
+    assert (await admin.post("/page/sign-out", data=mark)).headers["location"] == "/page/sign-in"
+    assert (await admin.get("/")).status_code == 303
+    admin.cookies.set(SESSION, kept)
+    assert (await admin.get("/")).status_code == 303  # whoever has kept the cookie is out as well
+    admin.cookies.clear()
+    assert "was signed out" in (await sign_in(admin, kept)).text
+    runs = await admin.get(f"{PREFIX}/runs", headers={"Authorization": f"Bearer {kept}"})
     assert runs.status_code == 401
 
 
-async def test_every_answer_binds_the_browser(visitor: httpx.AsyncClient, settings: Settings) -> None:
-    await signed_in(visitor, settings, "admin")
+async def test_every_answer_binds_the_browser(admin: httpx.AsyncClient) -> None:
     for path in (*READ, "/page/sign-in", "/page/nothing", "/page/users/99999999", "/page/runs?before=x"):
-        answer = await visitor.get(path)
+        answer = await admin.get(path)
         policy = answer.headers["content-security-policy"]
-        assert "default-src 'none'" in policy
-        assert "script-src 'self';" in policy
-        assert "style-src 'self';" in policy
-        assert "frame-ancestors 'none'" in policy
+        for part in ("default-src 'none'", "script-src 'self';", "style-src 'self';", "frame-ancestors 'none'"):
+            assert part in policy
         assert "unsafe" not in policy
         assert answer.headers["x-frame-options"] == "DENY"
         assert answer.headers["cache-control"] == "no-store"
@@ -320,6 +330,7 @@ async def test_every_answer_binds_the_browser(visitor: httpx.AsyncClient, settin
         ("/page/users/0", 404),
         (f"/page/runs/{RUN}", 404),
         ("/page/runs?before=x", 422),
+        (f"/page/runs?before=9999-12-31T23:59:59-23:59~{RUN}", 422),
         (f"/page/runs/{RUN}?after=x", 404),
         ("/page/dead-letters/1", 404),
         ("/page/dead-letters/99999999999999999999999", 404),
@@ -333,28 +344,25 @@ async def test_every_answer_binds_the_browser(visitor: httpx.AsyncClient, settin
         ("/page/users?q=%00", 422),
     ],
 )
-async def test_nonsense_is_answered_in_a_sentence(
-    visitor: httpx.AsyncClient, settings: Settings, path: str, status: int
-) -> None:
-    await signed_in(visitor, settings, "admin")
-    answer = await visitor.get(path)
+async def test_nonsense_is_answered_in_a_sentence(admin: httpx.AsyncClient, path: str, status: int) -> None:
+    answer = await admin.get(path)
     assert (answer.status_code, "Traceback" in answer.text) == (status, False)
     assert "<h1" in answer.text
 
 
-async def test_a_form_that_is_too_large_is_refused(visitor: httpx.AsyncClient, settings: Settings) -> None:
-    mark = await signed_in(visitor, settings, "admin")
-    answer = await visitor.post("/page/runs", data=mark | {"direction": "x" * 1_000_000})
+async def test_a_form_that_is_too_large_is_refused(admin: httpx.AsyncClient) -> None:
+    mark = mark_of(admin)
+    answer = await admin.post("/page/runs", data=mark | {"direction": "x" * 1_000_000})
     assert answer.status_code == 422
 
 
 async def test_two_processes_with_the_same_key_share_sessions(
-    visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
+    admin: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
 ) -> None:
     """Behind a load balancer each request may reach another process."""
     await fill(engine, progress={(5, "PLAYER"): 3})
-    mark = await signed_in(visitor, settings, "admin")
-    async with serving(settings) as other, httpx.AsyncClient(base_url=other, cookies=visitor.cookies) as client:
+    mark = mark_of(admin)
+    async with serving(settings) as other, httpx.AsyncClient(base_url=other, cookies=admin.cookies) as client:
         fields = mark | {"direction": "highest"}
         assert (await client.post("/page/users/5/sync", data=fields, timeout=20)).status_code == 200
 
@@ -395,9 +403,15 @@ async def test_a_form_that_never_ends_is_given_up(url: str, monkeypatch: pytest.
         await writer.wait_closed()
 
 
-async def test_a_letter_is_shown_whatever_its_publisher_sent(
-    visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
-) -> None:
+async def letter(engine: AsyncEngine, **columns: Any) -> str:
+    """Add a dead letter; return the address of its page."""
+    row = {"topic": "progress.leveled-up", "partition": 0, "reason": "malformed", "detail": "x"} | columns
+    async with engine.begin() as conn:
+        added = await conn.execute(insert(dead_letters).values(row).returning(dead_letters.c.id))
+        return f"/page/dead-letters/{added.scalar_one()}"
+
+
+async def test_a_letter_is_shown_whatever_its_publisher_sent(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
     """Text that UTF-8 cannot encode, bytes that are no text, nesting, and an impossible time."""
     sent = {
         b'{"x":"\\ud800"}': "\\ud800",
@@ -407,52 +421,32 @@ async def test_a_letter_is_shown_whatever_its_publisher_sent(
         b"\x1b[2J\xe2\x80\xaetxet": r"\u001b[2J\u202etxet",
         None: "a tombstone",
     }
-    row = {"topic": "progress.leveled-up", "partition": 0, "record_timestamp": 10**17, "key": b"\xff"}
-    row |= {"headers": [], "reason": "malformed", "detail": "x"}
-    await signed_in(visitor, settings, "admin")
+    row = {"record_timestamp": 10**17, "key": b"\xff", "headers": []}
     for offset, (value, seen) in enumerate(sent.items()):
-        async with engine.begin() as conn:
-            adding = insert(dead_letters).values(row | {"offset": offset, "value": value}).returning(dead_letters.c.id)
-            letter_id = (await conn.execute(adding)).scalar_one()
-        answer = await visitor.get(f"/page/dead-letters/{letter_id}")
+        answer = await admin.get(await letter(engine, **row, offset=offset, value=value))
         assert (answer.status_code, seen in answer.text) == (200, True), value
-    async with engine.begin() as conn:
-        await conn.execute(delete(dead_letters))
+    await execute(engine, "TRUNCATE levelsync.dead_letters")
 
 
-async def test_a_letter_that_consists_of_headers_is_a_small_page(
-    visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
-) -> None:
+async def test_a_letter_that_consists_of_headers_is_a_small_page(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
     """The page shows only the first headers, and says where all are."""
     headers = [{"key": "first", "value": "x" * 100_000}, *({"key": f"h{n}", "value": None} for n in range(20_000))]
-    row = {"topic": "progress.leveled-up", "partition": 0, "offset": 9, "record_timestamp": 0, "key": None}
-    row |= {"headers": headers, "reason": "malformed", "detail": "x", "value": b"{}"}
-    await signed_in(visitor, settings, "admin")
-    async with engine.begin() as conn:
-        letter_id = (await conn.execute(insert(dead_letters).values(row).returning(dead_letters.c.id))).scalar_one()
-    answer = await visitor.get(f"/page/dead-letters/{letter_id}")
-    assert (answer.status_code, "The record has 20,001 headers" in answer.text) == (200, True)
+    address = await letter(engine, offset=9, record_timestamp=0, key=None, headers=headers, value=b"{}")
+    answer = await admin.get(address)
+    assert (answer.status_code, "The beginning of 20,001 headers" in answer.text) == (200, True)
     assert len(answer.text) < 50_000
-    async with engine.begin() as conn:
-        await conn.execute(delete(dead_letters))
-
-
-async def test_a_page_of_runs_at_no_time_is_no_defect(visitor: httpx.AsyncClient, settings: Settings) -> None:
-    await signed_in(visitor, settings, "admin")
-    answer = await visitor.get("/page/runs", params={"before": f"9999-12-31T23:59:59-23:59~{RUN}"})
-    assert answer.status_code == 422
+    await execute(engine, "TRUNCATE levelsync.dead_letters")
 
 
 async def test_a_defect_is_a_page_without_its_insides(
-    visitor: httpx.AsyncClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: Any, **__: Any) -> Any:
         raise ValueError("the insides")
 
     monkeypatch.setattr("service.web.page.overview.read_overview", broken)
-    await signed_in(visitor, settings, "admin")
     with capture_logs() as log:
-        answer = await visitor.get("/")
+        answer = await admin.get("/")
     assert "request failed" in [line["event"] for line in log]
     assert (answer.status_code, "the insides" in answer.text) == (500, False)
     assert "A defect of levelsync" in answer.text

@@ -116,7 +116,7 @@ class OneWorker:
         return await self.finish(await self.request(**data))
 
 
-def ended(counts: Mapping[str, int], **changes: Any) -> dict[str, Any]:
+def ended(counts: dict[str, int], **changes: Any) -> dict[str, Any]:
     """Return the report of a dry run that has ended, with these counts."""
     report = {"run_id": "R", "status": "completed", "dry_run": True, "direction": "highest", "would_stop": False}
     rest = {"specialization": None, "user_id": None, "finished_at": "2026-11-25T12:00:00Z"}
