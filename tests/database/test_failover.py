@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import pytest
 from pydantic import SecretStr
 
-from events import LevelSynced, ProgressLeveledUp
+from events import LevelSynced
 from service.outbox.put import put
 from service.process.runtime import Service
 from service.settings import Settings
@@ -17,6 +16,7 @@ from service.store.engine import make_engine
 from tests.support import application, servers
 from tests.support.links import way_to
 from tests.support.servers import Postgres
+from tests.support.topics import Publish, raised
 from tests.support.waiting import eventually
 
 _USER = "CREATE ROLE failover SUPERUSER LOGIN PASSWORD 'x'"
@@ -38,31 +38,24 @@ async def both(own_postgres: Postgres, postgres: Postgres, template_database: st
 
 
 @pytest.mark.real_broker
-async def test_work_goes_on_at_the_new_primary(
-    both: tuple[str, str], settings: Settings, topics: list[str], publish: Callable[..., Awaitable[list[int]]]
-) -> None:
+@pytest.mark.usefixtures("topics")
+async def test_work_goes_on_at_the_new_primary(both: tuple[str, str], settings: Settings, publish: Publish) -> None:
     """Within 30 s and without a restart."""
-    assert len(topics) > 1
     old, new = both
     async with way_to(old) as (way, url):
         given = settings.model_copy(update={"database_url": SecretStr(url)})
         async with Service(given, frozenset({"apply", "relay"})) as service:
             await service.ready()
-            await publish([_event(1)])
+            await publish([raised(1)])
             await eventually(lambda: _level(old, 1))
             way._target = urlsplit(new)
-            await application.execute(
-                old, "ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()"
-            )
-            await publish([_event(2)])
+            read_only = ("ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
+            await application.execute(old, *read_only)
+            await publish([raised(2)])
             await _put(new)
             await eventually(lambda: _level(new, 2), _BACK_WITHIN)
             await eventually(lambda: _nothing_in_the_outbox(new), _BACK_WITHIN)
             await eventually(lambda: service.health.ready, _BACK_WITHIN)
-
-
-def _event(user: int) -> tuple[Any, ...]:
-    return tuple(ProgressLeveledUp(user_id=user, specialization="PLAYER", to_level=7).to_kafka())
 
 
 async def _level(url: str, user: int) -> bool:
@@ -76,9 +69,7 @@ async def _nothing_in_the_outbox(url: str) -> bool:
 
 async def _put(url: str) -> None:
     engine = make_engine(application.settings(url), pool_size=1)
-    event = LevelSynced(
-        user_id=3, specialization="PLAYER", target="license", old_level=5, new_level=3, cause="somebody"
-    )
+    event = LevelSynced(user_id=3, specialization="PLAYER", target="license", old_level=5, new_level=3, cause="x")
     async with engine.begin() as conn:
         await put(conn, [event])
     await engine.dispose()

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from events import ProgressLeveledUp
 from service.process.runtime import Service
 from service.settings import Settings, SettingsError
 from service.store.engine import make_engine
 from tests.support import application
 from tests.support.pgbouncer import PROGRAM, pgbouncer
-from tests.support.process import Result, environment, levelsync
+from tests.support.process import environment, levelsync
 from tests.support.servers import Postgres
+from tests.support.topics import Publish, raised
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs Debian's pgbouncer")
@@ -66,7 +65,7 @@ async def test_every_command_refuses_it(postgres: Postgres, settings: Settings) 
     with pgbouncer(postgres.url, "transaction") as place:
         given = environment(_through(place, settings))
         for command, code in (("migrate", 2), ("drift", 2), ("doctor", 1), ("serve", 2)):
-            run: Result = levelsync(command, env=given)
+            run = levelsync(command, env=given)
             assert run.returncode == code, (command, run.stdout, run.stderr)
             assert "a pooler in transaction mode" in run.stdout + run.stderr, command
             assert "Traceback" not in run.stderr, command
@@ -91,33 +90,24 @@ def test_session_mode_migrates(session_mode: str, postgres: Postgres, empty_data
 
 
 @pytest.mark.real_broker
+@pytest.mark.usefixtures("topics")
 async def test_one_process_with_all_roles_works_in_session_mode(
-    session_mode: str, settings: Settings, topics: list[str], publish: Callable[..., Awaitable[list[int]]]
+    session_mode: str, settings: Settings, publish: Publish
 ) -> None:
     """With `default_pool_size=10`."""
-    assert len(topics) > 1
     url = settings.database_url.get_secret_value()
     given = _through(session_mode, settings).model_copy(update={"database_pool_size": 8})
     async with Service(given) as service:
         await service.ready()
-        await publish([_event(user) for user in range(1, 101)])
+        await publish([raised(user) for user in range(1, 101)])
         await eventually(lambda: _licensed(url))
-        await application.execute(
-            url, "UPDATE user_licenses SET current_level = 2 WHERE user_id = 1 AND current_level = 7"
-        )
-        run = await _levelsync("reconcile", "--json", env=environment(given))
+        damage = "UPDATE user_licenses SET current_level = 2 WHERE user_id = 1 AND current_level = 7"
+        await application.execute(url, damage)
+        run = await asyncio.to_thread(levelsync, "reconcile", "--json", env=environment(given))
         assert run.returncode == 1, run.stderr
         assert json.loads(run.stdout)["counts"]["mismatched"] >= 1
         assert service.health.ready, service.health.problems
 
 
-def _event(user: int) -> tuple[Any, ...]:
-    return tuple(ProgressLeveledUp(user_id=user, specialization="PLAYER", to_level=7).to_kafka())
-
-
 async def _licensed(url: str) -> bool:
     return bool(await application.value(url, "SELECT count(*) FROM user_licenses WHERE current_level >= 7") >= 100)
-
-
-async def _levelsync(*arguments: str, env: dict[str, str]) -> Result:
-    return await asyncio.to_thread(levelsync, *arguments, env=env)

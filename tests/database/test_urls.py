@@ -18,7 +18,9 @@ from service.cli import context, reach
 from service.cli.exits import Unreachable
 from service.settings import SettingsError
 from service.store.url import database_url, read_url
+from tests.support import preloaded
 from tests.support.process import levelsync
+from tests.support.repository import ROOT
 from tests.support.secured_postgres import ENCODED, PASSWORD, Secured
 
 _PARTS = [part for part in re.split(r"\W", PASSWORD) if len(part) > 1]
@@ -38,8 +40,11 @@ class Form:
     path: str = field(default='"$user", public')
 
 
+PLAIN, SOMEONE = (f"postgresql://{user}:{{password}}@localhost:{{port}}/{user}" for user in ("plain", "someone"))
+CERTIFIED = "postgresql://certified@localhost:{port}/postgres"
+ENCRYPTED = "sslcert={encrypted_cert}&sslkey={encrypted_key}"
 WORK = [
-    Form("postgresql://plain:{password}@localhost:{port}/plain"),
+    Form(PLAIN),
     Form("postgres://plain:{password}@localhost:{port}/plain"),
     Form("POSTGRESQL://plain:{password}@localhost:{port}/plain"),
     Form("  postgresql://plain:{password}@localhost:{port}/plain\n"),
@@ -49,41 +54,26 @@ WORK = [
     Form("postgresql://plain:{password}@127.0.0.1:{port}"),
     Form("postgresql://plain:{password}@127.0.0.1:{port}/"),
     Form("postgresql://plain:{password}@127.0.0.1:{port}?sslmode=disable", ssl=False),
-    Form("postgresql://plain:{password}@localhost:{port}/plain?sslmode=allow"),
-    Form("postgresql://plain:{password}@localhost:{port}/plain?sslmode=prefer", ssl=True),
-    Form("postgresql://someone:{password}@localhost:{port}/someone?sslmode=require", "someone", ssl=True),
-    Form("postgresql://someone:{password}@localhost:{port}/someone?ssl=true", "someone", ssl=True),
+    Form(PLAIN + "?sslmode=allow"),
+    Form(PLAIN + "?sslmode=prefer", ssl=True),
+    Form(SOMEONE + "?sslmode=require", "someone", ssl=True),
+    Form(SOMEONE + "?ssl=true", "someone", ssl=True),
     Form("postgresql+asyncpg://someone:{password}@localhost:{port}/someone?ssl=require", "someone", ssl=True),
     Form("postgresql://someone:{password}@127.0.0.1:{port}/someone?sslmode=verify-ca&sslrootcert={ca}", "someone"),
-    Form("postgresql://someone:{password}@localhost:{port}/someone?sslmode=verify-full&sslrootcert={ca}", "someone"),
-    Form(
-        "postgresql://someone:{password}@localhost:{port}/someone"
-        "?sslmode=verify-full&sslrootcert={ca}&channel_binding=require",
-        "someone",
-        ssl=True,
-    ),
-    Form("postgresql://plain:{password}@localhost:{port}/plain?channel_binding=prefer&gssencmode=disable"),
-    Form(
-        "postgresql://certified@localhost:{port}/postgres"
-        "?sslmode=verify-full&sslrootcert={ca}&sslcert={cert}&sslkey={key}",
-        "certified",
-        ssl=True,
-    ),
-    Form(
-        "postgresql://certified@localhost:{port}/postgres"
-        "?sslmode=require&sslcert={encrypted_cert}&sslkey={encrypted_key}&sslpassword=of%20the%20key",
-        "certified",
-        ssl=True,
-    ),
-    Form("postgresql://plain:{password}@localhost:{port}/plain?connect_timeout=5"),
-    Form("postgresql://plain:{password}@localhost:{port}/plain?connect_timeout=0"),
-    Form("postgresql://plain:{password}@localhost:{port}/plain?application_name=my%20app", application="my app"),
-    Form("postgresql://plain:{password}@localhost:{port}/plain?options=-c%20search_path%3Dapp", path="app"),
-    Form("postgresql://plain:{password}@localhost:{port}/plain?options=-csearch_path%3Dapp", path="app"),
-    Form("postgresql://plain:{password}@localhost:{port}/plain?options=-c+search_path%3Dapp", path="app"),
-    Form("postgresql://plain:{password}@localhost:{port}/plain?options=-c%20TimeZone%3DEurope%2FBudapest"),
-    Form("postgresql://plain:{password}@localhost:{port}/plain?target_session_attrs=read-write"),
-    Form("postgresql://plain:{password}@localhost:{port}/plain?target_session_attrs=primary"),
+    Form(SOMEONE + "?sslmode=verify-full&sslrootcert={ca}", "someone"),
+    Form(SOMEONE + "?sslmode=verify-full&sslrootcert={ca}&channel_binding=require", "someone", ssl=True),
+    Form(PLAIN + "?channel_binding=prefer&gssencmode=disable"),
+    Form(CERTIFIED + "?sslmode=verify-full&sslrootcert={ca}&sslcert={cert}&sslkey={key}", "certified", ssl=True),
+    Form(CERTIFIED + f"?sslmode=require&{ENCRYPTED}&sslpassword=of%20the%20key", "certified", ssl=True),
+    Form(PLAIN + "?connect_timeout=5"),
+    Form(PLAIN + "?connect_timeout=0"),
+    Form(PLAIN + "?application_name=my%20app", application="my app"),
+    Form(PLAIN + "?options=-c%20search_path%3Dapp", path="app"),
+    Form(PLAIN + "?options=-csearch_path%3Dapp", path="app"),
+    Form(PLAIN + "?options=-c+search_path%3Dapp", path="app"),
+    Form(PLAIN + "?options=-c%20TimeZone%3DEurope%2FBudapest"),
+    Form(PLAIN + "?target_session_attrs=read-write"),
+    Form(PLAIN + "?target_session_attrs=primary"),
     Form("postgresql://plain:{password}@127.0.0.1:1,localhost:{port}/plain"),
     Form("postgresql://plain:{password}@localhost,localhost:{port}/plain?connect_timeout=3"),
     Form("postgresql://plain:{password}@/plain?host=localhost&port={port}"),
@@ -94,8 +84,8 @@ WORK = [
     Form("postgresql://plain:{password}@/plain?host={socket}&port={port}"),
     Form("postgresql:///plain?host={socket}&port={port}&user=plain&passfile={passfile}"),
     Form("postgresql://plain@localhost:{port}/plain?password={password}"),
-    Form("postgresql://plain:{password}@localhost:{port}/plain?pgbouncer=true"),
-    Form("postgresql://plain:{password}@localhost:{port}/plain?client_encoding=utf8&sslsni=1&sslmode="),
+    Form(PLAIN + "?pgbouncer=true"),
+    Form(PLAIN + "?client_encoding=utf8&sslsni=1&sslmode="),
 ]
 
 REFUSED = [
@@ -148,19 +138,12 @@ def filled(secured: Secured, tmp_path: Path) -> dict[str, object]:
     passfile = tmp_path / "pgpass"
     passfile.write_text(f"localhost:{secured.port}:plain:plain:{PASSWORD}\n", encoding="utf-8")
     passfile.chmod(0o600)
-    return {
-        "password": ENCODED,
-        "port": secured.port,
-        "ca": secured.authority,
-        "foreign": secured.foreign,
-        "cert": secured.certified.certificate,
-        "key": secured.certified.key,
-        "encrypted_cert": secured.encrypted.certificate,
-        "encrypted_key": secured.encrypted.key,
-        "socket": secured.socket,
-        "encoded_socket": str(secured.socket).replace("/", "%2F"),
-        "passfile": passfile,
-    }
+    certified, encrypted, socket = secured.certified, secured.encrypted, secured.socket
+    files = {"ca": secured.authority, "foreign": secured.foreign, "passfile": passfile}
+    files |= {"cert": certified.certificate, "key": certified.key}
+    files |= {"encrypted_cert": encrypted.certificate, "encrypted_key": encrypted.key}
+    sockets = {"socket": socket, "encoded_socket": str(socket).replace("/", "%2F")}
+    return {"password": ENCODED, "port": secured.port, **files, **sockets}
 
 
 @pytest.fixture
@@ -249,22 +232,9 @@ def test_alembic_and_the_commands_take_the_same_forms(filled: dict[str, object],
     assert run.returncode == 0, run.stderr
     assert "channel_binding=require is ignored" in run.stderr
     assert "pgbouncer=true is ignored" in run.stderr
-    current = _alembic_current(env)
-    assert "(head)" in current
-    assert password not in run.stderr + current
-
-
-def _alembic_current(env: dict[str, str]) -> str:
-    import subprocess  # noqa: PLC0415
-    import sys  # noqa: PLC0415
-
-    command = [sys.executable, "-m", "alembic", "current"]
-    root = Path(__file__).parents[2]
-    run = subprocess.run(  # noqa: S603 - our own command
-        command, env=os.environ | env, cwd=root, capture_output=True, text=True, check=False, timeout=60
-    )
-    assert run.returncode == 0, run.stderr
-    return run.stdout + run.stderr
+    current = preloaded.run("alembic", "current", env=os.environ | env, cwd=ROOT)
+    assert (current.returncode, "(head)" in current.stdout) == (0, True), current.stderr
+    assert password not in run.stderr + current.stdout + current.stderr
 
 
 def test_several_hosts_want_the_one_that_can_be_written_to() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, Protocol
 
@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.protocol.group import LeaveGroupRequest
 
-from events import TOPICS
+from events import TOPICS, ProgressLeveledUp
 from tests.support.waiting import eventually
 
 OUR_GROUPS = "levelsync"
@@ -140,6 +140,15 @@ class Record(NamedTuple):
     headers: Sequence[tuple[str, bytes | None]] = ()
     timestamp_ms: int | None = None
     partition: int | None = None
+
+
+Publish = Callable[..., Awaitable[list[int]]]
+"""The fixture `publish`."""
+
+
+def raised(user: int, to_level: int = 7) -> Record:
+    """Return the record of a rise in PLAYER."""
+    return Record(*ProgressLeveledUp(user_id=user, specialization="PLAYER", to_level=to_level).to_kafka())
 
 
 async def publish(bootstrap_servers: str, records: Iterable[Sequence[Any]], **producer_options: Any) -> list[int]:
