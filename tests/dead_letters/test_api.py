@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, get_args
 
 import httpx
 import pytest
 
-from events import (
-    LICENSE_ADVANCED_TOPIC,
-    PROGRESS_LEVELED_UP_TOPIC,
-    RECONCILE_CHUNKS_TOPIC,
-    RECONCILE_REQUESTED_TOPIC,
-    Reason,
-)
+from events import LICENSE_ADVANCED_TOPIC as ADVANCED
+from events import PROGRESS_LEVELED_UP_TOPIC as LEVELED_UP
+from events import RECONCILE_CHUNKS_TOPIC, RECONCILE_REQUESTED_TOPIC, Reason
 from service.web.api.dead_letter_models import ReasonName, TopicName
 from tests.api.conftest import admin, api_url, client
+from tests.support.api import Client
 from tests.support.letters import NOBODY, Setup
 
 __all__ = ["admin", "api_url", "client"]
@@ -73,43 +69,22 @@ async def test_nothing_is_written_unless_dry_run_is_false_in_so_many_words(
         for path in (REPLAY, DISCARD):
             assert (await admin.post(path, json=body)).json() == would
     assert await setup.on_their_way() == []
-    assert (await admin.post(REPLAY, json={"ids": [1], "dry_run": False})).json() == would | {
-        "dry_run": False,
-        "selected": 1,
-    }
-    assert (await admin.post(DISCARD, json=UNKNOWN | {"dry_run": False})).json() == would | {
-        "dry_run": False,
-        "selected": 1,
-        "on_its_way": 1,
-    }
+    done = would | {"dry_run": False, "selected": 1}
+    assert (await admin.post(REPLAY, json={"ids": [1], "dry_run": False})).json() == done
+    assert (await admin.post(DISCARD, json=UNKNOWN | {"dry_run": False})).json() == done | {"on_its_way": 1}
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        {},
-        {"ids": []},
-        {"ids": [0]},
-        {"ids": ["1"]},
-        {"ids": [2**63]},
-        {"ids": list(range(1, 1002))},
+        *({}, None, []),
+        *({"ids": ids} for ids in ([], [0], ["1"], [2**63], list(range(1, 1002)))),
+        *({"ids": [1], "dry_run": dry_run} for dry_run in (None, "false", 0)),
         {"ids": [1], "filter": {"all": True}},
-        {"filter": {}},
-        {"filter": {"all": False}},
-        {"filter": {"all": True, "reason": "invalid"}},
-        {"filter": {"reason": "bored"}},
-        {"filter": {"topic": "a\0b"}},
-        {"filter": {"since": "yesterday"}},
-        {"filter": {"since": 1_700_000_000}},
+        *({"filter": given} for given in ({}, {"all": False}, {"all": True, "reason": "invalid"}, {"reason": "bored"})),
+        *({"filter": given} for given in ({"topic": "a\0b"}, {"user_id": "1"}, {"state": "all"})),
+        *({"filter": {"since": since}} for since in ("yesterday", 1_700_000_000, "2026-01-01T00:00:00")),
         {"filter": {"since": "0001-01-01T00:00:00+14:00"}},
-        {"filter": {"since": "2026-01-01T00:00:00"}},
-        {"filter": {"user_id": "1"}},
-        {"filter": {"state": "all"}},
-        {"ids": [1], "dry_run": None},
-        {"ids": [1], "dry_run": "false"},
-        {"ids": [1], "dry_run": 0},
-        None,
-        [],
     ],
 )
 async def test_a_body_that_is_not_exact_is_refused(admin: httpx.AsyncClient, setup: Setup, body: Any) -> None:
@@ -123,23 +98,15 @@ async def test_a_body_that_is_not_exact_is_refused(admin: httpx.AsyncClient, set
 @pytest.mark.parametrize(
     "query",
     [
-        "user_id=x",
-        "user_id=-1",
-        "user_id=1_0",
-        "state=lost",
-        "reason=x",
-        "topic=x",
-        "cursor=x",
-        "cursor=WyJ4Il0",
-        "since=2026-01-01",
-        "since=1700000000",
+        *(f"user_id={user}" for user in ("x", "-1", "1_0")),
+        *("state=lost", "reason=x", "topic=x", "cursor=x", "cursor=WyJ4Il0", "since=2026-01-01", "since=1700000000"),
     ],
 )
 async def test_a_query_that_is_not_exact_is_refused(admin: httpx.AsyncClient, query: str) -> None:
     assert (await admin.get(f"/dead-letters?{query}")).status_code == 422
 
 
-async def test_an_instructor_reads_and_does_not_write(client: Callable[..., httpx.AsyncClient], setup: Setup) -> None:
+async def test_an_instructor_reads_and_does_not_write(client: Client, setup: Setup) -> None:
     """A student can do neither."""
     await setup.letters_of(NOBODY)
     asked = [("GET", "/dead-letters"), ("GET", "/dead-letters/1"), ("POST", REPLAY), ("POST", DISCARD)]
@@ -152,5 +119,4 @@ async def test_an_instructor_reads_and_does_not_write(client: Callable[..., http
 def test_every_reason_and_every_topic_that_is_read_can_be_asked_for() -> None:
     """A new one would be missing from the documents."""
     assert set(get_args(ReasonName)) == {reason.value for reason in Reason}
-    read = {LICENSE_ADVANCED_TOPIC, PROGRESS_LEVELED_UP_TOPIC, RECONCILE_CHUNKS_TOPIC, RECONCILE_REQUESTED_TOPIC}
-    assert set(get_args(TopicName)) == read
+    assert set(get_args(TopicName)) == {ADVANCED, LEVELED_UP, RECONCILE_CHUNKS_TOPIC, RECONCILE_REQUESTED_TOPIC}

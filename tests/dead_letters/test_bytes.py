@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -37,26 +38,19 @@ async def test_a_name_that_is_no_text_is_left_out(setup: Setup) -> None:
     assert [row[1] for row in await setup.letters()] == ["resolved"]
 
 
-@pytest.mark.parametrize("value", [None, b"", b"\xff\x00", b"\x00" * 100_000])
-async def test_a_value_of_any_bytes_is_the_letter_s_own(setup: Setup, value: bytes | None) -> None:
-    """A tombstone too. It fails again and stays one letter."""
-    (record,) = setup.partitions.records([one()])
-    await setup.read([replace(record, value=value)])
-    await setup.send()
-    (again,) = await setup.come_back()
-    assert again.value == value
-    assert await setup.letters() == [(1, "open", None, 2, "malformed")]
-
-
-@pytest.mark.parametrize("key", [None, b"", b"\xff\x00"])
-async def test_a_key_of_any_bytes_is_the_letter_s_own(setup: Setup, key: bytes | None) -> None:
-    """The key chooses the partition."""
+@pytest.mark.parametrize("part", ["key", "value"])
+@pytest.mark.parametrize("content", [None, b"", b"\xff\x00", b"\x00" * 100_000], ids=["none", "empty", "two", "many"])
+async def test_a_key_and_a_value_of_any_bytes_are_the_letter_s_own(
+    setup: Setup, part: str, content: bytes | None
+) -> None:
+    """The letter fails again and stays one. The key chooses the partition."""
     (record,) = setup.partitions.records([one(user=NOBODY)])
-    await setup.read([replace(record, key=key)])
+    bad: dict[str, Any] = {part: content}
+    await setup.read([replace(record, **bad)])
     await setup.send()
     (again,) = await setup.come_back()
-    assert again.key == key
-    assert await setup.letters() == [(1, "open", None, 2, "unknown_user")]
+    assert getattr(again, part) == content
+    assert await setup.letters() == [(1, "open", None, 2, "malformed" if part == "value" else "unknown_user")]
 
 
 async def test_headers_of_an_earlier_replay_are_replaced_and_its_older_time_stays(setup: Setup) -> None:
@@ -67,11 +61,8 @@ async def test_headers_of_an_earlier_replay_are_replaced_and_its_older_time_stay
     await setup.read([replace(record, headers=(*names, *record.headers))])
     await setup.send()
     (again,) = await setup.on_their_way()
-    assert list(again.headers) == [
-        *record.headers,
-        ("levelsync-first-timestamp", older),
-        ("levelsync-dead-letter", b"1"),
-    ]
+    added = [("levelsync-first-timestamp", older), ("levelsync-dead-letter", b"1")]
+    assert list(again.headers) == [*record.headers, *added]
 
 
 @pytest.mark.parametrize("time", [b"later", b"", None, b"0", b"000", b"9" * 15, b"9" * 16])

@@ -8,12 +8,12 @@ import re
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
 from service.store.tables import metadata
 from tests.support.process import Result, environment, levelsync
+from tests.support.tables import execute, read
 
 ID, ADDRESS = 4242, "erased.person@example.org"
 RUN, OWN_RUN = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"
@@ -57,20 +57,14 @@ _ROWS = (
 @pytest.fixture
 async def database(engine: AsyncEngine) -> AsyncEngine:
     """In every table, a row of the user or in their name, and one of user 7."""
-    async with engine.begin() as conn:
-        for statement in _ROWS:
-            await conn.execute(text(statement.replace(":", r"\:")))
+    await execute(engine, *(statement.replace(":", r"\:") for statement in _ROWS))
     return engine
 
 
 async def everything(engine: AsyncEngine) -> dict[str, list[str]]:
     """Return every row of levelsync's own tables, as text."""
-    found: dict[str, list[str]] = {}
-    async with engine.connect() as conn:
-        for name in metadata.tables:
-            rows = (await conn.execute(text(f"SELECT * FROM {name}"))).all()
-            found[name] = sorted(repr(tuple(row)) for row in rows)
-    return found
+    rows = {name: await read(engine, f"SELECT * FROM {name}") for name in metadata.tables}
+    return {name: sorted(repr(tuple(row)) for row in found) for name, found in rows.items()}
 
 
 async def erase(settings: Settings, *options: str, user: int = ID) -> Result:
@@ -96,9 +90,8 @@ async def test_nothing_names_the_user_afterwards(database: AsyncEngine, settings
         "levelsync.drift_issues": 1,
         "levelsync.admin_actions": -1,  # that somebody was erased, not who
     }
-    async with database.connect() as conn:
-        suspects = await conn.execute(text("SELECT suspects, suspect_count FROM levelsync.reconcile_ranges"))
-        assert tuple(suspects.one()) == ([[7, "PLAYER", "mismatched", 1, 2]], 1)
+    suspects = await read(database, "SELECT suspects, suspect_count FROM levelsync.reconcile_ranges")
+    assert suspects == [([[7, "PLAYER", "mismatched", 1, 2]], 1)]
 
 
 async def test_a_dry_run_changes_nothing(database: AsyncEngine, settings: Settings) -> None:
@@ -118,8 +111,7 @@ async def test_nobody_is_erased_without_a_word(database: AsyncEngine, settings: 
 
 async def test_a_run_that_goes_on_is_left_and_said(database: AsyncEngine, settings: Settings) -> None:
     """The run's workers need its row, so the user must be erased again later."""
-    async with database.begin() as conn:
-        await conn.execute(text(f"UPDATE levelsync.reconcile_runs SET finished_at = NULL WHERE id = '{OWN_RUN}'"))
+    await execute(database, f"UPDATE levelsync.reconcile_runs SET finished_at = NULL WHERE id = '{OWN_RUN}'")
     run = await erase(settings, "--yes")
     assert (run.returncode, "erase again" in run.stderr) == (1, True)
 
@@ -128,5 +120,4 @@ async def test_a_user_whom_the_application_still_has_is_told(database: AsyncEngi
     """New events would be kept again. Without fences they could raise a level that a decision lowered (law 2)."""
     run = await erase(settings, "--yes", user=7)
     assert "The application still has user 7" in run.stderr
-    async with database.connect() as conn:
-        assert (await conn.execute(text("SELECT count(*) FROM levelsync.fences WHERE user_id = 7"))).scalar_one() == 1
+    assert await read(database, "SELECT count(*) FROM levelsync.fences WHERE user_id = 7") == [(1,)]

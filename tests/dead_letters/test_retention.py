@@ -29,9 +29,8 @@ def of(setup: Setup, settings: Settings, **changed: Any) -> Retention:
 
 
 async def age(setup: Setup, days: int, condition: str = "true") -> None:
-    await setup.run(
-        f"UPDATE levelsync.dead_letters SET first_seen_at = now() - interval '{days} days' WHERE {condition}"
-    )
+    aged = f"first_seen_at = now() - interval '{days} days'"
+    await setup.run(f"UPDATE levelsync.dead_letters SET {aged} WHERE {condition}")
 
 
 async def test_letters_go_when_their_time_is_over(setup: Setup, settings: Settings) -> None:
@@ -87,20 +86,17 @@ async def test_old_runs_go_but_for_the_last_complete_one(setup: Setup, settings:
     assert await setup.rows("SELECT 1 FROM levelsync.drift_issues") == []
 
 
-async def test_the_audit_log_is_kept_for_a_year(setup: Setup, settings: Settings) -> None:
+async def test_the_audit_log_is_kept_for_a_year_and_minute_samples_for_two_days(
+    setup: Setup, settings: Settings
+) -> None:
     await setup.run(
         "INSERT INTO levelsync.admin_actions (at, subject, role, action, outcome)"
-        " SELECT now() - days * interval '1 day', '1', 'admin', 'read', 'refused' FROM unnest(ARRAY[364, 366]) days"
-    )
-    assert (await of(setup, settings).clean())["admin_actions"] == 1
-
-
-async def test_minute_samples_are_kept_for_two_days(setup: Setup, settings: Settings) -> None:
-    await setup.run(
+        " SELECT now() - days * interval '1 day', '1', 'admin', 'read', 'refused' FROM unnest(ARRAY[364, 366]) days",
         "INSERT INTO levelsync.minute_samples (minute)"
-        " SELECT now() - hours * interval '1 hour' FROM unnest(ARRAY[47, 49]) hours"
+        " SELECT now() - hours * interval '1 hour' FROM unnest(ARRAY[47, 49]) hours",
     )
-    assert (await of(setup, settings).clean())["minute_samples"] == 1
+    removed = await of(setup, settings).clean()
+    assert (removed["admin_actions"], removed["minute_samples"]) == (1, 1)
 
 
 async def test_one_process_at_a_time_removes(setup: Setup, settings: Settings) -> None:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from service.dead_letters import count_by_reason, read
 from service.dead_letters.select import Selection, census
@@ -116,8 +115,7 @@ async def test_a_letter_on_its_way_is_not_discarded(setup: Setup) -> None:
 async def test_letters_that_would_apply_now_are_told(setup: Setup) -> None:
     """Only PostgreSQL knows what it refuses."""
     await setup.run("ALTER TABLE user_licenses ADD CONSTRAINT no_seven CHECK (user_id <> 7)")
-    await setup.letters_of(NOBODY)
-    await setup.letters_of(NOBODY + 1)
+    await setup.letters_of(NOBODY, NOBODY + 1)
     await setup.letters_of(1, specialization="WIZARD")
     await setup.letters_of(1, to_level=9)
     await setup.letters_of(7)
@@ -159,18 +157,14 @@ async def test_what_a_later_decision_supersedes_says_so(setup: Setup) -> None:
 async def test_letters_of_a_hundred_megabytes_are_in_nobodys_way(setup: Setup) -> None:
     """Their text is more than PostgreSQL can search. A new letter above the bound keeps only its beginning."""
     await setup.letters_of(NOBODY)
-    async with setup.engine.begin() as conn:
-        await conn.execute(
-            text("""
-                INSERT INTO levelsync.dead_letters (topic, partition, "offset", record_timestamp, value, reason)
-                SELECT 'progress.leveled-up', 0, 99, 1,
-                       convert_to('{"user_id": 7, "', 'UTF8') || decode(repeat('00', 100000000), 'hex'), 'malformed'
-            """)
-        )
+    await setup.run("""
+        INSERT INTO levelsync.dead_letters (topic, partition, "offset", record_timestamp, value, reason)
+        SELECT 'progress.leveled-up', 0, 99, 1,
+               convert_to('{"user_id": 7, "', 'UTF8') || decode(repeat('00', 100000000), 'hex'), 'malformed'
+    """)
     assert await selected(setup, user_id=NOBODY) == [1]
     assert await selected(setup, user_id=7) == [2]
     assert [verdict.would_apply for verdict in await verdicts(setup)] == [False, False]
-    async with setup.engine.begin() as conn:
-        await conn.execute(text("UPDATE levelsync.dead_letters SET reason = 'too_large', value = 'x' WHERE id = 2"))
+    await setup.run("UPDATE levelsync.dead_letters SET reason = 'too_large', value = 'x' WHERE id = 2")
     async with setup.engine.connect() as conn:
         assert (await census(conn, Selection())).unsendable == 1

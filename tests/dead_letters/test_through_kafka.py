@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
+from typer.testing import CliRunner
 
 from events import ReconcileRequested
+from service.cli import app
 from service.process.runtime import Service
 from service.settings import Settings
 from tests.support import applying, topics
@@ -23,7 +24,6 @@ from tests.support.topics import Record, publish
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
-ROLES = frozenset({"relay", "reconcile"})
 USER = 500
 
 
@@ -32,14 +32,6 @@ async def database(engine: AsyncEngine, topics: list[str]) -> AsyncEngine:  # no
     """Empty topics and tables, and 200 users."""
     await empty_tables(engine)
     return engine
-
-
-@pytest.fixture
-async def service(settings: Settings, database: AsyncEngine) -> AsyncIterator[Service]:  # noqa: ARG001 - first the topics
-    """A process that relays and reconciles."""
-    async with Service(settings, ROLES) as started:
-        await asyncio.wait_for(started.ready(), 60)
-        yield started
 
 
 async def letters(engine: AsyncEngine) -> list[tuple[Any, ...]]:
@@ -62,10 +54,6 @@ def records() -> list[Record]:
     return [good, good._replace(value=b"\xff\x00"), good._replace(value=None)]
 
 
-async def make_user(engine: AsyncEngine) -> None:
-    await execute(engine, f"INSERT INTO users (id, name, email) VALUES ({USER}, 'New', 'new@example.org')")
-
-
 async def run(settings: Settings, *arguments: str) -> tuple[int, Any]:
     """Return the command's exit code and document."""
     done = await asyncio.to_thread(levelsync, "dead-letters", *arguments, "--json", env=environment(settings))
@@ -80,7 +68,8 @@ async def test_a_replay_applies_or_fails_again_and_a_reset_changes_nothing(
     async with Service(settings, frozenset({"apply", "relay"})) as service:
         await asyncio.wait_for(service.ready(), 60)
         await there_are(database, *[(None, 1, True)] * 3)
-        await make_user(database)
+        user = f"INSERT INTO users (id, name, email) VALUES ({USER}, 'New', 'new@example.org')"
+        await applying.run(database, user)
         code, report = await run(settings, "replay", "--all")
         end = await applying.caught_up(settings, database)
     assert (code, report["selected"], report["closed"], report["failed"]) == (1, 3, 1, 2)
@@ -93,15 +82,17 @@ async def test_a_replay_applies_or_fails_again_and_a_reset_changes_nothing(
     assert await everything(database) == before
 
 
-@pytest.mark.usefixtures("service")
 async def test_a_request_that_was_a_letter_becomes_a_run(database: AsyncEngine, settings: Settings) -> None:
     request = ReconcileRequested(specialization="WIZARD").to_kafka()
-    await publish(settings.kafka_bootstrap_servers, [Record(*request)])
-    await there_are(database, (None, 1, True))
-    assert (await run(settings, "replay", "1"))[0] == 1
-    await there_are(database, (None, 2, True))
-    await execute(database, "INSERT INTO specializations (id, name, max_levels) VALUES ('WIZARD', 'Wizard', 8)")
-    code, report = await run(settings, "replay", "--reason", "unknown_specialization")
+    wizard = "INSERT INTO specializations (id, name, max_levels) VALUES ('WIZARD', 'Wizard', 8)"
+    async with Service(settings, frozenset({"relay", "reconcile"})) as service:
+        await asyncio.wait_for(service.ready(), 60)
+        await publish(settings.kafka_bootstrap_servers, [Record(*request)])
+        await there_are(database, (None, 1, True))
+        assert (await run(settings, "replay", "1"))[0] == 1
+        await there_are(database, (None, 2, True))
+        await applying.run(database, wizard)
+        code, report = await run(settings, "replay", "--reason", "unknown_specialization")
     assert (code, report["closed"]) == (0, 1)
     assert await count(database, "levelsync.reconcile_runs") == 1
 
@@ -122,10 +113,6 @@ async def test_a_replay_that_nothing_takes_is_exit_3(
 
 async def run_here(settings: Settings, *arguments: str) -> tuple[int, Any]:
     """Run the command in this process, where its patience can be shortened."""
-    from typer.testing import CliRunner  # noqa: PLC0415 - for this one
-
-    from service.cli import app  # noqa: PLC0415
-
     command = ["dead-letters", *arguments, "--json"]
     done = await asyncio.to_thread(CliRunner().invoke, app, command, env=environment(settings))
     return done.exit_code, json.loads(done.stdout)
