@@ -31,15 +31,8 @@ def node() -> str:
 
 
 def _problems(node: str, document: dict[str, Any]) -> list[str]:
-    done = subprocess.run(  # noqa: S603 - our own script
-        [node, str(FOLDER / "validate.js")],
-        input=json.dumps(document),
-        cwd=FOLDER,
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    command, text = [node, str(FOLDER / "validate.js")], json.dumps(document)
+    done = subprocess.run(command, input=text, cwd=FOLDER, check=True, capture_output=True, text=True, timeout=60)  # noqa: S603 - our own script
     return [f"{d['code']}: {d['message']}" for d in json.loads(done.stdout) if d["code"] not in ALLOWED]
 
 

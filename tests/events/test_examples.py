@@ -1,20 +1,27 @@
-"""The examples run as they are."""
+"""The examples run as they are, and the application's hooks write level and event in one transaction."""
 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import sys
 from collections import Counter
-from pathlib import Path
+from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
+import pytest
 from aiokafka import AIOKafkaConsumer
+from sqlalchemy import create_engine, func, select
+from sqlalchemy import event as sqlalchemy_event
+from sqlalchemy.orm import Session
 
-from events import LicenseAdvanced, ProgressLeveledUp, read, read_line
+from events import LicenseAdvanced, ProgressLeveledUp, Received, read, read_line
+from tests.support.repository import ROOT
 from tests.support.servers import Kafka
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = ROOT / "examples"
 MAXIMUM = {"PLAYER": 8, "COACH": 8, "INTERNSHIP": 3}
 
 
@@ -29,25 +36,19 @@ def test_sample_events_suit_the_sample_users() -> None:
         assert event.to_level <= MAXIMUM[event.specialization]
 
 
-async def test_hooks_example_relays_both_events(database_url: str, kafka: Kafka, topics: list[str]) -> None:
-    assert topics
+@pytest.mark.usefixtures("topics")
+async def test_hooks_example_relays_both_events(database_url: str, kafka: Kafka) -> None:
     said = await _run("application_hooks.py", kafka, LEVELSYNC_DATABASE_URL=database_url)
     assert said.startswith("2 events relayed\n")
     assert said.endswith("user 42 is at level 5 in PLAYER, whatever was published before\n")
-    assert [_shape(event) for event in await _published(kafka, 2)] == [
-        (LicenseAdvanced, 42, "COACH", 4),
-        (ProgressLeveledUp, 42, "PLAYER", 7),
-    ]
+    assert await _published(kafka, 2) == [(LicenseAdvanced, 42, "COACH", 4), (ProgressLeveledUp, 42, "PLAYER", 7)]
 
 
-async def test_publisher_example_publishes_both_events(kafka: Kafka, topics: list[str]) -> None:
-    assert topics
+@pytest.mark.usefixtures("topics")
+async def test_publisher_example_publishes_both_events(kafka: Kafka) -> None:
     said = await _run("publish_with_aiokafka.py", kafka)
     assert said.count(" is in ") == 2
-    assert [_shape(event) for event in await _published(kafka, 2)] == [
-        (LicenseAdvanced, 42, "COACH", 4),
-        (ProgressLeveledUp, 42, "PLAYER", 5),
-    ]
+    assert await _published(kafka, 2) == [(LicenseAdvanced, 42, "COACH", 4), (ProgressLeveledUp, 42, "PLAYER", 5)]
 
 
 async def _run(script: str, kafka: Kafka, **environment: str) -> str:
@@ -64,8 +65,8 @@ async def _run(script: str, kafka: Kafka, **environment: str) -> str:
     return out.decode()
 
 
-async def _published(kafka: Kafka, count: int) -> list[Any]:
-    """Return the first events of both topics, ordered by topic."""
+async def _published(kafka: Kafka, count: int) -> list[tuple[type, int, str, int]]:
+    """Return type, user, specialization and level of the first events of both topics, ordered by topic."""
     names = (ProgressLeveledUp.TOPIC, LicenseAdvanced.TOPIC)
     records: list[Any] = []
     async with AIOKafkaConsumer(
@@ -74,8 +75,79 @@ async def _published(kafka: Kafka, count: int) -> list[Any]:
         async with asyncio.timeout(30):
             while len(records) < count:
                 records.append(await consumer.getone())
-    return [read(r.topic, r.value, r.headers, r.timestamp).event for r in sorted(records, key=lambda r: r.topic)]
+    found = [read(r.topic, r.value, r.headers, r.timestamp).event for r in sorted(records, key=lambda r: r.topic)]
+    return [(type(one), one.user_id, one.specialization, one.to_level) for one in found]
 
 
-def _shape(event: Any) -> tuple[type, int, str, int]:
-    return type(event), event.user_id, event.specialization, event.to_level
+def _hooks() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("application_hooks", EXAMPLES / "application_hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # SQLAlchemy looks annotations up there
+    spec.loader.exec_module(module)
+    return module
+
+
+hooks = _hooks()
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    """The application's tables in SQLite, with user 42 at PLAYER 4 and COACH 3."""
+    engine = create_engine("sqlite://")
+    hooks.Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add(hooks.Progress(student_id=42, specialization_id="PLAYER", current_level=4))
+        session.add(hooks.License(user_id=42, specialization_type="COACH", current_level=3, max_achieved_level=3))
+        session.commit()
+        yield session
+    engine.dispose()
+
+
+def _outbox(session: Session) -> list[Received]:
+    rows = session.scalars(select(hooks.OutboxRow).order_by(hooks.OutboxRow.id))
+    return [read(row.topic, row.value, [(n, t.encode()) for n, t in row.headers], 0) for row in rows]
+
+
+def test_hooks_write_level_and_event_together(session: Session) -> None:
+    hooks.update_progress(session, 42, "PLAYER", 7)
+    hooks.advance_license(session, 42, "COACH", 2, "Exam passed")
+    session.commit()
+    leveled_up, advanced = (received.event for received in _outbox(session))
+    assert leveled_up.model_dump() == {"user_id": 42, "specialization": "PLAYER", "to_level": 7, "from_level": 4}
+    assert isinstance(advanced, LicenseAdvanced)
+    assert (advanced.from_level, advanced.to_level, advanced.advanced_by) == (3, 4, 2)
+    assert session.scalar(select(hooks.Progress.current_level)) == 7
+    assert session.scalar(select(hooks.License.current_level)) == 4
+
+
+def test_rolled_back_hook_says_nothing(session: Session) -> None:
+    hooks.update_progress(session, 42, "PLAYER", 7)
+    session.rollback()
+    assert session.scalar(select(func.count()).select_from(hooks.OutboxRow)) == 0
+    assert session.scalar(select(hooks.Progress.current_level)) == 4
+
+
+def test_progress_that_reaches_no_new_level_says_nothing(session: Session) -> None:
+    """XP alone is not an event."""
+    hooks.update_progress(session, 42, "PLAYER", 4)
+    assert _outbox(session) == []
+
+
+def test_a_writer_of_both_rows_locks_the_progress_first(session: Session) -> None:
+    """In the order of levelsync's own locks. The rows agree at the commit, so there is no event."""
+    session.add(hooks.License(user_id=42, specialization_type="PLAYER", current_level=4, max_achieved_level=4))
+    session.flush()
+    asked: list[str] = []
+    sqlalchemy_event.listen(
+        session.get_bind(), "before_cursor_execute", lambda _conn, _cursor, sql, *_: asked.append(sql)
+    )
+    hooks.raise_both(session, 42, "PLAYER", 6)
+    locks = [sql for sql in asked if sql.startswith("SELECT")]
+    assert ["specialization_progress" in sql for sql in locks] == [True, False]
+    session.commit()
+    assert session.scalar(select(hooks.Progress.current_level)) == 6
+    raised = select(hooks.License.max_achieved_level).where(hooks.License.specialization_type == "PLAYER")
+    assert session.scalar(raised) == 6
+    assert _outbox(session) == []

@@ -1,4 +1,4 @@
-"""Reading values that are too large, too deep or too precise, beyond the golden records."""
+"""`read`: every golden record, any bytes at all, and values that are too large, too deep or too precise."""
 
 from __future__ import annotations
 
@@ -8,9 +8,103 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from events import ContractViolation, ProgressLeveledUp, Reason, Received, ReconcileChunk, read
-from tests.support.contract import GOOD, STRUCTURED, WHEN, outcome_of, with_header
+from events import TOPICS, ContractViolation, ProgressLeveledUp, Reason, Received, ReconcileChunk, read
+from tests.support.contract import GOOD, NOW, STRUCTURED, WHEN, Golden, load, outcome_of, with_header
+
+RECORDS = load()
+NAMES = [name for name, _ in GOOD.headers] + ["traceparent", "CE_ID", ""]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+DATA = st.fixed_dictionaries(
+    {},
+    optional={name: JSON | st.integers(0, 9) for name in ("user_id", "specialization", "to_level", "from_level", "id")},
+)
+ENVELOPES = st.fixed_dictionaries(
+    {"type": st.just(ProgressLeveledUp.TYPE) | JSON, "specversion": st.just("1.0") | JSON},
+    optional=dict.fromkeys(("id", "source", "time"), JSON) | {"data": DATA | JSON, "data_base64": JSON},
+)
+VALUES = st.binary() | (DATA | ENVELOPES | JSON).map(lambda value: json.dumps(value).encode())
+HEADERS = st.lists(
+    st.tuples(st.sampled_from(NAMES), st.none() | st.binary() | st.sampled_from(list(dict(GOOD.headers).values())))
+)
+TIMES = st.integers(-(2**63), 2**63) | st.integers(NOW - 1000, NOW + 1000)
+
+
+def _named(records: list[Golden]) -> list[object]:
+    return [pytest.param(record, id=record.name) for record in records]
+
+
+@pytest.mark.parametrize("record", _named([r for r in RECORDS if r.is_accepted]))
+def test_accepted_record_is_the_event_it_says(record: Golden) -> None:
+    received = read(record.topic, record.value, record.headers, record.timestamp)
+    said = {"type": received.event.TYPE, "id": received.id, "source": received.source}
+    said |= {"occurred_at": received.occurred_at.isoformat()}
+    assert said | {"data": received.event.model_dump(mode="json", exclude_none=True)} == record.expect
+
+
+@pytest.mark.parametrize("record", _named([r for r in RECORDS if not r.is_accepted]))
+def test_refused_record_has_its_reason(record: Golden) -> None:
+    with pytest.raises(ContractViolation) as refused:
+        read(record.topic, record.value, record.headers, record.timestamp)
+    assert refused.value.reason == record.expect["reason"]
+    assert 0 < len(refused.value.detail) <= 500
+
+
+def test_every_reason_of_reading_has_a_golden_record() -> None:
+    """`read` finds these four reasons, and the applier finds the others."""
+    reasons = {record.expect.get("reason") for record in RECORDS} - {None}
+    assert reasons == {"malformed", "invalid", "bad_time", "unknown_type"}
+
+
+@given(value=VALUES, headers=HEADERS, timestamp=TIMES, topic=st.sampled_from(TOPICS) | st.text())
+def test_any_record_is_an_event_or_a_violation(value: bytes, headers: Any, timestamp: int, topic: str) -> None:
+    """In binary mode."""
+    assert isinstance(outcome_of(value, headers, timestamp, topic), Received | Reason)
+
+
+@given(value=VALUES, timestamp=TIMES)
+@example(value=b'{"type":"progress.leveled-up.v1","specversion":"1.0","id":"\\ud800","data":{}}', timestamp=NOW)
+def test_any_envelope_is_an_event_or_a_violation(value: bytes, timestamp: int) -> None:
+    """In structured mode."""
+    assert isinstance(outcome_of(value, STRUCTURED, timestamp), Received | Reason)
+
+
+@given(ce_time=st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.,]{5,20}([Zz]|[+-][0-9]{2}:[0-9]{2})?") | st.text())
+def test_any_ce_time_is_a_time_or_bad_time(ce_time: str) -> None:
+    outcome = outcome_of(GOOD.value, with_header("ce_time", ce_time.encode()))
+    assert isinstance(outcome, Received) or outcome is Reason.BAD_TIME
+
+
+@given(data=DATA)
+def test_data_is_read_as_the_contract_has_it(data: dict[str, Any]) -> None:
+    """Compare `read` with an independent statement of the rules for ProgressLeveledUp."""
+    text = json.dumps(data)
+    outcome = outcome_of(text.encode())
+    if "NaN" in text or "Infinity" in text:
+        assert outcome in {Reason.MALFORMED, Reason.INVALID}
+    else:
+        assert isinstance(outcome, Received) == _is_level_event(data)
+
+
+def _is_level_event(data: dict[str, Any]) -> bool:
+    user, level, before = data.get("user_id"), data.get("to_level"), data.get("from_level")
+    name = data.get("specialization")
+    return (
+        type(user) is int
+        and 1 <= user < 2**63
+        and type(level) is int
+        and 1 <= level < 2**31
+        and (before is None or (type(before) is int and 0 <= before < level))
+        and isinstance(name, str)
+        and 1 <= len(name) <= 50
+        and "\0" not in name
+    )
 
 
 @pytest.mark.parametrize("mode", [GOOD.headers, STRUCTURED], ids=["binary", "structured"])
@@ -116,9 +210,7 @@ def test_data_never_becomes_an_attribute() -> None:
 
 
 @pytest.mark.parametrize("headers", [[], [("content-type", b"application/json")]])
-def test_a_structured_event_without_its_content_type_is_told_which_header_it_needs(
-    headers: list[tuple[str, bytes]],
-) -> None:
+def test_a_structured_event_without_its_content_type_is_told_which_header_it_needs(headers: Any) -> None:
     """`to_structured` of the Python SDK leaves the header to the sender."""
     value = ProgressLeveledUp(user_id=1, specialization="PLAYER", to_level=2).to_structured().encode()
     with pytest.raises(ContractViolation) as refused:
