@@ -59,5 +59,4 @@ async def test_any_request_is_answered_as_documented(api_url: str, settings: Set
 async def test_very_many_requests_are_answered_as_documented(
     api_url: str, settings: Settings, tmp_path: Path, caller: str
 ) -> None:
-    """Half a minute for each caller. Later requests use what earlier ones created."""
     await schemathesis(api_url, bearer(settings, caller), tmp_path, 1_000, "--max-time", "30")

@@ -66,7 +66,6 @@ async def test_it_writes_only_when_the_body_says_so(admin: httpx.AsyncClient, en
 async def test_a_bulk_answer_says_when_there_are_more(
     admin: httpx.AsyncClient, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pair that was not healed has a result too."""
     monkeypatch.setattr(everything, "FIRST_ISSUES", 1)
     await fill(engine, {(1, "PLAYER"): 9, (3, "COACH"): 2}, {(1, "PLAYER"): 4})
     found = (await admin.post("/all", json={"dry_run": False})).json()
@@ -127,7 +126,6 @@ async def test_who_does_not_wait_watches_the_run(admin: httpx.AsyncClient, one_w
 
 @pytest.mark.usefixtures("drift")
 async def test_a_run_that_takes_long_is_202_too(admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The limit is 30 seconds. The test shortens it."""
     monkeypatch.setattr(syncs, "WAIT", 0.3)
     answer = await admin.post("/all", json={})
     assert (answer.status_code, answer.json()["status"]) == (202, "planning")

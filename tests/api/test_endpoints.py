@@ -19,7 +19,6 @@ RESULT_KEYS = {"success", "message", "action", "synced"} | {
 
 
 async def test_an_issue_has_the_keys_that_clients_read(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    """A specialization in the query may have any case."""
     await fill(engine, {(3, "PLAYER"): 5, (4, "COACH"): 1}, {(3, "PLAYER"): 3})
     player = {
         "user_id": 3,

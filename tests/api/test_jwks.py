@@ -83,7 +83,6 @@ async def test_made_up_key_ids_do_not_hammer_the_server(authenticator: Authentic
 async def test_a_key_that_was_taken_back_ends(
     authenticator: Authenticator, server: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Within five minutes. The test shortens this."""
     token = server.token("first")
     await authenticator.identify(token)
     server.extra.clear()

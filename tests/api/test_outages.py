@@ -58,7 +58,6 @@ async def assert_busy(client: httpx.AsyncClient, seconds: float) -> None:
 
 
 async def test_an_absent_database_is_503(settings: Settings) -> None:
-    """A bad token is still a 401."""
     nowhere = SecretStr("postgresql://levelsync:password@127.0.0.1:1/levelsync")
     async with served(settings, database_url=nowhere) as client:
         await assert_busy(client, 3)
@@ -66,7 +65,6 @@ async def test_an_absent_database_is_503(settings: Settings) -> None:
 
 
 async def test_a_silent_database_is_503_until_it_speaks(settings: Settings) -> None:
-    """Old and new connections, with many callers."""
     async with (
         way_to(settings.database_url.get_secret_value()) as (way, url),
         served(settings, database_url=SecretStr(url)) as client,

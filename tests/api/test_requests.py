@@ -73,7 +73,6 @@ async def test_bad_bodies_are_refused_in_milliseconds(admin: httpx.AsyncClient) 
 
 
 async def test_a_body_of_unknown_length_is_not_collected(api_url: str) -> None:
-    """The body is chunked and never ends."""
     host, _, port = api_url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     head = f"POST {PREFIX}/all HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {signed()}\r\n"
@@ -141,7 +140,6 @@ async def test_unknown_paths_and_methods_are_problems_too(admin: httpx.AsyncClie
 
 
 async def test_every_response_is_protected(admin: httpx.AsyncClient, api_url: str) -> None:
-    """The documents run only their own scripts."""
     for url in ("/runs", "/nowhere"):
         headers = (await admin.get(url)).headers
         assert headers["x-content-type-options"] == "nosniff"

@@ -43,7 +43,6 @@ async def test_without_a_good_key_it_ends_before_anything_starts(
 
 
 async def test_another_role_needs_no_key(settings: Settings, levelsync_process: Make) -> None:
-    """It serves no API."""
     process = levelsync_process(settings.model_copy(update={"jwt_secret": None}), ("serve", "--roles", "relay"))
     await process.start()
     assert (await process.get(f"{PREFIX}/runs"))[0] == 404

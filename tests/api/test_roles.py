@@ -76,7 +76,6 @@ async def test_every_endpoint_lets_in_its_roles_and_no_other(client: Client, eng
 
 
 async def test_without_a_good_token_nothing_is_read(client: Client) -> None:
-    """Neither the body nor the user in the path is read."""
     nobody = client(None)
     headers: list[dict[str, str]] = [
         {},

@@ -115,7 +115,6 @@ async def test_the_strongest_known_role_counts(without_database: Authenticator, 
 
 
 async def test_the_claim_of_roles_is_a_dotted_path(settings: Settings, engine: AsyncEngine) -> None:
-    """A path through another type is refused."""
     keycloak = with_settings(settings, engine, jwt_roles_claim="realm_access.roles")
     assert (await keycloak.identify(signed(roles=None, realm_access={"roles": ["instructor"]}))).role == "instructor"
     with pytest.raises(NotSignedIn):
@@ -155,7 +154,6 @@ async def test_a_claim_of_roles_may_be_named_in_three_ways(
 
 
 async def test_without_roles_from_users_a_subject_is_no_user(settings: Settings, engine: AsyncEngine) -> None:
-    """The token has no role, and the history does not name user 1."""
     apart = with_settings(settings, engine, jwt_roles_from_users=False)
     who = await apart.identify(signed(roles=None))
     assert (who.role, who.user_id, who.synced_by) == ("none", None, "subject 1")
@@ -201,7 +199,6 @@ async def test_a_token_of_a_deleted_user_is_refused(authenticator: Authenticator
 
 
 async def test_issuer_and_audience_are_checked_when_they_are_set(settings: Settings, engine: AsyncEngine) -> None:
-    """Without the settings both are ignored."""
     strict = with_settings(settings, engine, jwt_issuer=ISSUER, jwt_audience=AUDIENCE)
     ours = {"iss": ISSUER, "aud": AUDIENCE}
     for wrong in (ours | {"iss": None}, ours | {"aud": None}, ours | {"iss": "x"}, ours | {"aud": "x"}):

@@ -59,7 +59,6 @@ async def test_before_any_applier_has_run_a_dry_run_reports_by_kind(
 async def test_once_everything_is_applied_the_same_run_confirms_and_the_breaker_would_stop(
     engine: AsyncEngine, settings: Settings, state: State
 ) -> None:
-    """More than 1,000 pairs and more than 5 % would change."""
     one_worker = OneWorker(engine, settings)
     report = await one_worker.run(direction="highest", dry_run=True)
     assert report["counts"]["missing_progress"] == 5000 + 100 * len(state.specializations)

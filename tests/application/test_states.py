@@ -47,7 +47,6 @@ async def test_migrate_adds_constraints_and_changes_nothing_else(
 
 
 async def test_downgrade_leaves_what_the_application_had(live_url: str, settings: Settings, state: State) -> None:
-    """Removed rows are kept, and `migrate` works again."""
     before = (await application.structure(live_url)).splitlines()
     await asyncio.to_thread(migrate, settings)
     levels = await application.rows(live_url, _PROGRESS), await application.rows(live_url, _LICENSES)

@@ -66,7 +66,6 @@ async def test_another_column_that_is_gone_is_named_too(engine: AsyncEngine, set
 def test_a_defect_is_exit_70_with_its_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Not 1, which is an answer."""
 
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("no such thing")

@@ -41,7 +41,6 @@ def test_version_names_the_distribution() -> None:
 
 
 def test_shell_completion_can_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even where no shell started the command."""
     monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
     run = levelsync("--show-completion", "bash")
     assert "_levelsync_completion" in run.stdout or "complete" in run.stdout
@@ -103,7 +102,6 @@ def test_a_component_that_does_not_answer_is_exit_3_with_what_to_do(arguments: t
 
 
 def test_settings_come_from_the_file_that_up_wrote(tmp_path: Path) -> None:
-    """The environment wins."""
     (tmp_path / ".levelsync").mkdir()
     (tmp_path / ".levelsync" / "up.env").write_text("LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:2\n")
     assert "127.0.0.1:2" in levelsync(*ONE_EVENT, cwd=tmp_path).stderr
@@ -119,7 +117,6 @@ def _without_embedded(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("arguments", [("migrate",), ("drift",), ("dead-letters", "list"), ("runs",), ONE_EVENT])
 def test_the_other_commands_work_without_the_embedded_servers(arguments: tuple[str, ...]) -> None:
-    """They ask their own servers, which cannot be reached here."""
     run = _without_embedded(*arguments)
     assert run.returncode == 3, run.stderr
     assert "pip install" not in run.stderr

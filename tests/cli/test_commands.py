@@ -71,7 +71,6 @@ def test_without_a_secret_the_variable_is_named() -> None:
 
 
 def test_alembic_says_on_stderr_what_it_does(empty_database_url: str) -> None:
-    """Whatever LOG_FORMAT says. A second run has nothing to do."""
     env = {"LEVELSYNC_DATABASE_URL": empty_database_url, "LEVELSYNC_LOG_FORMAT": "json"}
     run = levelsync("migrate", env=env)
     assert (run.returncode, run.stdout) == (0, "")
@@ -104,7 +103,6 @@ SHOWN = r"\u001b]0;owned\u0007\u001b[2Jred\u009b31m\u000dstart\u202eback\ud800"
 
 
 def test_a_terminal_is_shown_what_it_would_obey(capsys: pytest.CaptureFixture[str]) -> None:
-    """On both streams, in lines and in tables."""
     output.say(HOSTILE)
     output.print_table("Issues", ("email",), [(HOSTILE,), ("a\nb",)])
     output.remark(HOSTILE)
@@ -117,7 +115,6 @@ def test_a_terminal_is_shown_what_it_would_obey(capsys: pytest.CaptureFixture[st
 
 
 def test_json_stays_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """A program reads the original text."""
     output.print_json({"x": HOSTILE})
     printed = capsys.readouterr().out
     assert "\x1b" not in printed
@@ -159,7 +156,6 @@ def test_a_narrow_terminal_drops_columns_and_breaks_no_word(
 
 
 def test_a_row_in_a_pipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """So grep finds it whole."""
     output.print_table("Letters", ("id", "detail"), [(1, "word " * 200)])
     assert "word " * 199 in capsys.readouterr().out
 

@@ -53,7 +53,6 @@ def test_postgresql_is_checked_while_kafka_is_down(settings: Settings) -> None:
 
 
 def test_an_unknown_setting_fails(settings: Settings) -> None:
-    """Elsewhere it is a warning."""
     run = levelsync("doctor", "--json", env=environment(settings, HTTP_PORT="1", BATCH_MAX_RECORD="7"))
     assert run.returncode == 1
     (finding,) = (check for check in json.loads(run.stdout)["checks"] if check["check"] == "Settings")

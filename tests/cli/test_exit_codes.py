@@ -53,7 +53,6 @@ async def env(engine: AsyncEngine, settings: Settings) -> Mapping[str, str]:
     ],
 )
 def test_what_does_not_exist_is_exit_2_and_named(env: Mapping[str, str], command: str, named: object) -> None:
-    """Nothing is done with the ids that do exist."""
     run = levelsync(*command.split(), env=env)
     assert (run.returncode, run.stdout) == (2, ""), run.stderr
     assert str(named) in run.stderr
@@ -174,7 +173,6 @@ COMMANDS = (
 def test_a_defect_is_70_and_ctrl_c_is_130_in_every_command(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str, fault: type[BaseException], code: int
 ) -> None:
-    """Never 1, which is the answer "no"."""
 
     def fail(**_: object) -> None:
         raise fault

@@ -61,7 +61,6 @@ def rows(printed: str) -> list[dict[str, str]]:
 
 
 def test_lists_are_printed_as_csv(env: Mapping[str, str]) -> None:
-    """Levels that fall come first. Formulas become text."""
     issues = levelsync("runs", RUNS[0], "--issues", "--csv", env=env)
     found = [(row["user_id"], row["lowered"], row["detail"]) for row in rows(issues.stdout)]
     assert found == [("2", "True", "'=1+1"), ("1", "False", "")]
@@ -74,7 +73,6 @@ def test_lists_are_printed_as_csv(env: Mapping[str, str]) -> None:
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id(env: Mapping[str, str]) -> None:
-    """The prefix has at least six characters and fits one run."""
     found = levelsync("runs", "3F301F46-1", "--json", env=env)
     assert json.loads(found.stdout)["run_id"] == RUNS[0]
     for given, sentence in (
@@ -99,7 +97,6 @@ def test_the_audit_log_is_listed_and_narrowed(env: Mapping[str, str]) -> None:
 
 @pytest.mark.usefixtures("env")
 async def test_issues_come_page_by_page_the_levels_that_fall_first(engine: AsyncEngine) -> None:
-    """Only one page at a time is in memory."""
     await execute(engine, _MORE_ISSUES.format(level="5 + (n % 2) * 2 - 1", last=8))
     async with engine.begin() as conn:
         found = [(i["user_id"], i["lowered"]) async for i in lowered_first(conn, UUID(RUNS[0]), page=2)]
@@ -139,7 +136,6 @@ async def test_a_report_shows_its_first_ten_issues(
     ],
 )
 def test_values_complete(env: Mapping[str, str], typed: str, completed: list[str]) -> None:
-    """Names come from the database, where it answers."""
     words = f"levelsync {typed}"
     shell = {"_LEVELSYNC_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
     assert sorted(levelsync(env=dict(env) | shell).stdout.split()) == sorted(completed)

@@ -77,7 +77,6 @@ async def test_a_license_event_carries_who_and_why(settings: Settings) -> None:
     ],
 )
 def test_an_event_that_would_be_a_dead_letter_is_not_published(options: tuple[str, ...], named: str) -> None:
-    """It is refused before Kafka is asked."""
     run = levelsync("publish", "leveled-up", *options, env={"LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
     assert run.returncode == 2
     assert named in run.stderr
@@ -95,7 +94,6 @@ async def test_a_file_is_published_whole(settings: Settings, tmp_path: Path) -> 
 
 @pytest.mark.usefixtures("topics")
 async def test_a_bad_line_is_named_and_nothing_after_it_is_sent(settings: Settings) -> None:
-    """Earlier lines are sent and counted. The line number counts empty lines."""
     text = "\n".join([line(1), "", line(2), '{"specversion": "1.0"}', line(3)])
     run = levelsync("publish", "--file", "-", stdin=text, env=environment(settings))
     assert (run.returncode, run.stdout) == (2, "")
@@ -149,7 +147,6 @@ async def test_nothing_after_a_failed_delivery_is_claimed_as_sent(ends: list[Exc
 
 
 def test_a_line_without_an_end_does_not_fill_the_memory() -> None:
-    """Reading stops soon after the largest possible record."""
     stream = io.BufferedReader(io.BytesIO(b"good\n" + b"x" * (5 * MAX_REQUEST_BYTES)))
     *_, (last,) = read_pieces(stream)
     assert MAX_REQUEST_BYTES < len(last) < 2 * MAX_REQUEST_BYTES

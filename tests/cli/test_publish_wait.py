@@ -91,7 +91,6 @@ def test_only_the_position_of_this_topic_says_that_a_record_is_read(row: dict[st
 
 
 def test_records_of_others_in_between_are_told_apart() -> None:
-    """Dead letters are counted only for the offsets that were sent."""
     stretch = Stretch()
     for offset in (3, 4, 7):
         stretch.add(offset, 1000 + offset)

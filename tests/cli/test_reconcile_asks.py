@@ -61,7 +61,6 @@ CASES = {
 def test_a_heal_is_preceded_by_its_dry_run_and_limited_to_what_was_agreed(
     monkeypatch: pytest.MonkeyPatch, case: Case
 ) -> None:
-    """Where nobody can be asked, no question is asked."""
     answers = Answers(case.lowered)
 
     def confirm(question: str, **_: Any) -> bool:

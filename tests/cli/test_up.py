@@ -88,7 +88,6 @@ def check_second_one_is_refused(folder: Path) -> None:
 
 
 async def test_kill_9_leaves_no_process_and_no_lock(folder: Path) -> None:
-    """PostgreSQL and the broker end by themselves."""
     with up(folder, "--port", "0") as killed:
         await killed.until((folder / ".levelsync" / "postgres" / "postmaster.pid").exists)
         children = killed.children()

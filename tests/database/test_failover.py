@@ -40,7 +40,6 @@ async def both(own_postgres: Postgres, postgres: Postgres, template_database: st
 @pytest.mark.real_broker
 @pytest.mark.usefixtures("topics")
 async def test_work_goes_on_at_the_new_primary(both: tuple[str, str], settings: Settings, publish: Publish) -> None:
-    """Within 30 s and without a restart."""
     old, new = both
     async with way_to(old) as (way, url):
         given = settings.model_copy(update={"database_url": SecretStr(url)})

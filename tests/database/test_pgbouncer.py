@@ -52,7 +52,6 @@ def _through(place: str, settings: Settings) -> Settings:
 
 
 async def test_transaction_mode_is_refused_on_the_first_connection(not_session_mode: str, settings: Settings) -> None:
-    """Even where PgBouncer uses its servers in turn."""
     engine = make_engine(_through(not_session_mode, settings))
     with pytest.raises(SettingsError, match="a pooler in transaction mode"):
         async with engine.connect():
@@ -94,7 +93,6 @@ def test_session_mode_migrates(session_mode: str, postgres: Postgres, empty_data
 async def test_one_process_with_all_roles_works_in_session_mode(
     session_mode: str, settings: Settings, publish: Publish
 ) -> None:
-    """With `default_pool_size=10`."""
     url = settings.database_url.get_secret_value()
     given = _through(session_mode, settings).model_copy(update={"database_pool_size": 8})
     async with Service(given) as service:

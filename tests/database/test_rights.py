@@ -84,7 +84,6 @@ MISSING = [
 
 
 async def test_each_missing_right_is_named(made: Roles) -> None:
-    """The check reads only the catalogue."""
     name = made.name("runtime")
     for revoked, said in MISSING:
         await application.execute(made.superuser, f"REVOKE {revoked} FROM {name}")

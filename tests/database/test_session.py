@@ -61,14 +61,12 @@ async def test_a_role_and_a_database_change_nothing(strange: Settings) -> None:
 
 
 async def test_a_migration_is_read_committed_and_has_no_bound_on_a_statement(strange: Settings) -> None:
-    """A large table may take its time."""
     async with migrate.connect(strange) as conn:
         shown = (await conn.execute(_SHOWN)).one()
     assert (shown[0], shown[1], shown[3], shown[4]) == ("read committed", "UTC", "0", "0")
 
 
 async def test_what_a_server_changes_at_login_is_set_again(empty_database_url: str) -> None:
-    """Startup parameters are not enough there."""
     if not await _add_login_trigger(empty_database_url):
         pytest.skip("needs PostgreSQL 17: a trigger on login")
     engine = make_engine(application.settings(empty_database_url), bounds={"lock_timeout": "250ms"})

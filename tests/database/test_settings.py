@@ -46,7 +46,6 @@ def test_a_secret_whose_name_is_no_setting_is_said(tmp_path: Path, monkeypatch: 
 
 
 def test_a_folder_of_secrets_that_is_not_there_is_exit_2(tmp_path: Path) -> None:
-    """Otherwise the secrets would be missing without an error."""
     run = levelsync("doctor", env={"LEVELSYNC_SECRETS_DIR": str(tmp_path / "gone")})
     assert run.returncode == 2
     assert "LEVELSYNC_SECRETS_DIR" in run.stderr
@@ -77,7 +76,6 @@ def test_service_links_of_kubernetes_are_no_settings(monkeypatch: pytest.MonkeyP
 
 
 def test_a_mistyped_name_is_still_found() -> None:
-    """The rule for service links does not hide it."""
     assert unknown_names({"LEVELSYNC_HTTP_PROT": "8000"}) == {"LEVELSYNC_HTTP_PROT": "LEVELSYNC_HTTP_PORT"}
 
 
@@ -89,7 +87,6 @@ def test_a_bad_value_is_in_no_error_text() -> None:
 
 
 def test_the_connections_of_a_process_are_those_of_the_setting() -> None:
-    """The API's connections are among them."""
     assert pool_sizes(Settings(_env_file=None), with_api=True) == (7, 3)
     assert pool_sizes(Settings(_env_file=None), with_api=False) == (10, 0)
     assert pool_sizes(Settings(_env_file=None, database_pool_size=40), with_api=True) == (28, 12)

@@ -163,7 +163,6 @@ async def _ask() -> tuple[str, str, bool, str]:
 
 @pytest.mark.parametrize("form", WORK, ids=[form.url for form in WORK])
 def test_a_form_works(form: Form, url_is: Callable[[str], None], capfd: pytest.CaptureFixture[str]) -> None:
-    """No output has the password."""
     url_is(form.url)
     user, application, encrypted, path = asyncio.run(_ask())
     assert (user, application, path) == (form.user, form.application, form.path)
@@ -214,7 +213,6 @@ def test_what_the_server_or_its_certificate_objects_to_is_said(
 
 @pytest.mark.parametrize("command", [["migrate"], ["drift"], ["doctor"], ["serve"]])
 def test_a_bad_url_is_exit_2_in_a_command(command: list[str]) -> None:
-    """No part of the password is printed."""
     run = levelsync(*command, env={"LEVELSYNC_DATABASE_URL": "postgresql://plain:p@ss/w#rd@localhost/plain"})
     assert run.returncode == 2, run.stderr
     assert "LEVELSYNC_DATABASE_URL: must be postgresql://" in run.stderr
@@ -238,14 +236,12 @@ def test_alembic_and_the_commands_take_the_same_forms(filled: dict[str, object],
 
 
 def test_several_hosts_want_the_one_that_can_be_written_to() -> None:
-    """The first host may be a standby."""
     assert read_url("postgresql://a,b/d").connect["target_session_attrs"] == "read-write"
     assert "target_session_attrs" not in read_url("postgresql://a/d").connect
     assert read_url("postgresql://a,b/d?target_session_attrs=any").connect["target_session_attrs"] == "any"
 
 
 def test_an_address_has_neither_user_nor_password() -> None:
-    """Logs and `/readyz` show the address."""
     assert read_url("postgresql://u:p@a:1,[::1]:2/d").address == "a:1,[::1]:2/d"
     assert read_url("postgresql://").address == "localhost:5432/"
 

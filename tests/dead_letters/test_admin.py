@@ -26,7 +26,6 @@ async def test_a_letter_of_a_list_has_the_columns_of_its_sheet(setup: Setup, set
 
 
 async def test_a_dry_run_says_how_many_and_does_nothing(setup: Setup) -> None:
-    """A dry run is the default, and leaves no row in the audit log."""
     await setup.letters_of(NOBODY, NOBODY + 1)
     would = Handled(dry_run=True, selected=2, on_its_way=0, unsendable=0, not_open=0, left=0)
     assert await letters.replay_letters(setup.engine, ADMIN, UNKNOWN) == would
@@ -37,7 +36,6 @@ async def test_a_dry_run_says_how_many_and_does_nothing(setup: Setup) -> None:
 
 
 async def test_a_replay_is_on_record(setup: Setup) -> None:
-    """In the transaction that sends the letters."""
     await setup.letters_of(NOBODY, NOBODY + 1, NOBODY + 2)
     await setup.send(Selection(ids=(3,)))
     done = await letters.replay_letters(setup.engine, ADMIN, UNKNOWN, dry_run=False)

@@ -23,7 +23,6 @@ UNKNOWN = {"filter": {"reason": "unknown_user"}}
 
 
 async def test_letters_come_in_pages_with_what_would_apply_now(admin: httpx.AsyncClient, setup: Setup) -> None:
-    """The newest letter comes first."""
     await setup.letters_of(NOBODY, NOBODY + 1, NOBODY + 2)
     await setup.make_user()
     found: list[Any] = []
@@ -40,7 +39,6 @@ async def test_letters_come_in_pages_with_what_would_apply_now(admin: httpx.Asyn
 
 
 async def test_letters_are_counted_by_reason(admin: httpx.AsyncClient, setup: Setup) -> None:
-    """The answer also counts those that would apply now."""
     await setup.letters_of(NOBODY, NOBODY + 1)
     await setup.make_user()
     (counted,) = (await admin.get("/dead-letters?group=reason")).json()
@@ -49,7 +47,6 @@ async def test_letters_are_counted_by_reason(admin: httpx.AsyncClient, setup: Se
 
 
 async def test_a_letter_is_shown_whole(admin: httpx.AsyncClient, setup: Setup) -> None:
-    """Bytes that are text are shown as text."""
     (record,) = await setup.letters_of(NOBODY)
     await setup.read([replace(record, value=b"\xff\x00", key=None, offset=setup.next_offset())])
     text, binary = [(await admin.get(f"/dead-letters/{number}")).json() for number in (1, 2)]
@@ -107,7 +104,6 @@ async def test_a_query_that_is_not_exact_is_refused(admin: httpx.AsyncClient, qu
 
 
 async def test_an_instructor_reads_and_does_not_write(client: Client, setup: Setup) -> None:
-    """A student can do neither."""
     await setup.letters_of(NOBODY)
     asked = [("GET", "/dead-letters"), ("GET", "/dead-letters/1"), ("POST", REPLAY), ("POST", DISCARD)]
     expected = {"instructor": [200, 200, 403, 403], "student": [403] * 4, None: [401] * 4}

@@ -104,7 +104,6 @@ async def test_a_dry_run_changes_nothing(database: AsyncEngine, settings: Settin
 
 
 async def test_nobody_is_erased_without_a_word(database: AsyncEngine, settings: Settings) -> None:
-    """Without a terminal, --yes is needed."""
     before = await everything(database)
     assert ((await erase(settings)).returncode, await everything(database)) == (2, before)
 

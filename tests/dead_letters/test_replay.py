@@ -34,7 +34,6 @@ async def test_a_replay_that_applies_closes_its_letter(setup: Setup) -> None:
 
 
 async def test_a_replay_that_fails_raises_the_count_and_makes_no_second_letter(setup: Setup) -> None:
-    """The letter shows its newest reason, and can be replayed at once."""
     await setup.letters_of(NOBODY, specialization="WIZARD")
     await setup.run("INSERT INTO specializations (id, name, max_levels) VALUES ('WIZARD', 'Wizard', 2)")
     for attempts in (2, 3):
@@ -44,7 +43,6 @@ async def test_a_replay_that_fails_raises_the_count_and_makes_no_second_letter(s
 
 
 async def test_records_that_are_read_again_count_no_second_time(setup: Setup) -> None:
-    """The group was reset after replays."""
     records = await setup.letters_of(NOBODY, NOBODY + 1)
     await setup.make_user()
     await setup.send()
@@ -56,7 +54,6 @@ async def test_records_that_are_read_again_count_no_second_time(setup: Setup) ->
 
 
 async def test_a_letter_on_its_way_is_sent_once(setup: Setup) -> None:
-    """For a minute. Then the record may be lost, and is sent again."""
     await setup.letters_of(NOBODY)
     assert [await setup.send(), await setup.send()] == [[1], []]
     async with setup.engine.connect() as conn:
@@ -67,7 +64,6 @@ async def test_a_letter_on_its_way_is_sent_once(setup: Setup) -> None:
 
 
 async def test_two_people_at_once_send_each_letter_once(setup: Setup) -> None:
-    """They wait for each other's locks and skip the letters that are sent."""
     await setup.letters_of(*range(NOBODY, NOBODY + 50))
     sent = await asyncio.gather(*(setup.send() for _ in range(4)))
     assert sorted(letter for ids in sent for letter in ids) == list(range(1, 51))
@@ -113,7 +109,6 @@ async def test_a_name_that_is_forged_closes_nothing(setup: Setup) -> None:
 
 
 async def test_a_letter_of_no_one_s_is_a_letter_of_its_own(setup: Setup) -> None:
-    """The name is no number, too large, or that of a removed letter."""
     (record,) = await setup.letters_of(NOBODY)
     for name in (b"", b"\xff", b"9" * 18, b"9" * 30, b"-1", b"1000", None):
         headers = (*record.headers, ("levelsync-dead-letter", name))
@@ -158,7 +153,6 @@ async def test_a_discard_stands_against_a_replay_that_comes_late(setup: Setup) -
 
 
 async def test_a_discard_stands_against_a_request_that_comes_late(setup: Setup) -> None:
-    """Nobody wants the run any more."""
     work, record = RequestWork(setup.engine), requested(specialization="WIZARD", dry_run=False)
 
     async def read(records: list[ConsumerRecord]) -> None:
@@ -183,7 +177,6 @@ def requested(**data: Any) -> ConsumerRecord:
 
 
 async def test_a_selection_is_sent_in_bounded_transactions(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the order in which the letters came."""
     monkeypatch.setattr(write, "BATCH_LETTERS", 4)
     await setup.letters_of(*range(NOBODY, NOBODY + 10))
     assert await setup.send(Selection(reason="unknown_user")) == list(range(1, 11))

@@ -34,7 +34,6 @@ async def age(setup: Setup, days: int, condition: str = "true") -> None:
 
 
 async def test_letters_go_when_their_time_is_over(setup: Setup, settings: Settings) -> None:
-    """Younger letters and those that are being replayed stay."""
     await setup.letters_of(*range(NOBODY, NOBODY + 4))
     await age(setup, 91, "id <> 1")
     await setup.run("UPDATE levelsync.dead_letters SET replayed_at = now() WHERE id = 2")
@@ -110,7 +109,6 @@ async def test_one_process_at_a_time_removes(setup: Setup, settings: Settings) -
 
 
 async def test_the_role_schedule_removes_what_is_old(setup: Setup, settings: Settings) -> None:
-    """Even where the periodic reconcile is off."""
     await setup.letters_of(NOBODY)
     await age(setup, 91)
 

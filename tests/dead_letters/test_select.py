@@ -69,14 +69,12 @@ async def test_a_selection_is_what_fits_all_that_is_given(setup: Setup) -> None:
 async def test_a_user_s_letters_are_found_by_key_or_by_value(
     setup: Setup, key: bytes | None, value: bytes | None, is_theirs: bool
 ) -> None:
-    """Even where the JSON is broken."""
     (record,) = setup.partitions.records([one()])
     await setup.read([replace(record, key=key, value=value)])
     assert await selected(setup, user_id=42) == ([1] if is_theirs else [])
 
 
 async def test_a_page_of_a_user_looks_at_so_many_letters(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page may be empty and still lead on. The pages together are complete."""
     monkeypatch.setattr(read, "WINDOW", 3)
     await setup.letters_of(*[NOBODY, *range(NOBODY + 1, NOBODY + 9), NOBODY])
     found, before = [], None
@@ -100,7 +98,6 @@ async def test_a_discarded_letter_is_closed_and_says_by_whom(setup: Setup) -> No
 
 
 async def test_a_letter_on_its_way_is_not_discarded(setup: Setup) -> None:
-    """After a minute it is, and a late replay then writes nothing."""
     await setup.letters_of(NOBODY, NOBODY + 1)
     await setup.send()
     assert await throw_away(setup) == []

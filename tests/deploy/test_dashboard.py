@@ -37,7 +37,6 @@ _COUNTERS = re.compile(r"levelsync_\w+_(?:total|bucket|sum|count)\{[^}]*\}")
 
 
 def test_the_first_row_is_the_verdict() -> None:
-    """Eight numbers come before any curve."""
     titles = [panel["type"] for panel in repository.dashboard()["panels"]]
     assert titles[:10] == ["row", *["stat"] * 8, "row"]
     for panel in repository.dashboard()["panels"][1:9]:
@@ -101,7 +100,6 @@ def test_grafana_finds_prometheus_and_the_dashboard() -> None:
 
 
 def test_every_panel_asks_the_prometheus_that_is_chosen() -> None:
-    """A dashboard that is imported elsewhere has another data source."""
     sources = [one["datasource"]["uid"] for panel in repository.panels() for one in (panel, *panel["targets"])]
     assert set(sources) == {"${datasource}"}
 
@@ -125,14 +123,12 @@ def test_panels_lead_to_pages_that_there_are() -> None:
 
 
 def test_the_dashboards_start_only_when_asked_for() -> None:
-    """Each is started by its profile."""
     asked_for = {name for name, service in SERVICES.items() if "profiles" in service}
     assert asked_for == {"prometheus", "grafana"}
     assert all(SERVICES[name]["profiles"] == ["dashboards"] for name in asked_for)
 
 
 def test_the_dashboard_is_written_as_json_tools_write_it() -> None:
-    """An export from Grafana then shows only what was changed."""
     text = repository.DASHBOARD.read_text(encoding="utf-8")
     assert text == json.dumps(json.loads(text), indent=2, ensure_ascii=False) + "\n"
 
@@ -151,7 +147,6 @@ async def reading(url: str, *grants: str) -> AsyncIterator[Any]:
 
 
 async def test_a_reader_can_run_every_example_and_write_nothing(database_url: str) -> None:
-    """With only the rights that the document grants."""
     async with reading(database_url, *GRANTS) as conn:
         assert [row["percent_in_sync"] for row in await conn.fetch(EXAMPLES[0])] == [100, 100, 100]
         for example in EXAMPLES[1:]:

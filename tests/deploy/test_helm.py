@@ -66,7 +66,6 @@ def validate(document: dict[str, Any], version: str) -> None:
 
 
 def test_helm_lints_the_chart() -> None:
-    """With the default values, and with all options on."""
     for options in ((), EVERYTHING):
         done = helm("lint", "--strict", str(CHART), *options)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -74,7 +73,6 @@ def test_helm_lints_the_chart() -> None:
 
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_every_object_is_valid_in_the_oldest_and_a_new_kubernetes(version: str) -> None:
-    """An unknown field is a fault, and so is a kind without a schema."""
     documents = rendered(*EVERYTHING)
     for document in documents:
         validate(document, version)
@@ -130,7 +128,6 @@ def test_every_container_runs_without_rights() -> None:
 
 
 def test_a_rollout_never_has_fewer_pods_and_an_unready_pod_holds_up_no_drain() -> None:
-    """Disruption budgets evict unready pods."""
     rolling = [one["spec"]["strategy"]["rollingUpdate"] for one in of_kind("Deployment")]
     assert rolling == [{"maxUnavailable": 0, "maxSurge": 1}] * 2
     budgets = of_kind("PodDisruptionBudget")
@@ -138,7 +135,6 @@ def test_a_rollout_never_has_fewer_pods_and_an_unready_pod_holds_up_no_drain() -
 
 
 def test_the_rules_are_those_of_the_alert_file_with_the_runbook_of_the_installation() -> None:
-    """The chart links to the one file of alerts."""
     (rule,) = of_kind("PrometheusRule")
     text = read("deploy/prometheus/alerts.yml")
     assert rule["spec"] == yaml.safe_load(text.replace("docs/runbook.md", "https://wiki.example/runbook"))
@@ -154,7 +150,6 @@ def test_prometheus_scrapes_every_pod_as_the_job_of_the_alerts() -> None:
 
 
 def test_every_setting_that_the_chart_writes_exists() -> None:
-    """A misspelt setting would only be a warning in a log."""
     for document in [*of_kind("Deployment"), *of_kind("Job")]:
         env = document["spec"]["template"]["spec"]["containers"][0]["env"]
         names = {one["name"]: str(one["value"]) for one in env}
@@ -169,7 +164,6 @@ def test_a_misspelt_value_is_refused() -> None:
 
 
 def test_the_documented_install_renders(tmp_path: Path) -> None:
-    """docs/kubernetes.md: the options of its line, with the packaged chart and the secrets that it creates."""
     text = read("docs/kubernetes.md")
     secrets, install = (block.replace("\\\n", "") for language, block in reader.blocks(text) if not language)
     packaged = helm("package", str(CHART), "--destination", str(tmp_path))

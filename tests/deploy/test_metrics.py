@@ -55,7 +55,6 @@ _OF_HISTOGRAMS = re.compile(r"(?<=_seconds|_records)_(?:bucket|sum|count)$")
 async def test_a_process_that_has_just_started_shows_every_metric_and_no_other(
     settings: Settings, engine: AsyncEngine, levelsync_process: Callable[..., LevelsyncProcess]
 ) -> None:
-    """Counters of events that have not happened yet are shown too. Drift is shown after the first scan."""
     await execute(engine, "UPDATE user_licenses SET current_level = 8 WHERE user_id = 3")
     changed = {"reconcile_grace": "0s", "runbook_url": "https://wiki.example/levelsync"}
     process = levelsync_process(Settings(_env_file=None, **settings.model_dump(exclude_unset=True) | changed))
@@ -112,7 +111,6 @@ async def gauge(engine: AsyncEngine, name: str) -> float | None:
 
 
 async def test_scans_that_leave_drift_are_counted_in_a_row(engine: AsyncEngine, one_worker: OneWorker) -> None:
-    """A run of one user is no complete scan."""
     await fill(engine, {PAIR: 5}, {PAIR: 5})
 
     async def scans_after(**request: object) -> float | None:
@@ -152,7 +150,6 @@ async def test_what_only_a_person_can_decide_is_no_drift_that_wakes_somebody(
 
 
 async def test_the_oldest_event_in_the_outbox_has_an_age(engine: AsyncEngine) -> None:
-    """By PostgreSQL's clock."""
     await execute(engine, "TRUNCATE levelsync.outbox")
     assert await gauge(engine, "levelsync_outbox_oldest_seconds") == 0
     sent = "('x', now() - interval '10 minutes'), ('x', now())"

@@ -42,7 +42,6 @@ def test_prometheus_takes_the_configuration_and_the_rules() -> None:
 
 
 def test_every_alert_fires_when_it_should_and_not_otherwise() -> None:
-    """Each case of alerts_test.yml."""
     done = promtool("test", "rules", "alerts_test.yml")
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -105,7 +104,6 @@ async def _asked(url: str) -> Any:
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_every_alert_has_a_case_of_both_kinds(name: str) -> None:
-    """In the silent case another alert may fire."""
     fires = [any(check["exp_alerts"] for check in checks) for checks in _cases(name)]
     assert True in fires
     assert False in fires

@@ -58,14 +58,12 @@ def test_wheel_sdist_image_and_chart_have_the_version_of_pyproject(built: Path) 
 
 
 def test_the_release_workflow_keeps_what_make_release_builds() -> None:
-    """The run would lose a file that is built into another folder."""
     workflow = read(".github/workflows/release.yml")
     assert re.findall(r"run: (make .+)", workflow) == ["make tools", "make release", "make image"]
     assert "path: dist/" in workflow
 
 
 def test_the_sdist_has_what_the_wheel_needs_and_nothing_of_the_tests(built: Path) -> None:
-    """The wheel of these tests was built from the sdist."""
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         top = {name.split("/")[1] for name in archive.getnames() if "/" in name}
     assert {"alembic", "events", "service", "examples", "pyproject.toml", "LICENSE", "README.md"} <= top

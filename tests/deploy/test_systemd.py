@@ -23,7 +23,6 @@ UNIT = ROOT / "deploy" / "systemd" / "levelsync.service"
 
 
 def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
-    """The commands are replaced, because an operator creates the virtual environment."""
     program = shutil.which("systemd-analyze")
     if program is None:
         pytest.skip("systemd is not on this machine")

@@ -57,7 +57,6 @@ def test_every_message_names_its_type() -> None:
 
 
 def test_what_levelsync_writes_has_the_headers_of_the_document() -> None:
-    """Every header is described, and every required one is written."""
     model = MODELS[0]
     written = dict(model(user_id=42, specialization="PLAYER", to_level=5).to_kafka().headers)
     described = asyncapi()["components"]["messages"][model.__name__]["headers"]

@@ -26,7 +26,6 @@ MAXIMUM = {"PLAYER": 8, "COACH": 8, "INTERNSHIP": 3}
 
 
 def test_sample_events_suit_the_sample_users() -> None:
-    """Twelve events of both types, for users and levels that a new database has."""
     events = [read_line(line) for line in (EXAMPLES / "events.jsonl").read_text("utf-8").splitlines()]
     assert Counter(type(event) for event in events) == {ProgressLeveledUp: 8, LicenseAdvanced: 4}
     assert len({event.id for event in events}) == 12
@@ -130,7 +129,6 @@ def test_rolled_back_hook_says_nothing(session: Session) -> None:
 
 
 def test_progress_that_reaches_no_new_level_says_nothing(session: Session) -> None:
-    """XP alone is not an event."""
     hooks.update_progress(session, 42, "PLAYER", 4)
     assert _outbox(session) == []
 

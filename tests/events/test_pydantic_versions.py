@@ -17,7 +17,6 @@ _TESTS = [f"tests/events/test_{name}.py" for name in ("reading", "writing", "sch
 
 
 def test_the_package_asks_for_no_more_than_the_oldest_that_is_tested() -> None:
-    """An application that pins pydantic 2.5.0 can install levelsync."""
     project = tomllib.loads(read("pyproject.toml"))["project"]
     assert project["dependencies"] == [f"pydantic>={FLOOR},<3"]
 

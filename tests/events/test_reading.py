@@ -57,21 +57,18 @@ def test_refused_record_has_its_reason(record: Golden) -> None:
 
 
 def test_every_reason_of_reading_has_a_golden_record() -> None:
-    """`read` finds these four reasons, and the applier finds the others."""
     reasons = {record.expect.get("reason") for record in RECORDS} - {None}
     assert reasons == {"malformed", "invalid", "bad_time", "unknown_type"}
 
 
 @given(value=VALUES, headers=HEADERS, timestamp=TIMES, topic=st.sampled_from(TOPICS) | st.text())
 def test_any_record_is_an_event_or_a_violation(value: bytes, headers: Any, timestamp: int, topic: str) -> None:
-    """In binary mode."""
     assert isinstance(outcome_of(value, headers, timestamp, topic), Received | Reason)
 
 
 @given(value=VALUES, timestamp=TIMES)
 @example(value=b'{"type":"progress.leveled-up.v1","specversion":"1.0","id":"\\ud800","data":{}}', timestamp=NOW)
 def test_any_envelope_is_an_event_or_a_violation(value: bytes, timestamp: int) -> None:
-    """In structured mode."""
     assert isinstance(outcome_of(value, STRUCTURED, timestamp), Received | Reason)
 
 
@@ -128,7 +125,6 @@ def test_what_is_no_json_is_malformed(value: bytes, mode: Any) -> None:
 
 
 def test_ten_megabytes_are_read() -> None:
-    """Unknown fields are ignored, however large."""
     data = json.loads(GOOD.value) | {"padding": "x" * 10_000_000}
     assert isinstance(outcome_of(json.dumps(data).encode()), Received)
 
@@ -160,13 +156,11 @@ def test_an_attribute_has_255_characters_at_most(name: str) -> None:
 
 
 def test_the_word_nan_in_a_text_is_no_number() -> None:
-    """Only NaN as a number is not JSON."""
     assert isinstance(outcome_of(json.dumps(json.loads(GOOD.value) | {"name": "NaN Infinity"}).encode()), Received)
 
 
 @pytest.mark.parametrize("name", ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time"])
 def test_a_repeated_attribute_is_invalid(name: str) -> None:
-    """Even where both values are equal."""
     assert outcome_of(GOOD.value, [*GOOD.headers, (name, dict(GOOD.headers)[name])]) is Reason.INVALID
 
 
@@ -176,7 +170,6 @@ def test_other_headers_may_be_there_many_times() -> None:
 
 @pytest.mark.parametrize("timestamp", [-1, 0, 2**62, 253_402_300_800_000])
 def test_an_unusable_timestamp_matters_only_without_ce_time(timestamp: int) -> None:
-    """With a ce_time the timestamp is not compared."""
     assert isinstance(outcome_of(GOOD.value, timestamp=timestamp), Received)
     without = [header for header in GOOD.headers if header[0] != "ce_time"]
     assert outcome_of(GOOD.value, without, timestamp) is Reason.BAD_TIME

@@ -52,7 +52,6 @@ def test_record_is_cloudevents_binary_mode() -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_what_is_written_is_read_again_in_both_modes(model: type[Event]) -> None:
-    """Through Kafka and through a file."""
     event = _example(model)
     record = event.to_kafka()
     now = int(event.time.timestamp() * 1000)
@@ -74,7 +73,6 @@ def test_attributes_have_defaults_that_stay() -> None:
 
 
 def test_keys_keep_together_what_must_stay_in_order() -> None:
-    """The user is the key of a pair's events, and the run of its own."""
     assert LicenseAdvanced(user_id=7, specialization="COACH", to_level=2).to_kafka().key == b"7"
     assert ReconcileRequested(id=RUN).to_kafka().key == RUN.encode()
     chunk = ReconcileChunk.model_validate_json(json.dumps({"run_id": RUN, "phase": "scan", "chunk": 3}))
@@ -103,7 +101,6 @@ def test_a_reconcile_is_a_dry_run_unless_it_says_otherwise() -> None:
     ],
 )
 def test_an_event_that_no_consumer_would_accept_cannot_be_made(field: str, value: object) -> None:
-    """The publisher learns it, so no dead letter is needed."""
     with pytest.raises(ValidationError):
         _leveled_up(**{field: value})
 
@@ -114,7 +111,6 @@ def test_an_event_cannot_be_changed() -> None:
 
 
 def test_a_line_without_a_time_occurs_now() -> None:
-    """As a record without ce_time occurs at its timestamp."""
     envelope = json.loads(_leveled_up().to_structured())
     del envelope["time"]
     assert abs(datetime.now(UTC) - read_line(json.dumps(envelope)).time) < timedelta(minutes=1)

@@ -72,7 +72,6 @@ def test_each_allowed_reason_is_one_that_a_test_gives() -> None:
 
 
 def test_pytest_prints_the_reason_of_each_skip() -> None:
-    """The script reads the reasons from the output of `make test`."""
     assert "-ra" in tomllib.loads(read("pyproject.toml"))["tool"]["pytest"]["ini_options"]["addopts"].split()
 
 
@@ -113,7 +112,6 @@ def test_the_version_is_the_same_wherever_a_checkout_writes_it() -> None:
 
 
 def test_the_changelog_is_in_the_form_of_keep_a_changelog() -> None:
-    """Versions are newest first, and each line is below one of six kinds of change."""
     text = read("CHANGELOG.md")
     versions = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - (?:unreleased|\d{4}-\d\d-\d\d)$", text, re.MULTILINE)
     assert versions == sorted(versions, key=lambda one: tuple(map(int, one.split("."))), reverse=True)
@@ -126,7 +124,6 @@ def test_the_changelog_is_in_the_form_of_keep_a_changelog() -> None:
 
 
 def test_hooks_are_local_and_run_what_the_environment_has() -> None:
-    """No hook is fetched, and no tool has a second version."""
     assert [repository["repo"] for repository in REPOSITORIES] == ["local"]
     for hook in REPOSITORIES[0]["hooks"]:
         program, *words = hook["entry"].split()
@@ -137,7 +134,6 @@ def test_hooks_are_local_and_run_what_the_environment_has() -> None:
 
 
 def test_hooks_run_what_make_lint_runs() -> None:
-    """CI does not refuse a commit that the hooks accept."""
     lint = MAKEFILE.partition("\nlint: ")[2].partition("\n.PHONY")[0]
     tools = set(re.findall(r"\$\(BIN\)/([\w-]+)", lint)) - {"python"}
     assert tools <= {hook["entry"].split()[0].removeprefix(".venv/bin/") for hook in REPOSITORIES[0]["hooks"]}

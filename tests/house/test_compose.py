@@ -50,7 +50,6 @@ def test_secrets_come_from_outside_and_their_absence_says_what_to_do() -> None:
 
 
 def test_no_value_in_the_file_is_a_secret() -> None:
-    """Nor is a part of a URL."""
     secret_lines = re.findall(r"^\s*\w*(?:PASSWORD|SECRET|TOKEN)\w*:\s*(.+)$", repository.text(), re.MULTILINE)
     assert secret_lines
     assert all(re.fullmatch(r"\$\{\w+:\?[^}]+\}", line) for line in secret_lines)
@@ -59,7 +58,6 @@ def test_no_value_in_the_file_is_a_secret() -> None:
 
 
 def test_images_are_pinned() -> None:
-    """Our image has this release's version."""
     images = {name: service["image"] for name, service in SERVICES.items()}
     for image in images.values():
         assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+(\.\d+)?", image), image
@@ -79,7 +77,6 @@ def test_the_tests_run_on_the_same_kafka_and_postgresql() -> None:
 
 @pytest.mark.parametrize("name", ["kafka", "postgres", "serve"])
 def test_what_keeps_running_is_watched_and_started_again(name: str) -> None:
-    """Compose restarts the process when the watchdog has ended it."""
     assert SERVICES[name]["healthcheck"]["test"]
     assert SERVICES[name]["restart"] == "unless-stopped"
 
@@ -117,7 +114,6 @@ def test_data_outlives_the_containers() -> None:
 
 
 def test_every_setting_in_the_file_exists() -> None:
-    """A misspelt setting would only be a warning in a log."""
     for name in ("migrate", "serve"):
         environment = {key: str(value) for key, value in SERVICES[name]["environment"].items()}
         assert unknown_names(environment) == {}
@@ -150,7 +146,6 @@ def test_docker_compose_takes_the_file() -> None:
 
 
 def test_the_line_that_writes_the_secrets_gives_what_compose_needs(tmp_path: Path) -> None:
-    """docs/docker.md: both secrets are long enough, and only the owner can read the file."""
     text = repository.read("docs/docker.md")
     _, line = reader.blocks(text)[0]
     subprocess.run(["bash", "-c", line], cwd=tmp_path, check=True)  # noqa: S603, S607 - a line of our own document
@@ -207,7 +202,6 @@ async def test_migrate_and_serve_work_as_the_compose_file_starts_them(
 async def test_the_health_check_fails_while_the_service_is_not_ready(
     empty_database_url: str, kafka: Kafka, levelsync_process: Make
 ) -> None:
-    """Nobody has migrated the database, so the service waits and reports it."""
     serve = levelsync_process(_settings("serve", empty_database_url, kafka), SERVICES["serve"]["command"])
     await serve.start(ready=False)
 

@@ -152,7 +152,6 @@ def _tests_of(path: str) -> set[str]:
 
 
 def test_nothing_is_imported_from_a_test() -> None:
-    """What tests share is in `tests/support` or in a conftest."""
     imports = r"^\s*(?:from|import) (?:\S+\.test_\w+ import|tests\S* import test_|tests\S*\.test_)"
     files = [file for folder in ("tests", "bench", "scripts") for file in (ROOT / folder).rglob("*.py")]
     assert len(files) > 100

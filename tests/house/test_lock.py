@@ -26,7 +26,6 @@ def _extra(name: str) -> list[str]:
 
 
 def test_every_pin_has_a_hash_and_no_line_names_an_index() -> None:
-    """pip checks each download, whatever index a machine uses."""
     assert len(PINS) > 80
     blocks = re.split(r"^(?=[\w.-]+==)", LOCK, flags=re.MULTILINE)[1:]
     assert all("--hash=sha256:" in block for block in blocks)
@@ -56,7 +55,6 @@ def test_the_image_gets_what_the_service_and_the_page_need_and_nothing_for_tests
 
 
 def test_a_requirement_that_the_lock_lacks_is_named() -> None:
-    """The build stops where `make lock` was forgotten."""
     with pytest.raises(LookupError, match="nosuchpackage"):
         locked(LOCK, ["nosuchpackage>=1"])
 

@@ -26,7 +26,6 @@ def test_the_readme_is_one_page() -> None:
 
 
 def test_the_readmes_promises_carry_the_numbers_of_the_laws() -> None:
-    """Promise 5 of the README is law 5 of docs/laws.md."""
     promises = re.findall(r"^(\d)\. \*\*(.+?)\.\*\*", README, re.MULTILINE)
     assert [(number, title.lower()) for number, title in promises] == [(n, title.lower()) for n, title in LAWS]
     assert [number for number, _ in LAWS] == [str(number) for number in range(1, 10)]
@@ -69,7 +68,6 @@ def test_the_document_lists_every_revision_in_order_and_names_the_head() -> None
 
 
 def test_the_walk_of_a_record_is_six_calls_that_exist() -> None:
-    """The seventh call of the walk is in PostgreSQL."""
     calls = re.findall(r"^\| \d \| `(?:\w+\.)?(\w+)` in `(\S+)` \|", ARCHITECTURE, re.MULTILINE)
     assert len(calls) == 6
     assert [(name, file) for name, file in calls if not re.search(rf"def {name}\(", read(f"service/{file}"))] == []

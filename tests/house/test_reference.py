@@ -36,7 +36,6 @@ def test_every_entry_of_the_reference_has_a_meaning() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_setting_that_a_document_names_exists(document: Path) -> None:
-    """A misspelt name would only be a warning in a log."""
     named = set(re.findall(rf"\b{PREFIX}[A-Z_]+\b", document.read_text(encoding="utf-8")))
     unknown = {name for name in named if name.removeprefix(PREFIX).lower() not in Settings.model_fields}
     assert {name for name in unknown if not _IGNORED.match(name) and not name.endswith("_")} == set()

@@ -115,7 +115,6 @@ async def test_no_check_writes_or_locks_in_the_applications_tables(database_url:
 
 
 async def test_names_that_only_the_fallback_has_are_a_note(database_url: str) -> None:
-    """The application's newest specializations have other names than the seed's."""
     await application.execute(
         database_url,
         "DELETE FROM specialization_progress",
@@ -194,7 +193,6 @@ async def test_levels_that_somebody_else_lowers_are_a_warning(database_url: str,
 
 
 async def test_a_failed_check_does_not_spoil_the_next(database_url: str) -> None:
-    """Both share a transaction."""
     await application.execute(database_url, "ALTER TABLE specialization_progress RENAME TO gone")
     engine = make_engine(application.settings(database_url))
     async with engine.connect() as conn:
@@ -205,7 +203,6 @@ async def test_a_failed_check_does_not_spoil_the_next(database_url: str) -> None
 
 @pytest.mark.parametrize("name", ["max_level_sync", "specializations", "levels_match_rows"])
 async def test_more_specializations_are_fine(database_url: str, name: str) -> None:
-    """With or without their own level table."""
     await application.execute(
         database_url,
         "INSERT INTO specializations (id, name, max_levels) VALUES ('REFEREE', 'R', 2), ('SCOUT', 'S', 9)",
@@ -218,7 +215,6 @@ async def test_more_specializations_are_fine(database_url: str, name: str) -> No
 
 
 async def test_columns_that_nobody_fills_are_named(database_url: str) -> None:
-    """The message names the variable that fills them."""
 
     async def look() -> Finding:
         return await make(database_url, lambda conn: application_columns(conn, application.settings(database_url)))
@@ -265,7 +261,6 @@ async def test_a_script_without_a_database_says_so() -> None:
 
 
 def test_pytest_takes_no_script_for_a_test() -> None:
-    """Their names are the user's and begin with `test_`."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "scripts", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - fixed
     assert "no tests" in done.stdout

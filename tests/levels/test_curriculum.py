@@ -27,7 +27,6 @@ def test_a_name_is_found_exactly_or_without_case() -> None:
 
 
 def test_an_unknown_name_is_none() -> None:
-    """Such an event becomes a dead letter."""
     curriculum = Curriculum({"PLAYER": 8})
     assert curriculum.canonical("GOALKEEPER") is None
     with pytest.raises(KeyError):
@@ -43,7 +42,6 @@ def test_a_name_that_cannot_be_used_is_known_and_its_maximum_is_a_fault() -> Non
 
 
 async def test_a_new_specialization_counts_at_once(database_url: str) -> None:
-    """Without a restart. An inactive specialization counts too."""
     engine = make_engine(application.settings(database_url))
     async with engine.begin() as conn:
         assert (await read_curriculum(conn)).levels == {"PLAYER": 8, "COACH": 8, "INTERNSHIP": 3}
@@ -83,13 +81,11 @@ async def _ask(session: AsyncSession, name: str) -> int:
 
 
 async def test_the_database_is_the_source_of_truth(session: AsyncSession) -> None:
-    """Uncommitted changes of the session count."""
     await session.execute(text("UPDATE specializations SET max_levels = 11 WHERE id = 'INTERNSHIP'"))
     assert [await _ask(session, name) for name in ("INTERNSHIP", "internship", "Internship")] == [11, 11, 11]
 
 
 async def test_a_name_that_the_database_writes_in_another_case_is_found(session: AsyncSession) -> None:
-    """An exact match wins."""
     insert = "INSERT INTO specializations (id, name, max_levels) VALUES ('Referee', 'R', 4), ('player', 'p', 2)"
     await session.execute(text(insert))
     assert [await _ask(session, name) for name in ("REFEREE", "player", "PLAYER")] == [4, 2, 8]
@@ -104,14 +100,12 @@ def test_without_a_session_the_fallback_answers(name: str, levels: int) -> None:
 
 
 async def test_a_missing_row_and_a_maximum_of_nothing_fall_back(session: AsyncSession) -> None:
-    """0 is not a number of levels."""
     await session.execute(text("UPDATE specializations SET max_levels = 0 WHERE id = 'COACH'"))
     await session.execute(text("DELETE FROM specializations WHERE id = 'INTERNSHIP'"))
     assert [await _ask(session, name) for name in ("COACH", "INTERNSHIP", "GOALKEEPER")] == [8, 3, 1]
 
 
 async def test_the_setting_answers_before_the_fallback(session: AsyncSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A value in the database wins."""
     monkeypatch.setenv("LEVELSYNC_MAX_LEVELS", '{"player": 5, "COACH": 6, "LFA_COACH": 7}')
     await session.execute(text("UPDATE specializations SET max_levels = 0 WHERE id = 'COACH'"))
     assert [await _ask(session, name) for name in ("PLAYER", "COACH", "lfa_coach")] == [8, 6, 7]

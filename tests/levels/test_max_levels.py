@@ -109,7 +109,6 @@ async def test_what_leaves_no_specialization_to_use_is_named(
 async def test_one_specialization_without_a_maximum_is_a_fault_of_its_own(
     database_url: str, changes: Sequence[str], maxima: dict[str, int], named: str
 ) -> None:
-    """Other specializations are applied."""
     async with changed(database_url, maxima, changes) as conn:
         curriculum = await read_curriculum(conn)
         assert curriculum.levels["PLAYER"] == 8

@@ -56,7 +56,6 @@ async def test_a_warning_names_host_and_database(url: str, capsys: pytest.Captur
 
 @pytest.mark.parametrize("command", [("alembic", "upgrade", "head"), ("levelsync", "migrate")])
 async def test_the_expected_log_lines_appear(url: str, command: tuple[str, ...]) -> None:
-    """Whatever LOG_FORMAT says."""
     done = await application.run(url, *command, LEVELSYNC_LOG_FORMAT="json", LEVELSYNC_LOG_LEVEL="ERROR")
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if "Running upgrade" in line]
@@ -64,7 +63,6 @@ async def test_the_expected_log_lines_appear(url: str, command: tuple[str, ...])
 
 
 async def test_alembic_current_shows_where_the_database_stands(url: str) -> None:
-    """`current` changes nothing."""
     assert (await application.run(url, "alembic", "current")).stdout.strip() == ""
     assert await application.value(url, "SELECT to_regnamespace('levelsync')") is None
     await application.run(url, "alembic", "upgrade", "fix_internship_levels")
@@ -112,7 +110,6 @@ async def _make(url: str) -> bool:
 
 
 async def test_two_hundred_users_whose_tables_agree(url: str) -> None:
-    """Every progress row has its license, and every level is in range."""
     assert await _make(url)
     roles = "SELECT role::text, min(id), max(id) FROM users GROUP BY 1 ORDER BY 2"
     assert await application.rows(url, roles) == [("admin", 1, 1), ("instructor", 2, 2), ("student", 3, 200)]
@@ -127,7 +124,6 @@ async def test_two_hundred_users_whose_tables_agree(url: str) -> None:
 
 
 async def test_users_that_are_there_are_left_alone(url: str) -> None:
-    """A second start of `levelsync up` keeps its users."""
     await application.upgrade(url)
     await application.execute(url, "INSERT INTO users (name, email) VALUES ('A', 'a@x.org')")
     assert not await _make(url)
@@ -135,7 +131,6 @@ async def test_users_that_are_there_are_left_alone(url: str) -> None:
 
 
 async def test_the_next_user_gets_the_next_id(url: str) -> None:
-    """The sequences continue after the created rows."""
     await _make(url)
     assert await application.value(url, "INSERT INTO users (name, email) VALUES ('A', 'a@x') RETURNING id") == 201
 

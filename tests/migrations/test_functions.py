@@ -61,7 +61,6 @@ NAMES = "CREATE TYPE specialization_name AS ENUM ('PLAYER', 'COACH', 'INTERNSHIP
 async def test_the_functions_are_created_again_where_the_tables_changed(
     database_url: str, settings: Settings, statements: list[str], said: str
 ) -> None:
-    """`doctor` and `serve` name the change. `migrate` needs no new revision."""
     await live.execute(database_url, LEVELS, *statements)
     there = settings.model_copy(update={"database_url": SecretStr(database_url)})
     health, engine = Health(), make_engine(there)
@@ -126,7 +125,6 @@ ROWS = """
 
 
 async def test_a_trigger_of_a_partition_alone_is_seen(database_url: str, settings: Settings) -> None:
-    """The sync fails in that partition and succeeds in the others."""
     await live.execute(database_url, *PARTITIONED, ROWS)
     await live.upgrade(database_url)
     there = settings.model_copy(update={"database_url": SecretStr(database_url)})

@@ -61,7 +61,6 @@ async def test_every_table_that_points_at_a_license_follows(url: str) -> None:
 
 
 async def test_a_license_that_points_at_a_license_follows(url: str) -> None:
-    """A duplicate must have the same reference."""
     await application.make_application(
         url,
         "ALTER TABLE user_licenses ADD parent int REFERENCES user_licenses",
@@ -119,7 +118,6 @@ async def test_duplicates_that_differ_in_a_column_that_is_not_ours_stop(url: str
 async def test_a_unique_index_under_another_name_is_enough(
     url: str, change: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The downgrade leaves it too."""
     await application.make_application(url, change)
     before = [line for line in (await application.structure(url)).splitlines() if "user_licenses" in line]
     await application.upgrade(url)

@@ -31,7 +31,6 @@ async def test_the_applications_own_alembic_history_is_left_alone(url: str) -> N
 
 
 async def test_internship_is_fixed_and_the_old_value_said(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A pair with both rows above the maximum is counted once."""
     await application.make_application(
         url,
         "INSERT INTO specialization_progress (student_id, specialization_id, current_level)"
@@ -63,7 +62,6 @@ async def test_what_is_missing_is_named_before_any_change(url: str, change: str,
 
 
 async def test_a_column_dropped_between_two_releases_stops_the_next_revision(url: str) -> None:
-    """Each revision that is due checks again."""
     await application.make_application(url)
     await application.upgrade(url, "spec_level_system")
     await application.execute(url, "ALTER TABLE specializations DROP COLUMN max_levels")
@@ -82,7 +80,6 @@ async def test_a_missing_level_table_is_said_and_skipped(url: str, capsys: pytes
 
 
 async def test_other_numbers_of_level_rows_are_said_and_left(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The rows belong to the application."""
     await application.make_application(url, "INSERT INTO internship_levels VALUES (4, 'Principal', 1, 1)")
     await application.upgrade(url)
     assert "internship_levels has 4 rows, not 3" in capsys.readouterr().err
@@ -90,7 +87,6 @@ async def test_other_numbers_of_level_rows_are_said_and_left(url: str, capsys: p
 
 
 async def test_half_an_application_is_refused(url: str) -> None:
-    """Without users no other table may exist."""
     await application.execute(url, "CREATE TABLE user_licenses (id int)")
     assert "public.user_licenses is there" in await application.refused(url)
     assert await application.value(url, "SELECT to_regclass('specializations')") is None

@@ -26,7 +26,6 @@ async def test_the_migrations_make_what_the_models_declare(database_url: str, ur
 
 
 async def test_alembic_finds_nothing_to_generate(database_url: str) -> None:
-    """As `alembic check` would."""
 
     def compare(conn: Connection) -> object:
         options = {

@@ -38,7 +38,6 @@ async def test_the_row_that_stays_is(url: str, values: tuple[str, ...], kept: in
 
 
 async def test_removed_rows_are_kept_as_json_and_their_ids_logged(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Other pairs and other users stay."""
     await application.make_application(
         url,
         _rows("(101, 5, 'COACH', 1, NULL)", "(102, 5, 'COACH', 2, NULL)", "(103, 5, 'COACH', 3, NULL)"),
@@ -75,7 +74,6 @@ async def test_a_constraint_that_is_there_already_is_left_and_said(
 
 
 async def test_a_constraint_under_another_name_is_enough(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The order of its columns does not matter."""
     await application.make_application(
         url,
         "ALTER TABLE specialization_progress ADD CONSTRAINT mine UNIQUE (specialization_id, student_id)",
@@ -111,7 +109,6 @@ async def test_what_the_users_check_or_an_upsert_cannot_use_is_not_taken_for_it(
     ],
 )
 async def test_a_name_that_something_else_has_is_refused_with_a_sentence(url: str, change: str) -> None:
-    """Nothing is renamed, dropped or removed."""
     await application.make_application(url, change, _rows("(101, 5, 'COACH', 1, NULL)", "(102, 5, 'COACH', 2, NULL)"))
     assert f"needs {NAME}" in await application.refused(url)
     assert await application.value(url, "SELECT count(*) FROM specialization_progress") == 3

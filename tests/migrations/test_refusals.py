@@ -49,7 +49,6 @@ async def _check(url: str, name: str) -> Finding:
     ],
 )
 async def test_the_statement_for_a_missing_column_helps(url: str, column: str, why: str) -> None:
-    """`doctor` gives the same sentence before the migration."""
     table, _, name = column.partition(".")
     await application.make_application(url, f"ALTER TABLE {table} DROP COLUMN {name}")
     sentence = await application.refused(url)
@@ -64,7 +63,6 @@ async def test_the_statement_for_a_missing_column_helps(url: str, column: str, w
 
 
 async def test_licenses_that_differ_are_named_before_anything_is_changed_by_doctor(url: str) -> None:
-    """`migrate` also names what earlier revisions have changed."""
     await application.make_application(url, DUPLICATE_PROGRESS, DIFFERENT_LICENSES)
     found = await _check(url, "migrations")
     assert "user_licenses has several rows for one pair (user_id, specialization_type)" in found.detail
@@ -132,7 +130,6 @@ async def test_serve_names_a_column_that_is_gone_and_waits(database_url: str, se
 
 
 async def test_half_an_application_is_told_what_to_correct(url: str) -> None:
-    """`migrate` and `doctor` use the same words."""
     await application.execute(url, "CREATE TABLE user_licenses (id int)")
     sentence = await application.refused(url)
     assert "finds no table users, to which every level belongs, but public.user_licenses is there" in sentence

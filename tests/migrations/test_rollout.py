@@ -125,14 +125,12 @@ async def test_a_downgrade_by_the_later_release_gives_the_row_back(refused: str,
 
 
 async def test_a_second_migrate_says_that_there_is_nothing_to_do(database_url: str) -> None:
-    """Exit 0 without a line left people in doubt."""
     done = await application.run(database_url, "levelsync", "migrate")
     assert done.returncode == 0
     assert f"The schema is at revision {HEAD} already: nothing to do" in done.stderr
 
 
 async def test_a_revision_that_does_not_exist_is_wrong_use() -> None:
-    """Exit 2 with the list of revisions, before the database is asked."""
     nowhere = "postgresql://nobody@127.0.0.1:1/nothing"
     done = await application.run(nowhere, "levelsync", "migrate", "--revision", "nonsense")
     revisions = "the revisions are spec_level_system, unique_progress_constraint"

@@ -75,7 +75,6 @@ async def test_users_is_never_created_where_another_schema_has_it(url: str) -> N
 
 
 async def test_the_first_schema_on_the_path_counts(url: str) -> None:
-    """As for every statement of the service."""
     await application.make_application(url, "CREATE SCHEMA other", "CREATE TABLE other.users (x int)")
     await _set_path(url, "other, public")
     before = await application.structure(url), await application.structure(url, "other")

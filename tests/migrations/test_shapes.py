@@ -114,7 +114,6 @@ async def test_every_shape_is_compared_and_listed(
 
 
 async def test_every_shape_is_written(shaped: AsyncEngine, settings: Settings, request: pytest.FixtureRequest) -> None:
-    """Times are UTC in columns of both kinds."""
     events = await Events(shaped).begin()
     await events.apply(rise(2, 5, at=WHEN), rise(6, 2, "INTERNSHIP", at=WHEN))
     await events.apply(rise(9, 3, "coach", ADVANCED, at=WHEN))

@@ -37,7 +37,6 @@ async def test_a_migration_waits_for_the_one_that_runs(url: str, capsys: pytest.
 
 
 async def test_a_table_that_stays_locked_is_given_up_with_a_sentence(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Earlier revisions stay done, and the next run continues."""
     monkeypatch.setattr(migrate, "LOCK_TIMEOUT", "100ms")
     await application.make_application(url)
     async with application.connected(url) as busy, busy.transaction():

@@ -90,7 +90,6 @@ async def test_syncs_fences_and_pages_take_the_user(large: AsyncEngine) -> None:
 
 
 async def test_an_event_a_command_and_the_api_take_the_user(bigint: Settings, large: AsyncEngine) -> None:
-    """By record, by command and over HTTP."""
     await (await applier.Events(large).begin()).apply(applier.rise(LARGE, 3))
     assert await read(large, f"SELECT current_level FROM user_licenses WHERE user_id = {LARGE}") == [(3,)]
     given = environment(bigint, JWT_SECRET="a-secret-of-the-tests-with-32-bytes")  # noqa: S106
@@ -145,7 +144,6 @@ async def test_a_view_of_somebody_else_is_named_before_any_change(url: str) -> N
 
 
 async def test_the_release_before_writes_on_the_wider_columns(url: str) -> None:
-    """Its own statements have arrays of int."""
     await application.upgrade(url)
     run = "00000000-0000-0000-0000-000000000001"
     await application.execute(

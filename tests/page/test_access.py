@@ -132,7 +132,6 @@ async def test_without_a_session_every_page_asks_to_sign_in_and_comes_back(
 
 
 async def test_a_token_signs_in_and_the_cookie_is_guarded(visitor: httpx.AsyncClient, settings: Settings) -> None:
-    """No script reads the cookie, no other site's form sends it, and it ends with the token."""
     answer = await sign_in(visitor, token(settings, "admin"), next="/page/runs?before=x")
     assert (answer.status_code, answer.headers["location"]) == (303, "/page/runs?before=x")
     cookie = next(c for c in answer.headers.get_list("set-cookie") if c.startswith(SESSION))
@@ -145,7 +144,6 @@ async def test_a_token_signs_in_and_the_cookie_is_guarded(visitor: httpx.AsyncCl
 
 
 async def test_the_cookie_is_secure_behind_https(visitor: httpx.AsyncClient, settings: Settings) -> None:
-    """A proxy may end the encryption."""
     visitor.headers["X-Forwarded-Proto"] = "https"
     mark = mark_in(first := await visitor.get("/page/sign-in"))
     sent = {"Cookie": first.headers["set-cookie"].partition(";")[0]}  # httpx keeps a secure cookie from plain http
@@ -180,7 +178,6 @@ async def test_who_may_not_is_told_why(
 
 
 async def test_a_session_that_has_expired_asks_to_sign_in_again(visitor: httpx.AsyncClient, settings: Settings) -> None:
-    """A browser with a wrong clock may still send its cookie."""
     visitor.cookies.set(SESSION, token(settings, "admin", timedelta(minutes=-5)))
     answer = await visitor.get("/page/runs")
     assert answer.headers["location"] == "/page/sign-in?next=%2Fpage%2Fruns&ended=yes"
@@ -191,7 +188,6 @@ async def test_a_session_that_has_expired_asks_to_sign_in_again(visitor: httpx.A
     "wanted", ["https://evil.example/", "//evil.example", "/\\evil.example", "/docs", "javascript:alert(1)"]
 )
 async def test_signing_in_leads_to_no_other_site(visitor: httpx.AsyncClient, settings: Settings, wanted: str) -> None:
-    """A link to the form must not lead to another site."""
     assert (await sign_in(visitor, token(settings, "admin"), next=wanted)).headers["location"] == "/"
 
 
@@ -234,7 +230,6 @@ async def test_the_form_to_sign_in_has_its_mark_too(visitor: httpx.AsyncClient, 
 async def test_an_instructor_cannot_do_what_the_page_does_not_offer(
     instructor: httpx.AsyncClient, engine: AsyncEngine, path: str, fields: dict[str, str]
 ) -> None:
-    """A form that they write themselves is refused."""
     mark = mark_of(instructor)
     answer = await instructor.post(path, data=fields | mark)
     assert answer.status_code == 403
@@ -275,7 +270,6 @@ NONSENSE: tuple[tuple[str, dict[str, str], int, dict[str, Any]], ...] = (
 
 
 async def test_a_form_that_makes_no_sense_leaves_one_row(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    """The row has the arguments, as long as they are short."""
     mark = mark_of(admin)
     for path, fields, status, _ in NONSENSE:
         assert (await admin.post(path, data=fields | mark)).status_code == status, path
@@ -287,7 +281,6 @@ async def test_a_form_that_makes_no_sense_leaves_one_row(admin: httpx.AsyncClien
 async def test_an_instructor_sees_no_button_that_is_not_theirs(
     instructor: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
-    """An instructor may read, and sync a user."""
     await fill(engine, progress={(5, "PLAYER"): 3})
     shown = {path: (await instructor.get(path)).text for path in READ if "q=" not in path}
     assert "Start the dry run" not in shown["/page/runs"]
@@ -359,7 +352,6 @@ async def test_a_form_that_is_too_large_is_refused(admin: httpx.AsyncClient) -> 
 async def test_two_processes_with_the_same_key_share_sessions(
     admin: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
 ) -> None:
-    """Behind a load balancer each request may reach another process."""
     await fill(engine, progress={(5, "PLAYER"): 3})
     mark = mark_of(admin)
     async with serving(settings) as other, httpx.AsyncClient(base_url=other, cookies=admin.cookies) as client:
@@ -379,7 +371,6 @@ async def test_without_the_extra_the_page_says_what_to_install(
 
 
 async def test_a_database_that_is_away_is_a_page_that_says_so(settings: Settings) -> None:
-    """The page retries by itself."""
     away = settings.model_copy(update={"database_url": SecretStr("postgresql://postgres@127.0.0.1:1/postgres")})
     cookies = {SESSION: token(away, "admin")}
     async with serving(away) as served, httpx.AsyncClient(base_url=served, timeout=20, cookies=cookies) as client:
@@ -429,7 +420,6 @@ async def test_a_letter_is_shown_whatever_its_publisher_sent(admin: httpx.AsyncC
 
 
 async def test_a_letter_that_consists_of_headers_is_a_small_page(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    """The page shows only the first headers, and says where all are."""
     headers = [{"key": "first", "value": "x" * 100_000}, *({"key": f"h{n}", "value": None} for n in range(20_000))]
     address = await letter(engine, offset=9, record_timestamp=0, key=None, headers=headers, value=b"{}")
     answer = await admin.get(address)

@@ -97,7 +97,6 @@ async def window(request: pytest.FixtureRequest, full: Site) -> Page:
 
 @pytest.mark.parametrize("name", PAGES)
 async def test_no_page_has_a_barrier(window: Page, name: str) -> None:
-    """By axe, with the rules of WCAG 2.2 AA and best practice."""
     await window.goto(PAGES[name])
     assert await _barriers(window) == []
 
@@ -110,7 +109,6 @@ async def test_signing_in_has_no_barrier(site: Site) -> None:
 
 
 async def test_light_and_dark_follow_the_browser(full: Site) -> None:
-    """Without a script."""
     shades = {}
     for scheme in ("light", "dark"):
         page = await full.signed_in(color_scheme=scheme)
@@ -136,7 +134,6 @@ async def test_a_phone_shows_every_page_count_and_button_without_a_scroll_sidewa
 
 
 async def test_each_outcome_stands_beside_its_count(full: Site) -> None:
-    """The delay is two quantiles, which one old event does not change as it would a mean."""
     page = await full.signed_in()
     table = page.locator("#events-table")
     await expect(table).to_contain_text("delay p50 up to 250 ms, p99 above 12 hours")
@@ -147,7 +144,6 @@ async def test_each_outcome_stands_beside_its_count(full: Site) -> None:
 
 
 async def test_the_charts_show_the_last_hour_and_the_last_day(full: Site) -> None:
-    """Five quantities, each drawn twice, with the latest value in words, a table, and a link."""
     page = await full.signed_in()
     charts = page.locator("#trends article")
     titles = await charts.get_by_role("heading", level=3).all_text_contents()
@@ -226,7 +222,6 @@ async def test_everything_is_reached_by_the_keyboard(full: Site) -> None:
 
 
 async def test_keys_lead_to_every_page(full: Site) -> None:
-    """In a field, the keys are text."""
     page = await full.signed_in()
     await page.keyboard.press("?")
     await expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
@@ -271,7 +266,6 @@ async def test_local_time_stands_beside_utc(full: Site) -> None:
 
 
 async def test_an_instructor_sees_no_audit_log(full: Site) -> None:
-    """Neither the link, the page nor the key."""
     page = await full.signed_in("instructor")
     assert await page.get_by_role("link", name="Audit").count() == 0
     await page.keyboard.type("ga")

@@ -55,7 +55,6 @@ async def serving(settings: Settings, health: Health, **cookies: str) -> AsyncIt
 
 
 async def test_a_process_that_began_in_an_outage_keeps_the_three_questions(page_settings: Settings) -> None:
-    """It shows each component's problem as /readyz does."""
     away = page_settings.model_copy(update={"database_url": NOWHERE})
     health = Health()
     health.report("postgresql", "test", "PostgreSQL at db.example:5432: no answer")
@@ -122,7 +121,6 @@ async def test_the_last_known_values_stay_with_their_age(
 async def test_the_page_comes_and_goes_by_itself(
     page_settings: Settings, chromium: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The overview, then the last known values, then the overview."""
     monkeypatch.setattr(overview, "REFRESH", 1)
     async with way_to(page_settings.database_url.get_secret_value()) as (way, url):
         settings = page_settings.model_copy(update={"database_url": SecretStr(url)})
@@ -144,7 +142,6 @@ async def test_the_page_comes_and_goes_by_itself(
 
 
 async def test_people_are_remembered_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest is forgotten first, and expired tokens too."""
     monkeypatch.setattr(memory, "MOST_PEOPLE", 2)
     kept, admin = Memory(), somebody("admin")
     for one in ("a", "b", "c"):

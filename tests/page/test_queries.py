@@ -80,7 +80,6 @@ async def test_no_page_asks_more_for_more(engine: AsyncEngine) -> None:
 
 
 async def test_the_overview_never_reads_the_application_s_tables(engine: AsyncEngine) -> None:
-    """Every viewer fetches it every five seconds."""
     await fill(engine, 5)
     said = " ".join(await questions(engine, overview))
     assert "public." not in said

@@ -25,7 +25,6 @@ def test_tablers_dark_rules_are_found_in_its_stylesheet() -> None:
 
 
 def test_an_asset_changes_its_address_with_its_content() -> None:
-    """A browser may keep it for a year."""
     addresses = {name: render.url_of(name) for name in render.contents()}
     assert len(set(addresses.values())) == 5
     assert all(address.startswith(f"/page/assets/{name}?v=") for name, address in addresses.items())
@@ -35,7 +34,6 @@ MANIFEST = json.loads(vendor.read("manifest.json"))
 
 
 def test_each_vendored_file_has_the_hash_that_the_manifest_names() -> None:
-    """It fails after an edit, or for a new version without its row."""
     assert {row["file"]: sha256(vendor.read(row["file"])).hexdigest() for row in MANIFEST} == {
         row["file"]: row["sha256"] for row in MANIFEST
     }
@@ -54,7 +52,6 @@ def test_the_manifest_names_every_vendored_file_with_version_and_licence() -> No
 
 
 def test_times_are_in_utc_whatever_they_were_in() -> None:
-    """A time without a zone is the application's, in UTC."""
     shown = "2026-11-23 01:30:00 UTC"
     assert render.moment(datetime(2026, 11, 23, 1, 30)) == shown  # noqa: DTZ001 - as the application keeps them
     assert render.moment(datetime(2026, 11, 23, 3, 30, tzinfo=timezone(timedelta(hours=2)))) == shown
@@ -107,7 +104,6 @@ def test_what_is_nested_deeply_is_not_blown_up() -> None:
     ],
 )
 def test_a_bucket_of_delays_is_shown_by_its_bound(seconds: float, said: str) -> None:
-    """A histogram has no finer values."""
     assert render.bound(seconds) == said
 
 

@@ -72,7 +72,6 @@ async def test_the_processes_of_a_minute_add_up(engine: AsyncEngine, minute: lis
 async def test_what_could_not_be_stored_comes_with_the_next_minute(
     engine: AsyncEngine, settings: Settings, minute: list[int]
 ) -> None:
-    """PostgreSQL is away for a minute."""
     process = Sampler()
     away = make_engine(settings.model_copy(update={"database_url": SecretStr("postgresql://x@127.0.0.1:1/x")}))
     decide(3, 0)
@@ -123,14 +122,12 @@ def test_the_quantiles_are_those_of_all_minutes_together() -> None:
 
 
 def test_the_delay_is_two_quantiles_of_what_was_observed() -> None:
-    """One old event would make a mean of 197 days. Beyond the last bucket there is no bound."""
     assert delay_of(Counter({"0.05": 150, "1.0": 48, "60.0": 1, "+Inf": 1})) == Delay(0.05, 1)
     assert delay_of(Counter({"+Inf": 1})) == Delay(math.inf, math.inf)
     assert delay_of(Counter()) is None
 
 
 async def test_each_look_reads_only_the_newest_minutes(engine: AsyncEngine) -> None:
-    """A late row for a recent minute is seen."""
     history = History()
     async with engine.begin() as conn:
         await conn.execute(_ROWS, {"minutes": 1500})

@@ -84,7 +84,6 @@ async def test_a_falling_level_is_first_and_named_on_the_button(site: Site) -> N
 
 
 async def test_letters_that_are_checked_are_discarded_together(site: Site) -> None:
-    """An empty selection does nothing."""
     await site.levels({}, {})
     await site.execute(
         'INSERT INTO levelsync.dead_letters (topic, partition, "offset", record_timestamp, value, reason, detail)'
@@ -129,7 +128,6 @@ async def test_the_overview_tells_of_drift_by_kind_and_specialization(site: Site
 
 
 async def test_a_dead_letter_is_opened_replayed_and_closed(site: Site, publish: Publish) -> None:
-    """Its user has been created since."""
     await site.levels({}, {})
     await publish([Record(*ProgressLeveledUp(user_id=901, specialization="PLAYER", to_level=3).to_kafka())])
     page = await site.signed_in()
@@ -168,7 +166,6 @@ async def test_all_letters_of_a_reason_are_discarded_and_no_other(site: Site, pu
 
 
 async def test_a_user_is_found_and_synced(site: Site) -> None:
-    """The confirmation shows exactly what is written."""
     await site.levels({(5, "PLAYER"): 2, (5, "COACH"): 1}, {(5, "PLAYER"): 4, (5, "COACH"): 1})
     page = await site.signed_in("instructor")
     await page.get_by_role("link", name="Users").click()
@@ -189,7 +186,6 @@ async def test_a_user_is_found_and_synced(site: Site) -> None:
 
 
 async def test_a_missing_row_is_made_in_one_way(site: Site) -> None:
-    """Every direction would write the same."""
     await site.levels({(5, "COACH"): 3}, {(5, "PLAYER"): 4})
     page = await site.signed_in()
     await page.goto("/page/users/5")
@@ -224,7 +220,6 @@ async def test_all_pairs_of_a_user_are_synced_at_once(site: Site) -> None:
 
 
 async def test_a_run_that_goes_on_shows_how_far_it_is_and_is_cancelled(site: Site) -> None:
-    """The page refreshes itself and keeps the focus."""
     await site.levels({}, {})
     run_id = uuid4()
     await site.execute(
@@ -258,7 +253,6 @@ async def test_a_run_that_goes_on_shows_how_far_it_is_and_is_cancelled(site: Sit
 
 
 async def test_the_breaker_is_told_of_before_anybody_can_force_it(site: Site) -> None:
-    """One table is empty."""
     await site.levels({(5, "PLAYER"): 2}, {})
     page = await site.signed_in()
     await dry_run(page)

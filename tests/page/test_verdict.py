@@ -109,7 +109,6 @@ def test_each_thing_that_is_wrong_is_named_once(seen: dict[str, Any], reasons: l
 
 
 def test_without_a_schedule_no_scan_is_due() -> None:
-    """Some operators request all runs themselves."""
     seen = Overview(**(WELL | {"scan": Scan("run", ago(days=90), [])}))
     assert judge(seen, timedelta(0)).reasons == []
 
@@ -122,7 +121,6 @@ def test_the_worst_comes_first() -> None:
 
 
 def test_waiting_begins_anew_with_every_move() -> None:
-    """A long queue that moves is not stuck."""
     waits, first, moved = Waits(), ("progress.leveled-up", 0), ago(hours=1)
     assert waits.see({first: 5}, {first: moved}, NOW)[0].waits_since == NOW
     later = NOW + timedelta(seconds=20)

@@ -35,7 +35,6 @@ async def position(engine: AsyncEngine, offset: int, topic_id: str = "") -> None
 
 
 async def test_a_pair_whose_event_comes_in_the_grace_time_is_no_drift(engine: AsyncEngine, settings: Settings) -> None:
-    """Its levels moved between scan and confirmation."""
     one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(milliseconds=300)}))
     run_id = await one_worker.request(direction="highest", dry_run=False)
     await until_step(one_worker, run_id, "grace")
@@ -68,7 +67,6 @@ async def test_appliers_that_do_not_catch_up_leave_everything_unconfirmed(one_wo
 
 @pytest.mark.usefixtures("impatient")
 async def test_a_scan_that_could_confirm_nothing_is_no_all_clear(engine: AsyncEngine, one_worker: OneWorker) -> None:
-    """The drift of the scan before it stays in the view."""
     await one_worker.run()
     one_worker.topics.ends = NINE
     await one_worker.run()
@@ -103,7 +101,6 @@ async def test_a_topic_created_again_while_a_run_waits_gives_it_a_new_goal(
 
 
 async def test_an_emptied_partition_is_caught_up(engine: AsyncEngine, one_worker: OneWorker) -> None:
-    """Its log start equals its end."""
     one_worker.topics.ends = one_worker.topics.starts = NINE
     assert (await one_worker.run())["counts"]["mismatched"] == 1
     assert await found_issues(engine) == {PAIR: "mismatched"}

@@ -182,7 +182,6 @@ async def test_past_the_limit_a_forced_run_heals_everything_and_keeps_samples(
 
 
 async def test_two_runs_at_once_heal_each_pair_once(engine: AsyncEngine, one_worker: OneWorker) -> None:
-    """The second run leaves what the first has healed."""
     await drifted(engine, 40)
     first, second = [await one_worker.request(direction="highest", dry_run=False) for _ in range(2)]
     await until_step(one_worker, first, "heal")

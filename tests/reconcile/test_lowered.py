@@ -53,7 +53,6 @@ async def test_a_run_stops_before_its_first_write_where_more_would_fall(one_work
 
 
 async def test_a_run_heals_where_no_more_fall_than_allowed(one_worker: OneWorker) -> None:
-    """The limit counts levels that fall, not pairs."""
     report = await one_worker.run(dry_run=False, max_lowered=3)
     assert (report["status"], report["counts"]["lowered"], report["counts"]["healed"]) == ("completed", 3, 7)
     assert (await read(one_worker.engine, LICENSES))[:5] == [(1, 4), (2, 4), (3, 4), (4, 5), (5, 5)]

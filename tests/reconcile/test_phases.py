@@ -32,7 +32,6 @@ async def age_step(engine: AsyncEngine, seconds: float) -> None:
 
 
 async def test_a_run_names_each_of_its_phases(drifted: AsyncEngine, settings: Settings) -> None:
-    """A run that has ended has no phase."""
     one_worker = OneWorker(drifted, settings.model_copy(update={"reconcile_grace": timedelta(seconds=0.2)}))
     run_id = await one_worker.request(direction="highest", dry_run=False)
     named = []
@@ -44,7 +43,6 @@ async def test_a_run_names_each_of_its_phases(drifted: AsyncEngine, settings: Se
 
 
 async def test_the_grace_time_counts_down(drifted: AsyncEngine, settings: Settings) -> None:
-    """Even when the step fails at its end and is retried."""
     one_worker = OneWorker(drifted, settings.model_copy(update={"reconcile_grace": timedelta(seconds=60)}))
     run_id = await one_worker.request()
     await until_step(one_worker, run_id, "grace")

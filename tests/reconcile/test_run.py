@@ -20,7 +20,6 @@ def _ranges_of_ten_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_request_delivered_twice_runs_once(engine: AsyncEngine, one_worker: OneWorker) -> None:
-    """The run's id is the request's."""
     await drifted(engine, 0)
     run_id = uuid4()
     for _ in range(2):

@@ -42,7 +42,6 @@ async def test_the_scan_finds_what_a_naive_comparison_finds(
 
 
 async def test_two_licenses_of_a_pair_are_no_level_in_any_direction(engine: AsyncEngine, one_worker: OneWorker) -> None:
-    """A run that heals writes neither of them, nor the progress."""
     held = {(1, "PLAYER"): 4, (1, "player"): 2, (2, "Player"): 4, (2, "pLAYER"): 2}
     for direction in get_args(Direction):
         await fill(engine, {(1, "PLAYER"): 3, (2, "PLAYER"): 3}, held)

@@ -69,7 +69,6 @@ async def drift_again(engine: AsyncEngine) -> None:
 async def test_a_worker_killed_in_a_run_loses_and_repeats_nothing(
     engine: AsyncEngine, settings: Settings, levelsync_process: Callable[..., LevelsyncProcess]
 ) -> None:
-    """The soak has twenty kills."""
     await heal_while_killing(engine, settings, levelsync_process, kills=1, seed=3)
 
 

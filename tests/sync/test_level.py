@@ -36,7 +36,6 @@ async def test_both_rows_get_the_level(
 
 
 async def test_missing_rows_are_made(engine: AsyncEngine, service: Service) -> None:
-    """Each written row is published."""
     await fill(engine)
     assert (await service.set_level(1, "PLAYER", 3)).action == "created"
     assert await licenses(engine) == await progress(engine) == {PLAYER: 3}
@@ -46,7 +45,6 @@ async def test_missing_rows_are_made(engine: AsyncEngine, service: Service) -> N
 
 
 async def test_a_level_of_both_rows_is_not_written_again(engine: AsyncEngine, service: Service) -> None:
-    """The decision is remembered all the same."""
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 3})
     before = await everything(engine)
     result = await service.set_level(1, "PLAYER", 3)

@@ -50,7 +50,6 @@ def test_a_write_ends_the_drift_and_never_leaves_the_range(before: Sides, direct
 
 @given(before=sound)
 def test_the_chosen_source_wins_also_downwards(before: Sides) -> None:
-    """`highest` believes the higher row."""
     progress, license_ = before.progress_level, before.license_level
     expected = {
         "progress_to_license": progress,

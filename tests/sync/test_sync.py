@@ -161,7 +161,6 @@ async def test_no_source_row_is_an_answer_and_no_such_user_is_not(engine: AsyncE
 
 
 async def test_a_license_in_another_case_is_the_pair_s(engine: AsyncEngine, service: Service) -> None:
-    """As for events."""
     await fill(engine, progress={PLAYER: 4}, licenses={(1, "player"): 2})
     assert (await service.sync_progress_to_license(1, "pLayer")).success
     assert await licenses(engine) == {(1, "player"): 4}
@@ -171,7 +170,6 @@ async def test_a_license_in_another_case_is_the_pair_s(engine: AsyncEngine, serv
 async def test_a_caller_who_is_no_user_is_named_in_the_reason(
     engine: AsyncEngine, service: Service, synced_by: int | str
 ) -> None:
-    """The foreign key stays empty."""
     await fill(engine, progress={PLAYER: 4})
     assert (await service.sync_progress_to_license(1, "PLAYER", synced_by)).success
     (step,) = await read(engine, "SELECT * FROM license_progressions")
@@ -251,7 +249,6 @@ async def test_nothing_is_half_written_where_the_second_write_is_refused(engine:
 
 
 async def test_every_specialization_of_a_user_in_one_call(engine: AsyncEngine, service: Service) -> None:
-    """One failure does not stop the others."""
     await execute(
         engine,
         "INSERT INTO specializations (id, name, max_levels) VALUES ('REFEREE', 'Referee', 4)",
@@ -271,7 +268,6 @@ async def test_every_specialization_of_a_user_in_one_call(engine: AsyncEngine, s
 
 
 async def test_columns_of_the_application_get_their_configured_values(engine: AsyncEngine, settings: Settings) -> None:
-    """As in a row that an event creates."""
     await fill(engine)
     await execute(
         engine,
@@ -287,7 +283,6 @@ async def test_columns_of_the_application_get_their_configured_values(engine: As
 async def test_without_settings_the_environment_s_defaults_count(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An application creates the service from its engine alone."""
     monkeypatch.setenv("LEVELSYNC_LICENSE_DEFAULTS", '{"tier": "basic"}')
     await fill(engine, progress={PLAYER: 4})
     await execute(engine, "ALTER TABLE user_licenses ADD COLUMN tier text NOT NULL")

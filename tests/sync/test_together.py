@@ -140,7 +140,6 @@ async def test_a_sync_that_waited_for_a_batch_decides_on_what_is_there_then(
 
 
 async def test_a_sync_whose_progress_a_batch_made_decides_again(engine: AsyncEngine, service: Service) -> None:
-    """The missing row is the progress."""
     await fill(engine, licenses={PLAYER: 3})
     async with engine.begin() as conn:
         await _apply(conn, ADVANCED, [one(ADVANCED, 5)])
