@@ -20,6 +20,9 @@ from service.settings import Settings
 from tests.support.tokens import AUDIENCE, ISSUER, KeyServer, by_hand, claims, serving, unsigned
 from tests.support.waiting import eventually
 
+STRANGE: dict[str, list[Any]] = {"alg": ["none", ["RS256"], {}, 7], "kty": [[], {}], "kid": [["strange"], {}]}
+STRANGE |= {"use": [["sig"]], "n": [["x"]], "e": [None]}
+
 
 @pytest.fixture
 def server() -> Iterator[KeyServer]:
@@ -160,17 +163,7 @@ async def test_a_stop_ends_a_fetch(
 @pytest.mark.parametrize(
     "strange",
     [
-        {"alg": "none"},
-        {"alg": ["RS256"]},
-        {"alg": {}},
-        {"alg": 7},
-        {"use": ["sig"]},
-        {"kid": ["strange"]},
-        {"kid": {}},
-        {"kty": []},
-        {"kty": {}},
-        {"n": ["x"]},
-        {"e": None},
+        *({name: value} for name, values in STRANGE.items() for value in values),
         {"kty": "EC", "crv": ["P-256"]},
         {"kty": "OKP", "crv": "Ed25519", "x": 7},
     ],

@@ -123,11 +123,8 @@ async def test_the_claim_of_roles_is_a_dotted_path(settings: Settings, engine: A
 
 async def test_a_token_without_roles_has_its_user_s_role(authenticator: Authenticator) -> None:
     """The subject is an id or an email address, and the history names that user."""
-    for subject, role, user_id in (
-        ("1", "admin", 1),
-        ("instructor2@example.org", "instructor", 2),
-        ("3", "student", 3),
-    ):
+    users = [("1", "admin", 1), ("instructor2@example.org", "instructor", 2), ("3", "student", 3)]
+    for subject, role, user_id in users:
         who = await authenticator.identify(signed(roles=None, sub=subject))
         assert (who.subject, who.role, who.user_id, who.synced_by) == (subject, role, user_id, user_id)
 
@@ -163,12 +160,8 @@ async def test_without_roles_from_users_a_subject_is_no_user(settings: Settings,
 @pytest.mark.parametrize(
     ("stored", "role"),
     [
-        ("ADMIN", "admin"),
-        ("INSTRUCTOR", "instructor"),
-        ("STUDENT", "student"),
-        ("SPORT_DIRECTOR", "none"),
-        ("sport_director", "none"),
-        ("admin", "admin"),
+        *((role, role.lower()) for role in ("ADMIN", "INSTRUCTOR", "STUDENT", "admin")),
+        *((role, "none") for role in ("SPORT_DIRECTOR", "sport_director")),
     ],
 )
 async def test_a_role_of_the_database_counts_in_any_case(

@@ -150,22 +150,9 @@ def test_a_folder_where_up_has_stopped_says_so(tmp_path: Path, command: str) -> 
         assert "127.0.0.1:2" in levelsync("drift", cwd=tmp_path, env=elsewhere).stderr
 
 
-COMMANDS = (
-    *("publish leveled-up --user 1 --specialization PLAYER --to-level 2", "publish --file pyproject.toml", "drift"),
-    *(
-        "sync 1 --all",
-        "reconcile",
-        "runs",
-        "audit",
-        "erase 1",
-        "token --role admin",
-        "doctor",
-        "migrate",
-        "serve",
-        "up",
-    ),
-    *(f"dead-letters {verb}" for verb in ("list", "show 1", "replay 1", "discard 1")),
-)
+COMMANDS = ["publish --file pyproject.toml", "drift", "sync 1 --all", "reconcile", "runs", "audit", "erase 1", "doctor"]
+COMMANDS += ["publish leveled-up --user 1 --specialization PLAYER --to-level 2", "token --role admin", "migrate"]
+COMMANDS += ["serve", "up", *(f"dead-letters {verb}" for verb in ("list", "show 1", "replay 1", "discard 1"))]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

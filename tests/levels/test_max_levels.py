@@ -15,7 +15,10 @@ from service.sync import ProgressLicenseSyncService
 from tests.support import application
 
 DROPPED = "ALTER TABLE specializations DROP COLUMN max_levels"
-NULLABLE = "ALTER TABLE specializations ALTER COLUMN max_levels DROP NOT NULL"
+COACH_IS_NULL = (
+    "ALTER TABLE specializations ALTER COLUMN max_levels DROP NOT NULL",
+    "UPDATE specializations SET max_levels = NULL WHERE id = 'COACH'",
+)
 NO_FOREIGN_KEY = (
     "ALTER TABLE specialization_progress DROP CONSTRAINT specialization_progress_specialization_id_fkey",
     "DELETE FROM specializations",
@@ -43,11 +46,7 @@ async def changed(url: str, maxima: dict[str, int], changes: Sequence[str]) -> A
         ((), {}, {"PLAYER": 8, "COACH": 8, "INTERNSHIP": 3}),
         ((), {"player": 5}, {"PLAYER": 8, "COACH": 8, "INTERNSHIP": 3}),
         ((DROPPED,), {"player": 5, "COACH": 6, "Internship": 7}, {"PLAYER": 5, "COACH": 6, "INTERNSHIP": 7}),
-        (
-            (NULLABLE, "UPDATE specializations SET max_levels = NULL WHERE id = 'COACH'"),
-            {"COACH": 6, "PLAYER": 1},
-            {"PLAYER": 8, "COACH": 6, "INTERNSHIP": 3},
-        ),
+        (COACH_IS_NULL, {"COACH": 6, "PLAYER": 1}, {"PLAYER": 8, "COACH": 6, "INTERNSHIP": 3}),
         (NO_FOREIGN_KEY, {"LFA_COACH": 8, "GANCUJU_PLAYER": 7}, {"LFA_COACH": 8, "GANCUJU_PLAYER": 7}),
         ((*NO_FOREIGN_KEY, DROPPED), {"LFA_COACH": 8}, {"LFA_COACH": 8}),
     ],
@@ -81,7 +80,7 @@ async def test_what_leaves_no_specialization_to_use_is_named(
     ("changes", "maxima", "named"),
     [
         (
-            (NULLABLE, "UPDATE specializations SET max_levels = NULL WHERE id = 'COACH'"),
+            COACH_IS_NULL,
             {},
             "no highest level of COACH is known: specializations.max_levels is NULL and LEVELSYNC_MAX_LEVELS does not",
         ),
@@ -119,8 +118,7 @@ async def test_one_specialization_without_a_maximum_is_a_fault_of_its_own(
 async def test_a_sync_of_a_specialization_without_a_maximum_says_so_and_writes_nothing(database_url: str) -> None:
     engine = make_engine(application.settings(database_url))
     await application.execute(
-        database_url, NULLABLE, "UPDATE specializations SET max_levels = NULL WHERE id = 'COACH'",
-        "DELETE FROM user_licenses", "DELETE FROM specialization_progress",
+        database_url, *COACH_IS_NULL, "DELETE FROM user_licenses", "DELETE FROM specialization_progress",
         "INSERT INTO specialization_progress (student_id, specialization_id, current_level) VALUES (1, 'COACH', 2)",
     )  # fmt: skip
     result = await ProgressLicenseSyncService(engine).sync_progress_to_license(1, "coach")

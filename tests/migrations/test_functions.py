@@ -20,9 +20,10 @@ LEVELS = """
     INSERT INTO specialization_progress (student_id, specialization_id, current_level) VALUES (1, 'PLAYER', 5)
 """
 CAST = "specialization_type::text::specialization_name"
-SEARCH_PATH = """
-    DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, app', current_database()); END$$
-"""
+MOVE = [
+    *("CREATE SCHEMA app", "ALTER TABLE user_licenses SET SCHEMA app", "ALTER TABLE users SET SCHEMA app"),
+    "DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, app', current_database()); END$$",
+]
 NAMES = "CREATE TYPE specialization_name AS ENUM ('PLAYER', 'COACH', 'INTERNSHIP')"
 
 
@@ -34,25 +35,14 @@ NAMES = "CREATE TYPE specialization_name AS ENUM ('PLAYER', 'COACH', 'INTERNSHIP
             "license_progressions.advanced_at was timestamp without time zone and is timestamp with time zone",
         ),
         (
-            [
-                NAMES,
-                f"ALTER TABLE user_licenses ALTER specialization_type TYPE specialization_name USING {CAST}",
-            ],
+            [NAMES, f"ALTER TABLE user_licenses ALTER specialization_type TYPE specialization_name USING {CAST}"],
             "user_licenses.specialization_type was character varying and is specialization_name",
         ),
         (
             ["ALTER TABLE user_licenses ALTER current_level TYPE bigint"],
             "user_licenses.current_level was integer and is bigint",
         ),
-        (
-            [
-                "CREATE SCHEMA app",
-                "ALTER TABLE user_licenses SET SCHEMA app",
-                "ALTER TABLE users SET SCHEMA app",
-                SEARCH_PATH,
-            ],
-            "user_licenses was public.user_licenses and is app.user_licenses",
-        ),
+        (MOVE, "user_licenses was public.user_licenses and is app.user_licenses"),
         (["DROP FUNCTION levelsync.curriculum_v1()"], "the functions do not exist"),
         (["COMMENT ON FUNCTION levelsync.curriculum_v1() IS 'ours'"], "it is not recorded for which tables"),
     ],
