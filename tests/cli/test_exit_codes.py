@@ -1,24 +1,28 @@
-"""Exit codes: 2 for what does not exist, 130 for Ctrl-C, 3 where `up` has stopped, 70 for a defect."""
+"""Exit codes: 2 for what does not exist, 130 for Ctrl-C, 3 where something is gone or stopped, 70 for a defect."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pty
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from typer.testing import CliRunner
 
 from service.cli import app
 from service.settings import Settings
-from tests.support.process import clean, environment, levelsync
+from tests.support.process import LevelsyncProcess, clean, environment, levelsync
 from tests.support.tables import execute
+from tests.support.tokens import PREFIX, token
 
 NOBODY = 4_242_424_242
 _ADD_LETTER = """
@@ -160,10 +164,66 @@ COMMANDS += ["serve", "up", *(f"dead-letters {verb}" for verb in ("list", "show 
 def test_a_defect_is_70_and_ctrl_c_is_130_in_every_command(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str, fault: type[BaseException], code: int
 ) -> None:
-
     def fail(**_: object) -> None:
         raise fault
 
     monkeypatch.setattr("service.cli.context.settings", fail)
     monkeypatch.chdir(tmp_path)
     assert CliRunner().invoke(app, command.split()).exit_code == code
+
+
+GONE = "the table specializations has no column max_levels and LEVELSYNC_MAX_LEVELS is not set"
+LEVELS_COMMANDS = ["drift", "drift --specialization PLAYER", "sync 1 --specialization PLAYER", "sync 1 --all"]
+LEVELS_COMMANDS += ["reconcile", "reconcile --execute --specialization PLAYER"]
+
+
+@pytest.mark.usefixtures("topics")
+async def test_the_column_disappears_under_a_running_service(
+    engine: AsyncEngine, settings: Settings, levelsync_process: Callable[..., LevelsyncProcess]
+) -> None:
+    """Exit 3 or 503 with one sentence, and no advice to look for a role or to retry."""
+    process = levelsync_process()
+    await process.start()
+    await execute(engine, "ALTER TABLE specializations DROP COLUMN max_levels")
+    env = environment(settings, HTTP_PORT=str(process.url).rpartition(":")[2])
+    for command in LEVELS_COMMANDS:
+        run = levelsync(*command.split(), env=env)
+        assert (run.returncode, run.stderr.count("\n"), GONE in run.stderr) == (3, 1, True), run.stderr
+    doctor = json.loads(levelsync("doctor", "--json", env=env).stdout)
+    found = {one["check"]: (one["verdict"], GONE in one["detail"]) for one in doctor["checks"]}
+    assert {found["Application's columns"], found["Specializations"]} == {("FAIL", True)}
+    async with httpx.AsyncClient(
+        base_url=f"{process.url}{PREFIX}", headers={"Authorization": f"Bearer {token(settings, 'admin')}"}, timeout=20
+    ) as client:
+        answers = [
+            await client.get("/desync-issues"),
+            await client.post("/user/1", json={"specialization": "PLAYER"}),
+            await client.post("/user/1/all", json={}),
+            await client.post("/all", json={}),
+        ]
+    assert [(one.status_code, GONE in one.json()["detail"]) for one in answers] == [(503, True)] * 4
+
+
+async def test_another_column_that_is_gone_is_named_too(engine: AsyncEngine, settings: Settings) -> None:
+    await execute(engine, "ALTER TABLE specialization_progress DROP COLUMN current_level CASCADE")
+    for command in LEVELS_COMMANDS[:3]:
+        run = levelsync(*command.split(), env=environment(settings))
+        assert (run.returncode, run.stderr.count("\n")) == (3, 1), run.stderr
+        assert "current_level" in run.stderr
+        assert "levelsync doctor" in run.stderr
+
+
+def test_a_defect_is_exit_70_with_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("no such thing")
+
+    monkeypatch.setattr("service.cli.context.settings", broken)
+    with pytest.raises(SystemExit) as ended:
+        app(["doctor"])
+    said = capsys.readouterr().err
+    assert ended.value.code == 70
+    assert "Traceback" in said
+    assert "no such thing" in said
+    assert "ZeroDivisionError: this is a defect of levelsync" in said

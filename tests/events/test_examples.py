@@ -74,7 +74,8 @@ async def _published(kafka: Kafka, count: int) -> list[tuple[type, int, str, int
         async with asyncio.timeout(30):
             while len(records) < count:
                 records.append(await consumer.getone())
-    found = [read(r.topic, r.value, r.headers, r.timestamp).event for r in sorted(records, key=lambda r: r.topic)]
+    records.sort(key=lambda record: record.topic)
+    found: list[Any] = [read(one.topic, one.value, one.headers, one.timestamp).event for one in records]
     return [(type(one), one.user_id, one.specialization, one.to_level) for one in found]
 
 

@@ -1,9 +1,11 @@
-"""The documents: their links and tables, their blocks of shell, and the commands and tests that they name."""
+"""The documents: links, tables, blocks of shell, the reference, and the commands, tests and settings that they name."""
 
 from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -15,6 +17,7 @@ import pytest
 import typer
 
 from service.cli import app
+from service.settings import PREFIX, Settings, load_settings
 from tests.support import reader
 from tests.support.repository import ROOT, anchors, documents, prose, read
 
@@ -156,3 +159,45 @@ def test_nothing_is_imported_from_a_test() -> None:
     files = [file for folder in ("tests", "bench", "scripts") for file in (ROOT / folder).rglob("*.py")]
     assert len(files) > 100
     assert [str(one) for one in files if re.search(imports, one.read_text(encoding="utf-8"), re.MULTILINE)] == []
+
+
+_SETTING_ROW = re.compile(rf"^\| `({PREFIX}\w+)` \| (.+?) \|", re.MULTILINE)
+SETTINGS = dict(_SETTING_ROW.findall(read("docs/reference/settings.md")))
+OF_SETTINGS = [name for name in DOCUMENTS if name in {"README.md", "SECURITY.md"} or name.startswith("docs/")]
+_IGNORED = re.compile(rf"{PREFIX}(TEST_|PORTS\b|PORT_|SERVICE_)")
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    """Run `make docs` after a change of a setting, a command, a metric, an event or an endpoint."""
+    command = [sys.executable, str(ROOT / "scripts" / "reference.py"), "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - our own
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_every_entry_of_the_reference_has_a_meaning() -> None:
+    bare = []
+    for page in sorted((ROOT / "docs" / "reference").glob("*.md")):
+        rows = re.findall(r"^\| `.+$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        assert rows, page
+        bare += [f"{page.name}: {row}" for row in rows if not row.rsplit(" | ", 1)[-1].strip("| ")]
+    assert bare == []
+
+
+@pytest.mark.parametrize("document", OF_SETTINGS)
+def test_every_setting_that_a_document_names_exists(document: str) -> None:
+    named = set(re.findall(rf"\b{PREFIX}[A-Z_]+\b", read(document)))
+    unknown = {name for name in named if name.removeprefix(PREFIX).lower() not in Settings.model_fields}
+    assert {name for name in unknown if not _IGNORED.match(name) and not name.endswith("_")} == set()
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_default_in_the_reference_is_the_real_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    default = Settings.model_fields[name.removeprefix(PREFIX).lower()].default
+    if default is None:
+        assert not SETTINGS[name].startswith("`")  # words: there is no value that stands for "not set"
+        return
+    for other in SETTINGS:
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.chdir(ROOT / "tests")  # where there is no .env
+    monkeypatch.setenv(name, SETTINGS[name].strip("`"))
+    assert getattr(load_settings(), name.removeprefix(PREFIX).lower()) == default

@@ -215,8 +215,7 @@ async def test_more_specializations_are_fine(database_url: str, name: str) -> No
 
 
 async def test_columns_that_nobody_fills_are_named(database_url: str) -> None:
-
-    async def look() -> Finding:
+    async def look() -> Check:
         return await make(database_url, lambda conn: application_columns(conn, application.settings(database_url)))
 
     assert (await look()).passed
