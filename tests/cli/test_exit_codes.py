@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from service.cli import app
 from service.settings import Settings
-from tests.support.process import LevelsyncProcess, clean, environment, levelsync
+from tests.support.process import LevelsyncProcess, assert_refused, clean, environment, levelsync
 from tests.support.tables import execute
 from tests.support.tokens import PREFIX, token
 
@@ -58,9 +58,7 @@ async def env(engine: AsyncEngine, settings: Settings) -> Mapping[str, str]:
 )
 def test_what_does_not_exist_is_exit_2_and_named(env: Mapping[str, str], command: str, named: object) -> None:
     run = levelsync(*command.split(), env=env)
-    assert (run.returncode, run.stdout) == (2, ""), run.stderr
-    assert str(named) in run.stderr
-    assert "Traceback" not in run.stderr
+    assert_refused(run, 2, named)
 
 
 @pytest.mark.parametrize("command", ["dead-letters discard --all", "erase 42"])

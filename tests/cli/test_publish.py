@@ -22,7 +22,7 @@ from service.local import EmbeddedBroker
 from service.settings import Settings
 from service.stream.lag import EndOffsets
 from service.stream.producer import MAX_REQUEST_BYTES, NotDelivered, deliver
-from tests.support.process import LevelsyncProcess, Result, environment, levelsync
+from tests.support.process import LevelsyncProcess, Result, assert_refused, environment, levelsync
 
 OPTIONS = ("--user", "42", "--specialization", "PLAYER", "--to-level", "5")
 
@@ -85,8 +85,7 @@ async def test_a_license_event_carries_who_and_why(settings: Settings) -> None:
 )
 def test_an_event_that_would_be_a_dead_letter_is_not_published(options: tuple[str, ...], named: str) -> None:
     run = levelsync("publish", "leveled-up", *options, env={"LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
-    assert run.returncode == 2
-    assert named in run.stderr
+    assert_refused(run, 2, named)
 
 
 @pytest.mark.usefixtures("topics")
@@ -103,9 +102,7 @@ async def test_a_file_is_published_whole(settings: Settings, tmp_path: Path) -> 
 async def test_a_bad_line_is_named_and_nothing_after_it_is_sent(settings: Settings) -> None:
     text = "\n".join([line(1), "", line(2), '{"specversion": "1.0"}', line(3)])
     run = levelsync("publish", "--file", "-", stdin=text, env=environment(settings))
-    assert (run.returncode, run.stdout) == (2, "")
-    assert "line 4:" in run.stderr
-    assert "2 events before it are sent" in run.stderr
+    assert_refused(run, 2, "line 4:", "2 events before it are sent")
     assert sorted(record.key for record in await records(settings)) == [b"1", b"2"]
 
 
@@ -116,9 +113,7 @@ def test_missing_topics_are_named_where_they_may_not_be_created_and_created_else
             run = levelsync(
                 "publish", "leveled-up", *OPTIONS, env=settings | {"LEVELSYNC_KAFKA_CREATE_TOPICS": "false"}
             )
-            assert run.returncode == 3
-            assert "progress.leveled-up" in run.stderr
-            assert "LEVELSYNC_KAFKA_CREATE_TOPICS" in run.stderr
+            assert_refused(run, 3, "progress.leveled-up", "LEVELSYNC_KAFKA_CREATE_TOPICS")
         # The embedded broker has no idempotent producers, and is recognised by its cluster id.
         assert levelsync("publish", "leveled-up", *OPTIONS, env=settings).returncode == 0
 

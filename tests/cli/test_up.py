@@ -16,7 +16,7 @@ import jwt
 import psutil
 import pytest
 
-from tests.support.process import Up, levelsync, up
+from tests.support.process import Up, assert_refused, levelsync, up
 from tests.support.waiting import eventually
 
 EVENT = ("publish", "leveled-up", "--user", "999", "--specialization", "PLAYER", "--to-level", "5")
@@ -84,8 +84,7 @@ def check_what_it_wrote(running: Up) -> None:
 def check_second_one_is_refused(folder: Path) -> None:
     """Check that a second `up` is refused and leaves the file of the first."""
     run = levelsync("up", cwd=folder)
-    assert run.returncode == 2
-    assert "running" in run.stderr
+    assert_refused(run, 2, "running")
     assert settings_of(folder)
 
 
@@ -106,9 +105,7 @@ def test_a_taken_port_is_exit_2_before_anything_starts(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         run = levelsync("up", "--port", str(port), cwd=folder)
-    assert run.returncode == 2
-    assert f"127.0.0.1:{port}" in run.stderr
-    assert "--port" in run.stderr
+    assert_refused(run, 2, f"127.0.0.1:{port}", "--port")
     assert not (folder / ".levelsync" / "postgres").exists()
 
 

@@ -80,9 +80,8 @@ async def test_session_mode_has_every_setting(session_mode: str, settings: Setti
     await engine.dispose()
 
 
-def test_session_mode_migrates(session_mode: str, postgres: Postgres, empty_database_url: str) -> None:
+def test_session_mode_migrates(session_mode: str, empty_database_url: str) -> None:
     """The lock of a migration belongs to its session."""
-    assert postgres.url
     url = urlsplit(empty_database_url)._replace(netloc=session_mode).geturl()
     run = levelsync("migrate", env={"LEVELSYNC_DATABASE_URL": url})
     assert run.returncode == 0, run.stderr

@@ -11,7 +11,7 @@ from service.settings import Settings, SettingsError, load_settings, unknown_nam
 from service.store.engine import make_engine, pool_sizes
 from service.stream.connection import connection_options
 from tests.support.certificates import Authority
-from tests.support.process import levelsync
+from tests.support.process import assert_refused, levelsync
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +47,7 @@ def test_a_secret_whose_name_is_no_setting_is_said(tmp_path: Path, monkeypatch: 
 
 def test_a_folder_of_secrets_that_is_not_there_is_exit_2(tmp_path: Path) -> None:
     run = levelsync("doctor", env={"LEVELSYNC_SECRETS_DIR": str(tmp_path / "gone")})
-    assert run.returncode == 2
-    assert "LEVELSYNC_SECRETS_DIR" in run.stderr
-    assert "Traceback" not in run.stderr
+    assert_refused(run, 2, "LEVELSYNC_SECRETS_DIR")
 
 
 SERVICE_LINKS = {

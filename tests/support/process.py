@@ -185,6 +185,13 @@ def levelsync(
     return preloaded.run("levelsync", *arguments, env=clean(env), cwd=cwd, stdin=stdin)
 
 
+def assert_refused(run: Result, code: int, *parts: object) -> None:
+    """Check that a command printed nothing, and complained with these parts and without a traceback."""
+    assert (run.returncode, run.stdout) == (code, ""), run.stderr
+    assert [part for part in parts if str(part) not in run.stderr] == [], run.stderr
+    assert "Traceback" not in run.stderr
+
+
 def clean(env: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return an environment without the caller's settings."""
     return {"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "PYTHONPATH": str(ROOT)} | dict(env or {})

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
-from tests.support.process import environment, levelsync
+from tests.support.process import assert_refused, environment, levelsync
 from tests.support.tables import PLAYER, fill, licenses, progress, read
 
 
@@ -56,11 +56,9 @@ async def test_a_pair_that_needs_a_decision_is_exit_1_until_it_has_one(
 )
 def test_wrong_use_is_a_sentence_and_exit_2(env: dict[str, str], arguments: list[str], sentence: str) -> None:
     run = levelsync("sync", *arguments, env=env)
-    assert (run.returncode, run.stdout) == (2, "")
-    assert sentence in run.stderr
+    assert_refused(run, 2, sentence)
 
 
 def test_no_postgresql_is_exit_3() -> None:
     run = levelsync("sync", "1", "--all", env={"LEVELSYNC_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"})
-    assert run.returncode == 3
-    assert "LEVELSYNC_DATABASE_URL" in run.stderr
+    assert_refused(run, 3, "LEVELSYNC_DATABASE_URL")
