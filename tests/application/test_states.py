@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -16,7 +15,7 @@ from events import LicenseAdvanced, ProgressLeveledUp
 from service.process.runtime import Service
 from service.settings import Settings
 from service.store.migrate import alembic_config, migrate
-from tests.support import application, topics
+from tests.support import application, preloaded, topics
 from tests.support.api import serving
 from tests.support.process import environment, levelsync, serve_environment
 from tests.support.repository import ROOT
@@ -199,18 +198,11 @@ _LEVELS = """
 async def test_the_example_raises_relays_and_demotes(migrated: str, settings: Settings, state: State) -> None:
     """The events are applied after the demotion, and the demotion stays."""
     player, coach = state.specializations[0], state.specializations[-2]
-    example = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "examples/application_hooks.py",
-        *("42", player, coach),
-        cwd=ROOT,
-        env=serve_environment(settings) | {"PYTHONPATH": str(ROOT)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await asyncio.wait_for(example.communicate(), 60)
-    assert example.returncode == 0, err.decode()
-    assert out.decode().startswith("2 events relayed\n")
+    env = serve_environment(settings) | {"PYTHONPATH": str(ROOT)}
+    command = ("examples/application_hooks.py", "42", player, coach)
+    done = await asyncio.to_thread(preloaded.run, "python", *command, env=env, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("2 events relayed\n")
     assert await application.rows(migrated, _LEVELS.format(coach)) == [(1, 2)]
     async with Service(settings, frozenset({"apply"})) as service:
         await asyncio.wait_for(service.ready(), 30)

@@ -13,11 +13,9 @@ import pytest
 from pydantic import SecretStr
 
 from service.checks import rights
-from service.checks.result import Check
 from service.cli.doctor import Verdict, examine
 from service.process.runtime import Service
 from service.settings import Settings
-from service.store.engine import make_engine
 from tests.support import application, applying
 from tests.support.process import assert_refused, environment, levelsync
 from tests.support.roles import Roles, roles
@@ -45,16 +43,8 @@ async def made(empty_database_url: str) -> AsyncIterator[Roles]:
         yield made
 
 
-async def _check(url: str) -> Finding:
-    engine = make_engine(application.settings(url), pool_size=1)
-    async with engine.connect() as conn:
-        found = await rights(conn)
-    await engine.dispose()
-    return found
-
-
 async def test_each_role_has_what_it_needs_and_no_more(made: Roles) -> None:
-    assert (await _check(made.runtime)).passed
+    assert (await application.asked(made.runtime, rights)).passed
     for statement in (
         "DELETE FROM user_licenses",
         "UPDATE users SET name = 'x'",
@@ -85,18 +75,18 @@ async def test_each_missing_right_is_named(made: Roles) -> None:
     name = made.name("runtime")
     for revoked, said in MISSING:
         await application.execute(made.superuser, f"REVOKE {revoked} FROM {name}")
-        found = await _check(made.runtime)
+        found = await application.asked(made.runtime, rights)
         assert not found.passed, revoked
         assert said in found.detail, (revoked, found.detail)
         await made.grant()
     await application.execute(made.superuser, "CREATE FUNCTION levelsync.later() RETURNS int LANGUAGE sql RETURN 1",
                        "REVOKE EXECUTE ON FUNCTION levelsync.later FROM PUBLIC")  # fmt: skip
-    assert "EXECUTE on function levelsync.later" in (await _check(made.runtime)).detail
+    assert "EXECUTE on function levelsync.later" in (await application.asked(made.runtime, rights)).detail
 
 
 async def test_a_superuser_passes(settings: Settings) -> None:
     assert isinstance(settings.database_url, SecretStr)
-    assert (await _check(settings.database_url.get_secret_value())).passed
+    assert (await application.asked(settings.database_url.get_secret_value(), rights)).passed
 
 
 @pytest.fixture

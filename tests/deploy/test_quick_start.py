@@ -10,7 +10,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,15 +63,10 @@ async def follow(running: Up, lines: list[str], codes: list[int], **replaced: st
         )
         if text.startswith("export "):
             exported = f"{text}\n"
-        run = await asyncio.to_thread(
-            subprocess.run,
-            ["bash", "-c", exported + text],
-            cwd=running.folder,
-            env=environment(running),
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        command = ["bash", "-c", exported + text]
+        options: dict[str, Any] = {"cwd": running.folder, "env": environment(running)}
+        typed = partial(subprocess.run, command, capture_output=True, text=True, timeout=60, **options)
+        run = await asyncio.to_thread(typed)
         assert run.returncode == code, (text, run.stdout, run.stderr)
         said.append(run.stdout)
     return said

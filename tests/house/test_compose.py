@@ -178,11 +178,11 @@ def _mounts(name: str) -> list[str]:
     return [volume.partition(":")[2] for volume in SERVICES[name]["volumes"]]
 
 
+@pytest.mark.usefixtures("topics")
 async def test_migrate_and_serve_work_as_the_compose_file_starts_them(
-    empty_database_url: str, kafka: Kafka, topics: list[str], levelsync_process: Make, tmp_path: Path
+    empty_database_url: str, kafka: Kafka, levelsync_process: Make, tmp_path: Path
 ) -> None:
     """Then the commands of docs/docker.md work. A stand-in for `docker` runs what the containers would run."""
-    assert topics
     migrate = levelsync_process(_settings("migrate", empty_database_url, kafka), SERVICES["migrate"]["command"])
     await migrate.start(ready=False)
     assert await migrate.wait(60) == 0, migrate.output
@@ -225,15 +225,8 @@ def _typed(line: str, folder: Path, environment: dict[str, str]) -> str:
     docker.write_text(_DOCKER, encoding="utf-8")
     docker.chmod(0o755)
     path = os.pathsep.join((str(folder), str(Path(sys.executable).parent), str(_wheel_programs()), os.environ["PATH"]))
-    run = subprocess.run(  # noqa: S603 - a line of our own document
-        ["bash", "-c", line],  # noqa: S607 - as above
-        env=environment | {"PATH": path},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    command, env = ["bash", "-c", line], environment | {"PATH": path}
+    run = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603 - a line of our own document
     assert run.returncode == 0, (line, run.stdout, run.stderr)
     return run.stdout
 

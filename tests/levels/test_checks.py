@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from service.checks import CURRICULUM, EDGE_CASES, INSTALLATION, Checker, Finding, Verdict, application_columns
+from service.checks import CURRICULUM, EDGE_CASES, INSTALLATION, Check, application_columns
 from service.checks.curriculum import falling_levels
 from service.levels import LicenseSystemHelper
 from service.settings import load_settings
@@ -23,18 +23,9 @@ NULLABLE = "ALTER TABLE specializations ALTER max_levels DROP NOT NULL"
 TWICE = "INSERT INTO specialization_progress (student_id, specialization_id) VALUES (1, 'COACH'), (1, 'COACH')"
 
 
-async def make(url: str, checker: Checker) -> Finding:
-    engine = make_engine(application.settings(url))
-    try:
-        async with engine.connect() as conn:
-            return await checker(conn)
-    finally:
-        await engine.dispose()
-
-
 @pytest.mark.parametrize("name", ALL)
 async def test_a_migrated_database_passes(database_url: str, name: str) -> None:
-    check = await make(database_url, ALL[name])
+    check = await application.asked(database_url, ALL[name])
     assert check.passed, check
     assert check.detail
     assert not check.advice
@@ -74,7 +65,7 @@ async def test_a_migrated_database_passes(database_url: str, name: str) -> None:
 )
 async def test_a_broken_condition_fails_its_check(database_url: str, name: str, change: str, said: str) -> None:
     await application.execute(database_url, change)
-    check = await make(database_url, ALL[name])
+    check = await application.asked(database_url, ALL[name])
     assert not check.passed
     assert said in check.detail
     assert check.advice or "levelsync migrate" in check.detail
@@ -85,7 +76,7 @@ async def test_a_helper_that_does_not_ask_the_database_is_noticed(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LicenseSystemHelper, "get_specialization_max_level", staticmethod(lambda _name, _db: 8))
-    check = await make(database_url, ALL["helper_is_dynamic"])
+    check = await application.asked(database_url, ALL["helper_is_dynamic"])
     assert not check.passed
     assert "the helper returns 8" in check.detail
 
@@ -121,7 +112,7 @@ async def test_names_that_only_the_fallback_has_are_a_note(database_url: str) ->
         "UPDATE specializations SET id = 'LFA_COACH' WHERE id = 'COACH'",
         "DELETE FROM specializations WHERE id = 'PLAYER'",
     )
-    checks = {name: await make(database_url, ALL[name]) for name in ("max_level_sync", "specializations")}
+    checks = {name: await application.asked(database_url, ALL[name]) for name in ("max_level_sync", "specializations")}
     assert {name: (check.passed, check.detail) for name, check in checks.items()} == {
         "max_level_sync": (
             True,
@@ -138,10 +129,8 @@ async def test_the_setting_stands_in_and_a_difference_is_shown(
     monkeypatch.setenv("LEVELSYNC_MAX_LEVELS", '{"COACH": 7, "PLAYER": 8}')
 
     async def look(name: str) -> tuple[bool, str]:
-        engine = make_engine(load_settings().model_copy(update={"database_url": SecretStr(database_url)}))
-        async with engine.connect() as conn:
-            check = await ALL[name](conn)
-        await engine.dispose()
+        with_maxima = load_settings().model_copy(update={"database_url": SecretStr(database_url)})
+        check = await application.asked(with_maxima, ALL[name])
         return check.passed, check.detail
 
     differs = "COACH 8 (LEVELSYNC_MAX_LEVELS has 7, the database wins), INTERNSHIP 3, PLAYER 8"
@@ -183,13 +172,13 @@ async def test_levels_that_somebody_else_lowers_are_a_warning(database_url: str,
         "INSERT INTO license_progressions (user_license_id, from_level, to_level, advancement_reason, advanced_at)"
         " SELECT i, 1, 2, 'ProgressLeveledUp /app ' || i, now() FROM generate_series(1, 6) i",
     )
-    assert (await make(database_url, falling_levels)).verdict is Verdict.PASS
+    assert not (await application.asked(database_url, falling_levels)).warns
     if "to_level = 1" in change:
         await application.execute(database_url, "UPDATE user_licenses SET current_level = 1")
     await application.execute(database_url, change)
-    check = await make(database_url, falling_levels)
-    assert check.verdict is (Verdict.WARN if warns else Verdict.PASS)
-    assert ("user 6 in PLAYER from 2 to 1" in check.detail, "auto_sync_all" in check.advice) == (warns, warns)
+    check = await application.asked(database_url, falling_levels)
+    assert (check.passed, check.warns) == (True, warns)
+    assert ("user 6 in PLAYER from 2 to 1" in check.detail, "auto_sync_all" in check.fix) == (warns, warns)
 
 
 async def test_a_failed_check_does_not_spoil_the_next(database_url: str) -> None:
@@ -209,14 +198,16 @@ async def test_more_specializations_are_fine(database_url: str, name: str) -> No
         "CREATE TABLE referee_levels (id int)",
         "INSERT INTO referee_levels VALUES (1), (2)",
     )
-    assert (await make(database_url, ALL[name])).passed
+    assert (await application.asked(database_url, ALL[name])).passed
     await application.execute(database_url, "INSERT INTO referee_levels VALUES (3)")
-    assert (await make(database_url, ALL[name])).passed is (name == "specializations")
+    assert (await application.asked(database_url, ALL[name])).passed is (name == "specializations")
 
 
 async def test_columns_that_nobody_fills_are_named(database_url: str) -> None:
     async def look() -> Check:
-        return await make(database_url, lambda conn: application_columns(conn, application.settings(database_url)))
+        return await application.asked(
+            database_url, lambda conn: application_columns(conn, application.settings(database_url))
+        )
 
     assert (await look()).passed
     await application.execute(

@@ -5,7 +5,6 @@ from typing import Any
 
 from service.settings import Settings
 from service.store.application import Application, inspect_application, missing_defaults
-from service.store.engine import make_engine
 from tests.support import application
 
 LICENSE_EXTRA = """
@@ -24,17 +23,9 @@ EXTRA = (
 )
 
 
-async def _inspect(url: str) -> Application:
-    engine = make_engine(application.settings(url))
-    async with engine.connect() as conn:
-        found = await inspect_application(conn)
-    await engine.dispose()
-    return found
-
-
 async def _application(url: str, *changes: str) -> Application:
     await application.make_application(url, "TRUNCATE user_licenses, specialization_progress CASCADE", *changes)
-    return await _inspect(url)
+    return await application.asked(url, inspect_application)
 
 
 def _settings(**defaults: dict[str, Any]) -> Settings:
@@ -42,9 +33,9 @@ def _settings(**defaults: dict[str, Any]) -> Settings:
 
 
 async def test_a_database_of_our_own_needs_no_defaults(database_url: str) -> None:
-    application = await _inspect(database_url)
-    assert "instructor_notes" in application.licenses.columns
-    assert missing_defaults(application, _settings()) == []
+    found = await application.asked(database_url, inspect_application)
+    assert "instructor_notes" in found.licenses.columns
+    assert missing_defaults(found, _settings()) == []
 
 
 async def test_columns_that_must_have_a_value_are_found_with_their_types(url: str) -> None:

@@ -61,16 +61,14 @@ async def test_the_functions_are_created_again_where_the_tables_changed(
         return True
 
     await eventually(named)
-    async with engine.connect() as conn:
-        found = await migrations(conn)
+    found = await live.asked(there, migrations)
     assert not found.passed
     assert said in found.detail
     assert found.advice == "Run: levelsync migrate"
     done = await live.run(database_url, "levelsync", "migrate")
     assert (done.returncode, "Created the stored functions again: " in done.stderr) == (0, True), done.stderr
     await asyncio.wait_for(waiting, 20)
-    async with engine.connect() as conn:
-        assert (await migrations(conn)).passed
+    assert (await live.asked(there, migrations)).passed
     result = await ProgressLicenseSyncService(engine, there).sync_progress_to_license(1, "PLAYER")
     assert (result.action, result.after.license_level) == ("created", 5), result.message
     ages = await live.rows(

@@ -42,10 +42,7 @@ async def test_alembic_finds_nothing_to_generate(database_url: str) -> None:
         }
         return compare_metadata(MigrationContext.configure(conn, opts=options), metadata)
 
-    engine = make_engine(application.settings(database_url))
-    async with engine.connect() as conn:
-        assert await conn.run_sync(compare) == []
-    await engine.dispose()
+    assert await application.asked(database_url, lambda conn: conn.run_sync(compare)) == []
 
 
 def test_head_is_the_newest_revision() -> None:
@@ -65,26 +62,20 @@ def test_the_folder_of_the_migrations_is_no_package() -> None:
 
 
 async def test_serve_asks_cheaply_where_the_database_stands(url: str) -> None:
-    engine = make_engine(application.settings(url))
-
-    async def state() -> SchemaState:
-        async with engine.connect() as conn:
-            return await schema_state_of(conn)
-
-    assert await state() == SchemaState(None)
-    assert (await state()).refusal == "The database has no schema of levelsync yet. Run: levelsync migrate"
+    nowhere = await application.asked(url, stand_of)
+    assert nowhere == Stand(None)
+    assert nowhere.refusal == "The database has no schema of levelsync yet. Run: levelsync migrate"
     await application.upgrade(url, "fix_internship_levels")
-    assert await state() == SchemaState("fix_internship_levels")
-    assert (await state()).refusal == (
-        f"The schema is at revision fix_internship_levels, but release {RELEASE} needs {HEAD}. Run: levelsync migrate"
+    older = await application.asked(url, stand_of)
+    assert older == Stand("fix_internship_levels")
+    assert older.refusal == (
+        f"The schema stands at fix_internship_levels, and release {RELEASE} needs {HEAD}. Run: levelsync migrate"
     )
     await application.upgrade(url)
-    assert await state() == SchemaState(HEAD, "0.1.0")
-    assert (await state()).refusal == ""
-    assert await application.rows(url, "SELECT revision, oldest_release FROM levelsync.schema_info") == [
-        (HEAD, "0.1.0")
-    ]
-    await engine.dispose()
+    newest = await application.asked(url, stand_of)
+    assert (newest, newest.refusal) == (Stand(HEAD, "0.1.0"), "")
+    stands = await application.rows(url, "SELECT revision, oldest_release FROM levelsync.schema_info")
+    assert stands == [(HEAD, "0.1.0")]
 
 
 async def test_asking_does_not_import_alembic(url: str) -> None:

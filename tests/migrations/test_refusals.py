@@ -33,11 +33,7 @@ def _statement(sentence: str) -> str:
 
 async def _check(url: str, name: str) -> Finding:
     (checker,) = [one for one in (*INSTALLATION, *EDGE_CASES) if one.__name__ == name]
-    engine = make_engine(application.settings(url))
-    async with engine.connect() as conn:
-        found = await checker(conn)
-    await engine.dispose()
-    return found
+    return await application.asked(url, checker)
 
 
 @pytest.mark.parametrize(

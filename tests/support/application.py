@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import pytest
 from alembic import command
 from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.settings import Settings
 from service.store import migrate
+from service.store.engine import make_engine
 from tests.support import preloaded
 from tests.support.repository import ROOT
 
+T = TypeVar("T")
 _UPGRADE = "INFO  [alembic.runtime.migration] Running upgrade"
 _TITLE = "Fix INTERNSHIP level count - DB is source of truth (3 levels)"
 SEED_LINES = (
@@ -110,6 +113,16 @@ async def make_application(url: str, *changes: str) -> None:
 def settings(url: str) -> Settings:
     """Return settings without an environment file."""
     return Settings(_env_file=None, database_url=url)
+
+
+async def asked(of: str | Settings, question: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    """Return what a function finds on a connection of the service's own."""
+    engine = make_engine(settings(of) if isinstance(of, str) else of)
+    try:
+        async with engine.connect() as conn:
+            return await question(conn)
+    finally:
+        await engine.dispose()
 
 
 async def upgrade(url: str, revision: str = "head", with_settings: Settings | None = None) -> None:
