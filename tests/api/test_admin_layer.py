@@ -55,7 +55,7 @@ async def test_pages_of_issues_are_the_whole_list_in_order(
     assert [one.issue.as_dict() for one in paged] == whole
 
 
-async def test_an_issue_is_confirmed_when_a_complete_scan_found_the_very_same_levels(
+async def test_an_issue_is_confirmed_when_a_complete_scan_found_the_same_levels(
     engine: AsyncEngine, one_worker: OneWorker
 ) -> None:
     """An issue whose levels have changed since the scan is suspected again."""
@@ -67,7 +67,7 @@ async def test_an_issue_is_confirmed_when_a_complete_scan_found_the_very_same_le
     assert {one.issue.user_id: one.status for one in page.issues} == {1: "confirmed", 2: "suspected"}
 
 
-async def test_a_key_asks_for_one_run_and_for_no_other(engine: AsyncEngine, one_worker: OneWorker) -> None:
+async def test_an_idempotency_key_requests_one_run(engine: AsyncEngine, one_worker: OneWorker) -> None:
     """Before and after a worker has accepted the run."""
     await fill(engine, {}, {})
     first = await runs.request_run(engine, ADMIN, RunRequest(), "monday")
@@ -81,7 +81,7 @@ async def test_a_key_asks_for_one_run_and_for_no_other(engine: AsyncEngine, one_
     assert len(await runs.read_reports(engine, ADMIN)) == 1
 
 
-async def test_a_request_on_its_way_can_be_cancelled(engine: AsyncEngine, one_worker: OneWorker) -> None:
+async def test_a_requested_run_can_be_cancelled_before_it_starts(engine: AsyncEngine, one_worker: OneWorker) -> None:
     """Its message arrives later and finds that the run has ended."""
     await fill(engine, {(1, "PLAYER"): 5}, {})
     run_id = await runs.request_run(engine, ADMIN, RunRequest(dry_run=False))
@@ -92,7 +92,7 @@ async def test_a_request_on_its_way_can_be_cancelled(engine: AsyncEngine, one_wo
     assert await licenses(engine) == {}
 
 
-async def test_what_is_refused_leaves_a_row(engine: AsyncEngine, settings: Settings) -> None:
+async def test_a_refusal_leaves_a_row(engine: AsyncEngine, settings: Settings) -> None:
     with pytest.raises(Forbidden):
         await pairs.desync_issues(engine, STUDENT)
     with pytest.raises(Forbidden):

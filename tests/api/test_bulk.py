@@ -36,7 +36,7 @@ async def worker(one_worker: OneWorker) -> AsyncIterator[None]:
 
 
 @pytest.mark.usefixtures("drift", "worker")
-async def test_it_writes_only_when_the_body_says_so(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_it_writes_only_when_dry_run_is_false(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
     for body in (b"", b"{}", b'{"dry_run": true}'):
         answer = await admin.post("/all", content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 200, answer.text
@@ -63,7 +63,7 @@ async def test_it_writes_only_when_the_body_says_so(admin: httpx.AsyncClient, en
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_bulk_answer_says_when_there_are_more(
+async def test_a_bulk_answer_reports_that_there_are_more(
     admin: httpx.AsyncClient, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(everything, "FIRST_ISSUES", 1)
@@ -77,7 +77,7 @@ async def test_a_bulk_answer_says_when_there_are_more(
 
 
 @pytest.mark.usefixtures("drift")
-async def test_nothing_else_is_read_as_a_write(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_no_other_body_is_read_as_a_write(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
     bodies = ["null", "false", "[]", '"x"', '{"direction": "sideways"}', '{"direction": null}', '{"dryRun": false}']
     bodies += [f'{{"dry_run": {value}}}' for value in ("null", '"false"', "0", "0.0", "[]", 'false, "force": true')]
     for body in bodies:
@@ -90,7 +90,7 @@ async def test_nothing_else_is_read_as_a_write(admin: httpx.AsyncClient, engine:
 
 
 @pytest.mark.usefixtures("drift")
-async def test_who_does_not_wait_watches_the_run(admin: httpx.AsyncClient, one_worker: OneWorker) -> None:
+async def test_a_run_can_be_followed_without_waiting(admin: httpx.AsyncClient, one_worker: OneWorker) -> None:
     """202 with the run, its address, and bulk keys without values."""
     answer = await admin.post("/all", json={}, headers={"Prefer": "respond-async, wait=10"})
     found = answer.json()
@@ -112,7 +112,7 @@ async def test_who_does_not_wait_watches_the_run(admin: httpx.AsyncClient, one_w
 
 
 @pytest.mark.usefixtures("drift")
-async def test_a_run_that_takes_long_is_202_too(admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_run_is_202(admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(syncs, "WAIT", 0.3)
     answer = await admin.post("/all", json={})
     assert (answer.status_code, answer.json()["status"]) == (202, "planning")

@@ -77,7 +77,7 @@ def test_every_answer_has_an_example_that_keeps_its_form() -> None:
             known[name].model_validate(example)
 
 
-async def test_the_documents_are_those_of_the_command(admin: httpx.AsyncClient, api_url: str) -> None:
+async def test_the_api_serves_the_documents_of_the_command(admin: httpx.AsyncClient, api_url: str) -> None:
     assert (await admin.get(f"{api_url}/openapi.json")).json() == openapi_document()
     assert (await admin.get(f"{api_url}/asyncapi.json")).json() == asyncapi()
     assert openapi_document()["openapi"].startswith("3.1")

@@ -63,7 +63,7 @@ async def test_a_new_key_is_found_and_an_old_one_is_asked_for_once(
     assert server.requests == 2
 
 
-async def test_a_stranger_of_the_provider_is_no_user_of_ours(
+async def test_a_subject_of_the_provider_is_not_a_user(
     authenticator: Authenticator, server: KeyServer, settings: Settings, engine: AsyncEngine
 ) -> None:
     """Its subject "1" without roles has no role, unless the setting allows roles from `users`."""
@@ -74,7 +74,7 @@ async def test_a_stranger_of_the_provider_is_no_user_of_ours(
     assert (await Authenticator(trusting, engine).identify(outsider)).role == "admin"
 
 
-async def test_made_up_key_ids_do_not_hammer_the_server(authenticator: Authenticator, server: KeyServer) -> None:
+async def test_unknown_key_ids_cause_one_request(authenticator: Authenticator, server: KeyServer) -> None:
     mine = server.private["first"]
     for number in range(20):
         token = jwt.encode(claims(), mine, algorithm="RS256", headers={"kid": f"made-up-{number}"})
@@ -84,7 +84,7 @@ async def test_made_up_key_ids_do_not_hammer_the_server(authenticator: Authentic
 
 
 @pytest.mark.usefixtures("fetch_at_once")
-async def test_a_key_that_was_taken_back_ends(
+async def test_a_withdrawn_key_is_refused(
     authenticator: Authenticator, server: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = server.token("first")
@@ -97,7 +97,7 @@ async def test_a_key_that_was_taken_back_ends(
 
 
 @pytest.mark.usefixtures("fetch_at_once")
-async def test_a_server_that_is_away_makes_nobody_a_stranger(
+async def test_an_unreachable_key_server_refuses_no_known_key(
     authenticator: Authenticator, server: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Unknown keys cannot be checked now, but known keys still work."""
@@ -113,7 +113,7 @@ async def test_a_server_that_is_away_makes_nobody_a_stranger(
 
 @pytest.mark.usefixtures("fetch_at_once")
 @pytest.mark.parametrize("drips", [b" ", b" " * 65_536])
-async def test_a_server_that_never_ends_is_left(
+async def test_an_endless_answer_of_the_key_server_is_given_up(
     authenticator: Authenticator, server: KeyServer, drips: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fetch is bounded and leaves nothing behind, and the next one works."""
@@ -127,7 +127,7 @@ async def test_a_server_that_never_ends_is_left(
     assert (await authenticator.identify(server.token("first"))).role == "admin"
 
 
-async def test_keys_are_not_taken_from_a_connection_without_tls(
+async def test_keys_are_not_read_over_a_connection_without_tls(
     settings: Settings, server: KeyServer, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An https URL may redirect to http, where an attacker could publish keys."""
@@ -169,7 +169,7 @@ async def test_a_stop_ends_a_fetch(
         {"kty": "OKP", "crv": "Ed25519", "x": 7},
     ],
 )
-async def test_a_strange_key_beside_a_good_one_does_no_harm(
+async def test_a_malformed_key_beside_a_good_one_is_skipped(
     authenticator: Authenticator, server: KeyServer, strange: dict[str, Any]
 ) -> None:
     """The strange key is skipped, and a token that names it is refused."""
@@ -182,7 +182,7 @@ async def test_a_strange_key_beside_a_good_one_does_no_harm(
         await authenticator.identify(server.token("strange"))
 
 
-async def test_a_public_key_is_no_secret(authenticator: Authenticator, server: KeyServer) -> None:
+async def test_a_public_key_signs_no_token(authenticator: Authenticator, server: KeyServer) -> None:
     """HMAC with the published key, a changed algorithm and published symmetric keys are refused."""
     for_us = claims(iss=ISSUER, aud=AUDIENCE)
     symmetric = {"kty": "oct", "kid": "shared", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0", "alg": "HS256"}

@@ -59,7 +59,7 @@ async def drift(engine: AsyncEngine) -> AsyncEngine:
 
 
 @pytest.mark.usefixtures("drift")
-async def test_every_list_is_also_a_sheet(admin: httpx.AsyncClient) -> None:
+async def test_every_list_is_available_as_csv(admin: httpx.AsyncClient) -> None:
     """By `format` or by `Accept`. A cell that a spreadsheet would calculate begins with an apostrophe."""
     sheets = {
         "/desync-issues": ("user_id", "3"),
@@ -81,7 +81,7 @@ async def test_every_list_is_also_a_sheet(admin: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.usefixtures("drift")
-async def test_a_sheet_has_pages_and_values_within_values(admin: httpx.AsyncClient) -> None:
+async def test_a_csv_has_pages_and_nested_values(admin: httpx.AsyncClient) -> None:
     """The link asks for CSV again. An empty list has its header."""
     answer = await admin.get("/dead-letters", params={"format": "csv", "limit": 3})
     assert [one["id"] for one in rows(answer)] == ["4", "3", "2"]
@@ -94,7 +94,7 @@ async def test_a_sheet_has_pages_and_values_within_values(admin: httpx.AsyncClie
 
 
 @pytest.mark.usefixtures("drift")
-async def test_falling_levels_come_first_and_other_orders_can_be_asked_for(admin: httpx.AsyncClient) -> None:
+async def test_issues_have_six_orders_and_falling_levels_first(admin: httpx.AsyncClient) -> None:
     expected = {
         "lowered": ["2 COACH", "3 COACH", "1 PLAYER", "2 PLAYER"],
         "user": ["1 PLAYER", "2 COACH", "2 PLAYER", "3 COACH"],
@@ -125,7 +125,7 @@ async def test_falling_levels_come_first_and_other_orders_can_be_asked_for(admin
         ("lowered=true", [2, 3]),
     ],
 )
-async def test_issues_are_narrowed(admin: httpx.AsyncClient, query: str, users: list[int]) -> None:
+async def test_issues_are_filtered(admin: httpx.AsyncClient, query: str, users: list[int]) -> None:
     assert [one["user_id"] for one in (await admin.get(f"/runs/{RUN}/issues?{query}")).json()] == users
 
 

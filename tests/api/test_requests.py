@@ -84,14 +84,14 @@ async def test_a_body_of_unknown_length_is_not_collected(api_url: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/page/dead-letters/", "/page/users/", f"{PREFIX}/dead-letters/"])
-async def test_a_number_of_any_length_is_no_defect(api_url: str, path: str) -> None:
+async def test_a_number_of_any_length_is_answered(api_url: str, path: str) -> None:
     """Such a request needs no sign-in, and each left two thousand lines in the log."""
     async with httpx.AsyncClient(base_url=api_url) as anybody:
         answer = await anybody.get(path + "9" * 5000)
     assert answer.status_code in {303, 404}
 
 
-async def test_a_client_that_goes_away_is_no_defect(api_url: str) -> None:
+async def test_a_client_that_disconnects_is_not_an_error(api_url: str) -> None:
     host, _, port = api_url.removeprefix("http://").partition(":")
     with capture_logs() as log:
         _, writer = await asyncio.open_connection(host, int(port))
@@ -103,7 +103,7 @@ async def test_a_client_that_goes_away_is_no_defect(api_url: str) -> None:
     assert "error" not in [line["log_level"] for line in log]
 
 
-async def test_every_response_has_an_id_and_so_has_the_log(admin: httpx.AsyncClient) -> None:
+async def test_every_response_and_log_line_has_a_request_id(admin: httpx.AsyncClient) -> None:
     """A valid id is accepted, and another one is replaced. The log has no token."""
     with capture_logs(processors=[merge_contextvars]) as lines:
         assert (await admin.get("/runs", headers={"X-Request-ID": "abc-1.2:3"})).headers["x-request-id"] == "abc-1.2:3"
@@ -149,7 +149,7 @@ async def test_every_response_is_protected(admin: httpx.AsyncClient, api_url: st
     assert "script-src 'self';" in policy
 
 
-async def test_a_defect_is_a_500_that_tells_nothing(admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_defect_is_a_500_without_details(admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log has the cause, and the service continues."""
 
     async def broken(*_: Any, **__: Any) -> Any:
@@ -171,7 +171,7 @@ def test_a_traceback_on_the_console_shows_no_variable() -> None:
     assert "sesame" not in run.stderr
 
 
-async def test_a_token_in_the_query_is_none(admin: httpx.AsyncClient) -> None:
+async def test_a_token_in_the_query_is_ignored(admin: httpx.AsyncClient) -> None:
     """Every log on the way would store it."""
     del admin.headers["Authorization"]
     assert (await admin.get("/runs", params={"access_token": signed(), "token": signed()})).status_code == 401

@@ -49,7 +49,7 @@ async def test_another_role_needs_no_key(settings: Settings, levelsync_process: 
     assert await process.terminate() == 0
 
 
-async def test_without_kafka_it_answers_all_the_same(
+async def test_the_api_answers_without_kafka(
     settings: Settings, levelsync_process: Make, eventually: Callable[..., Any]
 ) -> None:
     """/readyz names Kafka. Runs go through the outbox. The log has each request's id and no token."""
@@ -78,7 +78,7 @@ async def test_without_kafka_it_answers_all_the_same(
     assert secret not in process.output
 
 
-async def test_a_stop_answers_who_still_waits(settings: Settings, levelsync_process: Make) -> None:
+async def test_a_stop_answers_waiting_requests(settings: Settings, levelsync_process: Make) -> None:
     """503 and exit 0. The stop waits for no run."""
     process = levelsync_process(settings, ("serve", "--roles", "api"))
     await process.start()

@@ -119,7 +119,7 @@ async def test_every_write_and_every_refusal_leaves_one_row(client: Client, engi
     assert "eyJ" not in json.dumps([list(map(str, row)) for row in rows])
 
 
-async def test_a_refusal_is_kept_whatever_the_text_of_its_arguments(client: Client, engine: AsyncEngine) -> None:
+async def test_a_refusal_is_recorded_whatever_its_arguments_contain(client: Client, engine: AsyncEngine) -> None:
     """PostgreSQL cannot store NUL and lone surrogates, which are valid JSON, so they are escaped."""
     body = b'{"specialization": "P\\u0000\\ud800L"}'
     assert (await client("student").post("/user/3", content=body, headers=JSON)).status_code == 403
@@ -128,7 +128,7 @@ async def test_a_refusal_is_kept_whatever_the_text_of_its_arguments(client: Clie
     assert ("student", "P\\x00\\ud800L") in [tuple(row) for row in rows]
 
 
-async def test_a_refusal_keeps_what_was_asked_for_and_from_where(client: Client, engine: AsyncEngine) -> None:
+async def test_a_refusal_records_the_request_and_its_address(client: Client, engine: AsyncEngine) -> None:
     """The row has the arguments of a wrong role and the errors of a bad body, but no unknown text."""
     await fill(engine, {}, {})
     await client("student").post("/user/3", json={"specialization": "PLAYER"})
@@ -154,7 +154,7 @@ BODIES_REFUSED: list[tuple[int, bytes, dict[str, str], str]] = [
 ]
 
 
-async def test_a_write_whose_body_is_refused_leaves_a_row_whoever_asks(client: Client, engine: AsyncEngine) -> None:
+async def test_every_write_with_a_refused_body_is_recorded(client: Client, engine: AsyncEngine) -> None:
     """Even where the body cannot be read. The row repeats nothing that was sent."""
     await fill(engine, {}, {})
     for status, content, headers, _ in BODIES_REFUSED:
@@ -172,7 +172,7 @@ async def test_a_write_whose_body_is_refused_leaves_a_row_whoever_asks(client: C
     assert {(row.outcome, row.client_address) for row in rows} == {("refused", "127.0.0.1")}
 
 
-async def test_a_token_that_was_signed_out_leaves_a_row(client: Client, engine: AsyncEngine) -> None:
+async def test_the_use_of_a_signed_out_token_is_recorded(client: Client, engine: AsyncEngine) -> None:
     admin = client("admin")
     kept = admin.headers["Authorization"].removeprefix("Bearer ")
     await sessions.end(engine, kept, datetime.now(UTC) + timedelta(hours=1))
@@ -181,7 +181,7 @@ async def test_a_token_that_was_signed_out_leaves_a_row(client: Client, engine: 
     assert rows == [("sign_in", "refused", "The token was signed out: a new one is needed.")]
 
 
-async def test_failed_sign_ins_are_one_row_a_minute_and_address(client: Client, engine: AsyncEngine) -> None:
+async def test_failed_sign_ins_are_one_row_for_each_minute_and_address(client: Client, engine: AsyncEngine) -> None:
     """Guessing cannot fill the table. A request without a token is not a sign-in."""
     nobody = client(None)
     await nobody.get("/runs")

@@ -88,7 +88,7 @@ async def test_a_bad_token_is_refused(without_database: Authenticator, kind: str
     assert "eyJ" not in str(refusal.value)
 
 
-async def test_a_good_token_says_who(without_database: Authenticator) -> None:
+async def test_a_good_token_gives_subject_role_and_end(without_database: Authenticator) -> None:
     """`type` is optional, and the longer HMACs are accepted."""
     good = claims()
     who = await without_database.identify(signed(exp=good["exp"]))
@@ -121,7 +121,7 @@ async def test_the_claim_of_roles_is_a_dotted_path(settings: Settings, engine: A
         await keycloak.identify(signed(realm_access="admin"))
 
 
-async def test_a_token_without_roles_has_its_user_s_role(authenticator: Authenticator) -> None:
+async def test_a_token_without_roles_has_the_role_of_its_user(authenticator: Authenticator) -> None:
     """The subject is an id or an email address, and the history names that user."""
     users = [("1", "admin", 1), ("instructor2@example.org", "instructor", 2), ("3", "student", 3)]
     for subject, role, user_id in users:
@@ -150,7 +150,7 @@ async def test_a_claim_of_roles_may_be_named_in_three_ways(
     assert (await named.identify(signed(roles=["admin"], sub="3"))).role == "student"
 
 
-async def test_without_roles_from_users_a_subject_is_no_user(settings: Settings, engine: AsyncEngine) -> None:
+async def test_without_roles_from_users_a_subject_is_not_a_user(settings: Settings, engine: AsyncEngine) -> None:
     apart = with_settings(settings, engine, jwt_roles_from_users=False)
     who = await apart.identify(signed(roles=None))
     assert (who.role, who.user_id, who.synced_by) == ("none", None, "subject 1")

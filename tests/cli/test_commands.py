@@ -67,7 +67,7 @@ def test_without_a_secret_the_variable_is_named() -> None:
     assert_refused(run, 2, "LEVELSYNC_JWT_SECRET")
 
 
-def test_alembic_says_on_stderr_what_it_does(empty_database_url: str) -> None:
+def test_alembic_logs_on_stderr(empty_database_url: str) -> None:
     env = {"LEVELSYNC_DATABASE_URL": empty_database_url, "LEVELSYNC_LOG_FORMAT": "json"}
     run = levelsync("migrate", env=env)
     assert (run.returncode, run.stdout) == (0, "")
@@ -97,7 +97,7 @@ HOSTILE = "\x1b]0;owned\x07\x1b[2Jred\x9b31m\rstart\u202eback\ud800"
 SHOWN = r"\u001b]0;owned\u0007\u001b[2Jred\u009b31m\u000dstart\u202eback\ud800"
 
 
-def test_a_terminal_is_shown_what_it_would_obey(capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     output.say(HOSTILE)
     output.print_table("Issues", ("email",), [(HOSTILE,), ("a\nb",)])
     output.remark(HOSTILE)
@@ -109,7 +109,7 @@ def test_a_terminal_is_shown_what_it_would_obey(capsys: pytest.CaptureFixture[st
     assert not set(printed.out + printed.err) & set("\x1b\x07\x9b\r\u202e\ud800")
 
 
-def test_json_stays_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_escapes_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_json({"x": HOSTILE})
     printed = capsys.readouterr().out
     assert "\x1b" not in printed
@@ -155,7 +155,7 @@ def test_a_row_in_a_pipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None
     assert "word " * 199 in capsys.readouterr().out
 
 
-def test_csv_is_printed_row_by_row_and_calculates_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_csv_is_printed_row_by_row_and_contains_no_formula(capsys: pytest.CaptureFixture[str]) -> None:
     """The header is printed with the first row, or at the end of an empty sheet."""
     sheet = output.Csv(("a", "b"), lambda item: item)
     assert capsys.readouterr().out == ""
@@ -170,7 +170,7 @@ def test_csv_is_printed_row_by_row_and_calculates_nothing(capsys: pytest.Capture
 
 
 @pytest.mark.parametrize(("number", "words"), [(0, "0 pairs"), (1, "1 pair"), (2, "2 pairs"), (1200, "1,200 pairs")])
-def test_a_number_has_its_noun(number: int, words: str) -> None:
+def test_a_count_has_the_form_of_its_noun(number: int, words: str) -> None:
     assert counted(number, "pair") == words
 
 
@@ -196,5 +196,5 @@ HEAL = "To heal them: levelsync reconcile --direction highest"
         (ended({}, finished_at=None, status="running"), ["It goes on: levelsync runs R shows how far it is."]),
     ],
 )
-def test_a_run_names_the_command_that_goes_on_from_it(report: dict[str, Any], said: list[str]) -> None:
+def test_a_report_names_the_next_command(report: dict[str, Any], said: list[str]) -> None:
     assert next_steps(report) == said

@@ -44,7 +44,7 @@ def test_open_letters_are_counted_by_reason(env: dict[str, str]) -> None:
     assert all(line["oldest"] <= line["newest"] for line in document["reasons"])
 
 
-async def test_a_header_of_a_publisher_does_not_steer_the_terminal(engine: AsyncEngine, settings: Settings) -> None:
+async def test_control_characters_in_a_header_are_escaped(engine: AsyncEngine, settings: Settings) -> None:
     """It cannot forge a line either, and an impossible time does not end the command."""
     forged = {"headers": [{"key": "x\x1b[2J", "value": "y\n  state       resolved"}], "record_timestamp": 10**17}
     async with engine.begin() as conn:
@@ -81,7 +81,7 @@ def test_a_letter_is_shown_whole(env: dict[str, str]) -> None:
     assert [part for part in parts if part not in shown] == []
 
 
-def test_bytes_that_are_no_text_are_shown_as_hexadecimal(env: dict[str, str]) -> None:
+def test_binary_values_are_shown_as_hexadecimal(env: dict[str, str]) -> None:
     assert "ff 00 62 69 6e" in levelsync("dead-letters", "show", "3", env=env).stdout
     document = json.loads(levelsync("dead-letters", "show", "3", "--json", env=env).stdout)
     assert document["value"] is None
@@ -97,7 +97,7 @@ def test_no_such_letter_is_exit_2(env: dict[str, str]) -> None:
     assert (run.returncode, run.stdout) == (2, "")
 
 
-def test_every_reason_has_its_words() -> None:
+def test_every_reason_has_a_meaning() -> None:
     assert set(MEANINGS) == set(Reason)
 
 
@@ -108,7 +108,7 @@ def test_a_hex_dump_has_sixteen_bytes_a_line() -> None:
     assert lines[1].endswith("..")
 
 
-def test_letters_are_narrowed_by_their_options(env: dict[str, str]) -> None:
+def test_options_filter_letters(env: dict[str, str]) -> None:
     def found(*options: str) -> list[int]:
         document = json.loads(levelsync("dead-letters", "list", *options, "--json", env=env).stdout)
         return [letter["id"] for letter in document["dead_letters"]]
@@ -128,7 +128,7 @@ def test_a_dry_run_says_how_many(env: dict[str, str]) -> None:
     assert json.loads(levelsync("dead-letters", "list", "--json", env=env).stdout)["total"] == 3
 
 
-def test_discarding_more_than_one_needs_a_word(env: dict[str, str]) -> None:
+def test_discarding_several_letters_needs_a_confirmation(env: dict[str, str]) -> None:
     """Without a terminal, `--all` needs --yes even for one letter."""
     refused = levelsync("dead-letters", "discard", "--all", env=env)
     assert (refused.returncode, "--yes" in refused.stderr) == (2, True)

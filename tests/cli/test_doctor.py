@@ -73,7 +73,7 @@ async def test_empty_users_fail(settings: Settings, engine: AsyncEngine) -> None
 
 
 @pytest.mark.usefixtures("topics")
-def test_lag_that_stands_still_fails(settings: Settings) -> None:
+def test_lag_that_does_not_fall_fails(settings: Settings) -> None:
     env = environment(settings, HTTP_PORT="1")
     event = ("--user", "42", "--specialization", "PLAYER", "--to-level", "5")
     assert levelsync("publish", "leveled-up", *event, env=env).returncode == 0

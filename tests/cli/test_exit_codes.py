@@ -116,7 +116,7 @@ async def test_ctrl_c_while_a_command_works_is_130(
     assert process.returncode == 130
 
 
-async def test_ctrl_c_is_heard_while_a_pipe_says_nothing() -> None:
+async def test_ctrl_c_ends_a_read_of_a_silent_pipe() -> None:
     """asyncio's own handler would wait for input."""
     script = """if True:
         import asyncio, sys
@@ -202,7 +202,7 @@ async def test_the_column_disappears_under_a_running_service(
     assert [(one.status_code, GONE in one.json()["detail"]) for one in answers] == [(503, True)] * 4
 
 
-async def test_another_column_that_is_gone_is_named_too(engine: AsyncEngine, settings: Settings) -> None:
+async def test_another_missing_column_is_named(engine: AsyncEngine, settings: Settings) -> None:
     await execute(engine, "ALTER TABLE specialization_progress DROP COLUMN current_level CASCADE")
     for command in LEVELS_COMMANDS[:3]:
         run = levelsync(*command.split(), env=environment(settings))

@@ -85,7 +85,7 @@ def test_a_run_is_found_by_the_beginning_of_its_id(env: Mapping[str, str]) -> No
         assert (refused.returncode, sentence in refused.stderr) == (2, True), refused.stderr
 
 
-def test_the_audit_log_is_listed_and_narrowed(env: Mapping[str, str]) -> None:
+def test_the_audit_log_is_listed_and_filtered(env: Mapping[str, str]) -> None:
     everything = json.loads(levelsync("audit", "--json", env=env).stdout)["actions"]
     assert [row["subject"] for row in everything] == ["ada", "@bob", "ada"]
     since = rows(levelsync("audit", "--since", "2026-11-02", "--csv", env=env).stdout)
@@ -135,7 +135,7 @@ async def test_a_report_shows_its_first_ten_issues(
         ("runs 3f301f46-1", [RUNS[0]]),
     ],
 )
-def test_values_complete(env: Mapping[str, str], typed: str, completed: list[str]) -> None:
+def test_shell_completion_knows_the_values(env: Mapping[str, str], typed: str, completed: list[str]) -> None:
     words = f"levelsync {typed}"
     shell = {"_LEVELSYNC_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
     assert sorted(levelsync(env=dict(env) | shell).stdout.split()) == sorted(completed)

@@ -148,7 +148,7 @@ async def test_nothing_after_a_failed_delivery_is_claimed_as_sent(ends: list[Exc
     assert failure.value.confirmed == confirmed
 
 
-def test_a_line_without_an_end_does_not_fill_the_memory() -> None:
+def test_an_endless_line_does_not_fill_the_memory() -> None:
     stream = io.BufferedReader(io.BytesIO(b"good\n" + b"x" * (5 * MAX_REQUEST_BYTES)))
     *_, (last,) = read_pieces(stream)
     assert MAX_REQUEST_BYTES < len(last) < 2 * MAX_REQUEST_BYTES
@@ -227,7 +227,7 @@ def test_only_the_position_of_this_topic_says_that_a_record_is_read(row: dict[st
     assert sent.is_read([SimpleNamespace(**said)]) is is_read
 
 
-def test_records_of_others_in_between_are_told_apart() -> None:
+def test_records_of_other_publishers_in_between_are_skipped() -> None:
     stretch = Stretch()
     for offset in (3, 4, 7):
         stretch.add(offset, 1000 + offset)

@@ -59,7 +59,7 @@ async def test_transaction_mode_is_refused_on_the_first_connection(not_session_m
     await engine.dispose()
 
 
-async def test_every_command_refuses_it(postgres: Postgres, settings: Settings) -> None:
+async def test_every_command_refuses_transaction_mode(postgres: Postgres, settings: Settings) -> None:
     """`doctor` reports a failed check. The others end with exit code 2."""
     with pgbouncer(postgres.url, "transaction") as place:
         given = environment(_through(place, settings))

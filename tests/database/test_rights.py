@@ -135,7 +135,7 @@ async def test_a_lost_grant_is_named_and_work_goes_on_when_it_is_back(
 
 @pytest.mark.real_broker
 @pytest.mark.usefixtures("topics")
-async def test_it_does_not_work_while_a_policy_hides_users(
+async def test_no_event_is_applied_while_a_policy_hides_users(
     restricted: Settings, database_url: str, publish: Publish
 ) -> None:
     """No event becomes `unknown_user`, whether the policy exists at the start or comes later."""

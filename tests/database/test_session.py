@@ -53,20 +53,20 @@ async def _shown(engine: AsyncEngine) -> list[str]:
         return list((await conn.execute(_SHOWN)).one())
 
 
-async def test_a_role_and_a_database_change_nothing(strange: Settings) -> None:
+async def test_settings_of_a_role_or_a_database_change_nothing(strange: Settings) -> None:
     """Laws 2 and 6 need READ COMMITTED, naive columns need UTC, and retries need the bounds."""
     engine = make_engine(strange)
     assert await _shown(engine) == ["read committed", "UTC", "10s", "1min", "1min"]
     await engine.dispose()
 
 
-async def test_a_migration_is_read_committed_and_has_no_bound_on_a_statement(strange: Settings) -> None:
+async def test_a_migration_is_read_committed_without_a_statement_timeout(strange: Settings) -> None:
     async with migrate.connect(strange) as conn:
         shown = (await conn.execute(_SHOWN)).one()
     assert (shown[0], shown[1], shown[3], shown[4]) == ("read committed", "UTC", "0", "0")
 
 
-async def test_what_a_server_changes_at_login_is_set_again(empty_database_url: str) -> None:
+async def test_settings_that_a_login_trigger_changes_are_set_again(empty_database_url: str) -> None:
     if not await _add_login_trigger(empty_database_url):
         pytest.skip("needs PostgreSQL 17: a trigger on login")
     engine = make_engine(application.settings(empty_database_url), bounds={"lock_timeout": "250ms"})
@@ -74,7 +74,9 @@ async def test_what_a_server_changes_at_login_is_set_again(empty_database_url: s
     await engine.dispose()
 
 
-async def test_what_cannot_be_had_is_refused_by_name(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_session_settings_that_cannot_be_set_are_named(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A wrong time zone would shift naive columns without an error."""
     if not await _add_login_trigger(empty_database_url):
         pytest.skip("needs PostgreSQL 17: a trigger on login")
@@ -93,7 +95,7 @@ async def _add_login_trigger(url: str) -> bool:
     return True
 
 
-async def test_a_statement_of_a_migration_is_never_given_up(empty_database_url: str) -> None:
+async def test_a_migration_statement_has_no_timeout(empty_database_url: str) -> None:
     """asyncpg's own bound applies only to statements that the server bounds too."""
     async with migrate.connect(application.settings(empty_database_url)) as conn:
         driver = (await conn.get_raw_connection()).driver_connection

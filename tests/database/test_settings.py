@@ -37,7 +37,7 @@ def test_the_environment_comes_before_secrets_and_secrets_before_files(
     assert (found.kafka_group_id, found.jwt_issuer) == ("from-the-environment", "from-a-file")
 
 
-def test_a_secret_whose_name_is_no_setting_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_with_an_unknown_name_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a variable would be. What Kubernetes adds to the folder is ignored."""
     (tmp_path / "LEVELSYNC_JWT_SECRETT").touch()
     (tmp_path / "..data").mkdir()
@@ -65,7 +65,7 @@ SERVICE_LINKS = {
 }
 
 
-def test_service_links_of_kubernetes_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_service_links_of_kubernetes_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where one has a setting's name: a service called levelsync-http sets LEVELSYNC_HTTP_PORT."""
     for name, value in SERVICE_LINKS.items():
         monkeypatch.setenv(name, value)
@@ -77,7 +77,7 @@ def test_a_mistyped_name_is_still_found() -> None:
     assert unknown_names({"LEVELSYNC_HTTP_PROT": "8000"}) == {"LEVELSYNC_HTTP_PROT": "LEVELSYNC_HTTP_PORT"}
 
 
-def test_a_bad_value_is_in_no_error_text() -> None:
+def test_no_error_text_contains_a_bad_value() -> None:
     """pydantic's errors show the input, which may be a password, by default."""
     with pytest.raises(ValueError, match="database_url") as told:
         Settings(_env_file=None, database_url="mysql://u:s3cret@localhost/d")
@@ -119,7 +119,7 @@ PASSWORD = "s3cret"  # noqa: S105 - what must not be shown
 
 
 @pytest.mark.parametrize("rest", ["host:port/db", f"host:{PASSWORD}@host/db"])
-def test_a_database_url_with_a_port_that_is_no_number_is_named_without_its_password(rest: str) -> None:
+def test_a_bad_port_is_named_without_the_password(rest: str) -> None:
     """`int()` quotes its input, which may be the end of a password."""
     url = f"postgresql://user:{PASSWORD}@{rest}"
     settings = Settings(_env_file=None, database_url=url, http_port=0)

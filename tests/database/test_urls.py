@@ -197,7 +197,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("place", "query", "said"), WRONG)
-def test_what_the_server_or_its_certificate_objects_to_is_said(
+def test_faults_of_the_server_and_its_certificate_are_named(
     place: str, query: str, said: str, url_is: Callable[[str], None]
 ) -> None:
     """`verify-full` checks the name and the authority."""
@@ -233,7 +233,7 @@ def test_alembic_and_the_commands_take_the_same_forms(filled: dict[str, object],
     assert password not in run.stderr + current.stdout + current.stderr
 
 
-def test_several_hosts_want_the_one_that_can_be_written_to() -> None:
+def test_of_several_hosts_the_writable_one_is_chosen() -> None:
     assert read_url("postgresql://a,b/d").connect["target_session_attrs"] == "read-write"
     assert "target_session_attrs" not in read_url("postgresql://a/d").connect
     assert read_url("postgresql://a,b/d?target_session_attrs=any").connect["target_session_attrs"] == "any"

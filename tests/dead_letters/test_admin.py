@@ -35,7 +35,7 @@ async def test_a_dry_run_says_how_many_and_does_nothing(setup: Setup) -> None:
     assert await setup.rows(AUDIT) == []
 
 
-async def test_a_replay_is_on_record(setup: Setup) -> None:
+async def test_a_replay_is_in_the_audit_log(setup: Setup) -> None:
     await setup.letters_of(NOBODY, NOBODY + 1, NOBODY + 2)
     await setup.send(Selection(ids=(3,)))
     done = await letters.replay_letters(setup.engine, ADMIN, UNKNOWN, dry_run=False)
@@ -46,7 +46,7 @@ async def test_a_replay_is_on_record(setup: Setup) -> None:
     assert len(await setup.on_their_way()) == 3
 
 
-async def test_a_discard_says_who_wanted_it(setup: Setup) -> None:
+async def test_a_discard_names_its_caller(setup: Setup) -> None:
     await setup.letters_of(NOBODY)
     assert (await letters.discard_letters(setup.engine, ADMIN, UNKNOWN, dry_run=False)).selected == 1
     assert await setup.rows("SELECT resolution, resolved_by FROM levelsync.dead_letters") == [("discarded", "1")]
@@ -60,7 +60,7 @@ async def test_a_call_is_bounded_and_says_what_is_left(setup: Setup, monkeypatch
     assert [(one.selected, one.left) for one in handled] == [(2, 1), (1, 0), (0, 0)]
 
 
-async def test_who_may_not_is_refused_and_on_record(setup: Setup, settings: Settings) -> None:
+async def test_a_role_without_the_right_is_refused_and_recorded(setup: Setup, settings: Settings) -> None:
     await setup.letters_of(NOBODY)
     for dry_run in (True, False):
         with pytest.raises(Forbidden):

@@ -57,9 +57,7 @@ async def test_a_letter_is_shown_whole(admin: httpx.AsyncClient, setup: Setup) -
     assert (await admin.get("/dead-letters/99")).status_code == 404
 
 
-async def test_nothing_is_written_unless_dry_run_is_false_in_so_many_words(
-    admin: httpx.AsyncClient, setup: Setup
-) -> None:
+async def test_nothing_is_written_unless_dry_run_is_false(admin: httpx.AsyncClient, setup: Setup) -> None:
     await setup.letters_of(NOBODY, NOBODY + 1)
     would = {"dry_run": True, "selected": 2, "on_its_way": 0, "unsendable": 0, "not_open": 0, "left": 0}
     for body in (UNKNOWN, UNKNOWN | {"dry_run": True}, {"ids": [1, 2]}, {"filter": {"all": True}}):

@@ -103,19 +103,19 @@ async def test_a_dry_run_changes_nothing(database: AsyncEngine, settings: Settin
     assert "Not erased: the application's own tables" in run.stderr
 
 
-async def test_nobody_is_erased_without_a_word(database: AsyncEngine, settings: Settings) -> None:
+async def test_erasing_needs_a_confirmation(database: AsyncEngine, settings: Settings) -> None:
     before = await everything(database)
     assert ((await erase(settings)).returncode, await everything(database)) == (2, before)
 
 
-async def test_a_run_that_goes_on_is_left_and_said(database: AsyncEngine, settings: Settings) -> None:
+async def test_a_running_run_is_kept_and_reported(database: AsyncEngine, settings: Settings) -> None:
     """The run's workers need its row, so the user must be erased again later."""
     await execute(database, f"UPDATE levelsync.reconcile_runs SET finished_at = NULL WHERE id = '{OWN_RUN}'")
     run = await erase(settings, "--yes")
     assert (run.returncode, "erase again" in run.stderr) == (1, True)
 
 
-async def test_a_user_whom_the_application_still_has_is_told(database: AsyncEngine, settings: Settings) -> None:
+async def test_a_user_who_still_exists_is_reported(database: AsyncEngine, settings: Settings) -> None:
     """New events would be kept again. Without fences they could raise a level that a decision lowered (law 2)."""
     run = await erase(settings, "--yes", user=7)
     assert "The application still has user 7" in run.stderr

@@ -42,7 +42,7 @@ async def test_a_replay_that_fails_raises_the_count_and_makes_no_second_letter(s
         assert await setup.letters() == [(1, "open", None, attempts, "level_out_of_range")]
 
 
-async def test_records_that_are_read_again_count_no_second_time(setup: Setup) -> None:
+async def test_records_that_are_read_again_are_counted_once(setup: Setup) -> None:
     records = await setup.letters_of(NOBODY, NOBODY + 1)
     await setup.make_user()
     await setup.send()
@@ -53,7 +53,7 @@ async def test_records_that_are_read_again_count_no_second_time(setup: Setup) ->
     assert await setup.rows("SELECT * FROM levelsync.dead_letters ORDER BY id") == before
 
 
-async def test_a_letter_on_its_way_is_sent_once(setup: Setup) -> None:
+async def test_a_letter_that_is_being_replayed_is_sent_once(setup: Setup) -> None:
     await setup.letters_of(NOBODY)
     assert [await setup.send(), await setup.send()] == [[1], []]
     async with setup.engine.connect() as conn:
@@ -70,7 +70,7 @@ async def test_two_people_at_once_send_each_letter_once(setup: Setup) -> None:
     assert len(await setup.on_their_way()) == 50
 
 
-async def test_copies_of_a_replay_do_no_harm(setup: Setup) -> None:
+async def test_copies_of_a_replay_change_nothing(setup: Setup) -> None:
     """A relay that dies after Kafka's confirmation sends once more. The letter stays closed."""
     await setup.letters_of(NOBODY)
     await setup.make_user()
@@ -93,7 +93,7 @@ async def test_copies_in_one_batch_of_which_one_fails_close_the_letter(setup: Se
     assert await setup.letters() == [(1, "resolved", "replayed", 1, "refused_by_database")]
 
 
-async def test_a_name_that_is_forged_closes_nothing(setup: Setup) -> None:
+async def test_a_forged_letter_id_closes_nothing(setup: Setup) -> None:
     """A forged bad record becomes its own letter."""
     await setup.letters_of(NOBODY)
     await setup.send()
@@ -108,7 +108,7 @@ async def test_a_name_that_is_forged_closes_nothing(setup: Setup) -> None:
     assert [row[4] for row in await setup.letters()] == ["unknown_user", "level_out_of_range", *["unknown_user"] * 2]
 
 
-async def test_a_letter_of_no_one_s_is_a_letter_of_its_own(setup: Setup) -> None:
+async def test_an_unknown_letter_id_creates_a_new_letter(setup: Setup) -> None:
     (record,) = await setup.letters_of(NOBODY)
     for name in (b"", b"\xff", b"9" * 18, b"9" * 30, b"-1", b"1000", None):
         headers = (*record.headers, ("levelsync-dead-letter", name))
@@ -116,7 +116,7 @@ async def test_a_letter_of_no_one_s_is_a_letter_of_its_own(setup: Setup) -> None
     assert len(await setup.letters()) == 8
 
 
-async def test_a_decision_stands_against_a_replay(setup: Setup) -> None:
+async def test_a_replay_does_not_override_a_decision(setup: Setup) -> None:
     """Law 2 counts the time of the first record. The letter closes without an effect."""
     await setup.letters_of(1, to_level=3, specialization="WIZARD")
     await setup.run(
@@ -129,7 +129,7 @@ async def test_a_decision_stands_against_a_replay(setup: Setup) -> None:
     assert await licenses(setup.engine) == {}
 
 
-async def test_replays_of_refused_records_are_no_fault_of_the_installation(setup: Setup) -> None:
+async def test_replays_of_refused_records_are_not_an_installation_fault(setup: Setup) -> None:
     """Law 4: the refused letters of thirty users block nothing."""
     await setup.run("ALTER TABLE user_licenses ADD CONSTRAINT odd CHECK (user_id % 4 > 0)")
     await setup.letters_of(*range(1, 121))
@@ -139,7 +139,7 @@ async def test_replays_of_refused_records_are_no_fault_of_the_installation(setup
     assert {row[1:4] for row in await setup.letters()} == {("open", None, 2)}
 
 
-async def test_a_discard_stands_against_a_replay_that_comes_late(setup: Setup) -> None:
+async def test_a_late_replay_does_not_override_a_discard(setup: Setup) -> None:
     """Kafka was away for longer than a minute, and the letter was discarded."""
     await setup.letters_of(NOBODY, NOBODY + 1)
     await setup.send()
@@ -152,7 +152,7 @@ async def test_a_discard_stands_against_a_replay_that_comes_late(setup: Setup) -
     assert await licenses(setup.engine) == {(NOBODY + 1, "PLAYER"): 3}
 
 
-async def test_a_discard_stands_against_a_request_that_comes_late(setup: Setup) -> None:
+async def test_a_late_request_does_not_override_a_discard(setup: Setup) -> None:
     work, record = RequestWork(setup.engine), requested(specialization="WIZARD", dry_run=False)
 
     async def read(records: list[ConsumerRecord]) -> None:
@@ -198,7 +198,7 @@ async def test_a_transaction_is_bounded_by_whole_letters(
     assert [len(ids) for ids in sent] in ([2, 2, 1], [3, 2])
 
 
-async def test_headers_of_any_bytes_go_again_as_they_came(setup: Setup) -> None:
+async def test_headers_of_any_bytes_are_replayed_unchanged(setup: Setup) -> None:
     """Null, empty, binary and repeated headers. Ours come last."""
     (record,) = setup.partitions.records([one(user=NOBODY)])
     await setup.read([replace(record, headers=(*record.headers, *ODD))])
@@ -210,7 +210,7 @@ async def test_headers_of_any_bytes_go_again_as_they_came(setup: Setup) -> None:
     assert (again.topic, again.key, again.value) == (record.topic, record.key, record.value)
 
 
-async def test_a_name_that_is_no_text_is_left_out(setup: Setup) -> None:
+async def test_a_header_name_that_is_not_text_is_omitted(setup: Setup) -> None:
     """No producer can write such a name. The letter keeps it."""
     (record,) = setup.partitions.records([one(user=NOBODY)])
     name = b"\xff".decode(errors="surrogateescape")
@@ -250,7 +250,7 @@ async def test_headers_of_an_earlier_replay_are_replaced_and_its_older_time_stay
 
 
 @pytest.mark.parametrize("time", [b"later", b"", None, b"0", b"000", b"9" * 15, b"9" * 16])
-async def test_a_first_time_that_is_none_or_later_counts_as_the_record_s(setup: Setup, time: bytes | None) -> None:
+async def test_an_unusable_first_time_is_replaced_by_the_record_s(setup: Setup, time: bytes | None) -> None:
     """The appliers read it in the same way."""
     (record,) = setup.partitions.records([one(user=NOBODY)])
     await setup.read([replace(record, headers=(("levelsync-first-timestamp", time), *record.headers))])
@@ -270,7 +270,7 @@ async def test_a_first_time_of_zero_opens_no_fence(setup: Setup, time: bytes) ->
     assert [letter[4] for letter in await setup.letters()] == ["bad_time"]
 
 
-async def test_what_kafka_does_not_take_is_counted_and_not_sent(setup: Setup) -> None:
+async def test_records_that_kafka_refuses_are_counted_and_not_sent(setup: Setup) -> None:
     """A record that is too large, or that has neither key nor value."""
     (good,) = setup.partitions.records([one(user=NOBODY)])
     large = replace(changed(good, reason="x" * 1_000_000), offset=setup.next_offset())

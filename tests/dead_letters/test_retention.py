@@ -33,7 +33,7 @@ async def age(setup: Setup, days: int, condition: str = "true") -> None:
     await setup.run(f"UPDATE levelsync.dead_letters SET {aged} WHERE {condition}")
 
 
-async def test_letters_go_when_their_time_is_over(setup: Setup, settings: Settings) -> None:
+async def test_old_letters_are_removed(setup: Setup, settings: Settings) -> None:
     await setup.letters_of(*range(NOBODY, NOBODY + 4))
     await age(setup, 91, "id <> 1")
     await setup.run("UPDATE levelsync.dead_letters SET replayed_at = now() WHERE id = 2")
@@ -46,7 +46,7 @@ async def test_letters_go_when_their_time_is_over(setup: Setup, settings: Settin
     assert (warning["number"], warning["by_reason"]) == (1, {"unknown_user": 1})
 
 
-async def test_a_retention_of_0_is_for_ever(setup: Setup, settings: Settings) -> None:
+async def test_a_retention_of_0_keeps_everything(setup: Setup, settings: Settings) -> None:
     await setup.letters_of(NOBODY)
     await age(setup, 9999)
     await of(setup, settings, dead_letter_retention=timedelta(0)).clean()
@@ -62,7 +62,7 @@ async def test_bounded_transactions_remove_everything(
     assert (await of(setup, settings).clean())["dead_letters"] == 5
 
 
-async def test_old_runs_go_but_for_the_last_complete_one(setup: Setup, settings: Settings) -> None:
+async def test_old_runs_are_removed_except_the_last_complete_one(setup: Setup, settings: Settings) -> None:
     """The views show it. A failed run, or a run of one user, is not complete."""
     ids = {name: uuid4() for name in ("older", "last", "failed", "of one user", "young")}
     for name, (status, days, user) in {

@@ -35,7 +35,7 @@ async def verdicts(setup: Setup) -> list[Verdict]:
         return (await judge(conn, letters))[::-1]
 
 
-async def test_a_selection_is_what_fits_all_that_is_given(setup: Setup) -> None:
+async def test_a_selection_fits_every_condition(setup: Setup) -> None:
     await setup.letters_of(NOBODY, NOBODY + 1)
     await setup.letters_of(1, to_level=9)
     assert await selected(setup) == [3, 2, 1]
@@ -74,7 +74,9 @@ async def test_a_user_s_letters_are_found_by_key_or_by_value(
     assert await selected(setup, user_id=42) == ([1] if is_theirs else [])
 
 
-async def test_a_page_of_a_user_looks_at_so_many_letters(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_page_of_a_user_reads_a_bounded_number_of_letters(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(read, "WINDOW", 3)
     await setup.letters_of(*[NOBODY, *range(NOBODY + 1, NOBODY + 9), NOBODY])
     found, before = [], None
@@ -97,7 +99,7 @@ async def test_a_discarded_letter_is_closed_and_says_by_whom(setup: Setup) -> No
     assert await setup.send() == [2]
 
 
-async def test_a_letter_on_its_way_is_not_discarded(setup: Setup) -> None:
+async def test_a_letter_that_is_being_replayed_is_not_discarded(setup: Setup) -> None:
     await setup.letters_of(NOBODY, NOBODY + 1)
     await setup.send()
     assert await throw_away(setup) == []
@@ -109,7 +111,7 @@ async def test_a_letter_on_its_way_is_not_discarded(setup: Setup) -> None:
     assert await licenses(setup.engine) == {}
 
 
-async def test_letters_that_would_apply_now_are_told(setup: Setup) -> None:
+async def test_letters_that_would_apply_now_are_marked(setup: Setup) -> None:
     """Only PostgreSQL knows what it refuses."""
     await setup.run("ALTER TABLE user_licenses ADD CONSTRAINT no_seven CHECK (user_id <> 7)")
     await setup.letters_of(NOBODY, NOBODY + 1)
@@ -134,7 +136,7 @@ async def test_letters_that_would_apply_now_are_told(setup: Setup) -> None:
 
 
 @pytest.mark.parametrize("large", [{"key": b"5" * 20_000}, {"headers": (("odd", b"x" * 20_000),)}])
-async def test_what_is_large_is_not_judged_in_a_list(setup: Setup, large: dict[str, Any]) -> None:
+async def test_a_list_does_not_judge_large_letters(setup: Setup, large: dict[str, Any]) -> None:
     """A list reads a thousand letters at once."""
     (record,) = setup.partitions.records([one(user=NOBODY)])
     await setup.read([replace(record, **large)])
@@ -143,7 +145,7 @@ async def test_what_is_large_is_not_judged_in_a_list(setup: Setup, large: dict[s
         assert (await applicable(conn, counted.reason)).looked_at == 0
 
 
-async def test_what_a_later_decision_supersedes_says_so(setup: Setup) -> None:
+async def test_a_superseded_letter_is_marked(setup: Setup) -> None:
     await setup.letters_of(NOBODY)
     await setup.make_user()
     await setup.run(f"INSERT INTO levelsync.fences VALUES ({NOBODY}, 'PLAYER', '2026-06-01', 1, 'test')")
@@ -151,7 +153,7 @@ async def test_what_a_later_decision_supersedes_says_so(setup: Setup) -> None:
     assert verdict == Verdict(would_apply=True, why="it counts as superseded: a later decision stands")
 
 
-async def test_letters_of_a_hundred_megabytes_are_in_nobodys_way(setup: Setup) -> None:
+async def test_letters_of_a_hundred_megabytes_block_no_list(setup: Setup) -> None:
     """Their text is more than PostgreSQL can search. A new letter above the bound keeps only its beginning."""
     await setup.letters_of(NOBODY)
     await setup.run("""

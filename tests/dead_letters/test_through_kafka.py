@@ -102,7 +102,7 @@ async def test_a_request_that_was_a_letter_becomes_a_run(database: AsyncEngine, 
     assert await count(database, "levelsync.reconcile_runs") == 1
 
 
-async def test_a_replay_that_nothing_takes_is_exit_3(
+async def test_a_replay_that_no_process_handles_is_exit_3(
     database: AsyncEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No process relays and applies. The letter stays open, and its record stays in the outbox."""

@@ -49,7 +49,7 @@ def test_every_panel_says_what_it_means() -> None:
         assert panel["description"].endswith("."), panel["title"]
 
 
-def test_no_two_panels_lie_on_each_other() -> None:
+def test_no_two_panels_overlap() -> None:
     cells = [
         (column, line)
         for place in (panel["gridPos"] for panel in repository.dashboard()["panels"])
@@ -114,7 +114,7 @@ def test_every_variable_narrows_some_panel_and_no_panel_uses_another() -> None:
     assert known == {"up", "levelsync_consumer_lag_records", "levelsync_drift_pairs"}
 
 
-def test_panels_lead_to_pages_that_there_are() -> None:
+def test_panels_link_to_existing_pages() -> None:
     links = [link["url"] for panel in repository.panels() for link in panel.get("links", ())]
     assert {"${page}/", "${page}/page/runs", "${page}/page/dead-letters"} == set(links)
     paths = {"/page" + route.path for route in _routes() if isinstance(route, Route)} | {"/"}
@@ -128,7 +128,7 @@ def test_the_dashboards_start_only_when_asked_for() -> None:
     assert all(SERVICES[name]["profiles"] == ["dashboards"] for name in asked_for)
 
 
-def test_the_dashboard_is_written_as_json_tools_write_it() -> None:
+def test_the_dashboard_is_formatted_json() -> None:
     text = repository.DASHBOARD.read_text(encoding="utf-8")
     assert text == json.dumps(json.loads(text), indent=2, ensure_ascii=False) + "\n"
 
@@ -155,7 +155,7 @@ async def test_a_reader_can_run_every_example_and_write_nothing(database_url: st
             await conn.execute("UPDATE user_licenses SET current_level = 1")
 
 
-async def test_pairs_are_compared_with_the_rights_of_whoever_asks(database_url: str) -> None:
+async def test_pairs_are_compared_with_the_rights_of_the_reader(database_url: str) -> None:
     """The view does not lend the application's tables to a role without rights on them."""
     async with reading(database_url, *(grant for grant in GRANTS if "public." not in grant)) as conn:
         assert await conn.fetch("SELECT * FROM levelsync.drift") == []
@@ -164,9 +164,7 @@ async def test_pairs_are_compared_with_the_rights_of_whoever_asks(database_url: 
 
 
 @pytest.mark.parametrize("relation", RELATIONS)
-async def test_a_view_and_its_columns_are_explained_as_postgresql_comments_them(
-    database_url: str, relation: str
-) -> None:
+async def test_the_document_and_the_comments_of_a_view_are_equal(database_url: str, relation: str) -> None:
     """docs/views.md and the comments in PostgreSQL are the same text for the same columns."""
     columns = "SELECT attname, col_description(attrelid, attnum) FROM pg_attribute WHERE attrelid = '{}'::regclass"
     found = await application.rows(

@@ -110,7 +110,7 @@ async def gauge(engine: AsyncEngine, name: str) -> float | None:
     return REGISTRY.get_sample_value(name)
 
 
-async def test_scans_that_leave_drift_are_counted_in_a_row(engine: AsyncEngine, one_worker: OneWorker) -> None:
+async def test_consecutive_scans_with_drift_are_counted(engine: AsyncEngine, one_worker: OneWorker) -> None:
     await fill(engine, {PAIR: 5}, {PAIR: 5})
 
     async def scans_after(**request: object) -> float | None:
@@ -138,9 +138,7 @@ async def test_a_scan_that_confirms_nothing_is_neither_drift_nor_agreement(
     assert await gauge(engine, "levelsync_drift_scans") == 1
 
 
-async def test_what_only_a_person_can_decide_is_no_drift_that_wakes_somebody(
-    engine: AsyncEngine, one_worker: OneWorker
-) -> None:
+async def test_pairs_that_need_a_decision_raise_no_alert(engine: AsyncEngine, one_worker: OneWorker) -> None:
     """It is counted separately (law 8), because every scan would find it."""
     await fill(engine, {PAIR: 9}, {PAIR: 9})
     await one_worker.finish(await one_worker.request())

@@ -146,7 +146,7 @@ async def test_another_cluster_is_moved_to_as_the_document_says(operator: Reader
         operator.serve.stop()
 
 
-async def test_levelsync_is_left_as_the_document_says(operator: Reader, kafka: Kafka) -> None:
+async def test_levelsync_is_removed_as_the_document_says(operator: Reader, kafka: Kafka) -> None:
     """Levels and history stay. Schema, topics and groups are gone."""
     compare, keep, downgrade, rest, *kafka_s = LEAVE
     await raise_both(operator, 42, 5)

@@ -110,7 +110,7 @@ def test_every_alert_has_a_case_of_both_kinds(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_every_alert_says_what_is_the_matter_and_leads_to_the_runbook(name: str) -> None:
+def test_every_alert_has_a_summary_and_a_link_to_the_runbook(name: str) -> None:
     said = ALERTS[name]["annotations"]
     assert said.keys() == {"summary", "description", "runbook_url"}
     link = re.fullmatch(

@@ -119,7 +119,7 @@ def test_every_file_has_a_test_that_applies_it(file: str) -> None:
 
 
 @pytest.mark.parametrize("path", APPLIED)
-def test_that_test_exists(path: str) -> None:
+def test_the_test_of_a_file_exists(path: str) -> None:
     file, _, name = APPLIED[path].partition("::")
     assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8")
     assert (ROOT / path).exists()

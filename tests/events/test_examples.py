@@ -122,14 +122,14 @@ def test_hooks_write_level_and_event_together(session: Session) -> None:
     assert session.scalar(select(hooks.License.current_level)) == 4
 
 
-def test_rolled_back_hook_says_nothing(session: Session) -> None:
+def test_a_rolled_back_hook_publishes_nothing(session: Session) -> None:
     hooks.update_progress(session, 42, "PLAYER", 7)
     session.rollback()
     assert session.scalar(select(func.count()).select_from(hooks.OutboxRow)) == 0
     assert session.scalar(select(hooks.Progress.current_level)) == 4
 
 
-def test_progress_that_reaches_no_new_level_says_nothing(session: Session) -> None:
+def test_progress_without_a_new_level_publishes_nothing(session: Session) -> None:
     hooks.update_progress(session, 42, "PLAYER", 4)
     assert _outbox(session) == []
 

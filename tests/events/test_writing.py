@@ -51,7 +51,7 @@ def test_record_is_cloudevents_binary_mode() -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_what_is_written_is_read_again_in_both_modes(model: type[Event]) -> None:
+def test_written_events_are_read_in_both_modes(model: type[Event]) -> None:
     event = _example(model)
     record = event.to_kafka()
     now = int(event.time.timestamp() * 1000)

@@ -122,7 +122,7 @@ async def test_names_that_only_the_fallback_has_are_a_note(database_url: str) ->
     }
 
 
-async def test_the_setting_stands_in_and_a_difference_is_shown(
+async def test_the_setting_replaces_a_missing_value_and_a_difference_is_shown(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A value in the database counts, and empty level tables are not compared."""
@@ -191,7 +191,7 @@ async def test_a_failed_check_does_not_spoil_the_next(database_url: str) -> None
 
 
 @pytest.mark.parametrize("name", ["max_level_sync", "specializations", "levels_match_rows"])
-async def test_more_specializations_are_fine(database_url: str, name: str) -> None:
+async def test_additional_specializations_pass(database_url: str, name: str) -> None:
     await application.execute(
         database_url,
         "INSERT INTO specializations (id, name, max_levels) VALUES ('REFEREE', 'R', 2), ('SCOUT', 'S', 9)",
@@ -203,7 +203,7 @@ async def test_more_specializations_are_fine(database_url: str, name: str) -> No
     assert (await application.asked(database_url, ALL[name])).passed is (name == "specializations")
 
 
-async def test_columns_that_nobody_fills_are_named(database_url: str) -> None:
+async def test_required_columns_without_a_value_are_named(database_url: str) -> None:
     async def look() -> Check:
         return await application.asked(
             database_url, lambda conn: application_columns(conn, application.settings(database_url))
@@ -243,14 +243,14 @@ async def test_a_script_prints_a_line_a_check_and_exits_0_or_1(database_url: str
     assert ": FAIL (" in done.stdout
 
 
-async def test_a_script_without_a_database_says_so() -> None:
+async def test_a_script_without_a_database_exits_with_a_sentence() -> None:
     done = await application.run("postgresql://postgres@127.0.0.1:1/nothing", "python", "scripts/test_edge_cases.py")
     assert done.returncode == 1
     assert done.stderr.startswith("The database cannot be checked")
     assert "Traceback" not in done.stderr
 
 
-def test_pytest_takes_no_script_for_a_test() -> None:
+def test_pytest_collects_no_script() -> None:
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "scripts", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - fixed
     assert "no tests" in done.stdout

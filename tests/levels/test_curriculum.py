@@ -30,7 +30,7 @@ def test_a_name_is_found_exactly_or_without_case() -> None:
     assert curriculum.max_level("Coach") == 3
 
 
-def test_an_unknown_name_is_none() -> None:
+def test_an_unknown_name_has_no_canonical_form() -> None:
     curriculum = Curriculum({"PLAYER": 8})
     assert curriculum.canonical("GOALKEEPER") is None
     with pytest.raises(KeyError):
@@ -103,7 +103,7 @@ def test_without_a_session_the_fallback_answers(name: str, levels: int) -> None:
     assert LicenseSystemHelper.get_specialization_max_level(name) == levels
 
 
-async def test_a_missing_row_and_a_maximum_of_nothing_fall_back(session: AsyncSession) -> None:
+async def test_a_missing_row_and_a_maximum_of_0_fall_back(session: AsyncSession) -> None:
     await session.execute(text("UPDATE specializations SET max_levels = 0 WHERE id = 'COACH'"))
     await session.execute(text("DELETE FROM specializations WHERE id = 'INTERNSHIP'"))
     assert [await _ask(session, name) for name in ("COACH", "INTERNSHIP", "GOALKEEPER")] == [8, 3, 1]
@@ -227,7 +227,7 @@ async def test_what_leaves_no_specialization_to_use_is_named(
         ),
     ],
 )
-async def test_one_specialization_without_a_maximum_is_a_fault_of_its_own(
+async def test_one_specialization_without_a_maximum_stops_no_other(
     database_url: str, changes: Sequence[str], maxima: dict[str, int], named: str
 ) -> None:
     async with changed(database_url, maxima, changes) as conn:
@@ -237,7 +237,7 @@ async def test_one_specialization_without_a_maximum_is_a_fault_of_its_own(
             curriculum.max_level("COACH")
 
 
-async def test_a_sync_of_a_specialization_without_a_maximum_says_so_and_writes_nothing(database_url: str) -> None:
+async def test_a_sync_without_a_maximum_writes_nothing(database_url: str) -> None:
     engine = make_engine(application.settings(database_url))
     await application.execute(
         database_url, *COACH_IS_NULL, "DELETE FROM user_licenses", "DELETE FROM specialization_progress",
@@ -250,7 +250,7 @@ async def test_a_sync_of_a_specialization_without_a_maximum_says_so_and_writes_n
     assert await application.value(database_url, "SELECT count(*) FROM user_licenses") == 0
 
 
-async def test_the_scan_and_the_list_of_issues_take_the_setting(database_url: str) -> None:
+async def test_the_scan_and_the_list_of_issues_use_the_setting(database_url: str) -> None:
     await application.execute(
         database_url, DROPPED, "DELETE FROM user_licenses", "DELETE FROM specialization_progress",
         "INSERT INTO specialization_progress (student_id, specialization_id, current_level) VALUES (1, 'COACH', 5),"
@@ -280,7 +280,7 @@ def test_a_setting_that_cannot_be_used_is_named(value: str, named: str, monkeypa
         load_settings()
 
 
-async def test_migrate_takes_a_database_without_the_column(
+async def test_migrate_accepts_a_database_without_the_column(
     empty_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without the setting it changes nothing. With it, INTERNSHIP's levels are skipped with a line."""

@@ -45,7 +45,7 @@ async def test_columns_that_must_have_a_value_are_found_with_their_types(url: st
     assert application.progressions.required_columns == {"signed_by": "integer"}
 
 
-async def test_they_are_named_in_one_sentence_a_table_with_the_variable_to_set(url: str) -> None:
+async def test_required_columns_are_named_with_the_variable_to_set(url: str) -> None:
     more = "ALTER TABLE user_licenses ADD COLUMN tier text NOT NULL"
     application = await _application(url, *EXTRA, more)
     lacks = "has columns that must have a value and have no default:"
@@ -66,7 +66,7 @@ async def test_they_are_named_in_one_sentence_a_table_with_the_variable_to_set(u
     ]
 
 
-async def test_defaults_satisfy_them(url: str) -> None:
+async def test_configured_defaults_satisfy_required_columns(url: str) -> None:
     application = await _application(url, LICENSE_EXTRA)
     assert missing_defaults(application, _settings(license_defaults=json.loads('{"currency": "EUR"}'))) == []
     assert missing_defaults(application, _settings(license_defaults={"currency": None}))

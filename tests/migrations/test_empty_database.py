@@ -62,7 +62,7 @@ async def test_the_expected_log_lines_appear(url: str, command: tuple[str, ...])
     assert tuple(lines[1:3]) == application.SEED_LINES
 
 
-async def test_alembic_current_shows_where_the_database_stands(url: str) -> None:
+async def test_alembic_current_shows_the_revision(url: str) -> None:
     assert (await application.run(url, "alembic", "current")).stdout.strip() == ""
     assert await application.value(url, "SELECT to_regnamespace('levelsync')") is None
     await application.run(url, "alembic", "upgrade", "fix_internship_levels")
@@ -109,7 +109,7 @@ async def _make(url: str) -> bool:
     return made
 
 
-async def test_two_hundred_users_whose_tables_agree(url: str) -> None:
+async def test_the_sample_users_have_tables_that_agree(url: str) -> None:
     assert await _make(url)
     roles = "SELECT role::text, min(id), max(id) FROM users GROUP BY 1 ORDER BY 2"
     assert await application.rows(url, roles) == [("admin", 1, 1), ("instructor", 2, 2), ("student", 3, 200)]
@@ -123,7 +123,7 @@ async def test_two_hundred_users_whose_tables_agree(url: str) -> None:
     assert await application.value(url, "SELECT count(DISTINCT specialization_id) FROM specialization_progress") == 3
 
 
-async def test_users_that_are_there_are_left_alone(url: str) -> None:
+async def test_existing_users_are_kept(url: str) -> None:
     await application.upgrade(url)
     await application.execute(url, "INSERT INTO users (name, email) VALUES ('A', 'a@x.org')")
     assert not await _make(url)

@@ -112,7 +112,7 @@ ROWS = """
 """
 
 
-async def test_a_trigger_of_a_partition_alone_is_seen(database_url: str, settings: Settings) -> None:
+async def test_a_trigger_of_one_partition_is_detected(database_url: str, settings: Settings) -> None:
     await live.execute(database_url, *PARTITIONED, ROWS)
     await live.upgrade(database_url)
     there = settings.model_copy(update={"database_url": SecretStr(database_url)})

@@ -35,7 +35,7 @@ async def test_the_highest_level_then_the_oldest_id_stays(url: str, capsys: pyte
     assert f"{NAME} UNIQUE (user_id, specialization_type)" in await application.structure(url)
 
 
-async def test_every_table_that_points_at_a_license_follows(url: str) -> None:
+async def test_every_reference_to_a_license_follows_the_kept_one(url: str) -> None:
     """In other schemas too, and whatever the reference does on delete."""
     await application.make_application(
         url,
@@ -60,7 +60,7 @@ async def test_every_table_that_points_at_a_license_follows(url: str) -> None:
     assert "for_a_while" not in await application.structure(url, "billing")
 
 
-async def test_a_license_that_points_at_a_license_follows(url: str) -> None:
+async def test_a_reference_between_licenses_follows(url: str) -> None:
     await application.make_application(
         url,
         "ALTER TABLE user_licenses ADD parent int REFERENCES user_licenses",
@@ -80,7 +80,7 @@ async def test_a_license_that_points_at_a_license_follows(url: str) -> None:
     ],
     ids=["unique", "check", "two columns"],
 )
-async def test_a_refused_re_pointing_stops_before_any_change(url: str, change: str) -> None:
+async def test_a_refused_change_of_references_stops_before_any_change(url: str, change: str) -> None:
     rows = "INSERT INTO badges (license) VALUES (101), (103)"
     await application.make_application(url, DUPLICATES, change, rows)
     await application.upgrade(url, "levelsync_schema")

@@ -30,7 +30,7 @@ async def test_the_applications_own_alembic_history_is_left_alone(url: str) -> N
     assert versions == [("9f3c_of_the_application",)]
 
 
-async def test_internship_is_fixed_and_the_old_value_said(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_internship_is_fixed_and_the_old_value_is_logged(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     await application.make_application(
         url,
         "INSERT INTO specialization_progress (student_id, specialization_id, current_level)"
@@ -79,7 +79,7 @@ async def test_a_column_dropped_between_two_releases_stops_the_next_revision(url
         ("INSERT INTO internship_levels VALUES (4, 'Four', 1, 1)", "internship_levels has 4 rows, not 3", 4),
     ],
 )
-async def test_other_level_rows_than_three_are_said_and_left(
+async def test_level_rows_other_than_three_are_reported_and_kept(
     url: str, capsys: pytest.CaptureFixture[str], change: str, said: str, left: int | None
 ) -> None:
     await application.make_application(url, change)

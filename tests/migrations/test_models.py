@@ -56,12 +56,12 @@ def test_the_users_files_have_their_names() -> None:
     assert users <= files
 
 
-def test_the_folder_of_the_migrations_is_no_package() -> None:
+def test_the_folder_of_the_migrations_is_not_a_package() -> None:
     """An `__init__.py` would shadow the library in the checkout."""
     assert not (ROOT / "alembic" / "__init__.py").exists()
 
 
-async def test_serve_asks_cheaply_where_the_database_stands(url: str) -> None:
+async def test_serve_reads_the_revision_of_the_database(url: str) -> None:
     nowhere = await application.asked(url, stand_of)
     assert nowhere == Stand(None)
     assert nowhere.refusal == "The database has no schema of levelsync yet. Run: levelsync migrate"
@@ -78,7 +78,7 @@ async def test_serve_asks_cheaply_where_the_database_stands(url: str) -> None:
     assert stands == [(HEAD, "0.1.0")]
 
 
-async def test_asking_does_not_import_alembic(url: str) -> None:
+async def test_reading_the_revision_does_not_import_alembic(url: str) -> None:
     """The import takes a third of a second at each start of a command."""
     code = "import sys, service.store.migrate, service.process.startup; sys.exit('alembic' in sys.modules)"
     assert (await application.run(url, "python", "-c", code)).returncode == 0

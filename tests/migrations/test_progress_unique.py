@@ -29,7 +29,7 @@ def _rows(*values: str) -> str:
     ],
     ids=["level", "a level beats none", "latest update", "a time beats none", "highest id", "all missing"],
 )
-async def test_the_row_that_stays_is(url: str, values: tuple[str, ...], kept: int) -> None:
+async def test_the_kept_row_is_chosen_by(url: str, values: tuple[str, ...], kept: int) -> None:
     """The highest level, then the latest update, then the highest id. A missing value counts lowest."""
     await application.make_application(url, _rows(*values))
     await application.upgrade(url)
@@ -64,7 +64,7 @@ async def test_rows_without_a_user_are_no_duplicates(url: str) -> None:
 @pytest.mark.parametrize(
     ("name", "columns"), [(NAME, "student_id, specialization_id"), ("mine", "specialization_id, student_id")]
 )
-async def test_a_constraint_that_is_there_already_is_left_and_said(
+async def test_an_existing_constraint_is_kept_and_reported(
     url: str, capsys: pytest.CaptureFixture[str], name: str, columns: str
 ) -> None:
     """Whatever its name and the order of its columns. A downgrade leaves what it did not create."""
@@ -86,7 +86,7 @@ async def test_a_constraint_that_is_there_already_is_left_and_said(
     ],
     ids=["index", "partial index", "deferrable"],
 )
-async def test_what_the_users_check_or_an_upsert_cannot_use_is_not_taken_for_it(url: str, change: str) -> None:
+async def test_an_index_or_a_deferrable_constraint_is_not_enough(url: str, change: str) -> None:
     """The user's check looks for a constraint, and ON CONFLICT needs one that is whole and immediate."""
     await application.make_application(url, change)
     await application.upgrade(url)
@@ -115,7 +115,7 @@ async def test_a_later_duplicate_is_refused(url: str) -> None:
         await application.execute(url, _rows("(101, 1, 'PLAYER', 8, NULL)"))
 
 
-async def test_what_points_at_a_removed_row_points_at_the_one_that_stays(url: str) -> None:
+async def test_references_to_a_removed_row_follow_the_kept_one(url: str) -> None:
     """A cascade would delete the application's rows."""
     await application.make_application(
         url,

@@ -75,7 +75,7 @@ async def test_licenses_that_differ_are_named_before_anything_is_changed_by_doct
     await application.upgrade(url)
 
 
-async def test_a_role_that_does_not_own_the_tables_is_told_who_does(url: str) -> None:
+async def test_a_role_without_ownership_is_given_the_statement_for_the_owner(url: str) -> None:
     """`doctor` reports it before the migration, with the statement for the owner."""
     await application.make_application(url)
     async with application.guest(url) as (role, as_guest):
@@ -100,7 +100,7 @@ async def test_a_role_that_does_not_own_the_tables_is_told_who_does(url: str) ->
         ),
     ],
 )
-async def test_doctor_sends_nobody_in_a_circle(database_url: str, name: str, dropped: str) -> None:
+async def test_the_advice_of_doctor_repairs_the_constraint(database_url: str, name: str, dropped: str) -> None:
     """`levelsync migrate` does nothing at head, so the check gives the statement."""
     await application.execute(database_url, dropped)
     found = await _check(database_url, name)
@@ -125,7 +125,7 @@ async def test_serve_names_a_column_that_is_gone_and_waits(database_url: str, se
     await engine.dispose()
 
 
-async def test_half_an_application_is_told_what_to_correct(url: str) -> None:
+async def test_half_an_application_is_reported_with_what_to_correct(url: str) -> None:
     await application.execute(url, "CREATE TABLE user_licenses (id int)")
     sentence = await application.refused(url)
     assert "finds no table users, to which every level belongs, but public.user_licenses is there" in sentence

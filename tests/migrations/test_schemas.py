@@ -96,7 +96,7 @@ async def test_a_database_of_our_own_is_made_in_the_first_schema(url: str, path:
     assert await application.value(url, "SELECT count(*) FROM specializations") == 3
 
 
-async def test_a_path_without_a_schema_is_said(url: str) -> None:
+async def test_a_search_path_without_a_schema_is_reported(url: str) -> None:
     await _set_path(url, "nowhere")
     sentence = await application.refused(url)
     assert "(nowhere) names no schema that exists" in sentence

@@ -13,7 +13,7 @@ WAITING = "FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 LONGER_THAN_THE_TIMEOUT = f"SELECT bool_and(waitstart < clock_timestamp() - interval '400 ms') {WAITING}"
 
 
-async def test_of_two_started_at_once_one_works_and_one_finds_nothing_to_do(url: str) -> None:
+async def test_of_two_migrations_at_once_one_works_and_one_changes_nothing(url: str) -> None:
     runs = await asyncio.gather(*(application.run(url, "alembic", "upgrade", "head") for _ in range(2)))
     assert [done.returncode for done in runs] == [0, 0], [done.stderr for done in runs]
     upgrades = [done.stderr.count("Running upgrade") for done in runs]
@@ -48,14 +48,14 @@ async def test_a_table_that_stays_locked_is_given_up_with_a_sentence(url: str, m
     assert await application.value(url, stands) == schema.HEAD
 
 
-async def test_a_missing_right_is_said_with_a_sentence(url: str) -> None:
+async def test_a_missing_right_is_reported_with_a_sentence(url: str) -> None:
     await application.make_application(url)
     async with application.guest(url) as (_, as_guest):
         assert "The database user may not" in await application.refused(as_guest)
 
 
 @pytest.mark.parametrize("command", [("alembic", "upgrade", "head"), ("levelsync", "migrate")])
-async def test_a_database_that_is_away_is_said_with_a_sentence(command: tuple[str, ...]) -> None:
+async def test_an_unreachable_database_is_reported_with_a_sentence(command: tuple[str, ...]) -> None:
     done = await application.run("postgresql://postgres:secret@127.0.0.1:1/nothing", *command)
     assert done.returncode != 0
     assert "127.0.0.1:1/nothing" in done.stderr + done.stdout

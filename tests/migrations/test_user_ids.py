@@ -76,7 +76,7 @@ async def test_a_full_run_plans_beyond_integer_and_heals(bigint: Settings, large
     assert (await one_worker.run(user_id=LARGE))["counts"]["matching"] == 1
 
 
-async def test_syncs_fences_and_pages_take_the_user(large: AsyncEngine) -> None:
+async def test_syncs_fences_and_pages_accept_the_user(large: AsyncEngine) -> None:
     sync = ProgressLicenseSyncService(large)
     await sync.set_level(LARGE, "PLAYER", 5, synced_by=LARGE)
     assert await read(large, "SELECT advanced_by FROM license_progressions") == [(3_000_000_000,)]
@@ -89,7 +89,7 @@ async def test_syncs_fences_and_pages_take_the_user(large: AsyncEngine) -> None:
     assert await read(large, "SELECT user_id, level FROM levelsync.fences") == [(3_000_000_000, 2)]
 
 
-async def test_an_event_a_command_and_the_api_take_the_user(bigint: Settings, large: AsyncEngine) -> None:
+async def test_an_event_a_command_and_the_api_accept_the_user(bigint: Settings, large: AsyncEngine) -> None:
     await (await applier.Events(large).begin()).apply(applier.rise(LARGE, 3))
     assert await read(large, f"SELECT current_level FROM user_licenses WHERE user_id = {LARGE}") == [(3,)]
     given = environment(bigint, JWT_SECRET="a-secret-of-the-tests-with-32-bytes")  # noqa: S106
@@ -132,7 +132,7 @@ async def test_rows_grants_and_views_outlive_the_change(url: str) -> None:
         await application.execute(url, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
 
 
-async def test_a_view_of_somebody_else_is_named_before_any_change(url: str) -> None:
+async def test_a_foreign_view_is_named_before_any_change(url: str) -> None:
     await application.make_application(url)
     await application.upgrade(url, "operate")
     await application.execute(url, "CREATE VIEW of_mine AS SELECT user_id FROM levelsync.drift")
@@ -143,7 +143,7 @@ async def test_a_view_of_somebody_else_is_named_before_any_change(url: str) -> N
     await application.upgrade(url)
 
 
-async def test_the_release_before_writes_on_the_wider_columns(url: str) -> None:
+async def test_the_previous_release_writes_to_the_wider_columns(url: str) -> None:
     await application.upgrade(url)
     run = "00000000-0000-0000-0000-000000000001"
     await application.execute(

@@ -167,7 +167,7 @@ async def test_the_cookie_is_secure_behind_https(visitor: httpx.AsyncClient, set
         ("x" * 4000, 401, "longer than the 3900 characters"),
     ],
 )
-async def test_who_may_not_is_told_why(
+async def test_a_refused_sign_in_gives_its_reason(
     visitor: httpx.AsyncClient, settings: Settings, pasted: str, status: int, said: str
 ) -> None:
     made = {"expired": token(settings, "admin", timedelta(minutes=-5)), "student": token(settings, "student")}
@@ -192,7 +192,7 @@ async def test_signing_in_leads_to_no_other_site(visitor: httpx.AsyncClient, set
 
 
 @pytest.mark.parametrize(("path", "fields"), WRITES)
-async def test_no_form_is_taken_without_its_mark_or_from_another_site(
+async def test_forms_without_their_mark_or_from_another_site_are_refused(
     admin: httpx.AsyncClient, settings: Settings, engine: AsyncEngine, path: str, fields: dict[str, str]
 ) -> None:
     """A foreign page cannot act for an admin."""
@@ -269,7 +269,7 @@ NONSENSE: tuple[tuple[str, dict[str, str], int, dict[str, Any]], ...] = (
 """Forms, how they are answered, and the arguments that the audit log keeps."""
 
 
-async def test_a_form_that_makes_no_sense_leaves_one_row(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_an_invalid_form_leaves_one_row(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
     mark = mark_of(admin)
     for path, fields, status, _ in NONSENSE:
         assert (await admin.post(path, data=fields | mark)).status_code == status, path
@@ -303,7 +303,7 @@ async def test_signing_out_forgets_the_session(admin: httpx.AsyncClient) -> None
     assert runs.status_code == 401
 
 
-async def test_every_answer_binds_the_browser(admin: httpx.AsyncClient) -> None:
+async def test_every_answer_has_a_strict_content_policy(admin: httpx.AsyncClient) -> None:
     for path in (*READ, "/page/sign-in", "/page/nothing", "/page/users/99999999", "/page/runs?before=x"):
         answer = await admin.get(path)
         policy = answer.headers["content-security-policy"]
@@ -330,7 +330,7 @@ async def test_every_answer_binds_the_browser(admin: httpx.AsyncClient) -> None:
         *((f"/page/{rest}", 422) for rest in ("dead-letters/replay", "users/5/sync?direction=up", "users?q=%00")),
     ],
 )
-async def test_nonsense_is_answered_in_a_sentence(admin: httpx.AsyncClient, path: str, status: int) -> None:
+async def test_bad_addresses_are_answered_with_a_sentence(admin: httpx.AsyncClient, path: str, status: int) -> None:
     answer = await admin.get(path)
     assert (answer.status_code, "Traceback" in answer.text) == (status, False)
     assert "<h1" in answer.text
@@ -363,7 +363,7 @@ async def test_without_the_extra_the_page_says_what_to_install(
         assert (await client.get("/openapi.json")).status_code == 200
 
 
-async def test_a_database_that_is_away_is_a_page_that_says_so(settings: Settings) -> None:
+async def test_an_unreachable_database_is_a_503_page(settings: Settings) -> None:
     away = settings.model_copy(update={"database_url": SecretStr("postgresql://postgres@127.0.0.1:1/postgres")})
     cookies = {SESSION: token(away, "admin")}
     async with serving(away) as served, httpx.AsyncClient(base_url=served, timeout=20, cookies=cookies) as client:
@@ -421,9 +421,7 @@ async def test_a_letter_that_consists_of_headers_is_a_small_page(admin: httpx.As
     await execute(engine, "TRUNCATE levelsync.dead_letters")
 
 
-async def test_a_defect_is_a_page_without_its_insides(
-    admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_defect_is_a_page_without_details(admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: Any, **__: Any) -> Any:
         raise ValueError("the insides")
 

@@ -96,12 +96,12 @@ async def window(request: pytest.FixtureRequest, full: Site) -> Page:
 
 
 @pytest.mark.parametrize("name", PAGES)
-async def test_no_page_has_a_barrier(window: Page, name: str) -> None:
+async def test_every_page_is_accessible(window: Page, name: str) -> None:
     await window.goto(PAGES[name])
     assert await _barriers(window) == []
 
 
-async def test_signing_in_has_no_barrier(site: Site) -> None:
+async def test_the_sign_in_page_is_accessible(site: Site) -> None:
     for scheme in ("light", "dark"):
         page = await site.visitor(color_scheme=scheme)
         await page.goto("/")
@@ -133,7 +133,7 @@ async def test_a_phone_shows_every_page_count_and_button_without_a_scroll_sidewa
     await expect(page.get_by_role("link", name="Replay all: malformed")).to_be_in_viewport(ratio=1)
 
 
-async def test_each_outcome_stands_beside_its_count(full: Site) -> None:
+async def test_each_outcome_is_beside_its_count(full: Site) -> None:
     page = await full.signed_in()
     table = page.locator("#events-table")
     await expect(table).to_contain_text("delay p50 up to 250 ms, p99 above 12 hours")
@@ -252,7 +252,7 @@ async def test_keys_can_be_turned_off(full: Site) -> None:
     await expect(page.locator("#verdict")).to_be_visible()
 
 
-async def test_local_time_stands_beside_utc(full: Site) -> None:
+async def test_local_time_is_beside_utc(full: Site) -> None:
     """In the browser's zone, also after a refresh. In UTC there is nothing to add."""
     there = await full.signed_in(timezone_id="Asia/Tokyo", locale="en-GB")
     shown = there.locator("#verdict + p time")
@@ -275,7 +275,7 @@ async def test_an_instructor_sees_no_audit_log(full: Site) -> None:
     full.complaints[:] = [said for said in full.complaints if "403" not in said]
 
 
-async def test_every_list_is_a_sheet(full: Site) -> None:
+async def test_every_list_can_be_downloaded_as_csv(full: Site) -> None:
     """With the list's own filters. A cell that a spreadsheet would calculate begins with an apostrophe."""
     await full.execute("UPDATE levelsync.dead_letters SET detail = '=1+1' WHERE \"offset\" = 2")
     page = await full.signed_in()
@@ -313,7 +313,7 @@ async def test_without_scripts_everything_but_the_refresh_works(full: Site) -> N
     await expect(page.get_by_role("heading", level=1)).to_have_text("Done")
 
 
-async def test_what_refreshes_itself_says_when_it_cannot(full: Site) -> None:
+async def test_a_failed_refresh_replaces_the_overview_with_a_sentence(full: Site) -> None:
     """Old numbers do not stay, and the page recovers by itself."""
     page = await full.signed_in()
     away = {"status": 503, "content_type": "text/html", "body": _ERROR}

@@ -70,7 +70,7 @@ async def test_a_process_that_began_in_an_outage_keeps_the_three_questions(page_
         assert "Last known values" not in said
 
 
-async def test_a_stranger_sees_nothing_of_it(page_settings: Settings) -> None:
+async def test_nobody_without_a_session_sees_the_outage(page_settings: Settings) -> None:
     """Neither without a session, nor with a token whose role is in the database."""
     away = page_settings.model_copy(update={"database_url": NOWHERE})
     health = Health()
@@ -118,7 +118,7 @@ async def test_the_last_known_values_stay_with_their_age(
     await execute(page_engine, "TRUNCATE levelsync.dead_letters")
 
 
-async def test_the_page_comes_and_goes_by_itself(
+async def test_the_page_shows_an_outage_and_recovers(
     page_settings: Settings, chromium: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overview, "REFRESH", 1)
@@ -141,7 +141,7 @@ async def test_the_page_comes_and_goes_by_itself(
             await context.close()
 
 
-async def test_people_are_remembered_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bounded_number_of_people_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "MOST_PEOPLE", 2)
     kept, admin = Memory(), somebody("admin")
     for one in ("a", "b", "c"):

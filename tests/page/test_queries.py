@@ -71,7 +71,7 @@ async def list_runs(engine: AsyncEngine, who: Identity) -> Any:
     return await runs.read_reports(engine, who, 100)
 
 
-async def test_no_page_asks_more_for_more(engine: AsyncEngine) -> None:
+async def test_no_page_sends_more_queries_for_more_rows(engine: AsyncEngine) -> None:
     for ask, most in ((overview, 11), (list_runs, 4)):
         await fill(engine, 1)
         few = await questions(engine, ask)
@@ -86,7 +86,7 @@ async def test_the_overview_never_reads_the_application_s_tables(engine: AsyncEn
     assert "levelsync.pairs" not in said
 
 
-async def test_a_user_is_a_handful_of_questions(engine: AsyncEngine) -> None:
+async def test_a_user_s_page_sends_six_queries(engine: AsyncEngine) -> None:
     await add_specializations(engine, 40)
     said = await questions(engine, lambda engine, who: read_user(engine, who, 5))
     assert len(said) == 6

@@ -51,7 +51,7 @@ def test_the_manifest_names_every_vendored_file_with_version_and_licence() -> No
     assert all(len(vendor.read(row["licence_file"])) > 300 for row in MANIFEST)
 
 
-def test_times_are_in_utc_whatever_they_were_in() -> None:
+def test_times_are_shown_in_utc() -> None:
     shown = "2026-11-23 01:30:00 UTC"
     assert render.moment(datetime(2026, 11, 23, 1, 30)) == shown  # noqa: DTZ001 - as the application keeps them
     assert render.moment(datetime(2026, 11, 23, 3, 30, tzinfo=timezone(timedelta(hours=2)))) == shown
@@ -87,7 +87,7 @@ def test_any_bytes_can_be_shown(raw: bytes | None, shown: str) -> None:
     assert render.decoded(raw) == shown
 
 
-def test_what_is_nested_deeply_is_not_blown_up() -> None:
+def test_deeply_nested_json_is_not_indented() -> None:
     """64 KB of JSON would be 30 MB with indentation."""
     raw = b"[" * 400 + b"0," * 30_000 + b"0" + b"]" * 400
     assert render.decoded(raw) == raw.decode()
@@ -130,6 +130,6 @@ def test_every_kind_of_pair_has_its_name(pair: UserPair, state: str) -> None:
     assert pair.state == state
 
 
-def test_what_has_no_repair_offers_none() -> None:
+def test_a_pair_without_a_repair_offers_none() -> None:
     for pair in (UserPair("PLAYER", 8, row(9), row(3)), UserPair("GOALKEEPER", None, None, row(1, "GOALKEEPER"))):
         assert {pair.decide(direction).action.value for direction in ("progress_to_license", "highest")} == {"none"}

@@ -69,7 +69,7 @@ async def test_the_processes_of_a_minute_add_up(engine: AsyncEngine, minute: lis
     assert datetime.now(UTC) - sample.minute < timedelta(seconds=95)
 
 
-async def test_what_could_not_be_stored_comes_with_the_next_minute(
+async def test_samples_that_could_not_be_stored_are_added_to_the_next_minute(
     engine: AsyncEngine, settings: Settings, minute: list[int]
 ) -> None:
     process = Sampler()
@@ -127,7 +127,7 @@ def test_the_delay_is_two_quantiles_of_what_was_observed() -> None:
     assert delay_of(Counter()) is None
 
 
-async def test_each_look_reads_only_the_newest_minutes(engine: AsyncEngine) -> None:
+async def test_each_refresh_reads_only_the_newest_minutes(engine: AsyncEngine) -> None:
     history = History()
     async with engine.begin() as conn:
         await conn.execute(_ROWS, {"minutes": 1500})

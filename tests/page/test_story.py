@@ -109,7 +109,7 @@ async def test_letters_that_are_checked_are_discarded_together(site: Site) -> No
     await expect(page.get_by_label("Choose letter 1")).to_have_count(0)
 
 
-async def test_the_overview_tells_of_drift_by_kind_and_specialization(site: Site) -> None:
+async def test_the_overview_shows_drift_by_kind_and_specialization(site: Site) -> None:
     await site.levels({(5, "PLAYER"): 4, (6, "PLAYER"): 4, (6, "COACH"): 3}, {(5, "PLAYER"): 2, (6, "PLAYER"): 1})
     page = await site.signed_in()
     await dry_run(page)
@@ -196,7 +196,7 @@ async def test_a_missing_row_is_made_in_one_way(site: Site) -> None:
     assert (5, "COACH") not in {(user, name) for user, name, _ in await site.rows(LEVELS)}
 
 
-async def test_a_run_tells_of_what_needs_a_decision(site: Site) -> None:
+async def test_a_run_shows_pairs_that_need_a_decision(site: Site) -> None:
     await site.levels({(5, "PLAYER"): 9}, {(5, "PLAYER"): 3})
     page = await site.signed_in()
     await dry_run(page)
@@ -252,7 +252,7 @@ async def test_a_run_that_goes_on_shows_how_far_it_is_and_is_cancelled(site: Sit
     assert await site.rows("SELECT status FROM levelsync.reconcile_runs WHERE id = :id", id=run_id) == [("cancelled",)]
 
 
-async def test_the_breaker_is_told_of_before_anybody_can_force_it(site: Site) -> None:
+async def test_the_breaker_is_shown_before_a_run_can_be_forced(site: Site) -> None:
     await site.levels({(5, "PLAYER"): 2}, {})
     page = await site.signed_in()
     await dry_run(page)

@@ -120,7 +120,7 @@ def test_the_worst_comes_first() -> None:
     assert (verdict.level.name, verdict.level_of("drift").name) == ("BAD", "GOOD")
 
 
-def test_waiting_begins_anew_with_every_move() -> None:
+def test_waiting_restarts_with_every_applied_record() -> None:
     waits, first, moved = Waits(), ("progress.leveled-up", 0), ago(hours=1)
     assert waits.see({first: 5}, {first: moved}, NOW)[0].waits_since == NOW
     later = NOW + timedelta(seconds=20)

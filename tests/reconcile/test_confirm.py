@@ -34,7 +34,9 @@ async def position(engine: AsyncEngine, offset: int, topic_id: str = "") -> None
         await set_position(conn, TopicPartition("progress.leveled-up", 0), offset, "test", topic_id)
 
 
-async def test_a_pair_whose_event_comes_in_the_grace_time_is_no_drift(engine: AsyncEngine, settings: Settings) -> None:
+async def test_a_pair_whose_event_arrives_in_the_grace_time_is_not_drift(
+    engine: AsyncEngine, settings: Settings
+) -> None:
     one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(milliseconds=300)}))
     run_id = await one_worker.request(direction="highest", dry_run=False)
     await until_step(one_worker, run_id, "grace")
@@ -66,7 +68,7 @@ async def test_appliers_that_do_not_catch_up_leave_everything_unconfirmed(one_wo
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_scan_that_could_confirm_nothing_is_no_all_clear(engine: AsyncEngine, one_worker: OneWorker) -> None:
+async def test_a_scan_that_confirms_nothing_keeps_the_known_drift(engine: AsyncEngine, one_worker: OneWorker) -> None:
     await one_worker.run()
     one_worker.topics.ends = NINE
     await one_worker.run()

@@ -97,7 +97,7 @@ def _rows_compared(node: dict[str, Any]) -> int:
     return max([here, *(_rows_compared(child) for child in node.get("Plans", ()))])
 
 
-async def test_a_pair_that_moves_before_its_heal_is_left(engine: AsyncEngine, one_worker: OneWorker) -> None:
+async def test_a_pair_that_changes_before_its_heal_is_skipped(engine: AsyncEngine, one_worker: OneWorker) -> None:
     """Law 6: the heal reads the pair again under the lock."""
     await fill(engine, {(1, "PLAYER"): 4, (2, "PLAYER"): 4}, {(1, "PLAYER"): 3, (2, "PLAYER"): 3})
     run_id = await one_worker.request(dry_run=False)
@@ -155,7 +155,7 @@ async def test_one_pair_that_the_database_refuses_stops_no_other(
     assert (row.user_id, said in row.detail) == (7, True)
 
 
-async def test_a_row_that_cannot_be_made_stops_no_other(engine: AsyncEngine, one_worker: OneWorker) -> None:
+async def test_a_row_that_cannot_be_created_stops_no_other(engine: AsyncEngine, one_worker: OneWorker) -> None:
     """A trigger suppresses the insert, so no later run could create the row either."""
     await fill(engine, {(user, "PLAYER"): 5 for user in range(1, 21)}, {})
     await trigger(engine, "BEFORE INSERT", "IF new.user_id = 7 THEN RETURN NULL; END IF; RETURN new;")

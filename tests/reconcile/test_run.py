@@ -107,7 +107,7 @@ async def test_empty_tables_are_in_agreement(engine: AsyncEngine, one_worker: On
 
 
 @pytest.mark.parametrize("failing", ["step", "range"])
-async def test_a_part_that_always_fails_holds_up_no_other_run(
+async def test_a_failing_run_delays_no_other_run(
     engine: AsyncEngine, one_worker: OneWorker, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     """The failing step is due first, every time. The message behind the range is another run's."""
@@ -179,7 +179,7 @@ async def test_the_default_is_a_dry_run_that_names_what_differs(service: Service
     assert await licenses(engine) == LICENSES
 
 
-async def test_for_real_it_heals_and_counts(service: Service, engine: AsyncEngine) -> None:
+async def test_a_real_run_heals_and_counts(service: Service, engine: AsyncEngine) -> None:
     answer = (await service.auto_sync_all("progress_to_license", dry_run=False)).as_dict()
     assert (answer["success"], answer["synced_count"], answer["failed_count"]) == (True, 2, 0)
     assert {issue["status"] for issue in answer["results"]} == {"healed"}

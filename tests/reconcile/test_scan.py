@@ -41,7 +41,9 @@ async def test_the_scan_finds_what_a_naive_comparison_finds(
     assert counts["unconfirmed"] == counts["changed_meanwhile"] == counts["healed"] == counts["failed"] == 0
 
 
-async def test_two_licenses_of_a_pair_are_no_level_in_any_direction(engine: AsyncEngine, one_worker: OneWorker) -> None:
+async def test_two_licenses_of_a_pair_are_duplicates_in_every_direction(
+    engine: AsyncEngine, one_worker: OneWorker
+) -> None:
     held = {(1, "PLAYER"): 4, (1, "player"): 2, (2, "Player"): 4, (2, "pLAYER"): 2}
     for direction in get_args(Direction):
         await fill(engine, {(1, "PLAYER"): 3, (2, "PLAYER"): 3}, held)
@@ -60,7 +62,7 @@ async def test_two_licenses_of_a_pair_are_no_level_in_any_direction(engine: Asyn
         ("WIZARD", None, "unknown_specialization"),
     ],
 )
-async def test_a_license_under_a_name_that_is_none_needs_a_decision(
+async def test_a_license_under_a_wrong_name_needs_a_decision(
     engine: AsyncEngine, one_worker: OneWorker, written: str, beside: str | None, kind: str
 ) -> None:
     """It is reported once, and never as a missing license."""
@@ -94,7 +96,7 @@ async def loose(engine: AsyncEngine) -> AsyncEngine:
     maximum=st.sampled_from([None, 0, 3, 8]),
     name=st.sampled_from([None, "player"]),
 )
-async def test_both_find_the_same(  # noqa: PLR0913, PLR0917 - what two tables can differ in
+async def test_the_scan_and_the_list_of_issues_find_the_same(  # noqa: PLR0913, PLR0917 - what two tables can differ in
     loose: AsyncEngine, one_worker: OneWorker, progress: Rows, licenses: Rows, maximum: int | None, name: str | None
 ) -> None:
     """Names in any case, unknown names, missing levels, levels out of range, and no maximum."""

@@ -29,7 +29,7 @@ async def test_the_ends_are_right_again_after_the_broker_was_away(settings: Sett
         assert await eventually(lambda: _answered(topics), 30) == 3
 
 
-async def test_the_ends_are_those_of_topics_that_were_made_anew(settings: Settings, kafka: Kafka) -> None:
+async def test_the_ends_are_those_of_recreated_topics(settings: Settings, kafka: Kafka) -> None:
     """Metadata are read for every question, so the number of partitions may change."""
     async with KafkaTopics(settings) as topics:
         await publish(kafka.bootstrap_servers, [(LICENSE_ADVANCED_TOPIC, b"1", b"x")] * 5)

@@ -52,7 +52,7 @@ async def test_each_kind_is_found_with_what_to_do(engine: AsyncEngine) -> None:
     assert [i.user_id for i in await issues(engine, "coach")] == [3, 4]
 
 
-async def test_an_unknown_specialization_cannot_be_looked_for(engine: AsyncEngine) -> None:
+async def test_an_unknown_specialization_is_refused(engine: AsyncEngine) -> None:
     with pytest.raises(UnknownSpecialization):
         await issues(engine, "WIZARD")
 

@@ -35,7 +35,7 @@ async def test_both_rows_get_the_level(
     assert [row[:2] for row in (await everything(engine))["levelsync.fences"]] == [PLAYER]
 
 
-async def test_missing_rows_are_made(engine: AsyncEngine, service: Service) -> None:
+async def test_missing_rows_are_created(engine: AsyncEngine, service: Service) -> None:
     await fill(engine)
     assert (await service.set_level(1, "PLAYER", 3)).action == "created"
     assert await licenses(engine) == await progress(engine) == {PLAYER: 3}
@@ -54,7 +54,7 @@ async def test_a_level_of_both_rows_is_not_written_again(engine: AsyncEngine, se
     assert after == {table: rows for table, rows in before.items() if table != "levelsync.fences"}
 
 
-async def test_events_before_the_decision_are_over(engine: AsyncEngine, service: Service) -> None:
+async def test_events_before_the_decision_are_superseded(engine: AsyncEngine, service: Service) -> None:
     """Law 2: the older event would have raised the NULL."""
     await fill(engine, progress={PLAYER: None}, licenses={PLAYER: 2})
     await service.set_level(1, "PLAYER", 2)

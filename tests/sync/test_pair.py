@@ -49,7 +49,7 @@ def test_a_write_ends_the_drift_and_never_leaves_the_range(before: Sides, direct
 
 
 @given(before=sound)
-def test_the_chosen_source_wins_also_downwards(before: Sides) -> None:
+def test_the_chosen_source_wins_even_when_it_is_lower(before: Sides) -> None:
     progress, license_ = before.progress_level, before.license_level
     expected = {
         "progress_to_license": progress,
@@ -81,7 +81,7 @@ def test_an_orphan_gets_its_missing_row_whatever_the_direction(level: int, direc
 
 
 @given(before=anything, direction=directions)
-def test_a_level_that_is_none_is_left_for_somebody_to_decide(before: Sides, direction: Direction) -> None:
+def test_an_invalid_level_needs_a_decision(before: Sides, direction: Direction) -> None:
     """NULL, or outside 1 to the maximum (law 8)."""
     decision = decide_pair(before, direction, MAXIMUM)
     existing = [before.level(side) for side in ("progress", "license") if before.exists(side)]

@@ -89,7 +89,7 @@ async def test_progress_follows_its_license_and_keeps_its_xp(engine: AsyncEngine
     assert (await everything(engine))["public.license_progressions"] == []
 
 
-async def test_an_orphan_is_left_where_its_row_is_not_the_one_to_believe(engine: AsyncEngine, service: Service) -> None:
+async def test_an_orphan_is_skipped_where_its_row_is_not_the_source(engine: AsyncEngine, service: Service) -> None:
     """Only runs create missing rows from orphans."""
     await fill(engine, progress={PLAYER: 4}, licenses={(2, "COACH"): 6})
     before = await everything(engine)
@@ -134,7 +134,7 @@ async def test_a_pair_in_sync_is_not_touched(engine: AsyncEngine, service: Servi
     assert after == {table: rows for table, rows in before.items() if table != "levelsync.fences"}
 
 
-async def test_a_level_that_is_none_is_left_as_it_is(engine: AsyncEngine, service: Service) -> None:
+async def test_an_invalid_level_is_not_changed(engine: AsyncEngine, service: Service) -> None:
     """Law 8: there is no clamp in any direction, and the answer names the range."""
     progress = {(user, "PLAYER"): level for user, level in enumerate([None, 9, 4, 0], start=1)}
     await fill(engine, progress, {(user, "PLAYER"): level for user, level in enumerate([4, 4, 9, 4], start=1)})
@@ -146,7 +146,9 @@ async def test_a_level_that_is_none_is_left_as_it_is(engine: AsyncEngine, servic
     assert await everything(engine) == before
 
 
-async def test_no_source_row_is_an_answer_and_no_such_user_is_not(engine: AsyncEngine, service: Service) -> None:
+async def test_a_missing_source_row_is_an_answer_and_a_missing_user_is_an_error(
+    engine: AsyncEngine, service: Service
+) -> None:
     await fill(engine)
     answer = (await service.sync_progress_to_license(1, "PLAYER")).as_dict()
     assert (answer["success"], answer["action"]) == (False, "none")
@@ -167,7 +169,7 @@ async def test_a_license_in_another_case_is_the_pair_s(engine: AsyncEngine, serv
 
 
 @pytest.mark.parametrize("synced_by", ["admin@example.org", 9999, "9999", 2**40, "\0" + "x" * 600])
-async def test_a_caller_who_is_no_user_is_named_in_the_reason(
+async def test_a_caller_who_is_not_a_user_is_named_in_the_reason(
     engine: AsyncEngine, service: Service, synced_by: int | str
 ) -> None:
     await fill(engine, progress={PLAYER: 4})
@@ -193,7 +195,7 @@ async def test_a_lowering_is_fenced_and_a_rise_after_it_is_not(engine: AsyncEngi
 
 
 @pytest.mark.parametrize("license_level", [2, 5, 6])
-async def test_a_declared_demotion_stands_while_its_raise_is_still_in_kafka(
+async def test_a_demotion_holds_while_its_older_raise_is_in_kafka(
     engine: AsyncEngine, service: Service, license_level: int
 ) -> None:
     """Law 2: progress rose to 7 and was lowered to 5 before the event of 7 came. The license had never followed."""
@@ -291,7 +293,7 @@ async def test_without_settings_the_environment_s_defaults_count(
     assert [row.tier for row in await read(engine, "SELECT tier FROM user_licenses")] == ["basic"]
 
 
-async def test_a_pair_that_changed_meanwhile_is_left(engine: AsyncEngine) -> None:
+async def test_a_pair_that_has_changed_is_skipped(engine: AsyncEngine) -> None:
     """Law 6: `only_if` names the rows that the heal was decided for. A missing row differs from a NULL."""
     await fill(engine, progress={PLAYER: 3, (2, "PLAYER"): 3, (3, "PLAYER"): 3}, licenses={PLAYER: 5})
     both = Sides(3, 5, progress_exists=True, license_exists=True)

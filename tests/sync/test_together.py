@@ -122,7 +122,7 @@ async def _apply(conn: AsyncConnection, kind: str, meant: Sequence[Meant]) -> No
         pair for pair in product(get_args(Direction), [None, 2]) if pair != ("license_to_progress", None)
     ],
 )
-async def test_a_sync_that_waited_for_a_batch_decides_on_what_is_there_then(
+async def test_a_sync_that_waited_for_a_batch_reads_the_new_levels(
     engine: AsyncEngine, service: Service, license_level: int | None, direction: Direction
 ) -> None:
     """The batch has changed or created the row (law 6)."""
@@ -163,7 +163,7 @@ async def test_a_decision_s_time_is_after_both_locks(engine: AsyncEngine, servic
     assert timedelta(0) < fence.decided_at - occurred
 
 
-async def test_a_deadlock_with_somebody_else_does_not_reach_the_caller(engine: AsyncEngine, service: Service) -> None:
+async def test_a_deadlock_with_the_application_is_retried(engine: AsyncEngine, service: Service) -> None:
     """An application may lock the rows in the other order, so the sync retries."""
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     async with engine.begin() as conn:
