@@ -1,23 +1,31 @@
-"""Minute samples: all processes add to them, a failed write is repeated, and charts read them."""
+"""Minute samples, which all processes add to and charts read, and how many queries a page sends."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import LICENSE_ADVANCED_TYPE, PROGRESS_LEVELED_UP_TYPE
+from service.admin import runs
+from service.admin.identity import Identity
+from service.admin.overview import Waits, read_overview
 from service.admin.series import Delay, History, Sample, delay_of, series_of
+from service.admin.users import read_user
 from service.process import watch
 from service.process.watch import Sampler
 from service.settings import Settings
 from service.store.engine import make_engine
 from service.telemetry import metrics
+from tests.support.tables import execute
+from tests.support.tokens import somebody
 
 _ROWS = text("""
     INSERT INTO levelsync.minute_samples (minute, lag)
@@ -139,3 +147,62 @@ async def test_each_refresh_reads_only_the_newest_minutes(engine: AsyncEngine) -
     assert [point.lag for point in first.hour.points[-6:]] == [1, 1, 1, 1, 1, 1]
     assert [point.lag for point in again.hour.points[-6:]] == [1, 1, 77, 77, 77, 77]
     assert sum(point.seconds for point in first.day.points) == pytest.approx(24 * 3600, abs=900)
+
+
+ADMIN = somebody("admin")
+_FILL = (
+    "TRUNCATE levelsync.reconcile_runs, levelsync.dead_letters CASCADE",
+    """INSERT INTO levelsync.reconcile_runs (id, status, direction, dry_run, force)
+       SELECT gen_random_uuid(), 'running', 'highest', false, false FROM generate_series(1, {number})""",
+    """INSERT INTO levelsync.dead_letters (topic, partition, "offset", record_timestamp, reason)
+       SELECT 'progress.leveled-up', 0, n, 0, 'malformed' FROM generate_series(1, {number}) AS n""",
+    """INSERT INTO levelsync.reconcile_ranges (run_id, chunk, after_user, upto_user)
+       SELECT id, n, n, n + 1 FROM levelsync.reconcile_runs, generate_series(1, 5) AS n""",
+)
+
+
+async def fill(engine: AsyncEngine, number: int) -> None:
+    """Create `number` running runs and as many dead letters."""
+    await execute(engine, *(statement.format(number=number) for statement in _FILL))
+
+
+async def queries(engine: AsyncEngine, ask: Callable[[AsyncEngine, Identity], Awaitable[Any]]) -> list[str]:
+    """Return the statements that a page sends."""
+    sent: list[str] = []
+
+    def heard(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        sent.append(statement)
+
+    event.listen(engine.sync_engine, "before_cursor_execute", heard)
+    await ask(engine, ADMIN)
+    event.remove(engine.sync_engine, "before_cursor_execute", heard)
+    return sent
+
+
+async def overview(engine: AsyncEngine, who: Identity) -> Any:
+    return await read_overview(engine, who, {}, Waits(), History())
+
+
+async def list_runs(engine: AsyncEngine, who: Identity) -> Any:
+    return await runs.read_reports(engine, who, 100)
+
+
+async def test_no_page_sends_more_queries_for_more_rows(engine: AsyncEngine) -> None:
+    for ask, most in ((overview, 11), (list_runs, 4)):
+        await fill(engine, 1)
+        few = await queries(engine, ask)
+        await fill(engine, 50)
+        assert len(await queries(engine, ask)) == len(few) <= most
+
+
+async def test_the_overview_never_reads_the_application_s_tables(engine: AsyncEngine) -> None:
+    await fill(engine, 5)
+    sent = " ".join(await queries(engine, overview))
+    assert "public." not in sent
+    assert "levelsync.pairs" not in sent
+
+
+async def test_a_user_s_page_sends_six_queries(engine: AsyncEngine) -> None:
+    more = "SELECT 'S' || n, 'S', 3 FROM generate_series(1, 40) AS n"
+    await execute(engine, f"INSERT INTO specializations (id, name, max_levels) {more}")
+    assert len(await queries(engine, lambda engine, who: read_user(engine, who, 5))) == 6
