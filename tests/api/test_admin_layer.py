@@ -85,7 +85,7 @@ async def test_a_requested_run_can_be_cancelled_before_it_starts(engine: AsyncEn
     """Its message arrives later and finds that the run has ended."""
     await fill(engine, {(1, "PLAYER"): 5}, {})
     run_id = await runs.request_run(engine, ADMIN, RunRequest(dry_run=False))
-    assert (await runs.cancel_run(engine, ADMIN, run_id))["status"] == "cancelled"
+    assert (await runs.cancel_run(engine, ADMIN, run_id)).status == "cancelled"
     while await one_worker.step():
         pass
     assert (await runs.read_report(engine, ADMIN, run_id)).status == "cancelled"

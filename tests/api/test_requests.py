@@ -199,6 +199,6 @@ async def test_an_unknown_field_is_not_repeated(admin: httpx.AsyncClient) -> Non
     """The name of a field may be a secret in the wrong place, or a script."""
     sent = {"specialization": "PLAYER", "hunter2": 1, "<script>": 2}
     answer = await admin.post("/user/3", json=sent)
-    told = {"where": "body", "detail": "A field that is not known here"}
+    told = {"where": "body", "detail": "This object has an unknown field"}
     assert (answer.status_code, answer.json()["errors"]) == (422, [told])
     assert "hunter2" not in answer.text

@@ -178,7 +178,7 @@ async def test_the_use_of_a_signed_out_token_is_recorded(client: Client, engine:
     await sessions.end(engine, kept, datetime.now(UTC) + timedelta(hours=1))
     assert (await admin.get("/runs")).status_code == 401
     rows = await read(engine, "SELECT action, outcome, detail FROM levelsync.admin_actions")
-    assert rows == [("sign_in", "refused", "The token was signed out: a new one is needed.")]
+    assert rows == [("sign_in", "refused", "The token was signed out. Sign in with a new one.")]
 
 
 async def test_failed_sign_ins_are_one_row_for_each_minute_and_address(client: Client, engine: AsyncEngine) -> None:

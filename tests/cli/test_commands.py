@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-from uuid import UUID
 
 import asyncpg
 import jwt
@@ -19,8 +15,9 @@ from events import MODELS
 from service.cli import output
 from service.cli.reconcile import next_steps
 from service.core.names import counted
+from service.reconcile.values import RunReport
 from tests.support.process import assert_refused, levelsync
-from tests.support.runs import ended
+from tests.support.runs import NO_RUN, ended
 
 
 def test_every_event_has_its_schema_and_all_are_in_one_asyncapi_document(tmp_path: Path) -> None:
@@ -174,7 +171,7 @@ def test_a_count_has_the_form_of_its_noun(number: int, words: str) -> None:
     assert counted(number, "pair") == words
 
 
-ISSUES = "Which pairs: levelsync runs R --issues"
+ISSUES = f"Which pairs: levelsync runs {NO_RUN} --issues"
 HEAL = "To heal them: levelsync reconcile --direction highest"
 
 
@@ -193,8 +190,8 @@ HEAL = "To heal them: levelsync reconcile --direction highest"
             ended({"needs_decision": 1}),
             [ISSUES, "A pair that needs a decision: levelsync sync USER --specialization X --level N"],
         ),
-        (ended({}, finished_at=None, status="running"), ["It goes on: levelsync runs R shows how far it is."]),
+        (ended({}, finished_at=None, status="running"), [f"It goes on: levelsync runs {NO_RUN} shows how far it is."]),
     ],
 )
-def test_a_report_names_the_next_command(report: dict[str, Any], said: list[str]) -> None:
+def test_a_report_names_the_next_command(report: RunReport, said: list[str]) -> None:
     assert next_steps(report) == said

@@ -8,7 +8,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,6 +18,7 @@ from typer.testing import CliRunner
 
 from service.cli import app, reconcile
 from service.reconcile.runs import lowered_first
+from service.reconcile.values import RunReport
 from service.settings import Settings
 from tests.support.process import clean, environment, levelsync
 from tests.support.runs import ended
@@ -99,7 +99,7 @@ def test_the_audit_log_is_listed_and_filtered(env: Mapping[str, str]) -> None:
 async def test_issues_come_page_by_page_the_levels_that_fall_first(engine: AsyncEngine) -> None:
     await execute(engine, _MORE_ISSUES.format(level="5 + (n % 2) * 2 - 1", last=8))
     async with engine.begin() as conn:
-        found = [(i["user_id"], i["lowered"]) async for i in lowered_first(conn, UUID(RUNS[0]), page=2)]
+        found = [(i.user_id, i.lowered) async for i in lowered_first(conn, UUID(RUNS[0]), page=2)]
     assert found == [(2, True), (3, True), (5, True), (7, True), (1, False), (4, False), (6, False), (8, False)]
 
 
@@ -109,8 +109,8 @@ async def test_a_report_shows_its_first_ten_issues(
 ) -> None:
     await execute(engine, _MORE_ISSUES.format(level=4, last=20))
 
-    async def ask(*_: Any, **__: Any) -> dict[str, Any]:
-        return ended({"scanned": 30, "matching": 10, "mismatched": 20, "lowered": 1}, run_id=RUNS[0])
+    async def ask(*_: Any, **__: Any) -> RunReport:
+        return ended({"scanned": 30, "matching": 10, "mismatched": 20, "lowered": 1}, run_id=UUID(RUNS[0]))
 
     monkeypatch.setattr(reconcile, "ask", ask)
     monkeypatch.setattr("service.cli.context.settings", lambda: settings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,11 +12,11 @@ from typer.testing import CliRunner
 
 from events import ReconcileRequested
 from service.cli import app, reconcile
+from service.reconcile.values import RunReport
 from service.settings import Settings
 from tests.support.runs import ended
 
 DRY = ("dry run", None)
-NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
 
 class Answers:
@@ -28,11 +27,11 @@ class Answers:
         self.asked: list[tuple[str, int | None]] = []
         self.questions: list[str] = []
 
-    async def ask(self, _settings: Settings, request: ReconcileRequested, *, wait: bool) -> dict[str, Any]:
+    async def ask(self, _settings: Settings, request: ReconcileRequested, *, wait: bool) -> RunReport:
         assert wait
         self.asked.append(("dry run" if request.dry_run else "heal", request.max_lowered))
         counts = {"mismatched": 3, "lowered": self.lowered}
-        return ended(counts, run_id=request.id, dry_run=request.dry_run, direction=request.direction)
+        return ended(counts, run_id=UUID(request.id), dry_run=request.dry_run, direction=request.direction)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from service.checks import rights
-from service.cli.doctor import Verdict, examine
+from service.checks import Verdict, rights
+from service.cli.doctor import examine
 from service.process.runtime import Service
 from service.settings import Settings
 from tests.support import application, applying

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from service.checks import CURRICULUM, EDGE_CASES, INSTALLATION, Check, application_columns
+from service.checks import CURRICULUM, EDGE_CASES, INSTALLATION, Finding, Verdict, application_columns
 from service.checks.curriculum import falling_levels
 from service.levels import LicenseSystemHelper
 from service.settings import load_settings
@@ -172,13 +172,13 @@ async def test_levels_that_somebody_else_lowers_are_a_warning(database_url: str,
         "INSERT INTO license_progressions (user_license_id, from_level, to_level, advancement_reason, advanced_at)"
         " SELECT i, 1, 2, 'ProgressLeveledUp /app ' || i, now() FROM generate_series(1, 6) i",
     )
-    assert not (await application.asked(database_url, falling_levels)).warns
+    assert (await application.asked(database_url, falling_levels)).verdict is Verdict.PASS
     if "to_level = 1" in change:
         await application.execute(database_url, "UPDATE user_licenses SET current_level = 1")
     await application.execute(database_url, change)
     check = await application.asked(database_url, falling_levels)
-    assert (check.passed, check.warns) == (True, warns)
-    assert ("user 6 in PLAYER from 2 to 1" in check.detail, "auto_sync_all" in check.fix) == (warns, warns)
+    assert check.verdict is (Verdict.WARN if warns else Verdict.PASS)
+    assert ("user 6 in PLAYER from 2 to 1" in check.detail, "auto_sync_all" in check.advice) == (warns, warns)
 
 
 async def test_a_failed_check_does_not_spoil_the_next(database_url: str) -> None:
@@ -204,7 +204,7 @@ async def test_additional_specializations_pass(database_url: str, name: str) -> 
 
 
 async def test_required_columns_without_a_value_are_named(database_url: str) -> None:
-    async def look() -> Check:
+    async def look() -> Finding:
         return await application.asked(
             database_url, lambda conn: application_columns(conn, application.settings(database_url))
         )

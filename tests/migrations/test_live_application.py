@@ -98,7 +98,7 @@ async def test_level_rows_other_than_three_are_reported_and_kept(
 
 async def test_half_an_application_is_refused(url: str) -> None:
     await application.execute(url, "CREATE TABLE user_licenses (id int)")
-    assert "public.user_licenses is there" in await application.refused(url)
+    assert "public.user_licenses exists" in await application.refused(url)
     assert await application.value(url, "SELECT to_regclass('specializations')") is None
 
 
@@ -156,7 +156,7 @@ async def test_required_columns_are_named_with_the_variable_to_set(url: str) -> 
         ),
         (
             f"license_progressions {lacks} signed_by (integer); "
-            "levelsync has no setting for this table. Give defaults in the database"
+            "levelsync has no setting for this table. Set defaults in the database"
         ),
     ]
 

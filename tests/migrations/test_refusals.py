@@ -128,7 +128,7 @@ async def test_serve_names_a_column_that_is_gone_and_waits(database_url: str, se
 async def test_half_an_application_is_reported_with_what_to_correct(url: str) -> None:
     await application.execute(url, "CREATE TABLE user_licenses (id int)")
     sentence = await application.refused(url)
-    assert "finds no table users, to which every level belongs, but public.user_licenses is there" in sentence
+    assert "finds no table users, to which every level belongs, but public.user_licenses exists" in sentence
     assert "Correct LEVELSYNC_DATABASE_URL or the search_path" in sentence
     found = await _check(url, "migrations")
-    assert "but public.user_licenses is there" in found.detail
+    assert "but public.user_licenses exists" in found.detail

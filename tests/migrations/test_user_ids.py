@@ -65,7 +65,7 @@ async def test_a_full_run_plans_beyond_integer_and_heals(bigint: Settings, large
     dry = await one_worker.run()
     assert (dry["status"], dry["counts"]["missing_license"]) == ("completed", 1)
     async with large.connect() as conn:
-        assert [issue["user_id"] for issue in await read_issues(conn, UUID(dry["run_id"]), 10)] == [3_000_000_000]
+        assert [issue.user_id for issue in await read_issues(conn, UUID(dry["run_id"]), 10)] == [3_000_000_000]
     assert await read(large, "SELECT user_id, kind FROM levelsync.drift") == [(3_000_000_000, "missing_license")]
     assert await read(large, f"SELECT license_level, state FROM levelsync.pairs WHERE user_id = {LARGE}") == [
         (None, "missing_license")

@@ -10,7 +10,8 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -24,7 +25,7 @@ from service.reconcile.caught_up import Ends
 from service.reconcile.chunks import Chunks
 from service.reconcile.runs import read_run, report_of
 from service.reconcile.steps import Steps, take_one
-from service.reconcile.values import COUNTS
+from service.reconcile.values import COUNTS, RunReport
 from service.reconcile.work import open_runs
 from service.settings import Settings
 from tests.support import tables
@@ -116,11 +117,14 @@ class OneWorker:
         return await self.finish(await self.request(**data))
 
 
-def ended(counts: dict[str, int], **changes: Any) -> dict[str, Any]:
+NO_RUN = UUID(int=1)
+_NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+_ENDED = RunReport(NO_RUN, "completed", True, "highest", None, None, None, _NOON, _NOON)  # noqa: FBT003 - a dry run
+
+
+def ended(counts: dict[str, int], **changes: Any) -> RunReport:
     """Return the report of a dry run that has ended, with these counts."""
-    report = {"run_id": "R", "status": "completed", "dry_run": True, "direction": "highest", "would_stop": False}
-    rest = {"specialization": None, "user_id": None, "finished_at": "2026-11-25T12:00:00Z"}
-    return report | rest | {"counts": dict.fromkeys(COUNTS, 0) | counts} | changes
+    return replace(_ENDED, counts=dict.fromkeys(COUNTS, 0) | counts, **changes)
 
 
 @asynccontextmanager
