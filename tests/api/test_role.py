@@ -49,9 +49,7 @@ async def test_another_role_needs_no_key(settings: Settings, levelsync_process: 
     assert await process.terminate() == 0
 
 
-async def test_the_api_answers_without_kafka(
-    settings: Settings, levelsync_process: Make, eventually: Callable[..., Any]
-) -> None:
+async def test_the_api_answers_without_kafka(settings: Settings, levelsync_process: Make) -> None:
     """/readyz names Kafka. Runs go through the outbox. The log has each request's id and no token."""
     away = settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1", "log_format": "json"})
     secret = token(settings, "admin")

@@ -190,3 +190,16 @@ async def test_failed_sign_ins_are_one_row_for_each_minute_and_address(client: C
     columns = "subject, role, action, outcome, times, detail, client_address"
     rows = await read(engine, f"SELECT {columns} FROM levelsync.admin_actions")
     assert rows == [("", "none", "sign_in", "refused", 3, "The token has expired.", "127.0.0.1")]
+
+
+async def test_failed_sign_ins_of_too_many_addresses_share_a_row(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shared row names no address, because it counts several."""
+    monkeypatch.setattr(sessions, "_MOST_ADDRESSES", 1)
+    failures = sessions.FailedSignIns(engine)
+    for address in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
+        with structlog.contextvars.bound_contextvars(client=address):
+            await failures.note(NotSignedIn("The token has expired."))
+    rows = await read(engine, "SELECT client_address, times FROM levelsync.admin_actions ORDER BY id")
+    assert [tuple(row) for row in rows] == [("192.0.2.1", 1), ("others", 2)]

@@ -24,7 +24,7 @@ from tests.support.letters import ODD
 from tests.support.model import LEVELED_UP, Meant
 from tests.support.process import LevelsyncProcess, environment, levelsync
 from tests.support.records import as_record
-from tests.support.tables import empty_tables, history, licenses
+from tests.support.tables import count, empty_tables, everything, execute, history, licenses, read
 from tests.support.topics import Record, publish
 from tests.support.waiting import eventually
 
@@ -74,7 +74,7 @@ async def test_a_replay_applies_or_fails_again_and_a_reset_changes_nothing(
         await asyncio.wait_for(service.ready(), 60)
         await there_are(database, *[(None, 1, True)] * 3)
         user = f"INSERT INTO users (id, name, email) VALUES ({USER}, 'New', 'new@example.org')"
-        await applying.run(database, user)
+        await execute(database, user)
         code, report = await run(settings, "replay", "--all")
         end = await applying.caught_up(settings, database)
     assert (code, report["selected"], report["closed"], report["failed"]) == (1, 3, 1, 2)
@@ -96,7 +96,7 @@ async def test_a_request_that_was_a_letter_becomes_a_run(database: AsyncEngine, 
         await there_are(database, (None, 1, True))
         assert (await run(settings, "replay", "1"))[0] == 1
         await there_are(database, (None, 2, True))
-        await applying.run(database, wizard)
+        await execute(database, wizard)
         code, report = await run(settings, "replay", "--reason", "unknown_specialization")
     assert (code, report["closed"]) == (0, 1)
     assert await count(database, "levelsync.reconcile_runs") == 1
@@ -149,12 +149,12 @@ async def test_every_letter_is_applied_once_and_in_order_though_its_process_is_k
     await publish(settings.kafka_bootstrap_servers, rises())
 
     async def are(condition: str, number: int) -> bool:
-        return await applying.count(engine, f"levelsync.dead_letters WHERE {condition}") >= number
+        return await count(engine, f"levelsync.dead_letters WHERE {condition}") >= number
 
     await eventually(lambda: are("true", len(USERS) * len(LEVELS)))
     await eventually(lambda: "relaying the outbox" in first.output)
     await second.start()
-    await applying.run(engine, _MAKE)
+    await execute(engine, _MAKE)
     assert [len(ids) async for ids in replay(engine, Selection(), "test")] == [len(USERS) * len(LEVELS)]
     await eventually(lambda: are("resolved_at IS NOT NULL", 1))
     first.kill()
@@ -164,5 +164,5 @@ async def test_every_letter_is_applied_once_and_in_order_though_its_process_is_k
     assert len(found) == len(steps)
     assert {(pair, after) for pair, _, after in found} == steps
     assert all(before == (after - 1 if after > LEVELS[0] else 0) for _, before, after in found)
-    assert await applying.count(engine, "levelsync.dead_letters WHERE attempts > 1") == 0
+    assert await count(engine, "levelsync.dead_letters WHERE attempts > 1") == 0
     await asyncio.to_thread(second.stop)

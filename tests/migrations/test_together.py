@@ -28,7 +28,7 @@ async def test_a_migration_waits_for_the_one_that_runs(url: str, capsys: pytest.
     async with application.connected(url) as running:
         await running.execute(f"SELECT pg_advisory_lock({KEY})")
         waiting = asyncio.create_task(application.upgrade(url))
-        await application.until(lambda: running.fetchval(f"SELECT count(*) {WAITING}"))
+        await eventually(lambda: running.fetchval(f"SELECT count(*) {WAITING}"))
         assert await running.fetchval("SELECT to_regnamespace('levelsync')") is None
         await eventually(lambda: running.fetchval(LONGER_THAN_THE_TIMEOUT))
     await waiting
