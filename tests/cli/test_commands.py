@@ -171,7 +171,7 @@ def test_a_count_has_the_form_of_its_noun(number: int, words: str) -> None:
     assert counted(number, "pair") == words
 
 
-ISSUES = f"Which pairs: levelsync runs {NO_RUN} --issues"
+ISSUES = f"To see the pairs: levelsync runs {NO_RUN} --issues"
 HEAL = "To heal them: levelsync reconcile --direction highest"
 
 
@@ -188,9 +188,12 @@ HEAL = "To heal them: levelsync reconcile --direction highest"
         (ended({"failed": 1}, dry_run=False), [ISSUES]),
         (
             ended({"needs_decision": 1}),
-            [ISSUES, "A pair that needs a decision: levelsync sync USER --specialization X --level N"],
+            [ISSUES, "To decide a pair: levelsync sync USER --specialization X --level N"],
         ),
-        (ended({}, finished_at=None, status="running"), [f"It goes on: levelsync runs {NO_RUN} shows how far it is."]),
+        (
+            ended({}, finished_at=None, status="running"),
+            [f"The run continues: levelsync runs {NO_RUN} shows its progress."],
+        ),
     ],
 )
 def test_a_report_names_the_next_command(report: RunReport, said: list[str]) -> None:

@@ -162,5 +162,5 @@ def test_a_full_disk_behind_stdout_is_a_sentence_and_exit_1(env: Mapping[str, st
         done = subprocess.run(  # noqa: S603 - our own
             command, env=clean(env), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
         )
-    said = "levelsync: what the command writes to is full: No space left on device\n"
+    said = "levelsync: the output cannot be written: No space left on device\n"
     assert (done.returncode, done.stderr) == (1, said)

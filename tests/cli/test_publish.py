@@ -185,7 +185,7 @@ async def test_wait_says_what_became_of_the_record(
     assert await service.terminate() == 0
     late = await run(*ONE, "8", "--user", "42", "--wait", "--timeout", "1s", env=env)
     assert (late.returncode, late.stdout) == (3, "")
-    assert re.search(r"Nobody has read progress\.leveled-up partition \d offset \d+ within 1 s", late.stderr)
+    assert re.search(r"No applier has read progress\.leveled-up partition \d offset \d+ within 1 s", late.stderr)
 
 
 @pytest.mark.usefixtures("topics")
