@@ -8,7 +8,7 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.web.api.pages import encode
+from service.admin.cursors import encode
 from tests.support.api import Client
 from tests.support.tables import execute, fill, licenses, progress, read
 from tests.support.tokens import PREFIX
@@ -121,4 +121,4 @@ async def test_what_does_not_exist_is_named(admin: httpx.AsyncClient, engine: As
 async def test_a_cursor_that_the_database_refuses_is_422(
     admin: httpx.AsyncClient, path: str, position: list[Any]
 ) -> None:
-    assert (await admin.get(path, params={"cursor": encode(position)})).status_code == 422
+    assert (await admin.get(path, params={"cursor": encode(*position)})).status_code == 422

@@ -67,8 +67,8 @@ def test_a_heal_is_preceded_by_its_dry_run_and_limited_to_what_was_agreed(
         return case.answer
 
     monkeypatch.setattr(reconcile, "ask", answers.ask)
-    monkeypatch.setattr("service.cli.context.somebody_is_there", lambda: case.at_a_terminal)
-    monkeypatch.setattr("service.cli.reconcile.somebody_is_there", lambda: case.at_a_terminal)
+    monkeypatch.setattr("service.cli.context.has_terminal", lambda: case.at_a_terminal)
+    monkeypatch.setattr("service.cli.reconcile.has_terminal", lambda: case.at_a_terminal)
     monkeypatch.setattr("service.cli.context.settings", Settings.model_construct)
     monkeypatch.setattr(typer, "confirm", confirm)
     done = CliRunner().invoke(app, ["reconcile", *case.arguments])

@@ -62,18 +62,18 @@ def test_the_folder_of_the_migrations_is_not_a_package() -> None:
 
 
 async def test_serve_reads_the_revision_of_the_database(url: str) -> None:
-    nowhere = await application.asked(url, stand_of)
-    assert nowhere == Stand(None)
+    nowhere = await application.asked(url, schema_state_of)
+    assert nowhere == SchemaState(None)
     assert nowhere.refusal == "The database has no schema of levelsync yet. Run: levelsync migrate"
     await application.upgrade(url, "fix_internship_levels")
-    older = await application.asked(url, stand_of)
-    assert older == Stand("fix_internship_levels")
+    older = await application.asked(url, schema_state_of)
+    assert older == SchemaState("fix_internship_levels")
     assert older.refusal == (
-        f"The schema stands at fix_internship_levels, and release {RELEASE} needs {HEAD}. Run: levelsync migrate"
+        f"The schema is at revision fix_internship_levels, but release {RELEASE} needs {HEAD}. Run: levelsync migrate"
     )
     await application.upgrade(url)
-    newest = await application.asked(url, stand_of)
-    assert (newest, newest.refusal) == (Stand(HEAD, "0.1.0"), "")
+    newest = await application.asked(url, schema_state_of)
+    assert (newest, newest.refusal) == (SchemaState(HEAD, "0.1.0"), "")
     stands = await application.rows(url, "SELECT revision, oldest_release FROM levelsync.schema_info")
     assert stands == [(HEAD, "0.1.0")]
 

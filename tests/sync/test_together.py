@@ -21,7 +21,7 @@ from service.apply.rows import NO_DEFAULTS, Author
 from service.apply.write import sync_pairs
 from service.core.decode import decode
 from service.core.outcomes import LevelEvent
-from service.levels import read_known
+from service.levels import read_snapshot
 from service.stream.positions import Batch, set_position
 from service.sync import ProgressLicenseSyncService as Service
 from service.sync.level import decide_level
