@@ -41,6 +41,7 @@ SAMPLES = """
                               'progress.leveled-up.v1 1.0', 12 + n % 7),
            (40 + 35 * sin(n / 60.0))::int, CASE WHEN n < 300 THEN 9 ELSE 0 END, 1 + (1440 - n) / 400
       FROM generate_series(1, 1440) n
+        ON CONFLICT (minute) DO UPDATE SET events = excluded.events, delays = excluded.delays, lag = excluded.lag
 """
 """Samples of the day before `levelsync up` started."""
 EVENTS = (
