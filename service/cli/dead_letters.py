@@ -12,6 +12,7 @@ from service.cli.context import AsCsv, AsJson
 from service.cli.exits import WrongUse
 from service.cli.letter_view import say_next_page, sheet_of_letters, show_counts, show_letter, show_page
 from service.cli.letter_writes import Reason, Since, Topic, Until, User, selection
+from service.core.names import LETTER_STATES
 
 if TYPE_CHECKING:
     from service.admin.letters import CountedReason, SeenLetter, SeenPage
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 _PAGE, _LONGEST_PAGE = 100, 1000
-_STATES = ("open", "replaying", "resolved", "all")
 app = typer.Typer(help="Records that could not be applied. They are stored whole.", no_args_is_help=True)
 app.command()(letter_writes.replay)
 app.command()(letter_writes.discard)
@@ -36,7 +36,7 @@ def list_letters(
         str,
         typer.Option(
             help="open, replaying (sent less than a minute ago), resolved or all.",
-            autocompletion=context.complete(_STATES),
+            autocompletion=context.complete(LETTER_STATES),
         ),
     ] = "open",
     limit: Annotated[

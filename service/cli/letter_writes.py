@@ -13,7 +13,7 @@ import typer
 from service.cli import context, output
 from service.cli.context import AsJson, confirm, record, user_name
 from service.cli.exits import Exit, WrongUse
-from service.core.names import counted
+from service.core.names import LETTER_STATES, counted
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -53,13 +53,13 @@ def selection(state: str = "open", ids: list[int] | None = None, **narrowed: Any
         WrongUse: there is no such reason or state, or a time cannot be read.
     """
     from service.dead_letters import MEANINGS
-    from service.dead_letters.select import STATES, Selection
+    from service.dead_letters.select import Selection
 
     reason = narrowed.get("reason")
     if reason is not None and reason not in MEANINGS:
         raise WrongUse(f"there is no reason {reason}; the reasons are {', '.join(MEANINGS)}")
-    if state not in STATES:
-        raise WrongUse(f"there is no state {state}; the states are {', '.join(STATES)}")
+    if state not in LETTER_STATES:
+        raise WrongUse(f"there is no state {state}; the states are {', '.join(LETTER_STATES)}")
     for name in ("since", "until"):
         narrowed[name] = moment(name, narrowed.get(name))
     return Selection(ids=tuple(ids) if ids else None, state=state, **narrowed)

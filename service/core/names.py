@@ -37,6 +37,9 @@ HEALABLE = (DriftKind.MISMATCHED, DriftKind.MISSING_LICENSE, DriftKind.MISSING_P
 IssueStatus = Literal["confirmed", "unconfirmed", "changed_meanwhile", "healed", "failed", "needs_decision"]
 """What a run did about a pair that it found (`levelsync.drift_issues.status`)."""
 ISSUE_STATUSES: tuple[IssueStatus, ...] = get_args(IssueStatus)
+LetterState = Literal["open", "replaying", "resolved", "all"]
+"""States of dead letters in a list. `replaying`: open, with a replay on its way. `resolved`: replayed or discarded."""
+LETTER_STATES: tuple[LetterState, ...] = get_args(LetterState)
 
 
 # Characters that a terminal or a page interprets instead of showing: control characters (C0 except line feed and tab,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, get_args
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
@@ -25,12 +25,10 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from events import Reason
+from service.core.names import LetterState
 from service.store.tables import dead_letters as table
 from service.stream.producer import MAX_REQUEST_BYTES
 
-State = Literal["open", "replaying", "resolved", "all"]
-"""`replaying` are the open letters with a replay on its way. `resolved` were replayed or discarded."""
-STATES: tuple[State, ...] = get_args(State)
 ON_ITS_WAY = timedelta(minutes=1)
 """How long a replay counts as on its way. After that, the letter can be sent again."""
 SEARCHED_BYTES = 8_000_000
@@ -49,7 +47,7 @@ class Selection:
     since: datetime | None = None
     until: datetime | None = None
     user_id: int | None = None
-    state: State = "open"
+    state: LetterState = "open"
     text: str | None = None
     """Searched in the detail without regard to case, and in key, value and headers with it."""
 
@@ -172,7 +170,7 @@ _CONDITIONS: dict[str, Callable[[Any], ColumnElement[bool]]] = {
     "user_id": lambda user_id: of_user(table.c.key, table.c.value, user_id),
     "text": _has_text,
 }
-_STATE_CONDITIONS: dict[State, list[ColumnElement[bool]]] = {
+_STATE_CONDITIONS: dict[LetterState, list[ColumnElement[bool]]] = {
     "open": [is_open()],
     "replaying": [on_its_way()],
     "resolved": [table.c.resolved_at.is_not(None)],

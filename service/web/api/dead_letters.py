@@ -13,8 +13,8 @@ from service.admin import letters
 from service.admin.cursors import decode, not_a_cursor
 from service.admin.identity import Refused
 from service.admin.letters import Selection
+from service.core.names import LetterState
 from service.dead_letters.read import as_document
-from service.dead_letters.select import State
 from service.web.api.backend import Allowed, Caller, Reader
 from service.web.api.bodies import make_router
 from service.web.api.dead_letter_models import (
@@ -52,7 +52,7 @@ def _selection(  # noqa: PLR0913, PLR0917 - each is a parameter of the query
         ),
     ] = None,
     state: Annotated[
-        State, Query(description="`replaying`: open letters that were replayed and have no outcome yet.")
+        LetterState, Query(description="`replaying`: open letters that were replayed and have no outcome yet.")
     ] = "open",
 ) -> Selection:
     return Selection(None, reason, topic, since, until, user_id, state, text)

@@ -14,6 +14,7 @@ from events.base import INT8_MAX
 from service.admin import letters
 from service.admin.identity import NoSuch, Refused
 from service.admin.letters import Handled
+from service.core.names import LETTER_STATES
 from service.dead_letters import LetterLine
 from service.dead_letters.select import Selection
 from service.web.page.visit import Visit, number_in, numbers_in, user_in, wants_csv
@@ -27,7 +28,6 @@ MOST_SHOWN = 64 * 1024
 MOST_HEADERS, LONGEST_HEADER = 100, 1000
 """The most headers that the page shows, and the most characters of each. A record may consist of headers."""
 Verb = Literal["replay", "discard"]
-_STATES = ("open", "replaying", "resolved", "all")
 
 
 async def list_letters(visit: Visit) -> Response:
@@ -39,7 +39,9 @@ async def list_letters(visit: Visit) -> Response:
     counts = await letters.count_letters(visit.engine, settings, visit.who)
     before = number_in(query, "before")
     page = await letters.list_letters(visit.engine, settings, visit.who, selection, before=before, limit=PAGE)
-    return visit.show("letters.html", counts=counts, page=page, chosen=selection, first=before is None, states=_STATES)
+    return visit.show(
+        "letters.html", counts=counts, page=page, chosen=selection, first=before is None, states=LETTER_STATES
+    )
 
 
 async def _as_csv(visit: Visit, selection: Selection) -> Response:
@@ -111,10 +113,10 @@ def _verb(visit: Visit) -> Verb:
 
 def _shown(query: Mapping[str, str]) -> Selection:
     state = query.get("state") or "open"
-    if state not in _STATES:
-        raise Refused(f"There is no such state. Use one of {', '.join(_STATES)}.")
+    if state not in LETTER_STATES:
+        raise Refused(f"There is no such state. Use one of {', '.join(LETTER_STATES)}.")
     text = query.get("text", "").strip()[:_LONGEST_TEXT] or None
-    return Selection(reason=_reason(query), user_id=user_in(query), state=state, text=text)  # type: ignore[arg-type]  # checked above
+    return Selection(reason=_reason(query), user_id=user_in(query), state=state, text=text)
 
 
 def _selection(given: QueryParams | Mapping[str, str]) -> Selection:
