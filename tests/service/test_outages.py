@@ -24,7 +24,8 @@ from tests.support.topics import send
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
-POSTGRES_AWAY, KAFKA_AWAY = 10.0, 15.0
+POSTGRES_AWAY, KAFKA_AWAY = 5.0, 12.0
+"""Seconds. Kafka is away for longer than a member's session of ten seconds."""
 BACK_WITHIN = 10.0
 EVENTS_A_SECOND = 50
 
