@@ -1,4 +1,4 @@
-"""Fixtures of the whole suite (docs/testing.md). What they are made of is in `tests/support`."""
+"""Fixtures of the whole suite (docs/testing.md). `tests/support` contains what they use."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ _LEFT_OUT = pytest.StashKey[int]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose what to test against, once and before anything is collected."""
+    """Choose the servers before tests are collected."""
     try:
         config.stash[_CHOICE] = choose(os.environ)
     except NoWay as reason:
         raise pytest.UsageError(str(reason)) from reason
     for name in [n for n in os.environ if n.startswith(PREFIX) and not n.startswith(f"{PREFIX}TEST_")]:
-        del os.environ[name]  # a developer's own settings decide nothing here
+        del os.environ[name]  # a developer's own settings must not change a test
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """Say the choice at the start."""
+    """Print the choice at the start."""
     choice = config.stash[_CHOICE]
     return [str(choice), *(f"  not {reason}" for reason in choice.passed_over)]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that need Apache Kafka where there is none."""
+    """Leave out the tests that need Apache Kafka if the broker is another one."""
     if config.stash[_CHOICE].way.real_broker:
         return
     left_out = [item for item in items if item.get_closest_marker("real_broker")]
@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say the choice at the end, and what it left out."""
+    """Print the choice at the end, and how many tests it left out."""
     terminalreporter.section("levelsync")
     terminalreporter.write_line(str(config.stash[_CHOICE]))
     if left_out := config.stash.get(_LEFT_OUT, 0):
@@ -67,7 +67,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def provider(request: pytest.FixtureRequest) -> Iterator[Provider]:
-    """Kafka and PostgreSQL, started once."""
+    """Kafka and PostgreSQL, started once for the session."""
     with running(request.config.stash[_CHOICE]) as started:
         yield started
 
@@ -86,14 +86,14 @@ def postgres(provider: Provider) -> Postgres:
 
 @pytest.fixture
 async def topics(kafka: Kafka) -> list[str]:
-    """Every topic of the contract, empty, with four partitions; their names."""
+    """Create every topic of the contract, empty, with four partitions; returns their names."""
     return await kafka.fresh_topics()
 
 
 @pytest.fixture
 async def own_postgres() -> AsyncIterator[Postgres]:
-    """A PostgreSQL server of the test's own, to kill or to stop: what it does, no other test sees."""
-    folder = tempfile.mkdtemp(prefix="levelsync-postgres-")  # not pytest's: no other account may pass through that
+    """A PostgreSQL server of the test's own, which it may kill or stop without an effect on other tests."""
+    folder = tempfile.mkdtemp(prefix="levelsync-postgres-")  # not pytest's, which is closed to other accounts
     server = new_postgres(Path(folder) / "postgres")
     async with server:
         yield Postgres(server.url, server=server)
@@ -110,8 +110,8 @@ async def empty_database_url(postgres: Postgres) -> AsyncIterator[str]:
 
 @pytest.fixture(scope="session")
 def template_database(postgres: Postgres) -> Iterator[str]:
-    """The name of a migrated database with 200 sample users, which nobody is connected to."""
-    with ThreadPoolExecutor(1) as pool:  # a thread of its own: pytest-asyncio keeps the loop of this one
+    """The name of a migrated database with 200 sample users, to which no connection is open."""
+    with ThreadPoolExecutor(1) as pool:  # another thread, because pytest-asyncio uses the loop of this one
         name = pool.submit(lambda: asyncio.run(servers.make_template(postgres))).result()
         yield name
         pool.submit(lambda: asyncio.run(postgres.drop_database(postgres.url_of(name)))).result()
@@ -119,7 +119,7 @@ def template_database(postgres: Postgres) -> Iterator[str]:
 
 @pytest.fixture
 async def database_url(postgres: Postgres, template_database: str) -> AsyncIterator[str]:
-    """A database of the test's own, migrated, with 200 sample users (ids 1 to 200)."""
+    """A migrated database of the test's own, with 200 sample users (ids 1 to 200)."""
     url = await postgres.create_database(template_database)
     yield url
     await postgres.drop_database(url)
@@ -127,14 +127,14 @@ async def database_url(postgres: Postgres, template_database: str) -> AsyncItera
 
 @pytest.fixture(scope="session")
 def other_way(postgres: Postgres) -> Iterator[Way]:
-    """How the service reaches the database: as a superuser, unless LEVELSYNC_TEST_THROUGH names another way."""
+    """The service's way to the database: as a superuser, unless LEVELSYNC_TEST_THROUGH names another way."""
     with way_through(os.environ.get(THROUGH, ""), postgres.url) as way:
         yield way
 
 
 @pytest.fixture(scope="session")
 def kafka_access(kafka: Kafka) -> Iterator[dict[str, Any]]:
-    """Settings of the service's own way to Kafka: none, unless LEVELSYNC_TEST_THROUGH says that it signs in."""
+    """Settings of the service's access to Kafka: none, unless LEVELSYNC_TEST_THROUGH requires a login."""
     if os.environ.get(THROUGH) != ACLS:
         yield {}
         return
@@ -151,7 +151,7 @@ async def service_url(database_url: str, other_way: Way) -> str:
 
 @pytest.fixture
 def settings(service_url: str, kafka: Kafka, kafka_access: dict[str, Any]) -> Settings:
-    """Settings for the test's database and the session's broker, with a consumer group of its own."""
+    """Settings for the test's database and the session's broker, with the test's own consumer group."""
     values: dict[str, Any] = {
         "database_url": service_url,
         "kafka_bootstrap_servers": kafka.bootstrap_servers,
@@ -164,7 +164,7 @@ def settings(service_url: str, kafka: Kafka, kafka_access: dict[str, Any]) -> Se
 
 @pytest.fixture
 async def engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
-    """The service's own kind of engine, on the test's database."""
+    """An engine as the service creates it, on the test's database."""
     made = make_engine(settings)
     yield made
     await made.dispose()
@@ -184,7 +184,7 @@ def one_worker(engine: AsyncEngine, at_once: Settings) -> OneWorker:
 
 @pytest.fixture
 def publish(kafka: Kafka) -> Callable[..., Awaitable[list[int]]]:
-    """Send a list of `publishing.Record`, or tuples of its fields, with a producer's options; returns the offsets."""
+    """Send `Record`s, or tuples of their fields, with a producer's options; returns the offsets."""
 
     def to_the_session_s_broker(records: Iterable[Sequence[Any]], **producer_options: Any) -> Awaitable[list[int]]:
         return of_kafka.publish(kafka.bootstrap_servers, records, **producer_options)
@@ -194,10 +194,10 @@ def publish(kafka: Kafka) -> Callable[..., Awaitable[list[int]]]:
 
 @pytest.fixture
 def levelsync_process(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., LevelsyncProcess]]:
-    """`levelsync_process(settings=…, arguments=("serve",))` makes a process, not yet started; it ends with the test.
+    """Create a process that is not started: `levelsync_process(settings=…, arguments=("serve",))`.
 
-    With `fresh=True` it is a Python of its own, for what a fork cannot show: memory, and the time of a start. What it
-    wrote is shown when the test fails.
+    It ends with the test, which shows its output on failure. With `fresh=True` it does not start in a fork, for
+    measurements of memory and start-up time.
     """
     made: list[LevelsyncProcess] = []
 

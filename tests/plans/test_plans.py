@@ -63,7 +63,7 @@ def big_settings(request: pytest.FixtureRequest, postgres: Postgres, template_da
         await engine.dispose()
         return made
 
-    with ThreadPoolExecutor(1) as pool:  # a thread of its own: pytest-asyncio keeps the loop of this one
+    with ThreadPoolExecutor(1) as pool:  # another thread, because pytest-asyncio uses the loop of this one
         settings = pool.submit(asyncio.run, make()).result()
         yield settings
         pool.submit(asyncio.run, postgres.drop_database(settings.database_url.get_secret_value())).result()

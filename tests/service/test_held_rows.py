@@ -115,7 +115,7 @@ async def test_a_position_that_is_not_as_it_was_left_begins_again(
 ) -> None:
     """The database went back, another member wrote the row, or the row counts on another topic."""
     monkeypatch.setattr(consumer, "EVICTION_WAIT", 0.5)
-    monkeypatch.setitem(SERVER_SETTINGS, "lock_timeout", "1s")  # a rest that waits holds its position row
+    monkeypatch.setitem(SERVER_SETTINGS, "lock_timeout", "1s")  # a waiting batch locks its position row
     async with running(settings):
         await publish(settings.kafka_bootstrap_servers, [rise(6, 2, 0)])
         await applying.caught_up(settings, two_partitions)

@@ -149,7 +149,7 @@ async def test_a_fault_of_the_installation_is_named_and_retried_until_it_is_repa
         await publish(settings.kafka_bootstrap_servers, one_batch, linger_ms=300)
         await eventually(lambda: applying.names(service, *fault.named, component="appliers"))
         assert (await applying.get(service, "/livez"))[0] == 200
-        await asyncio.sleep(1)  # time enough for a hot loop
+        await asyncio.sleep(1)  # long enough to detect a hot loop
         await eventually(lambda: _retries(log) >= 3)
         assert _retries(log) < 30
         assert await applying.committed(settings) == await applying.applied(database) == dict.fromkeys(end, 0)

@@ -47,7 +47,7 @@ async def test_outages_lose_nothing_make_no_dead_letter_and_end_by_themselves(
         async with trickle(setup, make_load(Load(5000, 100, seed=16))):
             await setup.wait_applied(20)
             await _away(service, own_postgres, POSTGRES_AWAY, "postgresql")
-            await setup.engine.dispose()  # of the test's own connections to the server that was
+            await setup.engine.dispose()  # the test's own connections to the stopped server
             await setup.wait_applied(setup.published, BACK_WITHIN)
             await _away(service, kafka, KAFKA_AWAY, "kafka")
             await setup.wait_applied(setup.published, BACK_WITHIN)

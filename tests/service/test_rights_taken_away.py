@@ -157,7 +157,7 @@ async def test_a_topic_that_may_not_be_read_stops_no_other(
         await until(engine, 2)
         async with denied(operator, (TOPIC, "progress.leveled-up", operation)):
             await eventually(lambda: applying.names(service, "TopicAuthorizationFailedError"))
-            refused = await retries(service)  # a fetch that was allowed is answered after four more:
+            refused = await retries(service)  # after four more, a fetch from before the denial is answered
             await eventually(lambda: retried_more(service, refused + 4))
             await send(operator, 3)
             await send(operator, 5, ADVANCED)

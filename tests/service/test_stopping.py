@@ -115,6 +115,6 @@ async def test_a_stop_ends_an_attempt_that_hangs() -> None:
         assert ended == {batch}
         assert batch.cancelled()
     finally:
-        while not batch.done():  # a retry that swallows the stop ends only while it waits for its next attempt
+        while not batch.done():  # a retry that suppresses a cancellation can be cancelled while it waits
             batch.cancel()
             await asyncio.sleep(0.001)

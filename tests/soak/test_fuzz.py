@@ -52,7 +52,7 @@ async def test_twenty_thousand_records_leave_an_effect_or_a_dead_letter(
         await process.start()
         first = process.pid
         await fill(settings.kafka_bootstrap_servers, slots)
-        setup.slots = {slot: [] for slot in slots}  # what they mean is not known beforehand
+        setup.slots = {slot: [] for slot in slots}  # their effects are not known beforehand
         await setup.wait_applied(SERVED)
         await _assert_model(setup, slots)
     assert process.pid == first

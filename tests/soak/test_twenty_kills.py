@@ -37,7 +37,7 @@ class Victims:
         for _ in range(len(self._running), self._rng.randint(1, most)):
             batch = {"batch_max_records": self._rng.choice(_BATCHES)}
             process = self._make(self._setup.settings.model_copy(update=batch))
-            # Often nobody waits until it is ready: the next kill may come while it joins its group.
+            # Often without a wait for readiness, so that the next kill may come while it joins its group.
             await process.start(ready=self._rng.random() < 0.7)
             self._running.append(process)
 

@@ -101,7 +101,7 @@ class ApacheKafka(Server):
     def start(self) -> None:
         if not self._properties.exists():
             self._format()
-        # The data is on the disk's cache either way, so a stop may be short; the tests are about what clients see.
+        # A stop may be short, because the tests are about what clients see, not about the broker's files.
         self._process = ServerProcess(
             _java("kafka.Kafka", str(self._properties)), self.folder / "kafka.log", stop_seconds=10
         )
@@ -184,11 +184,11 @@ ONE_NODE = {
     "share.coordinator.state.topic.min.isr": 1,
     "share.coordinator.state.topic.num.partitions": 1,
     "group.initial.rebalance.delay.ms": 0,
-    # A killed broker is let in again when its old session ends: after 9 s by default.
+    # A killed broker may register again when its old session ends, by default after 9 s.
     "broker.session.timeout.ms": 3000,
     "broker.heartbeat.interval.ms": 500,
     "message.max.bytes": 20_000_000,  # records of 10 MB are tested
-    "auto.create.topics.enable": "false",  # a topic that nobody made must be seen as missing
+    "auto.create.topics.enable": "false",  # a topic that was not created must be missing
     "delete.topic.enable": "true",
     "log.initial.task.delay.ms": 500,
     "log.retention.check.interval.ms": 1000,  # tests of retention wait for it

@@ -29,8 +29,8 @@ SEED_LINES = (
     f"{_UPGRADE} unique_progress_constraint -> fix_internship_levels, {_TITLE}",
 )
 
-# The application's tables with columns of its own that levelsync does not know, ids from sequences, no unique
-# constraint yet, INTERNSHIP still wrong, and an Alembic history of its own.
+# The application's tables, with columns that levelsync does not know, ids from sequences, no unique constraint yet,
+# INTERNSHIP still wrong, and their own Alembic history.
 _APPLICATION = """
     CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY);
     INSERT INTO alembic_version VALUES ('9f3c_of_the_application');
@@ -59,7 +59,7 @@ _APPLICATION = """
     INSERT INTO user_licenses (user_id, specialization_type, current_level, started_at) VALUES (1, 'PLAYER', 2, now());
 """
 
-# Everything that the catalogue and the rows of a schema's tables say, as one text.
+# Every column, constraint and index of a schema, as one text.
 _SNAPSHOT = """
     SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
         SELECT format('%s.%s %s %s %s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,

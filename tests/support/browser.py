@@ -110,7 +110,7 @@ class Site:
 
     async def levels(self, progress: Levels, licenses: Levels) -> None:
         """Replace the rows of the application's tables, and empty levelsync's own."""
-        # The service goes on meanwhile, with locks in an order of its own.
+        # The service runs and locks in another order, so this may end in a deadlock.
         async for attempt in AsyncRetrying(stop=stop_after_attempt(9), retry=retry_if_exception_type(DBAPIError)):
             with attempt:
                 await self._fill(progress, licenses)
@@ -128,7 +128,7 @@ class Site:
 
     async def _fill(self, progress: Levels, licenses: Levels) -> None:
         async with self.engine.begin() as conn:
-            await conn.execute(text("SET LOCAL deadlock_timeout = '10ms'"))  # this gives way, never a page
+            await conn.execute(text("SET LOCAL deadlock_timeout = '10ms'"))  # to be the one that is rolled back
             await conn.execute(text(_EMPTY))
             for statement, rows in ((_PROGRESS, progress), (_LICENSE, licenses)):
                 for (user, name), level in rows.items():

@@ -23,7 +23,7 @@ _START_SECONDS = 120
 def unavailable() -> str:
     """Return why this way cannot be taken, or ''. Pulls the images where they are missing."""
     with warnings.catch_warnings():
-        # The Docker library drops a socket without closing it where no engine answers; a later test would be blamed.
+        # Without an engine the Docker library leaves a socket open, and a later test would fail for it.
         warnings.simplefilter("ignore", ResourceWarning)
         reason = _reason()
         gc.collect()

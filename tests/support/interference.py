@@ -226,5 +226,5 @@ async def apply(events: Events) -> None:
 
 
 async def _do(interference: Interference, engine: AsyncEngine) -> None:
-    with suppress(IntegrityError):  # the row is there already, or is referred to: it came second
+    with suppress(IntegrityError):  # the row exists, or another row refers to it, so this change came second
         await interference.do(engine)

@@ -194,7 +194,7 @@ class Outage:
     async def _wait_and_look(self, meanwhile: list[Meant]) -> None:
         end = time.monotonic() + SECONDS
         while (left := end - time.monotonic()) > 0:
-            await asyncio.sleep(min(left, _LOOK_EVERY))  # not to wait for anything: this is the outage
+            await asyncio.sleep(min(left, _LOOK_EVERY))  # this is the outage, not a wait for a condition
             await self.setup.publish(meanwhile[:_PIECE])
             del meanwhile[:_PIECE]
             self.memory.append(self.process.memory_bytes)

@@ -162,7 +162,7 @@ class SilentWay:
             while data := await reader.read(65536):
                 ours.write(data)
         except ConnectionError:
-            pass  # the client has cut the connection off: it is closed as well
+            pass  # the client has reset the connection, which closes it too
         finally:
             self.open.discard(number)
             if not self.open:

@@ -87,7 +87,7 @@ def _rises(load: Load, count: int, name: str, rng: Random) -> list[Meant]:
         pair = (user, rng.choice(_SPECIALIZATIONS))
         level, before = tops.get((kind, pair), (0, -1))
         if level == MAXIMUM[pair[1]]:
-            level, before = rng.randrange(level), -1  # a late event of long ago: the row is ahead of it
+            level, before = rng.randrange(level), -1  # a late event, which the row is ahead of
         at = begin + timedelta(milliseconds=len(rises))
         rises.append(Meant(kind, *pair, level + 1, at, "/load", f"{name}{len(rises)}"))
         if before >= 0 and rng.random() < load.out_of_order:

@@ -120,7 +120,7 @@ def _fault(node: Plan, above: tuple[Plan, ...]) -> str:
     if kind in {"Index Scan", "Index Only Scan"} and table in _BIG and "Index Cond" not in node and not _limited(above):
         return f"scan of a whole index of {table}"
     sides = [plan for plan in node.get("Plans", ()) if plan["Parent Relationship"] in {"Outer", "Inner"}]
-    if kind == "Nested Loop" and sides[1]["Node Type"] != "Memoize":  # which remembers what it looked up
+    if kind == "Nested Loop" and sides[1]["Node Type"] != "Memoize":  # it caches its look-ups
         outer, inner = (_big_tables(side) for side in sides)
         return f"nested loop over {', '.join(sorted(outer))}" if outer and inner else ""
     return ""

@@ -164,7 +164,7 @@ def main() -> None:
         importlib.import_module(module.name)
     importlib.import_module("alembic.config")
     gc.collect()
-    gc.freeze()  # a fork shares these pages as long as nothing looks at them
+    gc.freeze()  # the collector would write to pages that the forks share
     with socket.socket(fileno=int(sys.argv[1])) as listening:
         while listening in select.select([listening, sys.stdin], [], [])[0]:
             connection, _ = listening.accept()
@@ -186,7 +186,7 @@ def _become_a_command(connection: socket.socket) -> NoReturn:
         connection.sendall(_NUMBER.pack(command))
         watched: list[Any] = [connection, ended]
         if ended not in select.select(watched, [], [])[0]:
-            os.kill(command, signal.SIGKILL)  # nobody is there any more who could wait for it
+            os.kill(command, signal.SIGKILL)  # the process that waited for it has ended
         _, status = os.waitpid(command, 0)
         with suppress(OSError):
             connection.sendall(_NUMBER.pack(os.waitstatus_to_exitcode(status)))
@@ -207,7 +207,7 @@ def _become_a_command(connection: socket.socket) -> NoReturn:
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()
-    os._exit(code)  # without the half second in which Python would take every module apart
+    os._exit(code)  # without the half second that Python takes to tear down its modules
 
 
 def _exit_code(main: Callable[[], None]) -> int:

@@ -71,7 +71,7 @@ def _start_embedded(folder: Path, stack: ExitStack) -> tuple[Kafka, Postgres]:
     def kafka() -> Kafka:
         broker = EmbeddedBroker()
         stack.enter_context(broker)
-        return Kafka(broker.bootstrap_servers, real=False)  # in memory: a restart would not be an outage but a loss
+        return Kafka(broker.bootstrap_servers, real=False)  # in memory, so a restart would lose its records
 
     return _together(kafka, lambda: _start_postgres(folder, stack))
 

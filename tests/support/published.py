@@ -121,7 +121,7 @@ class Setup:
 
     async def assert_nothing_half_done(self) -> None:
         """Check after a `kill -9` that law 3 holds, and that no commit in Kafka is ahead of PostgreSQL."""
-        await eventually(self._nobody_writes)  # what PostgreSQL was told last may still become true
+        await eventually(self._nobody_writes)  # PostgreSQL may still commit the last transaction
         await self.assert_consistent()
         if self.went_back:
             return

@@ -70,7 +70,7 @@ async def _are_empty(bootstrap_servers: str, partitions: int) -> bool:
 
 async def ends(bootstrap_servers: str, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
     """Return the high watermarks of partitions."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, retry_backoff_ms=10)  # a wait for each new topic
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, retry_backoff_ms=10)  # for each new topic
     await consumer.start()
     try:
         return dict(await consumer.end_offsets(partitions))
