@@ -112,10 +112,10 @@ AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV with a heading on 
 
 
 def check_one_form(as_json: bool, as_csv: bool) -> None:
-    """Check that at most one form of the answer is asked for.
+    """Check that the options ask for one form of the answer.
 
     Raises:
-        WrongUse: both are.
+        WrongUse: both --json and --csv are given.
     """
     from service.cli.exits import WrongUse
 
@@ -175,7 +175,7 @@ def _has_stopped(settings_of_up: Path) -> bool:
 
 
 def unknown_sentence(name: str, nearest: str | None) -> str:
-    """Return the sentence that `name` is not a setting, with the nearest name that is."""
+    """Return a sentence that says that `name` is not a setting, and which setting has a similar name."""
     return f"{name} is not a setting" + (f"; did you mean {nearest}?" if nearest else "")
 
 

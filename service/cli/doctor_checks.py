@@ -94,7 +94,7 @@ POLICY = "Topics keep every event"
 
 
 async def kafka_findings(settings: Settings) -> list[Finding]:
-    """Check that Kafka answers, that every topic of the contract exists, its cleanup policy, and our rights."""
+    """Check that Kafka answers, that each topic exists and is not compacted, and that the Kafka user has its rights."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the finding is enough
     try:
         cluster = await describe_cluster(settings)

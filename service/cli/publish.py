@@ -59,7 +59,7 @@ def publish_file(settings: Settings, file: Path, seconds: float | None = None) -
         with stream:
             return asyncio.run(_publish_and_wait(settings, stream, tally, seconds))
     except KeyboardInterrupt:
-        output.remark(f"levelsync: stopped; {counted(tally.sent, 'event')} sent, of the others it is not known")
+        output.remark(f"levelsync: stopped; {counted(tally.sent, 'event')} sent; later ones may be in Kafka, too")
         raise
 
 
@@ -107,7 +107,7 @@ async def _send_lines(producer: AIOKafkaProducer, lines: list[bytes], tally: _Ta
     except NotDelivered as error:
         tally.sent += error.confirmed
         raise Unreachable(
-            f"Kafka did not accept an event: {error}. {_before(tally)} sent; of this one and the others it is not known"
+            f"Kafka did not accept an event: {error}. {_before(tally)} sent; it and later ones may be in Kafka, too"
         ) from error
     if trouble:
         raise WrongUse(

@@ -341,7 +341,7 @@ async def _follow(conn: Any, run_id: UUID) -> RunReport:
 
 
 def in_words(progress: ReportProgress) -> str:
-    """Return the phase of a run, with the time that it has left where that is known."""
+    """Return the phase of a run and, if it is known, how long the phase still takes."""
     phase, left = str(progress.phase or "ended").replace("_", " "), progress.seconds_left
     return phase if left is None else f"{phase}, {_duration(left)} left"
 
