@@ -18,7 +18,7 @@ from service.admin.database import busy_if_unavailable
 from service.admin.identity import Action, AdminError, Busy, Forbidden, Identity, allow
 
 log = structlog.get_logger(__name__)
-Outcome = Literal["done", "refused", "failed"]
+ActionOutcome = Literal["done", "refused", "failed"]
 _LONGEST = 500
 _LONGEST_ARGUMENTS = 2000
 """The most characters of a refused request's fields that a row stores."""
@@ -111,7 +111,7 @@ def client_address() -> str:
     return str(structlog.contextvars.get_contextvars().get("client", ""))
 
 
-async def _store_if_possible(engine: AsyncEngine, entry: Entry, outcome: Outcome, detail: str) -> None:
+async def _store_if_possible(engine: AsyncEngine, entry: Entry, outcome: ActionOutcome, detail: str) -> None:
     """Store a row. Where the database cannot answer, only log that: an error here would hide the first error."""
     try:
         with busy_if_unavailable():
@@ -120,12 +120,12 @@ async def _store_if_possible(engine: AsyncEngine, entry: Entry, outcome: Outcome
         log.error("no row in the audit log", subject=entry.who.subject, action=entry.action, outcome=outcome)  # noqa: TRY400 - `busy_if_unavailable` logged the cause
 
 
-async def _store(engine: AsyncEngine, entry: Entry, outcome: Outcome, detail: str = "") -> None:
+async def _store(engine: AsyncEngine, entry: Entry, outcome: ActionOutcome, detail: str = "") -> None:
     async with engine.begin() as conn:
         await _add(conn, entry, outcome, detail)
 
 
-async def _add(conn: AsyncConnection, entry: Entry, outcome: Outcome, detail: str) -> None:
+async def _add(conn: AsyncConnection, entry: Entry, outcome: ActionOutcome, detail: str) -> None:
     request_id = str(structlog.contextvars.get_contextvars().get("request_id", ""))
     values = {
         "subject": _storable(entry.who.subject),

@@ -15,7 +15,7 @@ from service.admin.identity import Identity, NoSuch, Refused
 from service.dead_letters import MEANINGS, Letter, LetterLine, ReasonCount, count_by_reason, find
 from service.dead_letters.read import read_page
 from service.dead_letters.select import Census, Selection, census
-from service.dead_letters.verdict import Applicable, Verdict, applicable, judge, judge_by_id
+from service.dead_letters.verdict import Applicable, ReplayVerdict, applicable, judge, judge_by_id
 from service.dead_letters.write import Write, discard, letters_in_words, replay
 from service.settings import Settings
 
@@ -33,7 +33,7 @@ __all__ = [
     "replay_letters",
 ]
 
-_NOT_JUDGED = Verdict(would_apply=None, why="it is resolved, or too large to be checked in a list")
+_NOT_JUDGED = ReplayVerdict(would_apply=None, why="it is resolved, or too large to be checked in a list")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class SeenLine:
     """One letter of a list, and whether it would apply now."""
 
     line: LetterLine
-    verdict: Verdict
+    verdict: ReplayVerdict
 
     def as_dict(self) -> dict[str, Any]:
         """Return the letter as JSON and CSV have it (`LETTER_COLUMNS`)."""
@@ -79,7 +79,7 @@ class SeenLetter:
 
     letter: Letter
     meaning: str
-    verdict: Verdict
+    verdict: ReplayVerdict
 
 
 async def count_letters(engine: AsyncEngine, settings: Settings, who: Identity) -> list[CountedReason]:

@@ -106,7 +106,7 @@ def _levels(issue: DesyncIssue) -> tuple[Any, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PairRow:
     """One row of a pair. `more` is the XP of progress, or the highest level that a license has reached."""
 
     specialization: str
@@ -122,9 +122,9 @@ class UserPair:
     specialization: str
     maximum: int | None
     """The specialization's highest level; None where there is no such specialization."""
-    progress: Row | None
-    license: Row | None
-    others: Sequence[Row] = ()
+    progress: PairRow | None
+    license: PairRow | None
+    others: Sequence[PairRow] = ()
     """Further licenses of the same pair, which differ in case only."""
 
     @property

@@ -13,7 +13,7 @@ from events import Direction
 from service.admin.audit import Entry, audited, check
 from service.admin.database import busy_if_unavailable
 from service.admin.identity import AdminError, Identity, NoSuch, Refused, user_id_of
-from service.admin.pairs import Row, UserPair
+from service.admin.pairs import PairRow, UserPair
 from service.core.outcomes import Pair
 from service.levels import Curriculum, read_curriculum
 from service.settings import Settings
@@ -121,16 +121,16 @@ async def _users(conn: AsyncConnection, query: Any, **values: Any) -> list[User]
 
 async def _pairs(conn: AsyncConnection, user_id: int) -> list[UserPair]:
     curriculum = await read_curriculum(conn)
-    progress = {row.specialization: Row(*row) for row in await conn.execute(_PROGRESS, {"id": user_id})}
-    licenses: dict[str, list[Row]] = {}
+    progress = {row.specialization: PairRow(*row) for row in await conn.execute(_PROGRESS, {"id": user_id})}
+    licenses: dict[str, list[PairRow]] = {}
     for row in await conn.execute(_LICENSES, {"id": user_id}):
         name = curriculum.canonical(row.specialization) or row.specialization
-        licenses.setdefault(name, []).append(Row(row.specialization, row.level, row.highest, row.updated_at))
+        licenses.setdefault(name, []).append(PairRow(row.specialization, row.level, row.highest, row.updated_at))
     names = sorted({*curriculum.names, *progress, *licenses})
     return [_pair(name, curriculum, progress, licenses.get(name, ())) for name in names]
 
 
-def _pair(name: str, curriculum: Curriculum, progress: Mapping[str, Row], licenses: Iterable[Row]) -> UserPair:
+def _pair(name: str, curriculum: Curriculum, progress: Mapping[str, PairRow], licenses: Iterable[PairRow]) -> UserPair:
     found = sorted(licenses, key=lambda row: row.specialization != name)  # the one with the exact name first
     own = found[0] if found else None
     return UserPair(name, curriculum.levels.get(name), progress.get(name), own, tuple(found[1:]))

@@ -28,7 +28,7 @@ class Level(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class Attention:
     """One thing that needs attention. `topic` is the part of the page that shows more."""
 
     question: Question
@@ -38,17 +38,17 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class OverviewVerdict:
     """All reasons, the worst first. Without reasons all is well."""
 
-    reasons: list[Reason]
+    reasons: list[Attention]
 
     @property
     def level(self) -> Level:
         """Return the worst level of all reasons."""
         return max((reason.level for reason in self.reasons), default=Level.GOOD)
 
-    def of(self, question: Question) -> list[Reason]:
+    def of(self, question: Question) -> list[Attention]:
         """Return the reasons that answer a question."""
         return [reason for reason in self.reasons if reason.question == question]
 
@@ -57,59 +57,59 @@ class Verdict:
         return max((reason.level for reason in self.of(question)), default=Level.GOOD)
 
 
-def judge(seen: Overview, every: timedelta) -> Verdict:
+def judge(seen: Overview, every: timedelta) -> OverviewVerdict:
     """Return what is wrong. `every` is the period of complete scans (RECONCILE_EVERY); zero where it is off."""
     reasons = [*_working(seen), *_drift(seen), *_scans(seen, every), *_stuck(seen)]
-    return Verdict(sorted(reasons, key=lambda reason: -reason.level))
+    return OverviewVerdict(sorted(reasons, key=lambda reason: -reason.level))
 
 
-def _working(seen: Overview) -> list[Reason]:
+def _working(seen: Overview) -> list[Attention]:
     found = [
-        Reason("working", Level.BAD, f"{component}: {problem}", "health")
+        Attention("working", Level.BAD, f"{component}: {problem}", "health")
         for component, problems in seen.problems.items()
         for problem in problems
     ]
     if seen.lost:
         lost = f"Kafka's retention deleted {seen.lost:,} records before this process read them"
-        found.append(Reason("working", Level.BAD, lost, "consumers"))
+        found.append(Attention("working", Level.BAD, lost, "consumers"))
     return found
 
 
-def _drift(seen: Overview) -> list[Reason]:
+def _drift(seen: Overview) -> list[Attention]:
     if seen.scan is None or not seen.scan.pairs:
         return []
     text = counted(seen.scan.pairs, "pair disagrees", "pairs disagree")
-    return [Reason("drift", Level.LOOK, f"{text}, as of the last complete scan", "runs")]
+    return [Attention("drift", Level.LOOK, f"{text}, as of the last complete scan", "runs")]
 
 
-def _scans(seen: Overview, every: timedelta) -> list[Reason]:
+def _scans(seen: Overview, every: timedelta) -> list[Attention]:
     found = []
     if seen.last_end is not None and seen.last_end.status in _BAD_ENDS:
         text = f"The last run over everything {_BAD_ENDS[seen.last_end.status]}"
-        found.append(Reason("drift", Level.BAD, text, "runs"))
+        found.append(Attention("drift", Level.BAD, text, "runs"))
     if seen.last_end is not None and (number := seen.last_end.unconfirmed):
         text = f"The last run over everything could not confirm {counted(number, 'pair', 'pairs')}"
-        found.append(Reason("drift", Level.LOOK, f"{text}, as the appliers did not catch up in time", "runs"))
+        found.append(Attention("drift", Level.LOOK, f"{text}, as the appliers did not catch up in time", "runs"))
     if every and seen.scan is None:
         text = "No complete scan has ended yet, so it is not known whether pairs disagree"
-        found.append(Reason("drift", Level.LOOK, text, "runs"))
+        found.append(Attention("drift", Level.LOOK, text, "runs"))
     if every and seen.scan is not None and (age := seen.now - seen.scan.finished_at) > 2 * every:
         text = f"The last complete scan ended {_in_largest_unit(age)} ago; one is due every {_in_largest_unit(every)}"
-        found.append(Reason("drift", Level.BAD, text, "runs"))
+        found.append(Attention("drift", Level.BAD, text, "runs"))
     return found
 
 
-def _stuck(seen: Overview) -> list[Reason]:
+def _stuck(seen: Overview) -> list[Attention]:
     found = [_waiting_reason(one, seen.now) for one in seen.partitions or () if _has_waiting_records(one, seen.now)]
     oldest = seen.outbox.oldest
     if oldest is not None and seen.now - oldest > STUCK_AFTER:
         at_least = "at least " if seen.outbox.pending >= MOST_PENDING else ""
         waiting = counted(seen.outbox.pending, "event waits", "events wait")
         text = f"{at_least}{waiting} in the outbox, the oldest for {_in_largest_unit(seen.now - oldest)}"
-        found.append(Reason("stuck", Level.BAD, text, "outbox"))
+        found.append(Attention("stuck", Level.BAD, text, "outbox"))
     if letters := sum(reason.count for reason in seen.letters):
         text = counted(letters, "dead letter is open", "dead letters are open")
-        found.append(Reason("stuck", Level.LOOK, text, "dead_letters"))
+        found.append(Attention("stuck", Level.LOOK, text, "dead_letters"))
     return found
 
 
@@ -117,13 +117,13 @@ def _has_waiting_records(one: Partition, now: datetime) -> bool:
     return one.lag > 0 and (one.moved_at is None or now - one.moved_at > STUCK_AFTER)
 
 
-def _waiting_reason(one: Partition, now: datetime) -> Reason:
+def _waiting_reason(one: Partition, now: datetime) -> Attention:
     waiting = f"{one.topic}-{one.number}: {counted(one.lag, 'record waits', 'records wait')}"
     if one.waits_since is None or now - one.waits_since < SURE_AFTER:
         text = f"{waiting}; the next {int(SURE_AFTER.total_seconds())} seconds show whether the partition moves"
-        return Reason("stuck", Level.LOOK, text, "consumers")
+        return Attention("stuck", Level.LOOK, text, "consumers")
     since = "yet" if one.moved_at is None else f"for {_in_largest_unit(now - one.moved_at)}"
-    return Reason("stuck", Level.BAD, f"{waiting}, none has been applied {since}", "consumers")
+    return Attention("stuck", Level.BAD, f"{waiting}, none has been applied {since}", "consumers")
 
 
 def _in_largest_unit(time: timedelta) -> str:

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from events import Reason
 from service.apply import dead_letters
 from service.apply.call import Call, Result, Target, call_alone, call_within, move_positions
-from service.apply.progress import MOST_SET_ASIDE, Item, Refusals, RefusedAll, Way, Work
+from service.apply.progress import MOST_SET_ASIDE, BatchWork, Item, Refusals, RefusedAll, Way
 from service.core.decode import decode
 from service.core.outcomes import DeadLetter, LevelEvent, Outcome, microseconds
 from service.faults import Fault, InstallationFault, Kind, read_fault
@@ -106,7 +106,7 @@ class Applier:
     refused_all: bool = False
     """Whether the last attempt at this batch ended in `RefusedAll`."""
     _snapshot: CurriculumSnapshot | None = None
-    _work: Work | None = None
+    _work: BatchWork | None = None
     """The batch that is being applied in parts, until all of it is settled."""
 
     async def apply(self, batch: Batch) -> Applied:
@@ -146,7 +146,7 @@ class Applier:
     ) -> Applied:
         """Apply what is left of a batch in transactions of several statements. The one call ended in `call_result`."""
         if self._work is None or self._work.batch is not batch:
-            self._work = Work(batch, dead_letters.claims(batch.records))
+            self._work = BatchWork(batch, dead_letters.claims(batch.records))
         work = self._work
         work.receive(decoded, self.refusals)
         if isinstance(call_result, Exception):
@@ -164,7 +164,7 @@ class Applier:
         self._work, self.refused_all = None, False
         return Applied(decoded, work.outcomes, work.letters, work.rest())
 
-    def _settle_all_but_held(self, work: Work, result: Result) -> None:
+    def _settle_all_but_held(self, work: BatchWork, result: Result) -> None:
         """Record what the one call has committed: everything but the held pairs."""
         stay = {work.partition_of(event.index) for event in result.held}
         work.settle(result.outcomes, (), {tp: at for tp, at in work.batch.positions.items() if tp not in stay})
@@ -173,7 +173,7 @@ class Applier:
             work.counted.accepted()
             self.refusals = work.counted.copy()
 
-    async def _try(self, work: Work, part: Sequence[Item], way: Way) -> None:
+    async def _try(self, work: BatchWork, part: Sequence[Item], way: Way) -> None:
         try:
             await self._transaction(work, part, way)
         except RefusedAll:
@@ -182,7 +182,7 @@ class Applier:
         except Exception as error:  # noqa: BLE001 - as in `apply`
             await self._fall_back(error, work, part, way)
 
-    async def _fall_back(self, error: Exception, work: Work, part: Sequence[Item], way: Way) -> None:
+    async def _fall_back(self, error: Exception, work: BatchWork, part: Sequence[Item], way: Way) -> None:
         """Prepare the next part after a failure: fewer pairs, a new decision, or record by record.
 
         Raises:
@@ -199,7 +199,7 @@ class Applier:
         else:
             raise error
 
-    async def _transaction(self, work: Work, part: Sequence[Item], way: Way) -> None:
+    async def _transaction(self, work: BatchWork, part: Sequence[Item], way: Way) -> None:
         """Apply a part in one transaction, with its dead letters, its replays and the positions that it reaches."""
         snapshot, records = await self._read_snapshot(), work.batch.records
         counted = work.counted.copy()
@@ -224,7 +224,7 @@ class Applier:
             self.refusals = counted.copy()
 
     async def _judge(
-        self, conn: AsyncConnection, work: Work, part: Sequence[Item], result: Result, counted: Refusals
+        self, conn: AsyncConnection, work: BatchWork, part: Sequence[Item], result: Result, counted: Refusals
     ) -> tuple[list[DeadLetter], dict[int, DeadLetter]]:
         """Return refusals that are the records' own fault, and those that may be the installation's (law 4).
 

@@ -71,7 +71,7 @@ class Way(StrEnum):
 
 
 @dataclass(slots=True)
-class Work:
+class BatchWork:
     """One batch while it is applied, in any number of transactions and attempts."""
 
     batch: Batch

@@ -101,7 +101,7 @@ def tables_of(settings: Settings) -> Tables:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class LockedRow:
     """A locked row. `id` is None when there is no row. `level` is None then, and when it is NULL."""
 
     id: int | None
@@ -112,8 +112,8 @@ class Row:
 class Locked:
     """The locked rows of pairs, and the time of a decision about them, read after both locks (law 2)."""
 
-    progress: Mapping[Pair, Row]
-    licenses: Mapping[Pair, Row]
+    progress: Mapping[Pair, LockedRow]
+    licenses: Mapping[Pair, LockedRow]
     held: frozenset[Pair]
     """Pairs of which another transaction has locked a row. They were not waited for."""
     decided_at: datetime
@@ -246,8 +246,8 @@ def _keys(pairs: Sequence[Pair]) -> dict[str, list[Any]]:
     return {"users": [user for user, _ in pairs], "specs": [numbers[name] for _, name in pairs], "names": names}
 
 
-def _row(row_id: int, level: int) -> Row:
-    return Row(row_id or None, None if level == _NULL else level)
+def _row(row_id: int, level: int) -> LockedRow:
+    return LockedRow(row_id or None, None if level == _NULL else level)
 
 
 async def _fence(conn: AsyncConnection, fenced: Mapping[Pair, int], decided_at: datetime, cause: str) -> None:

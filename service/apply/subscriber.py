@@ -89,7 +89,7 @@ FETCH_BYTES = 512 * 1024
 ApplyRest = Callable[[], Callable[[Batch], Awaitable[Any]]]
 
 
-class Work(Protocol):
+class TopicWork(Protocol):
     """How the batches of one topic are applied and reported (`service.apply.role`, `service.reconcile.work`)."""
 
     def apply(self, batch: Batch, /) -> Awaitable[Any]:
@@ -108,7 +108,7 @@ class Work(Protocol):
 
 
 def subscribe(  # noqa: PLR0913 - what one subscriber is made of
-    broker: KafkaBroker, topic: str, work: Work, settings: Settings, health: Health, *, group_id: str | None = None
+    broker: KafkaBroker, topic: str, work: TopicWork, settings: Settings, health: Health, *, group_id: str | None = None
 ) -> Any:
     """Create a consumer of `topic` in the group. Several consumers share its partitions, each with own transactions."""
 
@@ -157,7 +157,7 @@ def subscribe(  # noqa: PLR0913 - what one subscriber is made of
     return subscriber
 
 
-async def _retry_batch(work: Work, batch: Batch, consumer: LevelConsumer, health: Health, error: Exception) -> Any:
+async def _retry_batch(work: TopicWork, batch: Batch, consumer: LevelConsumer, health: Health, error: Exception) -> Any:
     """Retry a failed batch for as long as faults last. Return None when the batch must not be applied here any more."""
     try:
         return await until_applied(lambda: work.apply(batch), consumer, health, failed=error)
@@ -168,7 +168,7 @@ async def _retry_batch(work: Work, batch: Batch, consumer: LevelConsumer, health
 
 
 async def _set_aside(
-    work: Work, make_apply: ApplyRest, rests: Sequence[Batch], consumer: LevelConsumer, health: Health
+    work: TopicWork, make_apply: ApplyRest, rests: Sequence[Batch], consumer: LevelConsumer, health: Health
 ) -> None:
     """Apply the records of held pairs beside the batches that follow.
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from events import Direction
 from service.apply.rows import NO_DEFAULTS, Author, LevelWrite, Locked, Tables, lock_both, write_levels
 from service.core.outcomes import Pair
-from service.core.pair import Action, PairDecision, Sides, Why, decide_pair, nothing
+from service.core.pair import PairAction, PairDecision, Sides, Why, decide_pair, nothing
 from service.faults import DecideAgain
 from service.levels import Curriculum, read_curriculum
 
@@ -31,7 +31,7 @@ class PairResult:
     def after(self) -> Sides:
         """The rows after the decision."""
         done = self.decision
-        if done.action is Action.NONE:
+        if done.action is PairAction.NONE:
             return self.before
         levels = {"progress": self.before.progress_level, "license": self.before.license_level, done.target: done.new}
         return Sides(levels["progress"], levels["license"], progress_exists=True, license_exists=True)

@@ -16,7 +16,7 @@ import typer
 from service.cli import context, output
 from service.cli.context import AsJson
 from service.cli.exits import Exit, Unreachable, WrongUse
-from service.cli.publish_wait import Outcome, Sent, following, letters_of, wait_until_read
+from service.cli.publish_wait import RecordOutcome, Sent, following, letters_of, wait_until_read
 from service.core.names import counted
 
 if TYPE_CHECKING:
@@ -355,7 +355,7 @@ async def _expected_faults(settings: Settings, event: ProgressLeveledUp | Licens
 
 async def _send_and_wait(
     settings: Settings, event: ProgressLeveledUp | LicenseAdvanced, seconds: float
-) -> tuple[RecordMetadata, Outcome]:
+) -> tuple[RecordMetadata, RecordOutcome]:
     from service.cli import reach
     from service.cli.publish_wait import history_of, outcome_of, wait_until_read
 

@@ -145,7 +145,7 @@ async def wait_until_read(conn: AsyncConnection, sent: Sent, seconds: float) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RecordOutcome:
     """The outcome of one record: its dead letter, or the history row that it wrote, or neither; and the level now."""
 
     dead_letter: dict[str, Any] | None
@@ -179,7 +179,7 @@ async def outcome_of(
     event: ProgressLeveledUp | LicenseAdvanced,
     place: RecordMetadata,
     before: list[dict[str, Any]],
-) -> Outcome:
+) -> RecordOutcome:
     """Read the outcome of a record that an applier has read. `before` are the history rows of earlier records."""
     from sqlalchemy import text
 
@@ -194,7 +194,7 @@ async def outcome_of(
     column = "specialization_type" if target == "license" else "specialization_id"
     query = _LEVELS[target].format(name=f"{folded(column)} = {folded(':name')}")
     level = await conn.scalar(text(query), {"user": event.user_id, "name": event.specialization})
-    return Outcome(None if letter is None else dict(letter), history[0] if history else None, level, target)
+    return RecordOutcome(None if letter is None else dict(letter), history[0] if history else None, level, target)
 
 
 async def letters_of(conn: AsyncConnection, sent: Sent) -> dict[str, int]:

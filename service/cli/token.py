@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 
-class Role(StrEnum):
+class TokenRole(StrEnum):
     """The application's roles, the strongest first."""
 
     ADMIN = "admin"
@@ -26,7 +26,7 @@ class Role(StrEnum):
 
 
 def token(
-    role: Annotated[Role, typer.Option(help="What the bearer may do.")],
+    role: Annotated[TokenRole, typer.Option(help="What the bearer may do.")],
     subject: Annotated[str, typer.Option(help="Whose token it is: a user's id or email.")] = "1",
     ttl: Annotated[str, typer.Option(help="How long it is valid, such as 30m, 1h or 7d.")] = "1h",
 ) -> None:

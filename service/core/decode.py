@@ -22,12 +22,12 @@ _ID_DIGITS = 18
 _HISTORY_NAMES: dict[type, str] = {ProgressLeveledUp: "ProgressLeveledUp", LicenseAdvanced: "LicenseAdvanced"}
 
 
-def decode(records: Sequence[Record]) -> list[LevelEvent | DeadLetter]:
+def decode(records: Sequence[RawRecord]) -> list[LevelEvent | DeadLetter]:
     """Return an event or a dead letter for every record of a batch, in order."""
     return [read_quickly(index, record) or decode_one(index, record) for index, record in enumerate(records)]
 
 
-def decode_one(index: int, record: Record) -> LevelEvent | DeadLetter:
+def decode_one(index: int, record: RawRecord) -> LevelEvent | DeadLetter:
     """Read any record by the contract. Return a dead letter for a bad one."""
     timestamp = first_timestamp(record)
     if isinstance(record.value, Cut):
@@ -53,7 +53,7 @@ def decode_one(index: int, record: Record) -> LevelEvent | DeadLetter:
     )
 
 
-def claimed_letter(record: Record) -> int:
+def claimed_letter(record: RawRecord) -> int:
     """Return the id of the dead letter that a record claims to replay, or 0."""
     for name, value in record.headers:
         if name == LETTER_HEADER:
@@ -61,7 +61,7 @@ def claimed_letter(record: Record) -> int:
     return 0
 
 
-def first_timestamp(record: Record) -> int:
+def first_timestamp(record: RawRecord) -> int:
     """Return the record's timestamp in milliseconds. For a replayed dead letter, return the first record's if older."""
     for name, value in record.headers:
         if name == FIRST_TIMESTAMP_HEADER:
@@ -120,7 +120,7 @@ class _Advanced(_LeveledUp, forbid_unknown_fields=True, gc=False):
     requirements_met: _Text | None = None
 
 
-class Record(Protocol):
+class RawRecord(Protocol):
     """The attributes of a Kafka record that decoding needs. aiokafka's ConsumerRecord has them."""
 
     topic: str
@@ -136,7 +136,7 @@ _TOPICS: dict[str, tuple[bytes, Any, bytes]] = {
 """For each topic: its CloudEvents type, the decoder of its data, and the event's name in the history."""
 
 
-def read_quickly(index: int, record: Record) -> LevelEvent | None:  # noqa: PLR0911 - each return is one check
+def read_quickly(index: int, record: RawRecord) -> LevelEvent | None:  # noqa: PLR0911 - each return is one check
     """Read a good record in CloudEvents' binary mode. Return None for every other record."""
     found, value, kind = dict(record.headers), record.value, _TOPICS.get(record.topic)
     if (

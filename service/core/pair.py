@@ -11,7 +11,7 @@ from events import Direction
 Side = Literal["progress", "license"]
 
 
-class Action(StrEnum):
+class PairAction(StrEnum):
     """What a decision does to the side that it does not believe."""
 
     NONE = "none"
@@ -58,7 +58,7 @@ class Sides:
 class PairDecision:
     """The write that ends a pair's drift, or the reason for no write (`why`, and `detail` as text)."""
 
-    action: Action
+    action: PairAction
     target: Side | None = None
     old: int | None = None
     new: int | None = None
@@ -80,7 +80,7 @@ class PairDecision:
 
 def nothing(why: Why, detail: str) -> PairDecision:
     """Return the decision to write nothing."""
-    return PairDecision(Action.NONE, why=why, detail=detail)
+    return PairDecision(PairAction.NONE, why=why, detail=detail)
 
 
 def decide_pair(sides: Sides, direction: Direction, maximum: int) -> PairDecision:
@@ -99,7 +99,7 @@ def decide_pair(sides: Sides, direction: Direction, maximum: int) -> PairDecisio
     old, new = sides.level(target), sides.level(source)
     if old == new:
         return nothing(Why.IN_SYNC, "Already in sync")
-    return PairDecision(Action.UPDATED if sides.exists(target) else Action.CREATED, target, old, new)
+    return PairDecision(PairAction.UPDATED if sides.exists(target) else PairAction.CREATED, target, old, new)
 
 
 def decide_one(sides: Sides, direction: Direction, maximum: int) -> PairDecision:

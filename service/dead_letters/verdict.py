@@ -46,7 +46,7 @@ _WHY_NOW = {
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ReplayVerdict:
     """Whether a replay would close the letter, or None when only the database can decide. `why` gives the reason."""
 
     would_apply: bool | None
@@ -75,12 +75,14 @@ class _Record:
     headers: Sequence[Header]
 
 
-async def judge(conn: AsyncConnection, letters: Sequence[Letter], apply_since: datetime | None = None) -> list[Verdict]:
+async def judge(
+    conn: AsyncConnection, letters: Sequence[Letter], apply_since: datetime | None = None
+) -> list[ReplayVerdict]:
     """Judge letters as an applier would now. Return a verdict for each, in their order."""
     try:
         curriculum = await read_curriculum(conn)
     except InstallationFault as fault:
-        return [Verdict(would_apply=None, why=str(fault))] * len(letters)
+        return [ReplayVerdict(would_apply=None, why=str(fault))] * len(letters)
     found = {
         number: _judge_other(one, curriculum) for number, one in enumerate(letters) if one.topic not in _LEVEL_TOPICS
     }
@@ -99,7 +101,7 @@ async def applicable(conn: AsyncConnection, reason: str, apply_since: datetime |
 
 async def judge_by_id(
     conn: AsyncConnection, ids: Sequence[int], apply_since: datetime | None = None
-) -> dict[int, Verdict]:
+) -> dict[int, ReplayVerdict]:
     """Judge the letters that are open and at most `_LARGEST` bytes large."""
     letters = await read_whole(conn, [*conditions(Selection(ids=tuple(ids))), _small()], len(ids))
     verdicts = await judge(conn, letters, apply_since)
@@ -113,17 +115,17 @@ def _small() -> ColumnElement[bool]:
 
 async def _judge_levels(
     conn: AsyncConnection, letters: Sequence[Letter], curriculum: Curriculum, apply_since: datetime | None
-) -> list[Verdict]:
+) -> list[ReplayVerdict]:
     """Judge letters of level topics together, or one by one if the maximum of a specialization is unknown."""
     try:
         screened = screen(decode([_record(letter) for letter in letters]), curriculum, apply_since)
     except InstallationFault as fault:
         if len(letters) == 1:
-            return [Verdict(would_apply=None, why=str(fault))]
+            return [ReplayVerdict(would_apply=None, why=str(fault))]
         return [verdict for one in letters for verdict in await _judge_levels(conn, [one], curriculum, apply_since)]
     verdicts = {letter.index: _fails(letter) for letter in screened.letters}
     verdicts |= dict.fromkeys(
-        screened.superseded, Verdict(would_apply=True, why="it counts as superseded: older than APPLY_SINCE")
+        screened.superseded, ReplayVerdict(would_apply=True, why="it counts as superseded: older than APPLY_SINCE")
     )
     users = await _existing(conn, screened.events)
     fenced = await _fenced(conn, screened.events)
@@ -147,15 +149,15 @@ async def _fenced(conn: AsyncConnection, events: Sequence[LevelEvent]) -> set[in
     return {e.index for e in events if (fence := pairs[e.index]) is not None and e.decided_us <= microseconds(fence)}
 
 
-def _judge_event(letter: Letter, event: LevelEvent, users: set[int], fenced: set[int]) -> Verdict:
+def _judge_event(letter: Letter, event: LevelEvent, users: set[int], fenced: set[int]) -> ReplayVerdict:
     if event.index in fenced:
-        return Verdict(would_apply=True, why="it counts as superseded: a later decision stands")
+        return ReplayVerdict(would_apply=True, why="it counts as superseded: a later decision stands")
     if event.user_id not in users:
         return _fails(DeadLetter(event.index, Reason.UNKNOWN_USER, f"there is no user {event.user_id}"))
     return _applies(letter)
 
 
-def _judge_other(letter: Letter, curriculum: Curriculum) -> Verdict:
+def _judge_other(letter: Letter, curriculum: Curriculum) -> ReplayVerdict:
     """Judge a letter of a `sync.*` topic."""
     record = _record(letter)
     try:
@@ -168,14 +170,14 @@ def _judge_other(letter: Letter, curriculum: Curriculum) -> Verdict:
     return _applies(letter)
 
 
-def _applies(letter: Letter) -> Verdict:
+def _applies(letter: Letter) -> ReplayVerdict:
     if letter.reason == Reason.REFUSED_BY_DATABASE:
-        return Verdict(would_apply=None, why="only PostgreSQL can say whether it still refuses")
-    return Verdict(would_apply=True, why=_WHY_NOW.get(letter.reason, "this release can read it"))
+        return ReplayVerdict(would_apply=None, why="only PostgreSQL can say whether it still refuses")
+    return ReplayVerdict(would_apply=True, why=_WHY_NOW.get(letter.reason, "this release can read it"))
 
 
-def _fails(letter: DeadLetter) -> Verdict:
-    return Verdict(would_apply=False, why=f"{letter.reason.value}: {letter.detail}")
+def _fails(letter: DeadLetter) -> ReplayVerdict:
+    return ReplayVerdict(would_apply=False, why=f"{letter.reason.value}: {letter.detail}")
 
 
 def _record(letter: Letter) -> _Record:

@@ -55,7 +55,7 @@ DELETE = text("DELETE FROM levelsync.outbox WHERE id = ANY(CAST(:ids AS bigint[]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Row:
+class OutboxRow:
     """One event of the outbox. Rows compare by identity, so that they can be keys of a dictionary."""
 
     id: int
@@ -71,14 +71,14 @@ def headers_of(stored: Iterable[Stored]) -> list[Header]:
     return [header for header in map(header_from_json, stored) if can_be_sent(header)]
 
 
-def waves(rows: Iterable[Row]) -> list[list[Row]]:
+def waves(rows: Iterable[OutboxRow]) -> list[list[OutboxRow]]:
     """Split rows into waves. A wave has at most one row of each topic and key, and rows of one key keep their order.
 
     A wave is sent after all of the previous wave has arrived, so that no row overtakes an earlier row of its key when a
     part of a wave fails. Rows without a key have no order.
     """
     seen: Counter[tuple[str, bytes]] = Counter()
-    split: list[list[Row]] = []
+    split: list[list[OutboxRow]] = []
     for row in rows:
         number = 0
         if row.key is not None:

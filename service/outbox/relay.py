@@ -40,7 +40,7 @@ from aiokafka.errors import (
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.outbox import put
-from service.outbox.put import Row, headers_of, waves
+from service.outbox.put import OutboxRow, headers_of, waves
 from service.settings import Settings
 from service.stream.background import ReportHealthy, in_background, wait_for
 from service.stream.producer import running_producer
@@ -80,7 +80,7 @@ class HeldBack:
             log.error("a topic refuses events, it is tried again", topic=topic, error=words)
             self._topics[topic] = (time.monotonic() + TOPIC_SECONDS, words)
 
-    def sort(self, failed: Mapping[Row, KafkaError]) -> None:
+    def sort(self, failed: Mapping[OutboxRow, KafkaError]) -> None:
         """Hold back the topics and events that Kafka refused in one batch. Other failures may pass."""
         self.hold_topics({row.topic: str(error) for row, error in failed.items() if isinstance(error, _TOPIC_ERRORS)})
         refused = {row: error for row, error in failed.items() if isinstance(error, _ROW_ERRORS)}
@@ -93,7 +93,7 @@ class HeldBack:
             for row, error in refused.items():
                 self._hold_row(row, error)
 
-    def _hold_row(self, row: Row, error: KafkaError) -> None:
+    def _hold_row(self, row: OutboxRow, error: KafkaError) -> None:
         self.rows.add(row.id)
         log.error(
             "Kafka refuses an event, and it stays in the outbox",
@@ -116,13 +116,13 @@ class Delivery:
 
     confirmed: list[int] = field(default_factory=list)
     """The ids of rows that every in-sync replica has."""
-    failed: dict[Row, KafkaError] = field(default_factory=dict)
+    failed: dict[OutboxRow, KafkaError] = field(default_factory=dict)
     """Rows that Kafka refused or did not confirm in time. It may still have the latter."""
     topics: dict[str, str] = field(default_factory=dict)
     """Topics that were not found, with the error of each. Nothing was sent to them."""
 
 
-async def publish(producer: AIOKafkaProducer, rows: Sequence[Row]) -> Delivery:
+async def publish(producer: AIOKafkaProducer, rows: Sequence[OutboxRow]) -> Delivery:
     """Send rows wave by wave, until one fails. Failures are returned, not raised."""
     delivery = Delivery()
     delivery.topics = await _missing_topics(producer, {row.topic for row in rows})
@@ -144,8 +144,8 @@ async def _missing_topics(producer: AIOKafkaProducer, topics: Iterable[str]) -> 
     return missing
 
 
-async def _send(producer: AIOKafkaProducer, wave: Sequence[Row], delivery: Delivery) -> None:
-    sent: dict[Row, Future[Any]] = {}
+async def _send(producer: AIOKafkaProducer, wave: Sequence[OutboxRow], delivery: Delivery) -> None:
+    sent: dict[OutboxRow, Future[Any]] = {}
     try:
         async with asyncio.timeout(DELIVERY_TIMEOUT):
             for row in wave:
@@ -160,14 +160,16 @@ async def _send(producer: AIOKafkaProducer, wave: Sequence[Row], delivery: Deliv
         _record_outcome(row, future, delivery)
 
 
-async def _send_one(producer: AIOKafkaProducer, row: Row, sent: dict[Row, Future[Any]], delivery: Delivery) -> None:
+async def _send_one(
+    producer: AIOKafkaProducer, row: OutboxRow, sent: dict[OutboxRow, Future[Any]], delivery: Delivery
+) -> None:
     try:
         sent[row] = await producer.send(row.topic, key=row.key, value=row.value, headers=row.headers)
     except KafkaError as error:
         delivery.failed[row] = error
 
 
-def _record_outcome(row: Row, future: Future[Any], delivery: Delivery) -> None:
+def _record_outcome(row: OutboxRow, future: Future[Any], delivery: Delivery) -> None:
     if not future.done():
         future.cancel()  # nobody reads its result any more; the record may still arrive
     if future.cancelled():
@@ -262,7 +264,7 @@ class Relay:
                     await conn.execute(put.DELETE, {"ids": []})  # fails if the server has become read-only
                     await wait_for(woken, self._poll_every)
 
-    async def _relay(self, conn: AsyncConnection, producer: AIOKafkaProducer, rows: Sequence[Row]) -> None:
+    async def _relay(self, conn: AsyncConnection, producer: AIOKafkaProducer, rows: Sequence[OutboxRow]) -> None:
         delivery = await publish(producer, rows)
         if delivery.confirmed:
             await conn.execute(put.DELETE, {"ids": delivery.confirmed})
@@ -279,11 +281,11 @@ class Relay:
             self._health.clear("relay", self)
 
 
-async def read_batch(conn: AsyncConnection, held: HeldBack) -> list[Row]:
+async def read_batch(conn: AsyncConnection, held: HeldBack) -> list[OutboxRow]:
     """Read the oldest events that are not held back, or only one up to `HeldBack.one_by_one_upto`."""
     values = {"without_rows": sorted(held.rows), "without_topics": sorted(held.topics()), "bytes": BATCH_BYTES}
     found = (await conn.execute(put.READ, values | {"rows": BATCH_ROWS})).all()
-    rows = [Row(r.id, r.topic, r.key, r.value, headers_of(r.headers)) for r in found]
+    rows = [OutboxRow(r.id, r.topic, r.key, r.value, headers_of(r.headers)) for r in found]
     return rows[:1] if rows and rows[0].id <= held.one_by_one_upto else rows
 
 

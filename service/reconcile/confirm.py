@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.faults import read_fault
 from service.reconcile import sql
-from service.reconcile.runs import Issue, keep
+from service.reconcile.runs import ReconcileIssue, keep
 from service.reconcile.values import Phase, Range, Suspect, count_by_label
 
 Levels = Mapping[Suspect, int | None]
@@ -23,7 +23,7 @@ async def confirm_range(conn: AsyncConnection, part: Range, room: int) -> None:
     """Confirm the suspects of a range whose row the caller has locked. Store up to `room` issues."""
     suspects = part.suspects
     statuses = await _statuses(conn, suspects)
-    await keep(conn, part.run.id, [Issue(s, statuses[s]) for s in suspects][:room])
+    await keep(conn, part.run.id, [ReconcileIssue(s, statuses[s]) for s in suspects][:room])
     confirmed = [s for s in suspects if statuses[s] == "confirmed"]
     counts: dict[str, Any] = dict(Counter(_count_name(s, statuses[s]) for s in suspects))
     counts["lowered"] = sum(s.is_lowered(part.run.direction) for s in confirmed)

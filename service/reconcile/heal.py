@@ -14,10 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.apply.rows import Tables
 from service.apply.write import PairResult, sync_pairs
-from service.core.pair import Action, Sides, Why
+from service.core.pair import PairAction, Sides, Why
 from service.faults import DecideAgain, Fault, Kind, NotAsDecided, read_fault
 from service.reconcile import sql
-from service.reconcile.runs import Issue, set_statuses
+from service.reconcile.runs import ReconcileIssue, set_statuses
 from service.reconcile.values import Range, Run, Suspect, add_labels, count_by_label
 from service.store.catalog import repair_of_sequence
 from service.telemetry import metrics
@@ -52,7 +52,7 @@ async def heal_some(conn: AsyncConnection, part: Range, tables: Tables) -> Count
     return Counter((issue.status, issue.suspect.kind) for issue in issues)
 
 
-def _counts(part: Range, issues: Sequence[Issue]) -> dict[str, Any]:
+def _counts(part: Range, issues: Sequence[ReconcileIssue]) -> dict[str, Any]:
     """Return the range's counts with those of this batch, to replace the stored ones.
 
     A pair that changed is no longer drift of this run, like a healed one (law 5).
@@ -72,7 +72,7 @@ def count(run: Run, done: Counter[tuple[str, str]]) -> None:
 
 async def _heal_available(
     conn: AsyncConnection, run: Run, suspects: Sequence[Suspect], tables: Tables
-) -> tuple[list[Issue], list[Suspect]]:
+) -> tuple[list[ReconcileIssue], list[Suspect]]:
     """Heal the pairs that are not held, and return their issues and the held suspects.
 
     If every pair is held, nothing stays locked.
@@ -85,7 +85,7 @@ async def _heal_available(
 
 async def _heal(
     conn: AsyncConnection, run: Run, suspects: Sequence[Suspect], tables: Tables
-) -> tuple[list[Issue], list[Suspect]]:
+) -> tuple[list[ReconcileIssue], list[Suspect]]:
     """Heal pairs together. Halve them while the database refuses, until the refused pair is alone and has failed."""
     if len(suspects) == 1:
         return await _heal_one(conn, run, suspects[0], tables, wait=False)
@@ -104,7 +104,7 @@ async def _heal(
 
 async def _heal_one(
     conn: AsyncConnection, run: Run, suspect: Suspect, tables: Tables, *, wait: bool
-) -> tuple[list[Issue], list[Suspect]]:
+) -> tuple[list[ReconcileIssue], list[Suspect]]:
     """Heal one pair. After a conflict, decide again. A second conflict is a refusal like any other (law 1).
 
     Return its issue, or the suspect when it is held. With `wait`, it is never held.
@@ -118,13 +118,13 @@ async def _heal_one(
             if fault.waits and not wait:
                 return [], [suspect]
             if fault.waits:
-                return [Issue(suspect, "failed", "another transaction kept its rows locked for too long")], []
+                return [ReconcileIssue(suspect, "failed", "another transaction kept its rows locked for too long")], []
             if fault.kind is Kind.CONFLICT and not again:
                 continue
             if fault.kind not in {Kind.RECORD, Kind.CONFLICT}:
                 raise
             log.warning("heal refused", run_id=str(run.id), user_id=suspect.user_id, error=fault.message)
-            return [Issue(suspect, "failed", await _repair(conn, fault) or fault.message)], []
+            return [ReconcileIssue(suspect, "failed", await _repair(conn, fault) or fault.message)], []
     raise AssertionError  # the second attempt always ends
 
 
@@ -135,13 +135,13 @@ async def _repair(conn: AsyncConnection, fault: Fault) -> str:
 
 async def _write(
     conn: AsyncConnection, run: Run, suspects: Sequence[Suspect], tables: Tables, *, wait: bool
-) -> tuple[list[Issue], list[Suspect]]:
+) -> tuple[list[ReconcileIssue], list[Suspect]]:
     seen = {(s.user_id, s.specialization): sides_of(s) for s in suspects}
     cause = f"reconcile {run.id}"
     results = await sync_pairs(conn, sorted(seen), run.direction, cause=cause, only_if=seen, tables=tables, wait=wait)
     done = [s for s in suspects if (s.user_id, s.specialization) in results]
     held = [s for s in suspects if (s.user_id, s.specialization) not in results]
-    return [Issue(s, *_status(results[s.user_id, s.specialization])) for s in done], held
+    return [ReconcileIssue(s, *_status(results[s.user_id, s.specialization])) for s in done], held
 
 
 def sides_of(suspect: Suspect) -> Sides:
@@ -156,7 +156,7 @@ def sides_of(suspect: Suspect) -> Sides:
 
 def _status(result: PairResult) -> tuple[str, str]:
     """Return the status and its detail. A pair that changed, even into agreement, is left to the next run (law 6)."""
-    if result.decision.action is not Action.NONE:
+    if result.decision.action is not PairAction.NONE:
         return "healed", ""
     if result.decision.why in {Why.CHANGED_MEANWHILE, Why.IN_SYNC}:
         return "changed_meanwhile", ""

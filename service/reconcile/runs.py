@@ -214,7 +214,7 @@ SAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Issue:
+class ReconcileIssue:
     """A suspect, its outcome, and the server's message if it was refused."""
 
     suspect: Suspect
@@ -233,7 +233,7 @@ async def room_for_issues(conn: AsyncConnection, run_id: UUID, settings: Setting
     return max(0, breaker_limit(settings, int(run.scanned)) + SAMPLES - int(run.kept))
 
 
-async def keep(conn: AsyncConnection, run_id: UUID, issues: Sequence[Issue]) -> None:
+async def keep(conn: AsyncConnection, run_id: UUID, issues: Sequence[ReconcileIssue]) -> None:
     """Store issues of a run."""
     if issues:
         suspects = [issue.suspect for issue in issues]
@@ -247,7 +247,7 @@ async def keep(conn: AsyncConnection, run_id: UUID, issues: Sequence[Issue]) -> 
         await conn.execute(sql.ADD_ISSUES, _pairs(run_id, suspects) | values)
 
 
-async def set_statuses(conn: AsyncConnection, run_id: UUID, issues: Sequence[Issue]) -> None:
+async def set_statuses(conn: AsyncConnection, run_id: UUID, issues: Sequence[ReconcileIssue]) -> None:
     """Set the status of the issues that are stored, with one statement for each status and detail."""
     by_status: defaultdict[tuple[str, str], list[Suspect]] = defaultdict(list)
     for issue in issues:
@@ -288,7 +288,7 @@ async def finish(conn: AsyncConnection, run: Run, status: str, detail: str = "",
 async def finish_unconfirmed(conn: AsyncConnection, run: Run, settings: Settings) -> None:
     """End a run with all suspects unconfirmed, because the appliers did not catch up in time (law 5)."""
     rows = (await conn.execute(sql.ALL_SUSPECTS, {"id": run.id, "most": breaker_limit(settings, 0)})).scalars()
-    await keep(conn, run.id, [Issue(Suspect(*array), "unconfirmed") for array in rows])
+    await keep(conn, run.id, [ReconcileIssue(Suspect(*array), "unconfirmed") for array in rows])
     kinds = {row.kind: row.number for row in await conn.execute(sql.SUSPECT_KINDS, {"id": run.id})}
     seen = {"unconfirmed": sum(kinds.values()), UNCONFIRMED_BY_KIND: kinds}
     await finish(conn, run, "completed", "the appliers did not catch up in time", **seen)

@@ -26,7 +26,7 @@ from events import (
 from service.apply import dead_letters
 from service.apply.role import ask_for_reconcile, running_broker
 from service.apply.subscriber import subscribe
-from service.core.decode import Record, first_timestamp
+from service.core.decode import RawRecord, first_timestamp
 from service.core.outcomes import Cut, DeadLetter
 from service.levels import read_curriculum
 from service.reconcile import sql
@@ -106,7 +106,7 @@ class Decoded:
     letters: list[DeadLetter]
 
 
-def decode(records: Sequence[Record]) -> Decoded:
+def decode(records: Sequence[RawRecord]) -> Decoded:
     """Decode every record. An invalid one becomes a dead letter and does not affect the others (law 4)."""
     decoded = Decoded([], [])
     for index, record in enumerate(records):
@@ -121,7 +121,7 @@ def decode(records: Sequence[Record]) -> Decoded:
     return decoded
 
 
-def _timestamp(record: Record) -> int:
+def _timestamp(record: RawRecord) -> int:
     """Return the record's timestamp, to compare it with the event's time. It is 0 where only levelsync writes.
 
     A process's clock may be ahead of the clock of a broker that sets timestamps (LogAppendTime).

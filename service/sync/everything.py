@@ -12,7 +12,7 @@ from events import Direction, ReconcileRequested
 from events.base import INT4_MAX
 from service.apply.write import PairResult
 from service.core.names import counted
-from service.core.pair import Action, Sides, Why, decide_pair
+from service.core.pair import PairAction, Sides, Why, decide_pair
 from service.levels import read_curriculum
 from service.outbox.put import put
 from service.reconcile.runs import read_issues, read_run, report_of
@@ -115,7 +115,7 @@ def _result(found: FoundIssue, direction: Direction) -> SyncResult:
     if found.status == "healed":
         return of_pair(pair, PairResult(before, decide_pair(before, direction, INT4_MAX)))
     message = ": ".join(filter(None, (found.status.replace("_", " "), found.detail)))
-    return SyncResult(*pair, Action.NONE, message, Why.NOT_HEALED, before, before)
+    return SyncResult(*pair, PairAction.NONE, message, Why.NOT_HEALED, before, before)
 
 
 def _as_issue(found: FoundIssue) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from service.apply.write import PairResult
 from service.core.outcomes import Pair
-from service.core.pair import Action, Sides, Why
+from service.core.pair import PairAction, Sides, Why
 from service.sync.level import LevelDecided
 
 _NO_ROWS = Sides(None, None, progress_exists=False, license_exists=False)
@@ -20,7 +20,7 @@ class SyncResult:
 
     user_id: int
     specialization: str
-    action: Action
+    action: PairAction
     message: str
     why: Why | None
     """Why nothing was written. None when something was written, and when the database refused the write."""
@@ -82,9 +82,9 @@ def of_pair(pair: Pair, result: PairResult) -> SyncResult:
     """Return the result of a sync."""
     done = result.decision
     message = done.detail
-    if done.action is Action.CREATED:
+    if done.action is PairAction.CREATED:
         message = f"{done.target} row created at level {done.new}"
-    elif done.action is Action.UPDATED:
+    elif done.action is PairAction.UPDATED:
         message = f"{done.target} level changed from {done.old} to {done.new}"
     return SyncResult(*pair, done.action, message, done.why, result.before, result.after)
 
@@ -95,17 +95,17 @@ def of_level(pair: Pair, level: int, decided: LevelDecided) -> SyncResult:
     if decided.renamed:
         parts.append(f"the license is now written {pair[1]}")
     made = any(write.row_id is None for write in decided.writes)
-    action = Action.CREATED if made else Action.UPDATED if parts else Action.NONE
+    action = PairAction.CREATED if made else PairAction.UPDATED if parts else PairAction.NONE
     parts += [f"{other} is left as it is: remove it by hand" for other in decided.left_alone]
     after = Sides(level, level, progress_exists=True, license_exists=True)
-    message = "; ".join(parts if action is not Action.NONE else ["Already in sync", *parts])
+    message = "; ".join(parts if action is not PairAction.NONE else ["Already in sync", *parts])
     return SyncResult(*pair, action, message, None if decided.writes else Why.IN_SYNC, decided.before, after)
 
 
 def of_refusal(pair: Pair, words: str) -> SyncResult:
     """Return the result of a write that the database refused."""
     message = f"the database refused it: {words}"
-    return SyncResult(*pair, Action.NONE, message, None, _NO_ROWS, _NO_ROWS, refused=True)
+    return SyncResult(*pair, PairAction.NONE, message, None, _NO_ROWS, _NO_ROWS, refused=True)
 
 
 def _level_text(level: int | None) -> str:

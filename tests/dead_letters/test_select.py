@@ -10,7 +10,7 @@ import pytest
 
 from service.dead_letters import count_by_reason, read
 from service.dead_letters.select import Selection, census
-from service.dead_letters.verdict import Verdict, applicable, judge
+from service.dead_letters.verdict import ReplayVerdict, applicable, judge
 from service.dead_letters.write import discard
 from tests.support.applier import one
 from tests.support.letters import ALL, NOBODY, Setup, changed
@@ -28,7 +28,7 @@ async def throw_away(setup: Setup, selection: Selection = ALL) -> list[int]:
     return [letter for batch in [ids async for ids in discard(setup.engine, selection, "7")] for letter in batch]
 
 
-async def verdicts(setup: Setup) -> list[Verdict]:
+async def verdicts(setup: Setup) -> list[ReplayVerdict]:
     """Return the verdicts of all letters, the oldest first."""
     async with setup.engine.connect() as conn:
         letters = await read.read_whole(conn, [], 100)
@@ -150,7 +150,7 @@ async def test_a_superseded_letter_is_marked(setup: Setup) -> None:
     await setup.make_user()
     await setup.run(f"INSERT INTO levelsync.fences VALUES ({NOBODY}, 'PLAYER', '2026-06-01', 1, 'test')")
     (verdict,) = await verdicts(setup)
-    assert verdict == Verdict(would_apply=True, why="it counts as superseded: a later decision stands")
+    assert verdict == ReplayVerdict(would_apply=True, why="it counts as superseded: a later decision stands")
 
 
 async def test_letters_of_a_hundred_megabytes_block_no_list(setup: Setup) -> None:

@@ -10,15 +10,15 @@ from aiokafka.errors import KafkaError, NotEnoughReplicasError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.outbox.put import Row, waves
+from service.outbox.put import OutboxRow, waves
 from service.outbox.relay import publish
 
 KEYS = st.lists(st.sampled_from([b"a", b"b", b"c", None]), max_size=30)
 FATES = st.lists(st.sampled_from(["taken", "refused", "taken, but not confirmed"]), max_size=60)
 
 
-def rows(keys: Sequence[bytes | None]) -> list[Row]:
-    return [Row(number, "topic", key, b"%d" % number, []) for number, key in enumerate(keys)]
+def rows(keys: Sequence[bytes | None]) -> list[OutboxRow]:
+    return [OutboxRow(number, "topic", key, b"%d" % number, []) for number, key in enumerate(keys)]
 
 
 class Kafka:

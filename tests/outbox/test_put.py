@@ -8,7 +8,7 @@ from sqlalchemy import Text, cast, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import read
-from service.outbox.put import Row, put
+from service.outbox.put import OutboxRow, put
 from service.outbox.relay import HeldBack, read_batch
 from service.store.tables import outbox
 from tests.support.outbox import event, pending, put_numbered
@@ -63,7 +63,7 @@ async def test_keys_and_headers_count_too(engine: AsyncEngine, monkeypatch: pyte
         assert len(await read_batch(conn, HeldBack())) == 2
 
 
-ROWS = [Row(number, "topic", b"key", b"{}", []) for number in (1, 2, 3)]
+ROWS = [OutboxRow(number, "topic", b"key", b"{}", []) for number in (1, 2, 3)]
 
 
 def test_a_row_is_held_back_only_when_it_was_refused_alone() -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from events import LEVEL_SYNCED_TOPIC
 from service.outbox import relay
-from service.outbox.put import Row, put
+from service.outbox.put import OutboxRow, put
 from service.outbox.relay import Relay
 from service.settings import Settings
 from service.store.tables import outbox
@@ -90,7 +90,7 @@ async def test_a_lower_id_that_is_committed_later_is_published(
 
         publish = relay.publish
 
-        async def publish_and_let_it_commit(producer: AIOKafkaProducer, rows: Sequence[Row]) -> relay.Delivery:
+        async def publish_and_let_it_commit(producer: AIOKafkaProducer, rows: Sequence[OutboxRow]) -> relay.Delivery:
             delivery = await publish(producer, rows)
             await late.commit()  # after the batch was read, before it is deleted
             return delivery

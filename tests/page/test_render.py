@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.admin.pairs import Row, UserPair
+from service.admin.pairs import PairRow, UserPair
 from service.web import vendor
 from service.web.page import render
 
@@ -107,8 +107,8 @@ def test_a_bucket_of_delays_is_shown_by_its_bound(seconds: float, said: str) -> 
     assert render.bound(seconds) == said
 
 
-def row(level: int | None, name: str = "PLAYER") -> Row:
-    return Row(name, level, None, None)
+def row(level: int | None, name: str = "PLAYER") -> PairRow:
+    return PairRow(name, level, None, None)
 
 
 @pytest.mark.parametrize(

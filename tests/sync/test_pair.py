@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events import Direction
-from service.core.pair import Action, PairDecision, Sides, Why, decide_pair
+from service.core.pair import PairAction, PairDecision, Sides, Why, decide_pair
 
 MAXIMUM = 8
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
@@ -36,7 +36,7 @@ directions = st.sampled_from(DIRECTIONS)
 def test_a_write_ends_the_drift_and_never_leaves_the_range(before: Sides, direction: Direction) -> None:
     """Afterwards both levels are equal, and between 1 and the maximum."""
     decision = decide_pair(before, direction, MAXIMUM)
-    if decision.action is Action.NONE:
+    if decision.action is PairAction.NONE:
         assert decision.target is None
         assert decision.why is not None
         assert decision.detail
@@ -76,8 +76,8 @@ def test_only_a_write_below_the_old_level_lowers(before: Sides, direction: Direc
 def test_an_orphan_gets_its_missing_row_whatever_the_direction(level: int, direction: Direction) -> None:
     license_ = decide_pair(sides(level, "-"), direction, MAXIMUM)
     progress = decide_pair(sides("-", level), direction, MAXIMUM)
-    assert (license_.action, license_.target, license_.new) == (Action.CREATED, "license", level)
-    assert (progress.action, progress.target, progress.new) == (Action.CREATED, "progress", level)
+    assert (license_.action, license_.target, license_.new) == (PairAction.CREATED, "license", level)
+    assert (progress.action, progress.target, progress.new) == (PairAction.CREATED, "progress", level)
 
 
 @given(before=anything, direction=directions)

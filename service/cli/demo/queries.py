@@ -69,7 +69,7 @@ DAMAGED: tuple[PairKey, ...] = ((112, "PLAYER"), (116, "INTERNSHIP"), (120, "COA
 
 
 @dataclass(frozen=True)
-class Pair:
+class ShownPair:
     """One user in one specialization, with the level in each table; None where there is no row."""
 
     user_id: int
@@ -95,9 +95,9 @@ class HistoryRow:
     reason: str | None
 
 
-async def all_pairs(conn: AsyncConnection) -> dict[PairKey, Pair]:
+async def all_pairs(conn: AsyncConnection) -> dict[PairKey, ShownPair]:
     """Read every pair of both tables."""
-    pairs = [Pair(**row) for row in (await conn.execute(_ALL)).mappings()]
+    pairs = [ShownPair(**row) for row in (await conn.execute(_ALL)).mappings()]
     return {(pair.user_id, pair.specialization): pair for pair in pairs}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from rich.text import Text
 
 from service.cli import output
-from service.cli.demo.queries import HistoryRow, Pair
+from service.cli.demo.queries import HistoryRow, ShownPair
 from service.dead_letters import Letter
 
 _METRICS = (
@@ -40,7 +40,7 @@ class Screen:
         """Print a sentence."""
         self._console.print(Text(f"   {text}"))
 
-    def pairs(self, title: str, pairs: Iterable[Pair]) -> None:
+    def pairs(self, title: str, pairs: Iterable[ShownPair]) -> None:
         """Show the levels of some pairs in both tables."""
         rows = [(p.user_id, p.specialization, p.progress, p.license, "yes" if p.agrees else "NO") for p in pairs]
         columns = ("user", "specialization", "specialization_progress", "user_licenses", "agree")

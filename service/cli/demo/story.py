@@ -18,7 +18,7 @@ import service.local  # noqa: F401 - first, so that a missing extra is reported 
 from events import LicenseAdvanced, ProgressLeveledUp, ReconcileRequested, read_line
 from service import dead_letters
 from service.cli.demo import queries
-from service.cli.demo.queries import DAMAGED, Pair, PairKey
+from service.cli.demo.queries import DAMAGED, PairKey, ShownPair
 from service.cli.demo.screen import Screen
 from service.cli.reconcile import ask, show_report
 from service.cli.runs import show_issues
@@ -122,7 +122,7 @@ async def _run(demo: Demo, *, execute: bool) -> tuple[RunReport, list[FoundIssue
         return report, [issue async for issue in lowered_first(conn, report.run_id)]
 
 
-async def _damaged(demo: Demo) -> list[Pair]:
+async def _damaged(demo: Demo) -> list[ShownPair]:
     async with demo.engine.connect() as conn:
         pairs = await queries.all_pairs(conn)
     return [pairs[key] for key in DAMAGED]
@@ -137,7 +137,7 @@ Event = ProgressLeveledUp | LicenseAdvanced
 
 
 @dataclass(frozen=True)
-class Record:
+class DemoRecord:
     """A record for Kafka, which need not be an event."""
 
     topic: str
@@ -191,7 +191,7 @@ async def _show_bad_record(demo: Demo) -> None:
     async with demo.engine.connect() as conn:
         await _play_application(conn, good)
     first, last = (event.to_kafka() for event in good)
-    await deliver(demo.producer, [first, Record(first.topic, first.key, _BAD_VALUE, first.headers), last])
+    await deliver(demo.producer, [first, DemoRecord(first.topic, first.key, _BAD_VALUE, first.headers), last])
     await _applied(demo)
     async with demo.engine.connect() as conn:
         pairs = await queries.all_pairs(conn)

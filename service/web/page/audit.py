@@ -7,7 +7,7 @@ from typing import get_args
 
 from starlette.responses import Response
 
-from service.admin.audit import NEWEST_ACTION, ActionFilter, Outcome, list_actions
+from service.admin.audit import NEWEST_ACTION, ActionFilter, ActionOutcome, list_actions
 from service.admin.cursors import encode
 from service.admin.identity import Refused
 from service.core.sheet import ACTION_COLUMNS
@@ -16,7 +16,7 @@ from service.web.page.visit import Visit, action_cursor_in, day_in, wants_csv
 PAGE = 50
 MOST_EXPORTED = 10_000
 """The most rows of a CSV file."""
-OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+OUTCOMES: tuple[ActionOutcome, ...] = get_args(ActionOutcome)
 ACTIONS = (
     "request_run",
     "cancel_run",

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from service.admin.identity import Busy, NotSignedIn, allow
 from service.admin.overview import Overview, Partition, read_overview
-from service.admin.verdict import Level, Verdict, judge
+from service.admin.verdict import Level, OverviewVerdict, judge
 from service.web.page import session
 from service.web.page.charts import panels
 from service.web.page.memory import Memory
@@ -80,7 +80,7 @@ def values(seen: Overview, every: timedelta, memory: Memory) -> dict[str, Any]:
     }
 
 
-def _headline(verdict: Verdict) -> str:
+def _headline(verdict: OverviewVerdict) -> str:
     number = len(verdict.reasons)
     items = "1 item needs" if number == 1 else f"{number} items need"
     match verdict.level:

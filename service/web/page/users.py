@@ -12,7 +12,7 @@ from service.admin.identity import NoSuch
 from service.admin.pairs import UserPair
 from service.admin.users import UserView, find_users, read_user
 from service.core.names import DIRECTIONS
-from service.core.pair import Action, Side
+from service.core.pair import PairAction, Side
 from service.dead_letters.select import Selection
 from service.sync import SyncResult
 from service.web.page.visit import Visit, direction_in
@@ -22,7 +22,7 @@ _LONGEST_QUESTION = 320
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SyncPreview:
     """What a sync of one pair would write: the levels before and after, or why nothing is written."""
 
     pair: UserPair
@@ -87,17 +87,19 @@ def _named(view: UserView, name: str) -> list[UserPair]:
     return found
 
 
-def _options(pair: UserPair) -> list[tuple[Direction, Step]]:
+def _options(pair: UserPair) -> list[tuple[Direction, SyncPreview]]:
     """Return the directions that would write something, each with its step."""
     steps = [(direction, _step(pair, direction)) for direction in DIRECTIONS]
     return [(direction, step) for direction, step in steps if step.writes]
 
 
-def _step(pair: UserPair, direction: Direction) -> Step:
+def _step(pair: UserPair, direction: Direction) -> SyncPreview:
     decided = pair.decide(direction)
     after: dict[Side, int | None] = {side: pair.sides.level(side) for side in ("progress", "license")}
-    if decided.action is Action.NONE or decided.target is None:
-        return Step(pair, writes=False, after=after, text=decided.detail, lowers=False)
+    if decided.action is PairAction.NONE or decided.target is None:
+        return SyncPreview(pair, writes=False, after=after, text=decided.detail, lowers=False)
     after[decided.target] = decided.new
-    text = f"the {decided.target} is created" if decided.action is Action.CREATED else f"the {decided.target} changes"
-    return Step(pair, writes=True, after=after, text=text, lowers=decided.lowers)
+    text = (
+        f"the {decided.target} is created" if decided.action is PairAction.CREATED else f"the {decided.target} changes"
+    )
+    return SyncPreview(pair, writes=True, after=after, text=text, lowers=decided.lowers)
