@@ -158,7 +158,7 @@ async def tables(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
 async def schemathesis(url: str, headers: list[str], folder: Path, examples: int, *more: str) -> None:
     """Run Schemathesis against the API."""
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{url}/openapi.json", *headers]
-    # A cursor that was made up and a specialization that is none keep the schema, and are refused all the same.
+    # An invented cursor and an unknown specialization obey the schema and are refused.
     checks = ["--checks", "all", "--exclude-checks", "positive_data_acceptance"]
     options = [*checks, "--no-shrink", "--max-examples", str(examples), "--seed", str(new_seed()), "--no-color"]
     process = await asyncio.create_subprocess_exec(

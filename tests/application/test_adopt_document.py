@@ -49,7 +49,7 @@ async def reader(live_url: str, kafka: Kafka, tmp_path: Path) -> AsyncIterator[R
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(300)  # twenty commands, one after the other
+@pytest.mark.timeout(300)  # twenty commands in sequence
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine")
 @pytest.mark.usefixtures("topics")
 @pytest.mark.parametrize("state", [E], ids=str)

@@ -91,7 +91,7 @@ async def test_each_role_of_the_application_may_do_what_its_name_says(settings: 
                 listed = await somebody.get("/desync-issues")
                 return listed.status_code, (await somebody.post("/all", json={"dry_run": "false"})).status_code
 
-        assert await statuses(ADMIN) == (200, 422)  # it may ask, and the question is not well put
+        assert await statuses(ADMIN) == (200, 422)  # the role is allowed, but the request is invalid
         assert await statuses(INSTRUCTOR) == (200, 403)
         assert await statuses(STUDENT) == (403, 403)
         assert await statuses("nobody@lfa.example") == (401, 401)

@@ -56,7 +56,7 @@ async def test_control_characters_in_a_header_are_escaped(engine: AsyncEngine, s
 
 def test_the_letters_of_a_reason_come_in_pages_newest_first(env: dict[str, str]) -> None:
     found, cursor = [], None
-    for _ in range(4):  # a cursor that leads nowhere ends here
+    for _ in range(4):  # a limit, should the cursor never end
         page = ["--reason", "invalid", "--limit", "1", *(["--cursor", str(cursor)] if cursor else [])]
         document = json.loads(levelsync("dead-letters", "list", *page, "--json", env=env).stdout)
         found += document["dead_letters"]

@@ -109,12 +109,12 @@ async def test_a_bad_line_is_named_and_nothing_after_it_is_sent(settings: Settin
 def test_missing_topics_are_named_where_they_may_not_be_created_and_created_elsewhere() -> None:
     with EmbeddedBroker() as broker:
         settings = {"LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers}
-        for _ in range(2):  # asking creates no topic
+        for _ in range(2):  # the check creates no topic
             run = levelsync(
                 "publish", "leveled-up", *OPTIONS, env=settings | {"LEVELSYNC_KAFKA_CREATE_TOPICS": "false"}
             )
             assert_refused(run, 3, "progress.leveled-up", "LEVELSYNC_KAFKA_CREATE_TOPICS")
-        # The embedded broker has no idempotent producers, and is recognised by its cluster id.
+        # The embedded broker has no idempotent producers, and is recognized by its cluster id.
         assert levelsync("publish", "leveled-up", *OPTIONS, env=settings).returncode == 0
 
 

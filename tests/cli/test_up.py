@@ -134,7 +134,7 @@ def _assert_repaired(shown: str) -> None:
     assert (_count(found, "mismatched"), _count(found, "missing license"), _count(found, "healed")) == (3, 1, 0)
     assert _count(healed, "healed") == 4
     assert " NO " not in healed
-    assert healed.count(" reconcile ") == 4  # a row of history each
+    assert healed.count(" reconcile ") == 4  # one row of history for each
     assert _count(nothing, "scanned") == _count(nothing, "matching")
 
 

@@ -26,7 +26,7 @@ _SHOWN = text("""
     SELECT current_setting('transaction_isolation'), current_setting('timezone'), current_setting('lock_timeout'),
            current_setting('statement_timeout'), current_setting('idle_in_transaction_session_timeout')
 """)
-# PostgreSQL 17 and newer: it has the last word, after the startup parameters.
+# PostgreSQL 17 and newer: the trigger runs after the startup parameters are set.
 _ON_LOGIN = (
     """CREATE FUNCTION strange() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
          PERFORM set_config('timezone', 'Europe/Budapest', false), set_config('lock_timeout', '1s', false); END $$""",

@@ -88,7 +88,7 @@ async def test_nothing_names_the_user_afterwards(database: AsyncEngine, settings
         "levelsync.removed_rows": 2,
         "levelsync.reconcile_runs": 1,
         "levelsync.drift_issues": 1,
-        "levelsync.admin_actions": -1,  # that somebody was erased, not who
+        "levelsync.admin_actions": -1,  # records the erasure without the user
     }
     suspects = await read(database, "SELECT suspects, suspect_count FROM levelsync.reconcile_ranges")
     assert suspects == [([[7, "PLAYER", "mismatched", 1, 2]], 1)]

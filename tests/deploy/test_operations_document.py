@@ -32,7 +32,7 @@ NEW_USER = "INSERT INTO users (id, name, email) VALUES (9999, 'New', 'new@exampl
 @pytest.fixture
 async def operator(database_url: str, kafka: Kafka, settings: Settings, tmp_path: Path) -> AsyncIterator[Reader]:
     """An operator beside a running levelsync, with the tools of Kafka and PostgreSQL."""
-    programs = _wheel_programs()  # pg_dump as new as the server, or newer
+    programs = _wheel_programs()  # pg_dump must not be older than the server
     port = str(free_port())
     assert settings.jwt_secret is not None
     (tmp_path / ".env").write_text(

@@ -80,7 +80,7 @@ def running_address(running: Up) -> str:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(300)  # twenty commands, one after the other
+@pytest.mark.timeout(300)  # twenty commands in sequence
 async def test_the_blocks_work_in_a_folder_where_up_runs(folder: Path) -> None:
     assert block("README.md", "make install") == ["make install", ".venv/bin/levelsync up"]
     with up(folder, "--port", "0") as running:

@@ -95,7 +95,7 @@ SYSTEMD = "tests/deploy/test_systemd.py"
 RIGHTS = "tests/kafka/test_rights.py::test_everything_works_with_the_rights_of_both_files"
 APPLIED = {
     "deploy/grafana/dashboards/": f"{PROMETHEUS}::test_prometheus_runs_with_the_files_and_answers_every_panel",
-    # Grafana itself is not there without Docker: its two files are held against the compose file that mounts them.
+    # Without Docker there is no Grafana, so its two files are compared with the compose file that mounts them.
     "deploy/grafana/provisioning/": f"{DASHBOARD}::test_grafana_finds_prometheus_and_the_dashboard",
     "deploy/helm/": "tests/deploy/test_helm.py::test_every_object_is_valid_in_the_oldest_and_a_new_kubernetes",
     "deploy/kafka/acls.sh": RIGHTS,

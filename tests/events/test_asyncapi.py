@@ -14,7 +14,7 @@ from events import MODELS, TOPICS
 from events.schemas import asyncapi
 
 FOLDER = Path(__file__).parents[1] / "asyncapi"
-# AsyncAPI 3.1 exists; tools in use read 3.0.
+# AsyncAPI 3.1 exists, but current tools read 3.0.
 ALLOWED = {"asyncapi-latest-version"}
 
 

@@ -84,7 +84,7 @@ def _hooks() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # SQLAlchemy looks annotations up there
+    sys.modules[spec.name] = module  # SQLAlchemy looks up annotations there
     spec.loader.exec_module(module)
     return module
 

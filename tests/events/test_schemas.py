@@ -13,7 +13,7 @@ from events.schemas import json_schemas
 from tests.support.contract import Golden, load
 
 SCHEMAS = json_schemas()
-# What JSON Schema cannot say: 4.0 is an integer to it, and it does not compare two fields.
+# JSON Schema cannot state these rules: it accepts 4.0 as an integer, and it does not compare two fields.
 BEYOND_SCHEMA = {"a number with a fraction", "a fall", "no rise"}
 IN_BINARY_MODE = [r for r in load() if r.is_accepted and not r.name.startswith("structured_mode")]
 REFUSED_DATA = [r for r in load() if r.name.startswith("refused_data")]

@@ -34,7 +34,7 @@ Make = Callable[..., LevelsyncProcess]
 _DOCKER = """#!/bin/bash
 set -eu
 case "$*" in
-    "compose up --detach --build --wait serve") ;;  # the test has started what Compose would start
+    "compose up --detach --build --wait serve") ;;  # the test has started these services itself
     "compose exec postgres psql -U levelsync "*) shift 6; exec psql "$DATABASE_OF_THE_TEST" "$@" ;;
     "compose exec serve "*) shift 3; exec "$@" ;;
     *) echo "not a line that the test knows: docker $*" >&2; exit 2 ;;

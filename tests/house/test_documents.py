@@ -194,10 +194,10 @@ def test_every_setting_that_a_document_names_exists(document: str) -> None:
 def test_the_default_in_the_reference_is_the_real_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     default = Settings.model_fields[name.removeprefix(PREFIX).lower()].default
     if default is None:
-        assert not SETTINGS[name].startswith("`")  # words: there is no value that stands for "not set"
+        assert not SETTINGS[name].startswith("`")  # words, because no value means "not set"
         return
     for other in SETTINGS:
         monkeypatch.delenv(other, raising=False)
-    monkeypatch.chdir(ROOT / "tests")  # where there is no .env
+    monkeypatch.chdir(ROOT / "tests")  # has no .env
     monkeypatch.setenv(name, SETTINGS[name].strip("`"))
     assert getattr(load_settings(), name.removeprefix(PREFIX).lower()) == default

@@ -62,7 +62,7 @@ def test_a_requirement_that_the_lock_lacks_is_named() -> None:
 def test_the_tests_run_with_the_locked_versions() -> None:
     image = locked(LOCK, [*PROJECT["dependencies"], *_extra("service"), *_extra("page")])
     pins = re.findall(r"^([\w.-]+)==(\S+)(?: ;.*)? \\$", image, flags=re.MULTILINE)
-    plain = {name: pin for name, pin in pins if name not in {"colorama", "async-timeout"}}  # not on every platform
+    plain = {name: pin for name, pin in pins if name not in {"colorama", "async-timeout"}}  # only on some platforms
     assert {name: version(name) for name in plain} == plain
 
 

@@ -47,7 +47,7 @@ def icu_postgres() -> Iterator[Postgres]:
     programs = system_programs()
     if programs is None:
         pytest.skip("no PostgreSQL with ICU is installed on this machine")
-    folder = tempfile.mkdtemp(prefix="levelsync-postgres-")  # not pytest's: no other account may pass through that
+    folder = tempfile.mkdtemp(prefix="levelsync-postgres-")  # other accounts cannot enter pytest's folder
     with EmbeddedPostgres(Path(folder) / "postgres", server_settings=POSTGRES_SETTINGS, programs=programs) as server:
         yield Postgres(server.url, server=server)
     shutil.rmtree(folder)

@@ -54,7 +54,7 @@ async def test_an_application_in_its_own_schema_is_migrated_there(url: str, sche
         ("uq_specialization_progress_user_spec",),
         ("uq_user_licenses_user_specialization",),
     ]
-    await _set_path(url, "public")  # a dashboard's role knows nothing of the schema
+    await _set_path(url, "public")  # like a dashboard's role, which does not name the schema
     assert await application.rows(url, "SELECT user_id, progress_level, state FROM levelsync.pairs") == [
         (1, 3, "in_sync")
     ]

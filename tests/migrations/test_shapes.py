@@ -63,7 +63,7 @@ SHAPES: dict[str, tuple[str, ...]] = {
         "ALTER TABLE license_progressions ALTER user_license_id TYPE bigint, ALTER advanced_by TYPE bigint",
     ),
 }
-STRAYS = (  # written in another case, and unknown: an application with a foreign key cannot have them
+STRAYS = (  # another case, and unknown ones: a foreign key would exclude both
     (
         "INSERT INTO user_licenses (user_id, specialization_type, current_level, started_at)"
         " VALUES (7, 'player', 2, now()), (8, 'GOALKEEPER', 1, now())"

@@ -33,7 +33,7 @@ def often() -> Iterator[None]:
         patch.setattr(steps, "LOOK_EVERY", 0.05)
         patch.setattr(steps, "POLL_SECONDS", 0.1)
         patch.setattr(overview, "REFRESH", 1)
-        patch.setattr(watch, "_minute", lambda: 0)  # no sample but a test's own
+        patch.setattr(watch, "_minute", lambda: 0)  # only a test's own samples
         yield
 
 

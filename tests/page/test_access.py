@@ -136,7 +136,7 @@ async def test_a_token_signs_in_and_the_cookie_is_guarded(visitor: httpx.AsyncCl
     assert (answer.status_code, answer.headers["location"]) == (303, "/page/runs?before=x")
     cookie = next(c for c in answer.headers.get_list("set-cookie") if c.startswith(SESSION))
     assert {"HttpOnly", "Path=/", "SameSite=lax"} <= set(cookie.split("; "))
-    assert "Secure" not in cookie  # plain http, on loopback
+    assert "Secure" not in cookie  # plain http on loopback
     lasts = re.search(r"Max-Age=(\d+)", cookie)
     assert lasts
     assert 3500 <= int(lasts[1]) <= 3600
@@ -146,7 +146,7 @@ async def test_a_token_signs_in_and_the_cookie_is_guarded(visitor: httpx.AsyncCl
 async def test_the_cookie_is_secure_behind_https(visitor: httpx.AsyncClient, settings: Settings) -> None:
     visitor.headers["X-Forwarded-Proto"] = "https"
     mark = mark_in(first := await visitor.get("/page/sign-in"))
-    sent = {"Cookie": first.headers["set-cookie"].partition(";")[0]}  # httpx keeps a secure cookie from plain http
+    sent = {"Cookie": first.headers["set-cookie"].partition(";")[0]}  # httpx sends no secure cookie over plain http
     fields = {"csrf": mark, "token": token(settings, "admin")}
     answer = await visitor.post("/page/sign-in", data=fields, headers=sent)
     cookies = answer.headers.get_list("set-cookie")
@@ -154,7 +154,7 @@ async def test_the_cookie_is_secure_behind_https(visitor: httpx.AsyncClient, set
     assert {"Secure", "Path=/"} <= set(cookie.split("; "))
     assert "Domain" not in cookie
     planted = await visitor.get("/", headers={"Cookie": f"{SESSION}={fields['token']}"})
-    assert planted.status_code == 303  # one without the prefix may be from another host
+    assert planted.status_code == 303  # a cookie without the prefix may be from another host
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ async def test_forms_without_their_mark_or_from_another_site_are_refused(
     rows = await read(engine, "SELECT action, outcome, client_address, times FROM levelsync.admin_actions")
     assert {(row.action, row.outcome, row.client_address) for row in rows} == {(ACTIONS[path], "refused", "127.0.0.1")}
     assert sum(row.times for row in rows) == 3
-    assert (await admin.get("/")).status_code == 200  # not signed out either
+    assert (await admin.get("/")).status_code == 200  # still signed in
 
 
 async def test_a_planted_cookie_signs_nobody_in(visitor: httpx.AsyncClient, settings: Settings) -> None:
@@ -296,7 +296,7 @@ async def test_signing_out_forgets_the_session(admin: httpx.AsyncClient) -> None
     assert (await admin.post("/page/sign-out", data=mark)).headers["location"] == "/page/sign-in"
     assert (await admin.get("/")).status_code == 303
     admin.cookies.set(SESSION, kept)
-    assert (await admin.get("/")).status_code == 303  # whoever has kept the cookie is out as well
+    assert (await admin.get("/")).status_code == 303  # a copy of the cookie is invalid too
     admin.cookies.clear()
     assert "was signed out" in (await sign_in(admin, kept)).text
     runs = await admin.get(f"{PREFIX}/runs", headers={"Authorization": f"Bearer {kept}"})

@@ -333,7 +333,7 @@ async def _refreshed(page: Page) -> None:
 async def _barriers(page: Page) -> list[tuple[str, list[object]]]:
     """Return what axe finds, by rule."""
     found = (await Axe().run(page)).response
-    assert found["passes"]  # it has looked
+    assert found["passes"]  # axe has run its rules
     return [(one["id"], [node["target"] for node in one["nodes"]]) for one in found["violations"]]
 
 

@@ -51,7 +51,7 @@ async def test_drift_is_found_read_healed_and_gone(site: Site) -> None:
     )
     await press(page, "Execute for real…")
     await expect(page.get_by_role("main")).to_contain_text("It will change 2 pairs")
-    assert await site.rows(LEVELS) == [(5, "PLAYER", 2), (7, "PLAYER", 2)]  # asking has changed nothing
+    assert await site.rows(LEVELS) == [(5, "PLAYER", 2), (7, "PLAYER", 2)]  # the question changed nothing
     await press(page, "Change 2 pairs")
     await expect(page.locator("#result")).to_contain_text("It healed 2 pairs.")
     assert await site.rows(LEVELS) == [(5, "PLAYER", 4), (6, "COACH", 3), (7, "PLAYER", 2)]
@@ -131,7 +131,7 @@ async def test_a_dead_letter_is_opened_replayed_and_closed(site: Site, publish: 
     await site.levels({}, {})
     await publish([Record(*ProgressLeveledUp(user_id=901, specialization="PLAYER", to_level=3).to_kafka())])
     page = await site.signed_in()
-    await expect(page.locator("#answer-stuck")).to_contain_text("1 dead letter is open")  # by itself
+    await expect(page.locator("#answer-stuck")).to_contain_text("1 dead letter is open")  # without a reload
     await press(page, "1 dead letter is open")
     await page.get_by_role("region", name="Newest first").get_by_role("rowheader").get_by_role("link").click()
     await expect(page.get_by_role("group", name="Value")).to_contain_text('"user_id": 901')

@@ -106,7 +106,7 @@ async def test_a_pair_that_changes_before_its_heal_is_skipped(engine: AsyncEngin
     report = await one_worker.finish(run_id)
     assert report["counts"]["healed"] == report["counts"]["changed_meanwhile"] == 1
     assert await licenses(engine) == {(1, "PLAYER"): 6, (2, "PLAYER"): 4}
-    # Nor do the gauges and the page call it drift.
+    # The gauges and the page do not count it as drift either.
     assert await read(engine, "SELECT counts -> 'left_by' FROM levelsync.complete_scans") == [([],)]
 
 

@@ -60,7 +60,7 @@ async def test_a_lost_message_is_sent_again(
     await drifted(engine, 3)
     run_id = await one_worker.request()
     await until_step(one_worker, run_id, "scan")
-    assert await one_worker.messages()  # and nobody works on them
+    assert await one_worker.messages()  # no worker reads them
     assert (await one_worker.finish(run_id))["counts"]["mismatched"] == 3
 
 

@@ -100,7 +100,7 @@ async def test_the_scan_and_the_list_of_issues_find_the_same(  # noqa: PLR0913, 
     loose: AsyncEngine, one_worker: OneWorker, progress: Rows, licenses: Rows, maximum: int | None, name: str | None
 ) -> None:
     """Names in any case, unknown names, missing levels, levels out of range, and no maximum."""
-    await fill(loose, progress, licenses)  # this database takes a license without a level
+    await fill(loose, progress, licenses)  # this database accepts a license without a level
     top = "NULL" if maximum is None else maximum
     await execute(loose, f"UPDATE specializations SET max_levels = {top} WHERE id = 'PLAYER'")
     report = await one_worker.run(specialization=name)

@@ -48,7 +48,7 @@ async def heal_while_killing(
     for _ in range(kills):
         await drift_again(engine)
         running = asyncio.create_task(reconcile(engine, direction="highest", dry_run=False, force=True))
-        await asyncio.sleep(chance.uniform(0, 1.5))  # a moment, not a condition: wherever the run is then
+        await asyncio.sleep(chance.uniform(0, 1.5))  # kill at a random point of the run
         worker.kill()
         await worker.start()
         counts = await running

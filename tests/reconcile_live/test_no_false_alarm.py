@@ -58,7 +58,7 @@ class Application:
             task.add_done_callback(self.late.discard)
 
     async def _publish(self, user: int, level: int, delay: float) -> None:
-        await asyncio.sleep(delay)  # the publisher's outbox delay itself
+        await asyncio.sleep(delay)  # the delay of the publisher's outbox
         record = ProgressLeveledUp(user_id=user, specialization="PLAYER", to_level=level).to_kafka()
         await self.producer.send_and_wait(record.topic, record.value, record.key, headers=record.headers)
 
@@ -66,7 +66,7 @@ class Application:
         """Raise all users to the top, one level at a time, in about `seconds`."""
         while len(self.levels) < 200 or min(self.levels.values()) < 8:
             await self.raise_one(self.random.choice([u for u in range(1, 201) if self.levels.get(u, 1) < 8]))
-            await asyncio.sleep(seconds / RISES)  # the load's own pace
+            await asyncio.sleep(seconds / RISES)  # the rate of the load
 
 
 @pytest.fixture

@@ -118,7 +118,7 @@ async def _apply(conn: AsyncConnection, kind: str, meant: Sequence[Meant]) -> No
 
 @pytest.mark.parametrize(
     ("direction", "license_level"),
-    [  # where the license to believe is not there yet, there is nothing to wait for
+    [  # without a license as the source, there is nothing to wait for
         pair for pair in product(get_args(Direction), [None, 2]) if pair != ("license_to_progress", None)
     ],
 )
@@ -168,7 +168,7 @@ async def test_a_deadlock_with_the_application_is_retried(engine: AsyncEngine, s
     await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 5})
     async with engine.begin() as conn:
         await become_owner(conn)
-        await conn.execute(text("SET LOCAL deadlock_timeout = '30s'"))  # so that it is the sync which finds out
+        await conn.execute(text("SET LOCAL deadlock_timeout = '30s'"))  # so that the sync detects the deadlock
         await conn.execute(text("SELECT FROM user_licenses FOR UPDATE"))
         sync = asyncio.create_task(service.sync_progress_to_license(1, "PLAYER"))
         await somebody_waits(engine)
