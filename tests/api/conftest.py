@@ -14,7 +14,6 @@ from tests.support.tokens import PREFIX, token
 
 @pytest.fixture
 async def api_url(settings: Settings) -> AsyncIterator[str]:
-    """The URL of the API."""
     async with serving(settings) as url:
         yield url
 

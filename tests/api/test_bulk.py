@@ -30,7 +30,6 @@ async def drift(engine: AsyncEngine) -> None:
 
 @pytest.fixture
 async def worker(one_worker: OneWorker) -> AsyncIterator[None]:
-    """A worker that runs beside the API."""
     async with working(one_worker):
         yield
 

@@ -156,7 +156,6 @@ async def tables(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def schemathesis(url: str, headers: list[str], folder: Path, examples: int, *more: str) -> None:
-    """Run Schemathesis against the API."""
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{url}/openapi.json", *headers]
     # An invented cursor and an unknown specialization obey the schema and are refused.
     checks = ["--checks", "all", "--exclude-checks", "positive_data_acceptance"]

@@ -34,7 +34,6 @@ def server() -> Iterator[KeyServer]:
 
 
 def trust(settings: Settings, server: KeyServer, **changes: object) -> Settings:
-    """Return settings that name the key server."""
     named = {"jwt_secret": None, "jwt_jwks_url": server.url, "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}
     return settings.model_copy(update=named | changes)
 
@@ -46,7 +45,6 @@ def authenticator(settings: Settings, engine: AsyncEngine, server: KeyServer) ->
 
 @pytest.fixture
 def fetch_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not wait between two fetches."""
     monkeypatch.setattr(keys, "FETCH_EVERY", 0.0)
 
 

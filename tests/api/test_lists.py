@@ -44,7 +44,6 @@ _ACTIONS = """
 
 
 def rows(answer: httpx.Response) -> list[dict[str, str]]:
-    """Return the rows of a CSV answer."""
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     return list(csv.DictReader(io.StringIO(answer.text)))

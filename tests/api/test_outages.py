@@ -30,7 +30,6 @@ CALLS: tuple[tuple[str, str, Any], ...] = (
 
 @asynccontextmanager
 async def served(settings: Settings, **changes: object) -> AsyncIterator[httpx.AsyncClient]:
-    """Serve the API with changed settings; yield an admin's client."""
     changed = settings.model_copy(update=changes)
     headers = {"Authorization": f"Bearer {token(settings, 'admin')}"}
     async with (

@@ -27,7 +27,6 @@ def row(offset: int, **columns: Any) -> dict[str, Any]:
 
 @pytest.fixture
 async def env(engine: AsyncEngine, settings: Settings) -> dict[str, str]:
-    """The environment of a command that finds three open letters and a replayed one."""
     async with engine.begin() as conn:
         for number, content in enumerate((TEXT, TEXT, BINARY)):
             await conn.execute(insert(dead_letters).values(row(number, **content)))

@@ -32,7 +32,6 @@ def line(user: int) -> str:
 
 
 async def records(settings: Settings) -> list[ConsumerRecord]:
-    """Return every record in Kafka."""
     async with EndOffsets(settings) as kafka:
         ends = await kafka.read()
     consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers, auto_offset_reset="earliest")
@@ -207,7 +206,6 @@ async def test_what_will_be_a_dead_letter_is_a_warning(settings: Settings) -> No
 
 
 def place(offset: int, partition: int = 0) -> Any:
-    """Return Kafka's answer for a delivered record."""
     return SimpleNamespace(topic="t", partition=partition, offset=offset, timestamp=1000 + offset)
 
 

@@ -30,7 +30,6 @@ _IGNORED = (
 
 @pytest.fixture(scope="module")
 def session_mode(postgres: Postgres) -> Iterator[str]:
-    """PgBouncer in session mode."""
     with pgbouncer(postgres.url, "session") as place:
         yield place
 

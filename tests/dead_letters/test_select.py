@@ -29,7 +29,6 @@ async def throw_away(setup: Setup, selection: Selection = ALL) -> list[int]:
 
 
 async def verdicts(setup: Setup) -> list[ReplayVerdict]:
-    """Return the verdicts of all letters, the oldest first."""
     async with setup.engine.connect() as conn:
         letters = await read.read_whole(conn, [], 100)
         return (await judge(conn, letters))[::-1]

@@ -60,7 +60,6 @@ def records() -> list[Record]:
 
 
 async def run(settings: Settings, *arguments: str) -> tuple[int, Any]:
-    """Return the command's exit code and document."""
     done = await asyncio.to_thread(levelsync, "dead-letters", *arguments, "--json", env=environment(settings))
     return done.returncode, json.loads(done.stdout or "null")
 

@@ -44,14 +44,12 @@ def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @cache
 def rendered(*options: str) -> list[dict[str, Any]]:
-    """Return every object of the chart."""
     done = helm("template", "test", str(CHART), "--kube-version", "1.34.0", "--namespace", "apps", *options)
     assert done.returncode == 0, done.stderr
     return [one for one in yaml.safe_load_all(done.stdout) if one]
 
 
 def of_kind(kind: str, *options: str) -> list[dict[str, Any]]:
-    """Return the objects of one kind, with all options on."""
     return [one for one in rendered(*EVERYTHING, *options) if one["kind"] == kind]
 
 

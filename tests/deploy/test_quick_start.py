@@ -73,7 +73,6 @@ async def follow(running: Up, lines: list[str], codes: list[int], **replaced: st
 
 
 def running_address(running: Up) -> str:
-    """Return host and port of the service that `up` started."""
     found = re.search(r"http://(127\.0\.0\.1:\d+)", running.stdout)
     assert found is not None
     return found[1]

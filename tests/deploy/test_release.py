@@ -42,7 +42,6 @@ def publisher(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(program: Path, *arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a program outside the checkout."""
     command, env = [str(program), *arguments], {"PATH": os.environ["PATH"], **environment}
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603 - our own
 

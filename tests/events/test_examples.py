@@ -51,7 +51,6 @@ async def test_publisher_example_publishes_both_events(kafka: Kafka) -> None:
 
 
 async def _run(script: str, kafka: Kafka, **environment: str) -> str:
-    """Return what a script prints."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(EXAMPLES / script),

@@ -55,7 +55,6 @@ def icu_postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(params=["C", "C.UTF-8", "tr-TR", "de-DE"])
 async def url(request: pytest.FixtureRequest, postgres: Postgres) -> AsyncIterator[str]:
-    """An application's database with this locale, migrated."""
     of_icu = "-" in request.param and "UTF-8" not in request.param
     server: Postgres = request.getfixturevalue("icu_postgres") if of_icu else postgres
     locale = f"LOCALE 'C' LOCALE_PROVIDER icu ICU_LOCALE '{request.param}'" if of_icu else f"LOCALE '{request.param}'"

@@ -25,7 +25,6 @@ _STATEMENT = re.compile(r"run: ((?:ALTER|GRANT) [^;.]+(?:\.[^;. ]+[^;.]*)*)")
 
 
 def _statement(sentence: str) -> str:
-    """Return the first statement that a sentence advises."""
     found = _STATEMENT.search(sentence)
     assert found is not None, sentence
     return found[1]

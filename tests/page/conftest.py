@@ -65,7 +65,6 @@ async def service(page_settings: Settings, kafka: Kafka, often: None) -> AsyncIt
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def page_engine(page_settings: Settings) -> AsyncIterator[AsyncEngine]:
-    """An engine on the module's database."""
     made = make_engine(page_settings)
     yield made
     await made.dispose()
@@ -82,7 +81,6 @@ async def chromium() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def site(chromium: Browser, service: Service, page_engine: AsyncEngine) -> AsyncIterator[Site]:
-    """A browser at the page of the running service."""
     async with Site(chromium, service.http_url, service.settings, page_engine) as made:
         yield made
 

@@ -78,20 +78,17 @@ async def _nothing_on_record(page_engine: AsyncEngine) -> None:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def visitor(url: str) -> AsyncIterator[httpx.AsyncClient]:
-    """A client that has not signed in."""
     async with httpx.AsyncClient(base_url=url, timeout=20) as client:
         yield client
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def admin(visitor: httpx.AsyncClient, settings: Settings) -> httpx.AsyncClient:
-    """The visitor, signed in as an admin."""
     return await signed_in(visitor, settings, "admin")
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def instructor(visitor: httpx.AsyncClient, settings: Settings) -> httpx.AsyncClient:
-    """The visitor, signed in as an instructor."""
     return await signed_in(visitor, settings, "instructor")
 
 

@@ -325,7 +325,6 @@ async def test_a_failed_refresh_replaces_the_overview_with_a_sentence(full: Site
 
 
 async def _refreshed(page: Page) -> None:
-    """Wait until the overview has been fetched again."""
     shown = page.locator("#verdict + p time")
     await expect(shown).not_to_have_attribute("datetime", str(await shown.get_attribute("datetime")))
 
@@ -338,7 +337,6 @@ async def _barriers(page: Page) -> list[tuple[str, list[object]]]:
 
 
 async def _tab_to(page: Page, name: str) -> None:
-    """Press Tab until the focus is on the element of this name."""
     wanted = (
         page.get_by_role("link", name=name, exact=True)
         .or_(page.get_by_role("button", name=name, exact=True))

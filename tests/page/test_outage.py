@@ -40,7 +40,6 @@ def token(settings: Settings, role: str = "admin") -> str:
 
 
 def words(answer: httpx.Response) -> str:
-    """Return the page's text without its tags."""
     return " ".join(re.sub(r"<[^>]*>", " ", answer.text.partition("<main")[2]).split())
 
 

@@ -43,7 +43,6 @@ def minute(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def stored(engine: AsyncEngine) -> list[Sample]:
-    """Return every row, as the page reads them."""
     history = History()
     async with engine.connect() as conn:
         await history.read(conn, datetime.now(UTC))
@@ -162,12 +161,10 @@ _FILL = (
 
 
 async def fill(engine: AsyncEngine, number: int) -> None:
-    """Create `number` running runs and as many dead letters."""
     await execute(engine, *(statement.format(number=number) for statement in _FILL))
 
 
 async def queries(engine: AsyncEngine, ask: Callable[[AsyncEngine, Identity], Awaitable[Any]]) -> list[str]:
-    """Return the statements that a page sends."""
     sent: list[str] = []
 
     def heard(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:

@@ -22,12 +22,10 @@ AUDIT = "SELECT action, outcome FROM levelsync.admin_actions WHERE action <> 're
 
 
 async def press(page: Page, name: str | re.Pattern[str]) -> None:
-    """Follow the link, or press the button, of this name."""
     await page.get_by_role("link", name=name).or_(page.get_by_role("button", name=name)).first.click()
 
 
 async def dry_run(page: Page) -> None:
-    """Request a dry run of everything, and wait until it has ended."""
     await page.get_by_role("navigation").get_by_role("link", name="Runs").click()
     await press(page, "Start the dry run")
     await expect(page.locator("#result")).to_be_visible()

@@ -25,7 +25,6 @@ async def _one_pair_differs(engine: AsyncEngine) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait only a moment for the appliers."""
     monkeypatch.setattr(steps, "PATIENCE_SECONDS", 0.3)
 
 

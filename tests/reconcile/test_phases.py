@@ -27,7 +27,6 @@ async def drifted(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> Async
 
 
 async def age_step(engine: AsyncEngine, seconds: float) -> None:
-    """Make the present step older."""
     await execute(engine, f"UPDATE levelsync.reconcile_runs SET step_began_at = step_began_at - interval '{seconds} s'")
 
 

@@ -48,7 +48,6 @@ class Application:
         self.late: set[asyncio.Task[Any]] = set()
 
     async def raise_one(self, user: int, *, lost: bool = False) -> None:
-        """Commit a rise of one level; its event follows."""
         self.levels[user] = level = self.levels.get(user, 1) + 1
         async with self.engine.begin() as conn:
             await conn.execute(_RAISE, {"user": user, "level": level})

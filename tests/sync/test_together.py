@@ -106,7 +106,6 @@ async def test_a_batch_whose_row_a_decision_made_sees_its_fence(engine: AsyncEng
 
 
 async def _apply(conn: AsyncConnection, kind: str, meant: Sequence[Meant]) -> None:
-    """Apply to a batch's target, in a transaction of the test."""
     records = [as_record(m, i) for i, m in enumerate(meant)]
     tp = TopicPartition(TOPIC[kind], 0)
     await set_position(conn, tp, 0, "")
