@@ -71,7 +71,8 @@ async def _scan(conn: AsyncConnection, run: Run, after: int, upto: int, seen: _S
             raise
         if upto - after == 1 or seen.failed >= MOST_FAILURES:
             log.warning("users cannot be compared", run_id=str(run.id), after=after, upto=upto, error=fault.message)
-            seen.failed, seen.reason = seen.failed + upto - after, f"user {upto}: {fault.message}"
+            seen.failed += (await conn.execute(sql.USERS_BETWEEN, {"after": after, "upto": upto})).scalar_one()
+            seen.reason = f"user {upto}: {fault.message}"
             return
         middle = (after + upto) // 2
         await _scan(conn, run, after, middle, seen)

@@ -95,6 +95,14 @@ LAST_USER = text("""
                     (SELECT max(user_id) FROM user_licenses))
 """)
 
+USERS_BETWEEN = text("""
+    SELECT count(*) FROM (
+           SELECT student_id FROM specialization_progress WHERE student_id > :after AND student_id <= :upto
+            UNION
+           SELECT user_id FROM user_licenses WHERE user_id > :after AND user_id <= :upto) AS users
+""")
+"""Count users without reading their levels."""
+
 PLANNED_UPTO = text("SELECT max(chunk), max(upto_user) FROM levelsync.reconcile_ranges WHERE run_id = :id")
 
 ADD_RANGES = text("""

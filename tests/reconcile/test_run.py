@@ -137,20 +137,36 @@ async def test_a_failing_run_delays_no_other_run(
     assert (await one_worker.report(broken))["finished_at"] is None
 
 
-async def test_a_row_that_cannot_be_read_has_failed_and_the_run_ends(
-    engine: AsyncEngine, one_worker: OneWorker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The other users of its range are compared. A view whose row divides by zero replaces the table."""
-    monkeypatch.setattr(steps, "ROWS_A_RANGE", 50)
-    await fill(engine, {(user, "PLAYER"): 4 for user in range(1, 101)}, {(user, "PLAYER"): 4 for user in range(2, 101)})
+async def hide_level_behind(engine: AsyncEngine, divisor: str) -> None:
+    """Replace the progress table with a view that divides by `divisor` when a level is read."""
     await execute(engine, "ALTER TABLE specialization_progress RENAME TO progress_rows")
     columns = (
         "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute"
         " WHERE attrelid = CAST('progress_rows' AS regclass) AND attnum > 0 AND attname <> 'current_level'"
     )
     ((names,),) = await read(engine, columns)
-    level = "current_level + 0 / (student_id - 37) AS current_level"
+    level = f"current_level + 0 / ({divisor}) AS current_level"
     await execute(engine, f"CREATE VIEW specialization_progress AS SELECT {names}, {level} FROM progress_rows")
+
+
+async def test_unreadable_users_beyond_the_limit_are_counted_not_their_ids(
+    engine: AsyncEngine, one_worker: OneWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After three unreadable users, the rest of the range fails as a whole."""
+    monkeypatch.setattr(chunks, "MOST_FAILURES", 3)
+    await fill(engine, {(user, "PLAYER"): 4 for user in range(10, 101, 10)}, {(100, "PLAYER"): 4})
+    await hide_level_behind(engine, "student_id - student_id")
+    report = await one_worker.run()
+    assert {name: number for name, number in report["counts"].items() if number} == {"failed": 10}
+
+
+async def test_a_row_that_cannot_be_read_has_failed_and_the_run_ends(
+    engine: AsyncEngine, one_worker: OneWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other users of its range are compared. A view whose row divides by zero replaces the table."""
+    monkeypatch.setattr(steps, "ROWS_A_RANGE", 50)
+    await fill(engine, {(user, "PLAYER"): 4 for user in range(1, 101)}, {(user, "PLAYER"): 4 for user in range(2, 101)})
+    await hide_level_behind(engine, "student_id - 37")
     report = await one_worker.run()
     found = {name: number for name, number in report["counts"].items() if number}
     assert report["status"] == "completed"
