@@ -9,7 +9,7 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-_PASSING_CLASSES = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
+_TRANSIENT_CLASSES = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
 _RECORD_CLASSES = frozenset({"22", "23", "44"})
 _NOT_AS_DECIDED = "LS101"
 """Raised by our stored functions when a row does not contain the level that was written."""
@@ -29,7 +29,7 @@ _UNREACHABLE = (OSError, TimeoutError, PoolTimeout, asyncpg.InterfaceError, asyn
 class Kind(Enum):
     """What to do about an error."""
 
-    PASSING = "database_unavailable"
+    TRANSIENT = "database_unavailable"
     """A transient fault. Retry for as long as it lasts."""
     CONFLICT = "conflict"
     """Another transaction wrote the row first. Decide again."""
@@ -88,12 +88,12 @@ def _kind(error: BaseException, cause: BaseException, sqlstate: str) -> Kind:
         return Kind.INSTALLATION
     if isinstance(error, NotAsDecided) or sqlstate[:2] in _RECORD_CLASSES or sqlstate in _RECORD_STATES:
         return Kind.RECORD
-    if sqlstate[:2] in _PASSING_CLASSES or sqlstate == READ_ONLY:
-        return Kind.PASSING
+    if sqlstate[:2] in _TRANSIENT_CLASSES or sqlstate == READ_ONLY:
+        return Kind.TRANSIENT
     lost = isinstance(error, OperationalError | InterfaceError) and not sqlstate
     disconnected = isinstance(error, DBAPIError) and error.connection_invalidated
     if not sqlstate and (isinstance(cause, _UNREACHABLE) or lost or disconnected):
-        return Kind.PASSING
+        return Kind.TRANSIENT
     return Kind.INSTALLATION
 
 

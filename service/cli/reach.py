@@ -103,7 +103,7 @@ def database_trouble(settings: Settings, error: Exception) -> Exception:
         )
     if fault.sqlstate in NOT_AS_NEEDED:
         return Unreachable(f"The database is not as levelsync needs it: {fault.message}. Run: levelsync doctor")
-    if fault.kind is Kind.PASSING or fault.sqlstate[:2] in {"28", "3D"}:  # no such user, no such database
+    if fault.kind is Kind.TRANSIENT or fault.sqlstate[:2] in {"28", "3D"}:  # no such user, no such database
         return Unreachable(
             f"PostgreSQL cannot be used at {database_address(settings)}: {fault.message}. "
             f"Set {PREFIX}DATABASE_URL, {_UP}"

@@ -121,7 +121,7 @@ class Chunks:
                     await note_time_left(conn, run_id)
         except Exception as error:
             fault = read_fault(error)
-            if fault.kind in {Kind.PASSING, Kind.CONFLICT}:
+            if fault.kind in {Kind.TRANSIENT, Kind.CONFLICT}:
                 raise
             metrics.RETRIES.labels(Kind.INSTALLATION.value).inc()
             log.exception("a range failed, it is tried again", run_id=str(run_id), chunk=chunk, error=fault.message)

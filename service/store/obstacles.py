@@ -111,7 +111,7 @@ class Duplicates:
                 )
         except DBAPIError as error:
             fault = read_fault(error)
-            if fault.kind is Kind.PASSING:  # for example a lock timeout, which does not concern the rows
+            if fault.kind is Kind.TRANSIENT:  # for example a lock timeout, which does not concern the rows
                 raise
             where = f"WHERE EXISTS (SELECT FROM {reference.table} r WHERE r.{column} = d.id)"
             raise Stop(
