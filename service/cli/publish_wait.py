@@ -28,7 +28,7 @@ _LETTER = """
 _LETTERS = """
     SELECT "offset", reason FROM levelsync.dead_letters
      WHERE topic = :topic AND partition = :partition AND "offset" BETWEEN :first AND :last
-       AND record_timestamp BETWEEN :earliest AND :latest AND resolution IS DISTINCT FROM 'applied'
+       AND record_timestamp >= :earliest AND resolution IS DISTINCT FROM 'applied'
 """
 _HISTORY = """
     SELECT h.id, h.from_level, h.to_level, h.advanced_at, h.advancement_reason AS reason
@@ -43,11 +43,13 @@ _LEVELS = {
 
 @dataclass(slots=True)
 class Stretch:
-    """Records that were sent to one partition: their ranges of offsets, and their earliest and latest timestamp."""
+    """Records that were sent to one partition: their ranges of offsets, and their earliest timestamp.
+
+    The latest timestamp is not known: aiokafka gives every record of a batch the timestamp of the batch's first record.
+    """
 
     ranges: list[tuple[int, int]] = field(default_factory=list)
     earliest: int = 2**63 - 1
-    latest: int = 0
 
     @property
     def last(self) -> int:
@@ -60,7 +62,7 @@ class Stretch:
             self.ranges[-1] = (self.ranges[-1][0], offset)
         else:
             self.ranges.append((offset, offset))
-        self.earliest, self.latest = min(self.earliest, timestamp), max(self.latest, timestamp)
+        self.earliest = min(self.earliest, timestamp)
 
     def has(self, offset: int) -> bool:
         """Return whether a record was sent to this offset."""
@@ -204,8 +206,7 @@ async def letters_of(conn: AsyncConnection, sent: Sent) -> dict[str, int]:
     found: Counter[str] = Counter()
     for (topic, partition), stretch in sent.stretches.items():
         values = {"topic": topic, "partition": partition, "first": stretch.ranges[0][0], "last": stretch.last}
-        times = {"earliest": stretch.earliest, "latest": stretch.latest}
-        rows = await conn.execute(text(_LETTERS), values | times)
+        rows = await conn.execute(text(_LETTERS), values | {"earliest": stretch.earliest})
         found.update(row.reason for row in rows if stretch.has(row.offset))
     return dict(found)
 

@@ -14,12 +14,15 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import KafkaTimeoutError, NotLeaderForPartitionError
+from sqlalchemy import insert
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import LicenseAdvanced, ProgressLeveledUp, read
 from service.cli.publish import read_pieces
-from service.cli.publish_wait import Sent, Stretch
+from service.cli.publish_wait import Sent, Stretch, letters_of
 from service.local import EmbeddedBroker
 from service.settings import Settings
+from service.store.tables import dead_letters
 from service.stream.lag import EndOffsets
 from service.stream.producer import MAX_REQUEST_BYTES, NotDelivered, deliver
 from tests.support.process import LevelsyncProcess, Result, assert_refused, environment, levelsync
@@ -225,11 +228,23 @@ def test_only_the_position_of_this_topic_says_that_a_record_is_read(row: dict[st
     assert sent.is_read([SimpleNamespace(**said)]) is is_read
 
 
+async def test_a_dead_letter_counts_whatever_its_place_in_a_batch(engine: AsyncEngine) -> None:
+    """aiokafka reports the timestamp of a batch's first record for each. A letter of a deleted topic is older."""
+    letter = {"topic": "t", "partition": 0, "reason": "invalid", "detail": "", "value": b"{}", "headers": []}
+    sent = Sent()
+    sent.add([place(6), SimpleNamespace(topic="t", partition=0, offset=7, timestamp=place(6).timestamp)])
+    async with engine.begin() as conn:
+        for offset, timestamp in ((6, 500), (7, 1007)):
+            at = {"offset": offset, "record_timestamp": timestamp}
+            await conn.execute(insert(dead_letters).values(letter | at))
+        assert await letters_of(conn, sent) == {"invalid": 1}
+
+
 def test_records_of_other_publishers_in_between_are_skipped() -> None:
     stretch = Stretch()
     for offset in (3, 4, 7):
         stretch.add(offset, 1000 + offset)
-    assert (stretch.ranges, stretch.earliest, stretch.latest) == ([(3, 4), (7, 7)], 1003, 1007)
+    assert (stretch.ranges, stretch.earliest) == ([(3, 4), (7, 7)], 1003)
     assert [offset for offset in range(9) if stretch.has(offset)] == [3, 4, 7]
 
 
