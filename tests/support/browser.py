@@ -14,7 +14,7 @@ from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_p
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay
 
 from service.cli.token import sign
 from service.settings import Settings
@@ -110,8 +110,9 @@ class Site:
 
     async def levels(self, progress: Levels, licenses: Levels) -> None:
         """Replace the rows of the application's tables, and empty levelsync's own."""
-        # The service runs and locks in another order, so this may end in a deadlock.
-        async for attempt in AsyncRetrying(stop=stop_after_attempt(9), retry=retry_if_exception_type(DBAPIError)):
+        # The service runs and locks in another order. This gives way before a read of the service waits for a second,
+        # because PostgreSQL would then end the read with a deadlock.
+        async for attempt in AsyncRetrying(stop=stop_after_delay(60), retry=retry_if_exception_type(DBAPIError)):
             with attempt:
                 await self._fill(progress, licenses)
 
@@ -128,7 +129,7 @@ class Site:
 
     async def _fill(self, progress: Levels, licenses: Levels) -> None:
         async with self.engine.begin() as conn:
-            await conn.execute(text("SET LOCAL deadlock_timeout = '10ms'"))  # to be the one that is rolled back
+            await conn.execute(text("SET LOCAL lock_timeout = '100ms'"))
             await conn.execute(text(_EMPTY))
             for statement, rows in ((_PROGRESS, progress), (_LICENSE, licenses)):
                 for (user, name), level in rows.items():

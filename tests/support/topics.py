@@ -9,8 +9,10 @@ from typing import Any, NamedTuple, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import GroupLoadInProgressError
 from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.protocol.group import LeaveGroupRequest
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from events import TOPICS, ProgressLeveledUp
 from tests.support.waiting import eventually
@@ -80,7 +82,11 @@ async def ends(bootstrap_servers: str, partitions: Sequence[TopicPartition]) -> 
 
 async def _delete_groups(client: AIOKafkaAdminClient) -> None:
     """Groups with members stay: the broker refuses to delete them. aiokafka has no method for this request."""
-    for name, _ in await client.list_consumer_groups():
+    loading = retry_if_exception_type(GroupLoadInProgressError)  # a broker that has just started
+    async for attempt in AsyncRetrying(stop=stop_after_delay(60), wait=wait_fixed(0.1), retry=loading):
+        with attempt:
+            groups = await client.list_consumer_groups()
+    for name, _ in groups:
         if name.startswith(OUR_GROUPS):
             node = await client.find_coordinator(name)
             await client._send_request_to_node(node, DeleteGroupsRequest([name]))
