@@ -94,7 +94,7 @@ class Applied:
 
 @dataclass(slots=True)
 class Applier:
-    """Applies batches to one target (`service.apply.subscriber.Work`). Each consumer has its own."""
+    """Applies batches to one target (`service.apply.subscriber.TopicWork`). Each consumer has its own."""
 
     engine: AsyncEngine
     target: Target

@@ -100,7 +100,7 @@ TURN_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class EventWork:
-    """How the batches of one topic of level events are applied and reported (`service.apply.subscriber.Work`)."""
+    """How the batches of one topic of level events are applied and reported (`service.apply.subscriber.TopicWork`)."""
 
     apply: Callable[[Batch], Awaitable[Applied]]
     apply_rest: Callable[[], Callable[[Batch], Awaitable[Applied]]]

@@ -131,7 +131,7 @@ def _timestamp(record: RawRecord) -> int:
 
 @dataclass(frozen=True, slots=True)
 class RequestWork:
-    """Creates a run for each request of `sync.reconcile-requested` (`service.apply.subscriber.Work`)."""
+    """Creates a run for each request of `sync.reconcile-requested` (`service.apply.subscriber.TopicWork`)."""
 
     engine: AsyncEngine
     woken: asyncio.Event = field(default_factory=asyncio.Event)
