@@ -57,7 +57,11 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """A dependency of an endpoint that allows an action and returns the caller."""
+    """A dependency of an endpoint that allows an action and returns the caller.
+
+    It refuses before the body is read. The functions of `service.admin` check the right again, because the page calls
+    them without this dependency.
+    """
 
     action: Action
 
