@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from urllib.parse import urlsplit
 
 import pytest
 from pydantic import SecretStr
@@ -47,7 +46,7 @@ async def test_work_goes_on_at_the_new_primary(both: tuple[str, str], settings: 
             await service.ready()
             await publish([raised(1)])
             await eventually(lambda: _level(old, 1))
-            way._target = urlsplit(new)
+            way.lead_to(new)
             read_only = ("ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
             await application.execute(old, *read_only)
             await publish([raised(2)])

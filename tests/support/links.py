@@ -4,29 +4,78 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 from types import TracebackType
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
 
-class Way:
+class _Link(ABC):
+    """Joins each connection of a client to a new one of the server. `close` ends all of them, also unfinished ones."""
+
+    def __init__(self, host: str | None, port: int | None) -> None:
+        self._host, self._port = host, port
+        self._handlers: set[asyncio.Task[Any]] = set()
+
+    def lead_to(self, url: str) -> None:
+        """Join the connections that come from now on to another server."""
+        target = urlsplit(url)
+        self._host, self._port = target.hostname, target.port
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Join a client's connection to a new one of the server, until both directions have ended."""
+        handler = asyncio.current_task()
+        assert handler is not None
+        self._handlers.add(handler)
+        try:
+            theirs, ours = await asyncio.open_connection(self._host, self._port)
+            try:
+                await asyncio.gather(*self._directions(reader, ours, theirs, writer), return_exceptions=True)
+            finally:
+                ours.transport.abort()
+        finally:
+            writer.transport.abort()
+            self._handlers.discard(handler)
+
+    @abstractmethod
+    def _directions(
+        self,
+        reader: asyncio.StreamReader,
+        ours: asyncio.StreamWriter,
+        theirs: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> tuple[Coroutine[Any, Any, None], Coroutine[Any, Any, None]]:
+        """Return the work of both directions."""
+
+    async def close(self) -> None:
+        handlers = list(self._handlers)
+        for handler in handlers:
+            handler.cancel()
+        await asyncio.gather(*handlers, return_exceptions=True)
+
+
+class Way(_Link):
     """Forwards bytes in both directions while `open` is set."""
 
     def __init__(self, url: str) -> None:
-        self._target = urlsplit(url)
-        self._tasks: set[asyncio.Task[None]] = set()
+        target = urlsplit(url)
+        super().__init__(target.hostname, target.port)
         self.open = asyncio.Event()
         self.open.set()
 
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Join a client's connection to a new one of the server."""
-        theirs, ours = await asyncio.open_connection(self._target.hostname, self._target.port)
-        pairs = ((reader, ours), (theirs, writer))
-        self._tasks |= {asyncio.create_task(self._forward(*pair)) for pair in pairs}
+    def _directions(
+        self,
+        reader: asyncio.StreamReader,
+        ours: asyncio.StreamWriter,
+        theirs: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> tuple[Coroutine[Any, Any, None], Coroutine[Any, Any, None]]:
+        return self._forward(reader, ours), self._forward(theirs, writer)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -36,11 +85,6 @@ class Way:
             await self.open.wait()
         finally:
             writer.close()
-
-    async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -56,13 +100,13 @@ async def way_to(url: str) -> AsyncIterator[tuple[Way, str]]:
         await way.close()
 
 
-class SlowLink:
+class SlowLink(_Link):
     """Forwards loopback connections to a server, and delays what a client sends by `seconds`."""
 
     def __init__(self, database_url: str, seconds: float = 0) -> None:
         self._parts = urlsplit(database_url)
+        super().__init__(self._parts.hostname, self._parts.port)
         self._seconds = seconds
-        self._tasks: set[asyncio.Task[None]] = set()
         self._stop_at = 0
         self.trips = 0
         """How often a client has sent something, which is about how often it has waited for an answer."""
@@ -70,16 +114,14 @@ class SlowLink:
         self._go_on = asyncio.Event()
 
     async def __aenter__(self) -> SlowLink:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self.answer, "127.0.0.1", 0)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.close()
 
     @property
     def secret_url(self) -> SecretStr:
@@ -96,12 +138,14 @@ class SlowLink:
     def go_on(self) -> None:
         self._go_on.set()
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(self._parts.hostname, self._parts.port)
-        for source, sink, is_client in ((reader, back, True), (there, writer, False)):
-            task = asyncio.create_task(self._forward(source, sink, is_client=is_client))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def _directions(
+        self,
+        reader: asyncio.StreamReader,
+        ours: asyncio.StreamWriter,
+        theirs: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> tuple[Coroutine[Any, Any, None], Coroutine[Any, Any, None]]:
+        return self._forward(reader, ours, is_client=True), self._forward(theirs, writer, is_client=False)
 
     async def _forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_client: bool) -> None:
         try:
@@ -129,13 +173,13 @@ class SlowLink:
 _SIZE = struct.Struct(">i")
 
 
-class SilentWay:
+class SilentWay(_Link):
     """Forwards every request, and the first `answers` answers. It announces brokers at its own address."""
 
     def __init__(self, target: str, answers: int) -> None:
-        self._host, _, port = target.rpartition(":")
-        self._port, self._answers = int(port), answers
-        self._tasks: set[asyncio.Task[None]] = set()
+        host, _, port = target.rpartition(":")
+        super().__init__(host, int(port))
+        self._announced_port, self._answers = int(port), answers
         self._numbers = count()
         self.address = ""
         self.silent = asyncio.Event()
@@ -146,14 +190,17 @@ class SilentWay:
         """Set while no connection is open."""
         self.closed.set()
 
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Join a client's connection to a new one of the broker."""
+    def _directions(
+        self,
+        reader: asyncio.StreamReader,
+        ours: asyncio.StreamWriter,
+        theirs: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> tuple[Coroutine[Any, Any, None], Coroutine[Any, Any, None]]:
         number = next(self._numbers)
         self.open.add(number)
         self.closed.clear()
-        theirs, ours = await asyncio.open_connection(self._host, self._port)
-        self._tasks.add(asyncio.create_task(self._requests(number, reader, ours, writer)))
-        self._tasks.add(asyncio.create_task(self._responses(theirs, writer)))
+        return self._requests(number, reader, ours, writer), self._responses(theirs, writer)
 
     async def _requests(
         self, number: int, reader: asyncio.StreamReader, ours: asyncio.StreamWriter, writer: asyncio.StreamWriter
@@ -171,7 +218,7 @@ class SilentWay:
             writer.close()
 
     async def _responses(self, theirs: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        real, announced = self._port, int(self.address.rpartition(":")[2])
+        real, announced = self._announced_port, int(self.address.rpartition(":")[2])
         try:
             while True:
                 (size,) = _SIZE.unpack(await theirs.readexactly(4))
@@ -183,11 +230,6 @@ class SilentWay:
                 writer.write(_SIZE.pack(size) + frame.replace(_SIZE.pack(real), _SIZE.pack(announced)))
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # one of the two sides has gone
-
-    async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 @asynccontextmanager
