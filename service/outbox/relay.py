@@ -259,9 +259,10 @@ class Relay:
                 if rows:
                     await _finish_even_if_cancelled(self._relay(conn, producer, rows))
                 self._report_topics()
-                report_healthy()
                 if not rows:
                     await conn.execute(put.DELETE, {"ids": []})  # fails if the server has become read-only
+                report_healthy()
+                if not rows:
                     await wait_for(woken, self._poll_every)
 
     async def _relay(self, conn: AsyncConnection, producer: AIOKafkaProducer, rows: Sequence[OutboxRow]) -> None:
