@@ -93,7 +93,10 @@ main()
 
 
 @pytest.mark.usefixtures("topics")
-@pytest.mark.parametrize(("command", "begun"), [("demo", "The application writes"), ("reconcile", "requested run")])
+@pytest.mark.parametrize(
+    ("command", "begun"),
+    [pytest.param("demo", "The application writes", marks=pytest.mark.soak), ("reconcile", "requested run")],
+)
 async def test_ctrl_c_while_a_command_works_is_130(
     settings: Settings, tmp_path: Path, command: str, begun: str
 ) -> None:

@@ -41,6 +41,7 @@ def settings_of(folder: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines)
 
 
+@pytest.mark.soak
 async def test_everything_is_found_in_the_folder_and_data_survives_a_restart(folder: Path) -> None:
     """PostgreSQL keeps its data, though the broker starts empty."""
     with up(folder, "--port", "0") as first:
