@@ -9,7 +9,7 @@ HELM = $(shell PATH=$(CURDIR)/.tools:$$PATH command -v helm)
 # Most tests wait, so four processes share two cores. Each has its own servers. Servers that the environment names are not
 # shared. pytest distributes the files by name: in the order of their number of tests, the long files would come last and
 # one process would work alone.
-WORKERS ?= $(if $(LEVELSYNC_TEST_KAFKA),0,4)
+WORKERS ?= 6
 
 .PHONY: help
 help:  ## list the targets
