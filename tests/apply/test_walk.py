@@ -38,6 +38,11 @@ class Walk:
         self.ended = False
         self._task: asyncio.Task[Any] | None = None
 
+    @property
+    def opened_a_connection(self) -> bool:
+        """Whether the pool had no connection for the batch, which is not the usual way."""
+        return any(code.co_qualname.startswith("Connecting.") for code in self.functions)
+
     def __call__(self, frame: FrameType, what: str, value: object) -> None:
         code = frame.f_code
         if self._task is None:
@@ -70,10 +75,13 @@ async def test_a_good_record_passes_few_functions_and_none_is_long_or_only_forwa
     async with running(settings):
         await publish(settings.kafka_bootstrap_servers, [rise(1, 3, 0)])
         await eventually(lambda: _stands_at(engine, 3))  # the consumer has read the curriculum, once
-        with walked() as walk:
-            await publish(settings.kafka_bootstrap_servers, [rise(1, 4, 0)])
-            await eventually(lambda: walk.ended)
-    assert await _stands_at(engine, 4)
+        for level in (4, 5, 6):
+            with walked() as walk:
+                await publish(settings.kafka_bootstrap_servers, [rise(1, level, 0)])
+                await eventually(lambda: walk.ended)
+            if not walk.opened_a_connection:
+                break
+    assert await _stands_at(engine, level)
     entered = [f"{code.co_filename.removeprefix(str(Path.cwd()))}:{code.co_qualname}" for code in walk.functions]
     assert "LevelConsumer._commit" in {code.co_qualname for code in walk.functions}
     assert len(entered) <= MOST_FUNCTIONS, "\n".join(entered)
