@@ -89,6 +89,7 @@ def check_second_one_is_refused(folder: Path) -> None:
     assert settings_of(folder)
 
 
+@pytest.mark.soak
 async def test_kill_9_leaves_no_process_and_no_lock(folder: Path) -> None:
     with up(folder, "--port", "0") as killed:
         await killed.until((folder / ".levelsync" / "postgres" / "postmaster.pid").exists)

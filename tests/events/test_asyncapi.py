@@ -36,10 +36,12 @@ def _problems(node: str, document: dict[str, Any]) -> list[str]:
     return [f"{d['code']}: {d['message']}" for d in json.loads(done.stdout) if d["code"] not in ALLOWED]
 
 
+@pytest.mark.soak
 def test_document_passes_the_public_parser(node: str) -> None:
     assert _problems(node, asyncapi()) == []
 
 
+@pytest.mark.soak
 def test_public_parser_sees_a_broken_document(node: str) -> None:
     document = asyncapi()
     del document["components"]["messages"]["ProgressLeveledUp"]

@@ -23,7 +23,7 @@ from tests.support.servers import Kafka, Postgres
 from tests.support.topics import send
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.real_broker
+pytestmark = [pytest.mark.real_broker, pytest.mark.soak]
 POSTGRES_AWAY, KAFKA_AWAY = 5.0, 12.0
 """Seconds. Kafka is away for longer than a member's session of ten seconds."""
 BACK_WITHIN = 10.0
