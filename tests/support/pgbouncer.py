@@ -52,5 +52,7 @@ def pgbouncer(server_url: str, mode: str, more: Mapping[str, str] = {}) -> Itera
         process.wait_until(lambda: answers(port), _START_SECONDS)
         yield f"{server.username}:{server.password}@{HOST}:{port}"
     finally:
+        ended = "" if process.running else process.log_tail()
         process.stop()
         shutil.rmtree(folder)
+    assert not ended, f"PgBouncer ended before the tests:\n{ended}"
