@@ -14,6 +14,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
+Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+"""Where one direction reads, and where it writes."""
+Work = Coroutine[Any, Any, None]
+
 
 class _Link(ABC):
     """Joins each connection of a client to a new one of the server. `close` ends all of them, also unfinished ones."""
@@ -35,7 +39,7 @@ class _Link(ABC):
         try:
             theirs, ours = await asyncio.open_connection(self._host, self._port)
             try:
-                await asyncio.gather(*self._directions(reader, ours, theirs, writer), return_exceptions=True)
+                await asyncio.gather(*self._directions((reader, ours), (theirs, writer)), return_exceptions=True)
             finally:
                 ours.transport.abort()
         finally:
@@ -43,14 +47,8 @@ class _Link(ABC):
             self._handlers.discard(handler)
 
     @abstractmethod
-    def _directions(
-        self,
-        reader: asyncio.StreamReader,
-        ours: asyncio.StreamWriter,
-        theirs: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> tuple[Coroutine[Any, Any, None], Coroutine[Any, Any, None]]:
-        """Return the work of both directions."""
+    def _directions(self, there: Ends, back: Ends) -> tuple[Work, Work]:
+        """Return the work of both directions: from the client to the server, and back."""
 
     async def close(self) -> None:
         handlers = list(self._handlers)
@@ -68,14 +66,8 @@ class Way(_Link):
         self.open = asyncio.Event()
         self.open.set()
 
-    def _directions(
-        self,
-        reader: asyncio.StreamReader,
-        ours: asyncio.StreamWriter,
-        theirs: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> tuple[Coroutine[Any, Any, None], Coroutine[Any, Any, None]]:
-        return self._forward(reader, ours), self._forward(theirs, writer)
+    def _directions(self, there: Ends, back: Ends) -> tuple[Work, Work]:
+        return self._forward(*there), self._forward(*back)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -138,14 +130,8 @@ class SlowLink(_Link):
     def go_on(self) -> None:
         self._go_on.set()
 
-    def _directions(
-        self,
-        reader: asyncio.StreamReader,
-        ours: asyncio.StreamWriter,
-        theirs: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> tuple[Coroutine[Any, Any, None], Coroutine[Any, Any, None]]:
-        return self._forward(reader, ours, is_client=True), self._forward(theirs, writer, is_client=False)
+    def _directions(self, there: Ends, back: Ends) -> tuple[Work, Work]:
+        return self._forward(*there, is_client=True), self._forward(*back, is_client=False)
 
     async def _forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_client: bool) -> None:
         try:
@@ -179,7 +165,7 @@ class SilentWay(_Link):
     def __init__(self, target: str, answers: int) -> None:
         host, _, port = target.rpartition(":")
         super().__init__(host, int(port))
-        self._announced_port, self._answers = int(port), answers
+        self._answers = answers
         self._numbers = count()
         self.address = ""
         self.silent = asyncio.Event()
@@ -190,16 +176,12 @@ class SilentWay(_Link):
         """Set while no connection is open."""
         self.closed.set()
 
-    def _directions(
-        self,
-        reader: asyncio.StreamReader,
-        ours: asyncio.StreamWriter,
-        theirs: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> tuple[Coroutine[Any, Any, None], Coroutine[Any, Any, None]]:
+    def _directions(self, there: Ends, back: Ends) -> tuple[Work, Work]:
         number = next(self._numbers)
         self.open.add(number)
         self.closed.clear()
+        reader, ours = there
+        theirs, writer = back
         return self._requests(number, reader, ours, writer), self._responses(theirs, writer)
 
     async def _requests(
@@ -218,7 +200,7 @@ class SilentWay(_Link):
             writer.close()
 
     async def _responses(self, theirs: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        real, announced = self._announced_port, int(self.address.rpartition(":")[2])
+        real, announced = self._port, int(self.address.rpartition(":")[2])
         try:
             while True:
                 (size,) = _SIZE.unpack(await theirs.readexactly(4))
