@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.core.sheet import LETTER_COLUMNS
 from service.dead_letters.select import Selection, conditions, is_open, on_its_way
 from service.store.tables import dead_letters as table
 
@@ -206,17 +207,4 @@ def _state() -> Any:
     return case((~is_open(), "resolved"), (on_its_way(), "replaying"), else_="open").label("state")
 
 
-_LINE = [
-    table.c[name]
-    for name in (
-        "id",
-        "reason",
-        "detail",
-        "topic",
-        "partition",
-        "offset",
-        "first_seen_at",
-        "attempts",
-        "resolution",
-    )
-]
+_LINE = [table.c[name] for name in LETTER_COLUMNS if name in table.c]
