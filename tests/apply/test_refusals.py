@@ -1,4 +1,4 @@
-"""How a record that PostgreSQL refuses is found, and what becomes of it."""
+"""How the applier finds the records that PostgreSQL refuses, and what it does with them."""
 
 from __future__ import annotations
 

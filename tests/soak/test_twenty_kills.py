@@ -31,7 +31,7 @@ class Victims:
         self.killed = 0
 
     async def fill(self, most: int) -> None:
-        """Start processes until one, or up to `most`, run. Half the time the broker is told about the dead members."""
+        """Start processes until one, or up to `most`, run. Half the time, remove the dead members first."""
         if self._rng.random() < 0.5:
             await self._bury()
         for _ in range(len(self._running), self._rng.randint(1, most)):
