@@ -146,6 +146,7 @@ def _within(schema: Any) -> Iterator[Any]:
 
 
 CALLERS = ("admin", "instructor", "student", "nobody")
+CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
 @pytest.fixture
@@ -156,7 +157,8 @@ async def tables(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def schemathesis(url: str, headers: list[str], folder: Path, examples: int, *more: str) -> None:
-    command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{url}/openapi.json", *headers]
+    program = Path(sys.executable).with_name("schemathesis")
+    command = [str(program), "--config-file", str(CONFIG), "run", f"{url}/openapi.json", *headers]
     # An invented cursor and an unknown specialization obey the schema and are refused.
     checks = ["--checks", "all", "--exclude-checks", "positive_data_acceptance"]
     options = [*checks, "--no-shrink", "--max-examples", str(examples), "--seed", str(new_seed()), "--no-color"]
