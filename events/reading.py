@@ -14,12 +14,11 @@ from typing import Final, NamedTuple
 
 from pydantic import ValidationError
 
-from events.attributes import LONGEST, Attributes, open_envelope, parse
+from events.attributes import LONGEST, Attributes, occurred_at, open_envelope, parse, recorded_at
 from events.base import Event
 from events.levels import LevelSynced, LicenseAdvanced, ProgressLeveledUp
 from events.reasons import ContractViolation, Reason, explain
 from events.reconcile import ReconcileChunk, ReconcileCompleted, ReconcileRequested
-from events.times import occurred_at, recorded_at
 from events.writing import SPEC_VERSION, STRUCTURED_TYPE
 
 MODELS: tuple[type[Event], ...] = (

@@ -10,7 +10,7 @@ import typer
 
 from service.cli import context, output
 from service.cli.context import AsCsv, AsJson
-from service.cli.letter_view import when
+from service.cli.dead_letters import when
 from service.cli.letter_writes import TIME, moment
 from service.core.sheet import ACTION_COLUMNS
 

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Protocol
 import msgspec
 
 from events import ContractViolation, LicenseAdvanced, ProgressLeveledUp, Reason, read
+from events.attributes import occurred_at
 from events.base import INT4_MAX, INT8_MAX
-from events.times import occurred_at
 from service.core.outcomes import Cut, DeadLetter, LevelEvent, microseconds
 
 _TIMESTAMP_DIGITS = 15
@@ -99,8 +99,8 @@ _KEPT_MINUTES = 1000
 _TIMESTAMP_END = 253_402_300_800_000_000
 """The year 10000, in microseconds."""
 _TIME = re.compile(rb"(.{17})([0-5][0-9])(?:\.([0-9]{1,6}))?(?:Z|\+00:00)")
-"""A time in UTC. Its groups are the minute, such as ``2026-01-31T12:00:``, the second and the fraction. `events.times`
-checks the minute.
+"""A time in UTC. Its groups are the minute, such as ``2026-01-31T12:00:``, the second and the fraction.
+`events.attributes` checks the minute.
 """
 _REPLAY_HEADERS = frozenset({FIRST_TIMESTAMP_HEADER, LETTER_HEADER})
 _minutes: dict[bytes, int] = {}

@@ -20,7 +20,7 @@ from events import ReconcileChunk
 from service.faults import read_fault
 from service.outbox.put import put
 from service.reconcile import sql
-from service.reconcile.caught_up import Topics, reached, read_applied
+from service.reconcile.confirm import Topics, reached, read_applied
 from service.reconcile.runs import breaker_limit, finish, finish_unconfirmed, note_time_left
 from service.reconcile.values import Phase, Run, Step, add_up, healable, run_of
 from service.settings import Settings

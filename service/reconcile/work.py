@@ -30,8 +30,8 @@ from service.core.decode import RawRecord, first_timestamp
 from service.core.outcomes import Cut, DeadLetter
 from service.levels import read_curriculum
 from service.reconcile import sql
-from service.reconcile.caught_up import KafkaTopics
 from service.reconcile.chunks import Chunks
+from service.reconcile.confirm import KafkaTopics
 from service.reconcile.runs import finish
 from service.reconcile.steps import Steps, take_due_steps
 from service.reconcile.values import KEPT, run_id_of, run_of

@@ -10,7 +10,7 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import Reason
-from service.cli.letter_view import hex_dump
+from service.cli.dead_letters import hex_dump
 from service.dead_letters import MEANINGS
 from service.settings import Settings
 from service.store.tables import dead_letters

@@ -39,7 +39,7 @@ MUTANTS = (
         "test_the_time_of_a_fence_never_goes_back",
     ),
     Mutant(
-        "service/reconcile/caught_up.py",
+        "service/reconcile/confirm.py",
         'if r.cluster_id in {"", now.cluster_id} and not',
         "if not",
         "test_positions_of_another_cluster_are_not_caught_up",

@@ -6,7 +6,7 @@ import pytest
 from aiokafka.errors import KafkaError
 
 from events import LICENSE_ADVANCED_TOPIC, PROGRESS_LEVELED_UP_TOPIC
-from service.reconcile.caught_up import KafkaTopics
+from service.reconcile.confirm import KafkaTopics
 from service.settings import Settings
 from tests.support.servers import Kafka
 from tests.support.topics import publish

@@ -21,8 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import Received, ReconcileChunk, ReconcileRequested, read
 from service.outbox.put import put
-from service.reconcile.caught_up import Ends
 from service.reconcile.chunks import Chunks
+from service.reconcile.confirm import Ends
 from service.reconcile.runs import read_run, report_of
 from service.reconcile.steps import Steps, take_one
 from service.reconcile.values import COUNTS, RunReport
