@@ -10,7 +10,6 @@ import typer
 
 from service.cli import context, output
 from service.cli.context import AsCsv, AsJson
-from service.cli.dead_letters import when
 from service.cli.letter_writes import TIME, moment
 from service.core.sheet import ACTION_COLUMNS
 
@@ -61,7 +60,7 @@ _COLUMNS = ("at", "subject", "role", "action", "arguments", "outcome", "times", 
 def _line(action: AdminAction) -> tuple[object, ...]:
     said = ", ".join(f"{name} {value}" for name, value in action.arguments.items() if value is not None)
     return (
-        when(action.at),
+        output.when(action.at),
         action.subject,
         action.role,
         action.action,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -136,7 +135,7 @@ def show_counts(counts: list[CountedReason], *, as_json: bool, as_csv: bool = Fa
     elif not counts:
         output.say("No open dead letters.")
     else:
-        rows = [(c.reason, c.count, _would(c), when(c.oldest), when(c.newest), c.meaning) for c in counts]
+        rows = [(c.reason, c.count, _would(c), output.when(c.oldest), output.when(c.newest), c.meaning) for c in counts]
         columns = ("reason", "count", "would apply now", "oldest", "newest", "meaning")
         output.print_table("Open dead letters", columns, rows, spare=("newest", "oldest", "meaning", "would apply now"))
         output.remark(
@@ -169,11 +168,11 @@ def sheet_of_letters() -> output.Csv:
 def show_letter(seen: SeenLetter) -> None:
     """Print one letter with all of its fields."""
     letter = seen.letter
-    came = when(letter.record_time) if letter.record_time else f"{letter.record_timestamp} ms"
+    came = output.when(letter.record_time) if letter.record_time else f"{letter.record_timestamp} ms"
     output.say(f"Dead letter {letter.id}: {letter.reason} ({seen.meaning})")
     output.say(f"  detail      {one_line(letter.detail) or '-'}")
     output.say(f"  record      {letter.topic}, partition {letter.partition}, offset {letter.offset}, {came}")
-    output.say(f"  first seen  {when(letter.first_seen_at)}, attempts: {letter.attempts}")
+    output.say(f"  first seen  {output.when(letter.first_seen_at)}, attempts: {letter.attempts}")
     output.say(f"  state       {_state(seen)}")
     if letter.resolved_at is None:
         output.say(f"  would apply {_WOULD[seen.verdict.would_apply]}: {seen.verdict.why}")
@@ -188,7 +187,7 @@ def _row(seen: Any) -> tuple[object, ...]:
     line = seen.line
     return (
         line.id,
-        when(line.first_seen_at),
+        output.when(line.first_seen_at),
         f"{line.topic}-{line.partition}@{line.offset}",
         line.value_bytes,
         line.attempts,
@@ -208,8 +207,8 @@ def _state(seen: SeenLetter) -> str:
     letter = seen.letter
     by = f", requested by {letter.resolved_by}" if letter.resolved_by else ""
     if letter.resolved_at is not None:
-        return f"{letter.resolution} at {when(letter.resolved_at)}{by}"
-    return f"sent again at {when(letter.replayed_at)}{by}" if letter.replayed_at is not None else "open"
+        return f"{letter.resolution} at {output.when(letter.resolved_at)}{by}"
+    return f"sent again at {output.when(letter.replayed_at)}{by}" if letter.replayed_at is not None else "open"
 
 
 def _show_bytes(name: str, content: bytes | None) -> None:
@@ -235,8 +234,3 @@ def hex_dump(content: bytes) -> str:
         shown = "".join(chr(b) if 0x20 <= b < 0x7F else "." for b in part)  # noqa: PLR2004 - printable ASCII
         lines.append(f"  {start:08x}  {part.hex(' '):<47}  {shown}")
     return "\n".join(lines)
-
-
-def when(moment: datetime | None) -> str:
-    """Return a time in UTC, to the second; a dash for None."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if moment else "-"

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from service.core.names import one_line, shown
@@ -48,6 +48,11 @@ def remark(text: str) -> None:
 def complain(text: str) -> None:
     """Print on stderr why the command failed."""
     remarks().print(f"levelsync: {shown(text)}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def when(moment: datetime | None) -> str:
+    """Return a time in UTC, to the second; a dash for None."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if moment else "-"
 
 
 def print_json(document: object) -> None:
