@@ -10,10 +10,12 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import PREFIX, Settings
@@ -37,8 +39,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_CHOICE] = choose(os.environ)
     except NoWay as reason:
         raise pytest.UsageError(str(reason)) from reason
+    # A cached logger would keep the processors of an earlier test, and `capture_logs` would miss its lines.
+    structlog.configure = partial(_configure_uncached, structlog.configure)
     for name in [n for n in os.environ if n.startswith(PREFIX) and not n.startswith(f"{PREFIX}TEST_")]:
         del os.environ[name]  # a developer's own settings must not change a test
+
+
+def _configure_uncached(configure: Callable[..., None], **options: Any) -> None:
+    configure(**options | {"cache_logger_on_first_use": False})
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
