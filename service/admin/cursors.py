@@ -67,7 +67,7 @@ def run_of(cursor: str) -> tuple[datetime, UUID]:
 
 def not_a_cursor() -> Refused:
     """Return the answer to a cursor that this list does not have."""
-    return Refused("The cursor does not belong to this list. Take it from the page before.")
+    return Refused("The cursor does not belong to this list. Use the cursor of the previous page.")
 
 
 def place_of(cursor: str) -> tuple[str, int, str]:

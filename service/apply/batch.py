@@ -251,7 +251,7 @@ class Applier:
         refused = {index: letter for index, letter in refused.items() if index not in suspicious}
         if refused and self.refused_all:
             self.refused_all = False
-            raise InstallationFault("the database refuses fewer records than a moment ago: the batch is tried again")
+            raise InstallationFault("the database refuses fewer records than in the last attempt: the batch is retried")
         return list(refused.values()), suspicious
 
     async def _read_snapshot(self) -> CurriculumSnapshot:

@@ -73,7 +73,7 @@ def _describe(one: Specialization) -> str:
     if one.in_database is None:
         return f"{said} (from {SETTING})"
     if one.in_setting not in {None, one.in_database}:
-        return f"{said} ({SETTING} has {one.in_setting}, the database wins)"
+        return f"{said} ({SETTING} has {one.in_setting}, which the database overrides)"
     return said
 
 
@@ -201,7 +201,7 @@ async def duplicate_progress(conn: AsyncConnection) -> str:
     return "unique constraint prevents"
 
 
-@check("Helper queries DB dynamically", "The log says why LicenseSystemHelper could not read specializations.")
+@check("Helper queries DB dynamically", "The log shows why LicenseSystemHelper could not read specializations.")
 async def helper_is_dynamic(conn: AsyncConnection) -> str:
     """Check that the helper returns the database's maxima, and follows a change, which is made in a temporary table."""
     maxima = await known_maxima(conn)

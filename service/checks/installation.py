@@ -136,7 +136,8 @@ async def migrations(conn: AsyncConnection) -> str:
         raise CheckFailed(state.reason, state.advice)
     if changed := await conn.run_sync(changes_since_v1):
         raise CheckFailed(f"{CREATED_FOR_OTHER_TABLES}: {'; '.join(changed)}")
-    return f"at {state.revision}" + (", which a later release made and this one may use" if state.is_later else "")
+    later = ", which a later release created and this release may use" if state.is_later else ""
+    return f"at {state.revision}{later}"
 
 
 @check("Users", "Check LEVELSYNC_DATABASE_URL: it may name a database that is not the application's.")

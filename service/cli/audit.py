@@ -25,7 +25,7 @@ def audit(
     subject: Annotated[str | None, typer.Option(help="Only rows of this subject.")] = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="The most rows to show, newest first.", show_default="1000; CSV: all"),
+        typer.Option(min=1, help="The maximum number of rows to show, newest first.", show_default="1000; CSV: all"),
     ] = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,

@@ -43,7 +43,7 @@ def list_letters(
         int | None, typer.Option(min=1, max=1000, help="Letters on a page.", show_default="100; CSV: all pages")
     ] = None,
     cursor: Annotated[
-        int | None, typer.Option(help="Continue after this letter: the cursor of the page before.")
+        int | None, typer.Option(help="Continue after this letter: the cursor of the previous page.")
     ] = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,

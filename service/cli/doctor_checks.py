@@ -178,7 +178,7 @@ def _lag_finding(topic: str, first: int, last: int) -> Finding:
         return passed(name, "every record is applied")
     if last < first:
         return passed(name, f"{last} records to apply, and falling")
-    advice = "Is `levelsync serve` running with the role apply? Its /readyz says what it waits for"
+    advice = "Is `levelsync serve` running with the role apply? Its /readyz shows what it waits for"
     return failed(name, f"{last} records to apply, and none was applied in {_STANDS_STILL_SECONDS:.0f} s", advice)
 
 

@@ -28,7 +28,10 @@ def drift(
         typer.Option(help="Only this specialization.", show_default="all", autocompletion=context.specializations),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="The most rows to show. All are counted.", show_default="1000; CSV: all")
+        int | None,
+        typer.Option(
+            min=1, help="The maximum number of rows to show. All rows are counted.", show_default="1000; CSV: all"
+        ),
     ] = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,

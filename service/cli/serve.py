@@ -37,7 +37,7 @@ def serve(
         typer.Option(help="The roles of this process: apply,reconcile,relay,schedule,api.", show_default="all of them"),
     ] = None,
 ) -> None:
-    """Run the service until SIGTERM or Ctrl-C. It finishes its present batch first."""
+    """Run the service until SIGTERM or Ctrl-C. It finishes its current batch first."""
     from service.process.runtime import run
 
     settings = context.settings()

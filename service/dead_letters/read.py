@@ -16,9 +16,9 @@ from service.dead_letters.select import Selection, conditions, is_open, on_its_w
 from service.store.tables import dead_letters as table
 
 MEANINGS = {
-    "malformed": "not a JSON object: broken JSON, not UTF-8, or no value at all",
-    "invalid": "JSON, but not what the event's schema says",
-    "bad_time": "its ce_time cannot be read, or is before 2000 or more than 5 minutes after the record",
+    "malformed": "the value is not valid JSON, not UTF-8, or null",
+    "invalid": "the value does not match the event's schema, or an attribute is invalid",
+    "bad_time": "its ce_time cannot be read, is before 2000, or is more than 5 minutes after the record's timestamp",
     "unknown_type": "no CloudEvents type, an unknown one, or one that belongs on another topic",
     "unknown_specialization": "`specializations` has no such specialization",
     "unknown_user": "`users` has no such user",

@@ -172,7 +172,7 @@ def _judge_other(letter: Letter, curriculum: Curriculum) -> ReplayVerdict:
 
 def _applies(letter: Letter) -> ReplayVerdict:
     if letter.reason == Reason.REFUSED_BY_DATABASE:
-        return ReplayVerdict(would_apply=None, why="only PostgreSQL can say whether it still refuses")
+        return ReplayVerdict(would_apply=None, why="only a replay shows whether PostgreSQL still refuses it")
     return ReplayVerdict(would_apply=True, why=_WHY_NOW.get(letter.reason, "this release can read it"))
 
 

@@ -77,7 +77,7 @@ class HeldBack:
     def hold_topics(self, topics: Mapping[str, str]) -> None:
         """Skip topics for `TOPIC_SECONDS`."""
         for topic, words in topics.items():
-            log.error("a topic refuses events, it is tried again", topic=topic, error=words)
+            log.error("a topic refuses events and is retried", topic=topic, error=words)
             self._topics[topic] = (time.monotonic() + TOPIC_SECONDS, words)
 
     def sort(self, failed: Mapping[OutboxRow, KafkaError]) -> None:

@@ -198,7 +198,7 @@ async def _stopped_in_time(service: Service) -> bool:
     """Stop the service; return False where that takes too long, because aiokafka or a connection hangs."""
     _, late = await asyncio.wait({asyncio.create_task(service.__aexit__(None, None, None))}, timeout=STOP_TIMEOUT)
     if late:
-        log.warning("exit without a clean stop: nothing is lost, the group takes over after its session timeout")
+        log.warning("exit without a clean stop: nothing is lost, and the group takes over after its session timeout")
     return not late
 
 

@@ -266,7 +266,7 @@ def _check_stalled(
 
 
 def _where(tp: TopicPartition, at: int, end: int) -> str:
-    reached = f"at {at} of {end}" if at != NOT_BEGUN else f"not begun, {end} there"
+    reached = f"at {at} of {end}" if at != NOT_BEGUN else f"not started, its end is {end}"
     return f"{tp.topic}-{tp.partition} {reached}"
 
 

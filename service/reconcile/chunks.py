@@ -124,7 +124,7 @@ class Chunks:
             if fault.kind in {Kind.TRANSIENT, Kind.CONFLICT}:
                 raise
             metrics.RETRIES.labels(Kind.INSTALLATION.value).inc()
-            log.exception("a range failed, it is tried again", run_id=str(run_id), chunk=chunk, error=fault.message)
+            log.exception("a range failed and is retried", run_id=str(run_id), chunk=chunk, error=fault.message)
 
     async def _do_some(self, run_id: UUID, phase: Phase, chunk: int) -> bool:
         """Make one transaction of a range. Return True while some of it is left."""

@@ -313,4 +313,4 @@ def _report(failed: StepFailed, steps: Steps, health: Health) -> None:
     cause = failed.__cause__ or failed
     message = read_fault(cause).message
     health.report("reconcile", steps, message)
-    log.warning("a step of a run failed, it is tried again", error=message, kind=type(cause).__name__)
+    log.warning("a step of a run failed and is retried", error=message, kind=type(cause).__name__)

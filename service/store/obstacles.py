@@ -73,7 +73,7 @@ class Duplicates:
         first, second = self.key
         return (
             f"{self.table} has several rows for one pair ({first}, {second}), but levelsync needs a unique constraint "
-            f"there, because two events at once would create two rows. The rows differ in columns that are not "
+            f"there, because two concurrent events would create two rows. The rows differ in columns that are not "
             f"levelsync's, so it cannot know which row to keep. Remove all but one row of each of these pairs, or make "
             f"the columns equal, then run levelsync migrate again: {_listed(differing)}."
         )
@@ -294,7 +294,7 @@ def _rights(conn: Connection) -> list[str]:
         if owner is not None and catalog.find_unique(conn, duplicates.table, duplicates.key) is None:
             columns = ", ".join(duplicates.key)
             found.append(
-                f"{duplicates.table} has no UNIQUE ({columns}), without which two events at once would create two "
+                f"{duplicates.table} has no UNIQUE ({columns}), without which two concurrent events would create two "
                 f"rows. The role {catalog.role(conn)} does not own the table and cannot add the constraint. Run "
                 f"levelsync migrate as {owner}, or run as {owner}: "
                 f"ALTER TABLE {catalog.qualified_name(conn, duplicates.table)} ADD UNIQUE ({columns})"

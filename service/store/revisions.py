@@ -143,9 +143,9 @@ def add_unique(conn: Connection, table: str, name: str, columns: Sequence[str], 
     """
     if conn.scalar(_NAME_IS_TAKEN, {"name": name, "table": table}):
         raise Stop(
-            f"{table} needs {name} UNIQUE ({', '.join(columns)}), neither deferrable nor partial, because two events "
-            "at once would create two rows. Something else has that name: rename or drop it, then run levelsync "
-            "migrate again."
+            f"{table} needs {name} UNIQUE ({', '.join(columns)}), neither deferrable nor partial, because two "
+            "concurrent events would create two rows. Something else has that name: rename or drop it, then run "
+            "levelsync migrate again."
         )
     conn.execute(text(f"ALTER TABLE {table} ADD CONSTRAINT {name} UNIQUE ({', '.join(columns)})"))
     conn.execute(text(f"COMMENT ON CONSTRAINT {name} ON {table} IS '{_mark(revision)}'"))

@@ -141,7 +141,7 @@ BUILD_INFO = Gauge(
 )
 RUNBOOK_INFO = Gauge(
     "levelsync_runbook_info",
-    "Always 1 where `LEVELSYNC_RUNBOOK_URL` is set; the alert rules take the base of their links from its label",
+    "Always 1 where `LEVELSYNC_RUNBOOK_URL` is set; the alert rules read the base of their links from its label",
     ["url"],
     registry=REGISTRY,
 )

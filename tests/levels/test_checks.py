@@ -132,7 +132,7 @@ async def test_the_setting_replaces_a_missing_value_and_a_difference_is_shown(
         check = await application.asked(with_maxima, ALL[name])
         return check.passed, check.detail
 
-    differs = "COACH 8 (LEVELSYNC_MAX_LEVELS has 7, the database wins), INTERNSHIP 3, PLAYER 8"
+    differs = "COACH 8 (LEVELSYNC_MAX_LEVELS has 7, which the database overrides), INTERNSHIP 3, PLAYER 8"
     assert await look("specializations") == (True, differs)
     await application.execute(
         database_url,

@@ -79,7 +79,7 @@ async def test_serve_starts_on_a_later_schema_that_allows_it(allowed: str, setti
     await asyncio.wait_for(wait_until_ready(engine, there, Health()), 20)
     await engine.dispose()
     found = await application.asked(there, migrations)
-    detail = "at of_a_later_release, which a later release made and this one may use"
+    detail = "at of_a_later_release, which a later release created and this release may use"
     assert (found.passed, found.detail) == (True, detail)
     labels = {"version": RELEASE, "schema": "of_a_later_release"}
     assert metrics.REGISTRY.get_sample_value("levelsync_build_info", labels) == 1

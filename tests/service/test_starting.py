@@ -160,5 +160,5 @@ async def test_partitions_that_never_begin_end_the_service(settings: Settings, m
     monkeypatch.setattr(LevelConsumer, "committed", says_nothing)
     await publish(settings.kafka_bootstrap_servers, [rise(1, 2, 0)])
     async with running(settings) as service:
-        with pytest.raises(Stalled, match=r"progress\.leveled-up-0 not begun, 1 there"):
+        with pytest.raises(Stalled, match=r"progress\.leveled-up-0 not started, its end is 1"):
             await asyncio.wait_for(service.ended(), 10)

@@ -299,7 +299,15 @@ class BulkAnswer(BaseModel):
 class RunGoesOn(Run):
     """A run that has not ended yet: its report so far, and the keys of the later answer with null values."""
 
-    model_config = example(RUN | NOT_YET | {"status": "running", "finished_at": None, "message": "The run goes on"})
+    model_config = example(
+        RUN
+        | NOT_YET
+        | {
+            "status": "running",
+            "finished_at": None,
+            "message": f"The run has not ended yet. Watch /api/v1/licenses/admin/sync/runs/{RUN_ID}",
+        }
+    )
 
     success: None
     total_issues: None

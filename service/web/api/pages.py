@@ -11,7 +11,7 @@ from fastapi import Query, Request, Response
 from service.admin.cursors import encode
 
 Cursor = Annotated[
-    str | None, Query(max_length=500, description="Where the page begins. Copy it from `Link` of the page before.")
+    str | None, Query(max_length=500, description="Where the page begins. Copy it from `Link` of the previous page.")
 ]
 
 
@@ -58,7 +58,7 @@ class Page(_Page):
         self,
         request: Request,
         response: Response,
-        limit: Annotated[int, Query(ge=1, le=1000, description="The most items of the page.")] = 100,
+        limit: Annotated[int, Query(ge=1, le=1000, description="The maximum number of items of the page.")] = 100,
         cursor: Cursor = None,
         form: Form = None,
     ) -> None:
@@ -72,7 +72,7 @@ class ShortPage(_Page):
         self,
         request: Request,
         response: Response,
-        limit: Annotated[int, Query(ge=1, le=100, description="The most items of the page.")] = 20,
+        limit: Annotated[int, Query(ge=1, le=100, description="The maximum number of items of the page.")] = 20,
         cursor: Cursor = None,
         form: Form = None,
     ) -> None:

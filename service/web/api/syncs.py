@@ -58,10 +58,10 @@ async def sync_pair(
     body: PairSync,
     caller: Annotated[Caller, Depends(Allowed("sync_pair"))],
 ) -> dict[str, Any]:
-    """Sync one pair: set its other row to the level of the row that the direction names, up or down.
+    """Sync one pair: set both rows to the level of the row that the direction believes, which may lower a level.
 
-    A missing other row is created. Where the named row is missing, nothing is written, `success` is false and `action`
-    is `none`.
+    `highest` believes the higher level. The row that is not believed is created where it is missing. Where the believed
+    row is missing, nothing is written, `success` is false and `action` is `none`.
     """
     pair = (user_id, body.specialization)
     result = await users.sync_pair(caller.engine, caller.settings, caller.who, pair, body.direction)

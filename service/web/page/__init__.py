@@ -16,11 +16,11 @@ from service.web.page.memory import Memory
 
 NEEDS = ("jinja2", "python_multipart")
 _MISSING = """\
-The operations page is not installed here.
+The operations page is not installed. To install it, run:
 
     pip install 'levelsync[service,page]'
 
-installs it. Then restart this process. Everything else works without the page. /docs describes the admin API.
+Then restart this process. Everything else works without the page. /docs describes the admin API.
 """
 
 

@@ -36,7 +36,7 @@ def token_of(request: Request) -> str:
     """
     token = request.cookies.get(_name(request, SESSION))
     if not token:
-        raise NotSignedIn("Sign in to go on.")
+        raise NotSignedIn("Sign in to continue.")
     return token
 
 
