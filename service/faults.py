@@ -27,7 +27,7 @@ _UNREACHABLE = (OSError, TimeoutError, PoolTimeout, asyncpg.InterfaceError, asyn
 
 
 class Kind(Enum):
-    """What to do about an error."""
+    """The kind of an error, which determines what to do about it."""
 
     TRANSIENT = "database_unavailable"
     """A transient fault. Retry for as long as it lasts."""
@@ -40,7 +40,7 @@ class Kind(Enum):
 
 
 class InstallationFault(Exception):  # noqa: N818 - "fault" is the law's own word
-    """A person has to repair the installation before work can continue. The text says what to repair."""
+    """A person has to repair the installation before work can continue. The text names what to repair."""
 
 
 class DecideAgain(Exception):  # noqa: N818 - names what to do, not what went wrong

@@ -260,7 +260,7 @@ class CurriculumSnapshot:
 
 
 async def read_snapshot(conn: AsyncConnection) -> CurriculumSnapshot:
-    """Read both, the fingerprint first, so that the next comparison finds a change between the two reads.
+    """Read the fingerprint, then the curriculum, so that the next comparison finds a change between the two reads.
 
     Raises:
         InstallationFault: No specialization can be used.

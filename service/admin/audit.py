@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 ActionOutcome = Literal["done", "refused", "failed"]
 _LONGEST = 500
 _LONGEST_ARGUMENTS = 2000
-"""The most characters of a refused request's fields that a row stores."""
+"""The maximum number of characters of a refused request's fields that a row stores."""
 _ADD = text("""
     INSERT INTO levelsync.admin_actions
            (subject, role, action, arguments, outcome, detail, request_id, client_address)
@@ -107,7 +107,7 @@ def storable_fields(sent: Any) -> dict[str, Any]:
 
 
 def client_address() -> str:
-    """Return the client's address of the present request. uvicorn knows which proxies to trust."""
+    """Return the client's address of the current request. uvicorn knows which proxies to trust."""
     return str(structlog.contextvars.get_contextvars().get("client", ""))
 
 
@@ -204,7 +204,7 @@ class AdminAction:
 
 @dataclass(frozen=True, slots=True)
 class ActionFilter:
-    """Which rows to return: those that match every value that is set."""
+    """A filter of the audit log. A row must match every value that is set."""
 
     since: datetime | None = None
     subject: str | None = None

@@ -27,7 +27,7 @@ _abandoned: set[asyncio.Task[Any]] = set()
 def busy_if_unavailable() -> Iterator[None]:
     """Raise `Busy` for an error that means that the database cannot answer now. A defect passes unchanged.
 
-    Where somebody has to repair the installation, the text says so, because waiting does not help.
+    Where a person has to repair the installation, the text names the repair, because waiting does not help.
     """
     try:
         yield

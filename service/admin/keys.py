@@ -24,7 +24,7 @@ ASYMMETRIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 FETCH_TIMEOUT = 4.0
 """Seconds that a fetch of the JWKS URL may take, from the connection to the last byte."""
 MOST_BYTES = 256 * 1024
-"""The most bytes of a key set. A set of ten RSA keys with certificates has about 30 KB."""
+"""The maximum size of a key set, in bytes. A set of ten RSA keys with certificates has about 30 KB."""
 FRESH_FOR = 300.0
 """Seconds after which a key in use is fetched again. While the URL answers, a revoked key is accepted no longer."""
 STALE_FOR = 3600.0

@@ -160,7 +160,7 @@ def _counted(one: ReasonCount, looked: Applicable) -> CountedReason:
 
 
 MOST = 10_000
-"""The most letters that one call replays or discards. `Handled.left` counts the others."""
+"""The maximum number of letters that one call replays or discards. `Handled.left` counts the others."""
 Verb = Literal["replay", "discard"]
 _Do = Callable[[AsyncEngine, Selection, str, Write, int], AsyncIterator[list[int]]]
 _DO: dict[Verb, _Do] = {"replay": replay, "discard": discard}

@@ -46,7 +46,7 @@ class Waits:
         self._since: dict[tuple[str, int], tuple[datetime | None, datetime]] = {}
 
     def see(self, lag: Mapping[tuple[str, int], int], moved: Moves, now: datetime) -> list[Partition]:
-        """Record the present lag; return the partitions."""
+        """Record the current lag, and return the partitions."""
         waiting = [(at, moved.get(at)) for at, records in lag.items() if records]
         self._since = {at: self._unmoved(at, position_at) or (position_at, now) for at, position_at in waiting}
         since = {at: begun for at, (_, begun) in self._since.items()}
@@ -106,11 +106,10 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class RunEnd:
-    """How a run ended."""
+    """The end of a run: its status and the number of pairs that it could not confirm."""
 
     status: str
     unconfirmed: int
-    """Pairs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ _FIND_REQUEST = text("""
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What a run does. The defaults are a dry run of everything."""
+    """A request for a run. The defaults are a dry run of everything."""
 
     direction: Direction = "progress_to_license"
     dry_run: bool = True
@@ -45,7 +45,7 @@ class RunRequest:
     specialization: str | None = None
     user_id: int | None = None
     max_lowered: int | None = None
-    """The most levels that a real run may lower before it stops. None: no limit."""
+    """The maximum number of levels that a real run may lower. If there are more, it stops. None means no limit."""
 
     def as_arguments(self) -> dict[str, Any]:
         """Return the fields as the audit log stores them."""
@@ -162,7 +162,7 @@ _ISSUES = text(f"""
 
 @dataclass(frozen=True, slots=True)
 class IssueFilter:
-    """Which issues of a run to return, and in which order. `falling`: only pairs whose level the run lowers."""
+    """A filter of a run's issues, and their order. `falling`: only pairs whose level the run lowers."""
 
     order: IssueOrder = "lowered"
     kind: str | None = None

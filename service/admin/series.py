@@ -29,7 +29,7 @@ class Delay:
     """Seconds from an event's occurrence to the commit of its effect, as bounds of the histogram's buckets."""
 
     half: float
-    """At least half of the events took no longer. Infinite where that is beyond the last bucket."""
+    """The median: at least half of the events took no longer. Infinite where that is beyond the last bucket."""
     most: float
     """At least 99 % of the events took no longer."""
 

@@ -72,7 +72,7 @@ log = structlog.get_logger(__name__)
 A_ROW_FOR = 60.0
 """Seconds for which one row counts an address's failures."""
 _MOST_ADDRESSES, _OTHERS = 100, "others"
-"""The most addresses of a process with a separate row at the same time. Further addresses share one row."""
+"""The maximum number of addresses of a process with a separate row. Further addresses share one row."""
 _COUNT_FAILURE = text("""
     INSERT INTO levelsync.admin_actions (subject, role, action, outcome, detail, client_address, times)
     VALUES ('', 'none', 'sign_in', 'refused', :detail, :address, :times) RETURNING id

@@ -24,7 +24,7 @@ _POINTER = re.compile(r"(/([^~]|~0|~1)*)+")
 class RolesClaim:
     """The claim that contains the roles, as JWT_ROLES_CLAIM names it.
 
-    A claim with exactly this name wins (`https://example.com/roles`). Otherwise the setting is a dotted path
+    A claim with exactly this name has precedence (`https://example.com/roles`). Otherwise the setting is a dotted path
     (`realm_access.roles`). A setting that begins with `/` is a JSON Pointer (RFC 6901), for example
     `/resource_access/my.client/roles`.
 
@@ -147,7 +147,7 @@ class Authenticator:
             raise NotSignedIn(_WRONG.get(type(error), "The token cannot be read.")) from None
 
     async def _user(self, subject: str) -> tuple[int, Role]:
-        """Return the id and the present role of the user. The application's own tokens name only the user."""
+        """Return the id and the current role of the user. The application's own tokens name only the user."""
         number = user_id_of(subject)
         query, value = (_BY_EMAIL, subject) if number is None else (_BY_ID, number)
         with busy_if_unavailable():

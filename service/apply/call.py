@@ -108,7 +108,7 @@ _WITHIN = {name: text(f"SELECT * FROM levelsync.apply_{name}_v1({_NAMED})") for 
 
 
 async def call_alone(engine: AsyncEngine, call: Call) -> Result | None:
-    """Make the call in its own transaction. Return None when there are dead letters to write: then it did nothing.
+    """Call the function in its own transaction. Return None, with nothing written, if there are dead letters to write.
 
     It uses the asyncpg connection directly, because SQLAlchemy costs as much as a small batch.
     """
@@ -136,7 +136,7 @@ async def call_alone(engine: AsyncEngine, call: Call) -> Result | None:
 
 
 async def call_within(conn: AsyncConnection, call: Call) -> Result:
-    """Make the call in the caller's transaction. The caller moves the positions."""
+    """Call the function in the caller's transaction. The caller moves the positions."""
     values = dict(zip(_TYPES, _arguments(call), strict=True))
     row = (await conn.execute(_WITHIN[call.target.name], values)).one()
     if row.status == "moved":

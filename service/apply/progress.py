@@ -52,13 +52,15 @@ class Refusals:
 
 
 Item = LevelEvent | DeadLetter
-"""A decoded record: an event, or the dead letter that says why it is not one."""
+"""A decoded record: an event, or a dead letter with the reason why the record is not one."""
 MOST_SET_ASIDE = 4
-"""Number of held pairs at which the first is waited for, before others are tried: the whole table may be locked."""
+"""Number of held pairs at which the batch waits for the first one. The whole table may be locked, so further attempts
+would only find more held pairs.
+"""
 
 
 class Way(StrEnum):
-    """How a call applies its events (`levels_v1.sql`)."""
+    """The way in which a call applies its events (`levels_v1.sql`)."""
 
     QUICK = "quick"
     """The call is its own transaction and moves the positions. It does nothing when there are dead letters to write."""

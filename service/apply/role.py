@@ -138,7 +138,10 @@ async def apply_role(
 
 
 def _one_at_a_time(applier: Applier, one_waits: asyncio.Semaphore) -> Callable[[Batch], Awaitable[Applied]]:
-    """Return a function that applies held records. One of a process waits at a time, as each wait uses a connection."""
+    """Return a function that applies held records, one batch of a process at a time.
+
+    Each batch that waits for a lock uses a connection.
+    """
 
     async def apply(batch: Batch) -> Applied:
         async with one_waits, asyncio.timeout(TURN_SECONDS):

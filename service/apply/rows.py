@@ -68,7 +68,9 @@ An old level below 0 is left out, because the contract has none.
 _SIDES: tuple[Side, Side] = ("progress", "license")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HELD, _ABSENT, _NULL = -1, 0, -(2**31)
-"""How the stored functions encode these in a row's id (the first two) and level (the last)."""
+"""The codes of the stored functions for a held row and for an absent row, in place of its id, and for a level that is
+NULL.
+"""
 _WRITE = {
     name: text(f"""
         SELECT levelsync.write_{name}_v1(
@@ -146,7 +148,7 @@ class LevelWrite:
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who decided: `cause` in words, and the id of the user to name in the history, if it was a user."""
+    """The author of a decision: `cause` in words, and the id of the user to name in the history, if it was a user."""
 
     cause: str
     user_id: int | None = None

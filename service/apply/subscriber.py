@@ -39,7 +39,7 @@ class Owner(Protocol):
 async def until_applied(
     attempt: Callable[[], Awaitable[T]], owner: Owner, health: Health, *, failed: Exception | None = None
 ) -> T:
-    """Call `attempt` until it succeeds. `failed` is the error of a call that the caller has made: wait first then.
+    """Call `attempt` until it succeeds. With `failed`, the error of a call by the caller, begin with a wait.
 
     Raises:
         GivenUp: another member received the partitions during the retries.

@@ -126,7 +126,7 @@ _REPAIR_FIRST = "Repair this, then run: levelsync migrate"
 async def migrations(conn: AsyncConnection) -> str:
     """Check that the database is at this release's revision, or at a later one that allows this release.
 
-    Also check that the stored functions were created for the present tables of the application.
+    Also check that the stored functions were created for the application's tables as they are now.
     """
     state = await schema_state_of(conn)
     obstacles = await conn.run_sync(find_obstacles) if state.reason and not state.is_later else []

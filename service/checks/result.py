@@ -79,7 +79,7 @@ _Checks = Callable[Concatenate[AsyncConnection, P], Awaitable[Finding]]
 
 
 class CheckFailed(Exception):  # noqa: N818 - a finding, not an error
-    """A check did not pass. The text says what was found, `advice` what to do instead of the check's own advice."""
+    """A check did not pass. The text states what was found. `advice` replaces the check's own advice."""
 
     def __init__(self, detail: str, advice: str = "") -> None:
         super().__init__(detail)
@@ -87,7 +87,7 @@ class CheckFailed(Exception):  # noqa: N818 - a finding, not an error
 
 
 class CheckWarned(Exception):  # noqa: N818 - a finding, not an error
-    """A check passed with a warning. The text says what a person should look at."""
+    """A check passed with a warning. The text names what a person should look at."""
 
 
 def check(name: str, advice: str) -> Callable[[_Look[P]], _Checks[P]]:

@@ -1,4 +1,4 @@
-"""What the commands share: settings, questions, the audit log, signals."""
+"""Shared parts of the commands: settings, questions, the audit log, signals."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def check_one_form(as_json: bool, as_csv: bool) -> None:
 def settings(*, servers: bool = True) -> Settings:
     """Read the settings. Warn about unknown `LEVELSYNC_` names and about parts of the database URL that are ignored.
 
-    `servers` says that the command needs PostgreSQL or Kafka.
+    `servers` is whether the command needs PostgreSQL or Kafka.
 
     Raises:
         SettingsError: a value cannot be used.
@@ -175,7 +175,7 @@ def _has_stopped(settings_of_up: Path) -> bool:
 
 
 def unknown_sentence(name: str, nearest: str | None) -> str:
-    """Return a sentence that says that `name` is not a setting, and which setting has a similar name."""
+    """Return the warning about a name that is not a setting, with the setting that has the most similar name."""
     return f"{name} is not a setting" + (f"; did you mean {nearest}?" if nearest else "")
 
 

@@ -1,4 +1,4 @@
-"""`levelsync doctor`: check the installation, and say what to do about each fault."""
+"""`levelsync doctor`: check the installation, and print what to do about each fault."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class WrongUse(CommandError):  # noqa: N818 - the end of a command, not a defect
 
 
 class Unreachable(CommandError):  # noqa: N818 - the end of a command, not a defect
-    """A component does not answer. The text says which one, where, and what to do next."""
+    """A component does not answer. The text names the component and its address, and what to do next."""
 
     code = Exit.UNREACHABLE
 

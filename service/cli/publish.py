@@ -35,7 +35,7 @@ _PIECE_BYTES = 1 << 18
 
 @dataclass
 class _Tally:
-    """How many events Kafka has confirmed, and the number of the last line that was read."""
+    """The number of events that Kafka has confirmed, and the number of the last line that was read."""
 
     sent: int = 0
     line: int = 0

@@ -212,7 +212,7 @@ async def letters_of(conn: AsyncConnection, sent: Sent) -> dict[str, int]:
 
 
 async def expected_faults(conn: AsyncConnection, event: ProgressLeveledUp | LicenseAdvanced) -> list[str]:
-    """Return the reasons why an event will become a dead letter in the present state of the database."""
+    """Return the reasons why an event will become a dead letter in the current state of the database."""
     from sqlalchemy import text
 
     from service.levels import read_curriculum

@@ -18,7 +18,7 @@ DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
 
 class DriftKind(StrEnum):
-    """How the two rows of a pair disagree. Used as metric label, as `issue_type` and as key of a report's counts."""
+    """The kinds of drift. They are metric labels, values of `issue_type`, and keys of a report's counts."""
 
     MISMATCHED = "mismatched"
     MISSING_LICENSE = "missing_license"

@@ -12,7 +12,7 @@ Side = Literal["progress", "license"]
 
 
 class PairAction(StrEnum):
-    """What a decision does to the side that it does not believe."""
+    """The effect of a decision on the side that it does not believe."""
 
     NONE = "none"
     CREATED = "created"
@@ -20,7 +20,7 @@ class PairAction(StrEnum):
 
 
 class Why(StrEnum):
-    """Why a decision writes nothing."""
+    """The reasons why a decision writes nothing."""
 
     IN_SYNC = "in_sync"
     NO_SOURCE = "no_source_row"

@@ -54,7 +54,7 @@ LETTER_COLUMNS = (
     "would_apply_now",
     "would_apply_why",
 )
-"""Of dead letters."""
+"""The columns of dead letters."""
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

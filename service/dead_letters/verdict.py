@@ -47,7 +47,7 @@ _WHY_NOW = {
 
 @dataclass(frozen=True, slots=True)
 class ReplayVerdict:
-    """Whether a replay would close the letter, or None when only the database can decide. `why` gives the reason."""
+    """Whether a replay would close a letter, None if only the database can decide, and the reason (`why`)."""
 
     would_apply: bool | None
     why: str
@@ -59,7 +59,7 @@ class ReplayVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Applicable:
-    """How many of the newest `looked_at` open letters of a reason would apply now."""
+    """The number of letters that would apply now, among the newest `looked_at` open letters of a reason."""
 
     looked_at: int
     would_apply: int

@@ -48,7 +48,7 @@ from service.telemetry.health import Health
 
 log = structlog.get_logger(__name__)
 TOPIC_SECONDS = 5.0
-"""Seconds after which a topic that refuses events is tried again: somebody may have created it or granted rights."""
+"""Seconds after which a topic that refuses events is retried. It may have been created, or a right granted."""
 _TOPIC_ERRORS = (InvalidTopicError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError)
 _ROW_ERRORS = (MessageSizeTooLargeError, RecordListTooLargeError, PolicyViolationError)
 
@@ -81,7 +81,7 @@ class HeldBack:
             self._topics[topic] = (time.monotonic() + TOPIC_SECONDS, words)
 
     def sort(self, failed: Mapping[OutboxRow, KafkaError]) -> None:
-        """Hold back the topics and events that Kafka refused in one batch. Other failures may pass."""
+        """Hold back the topics and events that Kafka refused in one batch. Other failures are transient."""
         self.hold_topics({row.topic: str(error) for row, error in failed.items() if isinstance(error, _TOPIC_ERRORS)})
         refused = {row: error for row, error in failed.items() if isinstance(error, _ROW_ERRORS)}
         if not refused:

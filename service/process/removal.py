@@ -25,7 +25,7 @@ SAMPLES = timedelta(hours=48)
 EVERY = 3600.0
 """Seconds between two removals."""
 BATCH_ROWS, BATCH_RUNS = 1000, 10
-"""The most rows that one transaction removes: fewer runs, because a run's ranges and issues are removed with it."""
+"""The maximum numbers of rows and of runs that one transaction removes. A run is removed with its ranges and issues."""
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('levelsync retention', 0))")
 _LETTERS = text("""
     DELETE FROM levelsync.dead_letters

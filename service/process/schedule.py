@@ -110,7 +110,7 @@ class Schedule:
         self._seen: datetime | None = None
 
     async def run(self, report_healthy: ReportHealthy) -> None:
-        """Request the run of the present slot and of each slot that begins, until an error or a cancellation.
+        """Request the run of the current slot and of each slot that begins, until an error or a cancellation.
 
         A process that starts in the middle of a slot requests that slot's run, unless it was requested before.
         """
@@ -120,7 +120,7 @@ class Schedule:
             await asyncio.sleep(min(seconds, LONGEST_SLEEP))
 
     async def request_present_slot(self) -> float:
-        """Request the run of the present slot unless that was done; return the seconds until the next slot."""
+        """Request the run of the current slot unless that was done. Return the seconds until the next slot."""
         every = self._settings.reconcile_every
         async with self._engine.begin() as conn:
             now = await database_time(conn)

@@ -33,7 +33,7 @@ TRY_EVERY = 1.0
 
 
 class NotYet(Exception):  # noqa: N818 - a state, not an error
-    """Something that the roles need is missing. The text says what it is, and what to do about it."""
+    """Something that the roles need is missing. The text names it, and what to do about it."""
 
 
 async def wait_until_ready(engine: AsyncEngine, settings: Settings, health: Health) -> str:
@@ -57,7 +57,7 @@ async def _wait_for(component: str, check: Callable[[], Awaitable[str]], health:
             if time.monotonic() - logged_at >= LOG_EVERY:
                 logged_at = time.monotonic()
                 log.warning("waiting", component=component, reason=str(reason))
-            await asyncio.sleep(TRY_EVERY)  # no backoff: the start follows soon after somebody's repair
+            await asyncio.sleep(TRY_EVERY)  # no backoff, so that the start follows soon after a repair
         else:
             health.clear(component, health)
             return answer

@@ -179,7 +179,7 @@ class Stalled(Exception):  # noqa: N818 - a state, not an error
 
 @dataclass(slots=True)
 class Watchdog:
-    """Remembers how long each lagging partition has been at its present position."""
+    """Remembers how long each lagging partition has been at its current position."""
 
     stall_seconds: float = STALL_SECONDS
     _since: dict[TopicPartition, tuple[int, float]] = field(default_factory=dict)
@@ -271,7 +271,7 @@ def _where(tp: TopicPartition, at: int, end: int) -> str:
 
 
 def _report_polls(consumer: Any, health: Health) -> None:
-    """Report what a consumer cannot read. It tries again without end, so somebody has to know."""
+    """Report what a consumer cannot read in `health`, because it retries without an end."""
     if consumer.problem:
         health.report("consumers", consumer, consumer.problem)
     else:

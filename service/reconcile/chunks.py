@@ -36,7 +36,7 @@ MOST_FAILURES = 100
 
 @dataclass(slots=True)
 class _Seen:
-    """What a scan found in a range."""
+    """The result of the scan of a range."""
 
     scanned: int = 0
     matching: int = 0
@@ -110,10 +110,10 @@ class Chunks:
         self._steps.woken.set()
 
     async def _do(self, run_id: UUID, phase: Phase, chunk: int) -> None:
-        """Finish the pass over a range. If it has a fault of its own, leave it to a later message: other runs go on.
+        """Finish the pass over a range. If it fails, leave it to a later message, so that other runs continue.
 
         Raises:
-            Exception: PostgreSQL is away, or there was a conflict. The whole batch is tried again.
+            Exception: PostgreSQL cannot be reached, or there was a conflict. The caller retries the whole batch.
         """
         try:
             while await self._do_some(run_id, phase, chunk):
@@ -127,7 +127,7 @@ class Chunks:
             log.exception("a range failed and is retried", run_id=str(run_id), chunk=chunk, error=fault.message)
 
     async def _do_some(self, run_id: UUID, phase: Phase, chunk: int) -> bool:
-        """Make one transaction of a range. Return True while some of it is left."""
+        """Work on a range in one transaction. Return True if a part of the range is left."""
         async with self._engine.begin() as conn:
             found = (await conn.execute(sql.LOCK_RANGE, _which(run_id, phase, chunk))).one_or_none()
             if found is None or found.finished_at or found.phase != phase or found.done_phase >= phase:

@@ -62,7 +62,7 @@ async def read_applied(conn: AsyncConnection, now: Ends) -> dict[str, int]:
 def reached(goal: Mapping[str, int], now: Ends, applied: Mapping[str, int]) -> bool:
     """Return whether every partition is applied up to `goal`.
 
-    A partition without records counts as applied. A position beyond the present end belongs to an earlier topic of the
+    A partition without records counts as applied. A position beyond the current end belongs to an earlier topic of the
     same name. It does not count until a consumer has started the new topic.
     """
     return all(
@@ -183,7 +183,7 @@ async def _compare(conn: AsyncConnection, suspects: Sequence[Suspect], *, wait: 
 
 
 async def _held(conn: AsyncConnection, suspects: Sequence[Suspect], progress: Levels, licenses: Levels) -> set[Suspect]:
-    """Return the suspects with a skipped row. A read without a lock tells a skipped row from a missing one."""
+    """Return the suspects with a skipped row. A read without a lock distinguishes a skipped row from a missing one."""
     without_progress = [s for s in suspects if s not in progress]
     without_license = [s for s in suspects if s not in licenses]
     skipped = {

@@ -35,16 +35,16 @@ from service.settings import Settings
 from service.telemetry import metrics
 
 ESTIMATE_AFTER = 1.0
-"""Seconds of a step before its time left is estimated, because the first ranges say little."""
+"""Seconds of a step before its time left is estimated, because the first ranges are not representative."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The present step of a run: how long it has lasted, and how much of its work is done.
+    """The current step of a run: how long it has lasted, and how much of its work is done.
 
-    The work of a scan is its ranges. The work of a confirmation or a heal is its pairs. PostgreSQL's clock gives both
-    the step's beginning and the present. The run's row stores the least time left that was estimated in a step, so that
-    the time left in the answers about one step never grows.
+    The work of a scan is its ranges. The work of a confirmation or a heal is its pairs. The step's beginning and the
+    current time are both those of PostgreSQL's clock. The run's row stores the least time left that was estimated in a
+    step, so that the reported time left never grows within a step.
     """
 
     step: Step
@@ -57,7 +57,7 @@ class Pace:
 
     @property
     def phase(self) -> RunPhase | None:
-        """The step's name for people, or None when the run has ended."""
+        """The phase of the step, or None when the run has ended."""
         return self.step.phase
 
     @property
@@ -94,7 +94,7 @@ async def read_paces(conn: AsyncConnection, runs: Sequence[Run]) -> dict[UUID, P
 
 
 async def note_time_left(conn: AsyncConnection, run_id: UUID) -> None:
-    """Store the estimate for a run's present step if it is the least so far. Skip the run while its row is locked."""
+    """Store the estimate for a run's current step if it is the least so far. Skip the run while its row is locked."""
     for row in await conn.execute(sql.PACE, {"ids": [run_id]}):
         pace = Pace(Step(row.step), row.seconds, row.total - row.open, row.total)
         left = pace.estimate()
@@ -141,7 +141,7 @@ async def reports_of(conn: AsyncConnection, runs: Sequence[Run]) -> list[RunRepo
 
 
 def _with_pace(passes: tuple[int, int], pace: Pace | None) -> ReportProgress:
-    """Return the progress of a run: in passes over ranges, and in its present phase."""
+    """Return the progress of a run: in passes over ranges, and in its current phase."""
     now = pace or Pace(Step.DONE)
     return ReportProgress(
         *passes,

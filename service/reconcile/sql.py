@@ -237,7 +237,7 @@ PACE = text("""
                      WHERE g.run_id = r.id) w
      WHERE r.id = ANY(CAST(:ids AS uuid[])) AND r.finished_at IS NULL
 """)
-"""Read how long the present step has lasted, and its work: ranges of a scan, else pairs, of which `open` are left."""
+"""Read how long the current step has lasted, and its work: ranges of a scan, else pairs, of which `open` are left."""
 
 NOTE_TIME_LEFT = text("""
     UPDATE levelsync.reconcile_runs SET seconds_left = least(seconds_left, CAST(:left AS float8))

@@ -35,7 +35,7 @@ _NAMESPACE = UUID("f7a5f3f2-0c2b-4d8e-9f0e-4a1d3c1b7a11")
 
 
 class RunPhase(StrEnum):
-    """What a run is doing, as a name for people."""
+    """The phases of a run, as commands and pages show them."""
 
     PLANNING = "planning"
     WAITING = "waiting_for_the_appliers"
@@ -46,7 +46,7 @@ class RunPhase(StrEnum):
 
 
 class Step(StrEnum):
-    """What a run's row waits for (`service.reconcile.steps`)."""
+    """The steps of a run (`service.reconcile.steps`)."""
 
     PLAN = "plan"
     SETTLE = "settle"
@@ -59,7 +59,7 @@ class Step(StrEnum):
 
     @property
     def phase(self) -> RunPhase | None:
-        """The step's name for people, or None when the run has ended."""
+        """The phase of this step, or None when the run has ended."""
         return _PHASES.get(self)
 
 
@@ -151,7 +151,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class ReportProgress:
-    """How much of a run is done, and what it is doing now."""
+    """The progress of a run: the ranges that are done, and the current phase."""
 
     ranges_done: int = 0
     """Ranges, counted once for each pass that the run makes over them."""

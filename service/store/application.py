@@ -150,7 +150,10 @@ async def configuration_faults(conn: AsyncConnection, settings: Settings) -> lis
 
 
 async def _unreadable(conn: AsyncConnection, table: str, defaults: Mapping[str, Any], variable: str) -> list[str]:
-    """Read the defaults in PostgreSQL as every new row does, so that a refusal is not taken for a record's fault."""
+    """Return a sentence if PostgreSQL cannot convert the defaults to the types of the table's columns.
+
+    Every new row converts them too. Without this check, a refusal there would look like the fault of a record.
+    """
     query = text(f"SELECT jsonb_populate_record(NULL::{table}, CAST(:defaults AS jsonb)) IS NULL")
     try:
         async with conn.begin_nested():

@@ -20,7 +20,7 @@ _SPECIALIZATION_OF_PAIR = (
     f"{folded('s.id')} = {folded('coalesce(CAST(l.specialization_type AS text), CAST(p.specialization_id AS text))')}"
 )
 TOLD_BY_ITS_LICENSE = "told_by_its_license"
-"""The kind of a progress row whose license has the name in another case. The license reports the pair."""
+"""The kind of a progress row whose license has the name in another case. The pair is counted with the license."""
 _KIND = f"""CASE
                WHEN p.current_level = l.current_level AND l.current_level BETWEEN 1 AND own.max_levels THEN NULL
                WHEN own.id IS NULL THEN

@@ -58,7 +58,7 @@ _ADVICE = {
 
 
 class BadUrl(ValueError):  # noqa: N818 - a state of the URL
-    """The URL cannot be used. The text says why, without any part of user and password."""
+    """The URL cannot be used. The text gives the reason, without any part of user and password."""
 
 
 @dataclass(frozen=True)

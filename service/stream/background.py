@@ -32,7 +32,7 @@ from service.telemetry.health import Health
 
 log = structlog.get_logger(__name__)
 ReportHealthy = Callable[[], None]
-"""A function that work calls after a success, which ends the fault before it."""
+"""A function that work calls after a success. It clears the fault that was reported before."""
 SHORTEST_WAIT, LONGEST_WAIT = 0.1, 5.0
 """Limits of the wait before the next attempt, in seconds. The maximum is short, so that work continues soon after a
 fault has ended.

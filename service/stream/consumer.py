@@ -45,7 +45,7 @@ from service.telemetry import metrics
 log = structlog.get_logger(__name__)
 
 MOST_HELD = 5000
-"""The most records that may wait for locks of other sessions at one time, in addition to the current batch."""
+"""The maximum number of records that wait for locks of other sessions, in addition to the current batch."""
 END_HELD_TIMEOUT = 2.0
 """Seconds to wait until tasks that wait for a lock have ended after their cancellation."""
 COMMIT_TIMEOUT = 5.0

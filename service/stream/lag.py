@@ -23,7 +23,9 @@ _POLL_MS = 100
 async def ends_by_fetching(
     client: AIOKafkaConsumer, reported: Mapping[TopicPartition, int]
 ) -> dict[TopicPartition, int]:
-    """Return the high watermarks that come with a fetch of the last batch. On the embedded broker only these are right.
+    """Return the high watermarks from the answers to a fetch of each partition's last batch.
+
+    The embedded broker reports correct ones only there.
 
     Raises:
         KafkaTimeoutError: The broker did not return them within ten seconds.
@@ -53,7 +55,10 @@ EVENT_TOPICS = (PROGRESS_LEVELED_UP_TOPIC, LICENSE_ADVANCED_TOPIC)
 
 
 class EndOffsets:
-    """Reads high watermarks over its own clients, without a group, or with `read_committed` last stable offsets."""
+    """Reads the end offsets of the event topics over its own clients, without a group.
+
+    These are the high watermarks, or with `read_committed` the last stable offsets.
+    """
 
     def __init__(self, settings: Settings, *, isolation_level: str = "read_uncommitted") -> None:
         self._settings = settings

@@ -99,7 +99,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where to start a partition. `row` is the position to store, `lost` the number of records lost to retention."""
+    """The start of a partition. `row` is the position to store, `lost` the number of records lost to retention."""
 
     seek: int
     row: int

@@ -90,7 +90,7 @@ def issues_of_window(*, of_one_specialization: bool) -> TextClause:
 
 
 class SyncRefused(Exception):  # noqa: N818 - an answer, not a defect
-    """A sync that cannot be done as it was requested. Its text says why."""
+    """A sync that cannot be done as it was requested. The text gives the reason."""
 
 
 class UnknownSpecialization(SyncRefused):

@@ -183,7 +183,7 @@ class ProgressLicenseSyncService:
             return await read_curriculum(conn)
 
     async def _in_transaction(self, pair: Pair, work: Callable[[AsyncConnection], Awaitable[SyncResult]]) -> SyncResult:
-        """Do the work in its own transaction. If the database refuses it, return a result that says so."""
+        """Do the work in its own transaction. If the database refuses it, return the refusal as a result."""
 
         async def attempt() -> SyncResult:
             async with self._engine.begin() as conn:

@@ -18,7 +18,7 @@ _QUIET = {
     "faststream": logging.ERROR,
     "uvicorn": logging.WARNING,
 }
-"""Libraries that log every record or every reconnect. This service itself logs what matters of it."""
+"""The least level at which these libraries log. Below it, they log every record or every reconnect."""
 
 
 def configure_logs(settings: Settings) -> None:

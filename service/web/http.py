@@ -38,7 +38,7 @@ HEADERS_WITHIN = 10.0
 BODY_WITHIN = 30.0
 """Seconds from the headers to the end of the body. Must exceed the limits of a request (API, page)."""
 MOST_SILENT = 100
-"""The most simultaneous connections whose request is incomplete. A further one closes the oldest."""
+"""The maximum number of connections whose request is incomplete. A further one closes the oldest."""
 
 
 def make_app(health: Health, *, with_metrics: bool = True) -> Starlette:
@@ -112,7 +112,7 @@ async def served(app: ASGIApp, listener: socket.socket) -> AsyncIterator[str]:
 class _TimeLimitedHttp(H11Protocol):
     """uvicorn's HTTP protocol with limits on the time to receive a request and on the number of incomplete requests.
 
-    uvicorn waits without end, so silent connections could use up the file descriptors that the probes need.
+    uvicorn has no such limits, so silent connections could use up the file descriptors that the probes need.
     """
 
     _silent: ClassVar[dict[_TimeLimitedHttp, asyncio.TimerHandle]] = {}

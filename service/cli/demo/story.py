@@ -147,7 +147,7 @@ class DemoRecord:
 
 
 async def show_all(demo: Demo) -> bool:
-    """Show every step; return whether every step did what it says, and both tables agree at the end.
+    """Show every step. Return whether every step had its expected result, and both tables agree at the end.
 
     Raises:
         TimeoutError: the service did not apply the events within half a minute.

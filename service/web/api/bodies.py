@@ -19,7 +19,7 @@ from service.web.api.backend import Allowed, sign_in
 from service.web.api.problems import PREFIX
 
 LARGEST = 64 * 1024
-"""The most bytes of a body."""
+"""The maximum size of a body, in bytes."""
 
 
 class StrictRequest(Request):

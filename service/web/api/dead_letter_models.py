@@ -71,7 +71,7 @@ class LetterFilter(Body):
 
 
 class LetterAction(Body):
-    """Which letters to replay or discard: either `ids` or `filter`. Only `"dry_run": false` writes."""
+    """The letters to replay or discard, by `ids` or by `filter`. Only `"dry_run": false` writes."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"filter": {"reason": "unknown_user"}, "dry_run": True}, {"ids": [7, 8]}]}

@@ -223,7 +223,7 @@ class RunIssue(BaseModel):
 
 
 class Progress(RunProgress):
-    """The progress of a run, over all its ranges and in its present phase."""
+    """The progress of a run, over all its ranges and in its current phase."""
 
     phase: RunPhase | None = Field(description="What the run is doing; null after its end.")
     seconds_left: float | None = Field(description="Seconds until the phase ends, where known. It never grows.")
@@ -251,7 +251,7 @@ class Run(BaseModel):
 
 
 class DryRunAnswer(BaseModel):
-    """What a bulk sync would do, with the first 100 issues. Where `more` is true, `runs/{run_id}/issues` has all."""
+    """The result of a dry run of a bulk sync, with the first 100 issues. `runs/{run_id}/issues` has all issues."""
 
     model_config = example(
         BULK
@@ -272,7 +272,7 @@ class DryRunAnswer(BaseModel):
 
 
 class BulkAnswer(BaseModel):
-    """What a bulk sync did, with the first 100 pairs. Where `more` is true, `runs/{run_id}/issues` has all."""
+    """The result of a bulk sync, with the first 100 pairs. `runs/{run_id}/issues` has all pairs."""
 
     model_config = example(
         BULK

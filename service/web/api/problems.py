@@ -32,7 +32,7 @@ _BEARER = 'Bearer realm="levelsync"'
 
 
 class Fault(BaseModel):
-    """What is wrong with one part of the request."""
+    """A fault in one part of the request."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -176,7 +176,7 @@ _DESCRIPTIONS = {
 log = structlog.get_logger(__name__)
 PREFIX = "/api/v1/licenses/admin/sync"
 LONGEST, LONGEST_WAIT = 25.0, 40.0
-"""The most seconds that a request takes; the second number is for the request that waits for a run."""
+"""The maximum duration of a request, in seconds, and that of the request that waits for a run."""
 _VALID_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
 _API_HEADERS = {

@@ -27,7 +27,7 @@ Then restart this process. Everything else works without the page. /docs describ
 def page_routes(
     engine: AsyncEngine, settings: Settings, authenticator: Authenticator, health: Health, memory: Memory
 ) -> list[BaseRoute]:
-    """Return the routes of the page, `/` and everything below `/page`, or a route that says what to install."""
+    """Return the routes of the page, `/` and everything below `/page`, or a route that names what to install."""
     if any(find_spec(name) is None for name in NEEDS):
         return [Route("/", _not_installed)]
     from service.web.page.app import make_page  # noqa: PLC0415 - needs the extra

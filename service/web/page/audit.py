@@ -15,7 +15,7 @@ from service.web.page.visit import Visit, action_cursor_in, day_in, wants_csv
 
 PAGE = 50
 MOST_EXPORTED = 10_000
-"""The most rows of a CSV file."""
+"""The maximum number of rows of a CSV file."""
 OUTCOMES: tuple[ActionOutcome, ...] = get_args(ActionOutcome)
 ACTIONS = (
     "request_run",

@@ -66,7 +66,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class _Quantity:
-    """How a panel shows a quantity: its lines by name, the format of a value, and the scale."""
+    """A quantity as a panel shows it: its lines by name, the format of a value, and the scale."""
 
     key: str
     title: str

@@ -21,12 +21,12 @@ from service.web.page.visit import Visit, number_in, numbers_in, user_in, wants_
 
 PAGE = 50
 MOST_EXPORTED = 10_000
-"""The most rows of a CSV file."""
+"""The maximum number of rows of a CSV file."""
 _LONGEST_TEXT = 200
 MOST_SHOWN = 64 * 1024
-"""The most bytes of a value that the page shows."""
+"""The maximum number of bytes of a value that the page shows."""
 MOST_HEADERS, LONGEST_HEADER = 100, 1000
-"""The most headers that the page shows, and the most characters of each. A record may consist of headers."""
+"""The maximum number of headers that the page shows, and of characters of each. A record may be full of headers."""
 Verb = Literal["replay", "discard"]
 
 

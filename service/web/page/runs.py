@@ -30,7 +30,7 @@ from service.web.page.visit import (
 PAGE = 20
 ISSUES = 50
 MOST_EXPORTED = 10_000
-"""The most rows of a CSV file."""
+"""The maximum number of rows of a CSV file."""
 _RUN_COLUMNS = (
     "run_id",
     "status",

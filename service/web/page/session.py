@@ -63,7 +63,7 @@ def visitor_of(request: Request) -> str:
 
 
 def remember(request: Request, response: Response, visitor: str) -> None:
-    """Set a cookie with the visitor's secret for an hour, in which they can sign in."""
+    """Set a cookie with the visitor's secret. The visitor can sign in for an hour."""
     _set(request, response, VISITOR, visitor, 3600)
 
 

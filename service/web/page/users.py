@@ -23,7 +23,7 @@ _LONGEST_QUESTION = 320
 
 @dataclass(frozen=True, slots=True)
 class SyncPreview:
-    """What a sync of one pair would write: the levels before and after, or why nothing is written."""
+    """A preview of the sync of one pair: the levels before and after, or the reason why nothing is written."""
 
     pair: UserPair
     writes: bool

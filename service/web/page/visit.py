@@ -156,12 +156,12 @@ def wants_csv(given: Mapping[str, str]) -> bool:
 
 
 LONGEST = 25.0
-"""The most seconds that a request takes."""
+"""The maximum duration of a request, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What every request of the page uses. The health and the memory are this process's."""
+    """The dependencies of every request of the page. The health and the memory are this process's."""
 
     engine: AsyncEngine
     settings: Settings
