@@ -28,9 +28,9 @@ _READ = text("""
 class Delay:
     """Seconds from an event's occurrence to the commit of its effect, as bounds of the histogram's buckets."""
 
-    half: float
+    p50: float
     """The median: at least half of the events took no longer. Infinite where that is beyond the last bucket."""
-    most: float
+    p99: float
     """At least 99 % of the events took no longer."""
 
 
@@ -153,8 +153,8 @@ def _point(at: datetime, found: Sequence[Sample]) -> Point:
     return Point(
         at,
         60 * len(found),
-        _by_second_word(one.events for one in found),
-        delay_of(_by_second_word(one.delays for one in found)),
+        _of_all_types(one.events for one in found),
+        delay_of(_of_all_types(one.delays for one in found)),
         _peak(one.lag for one in found),
         _peak(one.drift for one in found),
         _peak(one.dead_letters for one in found),
@@ -166,9 +166,9 @@ def _peak(values: Iterable[int | None]) -> int | None:
 
 
 def _types(samples: Sequence[Sample], hour_ago: datetime) -> list[TypeCount]:
-    day = _by_words(one.events for one in samples)
-    hour = _by_words(one.events for one in samples if one.minute >= hour_ago)
-    delays = _by_words(one.delays for one in samples)
+    day = _by_type(one.events for one in samples)
+    hour = _by_type(one.events for one in samples if one.minute >= hour_ago)
+    delays = _by_type(one.delays for one in samples)
     return [
         TypeCount(
             kind,
@@ -179,7 +179,7 @@ def _types(samples: Sequence[Sample], hour_ago: datetime) -> list[TypeCount]:
     ]
 
 
-def _by_words(counts: Iterable[Counter[str]]) -> Counter[tuple[str, str]]:
+def _by_type(counts: Iterable[Counter[str]]) -> Counter[tuple[str, str]]:
     """Add up counts by type and outcome, or by type and bound."""
     total: Counter[tuple[str, str]] = Counter()
     for one in counts:
@@ -189,10 +189,10 @@ def _by_words(counts: Iterable[Counter[str]]) -> Counter[tuple[str, str]]:
     return total
 
 
-def _by_second_word(counts: Iterable[Counter[str]]) -> Counter[str]:
+def _of_all_types(counts: Iterable[Counter[str]]) -> Counter[str]:
     """Add up counts of all types together."""
     total: Counter[str] = Counter()
-    for (_, word), number in _by_words(counts).items():
+    for (_, word), number in _by_type(counts).items():
         total[word] += number
     return total
 

@@ -103,7 +103,7 @@ def _quantities(series: Series, scan_run: str | None) -> list[_Quantity]:
             "Delay from event to effect",
             "#consumers",
             "Lag by partition",
-            (("p50", _half), ("p99", _most)),
+            (("p50", _p50), ("p99", _p99)),
             bound,
             logarithmic=True,
         ),
@@ -126,12 +126,12 @@ def _rate_of(outcome: str) -> Callable[[Point], float | None]:
     return lambda at: at.outcomes[outcome] / at.seconds if at.seconds else None
 
 
-def _half(at: Point) -> float | None:
-    return at.delay.half if at.delay else None
+def _p50(at: Point) -> float | None:
+    return at.delay.p50 if at.delay else None
 
 
-def _most(at: Point) -> float | None:
-    return at.delay.most if at.delay else None
+def _p99(at: Point) -> float | None:
+    return at.delay.p99 if at.delay else None
 
 
 def _chart(quantity: _Quantity, span: Span) -> Chart:
