@@ -78,7 +78,7 @@ def _observe_delays(kind: str, applied: Applied) -> None:
 _NAMESPACE = uuid.UUID("6f0c2b0e-3a7e-4f55-9a0e-8f2f5b0d7c11")
 
 
-async def ask_for_reconcile(conn: AsyncConnection, partition: TopicPartition, resumed_at: int) -> None:
+async def request_reconcile(conn: AsyncConnection, partition: TopicPartition, resumed_at: int) -> None:
     """Put a ReconcileRequested (`highest`, dry run) into the outbox. The same loss gives the request the same id.
 
     The caller stores `resumed_at` in the position row in the same transaction. The lost records are those between the
@@ -112,7 +112,7 @@ async def apply_role(
     engine: AsyncEngine, settings: Settings, health: Health, cluster_id: str
 ) -> AsyncIterator[Callable[[], list[Any]]]:
     """Run the appliers, and yield a function that returns their consumers, for the watchdog."""
-    keeper = DatabaseKeeper(engine, cluster_id, ask_for_reconcile)
+    keeper = DatabaseKeeper(engine, cluster_id, request_reconcile)
     may_read = asyncio.Event()
     broker = make_broker(settings, keeper, may_read)
     targets = {

@@ -24,7 +24,7 @@ from events import (
     read,
 )
 from service.apply import dead_letters
-from service.apply.role import ask_for_reconcile, running_broker
+from service.apply.role import request_reconcile, running_broker
 from service.apply.subscriber import subscribe
 from service.core.decode import RawRecord, first_timestamp
 from service.core.outcomes import Cut, DeadLetter
@@ -195,7 +195,7 @@ async def reconcile_role(
     """Run the reconciler, and yield a function that returns its consumers, for the watchdog."""
     topics = KafkaTopics(settings)
     steps = Steps(settings, topics)
-    keeper = DatabaseKeeper(engine, cluster_id, ask_for_reconcile)
+    keeper = DatabaseKeeper(engine, cluster_id, request_reconcile)
     may_read = asyncio.Event()
     broker = make_broker(settings, keeper, may_read)
     chunk_settings = settings.model_copy(update={"batch_max_records": RANGES_A_BATCH})

@@ -216,7 +216,7 @@ def _keys(partitions: list[TopicPartition]) -> dict[str, list[Any]]:
 
 log = structlog.get_logger(__name__)
 _EMPTY: Mapping[Any, Any] = MappingProxyType({})
-AskForReconcile = Callable[[AsyncConnection, TopicPartition, int], Awaitable[None]]
+RequestReconcile = Callable[[AsyncConnection, TopicPartition, int], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,7 @@ class DatabaseKeeper:
 
     engine: AsyncEngine
     cluster_id: str
-    ask_for_reconcile: AskForReconcile
+    request_reconcile: RequestReconcile
     """A function that is called about a loss, in the transaction that stores where the partition continues."""
 
     async def is_new(self) -> bool:
@@ -267,7 +267,7 @@ class DatabaseKeeper:
                 if stored.get(partition) != row:
                     await set_position(conn, partition, *astuple(row))
                 if start.lost:
-                    await self.ask_for_reconcile(conn, partition, start.seek)
+                    await self.request_reconcile(conn, partition, start.seek)
         self._report_lost(starts)
         self._report_restarts(starts)
         return starts

@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from service.apply import role
-from service.apply.role import ask_for_reconcile, running_broker
+from service.apply.role import request_reconcile, running_broker
 from service.process import runtime, watch
 from service.process.runtime import Service
 from service.process.watch import Stalled
@@ -121,12 +121,12 @@ async def move_row(engine: AsyncEngine, offset: int, cluster: str = "here") -> N
 
 async def test_a_cluster_without_positions_has_new_groups(database: AsyncEngine) -> None:
     """Positions of another cluster do not count. A database that does not answer decides nothing."""
-    assert await DatabaseKeeper(database, "here", ask_for_reconcile).is_new()
+    assert await DatabaseKeeper(database, "here", request_reconcile).is_new()
     await move_row(database, 7, "elsewhere")
-    assert await DatabaseKeeper(database, "here", ask_for_reconcile).is_new()
-    assert not await DatabaseKeeper(database, "elsewhere", ask_for_reconcile).is_new()
+    assert await DatabaseKeeper(database, "here", request_reconcile).is_new()
+    assert not await DatabaseKeeper(database, "elsewhere", request_reconcile).is_new()
     nobody = create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:1/none")
-    assert not await DatabaseKeeper(nobody, "here", ask_for_reconcile).is_new()
+    assert not await DatabaseKeeper(nobody, "here", request_reconcile).is_new()
 
 
 async def test_a_loss_is_counted_when_it_is_committed(engine: AsyncEngine) -> None:
@@ -144,7 +144,7 @@ async def test_a_loss_is_counted_when_it_is_committed(engine: AsyncEngine) -> No
         await DatabaseKeeper(engine, "here", fails).start({PARTITION: 10}, {PARTITION: 30}, end)
     assert lost._value.get() == before
     for _ in range(2):
-        await DatabaseKeeper(engine, "here", ask_for_reconcile).start({PARTITION: 10}, {PARTITION: 30}, end)
+        await DatabaseKeeper(engine, "here", request_reconcile).start({PARTITION: 10}, {PARTITION: 30}, end)
     assert lost._value.get() == before + 20
 
 
