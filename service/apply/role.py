@@ -32,7 +32,7 @@ from service.outbox.put import put
 from service.settings import Settings
 from service.stream.background import cause_of, retry, stop
 from service.stream.broker import GRACEFUL_TIMEOUT, make_broker
-from service.stream.positions import Batch, DatabaseKeeper
+from service.stream.positions import Batch, DatabasePositionStore
 from service.telemetry import metrics
 from service.telemetry.health import Health
 
@@ -112,9 +112,9 @@ async def apply_role(
     engine: AsyncEngine, settings: Settings, health: Health, cluster_id: str
 ) -> AsyncIterator[Callable[[], list[Any]]]:
     """Run the appliers, and yield a function that returns their consumers, for the watchdog."""
-    keeper = DatabaseKeeper(engine, cluster_id, request_reconcile)
+    store = DatabasePositionStore(engine, cluster_id, request_reconcile)
     may_read = asyncio.Event()
-    broker = make_broker(settings, keeper, may_read)
+    broker = make_broker(settings, store, may_read)
     targets = {
         PROGRESS_LEVELED_UP_TOPIC: license_target(settings.license_defaults),
         LICENSE_ADVANCED_TOPIC: progress_target(settings.progress_defaults),
@@ -132,7 +132,7 @@ async def apply_role(
         for topic, target in targets.items()
         for _ in range(CONSUMERS_A_TOPIC)
     ]
-    new_group = await keeper.is_new()
+    new_group = await store.is_new()
     async with running_broker(broker, subscribers, health, may_read, new_group=new_group) as consumers:
         yield consumers
 

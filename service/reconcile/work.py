@@ -39,7 +39,7 @@ from service.settings import Settings
 from service.stream import positions
 from service.stream.background import in_background
 from service.stream.broker import make_broker
-from service.stream.positions import Batch, DatabaseKeeper
+from service.stream.positions import Batch, DatabasePositionStore
 from service.telemetry.health import Health
 
 
@@ -195,9 +195,9 @@ async def reconcile_role(
     """Run the reconciler, and yield a function that returns its consumers, for the watchdog."""
     topics = KafkaTopics(settings)
     steps = Steps(settings, topics)
-    keeper = DatabaseKeeper(engine, cluster_id, request_reconcile)
+    store = DatabasePositionStore(engine, cluster_id, request_reconcile)
     may_read = asyncio.Event()
-    broker = make_broker(settings, keeper, may_read)
+    broker = make_broker(settings, store, may_read)
     chunk_settings = settings.model_copy(update={"batch_max_records": RANGES_A_BATCH})
     work = ChunkWork(engine, Chunks(engine, settings, steps))
     group_id = f"{settings.kafka_group_id}-reconcile"
@@ -209,7 +209,7 @@ async def reconcile_role(
             for _ in range(WORKERS)
         ),
     ]
-    new_group = await keeper.is_new()
+    new_group = await store.is_new()
     async with (
         topics,
         running_broker(broker, subscribers, health, may_read, new_group=new_group) as consumers,

@@ -11,7 +11,7 @@ from faststream.kafka import KafkaBroker
 
 from service.settings import Settings
 from service.stream.connection import connection_options, faststream_security
-from service.stream.consumer import LevelConsumer, PositionKeeper
+from service.stream.consumer import LevelConsumer, PositionStore
 from service.stream.fetcher import fetch_by_id
 from service.stream.records import read_any_records
 
@@ -21,7 +21,7 @@ METADATA_MAX_AGE_MS = 10_000
 """Milliseconds until new partitions of a topic are found. aiokafka's default is five minutes."""
 
 
-def make_broker(settings: Settings, keeper: PositionKeeper, may_read: asyncio.Event) -> KafkaBroker:
+def make_broker(settings: Settings, store: PositionStore, may_read: asyncio.Event) -> KafkaBroker:
     """Create a broker that is not started yet. Its consumers read nothing before `may_read` is set.
 
     It only consumes, because the service publishes everything through the outbox.
@@ -40,7 +40,7 @@ def make_broker(settings: Settings, keeper: PositionKeeper, may_read: asyncio.Ev
         logger=_quiet_logger(),
         log_level=logging.DEBUG,
     )
-    _poll_through_level_consumer(broker, keeper, settings, may_read)
+    _poll_through_level_consumer(broker, store, settings, may_read)
     return broker
 
 
@@ -53,7 +53,7 @@ def _quiet_logger() -> logging.Logger:
 
 
 def _poll_through_level_consumer(
-    broker: KafkaBroker, keeper: PositionKeeper, settings: Settings, may_read: asyncio.Event
+    broker: KafkaBroker, store: PositionStore, settings: Settings, may_read: asyncio.Event
 ) -> None:
     """Replace the `builder` with which FastStream creates consumers. FastStream sets it when it connects."""
     config = broker.config.broker_config
@@ -65,8 +65,6 @@ def _poll_through_level_consumer(
         if not isinstance(theirs, partial) or theirs.func is not aiokafka.AIOKafkaConsumer:
             raise RuntimeError("this FastStream creates consumers in another way: see service/stream/broker.py")
         max_bytes = int(settings.batch_max_bytes)
-        config.builder = partial(
-            LevelConsumer, keeper=keeper, max_bytes=max_bytes, may_read=may_read, **theirs.keywords
-        )
+        config.builder = partial(LevelConsumer, store=store, max_bytes=max_bytes, may_read=may_read, **theirs.keywords)
 
     config.connect = connect_and_replace  # type: ignore[method-assign]  # FastStream has no public way to do it

@@ -101,7 +101,7 @@ class Held:
         return partition
 
 
-class PositionKeeper(Protocol):
+class PositionStore(Protocol):
     """Storage of the positions. `service.stream.positions` stores them in PostgreSQL."""
 
     async def start(
@@ -127,11 +127,11 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
     """A consumer that never skips a record. See the module's docstring. One task of one subscriber uses it."""
 
     def __init__(
-        self, *topics: str, keeper: PositionKeeper, max_bytes: int, may_read: asyncio.Event, **options: Any
+        self, *topics: str, store: PositionStore, max_bytes: int, may_read: asyncio.Event, **options: Any
     ) -> None:
         super().__init__(*topics, **options)
         self._may_read = may_read
-        self._keeper = keeper
+        self._store = store
         self._max_bytes = max_bytes
         self._epoch = 0
         self._started_epoch = 0
@@ -365,7 +365,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
             topic_ids = await read_topic_ids(self._client, sorted({tp.topic for tp in partitions}))
             committed = {tp: await self.committed(tp) for tp in partitions}
             log_starts = await self.beginning_offsets(partitions)
-            starts = await self._keeper.start(
+            starts = await self._store.start(
                 committed,
                 log_starts,
                 lambda: self._log_ends(topic_ids, partitions),
@@ -448,7 +448,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
         moved = self._moved(positions)
         if moved or time.monotonic() - self._checked_at >= CHECK_EVERY:
             try:
-                await self._keeper.store_idle(self._batch_of([], moved))
+                await self._store.store_idle(self._batch_of([], moved))
             except BaseException:
                 self._started_epoch = -1  # evicted, or the database went back in time, so the partitions are restarted
                 raise

@@ -220,8 +220,8 @@ RequestReconcile = Callable[[AsyncConnection, TopicPartition, int], Awaitable[No
 
 
 @dataclass(frozen=True, slots=True)
-class DatabaseKeeper:
-    """The `service.stream.consumer.PositionKeeper` that uses the table `levelsync.applied_offsets`."""
+class DatabasePositionStore:
+    """The `service.stream.consumer.PositionStore` that uses the table `levelsync.applied_offsets`."""
 
     engine: AsyncEngine
     cluster_id: str

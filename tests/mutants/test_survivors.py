@@ -18,7 +18,7 @@ from service.reconcile import steps
 from service.reconcile.steps import take_one
 from service.settings import Settings
 from service.stream.consumer import LevelConsumer
-from service.stream.positions import Batch, DatabaseKeeper, Evicted, set_position
+from service.stream.positions import Batch, DatabasePositionStore, Evicted, set_position
 from tests.support.applier import Partitions, rise, sync
 from tests.support.model import LEVELED_UP
 from tests.support.runs import NoTopics, OneWorker, until_step
@@ -102,7 +102,7 @@ async def test_rows_that_stay_are_checked_too(engine: AsyncEngine) -> None:
     await put_positions(engine, {FIRST: 3, SECOND: 9})
     batch = Batch([], {FIRST: 3, SECOND: 5}, {FIRST: 4})
     with pytest.raises(Evicted):
-        await DatabaseKeeper(engine, "test", request_reconcile).store_idle(batch)
+        await DatabasePositionStore(engine, "test", request_reconcile).store_idle(batch)
     query = "SELECT next_offset FROM levelsync.applied_offsets WHERE topic = 'progress.leveled-up' ORDER BY partition"
     assert [row[0] for row in await read(engine, query)] == [3, 9]
 
@@ -134,7 +134,7 @@ async def test_a_row_that_moves_on_while_a_consumer_starts_is_no_new_topic(engin
         await put_positions(engine, {FIRST: 9})  # a moment after the end was read
         return {FIRST: 5}
 
-    starts = await DatabaseKeeper(engine, "test", request_reconcile).start({FIRST: 5}, {FIRST: 0}, read_ends)
+    starts = await DatabasePositionStore(engine, "test", request_reconcile).start({FIRST: 5}, {FIRST: 0}, read_ends)
     assert (starts[FIRST].seek, starts[FIRST].restarts) == (5, False)
     assert [row[0] for row in await read(engine, "SELECT next_offset FROM levelsync.applied_offsets")] == [9]
 
@@ -142,8 +142,8 @@ async def test_a_row_that_moves_on_while_a_consumer_starts_is_no_new_topic(engin
 @pytest.fixture
 async def consumer() -> LevelConsumer:
     """A consumer of both partitions that is not connected."""
-    keeper = DatabaseKeeper(SimpleNamespace(), "test", request_reconcile)  # type: ignore[arg-type]
-    made = LevelConsumer(TOPIC, keeper=keeper, max_bytes=1, may_read=asyncio.Event())
+    store = DatabasePositionStore(SimpleNamespace(), "test", request_reconcile)  # type: ignore[arg-type]
+    made = LevelConsumer(TOPIC, store=store, max_bytes=1, may_read=asyncio.Event())
     made.subscribe([TOPIC])
     made._closed = True  # it was never started, so it need not be stopped
     return made

@@ -18,7 +18,7 @@ from service.process.runtime import Service
 from service.process.watch import Stalled
 from service.settings import Settings
 from service.stream.consumer import LevelConsumer
-from service.stream.positions import DatabaseKeeper, set_position
+from service.stream.positions import DatabasePositionStore, set_position
 from service.telemetry import metrics
 from service.telemetry.health import Health
 from tests.support.applying import rise, running
@@ -121,12 +121,12 @@ async def move_row(engine: AsyncEngine, offset: int, cluster: str = "here") -> N
 
 async def test_a_cluster_without_positions_has_new_groups(database: AsyncEngine) -> None:
     """Positions of another cluster do not count. A database that does not answer decides nothing."""
-    assert await DatabaseKeeper(database, "here", request_reconcile).is_new()
+    assert await DatabasePositionStore(database, "here", request_reconcile).is_new()
     await move_row(database, 7, "elsewhere")
-    assert await DatabaseKeeper(database, "here", request_reconcile).is_new()
-    assert not await DatabaseKeeper(database, "elsewhere", request_reconcile).is_new()
+    assert await DatabasePositionStore(database, "here", request_reconcile).is_new()
+    assert not await DatabasePositionStore(database, "elsewhere", request_reconcile).is_new()
     nobody = create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:1/none")
-    assert not await DatabaseKeeper(nobody, "here", request_reconcile).is_new()
+    assert not await DatabasePositionStore(nobody, "here", request_reconcile).is_new()
 
 
 async def test_a_loss_is_counted_when_it_is_committed(engine: AsyncEngine) -> None:
@@ -141,10 +141,10 @@ async def test_a_loss_is_counted_when_it_is_committed(engine: AsyncEngine) -> No
         return {PARTITION: 50}
 
     with pytest.raises(ConnectionError):
-        await DatabaseKeeper(engine, "here", fails).start({PARTITION: 10}, {PARTITION: 30}, end)
+        await DatabasePositionStore(engine, "here", fails).start({PARTITION: 10}, {PARTITION: 30}, end)
     assert lost._value.get() == before
     for _ in range(2):
-        await DatabaseKeeper(engine, "here", request_reconcile).start({PARTITION: 10}, {PARTITION: 30}, end)
+        await DatabasePositionStore(engine, "here", request_reconcile).start({PARTITION: 10}, {PARTITION: 30}, end)
     assert lost._value.get() == before + 20
 
 
