@@ -204,13 +204,13 @@ async def _start(subscriber: Any, health: Health, tried: asyncio.Event) -> None:
             await _end(subscriber)
             raise
 
-    def note(error: Exception, _attempt: int) -> None:
+    def report(error: Exception, _attempt: int) -> None:
         health.report("consumers", tried, f"a consumer does not start: {type(error).__name__}: {error}")
         metrics.RETRIES.labels(cause_of(error)[0]).inc()
         log.warning("a consumer does not start and is retried", error=f"{type(error).__name__}: {error}")
         tried.set()
 
-    await retry(attempt, lambda error: isinstance(error, KafkaError | OSError), note)
+    await retry(attempt, lambda error: isinstance(error, KafkaError | OSError), report)
     health.clear("consumers", tried)
     tried.set()
 

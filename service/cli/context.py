@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from service.cli import output
-from service.cli.exits import SaidNo, WrongUse
+from service.cli.exits import NotDone, WrongUse
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -43,7 +43,7 @@ def confirm(question: str, *, yes: bool) -> None:
 
     Raises:
         WrongUse: stdin is not a terminal, and `yes` is not given.
-        SaidNo: the answer is no.
+        NotDone: the answer is no.
         KeyboardInterrupt: the answer is Ctrl-C.
     """
     if yes:
@@ -58,7 +58,7 @@ def confirm(question: str, *, yes: bool) -> None:
             raise KeyboardInterrupt from None
         agreed = False
     if not agreed:
-        raise SaidNo("nothing was done")
+        raise NotDone("nothing was done")
 
 
 def user_name() -> str:
@@ -85,8 +85,8 @@ def run_until_signal(main: Coroutine[Any, Any, T]) -> T | None:
     Raises:
         KeyboardInterrupt: Ctrl-C cancelled it.
     """
-    result, heard = asyncio.run(_until_signal(main))
-    if heard is signal.SIGINT:
+    result, received = asyncio.run(_until_signal(main))
+    if received is signal.SIGINT:
         raise KeyboardInterrupt
     return result
 
@@ -98,11 +98,11 @@ async def _until_signal(main: Coroutine[Any, Any, T]) -> tuple[T | None, signal.
     work = asyncio.create_task(main)
     await stop.or_end_of(work)
     if work.done():
-        return work.result(), stop.heard
+        return work.result(), stop.received
     work.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await work
-    return None, stop.heard
+    return None, stop.received
 
 
 _COMPLETED_WITHIN = 1.0

@@ -37,8 +37,8 @@ class CommandError(Exception):
     code = Exit.NO
 
 
-class SaidNo(CommandError):  # noqa: N818 - the end of a command, not a defect
-    """The answer is "no"."""
+class NotDone(CommandError):  # noqa: N818 - the end of a command, not a defect
+    """The command did not do what it was asked to do."""
 
 
 class WrongUse(CommandError):  # noqa: N818 - the end of a command, not a defect

@@ -13,7 +13,7 @@ import typer
 
 from service.cli import context, output
 from service.cli.context import AsJson, confirm, has_terminal
-from service.cli.exits import Exit, SaidNo, Unreachable, WrongUse
+from service.cli.exits import Exit, NotDone, Unreachable, WrongUse
 from service.core.names import DIRECTIONS, counted
 
 if TYPE_CHECKING:
@@ -148,12 +148,12 @@ def _agree_on_lowered(dry_run: RunReport) -> int:
     """Return how many levels the real run may lower: as many as the dry run counted. If there are any, ask.
 
     Raises:
-        SaidNo: the dry run did not complete, or the answer is no.
+        NotDone: the dry run did not complete, or the answer is no.
     """
     from service.reconcile.values import healable
 
     if dry_run.status != "completed":
-        raise SaidNo(f"the dry run before it ended as {dry_run.status}, so nothing was healed")
+        raise NotDone(f"the dry run before it ended as {dry_run.status}, so nothing was healed")
     lowered: int = dry_run.counts["lowered"]
     levels = counted(lowered, "level")
     output.remark(f"Dry run {dry_run.run_id}: {healable(dry_run.counts):,} to heal, {levels} would fall")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from service.cli import context
-from service.cli.exits import SaidNo, WrongUse
+from service.cli.exits import NotDone, WrongUse
 
 
 def migrate(
@@ -26,7 +26,7 @@ def migrate(
     except UnknownRevision as unknown:
         raise WrongUse(f"--revision: {unknown}") from unknown
     except MigrationStopped as stopped:
-        raise SaidNo(str(stopped)) from stopped
+        raise NotDone(str(stopped)) from stopped
     except (SQLAlchemyError, OSError) as error:
         raise reach.database_trouble(settings, error) from error
 

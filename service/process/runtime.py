@@ -186,7 +186,7 @@ async def _serve(settings: Settings, roles: frozenset[str]) -> int:
     await service.__aenter__()
     ended = asyncio.create_task(service.ended())
     await stop.or_end_of(ended)
-    log.info("stopping", reason="signal" if stop.heard else "see the next line")
+    log.info("stopping", reason="signal" if stop.received else "see the next line")
     clean = await _stopped_in_time(service)
     code = _exit_code(ended)
     if not clean:

@@ -68,21 +68,21 @@ class StopSignal:
     """
 
     def __init__(self, *names: signal.Signals) -> None:
-        self.heard: signal.Signals | None = None
+        self.received: signal.Signals | None = None
         self._event = asyncio.Event()
         loop = asyncio.get_running_loop()
         for name in names:
-            loop.add_signal_handler(name, self._hear, name)
+            loop.add_signal_handler(name, self._receive, name)
 
-    def _hear(self, name: signal.Signals) -> None:
-        self.heard = self.heard or name
+    def _receive(self, name: signal.Signals) -> None:
+        self.received = self.received or name
         self._event.set()
 
     async def or_end_of(self, work: asyncio.Task[Any]) -> None:
         """Wait until a signal arrives or `work` ends."""
-        heard = asyncio.create_task(self._event.wait())
-        await asyncio.wait({work, heard}, return_when=asyncio.FIRST_COMPLETED)
-        heard.cancel()
+        stopped = asyncio.create_task(self._event.wait())
+        await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
 
 
 async def wait_for(event: asyncio.Event, seconds: float) -> None:
@@ -108,33 +108,33 @@ async def until(look: Callable[[], Awaitable[T | None]], every: float, seconds: 
 
 async def retry(
     attempt: Callable[[], Awaitable[T]],
-    may_pass: Callable[[Exception], bool],
-    note: Callable[[Exception, int], None],
+    is_retried: Callable[[Exception], bool],
+    before_wait: Callable[[Exception, int], None],
     *,
     waits: tuple[float, float] = (SHORTEST_WAIT, LONGEST_WAIT),
     attempts: int | None = None,
 ) -> T:
-    """Call `attempt` until it succeeds. Before each wait, call `note` with the error and the number of the attempt.
+    """Call `attempt` until it succeeds. Before each wait, call `before_wait` with the error and the attempt's number.
 
     `waits` are the first and the greatest upper limit of a wait, in seconds.
 
     Raises:
-        Exception: An error of `attempt` for which `may_pass` is false, or the error of the last of `attempts`.
+        Exception: An error of `attempt` for which `is_retried` is false, or the error of the last of `attempts`.
     """
 
-    def pauses(error: BaseException) -> bool:
+    def is_retryable(error: BaseException) -> bool:
         # Do not retry a cancellation: tenacity treats it as an error, and the process could not stop.
-        return isinstance(error, Exception) and may_pass(error)
+        return isinstance(error, Exception) and is_retried(error)
 
     def before_sleep(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, Exception):
-            note(error, state.attempt_number)
+            before_wait(error, state.attempt_number)
 
     retrying = AsyncRetrying(
         stop=stop_never if attempts is None else stop_after_attempt(attempts),
         wait=wait_random_exponential(multiplier=waits[0], max=waits[1]),
-        retry=retry_if_exception(pauses),
+        retry=retry_if_exception(is_retryable),
         before_sleep=before_sleep,
         reraise=True,
     )
