@@ -87,7 +87,7 @@ def moment(name: str, given: str | None) -> datetime | None:
     return read.replace(tzinfo=UTC) if read.tzinfo is None else read
 
 
-PATIENCE = 30.0
+REPLAY_TIMEOUT = 30.0
 """Seconds to wait for the next letter to be applied or to fail again."""
 _LOOK_EVERY = 0.2
 _FOLLOWED_AT_ONCE = 10_000
@@ -110,7 +110,7 @@ async def follow(conn: AsyncConnection, ids: list[int]) -> dict[str, int]:
     last = time.monotonic()
     with _bar() as bar:
         task = bar.add_task("applying", total=len(ids))
-        while pending and time.monotonic() - last < PATIENCE:
+        while pending and time.monotonic() - last < REPLAY_TIMEOUT:
             was = len(pending)
             pending, newly_closed, newly_failed = await _look(conn, pending)
             closed, failed = closed + newly_closed, failed + newly_failed
@@ -164,8 +164,8 @@ def replay(
             output.remark("To see why: levelsync dead-letters show ID, or list with --reason")
     if report.get("pending") and not (report["closed"] or report["failed"]):
         output.complain(
-            f"No process read them within {PATIENCE:.0f} s. Is a process with the roles `relay` and `apply` running "
-            "(levelsync serve)? They stay in the outbox or in Kafka, and the first such process will read them"
+            f"No process read them within {REPLAY_TIMEOUT:.0f} s. Is a process with the roles `relay` and `apply` "
+            "running (levelsync serve)? They stay in the outbox or in Kafka, and the first such process will read them"
         )
         raise typer.Exit(Exit.UNREACHABLE)
     if report.get("failed") or report.get("pending"):

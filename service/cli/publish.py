@@ -183,7 +183,7 @@ Time = Annotated[str | None, typer.Option(help="When it happened, such as 2026-0
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until an applier has read it, and print its outcome.")]
 Timeout = Annotated[str, typer.Option(help="How long --wait waits, such as 30s or 2m.")]
 _SOURCE = "/levelsync/cli"
-_PATIENCE = "30s"
+_DEFAULT_TIMEOUT = "30s"
 _WARNING_WITHIN = 1.0
 """Seconds to wait for a warning after Kafka has the event. The database is not needed and may not answer."""
 
@@ -196,7 +196,7 @@ def publish(
         typer.Option(allow_dash=True, dir_okay=False, help="One structured CloudEvent on each line; - is stdin."),
     ] = None,
     wait: Wait = False,
-    timeout: Timeout = _PATIENCE,
+    timeout: Timeout = _DEFAULT_TIMEOUT,
     as_json: AsJson = False,
 ) -> None:
     """Publish the events of a file, or one event from options."""
@@ -240,7 +240,7 @@ def _seconds(wait: bool, timeout: str) -> float | None:
         duration = parse_duration(timeout)
     except ValueError as error:
         raise WrongUse(f"--timeout {timeout}: {error}") from error
-    if timeout != _PATIENCE and not wait:
+    if timeout != _DEFAULT_TIMEOUT and not wait:
         raise WrongUse("--timeout is used only with --wait: add --wait")
     return cast("timedelta", duration).total_seconds() if wait else None
 
@@ -255,7 +255,7 @@ def leveled_up(
     source: Source = _SOURCE,
     time: Time = None,
     wait: Wait = False,
-    timeout: Timeout = _PATIENCE,
+    timeout: Timeout = _DEFAULT_TIMEOUT,
     as_json: AsJson = False,
 ) -> None:
     """Publish one ProgressLeveledUp: a user's progress reached a level."""
@@ -279,7 +279,7 @@ def license_advanced(
     source: Source = _SOURCE,
     time: Time = None,
     wait: Wait = False,
-    timeout: Timeout = _PATIENCE,
+    timeout: Timeout = _DEFAULT_TIMEOUT,
     as_json: AsJson = False,
 ) -> None:
     """Publish one LicenseAdvanced: a user's license was advanced."""

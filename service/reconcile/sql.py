@@ -65,7 +65,7 @@ PUT_OFF = text("""
 SET_GOAL = text("""
     UPDATE levelsync.reconcile_runs
        SET end_offsets = CAST(:ends AS jsonb), topic_ids = CAST(:topic_ids AS jsonb),
-           give_up_at = clock_timestamp() + :patience * interval '1 second'
+           give_up_at = clock_timestamp() + :timeout * interval '1 second'
      WHERE id = :id
 """)
 """Store how far the appliers have to get, and until when the run waits for them."""

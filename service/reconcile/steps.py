@@ -60,7 +60,7 @@ async def _add(conn: AsyncConnection, run: Run, ranges: list[tuple[int, int, int
 
 POLL_SECONDS = 0.5
 """Seconds between checks whether the appliers have caught up."""
-PATIENCE_SECONDS = 60.0
+CATCH_UP_SECONDS = 60.0
 """Seconds to wait for the appliers before the scan, and again before the confirmation."""
 RESEND_SECONDS = 60.0
 """Seconds after which the message of an open range is sent again."""
@@ -147,7 +147,7 @@ class Steps:
 
     async def _settle(self, conn: AsyncConnection, run: Run) -> None:
         """Wait for the appliers for a bounded time, so that a backlog does not become suspects."""
-        if await self._caught_up(conn, run) or self._out_of_patience(run):
+        if await self._caught_up(conn, run) or self._timed_out(run):
             await self._begin_pass(conn, run, Phase.SCAN)
         else:
             await self._set_step(conn, run, Step.SETTLE, after=POLL_SECONDS)
@@ -160,7 +160,7 @@ class Steps:
     async def _catch_up(self, conn: AsyncConnection, run: Run) -> None:
         if await self._caught_up(conn, run):
             await self._begin_pass(conn, run, Phase.CONFIRM)
-        elif self._out_of_patience(run):
+        elif self._timed_out(run):
             await finish_unconfirmed(conn, run, self._settings)
         else:
             await self._set_step(conn, run, Step.CATCH_UP, after=POLL_SECONDS)
@@ -227,7 +227,7 @@ class Steps:
     async def _set_goal(self, conn: AsyncConnection, run: Run) -> None:
         now = await self._topics.read()
         goal = {"ends": json.dumps(dict(now.ends)), "topic_ids": json.dumps(dict(now.topic_ids))}
-        await conn.execute(sql.SET_GOAL, goal | {"id": run.id, "patience": PATIENCE_SECONDS})
+        await conn.execute(sql.SET_GOAL, goal | {"id": run.id, "timeout": CATCH_UP_SECONDS})
 
     async def _caught_up(self, conn: AsyncConnection, run: Run) -> bool:
         now = await self._topics.read()
@@ -236,8 +236,8 @@ class Steps:
             return False
         return reached(run.end_offsets or {}, now, await read_applied(conn, now))
 
-    def _out_of_patience(self, run: Run) -> bool:
-        return self._goals_seen.age((run.id, run.give_up_at)) >= PATIENCE_SECONDS
+    def _timed_out(self, run: Run) -> bool:
+        return self._goals_seen.age((run.id, run.give_up_at)) >= CATCH_UP_SECONDS
 
     async def _set_step(
         self, conn: AsyncConnection, run: Run, step: Step, *, after: float, phase: int | None = None

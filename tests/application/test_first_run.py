@@ -36,7 +36,7 @@ async def test_before_any_applier_has_run_a_dry_run_reports_by_kind(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Events are waiting in the topics, so nothing is confirmed."""
-    monkeypatch.setattr(steps, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(steps, "CATCH_UP_SECONDS", 0.1)
     never_read = NoTopics({"progress.leveled-up-0": 12})
     one_worker = OneWorker(engine, settings, never_read)
     report = await one_worker.run(direction="highest", dry_run=True)

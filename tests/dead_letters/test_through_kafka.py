@@ -108,7 +108,7 @@ async def test_a_replay_that_no_process_handles_is_exit_3(
     async with applying.running(settings):
         await publish(settings.kafka_bootstrap_servers, records()[:1])
         await there_are(database, (None, 1, True))
-    monkeypatch.setattr("service.cli.letter_writes.PATIENCE", 0.5)
+    monkeypatch.setattr("service.cli.letter_writes.REPLAY_TIMEOUT", 0.5)
     code, report = await run_here(settings, "replay", "1")
     assert (code, report["pending"]) == (3, 1)
     assert await count(database, "levelsync.outbox WHERE topic = 'progress.leveled-up'") == 1
@@ -116,7 +116,7 @@ async def test_a_replay_that_no_process_handles_is_exit_3(
 
 
 async def run_here(settings: Settings, *arguments: str) -> tuple[int, Any]:
-    """Run the command in this process, where its patience can be shortened."""
+    """Run the command in this process, where its timeout can be shortened."""
     command = ["dead-letters", *arguments, "--json"]
     done = await asyncio.to_thread(CliRunner().invoke, app, command, env=environment(settings))
     return done.exit_code, json.loads(done.stdout)

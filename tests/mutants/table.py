@@ -46,7 +46,7 @@ MUTANTS = (
     ),
     Mutant(
         "service/reconcile/steps.py",
-        "if await self._caught_up(conn, run) or self._out_of_patience(run):",
+        "if await self._caught_up(conn, run) or self._timed_out(run):",
         "if True:",
         "test_a_run_does_not_scan_before_the_appliers_have_caught_up",
     ),

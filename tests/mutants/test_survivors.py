@@ -56,7 +56,7 @@ async def test_positions_of_another_cluster_are_not_caught_up(
     engine: AsyncEngine, at_once: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Law 5: an offset of another cluster does not count."""
-    monkeypatch.setattr(steps, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(steps, "CATCH_UP_SECONDS", 0.2)
     await fill(engine, {PAIR: 4}, {PAIR: 3})
     await put_positions(engine, {FIRST: 7}, cluster="another")
     report = await OneWorker(engine, at_once, NoTopics({f"{TOPIC}-0": 7})).run(dry_run=False)

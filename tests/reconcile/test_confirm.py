@@ -25,7 +25,7 @@ async def _one_pair_differs(engine: AsyncEngine) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(steps, "CATCH_UP_SECONDS", 0.3)
 
 
 async def position(engine: AsyncEngine, offset: int, topic_id: str = "") -> None:

@@ -214,7 +214,7 @@ _BY_NAME: dict[str, Any] = {
     "counts": "{}",
     "ends": "{}",
     "topic_ids": "{}",
-    "patience": 60.0,
+    "timeout": 60.0,
     "step": "scan",
     "status": "running",
     "detail": "",

@@ -128,7 +128,7 @@ async def _damaged(demo: Demo) -> list[ShownPair]:
     return [pairs[key] for key in DAMAGED]
 
 
-_PATIENCE = 30.0
+_APPLY_TIMEOUT = 30.0
 _LOOK_EVERY = 0.05
 _NEIGHBOUR = 25
 _BAD_VALUE = b'{"user_id": "forty-two", "specialization": "PLAYER", "to_level": 3}'
@@ -262,7 +262,7 @@ async def _applied(demo: Demo) -> None:
     Raises:
         TimeoutError: it took longer than half a minute.
     """
-    async with EndOffsets(demo.settings) as kafka, asyncio.timeout(_PATIENCE):
+    async with EndOffsets(demo.settings) as kafka, asyncio.timeout(_APPLY_TIMEOUT):
         ends = await kafka.read()
         while any(lag(ends, await _positions(demo)).values()):
             await asyncio.sleep(_LOOK_EVERY)
