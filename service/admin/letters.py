@@ -14,7 +14,7 @@ from service.admin.database import busy_if_unavailable
 from service.admin.identity import Identity, NoSuch, Refused
 from service.dead_letters import MEANINGS, Letter, LetterLine, ReasonCount, count_by_reason, find
 from service.dead_letters.read import read_page
-from service.dead_letters.select import Census, Selection, census
+from service.dead_letters.select import Selection, SelectionCounts, count_selection
 from service.dead_letters.verdict import Applicable, ReplayVerdict, applicable, judge, judge_by_id
 from service.dead_letters.write import Write, discard, letters_in_words, replay
 from service.settings import Settings
@@ -221,7 +221,7 @@ async def _handle(engine: AsyncEngine, who: Identity, verb: Verb, selection: Sel
 
 async def preview(conn: AsyncConnection, verb: Verb, selection: Selection) -> Handled:
     """Return the result of a dry run."""
-    found = await census(conn, selection)
+    found = await count_selection(conn, selection)
     ready = _ready(found, verb)
     not_open = len(set(selection.ids)) - found.open if selection.ids is not None else 0
     unsendable = found.unsendable if verb == "replay" else 0
@@ -235,7 +235,7 @@ async def preview(conn: AsyncConnection, verb: Verb, selection: Selection) -> Ha
     )
 
 
-def _ready(found: Census, verb: Verb) -> int:
+def _ready(found: SelectionCounts, verb: Verb) -> int:
     ready = found.open - found.on_its_way
     return ready - found.unsendable if verb == "replay" else ready
 

@@ -58,7 +58,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
+class SelectionCounts:
     """The numbers of letters in a selection. `on_its_way` counts letters with a replay on its way."""
 
     open: int
@@ -122,14 +122,14 @@ def _has_text(wanted: str) -> ColumnElement[bool]:
     return or_(*(func.coalesce(place, 0) > 0 for place in places))
 
 
-async def census(conn: AsyncConnection, selection: Selection) -> Census:
+async def count_selection(conn: AsyncConnection, selection: Selection) -> SelectionCounts:
     """Count the letters of a selection."""
     query = select(
         func.count().filter(is_open()).label("open"),
         func.count().filter(on_its_way()).label("on_its_way"),
         func.count().filter(and_(is_open(), unsendable())).label("unsendable"),
     ).where(*conditions(selection))
-    return Census(**(await conn.execute(query)).mappings().one())
+    return SelectionCounts(**(await conn.execute(query)).mappings().one())
 
 
 async def last_id(conn: AsyncConnection) -> int:

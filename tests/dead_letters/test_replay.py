@@ -11,7 +11,7 @@ from aiokafka import ConsumerRecord
 
 from events import ReconcileRequested
 from service.dead_letters import write
-from service.dead_letters.select import Selection, census
+from service.dead_letters.select import Selection, count_selection
 from service.dead_letters.write import discard, replay
 from service.reconcile.work import RequestWork
 from service.stream.positions import Batch
@@ -57,7 +57,7 @@ async def test_a_letter_that_is_being_replayed_is_sent_once(setup: Setup) -> Non
     await setup.letters_of(NOBODY)
     assert [await setup.send(), await setup.send()] == [[1], []]
     async with setup.engine.connect() as conn:
-        found = await census(conn, ALL)
+        found = await count_selection(conn, ALL)
     assert (found.open, found.on_its_way) == (1, 1)
     await setup.a_minute_later()
     assert await setup.send() == [1]
@@ -277,7 +277,7 @@ async def test_records_that_kafka_refuses_are_counted_and_not_sent(setup: Setup)
     empty = replace(good, key=None, value=None, offset=setup.next_offset())
     await setup.read([good, large, empty])
     async with setup.engine.connect() as conn:
-        found = await census(conn, ALL)
+        found = await count_selection(conn, ALL)
     assert (found.open, found.unsendable) == (3, 2)
     assert await setup.send() == [1]
     assert setup.partitions.ends[LEVELED_UP] == 3

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.dead_letters import count_by_reason, read
-from service.dead_letters.select import Selection, census
+from service.dead_letters.select import Selection, count_selection
 from service.dead_letters.verdict import ReplayVerdict, applicable, judge
 from service.dead_letters.write import discard
 from tests.support.applier import one
@@ -165,4 +165,4 @@ async def test_letters_of_a_hundred_megabytes_block_no_list(setup: Setup) -> Non
     assert [verdict.would_apply for verdict in await verdicts(setup)] == [False, False]
     await setup.run("UPDATE levelsync.dead_letters SET reason = 'too_large', value = 'x' WHERE id = 2")
     async with setup.engine.connect() as conn:
-        assert (await census(conn, Selection())).unsendable == 1
+        assert (await count_selection(conn, Selection())).unsendable == 1
