@@ -69,12 +69,12 @@ def _has_no_level(one: Specialization) -> bool:
 
 
 def _describe(one: Specialization) -> str:
-    said = f"{one.id} {one.max_levels}"
+    description = f"{one.id} {one.max_levels}"
     if one.in_database is None:
-        return f"{said} (from {SETTING})"
+        return f"{description} (from {SETTING})"
     if one.in_setting not in {None, one.in_database}:
-        return f"{said} ({SETTING} has {one.in_setting}, which the database overrides)"
-    return said
+        return f"{description} ({SETTING} has {one.in_setting}, which the database overrides)"
+    return description
 
 
 @check("Level rows", _OF_THE_APPLICATION)

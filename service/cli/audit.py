@@ -58,13 +58,13 @@ _COLUMNS = ("at", "subject", "role", "action", "arguments", "outcome", "times", 
 
 
 def _line(action: AdminAction) -> tuple[object, ...]:
-    said = ", ".join(f"{name} {value}" for name, value in action.arguments.items() if value is not None)
+    arguments = ", ".join(f"{name} {value}" for name, value in action.arguments.items() if value is not None)
     return (
         output.when(action.at),
         action.subject,
         action.role,
         action.action,
-        said,
+        arguments,
         action.outcome,
         action.times,
         action.detail,

@@ -392,8 +392,8 @@ def _make(kind: type[ProgressLeveledUp | LicenseAdvanced], data: dict[str, Any])
 def _with_option_name(problem: Any) -> str:
     """Return what is wrong with a field, with the name of its option."""
     name = ".".join(map(str, problem["loc"])).removesuffix("_id").replace("_", "-")
-    words = str(problem["msg"]).removeprefix("Value error, ")
-    return f"--{name}: {words}" if name else words
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"--{name}: {message}" if name else message
 
 
 async def _send(

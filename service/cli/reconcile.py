@@ -312,7 +312,7 @@ async def _follow(conn: Any, run_id: UUID) -> RunReport:
         MofNCompleteColumn(),
         TextColumn("ranges{task.fields[more]}"),
     )
-    said: list[object] = []
+    printed: list[object] = []
     with output.progress(*columns) as bar:
         task = bar.add_task("", total=None, more="")
 
@@ -330,8 +330,8 @@ async def _follow(conn: Any, run_id: UUID) -> RunReport:
                 total=progress.ranges_total or None,
                 more=f"{_rate(progress)}, {found}",
             )
-            if bar.disable and progress.phase not in said[-1:]:
-                said.append(progress.phase)
+            if bar.disable and progress.phase not in printed[-1:]:
+                printed.append(progress.phase)
                 output.remark(f"levelsync: {in_words(progress)}")
             return None
 

@@ -72,8 +72,8 @@ async def _find(conn: AsyncConnection, given: str) -> Run:
         found = [] if run is None else [run]
     except ValueError as error:
         if not _PREFIX.fullmatch(given):
-            told = f"{given} is neither a run's id nor the first 6 characters of one"
-            raise WrongUse(f"{told}: levelsync runs lists them") from error
+            problem = f"{given} is neither a run's id nor the first 6 characters of one"
+            raise WrongUse(f"{problem}: levelsync runs lists them") from error
         found = await find_runs_by_prefix(conn, given.lower())
     if not found:
         raise WrongUse(f"there is no run {given}: levelsync runs lists them")

@@ -106,8 +106,8 @@ def of_user(key: ColumnElement[Any], value: ColumnElement[Any], user_id: int) ->
     """
     first = func.substring(value, 1, SEARCHED_BYTES)
     digits = func.position(literal(str(user_id).encode(), LargeBinary).op("IN")(first)) > 0
-    said = func.encode(first, "escape").regexp_match(rf'"user_id"\s*:\s*{user_id:d}(?![0-9.eE])')
-    return or_(key == str(user_id).encode(), func.coalesce(case((digits, said), else_=False), False))
+    in_json = func.encode(first, "escape").regexp_match(rf'"user_id"\s*:\s*{user_id:d}(?![0-9.eE])')
+    return or_(key == str(user_id).encode(), func.coalesce(case((digits, in_json), else_=False), False))
 
 
 def _has_text(wanted: str) -> ColumnElement[bool]:

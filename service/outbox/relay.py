@@ -72,13 +72,13 @@ class HeldBack:
     def topics(self) -> dict[str, str]:
         """Return the topics to skip now, with the error of each."""
         now = time.monotonic()
-        return {topic: words for topic, (until, words) in self._topics.items() if until > now}
+        return {topic: error for topic, (until, error) in self._topics.items() if until > now}
 
     def hold_topics(self, topics: Mapping[str, str]) -> None:
         """Skip topics for `TOPIC_SECONDS`."""
-        for topic, words in topics.items():
-            log.error("a topic refuses events and is retried", topic=topic, error=words)
-            self._topics[topic] = (time.monotonic() + TOPIC_SECONDS, words)
+        for topic, error in topics.items():
+            log.error("a topic refuses events and is retried", topic=topic, error=error)
+            self._topics[topic] = (time.monotonic() + TOPIC_SECONDS, error)
 
     def sort(self, failed: Mapping[OutboxRow, KafkaError]) -> None:
         """Hold back the topics and events that Kafka refused in one batch. Other failures are transient."""
@@ -276,7 +276,7 @@ class Relay:
 
     def _report_topics(self) -> None:
         if topics := self._held.topics():
-            named = ", ".join(f"{topic}: {words}" for topic, words in sorted(topics.items()))
+            named = ", ".join(f"{topic}: {error}" for topic, error in sorted(topics.items()))
             self._health.report("relay", self, f"events wait for topics that refuse them ({named})")
         else:
             self._health.clear("relay", self)

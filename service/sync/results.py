@@ -102,9 +102,9 @@ def of_level(pair: Pair, level: int, decided: LevelDecided) -> SyncResult:
     return SyncResult(*pair, action, message, None if decided.writes else Why.IN_SYNC, decided.before, after)
 
 
-def of_refusal(pair: Pair, words: str) -> SyncResult:
+def of_refusal(pair: Pair, reason: str) -> SyncResult:
     """Return the result of a write that the database refused."""
-    message = f"the database refused it: {words}"
+    message = f"the database refused it: {reason}"
     return SyncResult(*pair, PairAction.NONE, message, None, _NO_ROWS, _NO_ROWS, refused=True)
 
 

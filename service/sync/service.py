@@ -233,8 +233,8 @@ async def _decider(conn: AsyncConnection, pair: Pair) -> Decide:
     spellings = list((await conn.execute(LICENSES_OF_PAIR, named)).scalars())
     if len(spellings) <= 1:
         return decide_one
-    said = f"there are {len(spellings)} licenses ({', '.join(spellings)}): remove all but one"
-    return lambda _sides, _direction, _maximum: nothing(Why.NEEDS_DECISION, said)
+    reason = f"there are {len(spellings)} licenses ({', '.join(spellings)}): remove all but one"
+    return lambda _sides, _direction, _maximum: nothing(Why.NEEDS_DECISION, reason)
 
 
 async def _check_user(conn: AsyncConnection, user_id: int, found: Sides) -> None:
@@ -253,16 +253,16 @@ def _author(what: str, synced_by: int | str | None) -> Author:
     """Return who decided: in words, and as a user id if it can be one, which the write path looks up."""
     if synced_by is None:
         return Author(what)
-    said = str(synced_by)
-    number = int(said) if said.isascii() and said.isdigit() else None
-    cause = f"{what} by {said}".replace("\0", "")[:_CAUSE_LENGTH]
+    name = str(synced_by)
+    number = int(name) if name.isascii() and name.isdigit() else None
+    cause = f"{what} by {name}".replace("\0", "")[:_CAUSE_LENGTH]
     return Author(cause, number if number is not None and 0 < number <= INT8_MAX else None)
 
 
 def _logged(result: SyncResult, direction: str, author: Author) -> SyncResult:
     """Log one line for the operation, and return its result."""
-    say = log.warning if result.failed else log.info
-    say(
+    log_line = log.warning if result.failed else log.info
+    log_line(
         "pair synced" if result.success else "pair not synced",
         user_id=result.user_id,
         specialization=result.specialization,
