@@ -10,11 +10,11 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in {"service", "events"}:
             raise
-        sys.exit(_say_what_to_install(error.name or "a library"))
+        sys.exit(_print_what_to_install(error.name or "a library"))
     app(prog_name="levelsync")
 
 
-def _say_what_to_install(missing: str) -> int:
+def _print_what_to_install(missing: str) -> int:
     sys.stderr.write(f"levelsync: {missing} is not installed. Run: pip install 'levelsync[service]'\n")
     return 2
 

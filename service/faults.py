@@ -21,7 +21,7 @@ _LOCK_NOT_AVAILABLE = "55P03"
 _NOT_NULL_VIOLATION = "23502"
 READ_ONLY = "25006"
 """The SQLSTATE of a write where the server became a standby, or the connection leads to one."""
-NOT_AS_NEEDED = frozenset({"42P01", "3F000", "42703", "42883"})
+MISSING_OBJECT_STATES = frozenset({"42P01", "3F000", "42703", "42883"})
 """The SQLSTATEs of a missing table, schema, column or function. The application or a migration has changed it."""
 _UNREACHABLE = (OSError, TimeoutError, PoolTimeout, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
 

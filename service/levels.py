@@ -139,24 +139,24 @@ async def read_curriculum(conn: AsyncConnection) -> Curriculum:
 async def read_specializations(conn: AsyncConnection) -> list[Specialization]:
     """Read every specialization of the database and the setting, active or not, sorted by name."""
     rows = (await conn.execute(_ROWS)).all()
-    setting = {fold(name): level for name, level in _setting_of(conn).items()}
-    found = [_of_row(row.id, row.max_levels, setting.get(fold(row.id))) for row in rows]
+    setting = {fold(name): level for name, level in _configured_levels(conn).items()}
+    found = [_from_row(row.id, row.max_levels, setting.get(fold(row.id))) for row in rows]
     here = {fold(row.id) for row in rows}
-    elsewhere = {name: level for name, level in _setting_of(conn).items() if fold(name) not in here}
+    elsewhere = {name: level for name, level in _configured_levels(conn).items() if fold(name) not in here}
     if elsewhere:
         required_by = await conn.scalar(_FOREIGN_KEY_TABLE)
-        found += [_of_setting(name, level, required_by) for name, level in elsewhere.items()]
+        found += [_from_setting(name, level, required_by) for name, level in elsewhere.items()]
     return sorted(found, key=lambda one: one.id)
 
 
-def _of_row(name: str, as_json: str | None, in_setting: int | None) -> Specialization:
+def _from_row(name: str, as_json: str | None, in_setting: int | None) -> Specialization:
     """Describe a row. `as_json` is the value of `max_levels` as JSON, or None without the column."""
     in_database = _number(as_json)
     used = in_setting if in_database is None else in_database
     return Specialization(name, used, in_database, in_setting, has_row=True, has_column=as_json is not None)
 
 
-def _of_setting(name: str, level: int, required_by: str | None) -> Specialization:
+def _from_setting(name: str, level: int, required_by: str | None) -> Specialization:
     """Describe a name that only the setting has. It can be used unless a foreign key refuses every row with it."""
     return Specialization(name, None if required_by else level, None, level, has_row=False, required_by=required_by)
 
@@ -193,7 +193,7 @@ NO_COLUMN = f"the table specializations has no column max_levels and {SETTING} i
 
 def missing_maxima(conn: Connection) -> list[str]:
     """Return `NO_COLUMN` if the database has no column for maxima and the setting is empty, else an empty list."""
-    return [] if _setting_of(conn) or conn.scalar(_HAS_COLUMN) else [NO_COLUMN]
+    return [] if _configured_levels(conn) or conn.scalar(_HAS_COLUMN) else [NO_COLUMN]
 
 
 def has_column(conn: Connection) -> bool:
@@ -206,7 +206,7 @@ def maxima_options(settings: Settings) -> dict[str, Any]:
     return {_OPTION: settings.max_levels}
 
 
-def _setting_of(conn: AsyncConnection | Connection) -> Mapping[str, int]:
+def _configured_levels(conn: AsyncConnection | Connection) -> Mapping[str, int]:
     sync = conn.sync_connection if isinstance(conn, AsyncConnection) else conn
     return sync.get_execution_options().get(_OPTION, {}) if sync is not None else {}
 
@@ -223,7 +223,7 @@ class LicenseSystemHelper:
         and the session stays usable.
         """
         found = None if db is None else _query_max_level(specialization, db)
-        return found or _max_level_of_setting(specialization) or FALLBACK.get(fold(specialization), _DEFAULT_MAX_LEVEL)
+        return found or _configured_max_level(specialization) or FALLBACK.get(fold(specialization), _DEFAULT_MAX_LEVEL)
 
 
 def _query_max_level(specialization: str, db: Session) -> int | None:
@@ -238,7 +238,7 @@ def _query_max_level(specialization: str, db: Session) -> int | None:
     return found
 
 
-def _max_level_of_setting(specialization: str) -> int | None:
+def _configured_max_level(specialization: str) -> int | None:
     """Read the setting in the environment of this process, which is the application's when its own code calls."""
     try:
         given = load_settings().max_levels

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.admin.identity import Busy
-from service.faults import NOT_AS_NEEDED, InstallationFault, Kind, read_fault
+from service.faults import MISSING_OBJECT_STATES, InstallationFault, Kind, read_fault
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -39,7 +39,7 @@ def busy_if_unavailable() -> Iterator[None]:
         if fault.kind is Kind.RECORD:
             raise
         log.warning("database cannot answer", cause=fault.kind.value, sqlstate=fault.sqlstate, error=fault.message)
-        if fault.sqlstate in NOT_AS_NEEDED:
+        if fault.sqlstate in MISSING_OBJECT_STATES:
             raise Busy(f"The database is not as levelsync needs it: {fault.message}. Run: levelsync doctor") from error
         raise Busy("The database cannot answer now; try again in a few seconds.") from error
 

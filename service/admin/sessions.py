@@ -69,7 +69,7 @@ def digest(token: str) -> bytes:
 
 
 log = structlog.get_logger(__name__)
-A_ROW_FOR = 60.0
+ROW_SECONDS = 60.0
 """Seconds for which one row counts an address's failures."""
 _MOST_ADDRESSES, _OTHERS = 100, "others"
 """The maximum number of addresses of a process with a separate row. Further addresses share one row."""
@@ -100,15 +100,15 @@ class FailedSignIns:
         self._rows: dict[str, _Row] = {}
 
     @asynccontextmanager
-    async def noted(self) -> AsyncIterator[None]:
+    async def recorded(self) -> AsyncIterator[None]:
         """Count a `NotSignedIn` of the block."""
         try:
             yield
         except NotSignedIn as error:
-            await self.note(error)
+            await self.record(error)
             raise
 
-    async def note(self, error: AdminError) -> None:
+    async def record(self, error: AdminError) -> None:
         """Log a failed sign-in and its reason, and count it in the audit log if the database can answer."""
         address = client_address()
         log.warning("sign-in failed", address=address, reason=str(error))
@@ -129,7 +129,7 @@ class FailedSignIns:
 
     def _row_of(self, address: str) -> _Row:
         now = time.monotonic()
-        self._rows = {one: row for one, row in self._rows.items() if now - row.since < A_ROW_FOR}
+        self._rows = {one: row for one, row in self._rows.items() if now - row.since < ROW_SECONDS}
         name = address if address in self._rows or len(self._rows) < _MOST_ADDRESSES else _OTHERS
         return self._rows.setdefault(name, _Row(name, now))
 

@@ -119,13 +119,11 @@ async def apply_role(
         PROGRESS_LEVELED_UP_TOPIC: license_target(settings.license_defaults),
         LICENSE_ADVANCED_TOPIC: progress_target(settings.progress_defaults),
     }
-    one_waits = asyncio.Semaphore(1)
+    turn = asyncio.Semaphore(1)
 
     def work(target: Target) -> EventWork:
         applier = Applier(engine, target, settings.apply_since, leaves_held=True)
-        return EventWork(
-            applier.apply, lambda: _one_at_a_time(Applier(engine, target, settings.apply_since), one_waits)
-        )
+        return EventWork(applier.apply, lambda: _one_at_a_time(Applier(engine, target, settings.apply_since), turn))
 
     subscribers = [
         subscribe(broker, topic, work(target), settings, health)
@@ -137,14 +135,14 @@ async def apply_role(
         yield consumers
 
 
-def _one_at_a_time(applier: Applier, one_waits: asyncio.Semaphore) -> Callable[[Batch], Awaitable[Applied]]:
+def _one_at_a_time(applier: Applier, turn: asyncio.Semaphore) -> Callable[[Batch], Awaitable[Applied]]:
     """Return a function that applies held records, one batch of a process at a time.
 
     Each batch that waits for a lock uses a connection.
     """
 
     async def apply(batch: Batch) -> Applied:
-        async with one_waits, asyncio.timeout(TURN_SECONDS):
+        async with turn, asyncio.timeout(TURN_SECONDS):
             return await applier.apply(batch)
 
     return apply

@@ -189,7 +189,7 @@ async def write_levels(  # noqa: PLR0913, PLR0917 - what is written, by whom, an
         NotAsDecided: a trigger of the application changed one of the two rows.
         sqlalchemy.exc.DBAPIError: among others, another transaction created the row. Roll back and decide again.
     """
-    named = await _existing(conn, author.user_id) if writes else None
+    named = await _lock_author(conn, author.user_id) if writes else None
     watched = False
     for side, target in (("progress", tables.progress), ("license", tables.license)):
         ours = sorted((write for write in writes if write.side == side), key=lambda write: write.pair)
@@ -234,7 +234,7 @@ async def _check_both(conn: AsyncConnection, writes: Sequence[LevelWrite], locke
             )
 
 
-async def _existing(conn: AsyncConnection, user_id: int | None) -> int | None:
+async def _lock_author(conn: AsyncConnection, user_id: int | None) -> int | None:
     """Return the author's id if that user exists, and lock the row against deletion until the transaction ends."""
     if user_id is None:
         return None

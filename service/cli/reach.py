@@ -91,7 +91,7 @@ async def topics(settings: Settings) -> None:
 
 def database_trouble(settings: Settings, error: Exception) -> Exception:
     """Return `Unreachable` with a message for the user; return a defect as it is."""
-    from service.faults import NOT_AS_NEEDED, Kind, read_fault
+    from service.faults import MISSING_OBJECT_STATES, Kind, read_fault
 
     fault = read_fault(error)
     if fault.sqlstate in _NO_SUCH_TABLE:
@@ -101,7 +101,7 @@ def database_trouble(settings: Settings, error: Exception) -> Exception:
             f"The database user of {PREFIX}DATABASE_URL lacks a right: {fault.message}. "
             "`levelsync doctor` names every missing right; deploy/postgresql/rights.sql grants them"
         )
-    if fault.sqlstate in NOT_AS_NEEDED:
+    if fault.sqlstate in MISSING_OBJECT_STATES:
         return Unreachable(f"The database is not as levelsync needs it: {fault.message}. Run: levelsync doctor")
     if fault.kind is Kind.TRANSIENT or fault.sqlstate[:2] in {"28", "3D"}:  # no such user, no such database
         return Unreachable(

@@ -80,7 +80,7 @@ class HeldBack:
             log.error("a topic refuses events and is retried", topic=topic, error=error)
             self._topics[topic] = (time.monotonic() + TOPIC_SECONDS, error)
 
-    def sort(self, failed: Mapping[OutboxRow, KafkaError]) -> None:
+    def hold_refused(self, failed: Mapping[OutboxRow, KafkaError]) -> None:
         """Hold back the topics and events that Kafka refused in one batch. Other failures are transient."""
         self.hold_topics({row.topic: str(error) for row, error in failed.items() if isinstance(error, _TOPIC_ERRORS)})
         refused = {row: error for row, error in failed.items() if isinstance(error, _ROW_ERRORS)}
@@ -270,7 +270,7 @@ class Relay:
         if delivery.confirmed:
             await conn.execute(put.DELETE, {"ids": delivery.confirmed})
         self._held.hold_topics(delivery.topics)
-        self._held.sort(delivery.failed)
+        self._held.hold_refused(delivery.failed)
         for error in delivery.failed.values():
             raise error  # to end the producer: the broker would refuse the gap in its sequence numbers
 

@@ -124,8 +124,8 @@ class Service:
             self.health.clear("service", self)
             self._up.set()
             log.info("ready", url=self.http_url)
-            everybody = lambda: [consumer for found in consumers for consumer in found()]  # noqa: E731 - used once
-            await interruptible(watch(self._engine, self.settings, self.health, everybody, cluster_id, sampler))
+            all_consumers = lambda: [consumer for found in consumers for consumer in found()]  # noqa: E731 - used once
+            await interruptible(watch(self._engine, self.settings, self.health, all_consumers, cluster_id, sampler))
 
 
 def _listeners(settings: Settings) -> tuple[socket.socket, socket.socket | None]:
@@ -162,14 +162,14 @@ def run(settings: Settings, roles: frozenset[str] | set[str] = ROLES) -> int:
     try:
         if "api" in roles:
             _check_secret(settings)
-        return _new_loop_run(_serve(settings, frozenset(roles)))
+        return _run_on_uvloop(_serve(settings, frozenset(roles)))
     except SettingsError as error:
         log.critical("cannot run with these settings", error=str(error))
         return 2
 
 
-def _new_loop_run(main: Awaitable[int]) -> int:
-    """Run on uvloop where it is installed."""
+def _run_on_uvloop(main: Awaitable[int]) -> int:
+    """Run `main` on uvloop where it is installed, else on asyncio's own event loop."""
     try:
         import uvloop  # noqa: PLC0415 - not on every platform
     except ImportError:

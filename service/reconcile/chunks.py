@@ -103,20 +103,20 @@ class Chunks:
         """Finish the pass over each range, then close the passes of which these were the last ranges."""
         ranges = [(chunk.run_id, Phase[chunk.phase.upper()], chunk.chunk) for chunk in chunks]
         for run_id, phase, number in ranges:
-            await self._do(run_id, phase, number)
+            await self._finish_pass(run_id, phase, number)
         for run_id, phase in sorted({(run_id, phase) for run_id, phase, _ in ranges}):
             async with self._engine.begin() as conn:
                 await self._steps.close_phase(conn, run_id, phase)
         self._steps.woken.set()
 
-    async def _do(self, run_id: UUID, phase: Phase, chunk: int) -> None:
+    async def _finish_pass(self, run_id: UUID, phase: Phase, chunk: int) -> None:
         """Finish the pass over a range. If it fails, leave it to a later message, so that other runs continue.
 
         Raises:
             Exception: PostgreSQL cannot be reached, or there was a conflict. The caller retries the whole batch.
         """
         try:
-            while await self._do_some(run_id, phase, chunk):
+            while await self._work_in_transaction(run_id, phase, chunk):
                 async with self._engine.begin() as conn:  # a new transaction, so that it locks no range's row
                     await note_time_left(conn, run_id)
         except Exception as error:
@@ -126,7 +126,7 @@ class Chunks:
             metrics.RETRIES.labels(Kind.INSTALLATION.value).inc()
             log.exception("a range failed and is retried", run_id=str(run_id), chunk=chunk, error=fault.message)
 
-    async def _do_some(self, run_id: UUID, phase: Phase, chunk: int) -> bool:
+    async def _work_in_transaction(self, run_id: UUID, phase: Phase, chunk: int) -> bool:
         """Work on a range in one transaction. Return True if a part of the range is left."""
         async with self._engine.begin() as conn:
             found = (await conn.execute(sql.LOCK_RANGE, _which(run_id, phase, chunk))).one_or_none()

@@ -203,7 +203,7 @@ class _Result(FetchResult):  # type: ignore[misc]  # as above
 
     def _take(self, found: list[Any], max_records: int | None) -> bool:
         """Add records to `found` up to the limits. Return whether all records were added."""
-        left, largest = self._owner.largest_poll, records.largest()
+        left, largest = self._owner.largest_poll, records.max_record_bytes()
         for record in islice(self._partition_records, max_records):
             if record.serialized_value_size > largest:
                 record.value = cut(record.value, record.serialized_value_size, record.value[:largest])

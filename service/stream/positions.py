@@ -166,7 +166,7 @@ async def set_position(  # noqa: PLR0913, PLR0917 - the columns of a row
     await conn.execute(_SET_POSITION, {"topic": partition.topic, "partition": partition.partition} | asdict(row))
 
 
-async def check_and_move(conn: AsyncConnection, move: Batch) -> None:
+async def check_and_move(conn: AsyncConnection, batch: Batch) -> None:
     """Lock the rows of `expected`, check them, and move them forward to `positions`. A row never moves back.
 
     The rows must belong to the topics that were read, and contain what this consumer found or stored there last.
@@ -176,17 +176,17 @@ async def check_and_move(conn: AsyncConnection, move: Batch) -> None:
         Evicted: A row is higher.
         DatabaseWentBack: A row is lower, or does not exist any more.
     """
-    partitions = sorted(move.expected)
+    partitions = sorted(batch.expected)
     values = _keys(partitions) | {
-        "offsets": [move.positions.get(partition) for partition in partitions],
-        "epochs": [move.leader_epochs.get(partition, -1) for partition in partitions],
+        "offsets": [batch.positions.get(partition) for partition in partitions],
+        "epochs": [batch.leader_epochs.get(partition, -1) for partition in partitions],
     }
     rows = await conn.execute(_MOVE_POSITIONS, values)
     found = {TopicPartition(r.topic, r.partition): r for r in rows}
     for partition in partitions:
         row = found.get(partition)
         offset, topic_id = (-1, "") if row is None else (row.next_offset, row.topic_id)
-        check_row(move, partition, move.expected[partition], offset, topic_id)
+        check_row(batch, partition, batch.expected[partition], offset, topic_id)
 
 
 def check_row(batch: Batch, partition: TopicPartition, expected: int, offset: int, topic_id: str) -> None:

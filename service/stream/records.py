@@ -27,7 +27,7 @@ NAME_ERRORS = "surrogateescape"
 _largest = 16_000_000
 
 
-def largest() -> int:
+def max_record_bytes() -> int:
     """Return the maximum size of a record, in bytes."""
     return _largest
 

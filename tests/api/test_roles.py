@@ -200,6 +200,6 @@ async def test_failed_sign_ins_of_too_many_addresses_share_a_row(
     failures = sessions.FailedSignIns(engine)
     for address in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
         with structlog.contextvars.bound_contextvars(client=address):
-            await failures.note(NotSignedIn("The token has expired."))
+            await failures.record(NotSignedIn("The token has expired."))
     rows = await read(engine, "SELECT client_address, times FROM levelsync.admin_actions ORDER BY id")
     assert [tuple(row) for row in rows] == [("192.0.2.1", 1), ("others", 2)]

@@ -69,22 +69,22 @@ ROWS = [OutboxRow(number, "topic", b"key", b"{}", []) for number in (1, 2, 3)]
 def test_a_row_is_held_back_only_when_it_was_refused_alone() -> None:
     """Kafka refuses a whole batch for one record. The rows are then sent one by one until it is found."""
     back = HeldBack()
-    back.sort({row: MessageSizeTooLargeError() for row in ROWS})
+    back.hold_refused({row: MessageSizeTooLargeError() for row in ROWS})
     assert back.rows == set()
     assert back.one_by_one_upto == 3
-    back.sort({ROWS[1]: MessageSizeTooLargeError()})
+    back.hold_refused({ROWS[1]: MessageSizeTooLargeError()})
     assert back.rows == {2}
 
 
 def test_what_may_pass_holds_nothing_back() -> None:
     back = HeldBack()
-    back.sort({row: NotEnoughReplicasError() for row in ROWS})
+    back.hold_refused({row: NotEnoughReplicasError() for row in ROWS})
     assert (back.rows, back.one_by_one_upto, back.topics()) == (set(), 0, {})
 
 
 def test_a_topic_without_rights_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     back = HeldBack()
-    back.sort({ROWS[0]: TopicAuthorizationFailedError("topic")})
+    back.hold_refused({ROWS[0]: TopicAuthorizationFailedError("topic")})
     assert set(back.topics()) == {"topic"}
     monkeypatch.setattr("service.outbox.relay.time.monotonic", lambda: float("inf"))
     assert back.topics() == {}

@@ -42,7 +42,7 @@ async def sign_in(request: Request) -> None:
         raise NotSignedIn("This needs a token: send the header Authorization: Bearer …")
     authenticator = backend_of(request).authenticator
     request.state.token = token.strip()
-    async with authenticator.failures.noted():
+    async with authenticator.failures.recorded():
         request.state.who = await authenticator.identify(token.strip())
 
 
@@ -75,7 +75,7 @@ class Allowed:
         """
         backend, who = backend_of(request), request.state.who
         await check_alive(backend.engine)
-        async with backend.authenticator.failures.noted():
+        async with backend.authenticator.failures.recorded():
             await sessions.check(backend.engine, request.state.token)
         await audit.check(backend.engine, who, self.action, await _arguments(request))
         return Caller(who, backend.engine, backend.settings)

@@ -152,14 +152,14 @@ async def sign_in(request: Request) -> Response:
     try:
         form = await read_form(request, visitor)
     except AdminError as error:
-        await failures.note(error)
+        await failures.record(error)
         raise
     token = form.get("token", "").strip().removeprefix("Bearer ").strip()
     try:
         return await _begin(request, token, _own_path(form.get("next", "/")))
     except (NotSignedIn, Forbidden) as error:
         if isinstance(error, NotSignedIn):
-            await failures.note(error)
+            await failures.record(error)
         return _form(request, visitor, 403 if isinstance(error, Forbidden) else 401, wrong=str(error))
 
 
@@ -170,7 +170,7 @@ async def sign_out(request: Request) -> Response:
     try:
         await read_form(request, token)
     except AdminError as error:
-        await parts.authenticator.failures.note(error)
+        await parts.authenticator.failures.record(error)
         raise
     with contextlib.suppress(NotSignedIn):  # the token has expired, so nobody can use it
         await sessions.end(parts.engine, token, (await parts.authenticator.identify(token)).expires_at)
