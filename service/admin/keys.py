@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 ASYMMETRIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 FETCH_TIMEOUT = 4.0
 """Seconds that a fetch of the JWKS URL may take, from the connection to the last byte."""
-MOST_BYTES = 256 * 1024
+MAX_BYTES = 256 * 1024
 """The maximum size of a key set, in bytes. A set of ten RSA keys with certificates has about 30 KB."""
 FRESH_FOR = 300.0
 """Seconds after which a key in use is fetched again. While the URL answers, a revoked key is accepted no longer."""
@@ -103,8 +103,8 @@ async def _read(url: str) -> bytes:
             raise ValueError("the set of keys is compressed")
         async for part in answer.aiter_raw():
             body += part
-            if len(body) > MOST_BYTES:
-                raise ValueError(f"the set of keys has more than {MOST_BYTES} bytes")
+            if len(body) > MAX_BYTES:
+                raise ValueError(f"the set of keys has more than {MAX_BYTES} bytes")
     return bytes(body)
 
 

@@ -159,7 +159,7 @@ def _counted(one: ReasonCount, looked: Applicable) -> CountedReason:
     return CountedReason(one.reason, meaning, one.count, one.oldest, one.newest, looked.looked_at, looked.would_apply)
 
 
-MOST = 10_000
+MAX_LETTERS = 10_000
 """The maximum number of letters that one call replays or discards. `Handled.left` counts the others."""
 Verb = Literal["replay", "discard"]
 _Do = Callable[[AsyncEngine, Selection, str, Write, int], AsyncIterator[list[int]]]
@@ -215,7 +215,7 @@ async def _handle(engine: AsyncEngine, who: Identity, verb: Verb, selection: Sel
     async with audited(engine, who, action, **_arguments(selection)) as entry:
         async with engine.connect() as conn:
             found = await preview(conn, verb, selection)
-        batches = [len(ids) async for ids in _DO[verb](engine, selection, who.subject, _row_of(entry), MOST)]
+        batches = [len(ids) async for ids in _DO[verb](engine, selection, who.subject, _row_of(entry), MAX_LETTERS)]
         return replace(found, dry_run=False, selected=sum(batches))
 
 
@@ -227,11 +227,11 @@ async def preview(conn: AsyncConnection, verb: Verb, selection: Selection) -> Ha
     unsendable = found.unsendable if verb == "replay" else 0
     return Handled(
         dry_run=True,
-        selected=min(ready, MOST),
+        selected=min(ready, MAX_LETTERS),
         on_its_way=found.on_its_way,
         unsendable=unsendable,
         not_open=not_open,
-        left=max(ready - MOST, 0),
+        left=max(ready - MAX_LETTERS, 0),
     )
 
 

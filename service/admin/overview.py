@@ -67,8 +67,8 @@ def lost() -> int:
     return int(sum(value for _, value in metrics.samples(metrics.RECORDS_LOST, "_total")))
 
 
-MOST_PENDING = 100_000
-"""The most rows of the outbox that are counted."""
+MAX_PENDING = 100_000
+"""The maximum number of rows of the outbox that are counted."""
 _SHOWN_RUNS = 3
 _NOW = text("SELECT clock_timestamp()")
 _MOVED = text("SELECT topic, partition, max(updated_at) AS at FROM levelsync.applied_offsets GROUP BY 1, 2")
@@ -167,7 +167,7 @@ async def read_own_overview(
                 now=now,
                 problems=problems,
                 partitions=waits.see(lag(), moved, now) or None,
-                outbox=Outbox(*(await conn.execute(_PENDING, {"limit": MOST_PENDING})).one()),
+                outbox=Outbox(*(await conn.execute(_PENDING, {"limit": MAX_PENDING})).one()),
                 scan=await _last_scan(conn),
                 last_end=await _last_end(conn),
                 running=await _running(conn),

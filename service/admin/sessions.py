@@ -71,7 +71,7 @@ def digest(token: str) -> bytes:
 log = structlog.get_logger(__name__)
 ROW_SECONDS = 60.0
 """Seconds for which one row counts an address's failures."""
-_MOST_ADDRESSES, _OTHERS = 100, "others"
+_MAX_ADDRESSES, _OTHERS = 100, "others"
 """The maximum number of addresses of a process with a separate row. Further addresses share one row."""
 _COUNT_FAILURE = text("""
     INSERT INTO levelsync.admin_actions (subject, role, action, outcome, detail, client_address, times)
@@ -130,7 +130,7 @@ class FailedSignIns:
     def _row_of(self, address: str) -> _Row:
         now = time.monotonic()
         self._rows = {one: row for one, row in self._rows.items() if now - row.since < ROW_SECONDS}
-        name = address if address in self._rows or len(self._rows) < _MOST_ADDRESSES else _OTHERS
+        name = address if address in self._rows or len(self._rows) < _MAX_ADDRESSES else _OTHERS
         return self._rows.setdefault(name, _Row(name, now))
 
     async def _write(self, row: _Row, times: int, detail: str) -> None:

@@ -19,8 +19,8 @@ from service.levels import Curriculum, read_curriculum
 from service.settings import Settings
 from service.sync import ProgressLicenseSyncService, SyncRefused, SyncResult, UnknownUser, UserSyncResult
 
-MOST_HISTORY = 50
-_MOST_FOUND = 20
+MAX_HISTORY = 50
+_MAX_FOUND = 20
 _USER = "SELECT u.id, to_jsonb(u) ->> 'name' AS name, u.email, u.role::text AS role FROM users u"
 _BY_ID = text(f"{_USER} WHERE u.id = CAST(:id AS bigint)")
 _BY_EMAIL = text(f"{_USER} WHERE u.email = :email")
@@ -82,7 +82,7 @@ async def find_users(engine: AsyncEngine, who: Identity, wanted: str) -> list[Us
             if number is not None:
                 return await _users(conn, _BY_ID, id=number)
             exact = await _users(conn, _BY_EMAIL, email=wanted)
-            return exact or await _users(conn, _BY_BEGINNING, email=wanted, limit=_MOST_FOUND)
+            return exact or await _users(conn, _BY_BEGINNING, email=wanted, limit=_MAX_FOUND)
 
 
 async def read_user(engine: AsyncEngine, who: Identity, user_id: int) -> UserView:
@@ -100,7 +100,7 @@ async def read_user(engine: AsyncEngine, who: Identity, user_id: int) -> UserVie
             if not found:
                 raise NoSuch(f"There is no user {user_id}.")
             pairs = await _pairs(conn, user_id)
-            history = list(await conn.execute(_HISTORY, {"id": user_id, "limit": MOST_HISTORY}))
+            history = list(await conn.execute(_HISTORY, {"id": user_id, "limit": MAX_HISTORY}))
             return UserView(found[0], pairs, history, list(await conn.execute(_FENCES, {"id": user_id})))
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Literal
 
-from service.admin.overview import MOST_PENDING, Overview, Partition
+from service.admin.overview import MAX_PENDING, Overview, Partition
 from service.core.names import counted
 
 STUCK_AFTER = timedelta(minutes=1)
@@ -103,7 +103,7 @@ def _stuck(seen: Overview) -> list[Attention]:
     found = [_waiting_reason(one, seen.now) for one in seen.partitions or () if _has_waiting_records(one, seen.now)]
     oldest = seen.outbox.oldest
     if oldest is not None and seen.now - oldest > STUCK_AFTER:
-        at_least = "at least " if seen.outbox.pending >= MOST_PENDING else ""
+        at_least = "at least " if seen.outbox.pending >= MAX_PENDING else ""
         waiting = counted(seen.outbox.pending, "event waits", "events wait")
         text = f"{at_least}{waiting} in the outbox, the oldest for {_in_largest_unit(seen.now - oldest)}"
         found.append(Attention("stuck", Level.BAD, text, "outbox"))

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from events import Reason
 from service.apply import dead_letters
 from service.apply.call import Call, Result, Target, call_alone, call_within, move_positions
-from service.apply.progress import MOST_SET_ASIDE, BatchWork, Item, Refusals, RefusedAll, Way
+from service.apply.progress import MAX_SET_ASIDE, BatchWork, Item, Refusals, RefusedAll, Way
 from service.core.decode import decode
 from service.core.outcomes import DeadLetter, LevelEvent, Outcome, microseconds
 from service.faults import Fault, InstallationFault, Kind, read_fault
@@ -76,7 +76,7 @@ def _check_level(event: LevelEvent, curriculum: Curriculum, result: Screened) ->
 
 PART = 100
 """Maximum number of records in a transaction that tries each record separately. It bounds how long it locks rows."""
-_MOST_CONFLICTS = 3
+_MAX_CONFLICTS = 3
 """Number of conflicts in one attempt after which records are tried one by one."""
 _WRITTEN = frozenset({Outcome.APPLIED, Outcome.CREATED})
 
@@ -157,7 +157,7 @@ class Applier:
             part = work.next_part(PART)
             if self.leaves_held and work.set_aside and not part and not work.suspicious:
                 break
-            if work.set_aside and (not part or len(work.set_aside) >= MOST_SET_ASIDE):
+            if work.set_aside and (not part or len(work.set_aside) >= MAX_SET_ASIDE):
                 await self._try(work, work.first_held(), Way.WAITING)
             else:
                 await self._try(work, part, work.way)
@@ -191,7 +191,7 @@ class Applier:
         fault = read_fault(error)
         if fault.waits and way is not Way.WAITING:
             work.halve(part)
-        elif fault.kind is Kind.CONFLICT and work.conflicts < _MOST_CONFLICTS:
+        elif fault.kind is Kind.CONFLICT and work.conflicts < _MAX_CONFLICTS:
             work.conflicts += 1
             await self._reset_curriculum(fault)
         elif fault.kind in {Kind.CONFLICT, Kind.RECORD} and way is Way.WHOLE:

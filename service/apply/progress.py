@@ -53,7 +53,7 @@ class Refusals:
 
 Item = LevelEvent | DeadLetter
 """A decoded record: an event, or a dead letter with the reason why the record is not one."""
-MOST_SET_ASIDE = 4
+MAX_SET_ASIDE = 4
 """Number of held pairs at which the batch waits for the first one. The whole table may be locked, so further attempts
 would only find more held pairs.
 """

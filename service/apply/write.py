@@ -16,7 +16,7 @@ from service.levels import Curriculum, read_curriculum
 
 Decide = Callable[[Sides, Direction, int], PairDecision]
 """A function of a pair's rows, a direction and the specialization's highest level. It returns how to end the drift."""
-MOST_PAIRS = 1000
+MAX_PAIRS = 1000
 """Maximum number of pairs in one transaction, because appliers wait for the rows that it locks."""
 
 
@@ -54,7 +54,7 @@ async def sync_pairs(  # noqa: PLR0913 - each is an option in which syncs and he
     tables: Tables = NO_DEFAULTS,
     wait: bool = True,
 ) -> dict[Pair, PairResult]:
-    """Bring at most `MOST_PAIRS` pairs into agreement. Their specializations are spelled as in `specializations`.
+    """Bring at most `MAX_PAIRS` pairs into agreement. Their specializations are spelled as in `specializations`.
 
     `cause` (at most 500 characters) is the reason in the history and in the published events. The history names the
     user `advanced_by` if that user exists. `decide` decides the new levels of a pair. With `only_if`, a pair whose rows
@@ -64,8 +64,8 @@ async def sync_pairs(  # noqa: PLR0913 - each is an option in which syncs and he
     Raises:
         DecideAgain: another transaction created a missing row, or changed the maxima. Roll back and call again.
     """
-    if len(pairs) > MOST_PAIRS:
-        raise ValueError(f"{len(pairs)} pairs in one transaction; {MOST_PAIRS} at most")
+    if len(pairs) > MAX_PAIRS:
+        raise ValueError(f"{len(pairs)} pairs in one transaction; {MAX_PAIRS} at most")
     locked = await lock_both(conn, sorted(set(pairs)), wait=wait)
     curriculum = await read_curriculum(conn)
     ours = [pair for pair in locked.progress if pair not in locked.held]

@@ -32,7 +32,7 @@ from service.levels import Curriculum, read_curriculum
 from service.store.tables import dead_letters as table
 from service.stream.records import Header, header_from_json
 
-MOST_JUDGED = 100
+MAX_JUDGED = 100
 """Letters of each reason that are judged for the counts, the newest first. A page waits for this."""
 _LARGEST = 16_384
 """Bytes above which a letter is not read for the counts. Events of the contract are much smaller."""
@@ -94,7 +94,7 @@ async def judge(
 
 async def applicable(conn: AsyncConnection, reason: str, apply_since: datetime | None = None) -> Applicable:
     """Judge the newest open letters of a reason."""
-    letters = await read_whole(conn, [is_open(), table.c.reason == reason, _small()], MOST_JUDGED)
+    letters = await read_whole(conn, [is_open(), table.c.reason == reason, _small()], MAX_JUDGED)
     verdicts = await judge(conn, letters, apply_since)
     return Applicable(len(letters), sum(verdict.would_apply is True for verdict in verdicts))
 

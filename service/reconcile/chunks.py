@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from events import ReconcileChunk
 from events.base import INT4_MAX
 from service.apply.rows import tables_of
-from service.apply.write import MOST_PAIRS
+from service.apply.write import MAX_PAIRS
 from service.faults import Kind, read_fault
 from service.levels import read_curriculum
 from service.reconcile import sql
@@ -30,7 +30,7 @@ from service.telemetry import metrics
 log = structlog.get_logger(__name__)
 
 
-MOST_FAILURES = 100
+MAX_FAILURES = 100
 """Number of unreadable users that a scan finds one by one. After that, each unreadable part fails as a whole."""
 
 
@@ -69,7 +69,7 @@ async def _scan(conn: AsyncConnection, run: Run, after: int, upto: int, seen: _S
         fault = read_fault(error)
         if fault.kind is not Kind.RECORD:
             raise
-        if upto - after == 1 or seen.failed >= MOST_FAILURES:
+        if upto - after == 1 or seen.failed >= MAX_FAILURES:
             log.warning("users cannot be compared", run_id=str(run.id), after=after, upto=upto, error=fault.message)
             seen.failed += (await conn.execute(sql.USERS_BETWEEN, {"after": after, "upto": upto})).scalar_one()
             seen.reason = f"user {upto}: {fault.message}"
@@ -147,4 +147,4 @@ class Chunks:
 
 def _which(run_id: UUID, phase: Phase, chunk: int) -> dict[str, object]:
     """Return the parameters for a range, with the number of suspects to read."""
-    return {"id": run_id, "chunk": chunk, "most": MOST_PAIRS if phase is Phase.HEAL else INT4_MAX}
+    return {"id": run_id, "chunk": chunk, "most": MAX_PAIRS if phase is Phase.HEAL else INT4_MAX}

@@ -44,7 +44,7 @@ from service.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
-MOST_HELD = 5000
+MAX_HELD = 5000
 """The maximum number of records that wait for locks of other sessions, in addition to the current batch."""
 END_HELD_TIMEOUT = 2.0
 """Seconds to wait until tasks that wait for a lock have ended after their cancellation."""
@@ -213,10 +213,10 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
     async def set_aside(self, rest: Batch, apply: Callable[[Held], Coroutine[Any, Any, None]]) -> None:
         """Pause a partition until `apply` has stored the rest of the current batch in the database.
 
-        The other partitions continue. The rests stay in memory, so this waits first if more than MOST_HELD records
+        The other partitions continue. The rests stay in memory, so this waits first if more than MAX_HELD records
         would be set aside.
         """
-        while self._held and sum(len(one.rest.records) for one in self._held) + len(rest.records) > MOST_HELD:
+        while self._held and sum(len(one.rest.records) for one in self._held) + len(rest.records) > MAX_HELD:
             await asyncio.wait(self._held.values(), return_when=asyncio.FIRST_COMPLETED)
         if self.batch is None or not self.owns_batch:
             return  # all partitions are restarted

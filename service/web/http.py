@@ -37,7 +37,7 @@ HEADERS_WITHIN = 10.0
 """Seconds that a client may take to send a request's headers."""
 BODY_WITHIN = 30.0
 """Seconds from the headers to the end of the body. Must exceed the limits of a request (API, page)."""
-MOST_SILENT = 100
+MAX_SILENT = 100
 """The maximum number of connections whose request is incomplete. A further one closes the oldest."""
 
 
@@ -123,7 +123,7 @@ class _TimeLimitedHttp(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the limit for the headers. Where there are too many silent connections, close the oldest."""
         super().connection_made(transport)
-        if len(self._silent) >= MOST_SILENT:
+        if len(self._silent) >= MAX_SILENT:
             next(iter(self._silent))._give_up()  # noqa: SLF001 - of the same class
         self._wait(HEADERS_WITHIN)
 

@@ -196,7 +196,7 @@ async def test_failed_sign_ins_of_too_many_addresses_share_a_row(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The shared row names no address, because it counts several."""
-    monkeypatch.setattr(sessions, "_MOST_ADDRESSES", 1)
+    monkeypatch.setattr(sessions, "_MAX_ADDRESSES", 1)
     failures = sessions.FailedSignIns(engine)
     for address in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
         with structlog.contextvars.bound_contextvars(client=address):

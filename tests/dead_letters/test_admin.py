@@ -54,7 +54,7 @@ async def test_a_discard_names_its_caller(setup: Setup) -> None:
 
 
 async def test_a_call_is_bounded_and_says_what_is_left(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.admin.letters.MOST", 2)
+    monkeypatch.setattr("service.admin.letters.MAX_LETTERS", 2)
     await setup.letters_of(NOBODY, NOBODY + 1, NOBODY + 2)
     handled = [await letters.replay_letters(setup.engine, ADMIN, UNKNOWN, dry_run=False) for _ in range(3)]
     assert [(one.selected, one.left) for one in handled] == [(2, 1), (1, 0), (0, 0)]

@@ -153,7 +153,7 @@ async def test_unreadable_users_beyond_the_limit_are_counted_not_their_ids(
     engine: AsyncEngine, one_worker: OneWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After three unreadable users, the rest of the range fails as a whole."""
-    monkeypatch.setattr(chunks, "MOST_FAILURES", 3)
+    monkeypatch.setattr(chunks, "MAX_FAILURES", 3)
     await fill(engine, {(user, "PLAYER"): 4 for user in range(10, 101, 10)}, {(100, "PLAYER"): 4})
     await hide_level_behind(engine, "student_id - student_id")
     report = await one_worker.run()

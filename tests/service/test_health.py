@@ -118,7 +118,7 @@ async def _assert_closed(connections: list[Connection], within: float = 10) -> N
 
 async def test_silent_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest beyond a number at once, the others after a time. Half a header counts as silence."""
-    monkeypatch.setattr(http, "MOST_SILENT", 5)
+    monkeypatch.setattr(http, "MAX_SILENT", 5)
     monkeypatch.setattr(http, "HEADERS_WITHIN", 1.0)
     listener = http.bind(Settings(_env_file=None, http_port=0))
     async with http.served(http.make_app(Health()), listener) as url:
@@ -131,7 +131,7 @@ async def test_silent_connections_are_closed(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_bodies_that_never_come_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "MOST_SILENT", 5)
+    monkeypatch.setattr(http, "MAX_SILENT", 5)
     monkeypatch.setattr(http, "HEADERS_WITHIN", 0.5)
     monkeypatch.setattr(http, "BODY_WITHIN", 1.0)
     listener = http.bind(Settings(_env_file=None, http_port=0))

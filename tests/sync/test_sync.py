@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from events import Direction, LevelSynced
-from service.apply.write import MOST_PAIRS, sync_pairs
+from service.apply.write import MAX_PAIRS, sync_pairs
 from service.core.pair import Sides, Why
 from service.outbox.put import headers_of
 from service.settings import Settings
@@ -319,7 +319,7 @@ async def test_many_pairs_are_written_together(engine: AsyncEngine) -> None:
     assert {row[:2] for row in (await everything(engine))["levelsync.fences"]} == lowered
     async with engine.begin() as conn:
         with pytest.raises(ValueError, match="1000 at most"):
-            await sync_pairs(conn, [PLAYER] * (MOST_PAIRS + 1), "highest", cause="run")
+            await sync_pairs(conn, [PLAYER] * (MAX_PAIRS + 1), "highest", cause="run")
 
 
 async def test_each_operation_is_one_line_of_the_log(engine: AsyncEngine, service: Service) -> None:

@@ -14,7 +14,7 @@ from service.core.sheet import ACTION_COLUMNS
 from service.web.page.visit import Visit, action_cursor_in, day_in, wants_csv
 
 PAGE = 50
-MOST_EXPORTED = 10_000
+MAX_EXPORTED = 10_000
 """The maximum number of rows of a CSV file."""
 OUTCOMES: tuple[ActionOutcome, ...] = get_args(ActionOutcome)
 ACTIONS = (
@@ -36,7 +36,7 @@ async def list_audit(visit: Visit) -> Response:
     """Show rows of the audit log, the newest first."""
     wanted = _filter(visit)
     if wants_csv(visit.query):
-        found = await list_actions(visit.engine, visit.who, wanted, limit=MOST_EXPORTED)
+        found = await list_actions(visit.engine, visit.who, wanted, limit=MAX_EXPORTED)
         rows = ([row[name] for name in ACTION_COLUMNS] for row in map(asdict, found))
         return visit.sheet("audit", ACTION_COLUMNS, rows)
     before = action_cursor_in(visit.query)

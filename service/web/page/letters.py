@@ -20,12 +20,12 @@ from service.dead_letters.select import Selection
 from service.web.page.visit import Visit, number_in, numbers_in, user_in, wants_csv
 
 PAGE = 50
-MOST_EXPORTED = 10_000
+MAX_EXPORTED = 10_000
 """The maximum number of rows of a CSV file."""
 _LONGEST_TEXT = 200
-MOST_SHOWN = 64 * 1024
+MAX_SHOWN = 64 * 1024
 """The maximum number of bytes of a value that the page shows."""
-MOST_HEADERS, LONGEST_HEADER = 100, 1000
+MAX_HEADERS, LONGEST_HEADER = 100, 1000
 """The maximum number of headers that the page shows, and of characters of each. A record may be full of headers."""
 Verb = Literal["replay", "discard"]
 
@@ -46,14 +46,14 @@ async def list_letters(visit: Visit) -> Response:
 
 async def _as_csv(visit: Visit, selection: Selection) -> Response:
     settings, before, rows = visit.parts.settings, None, list[LetterLine]()
-    while len(rows) < MOST_EXPORTED:
+    while len(rows) < MAX_EXPORTED:
         page = await letters.list_letters(visit.engine, settings, visit.who, selection, before=before, limit=1000)
         rows += [seen.line for seen in page.lines]
         before = page.next
         if before is None:
             break
     columns = [field.name for field in fields(LetterLine)]
-    return visit.sheet("dead-letters", columns, (astuple(line) for line in rows[:MOST_EXPORTED]))
+    return visit.sheet("dead-letters", columns, (astuple(line) for line in rows[:MAX_EXPORTED]))
 
 
 async def show_letter(visit: Visit) -> Response:
@@ -62,10 +62,10 @@ async def show_letter(visit: Visit) -> Response:
     if letter_id > INT8_MAX:
         raise NoSuch("There is no such dead letter.")
     seen = await letters.find_letter(visit.engine, visit.parts.settings, visit.who, letter_id)
-    headers = [_header(one) for one in seen.letter.headers[:MOST_HEADERS]]
+    headers = [_header(one) for one in seen.letter.headers[:MAX_HEADERS]]
     shown = [(name[:LONGEST_HEADER], value[:LONGEST_HEADER]) for name, value in headers]
     all_shown = shown == headers and len(headers) == len(seen.letter.headers)
-    return visit.show("letter.html", seen=seen, letter=seen.letter, most=MOST_SHOWN, shown=shown, all_shown=all_shown)
+    return visit.show("letter.html", seen=seen, letter=seen.letter, most=MAX_SHOWN, shown=shown, all_shown=all_shown)
 
 
 def _header(one: Mapping[str, Any]) -> tuple[str, str]:

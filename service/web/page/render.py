@@ -62,7 +62,7 @@ def _dark_rules(css: str) -> str:
     return "".join(f":root{selector}{{{declarations}}}" for selector, declarations in rules)
 
 
-_MOST_INDENTED = 4096
+_MAX_INDENTED = 4096
 """Bytes of JSON. With deep nesting, 64 KB become 30 MB of spaces. Events of the contract are much shorter."""
 _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
@@ -126,7 +126,7 @@ def decoded(raw: bytes | None) -> str:
     if raw is None:
         return "(none: a tombstone)"
     shown = raw.decode("utf-8", "backslashreplace")
-    if len(raw) > _MOST_INDENTED:
+    if len(raw) > _MAX_INDENTED:
         return shown
     try:
         return json.dumps(json.loads(shown), indent=2, ensure_ascii=False)

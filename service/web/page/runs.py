@@ -29,7 +29,7 @@ from service.web.page.visit import (
 
 PAGE = 20
 ISSUES = 50
-MOST_EXPORTED = 10_000
+MAX_EXPORTED = 10_000
 """The maximum number of rows of a CSV file."""
 _RUN_COLUMNS = (
     "run_id",
@@ -48,7 +48,7 @@ _RUN_COLUMNS = (
 async def list_runs(visit: Visit) -> Response:
     """Show runs, the newest first, and the form for a new one."""
     if wants_csv(visit.query):
-        return _runs_as_csv(visit, await runs.read_reports(visit.engine, visit.who, MOST_EXPORTED))
+        return _runs_as_csv(visit, await runs.read_reports(visit.engine, visit.who, MAX_EXPORTED))
     found = await runs.read_reports(visit.engine, visit.who, PAGE + 1, run_cursor_in(visit.query))
     shown, more = found[:PAGE], found[PAGE:]
     last = encode(shown[-1].requested_at, shown[-1].run_id) if more else None
@@ -72,7 +72,7 @@ async def show_run(visit: Visit) -> Response:
     run = await runs.read_report(visit.engine, visit.who, run_id)
     wanted, after = issue_filter_in(visit.query), issue_cursor_in(visit.query)
     if wants_csv(visit.query):
-        found = await runs.read_run_issues(visit.engine, visit.who, run_id, wanted, limit=MOST_EXPORTED)
+        found = await runs.read_run_issues(visit.engine, visit.who, run_id, wanted, limit=MAX_EXPORTED)
         rows = ([issue[name] for name in ISSUE_COLUMNS] for issue in map(asdict, found.issues))
         return visit.sheet(f"issues-{run_id}", ISSUE_COLUMNS, rows)
     found = await runs.read_run_issues(visit.engine, visit.who, run_id, wanted, limit=ISSUES, after=after)

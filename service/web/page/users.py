@@ -17,7 +17,7 @@ from service.dead_letters.select import Selection
 from service.sync import SyncResult
 from service.web.page.visit import Visit, direction_in
 
-_MOST_LETTERS = 20
+_MAX_LETTERS = 20
 _LONGEST_QUESTION = 320
 
 
@@ -45,7 +45,7 @@ async def show_user(visit: Visit) -> Response:
     """Show one user."""
     view = await _view(visit)
     own = Selection(user_id=view.user.id)
-    page = await letters.list_letters(visit.engine, visit.parts.settings, visit.who, own, limit=_MOST_LETTERS)
+    page = await letters.list_letters(visit.engine, visit.parts.settings, visit.who, own, limit=_MAX_LETTERS)
     options = {pair.specialization: _options(pair) for pair in view.pairs}
     return visit.show("user.html", view=view, options=options, directions=DIRECTIONS, letters=page)
 
