@@ -6,7 +6,7 @@ from typing import Literal
 
 from sqlalchemy import TextClause, text
 
-from service.store.comparison import OF_ONE_LICENSE, OF_ONE_PROGRESS, TOLD_BY_ITS_LICENSE, compared
+from service.store.comparison import COUNTED_WITH_LICENSE, OF_ONE_LICENSE, OF_ONE_PROGRESS, compared
 
 ADD_RUN = text("""
     INSERT INTO levelsync.reconcile_runs
@@ -319,8 +319,8 @@ def compare_range(specialization: str | None) -> str:
     if specialization is not None:
         progress, licenses = f"{progress} AND {OF_ONE_PROGRESS}", f"{licenses} AND {OF_ONE_LICENSE}"
     return f"""
-        SELECT count(*) FILTER (WHERE kind IS DISTINCT FROM '{TOLD_BY_ITS_LICENSE}') AS scanned,
+        SELECT count(*) FILTER (WHERE kind IS DISTINCT FROM '{COUNTED_WITH_LICENSE}') AS scanned,
                count(*) FILTER (WHERE kind IS NULL) AS matching,
                coalesce(jsonb_agg(jsonb_build_array(user_id, specialization, kind, progress_level, license_level))
-                        FILTER (WHERE kind <> '{TOLD_BY_ITS_LICENSE}'), '[]') AS suspects
+                        FILTER (WHERE kind <> '{COUNTED_WITH_LICENSE}'), '[]') AS suspects
           FROM ({compared(progress, licenses)}) c"""

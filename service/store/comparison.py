@@ -19,7 +19,7 @@ _PROGRESS_OF_LICENSE = f"{folded('o.specialization_id')} = {folded('l.specializa
 _SPECIALIZATION_OF_PAIR = (
     f"{folded('s.id')} = {folded('coalesce(CAST(l.specialization_type AS text), CAST(p.specialization_id AS text))')}"
 )
-TOLD_BY_ITS_LICENSE = "told_by_its_license"
+COUNTED_WITH_LICENSE = "counted_with_license"
 """The kind of a progress row whose license has the name in another case. The pair is counted with the license."""
 _KIND = f"""CASE
                WHEN p.current_level = l.current_level AND l.current_level BETWEEN 1 AND own.max_levels THEN NULL
@@ -31,7 +31,7 @@ _KIND = f"""CASE
                         THEN 'duplicate' ELSE 'wrong_case' END
                WHEN l.id IS NULL AND EXISTS (SELECT FROM user_licenses o
                                               WHERE o.user_id = p.student_id AND {_LICENSE_OF_PROGRESS})
-               THEN '{TOLD_BY_ITS_LICENSE}'
+               THEN '{COUNTED_WITH_LICENSE}'
                WHEN EXISTS (SELECT FROM user_licenses o
                              WHERE o.user_id = l.user_id AND o.id <> l.id AND {_SAME_LICENSE}) THEN 'duplicate'
                WHEN p.id IS NOT NULL AND p.current_level IS NULL

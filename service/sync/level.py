@@ -14,10 +14,10 @@ from service.core.outcomes import Pair
 from service.core.pair import Side, Sides
 from service.levels import read_curriculum
 from service.store.comparison import (
+    COUNTED_WITH_LICENSE,
     OF_ONE_LICENSE,
     OF_ONE_PROGRESS,
     PROGRESS_OF_THE_NAME,
-    TOLD_BY_ITS_LICENSE,
     compared,
 )
 
@@ -63,7 +63,7 @@ def issues(*, of_one_specialization: bool) -> TextClause:
         SELECT d.user_id, u.email AS user_email, d.specialization, d.progress_level, d.license_level,
                d.kind AS issue_type
           FROM ({compared(progress, licenses, PROGRESS_OF_THE_NAME)}) d LEFT JOIN users u ON u.id = d.user_id
-         WHERE d.kind <> '{TOLD_BY_ITS_LICENSE}'
+         WHERE d.kind <> '{COUNTED_WITH_LICENSE}'
          ORDER BY d.user_id, d.specialization""")
 
 
@@ -80,7 +80,7 @@ def issues_of_window(*, of_one_specialization: bool) -> TextClause:
     return text(f"""
         WITH differing AS MATERIALIZED (
             SELECT * FROM ({compared(progress, licenses, PROGRESS_OF_THE_NAME)}) d
-             WHERE d.kind <> '{TOLD_BY_ITS_LICENSE}'
+             WHERE d.kind <> '{COUNTED_WITH_LICENSE}'
                AND (d.user_id, d.specialization) > (CAST(:after_user AS bigint), :after_specialization))
         SELECT d.user_id, u.email AS user_email, d.specialization, d.progress_level, d.license_level,
                d.kind AS issue_type

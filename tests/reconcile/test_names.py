@@ -10,13 +10,13 @@ from events.reconcile import RunCounts
 from service.core.names import DIRECTIONS, DriftKind
 from service.reconcile.sql import FALLS
 from service.reconcile.values import COUNTS
-from service.store.comparison import TOLD_BY_ITS_LICENSE, compared
+from service.store.comparison import COUNTED_WITH_LICENSE, compared
 
 
 def test_the_comparison_knows_every_kind_and_no_other() -> None:
     """The one name besides is of rows that another row counts for."""
     named = re.findall(r"(?:THEN|ELSE) '(\w+)'", compared("true", "true"))
-    assert set(named) == {*DriftKind, TOLD_BY_ITS_LICENSE}
+    assert set(named) == {*DriftKind, COUNTED_WITH_LICENSE}
 
 
 def test_the_contract_has_the_counts_and_directions_of_the_service() -> None:
