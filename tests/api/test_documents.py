@@ -70,7 +70,7 @@ def test_every_answer_has_an_example_that_keeps_its_form() -> None:
         for status, answer in operation["responses"].items():
             if status.startswith("2"):
                 named |= set(re.findall(r"schemas/(\w+)", str(answer["content"]["application/json"]["schema"])))
-    assert {"SeenIssue", "SyncAnswer", "UserSyncAnswer", "DryRunAnswer", "BulkAnswer", "RunGoesOn", "Run"} <= named
+    assert {"SeenIssue", "SyncAnswer", "UserSyncAnswer", "DryRunAnswer", "BulkAnswer", "RunInProgress", "Run"} <= named
     known = vars(models) | vars(models)
     for name in named & set(known):
         for example in parts[name]["examples"]:

@@ -296,7 +296,7 @@ class BulkAnswer(BaseModel):
     run_id: UUID
 
 
-class RunGoesOn(Run):
+class RunInProgress(Run):
     """A run that has not ended yet: its report so far, and the keys of the later answer with null values."""
 
     model_config = example(

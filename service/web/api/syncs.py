@@ -20,7 +20,7 @@ from service.web.api.models import (
     BulkSync,
     DryRunAnswer,
     PairSync,
-    RunGoesOn,
+    RunInProgress,
     SeenIssue,
     SpecializationName,
     SyncAnswer,
@@ -85,7 +85,7 @@ WAIT = 30.0
 _LOOK_EVERY = 0.25
 _NOT_YET = ("success", "total_issues", "issues", "synced_count", "failed_count", "results", "more")
 _LOCATION = {"Location": {"schema": {"type": "string"}, "description": "The path of the run."}}
-_ACCEPTED = {"model": RunGoesOn, "description": "The run has not ended yet.", "headers": _LOCATION}
+_ACCEPTED = {"model": RunInProgress, "description": "The run has not ended yet.", "headers": _LOCATION}
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -111,7 +111,7 @@ async def sync_all(
     result = await _wait(caller, run_id, 0 if _at_once(prefer) else WAIT)
     if result is not None:
         return result.as_dict()
-    return await _goes_on(caller, run_id, applied=_at_once(prefer))
+    return await _not_ended(caller, run_id, applied=_at_once(prefer))
 
 
 async def _wait(caller: Caller, run_id: UUID, seconds: float) -> BulkSyncResult | None:
@@ -119,7 +119,7 @@ async def _wait(caller: Caller, run_id: UUID, seconds: float) -> BulkSyncResult 
     return await until(lambda: runs.read_result(caller.engine, caller.who, run_id), _LOOK_EVERY, seconds)
 
 
-async def _goes_on(caller: Caller, run_id: UUID, *, applied: bool) -> JSONResponse:
+async def _not_ended(caller: Caller, run_id: UUID, *, applied: bool) -> JSONResponse:
     where = f"{PREFIX}/runs/{run_id}"
     report = await runs.read_report(caller.engine, caller.who, run_id)
     body = report.as_dict() | dict.fromkeys(_NOT_YET) | {"message": f"The run has not ended yet. Watch {where}"}
