@@ -93,7 +93,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 def _examples() -> dict[str, Any]:
     """Return the models' examples with their null values, which FastAPI leaves out."""
-    found = [model for module in (models, models, dead_letter_models) for model in vars(module).values()]
+    found = [model for module in (models, dead_letter_models) for model in vars(module).values()]
     kinds = [model for model in found if isinstance(model, type) and issubclass(model, BaseModel)]
     extras = {model.__name__: model.model_config.get("json_schema_extra") for model in kinds}
     return {
