@@ -23,12 +23,12 @@ _POSITIONS = "SELECT topic, partition, next_offset, topic_id, cluster_id FROM le
 _LETTER = """
     SELECT id, reason, detail FROM levelsync.dead_letters
      WHERE topic = :topic AND partition = :partition AND "offset" = :offset AND record_timestamp = :timestamp
-       AND value_digest = encode(sha256(:value), 'hex') AND resolution IS DISTINCT FROM 'applied'
+       AND value_digest = encode(sha256(:value), 'hex') AND resolution IS DISTINCT FROM 'replayed'
 """
 _LETTERS = """
     SELECT "offset", reason FROM levelsync.dead_letters
      WHERE topic = :topic AND partition = :partition AND "offset" BETWEEN :first AND :last
-       AND record_timestamp >= :earliest AND resolution IS DISTINCT FROM 'applied'
+       AND record_timestamp >= :earliest AND resolution IS DISTINCT FROM 'replayed'
 """
 _HISTORY = """
     SELECT h.id, h.from_level, h.to_level, h.advanced_at, h.advancement_reason AS reason

@@ -229,13 +229,16 @@ def test_only_the_position_of_this_topic_says_that_a_record_is_read(row: dict[st
 
 
 async def test_a_dead_letter_counts_whatever_its_place_in_a_batch(engine: AsyncEngine) -> None:
-    """aiokafka reports the timestamp of a batch's first record for each. A letter of a deleted topic is older."""
+    """aiokafka reports the timestamp of a batch's first record for each. A letter of a deleted topic is older.
+
+    A letter whose record was read again and has applied does not count.
+    """
     letter = {"topic": "t", "partition": 0, "reason": "invalid", "detail": "", "value": b"{}", "headers": []}
     sent = Sent()
-    sent.add([place(6), SimpleNamespace(topic="t", partition=0, offset=7, timestamp=place(6).timestamp)])
+    sent.add([place(6), SimpleNamespace(topic="t", partition=0, offset=7, timestamp=place(6).timestamp), place(8)])
     async with engine.begin() as conn:
-        for offset, timestamp in ((6, 500), (7, 1007)):
-            at = {"offset": offset, "record_timestamp": timestamp}
+        for offset, timestamp, resolution in ((6, 500, None), (7, 1007, None), (8, 1008, "replayed")):
+            at = {"offset": offset, "record_timestamp": timestamp, "resolution": resolution}
             await conn.execute(insert(dead_letters).values(letter | at))
         assert await letters_of(conn, sent) == {"invalid": 1}
 
