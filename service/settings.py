@@ -255,7 +255,7 @@ def load_settings() -> Settings:
 
 
 def unknown_names(environment: dict[str, str] | None = None) -> dict[str, str | None]:
-    """Return the ``LEVELSYNC_`` variables and secrets that are no settings, each with the nearest setting or None."""
+    """Return the ``LEVELSYNC_`` variables and secrets that are not settings, each with the nearest setting or None."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     names = _given_names() if environment is None else environment
     unknown = sorted(

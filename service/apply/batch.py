@@ -1,8 +1,8 @@
 """Apply one batch: with one call of a stored function (law 3), or in parts where that call cannot commit everything.
 
-A batch continues in smaller parts when the database refuses a record. Held pairs, which are pairs of which another
-transaction has locked a row, come last and one at a time. Each part is one transaction. A committed part is not decided
-again, so a batch that is applied again after a fault continues where it stopped.
+A batch continues in smaller parts when the database refuses a record. Held pairs come last and one at a time. Another
+transaction has locked a row of such a pair. Each part is one transaction. A committed part is not decided again, so a
+batch that is applied again after a fault continues where it stopped.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ _WRITTEN = (Outcome.APPLIED, Outcome.CREATED)
 
 
 def report_batch(done: Batch, applied: Applied, seconds: float) -> None:
-    """Count and log a batch after its commit. A batch of which every pair was held has nothing to report."""
+    """Count and log a batch after its commit. A batch with only held pairs has nothing to report."""
     if applied.left and not applied.outcomes:
         return
     topic = done.records[0].topic

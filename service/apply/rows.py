@@ -117,7 +117,7 @@ class Locked:
     progress: Mapping[Pair, LockedRow]
     licenses: Mapping[Pair, LockedRow]
     held: frozenset[Pair]
-    """Pairs of which another transaction has locked a row. They were not waited for."""
+    """Pairs with a row that another transaction has locked. They were not waited for."""
     decided_at: datetime
 
     def sides(self, pair: Pair) -> Sides:
@@ -157,7 +157,7 @@ class Author:
 async def lock_both(conn: AsyncConnection, pairs: Sequence[Pair], *, wait: bool = True) -> Locked:
     """Lock both rows of every pair: all progress rows, then all licenses, each in key order (law 6).
 
-    Without `wait`, this skips pairs of which another transaction has locked a row, and names them in `Locked.held`.
+    Without `wait`, this skips pairs with a row that another transaction has locked, and returns them in `Locked.held`.
     With `wait`, pass one pair, because a transaction that waits for a lock must not lock a row of another pair.
 
     Raises:

@@ -109,7 +109,7 @@ async def judge_by_id(
 
 
 def _small() -> ColumnElement[bool]:
-    """Return the condition for letters of which a thousand fit into memory."""
+    """Return the condition for letters so small that a thousand of them fit into memory."""
     return size() <= _LARGEST
 
 

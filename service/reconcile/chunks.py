@@ -100,7 +100,7 @@ class Chunks:
         self._tables = tables_of(settings)
 
     async def work(self, *chunks: ReconcileChunk) -> None:
-        """Finish the pass over each range, then close the passes of which these were the last ranges."""
+        """Finish the pass over each range. Then close each pass that has no open range left."""
         ranges = [(chunk.run_id, Phase[chunk.phase.upper()], chunk.chunk) for chunk in chunks]
         for run_id, phase, number in ranges:
             await self._finish_pass(run_id, phase, number)

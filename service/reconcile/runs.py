@@ -193,14 +193,14 @@ async def read_issues(
 ) -> list[FoundIssue]:
     """Return a page of a run's issues in key order, beginning after `after` (user, specialization).
 
-    With `lowered` True or False, only the issues of which the run does or does not lower a level.
+    With `lowered`, return only the issues in which the run lowers a level (True) or lowers none (False).
     """
     values = {"id": run_id, "limit": limit, "user": after[0], "specialization": after[1], "lowered": lowered}
     return [FoundIssue(*row) for row in await conn.execute(sql.READ_ISSUES, values)]
 
 
 async def lowered_first(conn: AsyncConnection, run_id: UUID, page: int = 1000) -> AsyncGenerator[FoundIssue]:
-    """Yield a run's issues: those of which the run lowers a level, then the others, each group in key order."""
+    """Yield a run's issues: those in which the run lowers a level, then the others, each group in key order."""
     for lowered in (True, False):
         after = (0, "")
         while found := await read_issues(conn, run_id, page, after, lowered=lowered):

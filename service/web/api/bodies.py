@@ -29,7 +29,7 @@ class StrictRequest(Request):
         """Return the body.
 
         Raises:
-            HTTPException: 413, it has more than 64 KB, of which no more are read; 415, it is not application/json.
+            HTTPException: 413, it has more than 64 KB, and the rest is not read; 415, it is not application/json.
         """
         if not hasattr(self, "_body"):
             self._body = await self._read()
