@@ -10,7 +10,7 @@ import typer
 from service.cli import context, output
 from service.cli.context import AsJson
 from service.cli.exits import Exit
-from service.core.names import shown
+from service.core.names import escape_controls
 
 if TYPE_CHECKING:
     from service.checks import Finding
@@ -52,8 +52,9 @@ def _print(findings: list[Finding]) -> None:
     console = output.answers()
     for finding in findings:
         line = Text.assemble(
-            (finding.verdict.value, _STYLES[finding.verdict.value]), shown(f"  {finding.check}: {finding.detail}")
+            (finding.verdict.value, _STYLES[finding.verdict.value]),
+            escape_controls(f"  {finding.check}: {finding.detail}"),
         )
         if finding.advice:
-            line.append(shown(f"\n      {finding.advice}"), style="bold")
+            line.append(escape_controls(f"\n      {finding.advice}"), style="bold")
         console.print(line, soft_wrap=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from service.core.names import one_line, shown
+from service.core.names import escape_controls, one_line
 from service.core.sheet import cell as as_cell
 
 if TYPE_CHECKING:
@@ -36,18 +36,18 @@ def remarks() -> Console:
 
 def say(text: str) -> None:
     """Print one plain line of the answer."""
-    sys.stdout.write(f"{shown(text)}\n")
+    sys.stdout.write(f"{escape_controls(text)}\n")
     sys.stdout.flush()  # the reader of a pipe sees the line at once
 
 
 def remark(text: str) -> None:
     """Print one plain line on stderr."""
-    sys.stderr.write(f"{shown(text)}\n")
+    sys.stderr.write(f"{escape_controls(text)}\n")
 
 
 def complain(text: str) -> None:
     """Print on stderr why the command failed."""
-    remarks().print(f"levelsync: {shown(text)}", style="red", markup=False, highlight=False, soft_wrap=True)
+    remarks().print(f"levelsync: {escape_controls(text)}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def when(moment: datetime | None) -> str:

@@ -63,14 +63,14 @@ def folded(expression: str) -> str:
     return f'upper(CAST({expression} AS text) COLLATE "C")'
 
 
-def shown(text: str) -> str:
+def escape_controls(text: str) -> str:
     """Escape the characters that a terminal would interpret, in JSON's form, so that JSON stays valid."""
     return _CONTROL_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def one_line(text: str) -> str:
     """Escape line feeds too, so that a text from outside cannot forge another line."""
-    return shown(text).replace("\n", "\\n")
+    return escape_controls(text).replace("\n", "\\n")
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

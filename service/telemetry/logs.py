@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from service.core.names import one_line, shown
+from service.core.names import escape_controls, one_line
 from service.settings import Settings
 
 _QUIET = {
@@ -66,5 +66,5 @@ def _escaped(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Muta
     """
     for name, value in line.items():
         if isinstance(value, str):
-            line[name] = shown(value) if name == "exception" else one_line(value)
+            line[name] = escape_controls(value) if name == "exception" else one_line(value)
     return line

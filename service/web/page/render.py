@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from service.core.names import counted, shown
+from service.core.names import counted, escape_controls
 from service.telemetry import metrics
 from service.web import vendor
 
@@ -165,7 +165,7 @@ class _Html(HTMLResponse):
 
 def _visible(value: Any) -> Any:
     """Escape characters that are invisible or change the direction of text. Markup is this page's and stays."""
-    return shown(value) if type(value) is str else value
+    return escape_controls(value) if type(value) is str else value
 
 
 def _environment() -> Environment:
