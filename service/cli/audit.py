@@ -30,7 +30,7 @@ def audit(
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
-    """List the audit log, newest first: writes, refusals, and sign-ins that failed."""
+    """List the audit log, newest first: writes, refusals and failed sign-ins."""
     context.check_one_form(as_json, as_csv)
     asked = moment("since", since), subject
     if as_csv:

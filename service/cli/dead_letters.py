@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 _PAGE, _LONGEST_PAGE = 100, 1000
-app = typer.Typer(help="Records that could not be applied. They are stored whole.", no_args_is_help=True)
+app = typer.Typer(help="List, show, replay or discard records that could not be applied.", no_args_is_help=True)
 app.command()(letter_writes.replay)
 app.command()(letter_writes.discard)
 

@@ -36,7 +36,7 @@ def drift(
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
-    """Compare the two tables now. Events that are not yet applied count as differences; `levelsync reconcile` waits."""
+    """Compare the two tables now. A pair whose event is not applied yet differs too; `levelsync reconcile` waits."""
     context.check_one_form(as_json, as_csv)
     found: list[DesyncIssue] = []
     sheet = output.Csv(_names()) if as_csv else None

@@ -24,13 +24,13 @@ _NOT_REACHED = (
 def erase(
     user: Annotated[int, typer.Argument(metavar="USER", help="The user's id.", min=1)],
     address: Annotated[
-        str | None, typer.Option("--email", help="Their address, if the application has removed them already.")
+        str | None, typer.Option("--email", help="The user's address, if the application has removed the user already.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be removed, and do nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove a user from dead letters, issues, fences, runs and the audit log. Remove them in the application first."""
+    """Erase what levelsync stores about a user. Remove the user from the application first."""
     from events.base import INT8_MAX
 
     if user > INT8_MAX:

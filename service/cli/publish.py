@@ -166,7 +166,7 @@ def _progress(stream: BinaryIO) -> Progress:
     return bar
 
 
-app = typer.Typer(help="Publish events, as the application's services do.", invoke_without_command=True)
+app = typer.Typer(help="Publish events to Kafka, as the application does.", invoke_without_command=True)
 
 User = Annotated[int, typer.Option(help="The user's id.")]
 Specialization = Annotated[
@@ -178,7 +178,7 @@ Specialization = Annotated[
 ToLevel = Annotated[int, typer.Option(help="The level that was reached.")]
 FromLevel = Annotated[int | None, typer.Option(help="The level before. It never decides what is written.")]
 EventId = Annotated[str | None, typer.Option("--id", help="The event's id.", show_default="a new one")]
-Source = Annotated[str, typer.Option(help="Who publishes the event, as a URI reference.")]
+Source = Annotated[str, typer.Option(help="The publisher, as a URI reference.")]
 Time = Annotated[str | None, typer.Option(help="When it happened, such as 2026-01-31T12:00:00Z.", show_default="now")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until an applier has read it, and print its outcome.")]
 Timeout = Annotated[str, typer.Option(help="How long --wait waits, such as 30s or 2m.")]
@@ -272,8 +272,8 @@ def license_advanced(
     specialization: Specialization,
     to_level: ToLevel,
     from_level: FromLevel = None,
-    advanced_by: Annotated[int | None, typer.Option(help="The user who advanced it.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Why.")] = None,
+    advanced_by: Annotated[int | None, typer.Option(help="The user who advanced the license.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why the license was advanced.")] = None,
     requirements_met: Annotated[str | None, typer.Option(help="Which requirements were met.")] = None,
     event_id: EventId = None,
     source: Source = _SOURCE,

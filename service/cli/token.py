@@ -26,8 +26,8 @@ class TokenRole(StrEnum):
 
 
 def token(
-    role: Annotated[TokenRole, typer.Option(help="What the bearer may do.")],
-    subject: Annotated[str, typer.Option(help="Whose token it is: a user's id or email.")] = "1",
+    role: Annotated[TokenRole, typer.Option(help="The role of the token's bearer.")],
+    subject: Annotated[str, typer.Option(help="The token's subject: a user's id or email.")] = "1",
     ttl: Annotated[str, typer.Option(help="How long it is valid, such as 30m, 1h or 7d.")] = "1h",
 ) -> None:
     """Print a token signed with LEVELSYNC_JWT_SECRET (for development)."""

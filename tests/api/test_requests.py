@@ -99,7 +99,7 @@ async def test_a_client_that_disconnects_is_not_an_error(api_url: str) -> None:
         await writer.drain()
         writer.close()
         await writer.wait_closed()
-        await eventually(lambda: "the client went away" in [line["event"] for line in log])
+        await eventually(lambda: "the client closed the connection" in [line["event"] for line in log])
     assert "error" not in [line["log_level"] for line in log]
 
 

@@ -11,7 +11,7 @@ from service.cli.exits import Exit
 
 
 def demo() -> None:
-    """Show how events change the other table, on an embedded PostgreSQL and a broker with Kafka's protocol."""
+    """Show levelsync at work from start to finish, on an embedded PostgreSQL and an embedded broker."""
     from service.cli.context import run_until_signal
     from service.cli.demo.story import play
 

@@ -216,7 +216,7 @@ class Requests:
         except Busy as busy:
             await exchange.answer(503, str(busy), {"Retry-After": str(busy.retry_after)}, receive)
         except ClientDisconnect:  # while sending the request, so nobody waits for an answer
-            log.info("the client went away", method=scope["method"], path=scope["path"])
+            log.info("the client closed the connection", method=scope["method"], path=scope["path"])
         except Exception:
             log.exception("request failed", method=scope["method"], path=scope["path"])
             await exchange.answer(500, "A defect of levelsync. The log contains it under this id.", {}, receive)
