@@ -1,21 +1,24 @@
--- The functions that lock, write and apply the levels of one of the two tables: @table@.
--- `service.store.functions` fills in the names between @ and @.
+-- The functions that lock, write and apply the levels of one table: `user_licenses` or `specialization_progress`.
+-- `service.store.functions` creates them for each of the two tables, and replaces each name between two @.
 --
--- Every function is VOLATILE, so that each statement in it has its own snapshot. It runs with the caller's rights and
--- settings. A pair is named by a user and the number of its specialization in `p_names`. Pairs arrive in the order of
--- (user, name COLLATE "C"), in which all transactions lock. Times are microseconds since 1970. The id 0 means that a
--- row does not exist, and -1 that it must not be touched. levelsync's own conditions have SQLSTATEs of the class LS,
--- which `service.faults` reads.
+-- Every function is VOLATILE, so that each of its statements has its own snapshot. It runs with the caller's rights and
+-- settings.
 --
--- Statements with kept plans join by LATERAL with a LIMIT or a lock. PostgreSQL cannot reorder such a join, so the
--- arrays come first, whatever its statistics say.
+-- A pair is a user and a specialization. `p_specs` contains the index of its specialization in `p_names`. The caller
+-- passes the pairs in the order of (user, name COLLATE "C"). All transactions lock in this order, so that they do not
+-- deadlock. Times are microseconds since 1970. The id 0 means that a row does not exist, and -1 that the function must
+-- not write the row. levelsync's own errors have SQLSTATEs of the class LS, which `service.faults` reads.
+--
+-- A statement whose plan is kept joins by LATERAL with a LIMIT or a lock. PostgreSQL cannot reorder such a join, so it
+-- always reads the arrays first.
 
 CREATE OR REPLACE FUNCTION levelsync.lock_@target@_v1(
     p_users bigint[], p_specs integer[], p_names text[], p_wait boolean,
     OUT ids bigint[], OUT levels integer[]
 ) LANGUAGE plpgsql AS $body$
--- Lock the rows of pairs. Without `p_wait` a row that somebody else holds has the id -1. So has, in both cases, a row
--- that appeared after the lock: look again. A NULL level is the lowest integer. An exact name comes before other cases.
+-- Lock the rows of pairs, and return their ids and levels. A row with the exact name has priority over a row whose name
+-- has another case. A NULL level is returned as the lowest integer. The id is -1 for a row that was created after the
+-- locking statement began, and without `p_wait` also for a row that another transaction has locked.
 DECLARE
     r record;
     id bigint;
@@ -47,7 +50,8 @@ BEGIN
               LEFT JOIN LATERAL (@find@ FOR NO KEY UPDATE SKIP LOCKED) l ON true
              ORDER BY k.pair) f;
     END IF;
-    -- A row that was skipped is not absent: that is read without a lock. Nor is another spelling the pair's row then.
+    -- The statements above do not return a row that they skip or that was created after they began. They may return a
+    -- row in another case instead. This statement finds the pair's row without a lock.
     IF in_other_case OR array_position(ids, 0) IS NOT NULL THEN
         FOR r IN SELECT k.pair FROM unnest(p_users, p_specs, ids) WITH ORDINALITY AS k (user_id, spec, id, pair)
                   CROSS JOIN LATERAL (@find@) c
@@ -63,9 +67,10 @@ CREATE OR REPLACE FUNCTION levelsync.write_@target@_v1(
     p_rises integer[], p_from integer[], p_to integer[], p_times bigint[], p_reasons text[], p_by bigint,
     OUT watched boolean
 ) LANGUAGE plpgsql AS $body$
--- Write the levels of pairs whose rows the caller has locked, create the missing ones, and add the history: `p_rises`
--- are places in the other arrays. `watched` says that an AFTER trigger of the application may have written more.
--- Raises LS101 where a row does not hold, after the write, the level that was decided.
+-- Write the levels of pairs whose rows the caller has locked, create the missing rows, and add the history of licenses.
+-- `p_rises` contains the index of the pair for each row of the history. `watched` is true if the application has AFTER
+-- triggers on the tables, because these may have written other rows. Raises LS101 if a row does not have the decided
+-- level after the write, and LS202 if a rule rewrites the writes.
 DECLARE
     r record;
     pair integer := 0;
@@ -93,7 +98,9 @@ BEGIN
     IF expected > 0 THEN
         IF cardinality(p_ids) = 1 THEN
             @update_one@
-        ELSE  -- planned for each call: a plan kept from a small table would read a large one from its beginning
+        ELSE
+            -- EXECUTE plans for each call. A plan that was kept from a small table would read a large one from its
+            -- beginning.
             EXECUTE $update$@update@$update$ INTO done USING p_ids, p_levels, p_advanced, p_users, p_specs, p_names;
         END IF;
         IF done <> expected THEN
@@ -139,18 +146,24 @@ CREATE OR REPLACE FUNCTION levelsync.apply_@target@_v1(
     p_defaults jsonb, p_way text,
     OUT status text, OUT positions bigint[], OUT topic_ids text[], OUT outcomes text, OUT refusals jsonb
 ) LANGUAGE plpgsql AS $body$
--- Apply the events of one batch, or of a part of it: check and move positions, lock, decide, write (laws 1 to 3).
--- Events name their pair and, in `p_slots`, their partition by its place in the arrays. `p_way` is one of
---   quick    the call is its own transaction; where dead letters are to be written, nothing is done (status letters)
---   whole    a part of a transaction that also writes dead letters and then moves the positions
---   careful  the same, record by record; one that the database refuses is left out
---   waiting  as careful, for rows that somebody else holds: wait for them
--- `outcomes` has a letter for each event: a applied, c created, e equal, b ahead, s superseded, u unknown user,
--- r refused (`refusals` says why), h held by somebody else. A partition with a held event keeps its position.
+-- Apply the events of a batch, or of a part of it: check the positions, lock, decide, write (laws 1 to 3).
+-- For each event, `p_pairs` contains the index of its pair, and `p_slots` the index of its partition. `p_way` is one of
+--   quick    the call is a transaction of its own and moves the positions. It writes nothing if dead letters have to be
+--            written or closed
+--   whole    the call is a part of a transaction that also writes dead letters and then moves the positions
+--   careful  as whole, but record by record. A record that the database refuses is left out
+--   waiting  as careful, but the call waits for rows that another transaction has locked
+-- `status` is one of
+--   done     every event has an outcome
+--   moved    a position or a topic id is not the expected one, so the call wrote nothing
+--   letters  dead letters have to be written or closed, so the call wrote nothing (quick only)
+-- `outcomes` contains a letter for each event: a applied, c created, e equal, b ahead, s superseded, u unknown user,
+-- r refused (`refusals` contains the error), h held: another transaction has locked the row or has just created it. The
+-- position of a partition with a held event does not move.
 DECLARE
     record_by_record boolean := p_way IN ('careful', 'waiting');
-    ids bigint[];          -- of each pair: its row, 0 absent, -1 held, -2 absent and without a user
-    written bigint[];      -- of each pair: what is to be done with its row; -1 nothing
+    ids bigint[];          -- for each pair: its row's id, 0 without a row, -1 held, -2 without a row and a user
+    written bigint[];      -- for each pair: the id of the row to write, 0 to create a row, -1 to write nothing
     levels integer[];
     fences bigint[];
     created bigint[];
@@ -261,7 +274,7 @@ BEGIN
         PERFORM levelsync.write_@target@_v1(written, p_users, p_specs, p_names, levels, created, advanced, p_defaults,
                                             rises, rises_from, rises_to, rises_at, rises_why, NULL);
     END IF;
-    -- Read under all locks and after the writes: what the caller decided with still holds, or nothing stands.
+    -- Check after the writes and under all locks. The error undoes writes that were decided with an older curriculum.
     IF NOT levelsync.curriculum_is_v1(p_curriculum) THEN
         RAISE EXCEPTION USING ERRCODE = 'LS001', MESSAGE = 'the specializations have changed: decide again';
     END IF;
@@ -276,9 +289,9 @@ CREATE OR REPLACE FUNCTION levelsync.write_one_@target@_v1(
     p_reason text, p_defaults jsonb, p_wait boolean,
     OUT outcome text, OUT fault jsonb, OUT id bigint, OUT level integer
 ) LANGUAGE plpgsql AS $body$
--- Raise one pair by one event whose row the caller has locked. Where the database refuses it, nothing of it stands.
--- A unique violation, and a user who is gone, mean: look again in a new snapshot and decide again (law 1). Where the
--- same index refuses the record once more, the refusal is its own.
+-- Apply one event to a pair whose row the caller has locked. If the database refuses the write, undo it and return the
+-- outcome r. After a violation of a unique constraint or a foreign key, first lock and decide again in a new snapshot
+-- (law 1). If the same constraint refuses the event again, return the refusal.
 DECLARE
     before text := '';
     state text;
@@ -307,7 +320,7 @@ BEGIN
             GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, index_name = CONSTRAINT_NAME, said = MESSAGE_TEXT,
                                     more = PG_EXCEPTION_DETAIL;
         END;
-        IF state = '23502' THEN  -- a column that we do not know: a fault of the installation, with the server's words
+        IF state = '23502' THEN  -- a column that levelsync does not know has no value: a fault of the installation
             RAISE EXCEPTION USING ERRCODE = state, MESSAGE = said, DETAIL = more;
         END IF;
         fault := jsonb_build_object('sqlstate', state, 'constraint', index_name, 'message', said, 'detail', more);

@@ -1,8 +1,8 @@
--- The functions that those of both tables use (see levels_v1.sql).
+-- The functions that exist once for both tables. levels_v1.sql describes their parameters.
 
 CREATE OR REPLACE FUNCTION levelsync.settle_plans_v1() RETURNS void LANGUAGE plpgsql AS $body$
--- Until the transaction ends: keep one plan for each statement, and let it be one that looks rows up one by one. Such a
--- plan stays right while tables grow, and planning takes longer than a small batch.
+-- Configure the planner until the transaction ends. It keeps one plan for each statement, because planning takes longer
+-- than a small batch. The plan looks up rows one by one, and so remains suitable when the tables grow.
 BEGIN
     IF current_setting('plan_cache_mode') <> 'force_generic_plan' THEN
         PERFORM set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true),
@@ -12,7 +12,7 @@ END $body$;
 
 CREATE OR REPLACE FUNCTION levelsync.refuse_v1(p_table text, p_users bigint[], p_levels integer[], p_rows integer)
 RETURNS void LANGUAGE plpgsql AS $body$
--- Report rows that do not hold the level that was decided.
+-- Raise LS101, because `p_rows` rows do not have the decided level after the write.
 BEGIN
     RAISE EXCEPTION USING ERRCODE = 'LS101', MESSAGE = CASE
         WHEN cardinality(p_users) = 1 THEN format(
@@ -23,8 +23,8 @@ BEGIN
 END $body$;
 
 CREATE OR REPLACE FUNCTION levelsync.curriculum_v1() RETURNS text LANGUAGE plpgsql AS $body$
--- What `specializations` says now, in one text to compare: the versions of its rows, a colon, names, and maxima where it
--- has that column. Rows of other versions may still say the same.
+-- Return the contents of `specializations` as a text that can be compared: the versions of its rows, a colon, and the
+-- names with their maxima, if the table has that column. Two texts with different versions can have equal contents.
 BEGIN
     RETURN @versions@ || (
         SELECT string_agg(format('%s=%s', s.id, to_jsonb(s) ->> 'max_levels'), E'\n' ORDER BY s.id::text COLLATE "C")
@@ -32,7 +32,8 @@ BEGIN
 END $body$;
 
 CREATE OR REPLACE FUNCTION levelsync.curriculum_is_v1(p_curriculum text) RETURNS boolean LANGUAGE plpgsql AS $body$
--- Whether `specializations` still says the same. Most often the versions of its rows answer that.
+-- Return whether `specializations` still has the contents in `p_curriculum`. The contents are compared only if the
+-- versions of the rows differ.
 BEGIN
     RETURN coalesce(starts_with(p_curriculum, @versions@), false)
         OR substr(p_curriculum, position(':' IN p_curriculum)) IS NOT DISTINCT FROM (
@@ -42,8 +43,8 @@ END $body$;
 CREATE OR REPLACE FUNCTION levelsync.lock_positions_v1(
     p_topics text[], p_partitions integer[], OUT positions bigint[], OUT topic_ids text[]
 ) LANGUAGE plpgsql AS $body$
--- Lock position rows, which arrive sorted, and read them; -1 is a row that does not exist. They are few: one statement
--- for each costs less than a join.
+-- Lock the rows of positions and read them. The caller passes them sorted. The position is -1 if a row does not exist.
+-- There are few rows, and one statement for each costs less than a join.
 DECLARE
     reached bigint;
     topic_id text;
@@ -60,7 +61,8 @@ END $body$;
 CREATE OR REPLACE FUNCTION levelsync.move_positions_v1(
     p_topics text[], p_partitions integer[], p_next bigint[], p_epochs integer[], p_stopped boolean[]
 ) RETURNS void LANGUAGE plpgsql AS $body$
--- Move position rows that the transaction has locked, unless they are further already (a replay leaves them).
+-- Move positions whose rows the transaction has locked, except those of the partitions in `p_stopped`. A position never
+-- decreases, also when the consumer reads old records again.
 DECLARE
     slot integer;
 BEGIN
@@ -76,8 +78,8 @@ END $body$;
 
 CREATE OR REPLACE FUNCTION levelsync.read_fences_v1(p_users bigint[], p_specs integer[], p_names text[])
 RETURNS bigint[] LANGUAGE plpgsql AS $body$
--- Read when each pair was last lowered: the greatest time under its folded name; the lowest bigint where it never was.
--- Always in a later statement than the one that locks (law 6).
+-- Return the time of each pair's last fence, whatever the case of the name, or the lowest bigint if there is no fence.
+-- The caller must use a later statement than the one that locks (law 6).
 BEGIN
     IF cardinality(p_users) = 1 THEN
         IF NOT EXISTS (SELECT FROM levelsync.fences t
@@ -101,8 +103,9 @@ END $body$;
 
 CREATE OR REPLACE FUNCTION levelsync.lock_users_v1(p_users bigint[], p_ids bigint[], p_wait boolean)
 RETURNS bigint[] LANGUAGE plpgsql AS $body$
--- Keep the users whose rows are to be created (id 0). A user who does not exist gives the id -2, one whose row somebody
--- else holds -1: our insert would wait for it. Whether a user exists is read without a lock.
+-- Lock the users of the rows that have to be created (id 0), so that nobody deletes a user before the insert. Return
+-- `p_ids` with -2 for a user who does not exist, and with -1 for a user whose row another transaction has locked,
+-- because the insert would wait for it. The check whether a user exists takes no lock.
 DECLARE
     r record;
     ids bigint[] := p_ids;
@@ -134,7 +137,8 @@ CREATE OR REPLACE FUNCTION levelsync.lock_pairs_v1(
     OUT progress_ids bigint[], OUT progress_levels integer[], OUT license_ids bigint[], OUT license_levels integer[],
     OUT decided_at timestamptz
 ) LANGUAGE plpgsql AS $body$
--- Lock both rows of pairs, progress first, always (law 6). The time of a decision is taken after both locks (law 2).
+-- Lock both rows of pairs, the progress always first (law 6). Read the time of the decision after both locks (law 2).
+-- Raises LS201 if the transaction is not READ COMMITTED.
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION USING ERRCODE = 'LS201', MESSAGE = format(
