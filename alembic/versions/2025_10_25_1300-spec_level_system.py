@@ -164,7 +164,7 @@ SEED = (
 
 
 def upgrade() -> None:
-    """Create and fill every table in an empty database; only check the database of an application."""
+    """Create and fill every table in an empty database. Only check the database of an application."""
     conn = op.get_bind()
     users = catalog.qualified_name(conn, "users")
     if users is not None:

@@ -1,7 +1,7 @@
 """Positions that belong to a topic, not to a topic's name
 
-A topic that was deleted and created again has another id. After a log was cut off, its new records have another leader
-epoch.
+A topic that was deleted and created again has another id. After a log was truncated, its new records have another
+leader epoch.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op

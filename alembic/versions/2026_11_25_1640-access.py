@@ -1,7 +1,7 @@
 """Client addresses in the audit log, and ended sessions
 
-Failed sign-ins are one row for each minute and address, with their number. A session of the page is its token. The
-table of ended sessions stores the digest of a signed-out token until the token expires.
+The failed sign-ins of one address in one minute are one row, with their number. The page identifies a session by its
+token. The table of ended sessions stores the digest of a signed-out token until the token expires.
 """  # noqa: D400, D415 - alembic logs the title as it is
 
 from alembic import op

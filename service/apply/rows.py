@@ -62,15 +62,13 @@ _PUT_LEVELS_SYNCED = text("""
 """Put a `LevelSynced` into the outbox for each written level, as `events.LevelSynced.to_kafka` would.
 
 Python needs 20 ms to build a thousand of them. PostgreSQL builds them in less time than it would need to read them.
-An old level below 0 is left out, because the contract has none.
+An old level below 0 is left out, because the contract does not allow it.
 """
 
 _SIDES: tuple[Side, Side] = ("progress", "license")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HELD, _ABSENT, _NULL = -1, 0, -(2**31)
-"""The codes of the stored functions for a held row and for an absent row, in place of its id, and for a level that is
-NULL.
-"""
+"""How the stored functions encode a held row and a missing row in the id, and a level that is NULL in the level."""
 _WRITE = {
     name: text(f"""
         SELECT levelsync.write_{name}_v1(
@@ -117,7 +115,7 @@ class Locked:
     progress: Mapping[Pair, LockedRow]
     licenses: Mapping[Pair, LockedRow]
     held: frozenset[Pair]
-    """Pairs with a row that another transaction has locked. They were not waited for."""
+    """Pairs that were skipped because another transaction has locked one of their rows."""
     decided_at: datetime
 
     def sides(self, pair: Pair) -> Sides:
@@ -157,7 +155,7 @@ class Author:
 async def lock_both(conn: AsyncConnection, pairs: Sequence[Pair], *, wait: bool = True) -> Locked:
     """Lock both rows of every pair: all progress rows, then all licenses, each in key order (law 6).
 
-    Without `wait`, this skips pairs with a row that another transaction has locked, and returns them in `Locked.held`.
+    Without `wait`, skip pairs of which another transaction has locked a row, and return them in `Locked.held`.
     With `wait`, pass one pair, because a transaction that waits for a lock must not lock a row of another pair.
 
     Raises:

@@ -84,7 +84,7 @@ class Letter:
     resolved_at: datetime | None
     resolution: str | None
     replayed_at: datetime | None
-    """When the replay that is on its way was sent."""
+    """When the last replay was sent, if its outcome is not known yet."""
     last_attempt_timestamp: int | None
     """The timestamp of the last replayed record that failed."""
     resolved_by: str | None
@@ -125,7 +125,7 @@ def as_text(content: bytes | None) -> str | None:
 
 
 WINDOW = 100_000
-"""Letters that one page searches for a user or a text. It is bounded because their bytes have to be searched."""
+"""How many letters one page searches for a user or a text. The bound exists because the search reads their bytes."""
 
 
 async def count_by_reason(conn: AsyncConnection, selection: Selection | None = None) -> list[ReasonCount]:
@@ -182,13 +182,13 @@ async def list_open(
 
 
 async def find(conn: AsyncConnection, letter_id: int) -> Letter | None:
-    """Find one letter, open or not. Return None if there is none with this id."""
+    """Find a letter, open or resolved. Return None if no letter has this id."""
     found = await read_whole(conn, [table.c.id == letter_id], limit=1)
     return found[0] if found else None
 
 
 async def read_whole(conn: AsyncConnection, wanted: list[ColumnElement[bool]], limit: int) -> list[Letter]:
-    """Read letters with their bytes, the newest first. Of each value, read at most `SHOWN_BYTES`."""
+    """Read letters with their bytes, the newest first. Read at most `SHOWN_BYTES` of each value."""
     columns = [column for column in table.c if column.name not in {"value", "value_digest"}]
     value = func.substring(table.c.value, 1, SHOWN_BYTES).label("value")
     query = select(*columns, value, _state()).where(*wanted).order_by(table.c.id.desc()).limit(limit)

@@ -30,16 +30,16 @@ from service.store.tables import dead_letters as table
 from service.stream.producer import MAX_REQUEST_BYTES
 
 ON_ITS_WAY = timedelta(minutes=1)
-"""How long a replay counts as on its way. After that, the letter can be sent again."""
+"""How long a letter that was sent is `replaying`. After that, it can be sent again."""
 SEARCHED_BYTES = 8_000_000
-"""Bytes of a value that are searched."""
+"""How many bytes of a value are searched."""
 _RECORD_OVERHEAD = 10_000
-"""An upper bound of a record's bytes beside its key, value and headers."""
+"""An upper bound of a record's bytes in addition to its key, value and headers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The letters that match everything that is given. `user_id` is searched in keys and in JSON values."""
+    """The letters that match all given fields. `user_id` is searched in keys and in JSON values."""
 
     ids: tuple[int, ...] | None = None
     reason: str | None = None
@@ -49,7 +49,7 @@ class Selection:
     user_id: int | None = None
     state: LetterState = "open"
     text: str | None = None
-    """Searched in the detail without regard to case, and in key, value and headers with it."""
+    """Searched in the detail in any case, and in the key, value and headers in exactly this case."""
 
     @property
     def everything(self) -> bool:
@@ -59,7 +59,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class SelectionCounts:
-    """The numbers of letters in a selection. `on_its_way` counts letters with a replay on its way."""
+    """The numbers of letters in a selection. `on_its_way` counts those that are `replaying`."""
 
     open: int
     on_its_way: int
@@ -73,7 +73,7 @@ def is_open() -> ColumnElement[bool]:
 
 
 def on_its_way() -> ColumnElement[bool]:
-    """Return the condition for letters that were sent within `ON_ITS_WAY` and whose outcome is not known yet."""
+    """Return the condition for letters that are `replaying`: sent within `ON_ITS_WAY`, and without an outcome yet."""
     recently = table.c.replayed_at > func.clock_timestamp() - literal(ON_ITS_WAY)
     return and_(is_open(), func.coalesce(recently, False))
 

@@ -38,8 +38,8 @@ SEND_AGAIN = text(f"""
      WHERE d.id = ANY(CAST(:ids AS bigint[]))
      ORDER BY d.id
 """)
-"""Put records into the outbox as they were, with two more headers, which replace those of an earlier replay. The first
-timestamp is the older one of the record's and that of an earlier header, as the appliers read it (law 2)."""
+"""Put records into the outbox unchanged, with two more headers, which replace those of an earlier replay. The first
+timestamp is the earlier one of the record's own and the replaced header's, as the appliers read it (law 2)."""
 
 MARK_SENT = text("""
     UPDATE levelsync.dead_letters SET replayed_at = clock_timestamp(), resolved_by = :by
@@ -72,8 +72,8 @@ async def in_batches(
 ) -> AsyncIterator[list[int]]:
     """Lock a selection's open letters batch by batch, except those that match `but`. Call `write` and yield their ids.
 
-    This ends after `most` letters. Letters that arise after the start are left out, so that a letter which fails again
-    at once is not sent twice.
+    This ends after `most` letters. Letters that are stored after the start are left out, so that a replay which becomes
+    a new letter is not sent again.
     """
     async with engine.connect() as conn:
         upto, after = await last_id(conn), 0
@@ -105,7 +105,7 @@ def discard(
 ) -> AsyncIterator[list[int]]:
     """Close the open letters of a selection, and yield the ids of each transaction.
 
-    Letters with a replay on its way are left out, because its outcome is not known yet. `also` and `most` are as in
+    Letters that are `replaying` are left out, because the outcome is not known yet. `also` and `most` are as in
     `replay`.
     """
 

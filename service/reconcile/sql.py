@@ -16,7 +16,7 @@ ADD_RUN = text("""
         ON CONFLICT (id) DO NOTHING
  RETURNING *
 """)
-"""Add a run. A request that is delivered twice adds one."""
+"""Add a run. A request that is delivered twice adds only one run."""
 
 HAS_EXPIRED = text("SELECT CAST(:occurred_at AS timestamptz) < clock_timestamp() - CAST(:kept AS interval)")
 
@@ -36,14 +36,14 @@ LOCK_RUN = text("SELECT * FROM levelsync.reconcile_runs WHERE id = :id FOR UPDAT
 UNFINISHED = text("""
     SELECT id, step, due_at, wait_seconds FROM levelsync.reconcile_runs WHERE finished_at IS NULL ORDER BY due_at, id
 """)
-"""Read every run that waits for a step. `due_at` changes with each step that is taken. Each process decides by its own
-clock when the step is due."""
+"""Read every run that has not ended. `due_at` changes with each step. Each process decides by its own clock when the
+step is due."""
 
 LOCK_STEP = text("""
     SELECT * FROM levelsync.reconcile_runs
      WHERE id = :id AND finished_at IS NULL AND due_at = :due_at FOR UPDATE SKIP LOCKED
 """)
-"""Lock the run, unless another process has taken this step or is taking it."""
+"""Lock the run, unless another process has done this step or is doing it."""
 
 SET_STEP = text("""
     UPDATE levelsync.reconcile_runs
@@ -53,7 +53,7 @@ SET_STEP = text("""
            seconds_left = CASE WHEN step = CAST(:step AS text) THEN seconds_left ELSE CAST(:left AS float8) END
      WHERE id = :id
 """)
-"""Set the next step. The same step once more keeps its beginning."""
+"""Set the next step. If the run stays at its step, the time when the step began stays too."""
 
 PUT_OFF = text("""
     UPDATE levelsync.reconcile_runs
@@ -68,7 +68,7 @@ SET_GOAL = text("""
            give_up_at = clock_timestamp() + :timeout * interval '1 second'
      WHERE id = :id
 """)
-"""Store how far the appliers have to get, and until when the run waits for them."""
+"""Store the offsets that the appliers have to reach, and until when the run waits for them."""
 
 SET_WOULD_STOP = text("UPDATE levelsync.reconcile_runs SET would_stop = true WHERE id = :id")
 
@@ -88,7 +88,7 @@ NEXT_BOUNDARY = text("""
         (SELECT user_id FROM user_licenses WHERE user_id > CAST(:after AS bigint)
           ORDER BY user_id OFFSET :rows LIMIT 1))
 """)
-"""Find the user at which the next range ends, so that it has about `rows` rows of either table at most."""
+"""Find the user at which the next range ends, so that the range has at most about `rows` rows in each table."""
 
 LAST_USER = text("""
     SELECT greatest((SELECT max(student_id) FROM specialization_progress),
@@ -117,8 +117,8 @@ LOCK_RANGE = text("""
       FROM levelsync.reconcile_ranges g JOIN levelsync.reconcile_runs r ON r.id = g.run_id
      WHERE g.run_id = :id AND g.chunk = :chunk FOR UPDATE OF g
 """)
-"""Lock a range, and read it with its run and its first suspects. The lock's owner does the work. A message that is
-delivered twice finds the work done."""
+"""Lock a range, and read it with its run and its first suspects. The transaction that has the lock does the work. If a
+message is delivered twice, the second transaction finds the work done."""
 
 OPEN_RANGES = text("""
     SELECT chunk FROM levelsync.reconcile_ranges WHERE run_id = :id AND done_phase < :phase ORDER BY chunk
@@ -178,13 +178,16 @@ _LOCKS = {"wait": "FOR SHARE", "skip": "FOR SHARE SKIP LOCKED", "none": ""}
 
 
 def progress_of_pairs(lock: Literal["wait", "skip", "none"]) -> TextClause:
-    """Read the progress of pairs in their order, each by its index. A lock prevents changes of the rows."""
+    """Return the statement that reads the progress of pairs, in their order.
+
+    It looks up each row in an index. A lock prevents changes of the rows until the transaction ends.
+    """
     key = {"table": "specialization_progress", "user": "student_id", "specialization": "specialization_id"}
     return text(_LEVELS_OF_PAIRS.format(lock=_LOCKS[lock], **key))
 
 
 def licenses_of_pairs(lock: Literal["wait", "skip", "none"]) -> TextClause:
-    """Read the licenses of pairs in the same way."""
+    """Return the statement that reads the licenses of pairs in the same way."""
     key = {"table": "user_licenses", "user": "user_id", "specialization": "specialization_type"}
     return text(_LEVELS_OF_PAIRS.format(lock=_LOCKS[lock], **key))
 
@@ -214,7 +217,7 @@ PROGRESS = text("""
       JOIN unnest(CAST(:ids AS uuid[]), CAST(:passes AS int[])) AS m (run_id, passes) ON m.run_id = g.run_id
      GROUP BY g.run_id
 """)
-"""Count the passes done over ranges, and all passes. A dry run has no pass that heals."""
+"""Count the passes over ranges that are done, and all passes. A dry run has no pass that heals."""
 
 PACE = text("""
     SELECT r.id, r.step, r.seconds_left,
@@ -237,14 +240,17 @@ PACE = text("""
                      WHERE g.run_id = r.id) w
      WHERE r.id = ANY(CAST(:ids AS uuid[])) AND r.finished_at IS NULL
 """)
-"""Read how long the current step has lasted, and its work: ranges of a scan, else pairs, of which `open` are left."""
+"""Read how long the current step has lasted, its work in total, and the work that is left (`open`).
+
+The work of a scan is counted in ranges, and that of the other steps in pairs.
+"""
 
 NOTE_TIME_LEFT = text("""
     UPDATE levelsync.reconcile_runs SET seconds_left = least(seconds_left, CAST(:left AS float8))
      WHERE id = (SELECT id FROM levelsync.reconcile_runs
                   WHERE id = :id AND step = :step AND finished_at IS NULL FOR UPDATE SKIP LOCKED)
 """)
-"""Store the least estimate of this step. Skip a locked row, because its owner is taking a step."""
+"""Store the lowest estimate of this step. Skip a locked row, because its step is just changing."""
 
 COUNTS_OF_RUNS = text("""
     SELECT run_id, counts FROM levelsync.reconcile_ranges WHERE run_id = ANY(CAST(:ids AS uuid[]))
@@ -303,8 +309,8 @@ SET_ISSUES = text("""
            ) v
      WHERE i.ctid = v.place
 """)
-"""Set the outcome of stored issues. The LATERAL lookup finds each by its key. In a plain join, PostgreSQL compared
-every issue of the run with every pair, which took three quarters of a heal's time."""
+"""Set the outcome of stored issues. The LATERAL lookup finds each by its key. In a plain join, PostgreSQL would
+compare every issue of the run with every pair, which took three quarters of a heal's time."""
 
 APPLIED_OFFSETS = text("SELECT topic, partition, next_offset, cluster_id, topic_id FROM levelsync.applied_offsets")
 
@@ -312,7 +318,7 @@ APPLIED_OFFSETS = text("SELECT topic, partition, next_offset, cluster_id, topic_
 def compare_range(specialization: str | None) -> str:
     """Return the statement that compares a range, of one specialization or of all, and returns what differs.
 
-    Progress that is counted with its license, because the license is spelled in another case, is not counted again.
+    Progress whose license has the name in another case is counted with the license, and not again.
     """
     progress = "student_id > CAST(:after AS bigint) AND student_id <= CAST(:upto AS bigint)"
     licenses = "user_id > CAST(:after AS bigint) AND user_id <= CAST(:upto AS bigint)"
