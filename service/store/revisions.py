@@ -1,10 +1,12 @@
-"""Code that the revisions share: stopping with a sentence, locks, unique constraints, and views."""
+"""Code that the revisions share: stopping with a sentence, locks, unique constraints, views, and comments."""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.resources import files
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
@@ -101,6 +103,9 @@ _COMMENTS = text("""
 """)
 
 
+_COMMENT = re.compile(r"^(COMMENT ON .+? IS)\n.+?;$", re.MULTILINE | re.DOTALL)
+
+
 def stop_where_parts_are_missing(conn: Connection) -> None:
     """Check before any change that the application's database has what levelsync needs.
 
@@ -187,6 +192,23 @@ def set_aside(conn: Connection, views: Sequence[str]) -> Iterator[None]:
     yield
     for statement in kept:
         conn.exec_driver_sql(statement)
+
+
+def write_comments(conn: Connection) -> None:
+    """Write the comments on the views and tables that others may read."""
+    for comment in _COMMENT.finditer(_comments()):
+        conn.exec_driver_sql(comment[0])
+
+
+def remove_comments(conn: Connection, keep: str) -> None:
+    """Remove these comments, except one. `keep` is its statement up to IS."""
+    for comment in _COMMENT.finditer(_comments()):
+        if comment[1] != keep:
+            conn.exec_driver_sql(f"{comment[1]} NULL")
+
+
+def _comments() -> str:
+    return files("service.store").joinpath("comments_v1.sql").read_text(encoding="utf-8")
 
 
 def _mark(revision: str) -> str:

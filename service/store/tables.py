@@ -46,30 +46,30 @@ applied_offsets = Table(
     metadata,
     Column("topic", Text, primary_key=True, comment="the topic"),
     Column("partition", Integer, primary_key=True, autoincrement=False, comment="the partition"),
-    Column("next_offset", BigInteger, nullable=False, comment="the first offset that is not applied yet"),
+    Column("next_offset", BigInteger, nullable=False, comment="the next offset to apply"),
     Column(
         "cluster_id",
         Text,
         nullable=False,
         server_default=text("''"),
-        comment="the Kafka cluster that the offset counts on; empty where it is not known",
+        comment="the id of the Kafka cluster that the offset belongs to; empty if it is not known",
     ),
-    _when("updated_at", comment="when the position moved last"),
+    _when("updated_at", comment="when the position was last stored"),
     Column(
         "topic_id",
         Text,
         nullable=False,
         server_default=text("''"),
-        comment="the id of the topic that the offset counts on; empty where the broker gives none",
+        comment="the id of the topic that the offset belongs to; empty if the broker has no topic ids",
     ),
     Column(
         "leader_epoch",
         Integer,
         nullable=False,
         server_default=text("-1"),
-        comment="the leader epoch of the record before the offset; -1 where it is not known",
+        comment="the leader epoch of the record before the offset; -1 if it is not known",
     ),
-    comment="How far each partition has been applied, stored in the transaction of the effects.",
+    comment="The position of each partition. The transaction that applies a batch also stores its position.",
 )
 """How far each partition has been applied. `next_offset` is the first offset that is not yet applied (laws 3 and 5).
 
@@ -92,7 +92,11 @@ dead_letters = Table(
     Column("offset", BigInteger, nullable=False, comment="the record's offset"),
     Column("record_timestamp", BigInteger, nullable=False, comment="milliseconds since 1970, as Kafka has it"),
     Column("key", LargeBinary, comment="the record's key, as bytes"),
-    Column("value", LargeBinary, comment="the record's value, as bytes; NULL for a tombstone"),
+    Column(
+        "value",
+        LargeBinary,
+        comment="the record's value, as bytes, or its beginning if the reason is too_large; NULL for a tombstone",
+    ),
     Column(
         "value_digest",
         Text,
@@ -111,11 +115,11 @@ dead_letters = Table(
         "reason",
         Text,
         nullable=False,
-        comment="why the record was not applied: malformed, invalid, bad_time, unknown_type, "
+        comment="why the record cannot apply: malformed, invalid, bad_time, unknown_type, "
         "unknown_specialization, unknown_user, level_out_of_range, refused_by_database or too_large",
     ),
     Column("detail", Text, nullable=False, server_default=text("''"), comment="the reason in a sentence"),
-    _when("first_seen_at", comment="when the record was read first"),
+    _when("first_seen_at", comment="when the record was first read"),
     Column(
         "attempts",
         Integer,
@@ -126,18 +130,20 @@ dead_letters = Table(
     Column("resolved_at", DateTime(timezone=True), comment="when the letter was closed; NULL while it is open"),
     Column("resolution", Text, comment="how the letter was closed: replayed or discarded"),
     Column(
-        "replayed_at", DateTime(timezone=True), comment="when the replay that is on its way was sent; NULL without one"
+        "replayed_at",
+        DateTime(timezone=True),
+        comment="when the last replay was sent; NULL without a replay, or when its outcome is known",
     ),
     Column(
         "last_attempt_timestamp",
         BigInteger,
-        comment="timestamp of the last replayed record that failed, in milliseconds since 1970",
+        comment="the timestamp of the last replayed record that failed, in milliseconds since 1970",
     ),
-    Column("resolved_by", Text, comment="who closed the letter"),
+    Column("resolved_by", Text, comment="who last requested a replay or the discard"),
     UniqueConstraint("topic", "partition", "offset", "record_timestamp", "value_digest", name="uq_dead_letters_record"),
     Index("ix_dead_letters_open", "reason", "id", postgresql_where=text("resolved_at IS NULL")),
     Index("ix_dead_letters_resolved", "resolved_at", postgresql_where=text("resolved_at IS NOT NULL")),
-    comment="Records that could not be applied, kept as they were published. They may hold personal data.",
+    comment="Records that can never apply, stored unchanged with the reason. They may contain personal data.",
 )
 """Records that can never be applied, stored whole (law 4). A letter is open until `resolved_at` is set.
 

@@ -89,6 +89,14 @@ async def test_every_revision_can_run_again_on_its_own_result(url: str) -> None:
     assert [await application.structure(url, schema) for schema in ("public", "levelsync")] == before
 
 
+async def test_an_upgrade_replaces_the_comments_of_an_earlier_release(url: str) -> None:
+    await application.upgrade(url, "quicker_functions")
+    comment = await application.value(url, "SELECT obj_description('levelsync.pairs'::regclass)")
+    await application.execute(url, "COMMENT ON VIEW levelsync.pairs IS 'an earlier text'")
+    await application.upgrade(url)
+    assert await application.value(url, "SELECT obj_description('levelsync.pairs'::regclass)") == comment
+
+
 async def test_offline_mode_is_refused_with_a_sentence(url: str) -> None:
     """The migrations depend on the rows that they find."""
     done = await application.run(url, "alembic", "upgrade", "head", "--sql")
