@@ -53,7 +53,7 @@ class SeenIssue:
 
     issue: DesyncIssue
     status: Literal["suspected", "confirmed"]
-    """`confirmed`: the last complete scan found the same levels, and no event on its way explained them."""
+    """`confirmed`: the last complete scan found the same levels, and no event in Kafka explained them."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the issue as the API shows it."""
@@ -73,7 +73,7 @@ async def desync_issues(
 ) -> IssuePage:
     """Return a page of the pairs that differ now, by user and specialization.
 
-    A pair also differs while its event is still on its way through Kafka.
+    A pair also differs while its event is not applied yet.
 
     Raises:
         Forbidden, Busy.

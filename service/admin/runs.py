@@ -32,7 +32,7 @@ _FIND_REQUEST = text("""
        AND arguments ->> 'run_id' = :id
      ORDER BY at LIMIT 1
 """)
-"""A request that is on its way through Kafka is not a run yet, but it has a row in the audit log."""
+"""A request that no worker has read yet is not a run, but it has a row in the audit log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ async def request_run(engine: AsyncEngine, who: Identity, wanted: RunRequest, ke
 
 
 async def create_requested_run(conn: AsyncConnection, run_id: UUID) -> None:
-    """Create the run of a request that is still on its way. The worker that reads the request then finds the run."""
+    """Create the run of a request that no worker has read yet. The worker that reads it later finds the run."""
     row = (await conn.execute(_FIND_REQUEST, {"id": str(run_id)})).one_or_none()
     if row is not None:
         await conn.execute(ADD_RUN, _request_of(row).as_arguments() | {"id": run_id, "requested_by": row.subject})
@@ -258,7 +258,7 @@ async def read_run_issues(  # noqa: PLR0913 - engine and who, as everywhere here
 
 
 async def cancel_run(engine: AsyncEngine, who: Identity, run_id: UUID) -> RunReport:
-    """Cancel a run at once, also one whose request is still on its way. Pairs that it has healed stay healed.
+    """Cancel a run at once, also one whose request no worker has read yet. Pairs that it has healed stay healed.
 
     A run that has ended does not change.
 

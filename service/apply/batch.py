@@ -114,7 +114,7 @@ class Applier:
 
         Raises:
             Evicted, DatabaseWentBack, TopicRecreated: the position rows differ from what this consumer stored last.
-            Exception: any error of the database. The caller classifies it with `read_fault` and tries again.
+            Exception: any error of the database. The caller classifies it with `read_fault` and retries.
         """
         decoded, snapshot = decode(batch.records), self._snapshot
         if self._work is not None and self._work.batch is batch:

@@ -144,7 +144,7 @@ class BatchWork:
             self.most_pairs = pairs // 2
 
     def first_held(self) -> list[Item]:
-        """Choose the pair to wait for. The other held pairs are tried again after it."""
+        """Choose the pair to wait for. The other held pairs are retried after it."""
         indexes = next(iter(self.set_aside.values()))
         self.set_aside = {}
         return [self.items[index] for index in indexes]

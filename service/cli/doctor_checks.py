@@ -166,7 +166,7 @@ async def _lag_findings(settings: Settings) -> list[Finding]:
                 await asyncio.sleep(_LOOK_EVERY)
                 last = await _lag_by_topic(settings)
     except TimeoutError:
-        pass  # the last lag shows which topic stands still
+        pass  # the last lag shows which topic is stalled
     except (KafkaError, SQLAlchemyError, OSError) as error:
         return [failed(_LAG, f"cannot be read: {error}")]
     return [_lag_finding(topic, first[topic], last[topic]) for topic in EVENT_TOPICS]

@@ -38,7 +38,10 @@ IssueStatus = Literal["confirmed", "unconfirmed", "changed_meanwhile", "healed",
 """What a run did about a pair that it found (`levelsync.drift_issues.status`)."""
 ISSUE_STATUSES: tuple[IssueStatus, ...] = get_args(IssueStatus)
 LetterState = Literal["open", "replaying", "resolved", "all"]
-"""States of dead letters in a list. `replaying`: open, with a replay on its way. `resolved`: replayed or discarded."""
+"""States of dead letters in a list.
+
+`replaying` letters are open, and were sent less than a minute ago. `resolved` letters were replayed or discarded.
+"""
 LETTER_STATES: tuple[LetterState, ...] = get_args(LetterState)
 
 

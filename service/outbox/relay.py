@@ -57,10 +57,10 @@ _ROW_ERRORS = (MessageSizeTooLargeError, RecordListTooLargeError, PolicyViolatio
 class HeldBack:
     """The topics and events that one process does not send at present.
 
-    A topic that refuses events is tried again every few seconds, for as long as it does. Its events keep their order.
-    An event that Kafka refuses because of its own properties (larger than 1 MB, or than the broker's limit) stays in
-    the outbox, and the log reports it as an error. Later events of its key do not wait for it. It is tried again when a
-    process starts. Only a person deletes it.
+    A topic that refuses events is retried every few seconds, for as long as it refuses them. Its events keep their
+    order. An event that Kafka refuses because of its own properties (larger than 1 MB, or than the broker's limit)
+    stays in the outbox, and the log reports it as an error. Later events of its key do not wait for it. It is retried
+    when a process starts. Only a person deletes it.
     """
 
     rows: set[int] = field(default_factory=set)

@@ -91,7 +91,7 @@ LONGEST_SLEEP = 60.0
 
 @contextlib.asynccontextmanager
 async def schedule_role(engine: AsyncEngine, settings: Settings, health: Health) -> AsyncIterator[None]:
-    """Run the schedule and the retention in the background. Each reports its faults in `health` and tries again."""
+    """Run the schedule and the retention in the background. Each reports its faults in `health` and retries."""
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(in_background(Retention(engine, settings).run, "retention", health))
         if settings.reconcile_every > timedelta(0):

@@ -167,7 +167,8 @@ async def _set_reconcile(conn: AsyncConnection) -> None:
 log = structlog.get_logger(__name__)
 LOOK_EVERY = 5.0
 STALL_SECONDS = 120.0
-"""How long a consumer with lag may stand still without a retry: above the 90 s that a statement may take (`engine`)."""
+"""Seconds without a move and without a retry after which a consumer with lag is stalled. Must exceed the 90 s that a
+statement may take (`engine`)."""
 BEGIN_SECONDS = 120.0
 """How long a partition may wait for its first read after a rebalance. Must exceed the time that a rebalance takes."""
 NOT_BEGUN = -1
@@ -261,7 +262,7 @@ def _check_stalled(
             positions |= dict.fromkeys(consumer.not_begun(), NOT_BEGUN) | consumer.owned_positions()
     if stalled := watchdog.stalled(ends, positions, time.monotonic()):
         named = ", ".join(_where(tp, at, ends[tp]) for tp, at in sorted(stalled.items()))
-        health.stalled = f"a consumer stands still with lag and no retry in progress: {named}"
+        health.stalled = f"a consumer is stalled, with lag and no retry in progress: {named}"
         raise Stalled(health.stalled)
 
 

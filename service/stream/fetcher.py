@@ -1,6 +1,6 @@
 """A fetcher for `LevelConsumer` that fetches by topic id and does not let a faulty partition stop the others.
 
-aiokafka's own fetcher only logs most error codes of a fetch, so that the consumer stands still without an error. It
+aiokafka's own fetcher only logs most error codes of a fetch, so that the consumer stalls without an error. It
 also loses the good records before a corrupt batch, and records that it has already taken from other partitions.
 """
 

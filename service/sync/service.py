@@ -153,7 +153,7 @@ class ProgressLicenseSyncService:
         return UserSyncResult(user_id, sync_direction, done)
 
     async def find_desync_issues(self, specialization: str | None = None) -> AsyncGenerator[DesyncIssue, None]:
-        """Yield every pair that differs now, by user and specialization. A pair whose event is on its way differs too.
+        """Yield every pair that differs now, by user and specialization, also a pair whose event is not applied yet.
 
         A server-side cursor reads the rows as of one moment. It uses a connection until the iteration ends. PostgreSQL
         closes that connection when nothing is read for a minute. A caller that stops early must close the iterator

@@ -34,7 +34,7 @@ async def list_runs(caller: Reader, page: Annotated[ShortPage, Depends()]) -> li
 
 @router.get("/runs/{run_id}", response_model=Run, responses=documented(404))
 async def read_run(run_id: UUID, caller: Reader) -> RunReport:
-    """Return one run. Its status is `planning` also while its request is on its way to a worker."""
+    """Return one run. Its status is `planning` also while no worker has read its request yet."""
     return await runs.read_report(caller.engine, caller.who, run_id)
 
 

@@ -43,7 +43,7 @@ async def desync_issues(
 ) -> list[dict[str, Any]]:
     """Return the pairs that differ now, by user and specialization.
 
-    A pair also differs while its event is still on its way through Kafka.
+    A pair also differs while its event is not applied yet.
     """
     after = pairs.START if page.cursor is None else pair_of(page.cursor)
     found = await pairs.desync_issues(caller.engine, caller.who, specialization, after, page.limit)

@@ -141,7 +141,7 @@ spec:
           ports:
             - {name: http, containerPort: 8000}
             - {name: metrics, containerPort: {{ $root.Values.metricsPort }}}
-          # /livez fails only for a consumer that stands still, so an outage of Kafka or PostgreSQL restarts no pod.
+          # /livez fails only for a stalled consumer, so an outage of Kafka or PostgreSQL restarts no pod.
           startupProbe:
             httpGet: {path: /livez, port: metrics}
             periodSeconds: 1
