@@ -8,6 +8,7 @@ import pytest
 from tests.support import application
 
 NAME = "uq_user_licenses_user_specialization"
+REVISION = "license_unique"
 DUPLICATES = """
     INSERT INTO user_licenses (id, user_id, specialization_type, current_level, started_at)
     VALUES (101, 5, 'COACH', 2, '2025-01-01'), (102, 5, 'COACH', 4, '2025-02-01'),
@@ -25,21 +26,30 @@ async def _left(url: str) -> list[tuple[object, ...]]:
 
 
 async def test_the_highest_level_then_the_oldest_id_stays(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An upsert works afterwards."""
     await application.make_application(url, DUPLICATES)
-    await application.upgrade(url)
+    await application.upgrade(url, REVISION)
     assert await _left(url) == [(102,), (104,)]
     assert "ids: 101, 103" in capsys.readouterr().err
     kept = await application.rows(url, "SELECT row_id, row FROM levelsync.removed_rows ORDER BY row_id")
     assert [row_id for row_id, _ in kept] == [101, 103]
     assert json.loads(kept[0][1])["started_at"].startswith("2025-01-01")
     assert f"{NAME} UNIQUE (user_id, specialization_type)" in await application.structure(url)
+    await application.execute(
+        url,
+        "INSERT INTO user_licenses (user_id, specialization_type, started_at) VALUES (5, 'COACH', now())"
+        " ON CONFLICT (user_id, specialization_type) DO NOTHING",
+    )
+    assert await _left(url) == [(102,), (104,)]
 
 
 async def test_every_reference_to_a_license_follows_the_kept_one(url: str) -> None:
-    """In other schemas too, and whatever the reference does on delete."""
+    """In other schemas and between licenses too, and whatever the reference does on delete."""
     await application.make_application(
         url,
         DUPLICATES,
+        "ALTER TABLE user_licenses ADD parent int REFERENCES user_licenses",
+        "UPDATE user_licenses SET parent = 101 WHERE id = 104",
         "INSERT INTO license_progressions (user_license_id, from_level, to_level)"
         " VALUES (101, 1, 2), (102, 1, 4), (103, 3, 4), (104, 0, 1)",
         "CREATE SCHEMA billing",
@@ -49,26 +59,13 @@ async def test_every_reference_to_a_license_follows_the_kept_one(url: str) -> No
         " DEFERRABLE INITIALLY DEFERRED)",
         "INSERT INTO exams VALUES (1, 103)",
     )
-    await application.upgrade(url)
+    await application.upgrade(url, REVISION)
     history = "SELECT user_license_id, to_level FROM license_progressions ORDER BY id"
     assert await application.rows(url, history) == [(102, 2), (102, 4), (102, 4), (104, 1)]
-    assert await application.rows(url, 'SELECT * FROM billing."Odd Name" ORDER BY n') == [
-        (1, 102),
-        (2, None),
-    ]
+    assert await application.rows(url, 'SELECT * FROM billing."Odd Name" ORDER BY n') == [(1, 102), (2, None)]
     assert await application.rows(url, "SELECT * FROM exams") == [(1, 102)]
-    assert "for_a_while" not in await application.structure(url, "billing")
-
-
-async def test_a_reference_between_licenses_follows(url: str) -> None:
-    await application.make_application(
-        url,
-        "ALTER TABLE user_licenses ADD parent int REFERENCES user_licenses",
-        DUPLICATES,
-        "UPDATE user_licenses SET parent = 101 WHERE id = 104",
-    )
-    await application.upgrade(url)
     assert await application.value(url, "SELECT parent FROM user_licenses WHERE id = 104") == 102
+    assert "for_a_while" not in await application.structure(url, "billing")
 
 
 @pytest.mark.parametrize(
@@ -120,38 +117,35 @@ async def test_a_unique_index_under_another_name_is_enough(
 ) -> None:
     await application.make_application(url, change)
     before = [line for line in (await application.structure(url)).splitlines() if "user_licenses" in line]
-    await application.upgrade(url)
+    await application.upgrade(url, REVISION)
     assert "user_licenses is unique by mine already" in capsys.readouterr().err
     await application.downgrade(url)
     after = [line for line in (await application.structure(url)).splitlines() if "user_licenses" in line]
     assert after == before
 
 
-async def test_an_upsert_works_afterwards(url: str) -> None:
-    await application.make_application(url, DUPLICATES)
-    await application.upgrade(url)
-    await application.execute(
-        url,
-        "INSERT INTO user_licenses (user_id, specialization_type, started_at) VALUES (5, 'COACH', now())"
-        " ON CONFLICT (user_id, specialization_type) DO NOTHING",
-    )
-    assert await _left(url) == [(102,), (104,)]
-
-
-async def test_a_hundred_thousand_rows_take_seconds(url: str) -> None:
-    """Half of them are duplicates, and the history has no index on licenses."""
+async def test_a_hundred_thousand_rows_of_each_table_take_seconds(url: str) -> None:
+    """Half of them are duplicates, and the tables that refer to them have no index."""
     await application.make_application(
         url,
         "INSERT INTO users (id, name) SELECT i, 'many' FROM generate_series(1000, 50999) i",
+        "INSERT INTO specialization_progress (student_id, specialization_id, current_level)"
+        " SELECT 1000 + i % 50000, 'PLAYER', 1 + i / 50000 FROM generate_series(0, 99999) i",
+        "CREATE TABLE badges (progress_id int REFERENCES specialization_progress)",
+        "INSERT INTO badges SELECT id FROM specialization_progress",
         "INSERT INTO user_licenses (user_id, specialization_type, current_level, started_at)"
         " SELECT 1000 + i % 50000, 'PLAYER', 1 + i / 50000, now() FROM generate_series(0, 99999) i",
         "INSERT INTO license_progressions (user_license_id, from_level, to_level)"
         " SELECT id, 0, current_level FROM user_licenses",
     )
     began = time.monotonic()
-    await application.upgrade(url)
+    await application.upgrade(url, REVISION)
     assert time.monotonic() - began < 30
-    found = "SELECT count(*), min(current_level) FROM user_licenses WHERE user_id >= 1000"
-    assert await application.rows(url, found) == [(50000, 2)]
+    for table, user in (("specialization_progress", "student_id"), ("user_licenses", "user_id")):
+        found = f"SELECT count(*), min(current_level) FROM {table} WHERE {user} >= 1000"
+        assert await application.rows(url, found) == [(50000, 2)]
+        removed = f"SELECT count(*) FROM levelsync.removed_rows WHERE table_name = '{table}'"
+        assert await application.value(url, removed) == 50000
     orphans = "SELECT count(DISTINCT user_license_id) FROM license_progressions"
     assert await application.value(url, orphans) == 50001
+    assert "for_a_while" not in await application.structure(url)

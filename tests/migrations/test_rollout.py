@@ -5,13 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.checks.installation import migrations
 from service.process.runtime import Service
 from service.process.startup import wait_until_ready
 from service.settings import Settings
 from service.store import migrate, schema
-from service.store.engine import make_engine
 from service.store.schema import HEAD, RELEASE, scripts_folder
 from service.telemetry import metrics
 from service.telemetry.health import Health
@@ -38,47 +38,37 @@ STANDS = "SELECT revision, oldest_release FROM levelsync.schema_info"
 NEW = "999.0.0"
 
 
-async def _migrated_by_a_later_release(url: str, folder: Path, oldest: str) -> str:
-    """Migrate with our migrations and one more; return the URL."""
+async def _migrate_by_a_later_release(url: str, folder: Path, oldest: str) -> None:
+    """Migrate to a revision that follows ours, on which releases from `oldest` on may run."""
     shutil.copytree(scripts_folder(), folder)
     (folder / "versions" / "later.py").write_text(LATER.format(head=HEAD, oldest=oldest), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(migrate, "scripts_folder", lambda: folder)
         await application.upgrade(url)
     assert await application.rows(url, STANDS) == [("of_a_later_release", oldest)]
-    return url
-
-
-@pytest.fixture
-async def allowed(url: str, tmp_path: Path) -> str:
-    """A database with the schema of a later release, on which this release may run."""
-    return await _migrated_by_a_later_release(url, tmp_path / "later", RELEASE)
-
-
-@pytest.fixture
-async def refused(url: str, tmp_path: Path) -> str:
-    """A database on which this release may not run."""
-    return await _migrated_by_a_later_release(url, tmp_path / "later", NEW)
 
 
 @pytest.mark.parametrize("command", [("levelsync", "migrate"), ("alembic", "upgrade", "head")])
-async def test_migrate_does_nothing_on_a_later_schema_that_allows_it(allowed: str, command: tuple[str, ...]) -> None:
+async def test_migrate_does_nothing_on_a_later_schema_that_allows_it(
+    database_url: str, tmp_path: Path, command: tuple[str, ...]
+) -> None:
     """So the migration job succeeds after a rollback of the image."""
-    before = await application.structure(allowed, "levelsync")
-    done = await application.run(allowed, *command)
+    await _migrate_by_a_later_release(database_url, tmp_path / "later", RELEASE)
+    before = await application.structure(database_url, "levelsync")
+    done = await application.run(database_url, *command)
     assert done.returncode == 0, done.stderr
     assert f"of_a_later_release, which a later release created. Release {RELEASE} may run on it" in done.stderr
-    assert await application.structure(allowed, "levelsync") == before
-    assert await application.rows(allowed, STANDS) == [("of_a_later_release", RELEASE)]
+    assert await application.structure(database_url, "levelsync") == before
+    assert await application.rows(database_url, STANDS) == [("of_a_later_release", RELEASE)]
 
 
-async def test_serve_starts_on_a_later_schema_that_allows_it(allowed: str, settings: Settings) -> None:
+async def test_serve_starts_on_a_later_schema_that_allows_it(
+    database_url: str, engine: AsyncEngine, settings: Settings, tmp_path: Path
+) -> None:
     """The metric names the schema, and doctor passes."""
-    there = settings.model_copy(update={"database_url": application.settings(allowed).database_url})
-    engine = make_engine(there)
-    await asyncio.wait_for(wait_until_ready(engine, there, Health()), 20)
-    await engine.dispose()
-    found = await application.asked(there, migrations)
+    await _migrate_by_a_later_release(database_url, tmp_path / "later", RELEASE)
+    await asyncio.wait_for(wait_until_ready(engine, settings, Health()), 20)
+    found = await application.asked(settings, migrations)
     detail = "at of_a_later_release, which a later release created and this release may use"
     assert (found.passed, found.detail) == (True, detail)
     labels = {"version": RELEASE, "schema": "of_a_later_release"}
@@ -93,37 +83,39 @@ async def test_serve_starts_on_a_later_schema_that_allows_it(allowed: str, setti
     ],
 )
 async def test_a_later_schema_that_does_not_allow_it_is_refused(
-    refused: str, settings: Settings, statement: str, sentence: str
+    database_url: str, settings: Settings, tmp_path: Path, statement: str, sentence: str
 ) -> None:
     """`migrate` is exit 1 and changes nothing. `serve` waits, and `doctor` fails."""
-    await application.execute(refused, statement)
-    done = await application.run(refused, "levelsync", "migrate")
+    await _migrate_by_a_later_release(database_url, tmp_path / "later", NEW)
+    await application.execute(database_url, statement)
+    done = await application.run(database_url, "levelsync", "migrate")
     assert done.returncode == 1
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
-    there = settings.model_copy(update={"database_url": application.settings(refused).database_url})
-    async with Service(there, frozenset({"relay"})) as service:
+    async with Service(settings, frozenset({"relay"})) as service:
 
         async def waits() -> bool:
             assert sentence in str(service.health.by_component().get("postgresql"))
             return True
 
         await eventually(waits)
-    assert sentence in (await application.asked(there, migrations)).detail
+    assert sentence in (await application.asked(settings, migrations)).detail
 
 
-async def test_a_downgrade_by_the_later_release_gives_the_row_back(refused: str, tmp_path: Path) -> None:
+async def test_a_downgrade_by_the_later_release_gives_the_row_back(database_url: str, tmp_path: Path) -> None:
+    await _migrate_by_a_later_release(database_url, tmp_path / "later", NEW)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(migrate, "scripts_folder", lambda: tmp_path / "later")
         patched.setattr(schema, "KNOWN", schema.KNOWN | {"of_a_later_release"})
-        await application.downgrade(refused, "-1")
-    assert await application.rows(refused, STANDS) == [(HEAD, "0.1.0")]
+        await application.downgrade(database_url, "-1")
+    assert await application.rows(database_url, STANDS) == [(HEAD, "0.1.0")]
 
 
 async def test_a_second_migrate_says_that_there_is_nothing_to_do(database_url: str) -> None:
     done = await application.run(database_url, "levelsync", "migrate")
     assert done.returncode == 0
     assert f"The schema is at revision {HEAD} already: nothing to do" in done.stderr
+    assert "Running upgrade" not in done.stderr
 
 
 async def test_a_revision_that_does_not_exist_is_wrong_use() -> None:

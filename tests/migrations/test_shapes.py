@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
 from service.store.engine import make_engine
@@ -85,48 +82,38 @@ FOUND = [(2, "PLAYER", "mismatched"), (3, "COACH", "missing_license"), (5, "INTE
 STRAYS_FOUND = [(7, "player", "wrong_case"), (8, "GOALKEEPER", "unknown_specialization")]
 
 
-@pytest.fixture(params=CASES)
-async def shaped(url: str, request: pytest.FixtureRequest) -> AsyncIterator[AsyncEngine]:
-    """An application of each shape with rows of each kind, migrated."""
-    await application.make_application(url, *ROWS, *CASES[request.param])
+@pytest.mark.parametrize("shape", CASES)
+async def test_every_shape_is_compared_listed_and_written(url: str, at_once: Settings, shape: str) -> None:
+    """An enum made every comparison fail: operator does not exist."""
+    await application.make_application(url, *ROWS, *CASES[shape])
     await application.upgrade(url)
     engine = make_engine(application.settings(url))
-    yield engine
-    await engine.dispose()
-
-
-async def test_every_shape_is_compared_and_listed(
-    shaped: AsyncEngine, at_once: Settings, request: pytest.FixtureRequest
-) -> None:
-    """An enum made every comparison fail: operator does not exist."""
-    strays = [] if "foreign key" in request.node.name else STRAYS_FOUND
-    listed = [issue async for issue in ProgressLicenseSyncService(shaped).find_desync_issues()]
+    strays = [] if shape == "foreign key" else STRAYS_FOUND
+    listed = [issue async for issue in ProgressLicenseSyncService(engine).find_desync_issues()]
     assert [(one.user_id, one.specialization, one.issue_type) for one in listed] == FOUND + strays
-    one_worker = OneWorker(shaped, at_once)
+    one_worker = OneWorker(engine, at_once)
     dry = await one_worker.run()
     assert (dry["status"], dry["counts"]["needs_decision"]) == ("completed", len(strays))
     kept = "SELECT user_id, specialization, kind FROM levelsync.drift_issues ORDER BY 1"
-    assert await read(shaped, kept) == FOUND + strays
+    assert await read(engine, kept) == FOUND + strays
     one = await one_worker.run(specialization="player")
     assert one["counts"]["mismatched"] == 1
     pairs = "SELECT user_id, specialization, state FROM levelsync.pairs WHERE user_id < 7 ORDER BY 1"
-    assert await read(shaped, pairs) == sorted([(1, "PLAYER", "in_sync"), (4, "COACH", "in_sync"), *FOUND])
+    assert await read(engine, pairs) == sorted([(1, "PLAYER", "in_sync"), (4, "COACH", "in_sync"), *FOUND])
 
-
-async def test_every_shape_is_written(shaped: AsyncEngine, settings: Settings, request: pytest.FixtureRequest) -> None:
-    events = await Events(shaped).begin()
+    events = await Events(engine).begin()
     await events.apply(rise(2, 5, at=WHEN), rise(6, 2, "INTERNSHIP", at=WHEN))
     await events.apply(rise(9, 3, "coach", ADVANCED, at=WHEN))
-    assert (await sync(shaped, 4, "progress_to_license", "COACH")).message == "Already in sync"
-    report = await heal(shaped, settings, direction="highest")
+    assert (await sync(engine, 4, "progress_to_license", "COACH")).message == "Already in sync"
+    report = await heal(engine, at_once, direction="highest")
     assert (report["status"], report["counts"]["healed"], report["counts"]["failed"]) == ("completed", 5, 0)
     levels = "SELECT user_id, CAST(specialization_type AS text), current_level FROM user_licenses ORDER BY 1"
-    strays = [] if "foreign key" in request.node.name else [(7, "player", 2), (8, "GOALKEEPER", 1)]
     written = [(1, "PLAYER", 2), (2, "PLAYER", 5), (3, "COACH", 2), (4, "COACH", 5), (9, "COACH", 3)]
-    written += [(5, "INTERNSHIP", 1), (6, "INTERNSHIP", 2), *strays]
-    assert await read(shaped, levels) == sorted(written)
+    written += [(5, "INTERNSHIP", 1), (6, "INTERNSHIP", 2)]
+    written += [(7, "player", 2), (8, "GOALKEEPER", 1)] if strays else []
+    assert await read(engine, levels) == sorted(written)
     matching = "SELECT count(*) FROM levelsync.pairs WHERE state = 'in_sync'"
-    assert await read(shaped, matching) == [(7,)]
-    zoned = "with zone" in request.node.name
-    when = "last_advanced_at AT TIME ZONE 'UTC'" if zoned else "last_advanced_at"
-    assert await read(shaped, f"SELECT {when} FROM user_licenses WHERE user_id = 6") == [(WHEN.replace(tzinfo=None),)]
+    assert await read(engine, matching) == [(7,)]
+    when = "last_advanced_at AT TIME ZONE 'UTC'" if "with zone" in shape else "last_advanced_at"
+    assert await read(engine, f"SELECT {when} FROM user_licenses WHERE user_id = 6") == [(WHEN.replace(tzinfo=None),)]
+    await engine.dispose()

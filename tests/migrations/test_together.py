@@ -48,12 +48,6 @@ async def test_a_table_that_stays_locked_is_given_up_with_a_sentence(url: str, m
     assert await application.value(url, stands) == schema.HEAD
 
 
-async def test_a_missing_right_is_reported_with_a_sentence(url: str) -> None:
-    await application.make_application(url)
-    async with application.guest(url) as (_, as_guest):
-        assert "The database user may not" in await application.refused(as_guest)
-
-
 @pytest.mark.parametrize("command", [("alembic", "upgrade", "head"), ("levelsync", "migrate")])
 async def test_an_unreachable_database_is_reported_with_a_sentence(command: tuple[str, ...]) -> None:
     done = await application.run("postgresql://postgres:secret@127.0.0.1:1/nothing", *command)

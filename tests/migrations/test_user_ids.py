@@ -143,11 +143,10 @@ async def test_a_foreign_view_is_named_before_any_change(url: str) -> None:
     await application.upgrade(url)
 
 
-async def test_the_previous_release_writes_to_the_wider_columns(url: str) -> None:
-    await application.upgrade(url)
+async def test_the_previous_release_writes_to_the_wider_columns(database_url: str) -> None:
     run = "00000000-0000-0000-0000-000000000001"
     await application.execute(
-        url,
+        database_url,
         "INSERT INTO levelsync.reconcile_runs (id, direction, dry_run, force, user_id)"
         f" VALUES ('{run}', 'highest', true, false, CAST(5 AS int))",
         "INSERT INTO levelsync.reconcile_ranges (run_id, chunk, after_user, upto_user)"
@@ -155,4 +154,6 @@ async def test_the_previous_release_writes_to_the_wider_columns(url: str) -> Non
         "INSERT INTO levelsync.fences AS f (user_id, specialization, decided_at, level, decided_by)"
         " SELECT v.*, now(), 1, '' FROM unnest(ARRAY[5]::int[], ARRAY['PLAYER']) AS v",
     )
-    assert await application.rows(url, "SELECT after_user, upto_user FROM levelsync.reconcile_ranges") == [(0, 9)]
+    assert await application.rows(database_url, "SELECT after_user, upto_user FROM levelsync.reconcile_ranges") == [
+        (0, 9)
+    ]
