@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 
+from service.store.schema import HEAD
+from tests.support import application
 from tests.support.repository import ROOT, read
 
 (VERSION,) = re.findall(r'^version = "(.+)"', read("pyproject.toml"), re.MULTILINE)
@@ -67,6 +71,10 @@ def test_the_sdist_has_what_the_wheel_needs_and_nothing_of_the_tests(built: Path
         top = {name.split("/")[1] for name in archive.getnames() if "/" in name}
     assert {"alembic", "events", "service", "examples", "pyproject.toml", "LICENSE", "README.md"} <= top
     assert not top & {"tests", "bench", "deploy", ".github"}
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as archive:
+        names = archive.namelist()
+    assert not [name for name in names if name.startswith("alembic/")], "it would shadow the library"
+    assert not [name for name in names if name.endswith(".pyc")]
 
 
 def test_a_publisher_needs_pydantic_and_nothing_else(publisher: Path, tmp_path: Path) -> None:
@@ -86,6 +94,22 @@ def test_the_command_says_what_to_install_and_works_once_it_is_there(publisher: 
     whole = run(publisher / "levelsync", "--help", folder=tmp_path, PYTHONPATH=sysconfig.get_path("purelib"))
     assert whole.returncode == 0, whole.stderr
     assert "reconcile" in whole.stdout
+
+
+async def test_the_wheel_migrates_a_database_outside_the_checkout(
+    publisher: Path, empty_database_url: str, tmp_path: Path
+) -> None:
+    code = (
+        "from service.store import migrate, schema; from service.settings import load_settings;"
+        "migrate.migrate(load_settings()); print(schema.scripts_folder())"
+    )
+    env = {"PYTHONPATH": sysconfig.get_path("purelib"), "LEVELSYNC_DATABASE_URL": empty_database_url}
+    done = await asyncio.to_thread(run, publisher / "python", "-c", code, folder=tmp_path, **env)
+    assert done.returncode == 0, done.stderr
+    (site,) = publisher.parent.glob("lib/python*/site-packages")
+    assert done.stdout.strip() == str(site / "service" / "migrations")
+    assert set(application.SEED_LINES) <= set(done.stderr.splitlines())
+    assert await application.value(empty_database_url, "SELECT version_num FROM levelsync.alembic_version") == HEAD
 
 
 PROMETHEUS = "tests/deploy/test_prometheus.py"
