@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
@@ -58,7 +57,7 @@ def migrated(live_url: str) -> str:
     return live_url
 
 
-def settings_of(state: State, url: str, kafka: Kafka, **more: Any) -> Settings:
+def settings_of(state: State, url: str, kafka: Kafka) -> Settings:
     """Return the settings of a state for one of its databases, with a new consumer group."""
     return Settings(
         _env_file=None,
@@ -67,5 +66,6 @@ def settings_of(state: State, url: str, kafka: Kafka, **more: Any) -> Settings:
         kafka_group_id=f"levelsync-test-{uuid.uuid4().hex}",
         http_port=0,
         jwt_secret=APPLICATION_SECRET,
-        **{"reconcile_grace": "300ms", **state.settings, **more},
+        reconcile_grace="300ms",
+        **state.settings,
     )

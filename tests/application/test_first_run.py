@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from uuid import UUID
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.cli.reconcile import is_no, show_report
 from service.reconcile import steps
@@ -16,31 +14,23 @@ from tests.support import application
 from tests.support.runs import NoTopics, OneWorker
 from tests.support.states import THOUSANDS, E, State
 
-pytestmark = pytest.mark.parametrize("state", [E], ids=str)
 
-
-@pytest.fixture
-async def engine(migrated: str, settings: Settings) -> AsyncIterator[AsyncEngine]:
-    """The newest state with 5,000 more licenses that have no progress."""
-    await application.execute(migrated, THOUSANDS)
-    made = make_engine(settings)
-    yield made
-    await made.dispose()
-
-
-async def test_before_any_applier_has_run_a_dry_run_reports_by_kind(
-    engine: AsyncEngine,
+@pytest.mark.parametrize("state", [E], ids=str)
+async def test_a_dry_run_confirms_only_when_everything_is_applied_and_the_breaker_stops_a_run(
+    migrated: str,
     settings: Settings,
     state: State,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Events are waiting in the topics, so nothing is confirmed."""
+    """While events wait in the topics, nothing is confirmed. Drift is reported by its kind."""
+    await application.execute(migrated, THOUSANDS)
+    engine = make_engine(settings)
+    missing = 5000 + 100 * len(state.specializations)
     monkeypatch.setattr(steps, "CATCH_UP_SECONDS", 0.1)
     never_read = NoTopics({"progress.leveled-up-0": 12})
     one_worker = OneWorker(engine, settings, never_read)
     report = await one_worker.run(direction="highest", dry_run=True)
-    missing = 5000 + 100 * len(state.specializations)
     assert report["unconfirmed_by_kind"] == {
         "mismatched": 5 * len(state.specializations),
         "missing_progress": missing,
@@ -55,15 +45,13 @@ async def test_before_any_applier_has_run_a_dry_run_reports_by_kind(
     assert "Nothing is confirmed" in said
     assert "mismatched 20 missing progress 5,400 unknown specialization 1" in said
 
-
-async def test_once_everything_is_applied_the_same_run_confirms_and_the_breaker_would_stop(
-    engine: AsyncEngine, settings: Settings, state: State
-) -> None:
-    one_worker = OneWorker(engine, settings)
+    monkeypatch.undo()
+    one_worker = OneWorker(engine, settings)  # no event waits now
     report = await one_worker.run(direction="highest", dry_run=True)
-    assert report["counts"]["missing_progress"] == 5000 + 100 * len(state.specializations)
+    assert report["counts"]["missing_progress"] == missing
     assert (report["status"], report["would_stop"], report["unconfirmed_by_kind"]) == ("completed", True, {})
     stopped = await one_worker.run(direction="highest", dry_run=False)
     assert (stopped["status"], stopped["counts"]["healed"]) == ("stopped_by_breaker", 0)
     forced = await one_worker.run(direction="highest", dry_run=False, force=True)
     assert forced["counts"]["healed"] == 5000 + 105 * len(state.specializations)
+    await engine.dispose()

@@ -30,26 +30,22 @@ _PROGRESS = "SELECT student_id, specialization_id, current_level FROM specializa
 _LICENSES = "SELECT user_id, specialization_type, current_level FROM user_licenses"
 
 
-async def test_migrate_adds_constraints_and_changes_nothing_else(
+async def test_migrate_and_a_downgrade_change_only_the_constraints(
     live_url: str, settings: Settings, state: State
 ) -> None:
     """A second run changes nothing, and the application's own Alembic history stays."""
     history = await application.rows(live_url, "SELECT version_num FROM public.alembic_version")
-    before = set((await application.structure(live_url)).splitlines())
+    before = (await application.structure(live_url)).splitlines()
     await asyncio.to_thread(migrate, settings)
     after = await application.state(live_url), await application.structure(live_url, "levelsync")
     await asyncio.to_thread(migrate, settings)
     assert (await application.state(live_url), await application.structure(live_url, "levelsync")) == after
     lines = set(after[0][0].splitlines())
-    assert before - lines == set()
-    assert [line for line in lines - before if not _ours(line)] == []
+    assert set(before) - lines == set()
+    assert [line for line in lines - set(before) if not _ours(line)] == []
     assert await application.rows(live_url, "SELECT version_num FROM public.alembic_version") == history
     assert await application.value(live_url, "SELECT count(*) FROM levelsync.removed_rows") == state.removed
 
-
-async def test_downgrade_leaves_what_the_application_had(live_url: str, settings: Settings, state: State) -> None:
-    before = (await application.structure(live_url)).splitlines()
-    await asyncio.to_thread(migrate, settings)
     levels = await application.rows(live_url, _PROGRESS), await application.rows(live_url, _LICENSES)
     await asyncio.to_thread(partial(command.downgrade, alembic_config(settings), "base"))
     assert [line for line in (await application.structure(live_url)).splitlines() if not _ours(line)] == [
@@ -62,7 +58,7 @@ async def test_downgrade_leaves_what_the_application_had(live_url: str, settings
 
 
 async def test_the_endpoints_take_the_application_s_own_tokens(migrated: str, settings: Settings, state: State) -> None:
-    """The application's clients change only their base URL."""
+    """The application's clients change only their base URL, and each role may do what its name says."""
     name = state.specializations[0]
     async with serving(settings) as url, client(url, ADMIN) as admin:
         listed = await admin.get("/desync-issues", params={"specialization": name, "limit": 1000})
@@ -77,26 +73,25 @@ async def test_the_endpoints_take_the_application_s_own_tokens(migrated: str, se
         assert set(every.json()["results"]) == set(state.specializations)
         created = await admin.post("/user/101/all", json={"direction": "license_to_progress"})
         assert created.json()["success"], created.text
+        await _check_roles(url, state)
     rows = "SELECT count(*) FROM specialization_progress WHERE student_id = 101"
     assert await application.value(migrated, rows) == len(state.specializations)
 
 
-@pytest.mark.usefixtures("migrated")
-async def test_each_role_of_the_application_may_do_what_its_name_says(settings: Settings, state: State) -> None:
-    """An enum in upper case is read. The newest roles have no rights here."""
-    async with serving(settings) as url:
+async def _check_roles(url: str, state: State) -> None:
+    """Check what each role may do. An enum in upper case is read. The newest roles have no rights here."""
 
-        async def statuses(email: str) -> tuple[int, int]:
-            async with client(url, email) as somebody:
-                listed = await somebody.get("/desync-issues")
-                return listed.status_code, (await somebody.post("/all", json={"dry_run": "false"})).status_code
+    async def statuses(email: str) -> tuple[int, int]:
+        async with client(url, email) as somebody:
+            listed = await somebody.get("/desync-issues")
+            return listed.status_code, (await somebody.post("/all", json={"dry_run": "false"})).status_code
 
-        assert await statuses(ADMIN) == (200, 422)  # the role is allowed, but the request is invalid
-        assert await statuses(INSTRUCTOR) == (200, 403)
-        assert await statuses(STUDENT) == (403, 403)
-        assert await statuses("nobody@lfa.example") == (401, 401)
-        for director in SPORT_DIRECTORS if state.letter == "E" else ():
-            assert await statuses(director) == (403, 403)
+    assert await statuses(ADMIN) == (200, 422)  # the role is allowed, but the request is invalid
+    assert await statuses(INSTRUCTOR) == (200, 403)
+    assert await statuses(STUDENT) == (403, 403)
+    assert await statuses("nobody@lfa.example") == (401, 401)
+    for director in SPORT_DIRECTORS if state.letter == "E" else ():
+        assert await statuses(director) == (403, 403)
 
 
 @pytest.mark.usefixtures("topics")
@@ -200,7 +195,7 @@ async def test_the_example_raises_relays_and_demotes(migrated: str, settings: Se
     player, coach = state.specializations[0], state.specializations[-2]
     env = serve_environment(settings) | {"PYTHONPATH": str(ROOT)}
     command = ("examples/application_hooks.py", "42", player, coach)
-    done = await asyncio.to_thread(preloaded.run, "python", *command, env=env, cwd=ROOT)
+    done = await asyncio.to_thread(preloaded.run, *command, env=env, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("2 events relayed\n")
     assert await application.rows(migrated, _LEVELS.format(coach)) == [(1, 2)]

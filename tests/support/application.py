@@ -174,6 +174,6 @@ async def content(url: str, schema: str = "public") -> dict[str, list[str]]:
 
 
 async def run(url: str, program: str, *arguments: str, **environment: str) -> preloaded.Result:
-    """Run `levelsync`, `alembic` or `python` in the checkout, on a database."""
+    """Run `levelsync`, `alembic`, a script or `python` in the checkout, on a database."""
     env = {**os.environ, "LEVELSYNC_DATABASE_URL": url, **environment}
     return await asyncio.to_thread(preloaded.run, program, *arguments, env=env, cwd=ROOT)

@@ -7,11 +7,13 @@ exit code, as if a shell had started it.
 from __future__ import annotations
 
 import atexit
+import fcntl
 import gc
 import importlib
 import json
 import os
 import pkgutil
+import runpy
 import select
 import signal
 import socket
@@ -19,11 +21,12 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -39,8 +42,11 @@ Result = subprocess.CompletedProcess[str]
 def run(
     program: str, *arguments: str, env: Mapping[str, str], cwd: Path | None = None, stdin: str | None = None
 ) -> Result:
-    """Run `levelsync`, `alembic` or Python to its end, in exactly this environment."""
-    if program not in _ENTRIES:
+    """Run `levelsync`, `alembic`, a script or Python to its end, in exactly this environment.
+
+    Only `python` is a new process. The path of a script runs in a fork, as the commands do.
+    """
+    if program == "python":
         command = [str(BIN / program), *arguments]
         return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=_SECONDS, check=False)  # noqa: S603 - ours
     with (
@@ -197,20 +203,30 @@ def _become_a_command(connection: socket.socket) -> NoReturn:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    if os.isatty(0):
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # Ctrl-C there interrupts it
     with open(request) as file:  # noqa: PTH123 - a descriptor
         asked = json.load(file)
     os.environ.clear()
     os.environ.update(asked["env"])
     os.chdir(asked["cwd"])
     sys.argv[:] = asked["arguments"]
-    code = _exit_code(importlib.import_module(_ENTRIES[sys.argv[0]]).main)
+    code = _exit_code(_program(sys.argv[0]))
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()
     os._exit(code)  # without the half second that Python takes to tear down its modules
 
 
-def _exit_code(main: Callable[[], None]) -> int:
+def _program(name: str) -> Callable[[], object]:
+    """Return the function that runs a command, or the script with this path."""
+    if name not in _ENTRIES:
+        return partial(runpy.run_path, name, run_name="__main__")
+    main: Callable[[], object] = importlib.import_module(_ENTRIES[name]).main
+    return main
+
+
+def _exit_code(main: Callable[[], object]) -> int:
     try:
         main()
     except SystemExit as end:
