@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import pty
 import signal
 import sys
 import time
@@ -20,6 +19,7 @@ from typer.testing import CliRunner
 
 from service.cli import app
 from service.settings import Settings
+from tests.support.preloaded import Command
 from tests.support.process import LevelsyncProcess, assert_refused, clean, environment, levelsync
 from tests.support.tables import execute
 from tests.support.tokens import PREFIX, token
@@ -38,27 +38,25 @@ async def env(engine: AsyncEngine, settings: Settings) -> Mapping[str, str]:
     return environment(settings)
 
 
-@pytest.mark.parametrize(
-    ("command", "named"),
-    [
-        (f"sync {NOBODY} --all", NOBODY),
-        (f"sync {NOBODY} --specialization PLAYER --level 2", NOBODY),
-        ("sync 1 --specialization CHEF", "CHEF"),
-        (f"reconcile --user {NOBODY}", NOBODY),
-        ("reconcile --specialization CHEF", "CHEF"),
-        ("drift --specialization CHEF", "CHEF"),
-        *(
-            (f"runs 00000000-0000-4000-8000-000000000000{more}", "00000000-0000")
-            for more in ("", " --issues", " --cancel")
-        ),
-        ("dead-letters show 999", 999),
-        ("dead-letters replay 1 999", 999),
-        ("dead-letters discard 1 999 --yes", 999),
-    ],
-)
-def test_what_does_not_exist_is_exit_2_and_named(env: Mapping[str, str], command: str, named: object) -> None:
-    run = levelsync(*command.split(), env=env)
-    assert_refused(run, 2, named)
+MISSING = {
+    f"sync {NOBODY} --all": NOBODY,
+    f"sync {NOBODY} --specialization PLAYER --level 2": NOBODY,
+    "sync 1 --specialization CHEF": "CHEF",
+    f"reconcile --user {NOBODY}": NOBODY,
+    "reconcile --specialization CHEF": "CHEF",
+    "drift --specialization CHEF": "CHEF",
+    "runs 00000000-0000-4000-8000-000000000000": "00000000-0000",
+    "runs 00000000-0000-4000-8000-000000000000 --issues": "00000000-0000",
+    "runs 00000000-0000-4000-8000-000000000000 --cancel": "00000000-0000",
+    "dead-letters show 999": 999,
+    "dead-letters replay 1 999": 999,
+    "dead-letters discard 1 999 --yes": 999,
+}
+
+
+def test_what_does_not_exist_is_exit_2_and_named(env: Mapping[str, str]) -> None:
+    for command, named in MISSING.items():
+        assert_refused(levelsync(*command.split(), env=env), 2, named)
 
 
 @pytest.mark.parametrize("command", ["dead-letters discard --all", "erase 42"])
@@ -70,17 +68,17 @@ async def test_ctrl_c_at_a_question_is_130(env: Mapping[str, str], command: str)
 
 def answered(arguments: list[str], env: Mapping[str, str], answer: bytes) -> int:
     """Run a command at a terminal, answer its question, and return the exit code."""
-    child, terminal = pty.fork()
-    if child == 0:
-        os.execve(sys.executable, [sys.executable, "-m", "service", *arguments], clean(env))  # noqa: S606 - our own command
+    terminal, of_the_command = os.openpty()
+    with open(of_the_command, "r+b", buffering=0) as stream:  # noqa: PTH123 - a descriptor
+        command = Command(["levelsync", *arguments], clean(env), None, (stream, stream, stream))
     shown = b""
     while b"[y/N]" not in shown:
         shown += os.read(terminal, 1000)
     time.sleep(0.05)  # the prompt is written before the terminal is read
     os.write(terminal, answer)
-    _, status = os.waitpid(child, 0)
+    code = command.wait(30)
     os.close(terminal)
-    return os.waitstatus_to_exitcode(status)
+    return code
 
 
 _HEARS_CTRL_C = """

@@ -76,20 +76,6 @@ async def test_a_license_event_carries_who_and_why(settings: Settings) -> None:
     assert {name: data[name] for name in expected} == expected
 
 
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        (("--user", "0", "--specialization", "PLAYER", "--to-level", "5"), "--user"),
-        ((*OPTIONS, "--from-level", "5"), "to_level must be above from_level"),
-        ((*OPTIONS, "--time", "1999-12-31"), "2000"),
-        ((*OPTIONS, "--time", "yesterday"), "--time"),
-    ],
-)
-def test_an_event_that_would_be_a_dead_letter_is_not_published(options: tuple[str, ...], named: str) -> None:
-    run = levelsync("publish", "leveled-up", *options, env={"LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
-    assert_refused(run, 2, named)
-
-
 @pytest.mark.usefixtures("topics")
 async def test_a_file_is_published_whole(settings: Settings, tmp_path: Path) -> None:
     """Empty lines are skipped, and the last line needs no end."""
@@ -249,10 +235,3 @@ def test_records_of_other_publishers_in_between_are_skipped() -> None:
         stretch.add(offset, 1000 + offset)
     assert (stretch.ranges, stretch.earliest) == ([(3, 4), (7, 7)], 1003)
     assert [offset for offset in range(9) if stretch.has(offset)] == [3, 4, 7]
-
-
-@pytest.mark.parametrize(
-    ("before", "after"), [(["--wait"], []), ([], ["--timeout", "9s"]), ([], ["--wait", "--timeout", "soon"])]
-)
-def test_options_that_would_do_nothing_are_wrong_use(before: list[str], after: list[str]) -> None:
-    assert levelsync("publish", *before, *ONE[1:], "5", "--user", "1", *after).returncode == 2

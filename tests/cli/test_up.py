@@ -43,7 +43,7 @@ def settings_of(folder: Path) -> dict[str, str]:
 
 @pytest.mark.soak
 async def test_everything_is_found_in_the_folder_and_data_survives_a_restart(folder: Path) -> None:
-    """PostgreSQL keeps its data, though the broker starts empty."""
+    """PostgreSQL keeps its data, though the broker starts empty. SIGKILL leaves no process and no lock."""
     with up(folder, "--port", "0") as first:
         await first.ready()
         assert letters(folder) == 0
@@ -63,7 +63,13 @@ async def test_everything_is_found_in_the_folder_and_data_survives_a_restart(fol
         await eventually(lambda: letters(folder) == 2)
         doctor = levelsync("doctor", cwd=folder)
         assert doctor.returncode == 0, doctor.stdout
-        assert second.end(signal.SIGTERM) == 0
+        children = second.children()
+        second.end(signal.SIGKILL)
+        gone, alive = psutil.wait_procs(children, timeout=20)
+        assert (len(gone), alive) == (len(children), [])
+    with up(folder, "--port", "0", "--reset") as third:
+        await third.until(lambda: "Created 200 sample users" in third.stderr)
+        assert third.end(signal.SIGTERM) == 0
 
 
 def check_what_it_wrote(running: Up) -> None:
@@ -87,19 +93,6 @@ def check_second_one_is_refused(folder: Path) -> None:
     run = levelsync("up", cwd=folder)
     assert_refused(run, 2, "running")
     assert settings_of(folder)
-
-
-@pytest.mark.soak
-async def test_kill_9_leaves_no_process_and_no_lock(folder: Path) -> None:
-    with up(folder, "--port", "0") as killed:
-        await killed.until((folder / ".levelsync" / "postgres" / "postmaster.pid").exists)
-        children = killed.children()
-        killed.end(signal.SIGKILL)
-        gone, alive = psutil.wait_procs(children, timeout=20)
-        assert (len(gone), alive) == (len(children), [])
-    with up(folder, "--port", "0", "--reset") as again:
-        await again.until(lambda: "Created 200 sample users" in again.stderr)
-        assert again.end(signal.SIGTERM) == 0
 
 
 def test_a_taken_port_is_exit_2_before_anything_starts(folder: Path) -> None:
