@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from enum import IntEnum
-from typing import Any
+from typing import Any, TypeGuard
 
 import typer
 from typer.core import TyperGroup
@@ -86,11 +86,16 @@ def _code_of(error: Exception) -> Exit | None:
 
     if isinstance(error, CommandError):
         return error.code
-    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+    if is_full_disk(error):
         return Exit.NO
     if isinstance(error, SettingsError) or _lacks_extra(error):
         return Exit.WRONG_USE
     return Exit.UNREACHABLE if _has_to_be_repaired(error) else None
+
+
+def is_full_disk(error: Exception) -> TypeGuard[OSError]:
+    """Return whether the disk behind stdout is full."""
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 def _has_to_be_repaired(error: Exception) -> bool:
@@ -106,7 +111,7 @@ def _lacks_extra(error: Exception) -> bool:
 
 
 def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+    if is_full_disk(error):
         _drop_what_is_left()
         return f"the output cannot be written: {error.strerror}"
     if _lacks_extra(error):

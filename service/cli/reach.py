@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from service.cli.exits import Unreachable
+from service.cli.exits import Unreachable, is_full_disk
 from service.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ async def engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
     try:
         yield created
     except (SQLAlchemyError, OSError) as error:
-        _raise_if_interrupted(error)
+        _raise_if_not_from_server(error)
         raise database_trouble(settings, error) from error
     finally:
         await created.dispose()
@@ -65,12 +65,17 @@ async def kafka(settings: Settings) -> AsyncIterator[None]:
     except TopicsError as error:
         raise Unreachable(str(error)) from error
     except (KafkaError, TimeoutError, OSError) as error:
-        _raise_if_interrupted(error)
+        _raise_if_not_from_server(error)
         raise await kafka_trouble(settings, error) from error
 
 
-def _raise_if_interrupted(error: Exception) -> None:
-    """Raise CancelledError after Ctrl-C, because the error is only the connection that Ctrl-C interrupted."""
+def _raise_if_not_from_server(error: Exception) -> None:
+    """Raise the error of a full disk behind stdout as it is.
+
+    Raise CancelledError after Ctrl-C, because the error is only the connection that Ctrl-C interrupted.
+    """
+    if is_full_disk(error):
+        raise error
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError from error
