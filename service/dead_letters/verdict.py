@@ -151,7 +151,7 @@ async def _fenced(conn: AsyncConnection, events: Sequence[LevelEvent]) -> set[in
 
 def _judge_event(letter: Letter, event: LevelEvent, users: set[int], fenced: set[int]) -> ReplayVerdict:
     if event.index in fenced:
-        return ReplayVerdict(would_apply=True, why="it counts as superseded: a later decision stands")
+        return ReplayVerdict(would_apply=True, why="it counts as superseded: a later decision overrules it")
     if event.user_id not in users:
         return _fails(DeadLetter(event.index, Reason.UNKNOWN_USER, f"there is no user {event.user_id}"))
     return _applies(letter)

@@ -149,7 +149,7 @@ async def test_a_superseded_letter_is_marked(setup: Setup) -> None:
     await setup.make_user()
     await setup.run(f"INSERT INTO levelsync.fences VALUES ({NOBODY}, 'PLAYER', '2026-06-01', 1, 'test')")
     (verdict,) = await verdicts(setup)
-    assert verdict == ReplayVerdict(would_apply=True, why="it counts as superseded: a later decision stands")
+    assert verdict == ReplayVerdict(would_apply=True, why="it counts as superseded: a later decision overrules it")
 
 
 async def test_letters_of_a_hundred_megabytes_block_no_list(setup: Setup) -> None:
