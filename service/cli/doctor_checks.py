@@ -143,7 +143,7 @@ def _topics(cluster: Cluster) -> Finding:
 _NEEDED = (MIGRATED, TOPICS_THERE)
 _LAG = "Lag"
 _SERVICE = "Running service"
-_STANDS_STILL_SECONDS = 5.0
+_STALLED_SECONDS = 5.0
 _LOOK_EVERY = 0.25
 _HTTP_TIMEOUT = 5.0
 
@@ -161,7 +161,7 @@ async def service_findings(settings: Settings, before: list[Finding]) -> list[Fi
 async def _lag_findings(settings: Settings) -> list[Finding]:
     try:
         first = last = await _lag_by_topic(settings)
-        async with asyncio.timeout(_STANDS_STILL_SECONDS):
+        async with asyncio.timeout(_STALLED_SECONDS):
             while any(last[topic] and last[topic] >= first[topic] for topic in last):
                 await asyncio.sleep(_LOOK_EVERY)
                 last = await _lag_by_topic(settings)
@@ -179,7 +179,7 @@ def _lag_finding(topic: str, first: int, last: int) -> Finding:
     if last < first:
         return passed(name, f"{last} records to apply, and falling")
     advice = "Is `levelsync serve` running with the role apply? Its /readyz shows what it waits for"
-    return failed(name, f"{last} records to apply, and none was applied in {_STANDS_STILL_SECONDS:.0f} s", advice)
+    return failed(name, f"{last} records to apply, and none was applied in {_STALLED_SECONDS:.0f} s", advice)
 
 
 async def _lag_by_topic(settings: Settings) -> dict[str, int]:
