@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
 from tests.support.api import serving
-from tests.support.links import way_to
+from tests.support.links import Way
 from tests.support.tables import execute, fill, read
 from tests.support.tokens import PREFIX, signed, token
 from tests.support.waiting import eventually
@@ -65,8 +65,8 @@ async def test_an_absent_database_is_503(settings: Settings) -> None:
 
 async def test_a_silent_database_is_503_until_it_speaks(settings: Settings) -> None:
     async with (
-        way_to(settings.database_url.get_secret_value()) as (way, url),
-        served(settings, database_url=SecretStr(url)) as client,
+        Way(settings.database_url.get_secret_value()) as way,
+        served(settings, database_url=way.url) as client,
     ):
         assert (await client.get("/runs")).status_code == 200
         way.open.clear()

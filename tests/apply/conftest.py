@@ -11,7 +11,7 @@ from service.settings import Settings
 from service.store.engine import make_engine
 from tests.support.applier import Events
 from tests.support.interference import Setup
-from tests.support.links import SlowLink
+from tests.support.links import Way
 from tests.support.tables import empty_tables
 
 
@@ -25,8 +25,8 @@ async def events(engine: AsyncEngine) -> Events:
 @pytest.fixture
 async def setup(engine: AsyncEngine, settings: Settings) -> AsyncIterator[Setup]:
     """Two sessions, one of them over a link that can be stopped before any round trip."""
-    async with SlowLink(settings.database_url.get_secret_value()) as link:
-        stopped = make_engine(settings.model_copy(update={"database_url": link.secret_url}))
+    async with Way(settings.database_url.get_secret_value()) as link:
+        stopped = make_engine(settings.model_copy(update={"database_url": link.url}))
         yield Setup(batch=stopped, other=engine, link=link)
         link.go_on()
         await stopped.dispose()

@@ -13,7 +13,7 @@ from service.faults import Fault, InstallationFault, Kind
 from service.settings import Settings
 from service.store.engine import make_engine
 from tests.support.applier import Events, NotApplied, heal, rise
-from tests.support.links import SlowLink
+from tests.support.links import Way
 from tests.support.tables import add_rows, execute, letters, licenses, position, read, steps, trigger
 
 CHECK = Fault(Kind.RECORD, "23514", "level_is_small", "violates check constraint")
@@ -109,10 +109,10 @@ async def test_a_trigger_that_writes_names_in_capitals_stops_nothing(events: Eve
 
 
 @pytest.fixture
-async def far_away(settings: Settings) -> AsyncIterator[tuple[AsyncEngine, SlowLink]]:
+async def far_away(settings: Settings) -> AsyncIterator[tuple[AsyncEngine, Way]]:
     """An engine with 4 ms to PostgreSQL and back, and its link."""
-    async with SlowLink(settings.database_url.get_secret_value(), seconds=0.004) as link:
-        engine = make_engine(settings.model_copy(update={"database_url": link.secret_url}))
+    async with Way(settings.database_url.get_secret_value(), seconds=0.004) as link:
+        engine = make_engine(settings.model_copy(update={"database_url": link.url}))
         yield engine, link
         await engine.dispose()
 
@@ -125,7 +125,7 @@ async def far_away(settings: Settings) -> AsyncIterator[tuple[AsyncEngine, SlowL
     ],
 )
 async def test_a_batch_with_half_of_its_records_refused_is_bounded(
-    events: Events, engine: AsyncEngine, far_away: tuple[AsyncEngine, SlowLink], records: int, seconds: float
+    events: Events, engine: AsyncEngine, far_away: tuple[AsyncEngine, Way], records: int, seconds: float
 ) -> None:
     """Nobody waits longer than a second, and 5,000 records take at most 30 s (1.5 round trips a record)."""
     assert events

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from pydantic import SecretStr
 
 from events import LevelSynced
 from service.outbox.put import put
@@ -13,7 +12,7 @@ from service.process.runtime import Service
 from service.settings import Settings
 from service.store.engine import make_engine
 from tests.support import application, servers
-from tests.support.links import way_to
+from tests.support.links import Way
 from tests.support.servers import Postgres
 from tests.support.topics import Publish, raised
 from tests.support.waiting import eventually
@@ -40,8 +39,8 @@ async def both(own_postgres: Postgres, postgres: Postgres, template_database: st
 @pytest.mark.usefixtures("topics")
 async def test_work_goes_on_at_the_new_primary(both: tuple[str, str], settings: Settings, publish: Publish) -> None:
     old, new = both
-    async with way_to(old) as (way, url):
-        given = settings.model_copy(update={"database_url": SecretStr(url)})
+    async with Way(old) as way:
+        given = settings.model_copy(update={"database_url": way.url})
         async with Service(given, frozenset({"apply", "relay"})) as service:
             await service.ready()
             await publish([raised(1)])

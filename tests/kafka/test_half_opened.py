@@ -21,7 +21,7 @@ from service.stream.lag import EndOffsets
 from service.stream.producer import running_producer
 from service.stream.topics import ensure_topics
 from service.telemetry.health import Health
-from tests.support.links import SilentWay, silent_way
+from tests.support.links import SilentWay
 
 Start = Callable[[Settings], Awaitable[Any]]
 
@@ -43,7 +43,7 @@ async def test_a_client_that_is_cancelled_at_any_answer_closes_what_it_opened(
     assert topics
     monkeypatch.setattr("service.stream.producer._STOP_TIMEOUT", 0.2)
     for answers in range(100):
-        async with silent_way(settings.kafka_bootstrap_servers, answers) as way:
+        async with SilentWay(settings.kafka_bootstrap_servers, answers) as way:
             if not await _cancelled_in_silence(start, settings, way):
                 break
             await _assert_closed(way, answers)
@@ -76,7 +76,7 @@ async def test_appliers_that_are_stopped_at_any_answer_close_what_they_opened(
     assert topics
     monkeypatch.setattr("service.apply.role.GRACEFUL_TIMEOUT", -0.8)  # plus a second
     for answers in (1, 3, 8, 20, 40, 60):
-        async with silent_way(settings.kafka_bootstrap_servers, answers) as way:
+        async with SilentWay(settings.kafka_bootstrap_servers, answers) as way:
             theirs = settings.model_copy(update={"kafka_bootstrap_servers": way.address})
 
             async def appliers(theirs: Settings = theirs) -> None:

@@ -22,7 +22,7 @@ from service.web.page.memory import Memory
 from service.web.page.session import SESSION, csrf_of
 from tests.support import api
 from tests.support.browser import PATIENCE
-from tests.support.links import way_to
+from tests.support.links import Way
 from tests.support.tables import execute
 from tests.support.tokens import somebody
 from tests.support.waiting import eventually
@@ -91,8 +91,8 @@ async def test_the_last_known_values_stay_with_their_age(
     monkeypatch.setattr(memory, "EVERY", 0.1)
     await execute(page_engine, _LETTER)
     first, second = token(page_settings), token(page_settings, "instructor")
-    async with way_to(page_settings.database_url.get_secret_value()) as (way, url):
-        settings = page_settings.model_copy(update={"database_url": SecretStr(url)})
+    async with Way(page_settings.database_url.get_secret_value()) as way:
+        settings = page_settings.model_copy(update={"database_url": way.url})
         async with serving(settings, Health(), **{SESSION: first}) as client:
             assert (await client.get("/")).status_code == 200
             assert (await client.post("/page/sign-out", data={"csrf": csrf_of(first)})).status_code == 303
@@ -121,8 +121,8 @@ async def test_the_page_shows_an_outage_and_recovers(
     page_settings: Settings, chromium: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overview, "REFRESH", 1)
-    async with way_to(page_settings.database_url.get_secret_value()) as (way, url):
-        settings = page_settings.model_copy(update={"database_url": SecretStr(url)})
+    async with Way(page_settings.database_url.get_secret_value()) as way:
+        settings = page_settings.model_copy(update={"database_url": way.url})
         async with serving(settings, Health()) as client:
             context = await chromium.new_context(base_url=str(client.base_url), viewport={"width": 360, "height": 740})
             context.set_default_timeout(PATIENCE)

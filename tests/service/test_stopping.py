@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from aiokafka.errors import GroupAuthorizationFailedError
-from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.apply.subscriber import until_applied
@@ -17,7 +16,7 @@ from service.stream.consumer import LevelConsumer
 from service.telemetry.health import Health
 from tests.support import applying, topics
 from tests.support.applying import rise, running
-from tests.support.links import way_to
+from tests.support.links import Way
 from tests.support.load import Load, make_load
 from tests.support.process import Make
 from tests.support.published import Setup
@@ -56,8 +55,8 @@ async def test_a_terminated_process_drains_commits_and_leaves_its_group(setup: S
 
 async def test_a_process_leaves_though_its_database_is_silent(setup: Setup, levelsync_process: Make) -> None:
     """Within ten seconds, although a batch and every connection hang."""
-    async with way_to(setup.settings.database_url.get_secret_value()) as (way, url):
-        settings = setup.settings.model_copy(update={"batch_max_records": 20, "database_url": SecretStr(url)})
+    async with Way(setup.settings.database_url.get_secret_value()) as way:
+        settings = setup.settings.model_copy(update={"batch_max_records": 20, "database_url": way.url})
         process = levelsync_process(settings, ("serve",))
         await process.start()
         await setup.publish(make_load(Load(4000, 200, seed=41)))

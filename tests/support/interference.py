@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.support.applier import Events, NotApplied, rise, sync
-from tests.support.links import SlowLink
+from tests.support.links import Way
 from tests.support.model import Meant, Model, Pair
 from tests.support.records import MAXIMUM
 from tests.support.tables import add_rows, empty_tables, execute, read, waiting
@@ -123,7 +123,7 @@ class Setup:
 
     batch: AsyncEngine
     other: AsyncEngine
-    link: SlowLink
+    link: Way
     """The link of `batch` to PostgreSQL, which can stop before each round trip."""
 
     async def interrupt(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Coroutine
 from itertools import count
 from types import TracebackType
-from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
+
+from service.local.process import HOST
 
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 """Where one direction reads, and where it writes."""
@@ -20,18 +21,28 @@ Work = Coroutine[Any, Any, None]
 
 
 class _Link(ABC):
-    """Joins each connection of a client to a new one of the server. `close` ends all of them, also unfinished ones."""
+    """Listens on loopback, and joins each connection of a client to a new one of the server."""
 
     def __init__(self, host: str | None, port: int | None) -> None:
         self._host, self._port = host, port
         self._handlers: set[asyncio.Task[Any]] = set()
 
-    def lead_to(self, url: str) -> None:
-        """Join the connections that come from now on to another server."""
-        target = urlsplit(url)
-        self._host, self._port = target.hostname, target.port
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._answer, HOST, 0)
+        self.address = f"{HOST}:{self._server.sockets[0].getsockname()[1]}"
+        return self
 
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End all connections, also unfinished ones."""
+        self._server.close()
+        handlers = list(self._handlers)
+        for handler in handlers:
+            handler.cancel()
+        await asyncio.gather(*handlers, return_exceptions=True)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Join a client's connection to a new one of the server, until both directions have ended."""
         handler = asyncio.current_task()
         assert handler is not None
@@ -50,76 +61,32 @@ class _Link(ABC):
     def _directions(self, there: Ends, back: Ends) -> tuple[Work, Work]:
         """Return the work of both directions: from the client to the server, and back."""
 
-    async def close(self) -> None:
-        handlers = list(self._handlers)
-        for handler in handlers:
-            handler.cancel()
-        await asyncio.gather(*handlers, return_exceptions=True)
-
 
 class Way(_Link):
-    """Forwards bytes in both directions while `open` is set."""
-
-    def __init__(self, url: str) -> None:
-        target = urlsplit(url)
-        super().__init__(target.hostname, target.port)
-        self.open = asyncio.Event()
-        self.open.set()
-
-    def _directions(self, there: Ends, back: Ends) -> tuple[Work, Work]:
-        return self._forward(*there), self._forward(*back)
-
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                await self.open.wait()
-                writer.write(data)
-            await self.open.wait()
-        finally:
-            writer.close()
-
-
-@asynccontextmanager
-async def way_to(url: str) -> AsyncIterator[tuple[Way, str]]:
-    """Yield a `Way` to the server of `url`, and the URL of the way."""
-    way = Way(url)
-    server = await asyncio.start_server(way.answer, "127.0.0.1", 0)
-    target = urlsplit(url)
-    port = server.sockets[0].getsockname()[1]
-    user, _, _ = target.netloc.rpartition("@")
-    async with server:
-        yield way, urlunsplit(target._replace(netloc=f"{user}@127.0.0.1:{port}"))
-        await way.close()
-
-
-class SlowLink(_Link):
-    """Forwards loopback connections to a server, and delays what a client sends by `seconds`."""
+    """Forwards bytes to PostgreSQL and back while `open` is set, and delays what a client sends by `seconds`."""
 
     def __init__(self, database_url: str, seconds: float = 0) -> None:
         self._parts = urlsplit(database_url)
         super().__init__(self._parts.hostname, self._parts.port)
         self._seconds = seconds
-        self._stop_at = 0
+        self.open = asyncio.Event()
+        self.open.set()
         self.trips = 0
         """How often a client has sent something, which is about how often it has waited for an answer."""
         self.stopped = asyncio.Event()
+        self._stop_at = 0
         self._go_on = asyncio.Event()
 
-    async def __aenter__(self) -> SlowLink:
-        self._server = await asyncio.start_server(self.answer, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.close()
-        await self.close()
-
     @property
-    def secret_url(self) -> SecretStr:
-        port = self._server.sockets[0].getsockname()[1]
+    def url(self) -> SecretStr:
+        """The URL of the database through this link."""
         user = self._parts.netloc.rpartition("@")[0]
-        return SecretStr(urlunsplit(self._parts._replace(netloc=f"{user}@127.0.0.1:{port}")))
+        return SecretStr(self._parts._replace(netloc=f"{user}@{self.address}").geturl())
+
+    def lead_to(self, url: str) -> None:
+        """Join the connections that come from now on to another server."""
+        target = urlsplit(url)
+        self._host, self._port = target.hostname, target.port
 
     def stop_before(self, trip: int) -> None:
         """Hold back what a client sends in this round trip, counted from now, until `go_on`."""
@@ -133,19 +100,16 @@ class SlowLink(_Link):
     def _directions(self, there: Ends, back: Ends) -> tuple[Work, Work]:
         return self._forward(*there, is_client=True), self._forward(*back, is_client=False)
 
-    async def _forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_client: bool) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_client: bool) -> None:
         try:
-            while data := await source.read(1 << 16):
+            while data := await reader.read(65536):
+                await self.open.wait()
                 if is_client:
                     await self._hold_back()
-                sink.write(data)
-                await sink.drain()
-        except OSError:
-            pass  # the other side has closed
+                writer.write(data)
+            await self.open.wait()
         finally:
-            sink.close()
-            with suppress(OSError):
-                await sink.wait_closed()
+            writer.close()
 
     async def _hold_back(self) -> None:
         self.trips += 1
@@ -167,7 +131,6 @@ class SilentWay(_Link):
         super().__init__(host, int(port))
         self._answers = answers
         self._numbers = count()
-        self.address = ""
         self.silent = asyncio.Event()
         """Set once an answer was held back."""
         self.open: set[int] = set()
@@ -212,14 +175,3 @@ class SilentWay(_Link):
                 writer.write(_SIZE.pack(size) + frame.replace(_SIZE.pack(real), _SIZE.pack(announced)))
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # one of the two sides has gone
-
-
-@asynccontextmanager
-async def silent_way(target: str, answers: int) -> AsyncIterator[SilentWay]:
-    """Yield a `SilentWay` to the broker at `target`."""
-    way = SilentWay(target, answers)
-    server = await asyncio.start_server(way.answer, "127.0.0.1", 0)
-    way.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server:
-        yield way
-        await way.close()
