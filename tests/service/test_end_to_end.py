@@ -78,7 +78,7 @@ async def test_a_group_reset_to_the_beginning_replays_everything_and_changes_no_
         end = await applying.caught_up(setup.settings, setup.engine)
         counters = await applying.metrics(service)
     before = await everything(setup.engine), await read(setup.engine, POSITIONS)
-    await topics.reset(setup.settings.kafka_bootstrap_servers, setup.settings.kafka_group_id, dict.fromkeys(end, 0))
+    await topics.reset(*setup.group, dict.fromkeys(end, 0))
     async with running(setup.settings) as service:
         await applying.caught_up(setup.settings, setup.engine)
         assert (await everything(setup.engine), await read(setup.engine, POSITIONS)) == before

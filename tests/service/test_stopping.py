@@ -39,7 +39,7 @@ async def test_a_terminated_process_drains_commits_and_leaves_its_group(setup: S
     began = time.monotonic()
     assert await process.terminate() == 0
     assert time.monotonic() - began < 10
-    assert await topics.members(settings.kafka_bootstrap_servers, settings.kafka_group_id) == []
+    assert await topics.members(*setup.group) == []
     applied = await applying.applied(setup.engine)
     committed = await applying.committed(settings)
     assert dict.fromkeys(applied, 0) | committed == applied  # where nothing was read, nothing need be committed

@@ -60,7 +60,7 @@ class Victims:
 
     async def _bury(self) -> None:
         if self.killed and not self._running:  # a living member would be removed from its group
-            await topics.bury(self._setup.settings.kafka_bootstrap_servers, self._setup.settings.kafka_group_id)
+            await topics.bury(*self._setup.group)
 
 
 async def test_twenty_kills_lose_nothing_and_repeat_nothing(settings: Settings, levelsync_process: Make) -> None:

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +18,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay
 from service.cli.token import sign
 from service.settings import Settings
 from service.web.page.session import SESSION
-from tests.support.tables import read
+from tests.support.tables import Levels, insert_levels, read
 from tests.support.waiting import eventually
 
 PATIENCE = 30_000
@@ -51,40 +50,23 @@ async def launched() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-Levels = dict[tuple[int, str], int]
 _EMPTY = """
     TRUNCATE public.license_progressions, public.user_licenses, public.specialization_progress,
              levelsync.dead_letters, levelsync.fences, levelsync.reconcile_runs RESTART IDENTITY CASCADE
 """
-_PROGRESS = """
-    INSERT INTO specialization_progress (student_id, specialization_id, current_level, total_xp)
-    VALUES (:user, :name, :level, 100)
-"""
-_LICENSE = """
-    INSERT INTO user_licenses (user_id, specialization_type, current_level, max_achieved_level, started_at)
-    VALUES (:user, :name, :level, :level, now())
-"""
 
 
-class Site:
-    """Opens pages, signed in with a role."""
+class Site(AsyncExitStack):
+    """Opens pages, signed in with a role, and closes them at the end."""
 
     def __init__(self, browser: Browser, url: str, settings: Settings, engine: AsyncEngine) -> None:
+        super().__init__()
         self.url = url
         self.engine = engine
         self.complaints: list[str] = []
         """Errors of scripts, warnings of the console, and requests to other servers. No page may cause one."""
         self._browser = browser
         self._settings = settings
-        self._open = AsyncExitStack()
-
-    async def __aenter__(self) -> Site:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._open.aclose()
 
     def token(self, role: str = "admin", subject: str = "1", ttl: timedelta = timedelta(hours=1)) -> str:
         """Return a token as `levelsync token` creates it."""
@@ -93,7 +75,7 @@ class Site:
     async def visitor(self, **options: Any) -> Page:
         """Return a new page without a session. `options` are Playwright's, for example `color_scheme`."""
         context = await self._browser.new_context(base_url=self.url, **options)
-        self._open.push_async_callback(context.close)
+        self.push_async_callback(context.close)
         context.set_default_timeout(PATIENCE)
         page = await context.new_page()
         page.on("console", self._heard)
@@ -114,7 +96,10 @@ class Site:
         # because PostgreSQL would then end the read with a deadlock.
         async for attempt in AsyncRetrying(stop=stop_after_delay(60), retry=retry_if_exception_type(DBAPIError)):
             with attempt:
-                await self._fill(progress, licenses)
+                async with self.engine.begin() as conn:
+                    await conn.execute(text("SET LOCAL lock_timeout = '100ms'"))
+                    await conn.execute(text(_EMPTY))
+                    await insert_levels(conn, progress, licenses)
 
     async def execute(self, statement: str, **values: object) -> None:
         async with self.engine.begin() as conn:
@@ -126,14 +111,6 @@ class Site:
     async def until(self, query: str) -> None:
         """Wait until a query has a row."""
         await eventually(lambda: self.rows(query))
-
-    async def _fill(self, progress: Levels, licenses: Levels) -> None:
-        async with self.engine.begin() as conn:
-            await conn.execute(text("SET LOCAL lock_timeout = '100ms'"))
-            await conn.execute(text(_EMPTY))
-            for statement, rows in ((_PROGRESS, progress), (_LICENSE, licenses)):
-                for (user, name), level in rows.items():
-                    await conn.execute(text(statement), {"user": user, "name": name, "level": level})
 
     def _heard(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:

@@ -44,11 +44,6 @@ async def start_and_kill(process: LevelsyncProcess, setup: Setup, rng: Random, s
     print(f"killed at {await setup.applied()} of {setup.published}")  # noqa: T201 - for whoever reads a failure
 
 
-async def bury(setup: Setup) -> None:
-    """Remove the killed members from their groups."""
-    await topics.bury(setup.settings.kafka_bootstrap_servers, setup.settings.kafka_group_id)
-
-
 ENDS = ("killed", "stopped")
 MEANWHILE = ("nothing", "rewound a little", "rewound to the beginning", "database restored")
 _BATCHES = (20, 100, 5000)
@@ -91,14 +86,14 @@ class Life:
         process = self._process()
         if end == "killed":
             await start_and_kill(process, self._setup, self._rng, share=0.9)
-            await bury(self._setup)
+            await topics.bury(*self._setup.group)
             return
         await process.start()
         if self._rng.random() < 0.5:
             await self._setup.assert_ended()
         assert await process.terminate() == 0
         await self._setup.assert_nothing_half_done()
-        assert await topics.members(*self._group) == [], "a member did not leave its group"
+        assert await topics.members(*self._setup.group) == [], "a member did not leave its group"
 
     async def _until_quiet(self) -> None:
         process = self._process()
@@ -118,13 +113,13 @@ class Life:
 
     async def _rewind(self, *, to_the_beginning: bool) -> None:
         """Reset the group as an operator does, all of it or some partitions."""
-        offsets = await topics.committed(*self._group)
+        offsets = await topics.committed(*self._setup.group)
         if not offsets:  # it was stopped before its first commit
             return
         if not to_the_beginning:
             some = self._rng.sample(sorted(offsets), self._rng.randint(1, len(offsets)))
             offsets = {tp: self._rng.randint(0, offsets[tp]) for tp in some}
-        await topics.reset(*self._group, {tp: 0 if to_the_beginning else at for tp, at in offsets.items()})
+        await topics.reset(*self._setup.group, {tp: 0 if to_the_beginning else at for tp, at in offsets.items()})
 
     async def _restore(self) -> None:
         """Restore the last backup, if there is one, and make a new one."""
@@ -148,10 +143,6 @@ class Life:
     @property
     def _url(self) -> str:
         return self._setup.settings.database_url.get_secret_value()
-
-    @property
-    def _group(self) -> tuple[str, str]:
-        return self._setup.settings.kafka_bootstrap_servers, self._setup.settings.kafka_group_id
 
 
 SECONDS = float(os.environ.get("LEVELSYNC_TEST_OUTAGE_SECONDS", "600"))
@@ -181,7 +172,7 @@ class Outage:
         await self.setup.publish(warm)
         await self.process.start()
         await self.setup.assert_ended()
-        members = await topics.members(*self._group)
+        members = await topics.members(*self.setup.group)
         self.memory_before = self.process.memory_bytes
         await self.setup.publish(in_hand)
         await self.server.kill()
@@ -210,7 +201,7 @@ class Outage:
         self.back_after = time.monotonic() - began
 
     async def _has_members(self, count: int) -> bool:
-        found = len(await topics.members(*self._group))
+        found = len(await topics.members(*self.setup.group))
         assert found == count, f"{found} members of {count} are in the group"
         return True
 
@@ -218,10 +209,6 @@ class Outage:
         status, said = await self.process.get("/readyz")
         assert status == 200, said
         return True
-
-    @property
-    def _group(self) -> tuple[str, str]:
-        return self.setup.settings.kafka_bootstrap_servers, self.setup.settings.kafka_group_id
 
     def __str__(self) -> str:
         """Return the figures, for a run with -s and for a failure."""

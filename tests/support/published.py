@@ -21,7 +21,7 @@ from tests.support import topics
 from tests.support.load import Slot, by_slot, encode
 from tests.support.model import Meant, Model, Pair
 from tests.support.records import MAXIMUM, as_record
-from tests.support.tables import become_owner, empty_tables, history, licenses, progress
+from tests.support.tables import become_owner, count, empty_tables, history, licenses, progress, read
 from tests.support.topics import fill
 from tests.support.waiting import eventually
 
@@ -31,7 +31,7 @@ _USERS = """
     ON CONFLICT (id) DO NOTHING
 """
 _FENCE = "INSERT INTO levelsync.fences VALUES (:user, :name, :at, 1, 'test')"
-_BUSY = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'levelsync'"
+_BUSY = "pg_stat_activity WHERE datname = current_database() AND application_name = 'levelsync'"
 _LETTERS = 'SELECT topic, partition, "offset", reason, value FROM levelsync.dead_letters'
 Letter = tuple[str, int, int]
 
@@ -76,15 +76,19 @@ class Setup:
             await fill(self.settings.kafka_bootstrap_servers, encode(slots))
 
     @property
+    def group(self) -> tuple[str, str]:
+        """The address of the broker, and the consumer group there."""
+        return self.settings.kafka_bootstrap_servers, self.settings.kafka_group_id
+
+    @property
     def published(self) -> int:
         """How many records the topics contain, or soon will."""
         return sum(map(len, self.slots.values()))
 
     async def positions(self) -> dict[Slot, int]:
         """Return `applied_offsets`, 0 where a row is missing."""
-        async with self.engine.connect() as conn:
-            rows = await conn.execute(text("SELECT topic, partition, next_offset FROM levelsync.applied_offsets"))
-            found = {(row[0], row[1]): int(row[2]) for row in rows}
+        rows = await read(self.engine, "SELECT topic, partition, next_offset FROM levelsync.applied_offsets")
+        found = {(row[0], row[1]): int(row[2]) for row in rows}
         return {slot: found.get(slot, 0) for slot in self.slots}
 
     async def applied(self) -> int:
@@ -126,21 +130,19 @@ class Setup:
         if self.went_back:
             return
         applied = await self.positions()
-        committed = await topics.committed(self.settings.kafka_bootstrap_servers, self.settings.kafka_group_id)
+        committed = await topics.committed(*self.group)
         ahead = {tp: at for tp, at in committed.items() if at > applied.get((tp.topic, tp.partition), 0)}
         assert not ahead, f"committed to Kafka, but not applied: {ahead}; applied: {applied}"
 
     async def letters(self) -> dict[Letter, tuple[str, Any]]:
         """Return reason and raw value of every dead letter, by topic, partition and offset."""
-        async with self.engine.connect() as conn:
-            rows = (await conn.execute(text(_LETTERS))).all()
+        rows = await read(self.engine, _LETTERS)
         found = {(row[0], row[1], row[2]): (row[3], row[4]) for row in rows}
         assert len(found) == len(rows), "a record is a dead letter twice"
         return found
 
     async def _nobody_writes(self) -> bool:
-        async with self.engine.connect() as conn:
-            return not (await conn.execute(text(_BUSY))).scalar_one()
+        return not await count(self.engine, _BUSY)
 
 
 def _engine(settings: Settings) -> AsyncEngine:

@@ -77,7 +77,7 @@ def _tops(rows: list[tuple[Pair, int, int, datetime, str]]) -> dict[Pair, int]:
     return tops
 
 
-Levels = Mapping[tuple[int, str], int | None]
+Levels = Mapping[Pair, int | None]
 PLAYER = (1, "PLAYER")
 _TABLES = (
     "public.user_licenses",
@@ -108,9 +108,13 @@ async def add_rows(engine: AsyncEngine, *, progress: Levels | None = None, licen
     """Create rows beside the existing ones."""
     async with engine.begin() as conn:
         await become_owner(conn)
-        for statement, levels in ((_PROGRESS, progress or {}), (_LICENSE, licenses or {})):
-            for (user, name), level in levels.items():
-                await conn.execute(text(statement), {"user": user, "name": name, "level": level})
+        await insert_levels(conn, progress or {}, licenses or {})
+
+
+async def insert_levels(conn: AsyncConnection, progress: Levels, licenses: Levels) -> None:
+    for statement, levels in ((_PROGRESS, progress), (_LICENSE, licenses)):
+        for (user, name), level in levels.items():
+            await conn.execute(text(statement), {"user": user, "name": name, "level": level})
 
 
 async def everything(engine: AsyncEngine) -> dict[str, list[Any]]:
