@@ -10,6 +10,8 @@ HELM = $(shell PATH=$(CURDIR)/.tools:$$PATH command -v helm)
 # shared. pytest distributes the files by name: in the order of their number of tests, the long files would come last and
 # one process would work alone.
 WORKERS ?= 6
+# Some machines set this. Each process would then compile all tests again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help:  ## list the targets
