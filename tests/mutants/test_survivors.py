@@ -30,12 +30,6 @@ TOPIC = "progress.leveled-up"
 FIRST, SECOND = TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1)
 
 
-@pytest.fixture
-def at_once(settings: Settings) -> Settings:
-    """Settings without a grace time."""
-    return settings.model_copy(update={"reconcile_grace": timedelta(0)})
-
-
 async def put_positions(engine: AsyncEngine, positions: Mapping[TopicPartition, int], cluster: str = "test") -> None:
     async with engine.begin() as conn:
         for partition, offset in positions.items():

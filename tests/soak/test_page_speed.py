@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
 from uuid import UUID
 
 import httpx
@@ -11,12 +10,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.cli.token import sign
 from service.settings import Settings
-from service.telemetry.health import Health
-from service.web import http
-from service.web.api.app import Api
 from service.web.page.session import SESSION
+from tests.support.api import serving
+from tests.support.tokens import token
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 BOUND = 0.25
@@ -90,11 +87,10 @@ async def test_the_page_answers_within_a_quarter_of_a_second(settings: Settings,
             await conn.execute(text(statement.replace(":", "\\:")) if "{" in statement else text(statement))
     async with engine.connect() as conn:
         await (await conn.execution_options(isolation_level="AUTOCOMMIT")).execute(text("VACUUM ANALYZE"))
-    cookies = {SESSION: sign(settings, "admin", "1", timedelta(hours=1))}
+    cookies = {SESSION: token(settings, "admin")}
     late = {}
     async with (
-        Api(settings).app(Health()) as app,
-        http.served(app, http.bind(settings)) as url,
+        serving(settings) as url,
         httpx.AsyncClient(base_url=url, cookies=cookies, timeout=30) as client,
     ):
         for page in PAGES:

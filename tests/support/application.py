@@ -163,12 +163,12 @@ async def structure(url: str, schema: str = "public") -> str:
     return str(await value(url, _SNAPSHOT, schema))
 
 
-async def content(url: str, schema: str = "public") -> dict[str, list[str]]:
-    """Return every row of every table of a schema, as text."""
+async def content(url: str) -> dict[str, list[str]]:
+    """Return every row of every table of the application's schema, as text."""
     async with connected(url) as conn:
-        names = await conn.fetch("SELECT tablename FROM pg_tables WHERE schemaname = $1 ORDER BY 1", schema)
+        names = await conn.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
         return {
-            name: [row[0] for row in await conn.fetch(f'SELECT t::text FROM {schema}."{name}" t ORDER BY 1')]
+            name: [row[0] for row in await conn.fetch(f'SELECT t::text FROM public."{name}" t ORDER BY 1')]
             for (name,) in names
         }
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
-import re
 import uuid
 import warnings
 from base64 import urlsafe_b64encode
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from tests.support.apache_kafka import ONE_NODE
 from tests.support.servers import POSTGRES_SETTINGS, Kafka, Postgres
@@ -45,14 +46,12 @@ def image_of(service: str, compose_file: Path = COMPOSE_FILE) -> str:
     """Return the image of a service in docker-compose.yml.
 
     Raises:
-        LookupError: there is no such service, or no such file.
+        LookupError: there is no such service, or it has no image.
     """
-    text = compose_file.read_text(encoding="utf-8") if compose_file.exists() else ""
-    block = re.search(rf"^  {service}:\n((?:    .*\n|\s*\n|\s*#.*\n)*)", text, re.MULTILINE)
-    image = re.search(r"^    image:\s*[\"']?([^\s\"'#]+)", block[1], re.MULTILINE) if block else None
-    if image is None:
+    described = yaml.safe_load(compose_file.read_text(encoding="utf-8"))["services"].get(service, {})
+    if "image" not in described:
         raise LookupError(f"{compose_file.name} names no image for the service {service}")
-    return image[1]
+    return str(described["image"])
 
 
 def start_kafka(stack: ExitStack) -> Kafka:

@@ -7,22 +7,23 @@ changes one of them. The tables must end as if one of the two came wholly before
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from itertools import combinations, count
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests.support import tables
 from tests.support.applier import Events, NotApplied, rise, sync
 from tests.support.links import Way
 from tests.support.model import Meant, Model, Pair
 from tests.support.records import MAXIMUM
-from tests.support.tables import add_rows, empty_tables, execute, read, waiting
+from tests.support.tables import add_rows, empty_tables, execute, waiting
 
 ONE, TWO, THREE = (1, "PLAYER"), (2, "PLAYER"), (3, "PLAYER")
 BATCH = (rise(1, 5), rise(2, 2), rise(3, 2))
@@ -161,20 +162,15 @@ class Setup:
         return task
 
     async def state(self) -> State:
-        find = partial(read, self.other)
-        licenses = await find("SELECT user_id, upper(specialization_type), current_level FROM user_licenses")
-        progress = await find("SELECT student_id, specialization_id, current_level FROM specialization_progress")
-        history = await find(
-            """SELECT l.user_id, upper(l.specialization_type), h.from_level, h.to_level
-                 FROM license_progressions h JOIN user_licenses l ON l.id = h.user_license_id
-                ORDER BY l.user_id, l.specialization_type, h.id"""
-        )
-        letters = await find("SELECT reason FROM levelsync.dead_letters ORDER BY 1")
-        fences = await find("SELECT user_id, upper(specialization) FROM levelsync.fences")
+        licenses, progress = await tables.licenses(self.other), await tables.progress(self.other)
+        history = await tables.steps(self.other)
+        steps = [((user, name.upper()), before, after) for user, name, before, after in history]
+        letters = await tables.read(self.other, "SELECT reason FROM levelsync.dead_letters ORDER BY 1")
+        fences = await tables.read(self.other, "SELECT user_id, upper(specialization) FROM levelsync.fences")
         return (
-            frozenset(((row[0], row[1]), row[2]) for row in licenses),
-            frozenset(((row[0], row[1]), row[2]) for row in progress),
-            tuple(((row[0], row[1]), row[2], row[3]) for row in history),
+            frozenset(((user, name.upper()), level) for (user, name), level in licenses.items()),
+            frozenset(progress.items()),
+            tuple(sorted(steps, key=itemgetter(0))),
             tuple(row[0] for row in letters),
             frozenset((row[0], row[1]) for row in fences),
         )
@@ -209,11 +205,11 @@ def _after(*changes: Mean) -> State:
 
 
 def _as_state(model: Model) -> State:
-    steps: Iterator[tuple[Pair, int, int]] = ((row[0], row[1], row[2]) for row in model.history)
+    steps = [row[:3] for row in model.history]
     return (
         frozenset(model.licenses.items()),
         frozenset(model.progress.items()),
-        tuple(sorted(steps, key=lambda step: step[0])),
+        tuple(sorted(steps, key=itemgetter(0))),
         tuple(sorted(model.letters.values())),
         frozenset(model.fences),
     )

@@ -6,12 +6,11 @@ import json
 from collections.abc import Iterable, Sequence
 
 from aiokafka import AIOKafkaConsumer
-from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import LEVEL_SYNCED_TOPIC, LevelSynced
 from service.outbox.put import put
-from service.store.tables import outbox
+from tests.support.tables import count
 
 Numbered = tuple[int, int]
 """A user (the key) and a number that rises with each of the user's events."""
@@ -29,13 +28,14 @@ async def put_numbered(engine: AsyncEngine, numbered: Iterable[Numbered]) -> Non
 
 async def pending(engine: AsyncEngine) -> int:
     """Return the number of rows in the outbox."""
-    async with engine.connect() as conn:
-        return int((await conn.execute(select(func.count()).select_from(outbox))).scalar_one())
+    return await count(engine, "levelsync.outbox")
 
 
-async def delivered(bootstrap_servers: str, topic: str = LEVEL_SYNCED_TOPIC) -> list[Numbered]:
-    """Return a topic's events from its beginning to its present end. The events of a user are in order."""
-    async with AIOKafkaConsumer(topic, bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest") as consumer:
+async def delivered(bootstrap_servers: str) -> list[Numbered]:
+    """Return the topic's events from its beginning to its present end. The events of a user are in order."""
+    async with AIOKafkaConsumer(
+        LEVEL_SYNCED_TOPIC, bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest"
+    ) as consumer:
         ends = await consumer.end_offsets(consumer.assignment())
         read: list[Numbered] = []
         while any([await consumer.position(partition) < end for partition, end in ends.items()]):

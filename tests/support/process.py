@@ -53,7 +53,7 @@ def _as_text(value: object) -> str:
 class LevelsyncProcess:
     """One `levelsync serve`. It ends with the tests, whatever ends them."""
 
-    def __init__(self, settings: Settings, folder: Path, arguments: Sequence[str] = ("serve",)) -> None:
+    def __init__(self, settings: Settings, folder: Path, arguments: Sequence[str]) -> None:
         self._folder = folder
         self._written_before = 0
         self._server: ServerProcess | preloaded.Server = ServerProcess(
@@ -71,13 +71,13 @@ class LevelsyncProcess:
         if ready:
             await self.wait_ready()
 
-    async def wait_ready(self, timeout: float = 60) -> None:  # noqa: ASYNC109 - a test's own bound
+    async def wait_ready(self) -> None:
         async def is_ready() -> bool:
             if not self.running:
                 raise RuntimeError(f"levelsync ended while it started:\n{self.output}")
             return self.url is not None and (await self.get("/readyz"))[0] == 200
 
-        await eventually(is_ready, timeout)
+        await eventually(is_ready, 60)
 
     async def get(self, path: str) -> tuple[int, str]:
         return await asyncio.to_thread(http_get, f"{self.url}{path}")
@@ -153,7 +153,7 @@ Make = Callable[..., LevelsyncProcess]
 class ForkedProcess(LevelsyncProcess):
     """The same in a fork, without the time of its imports. Its memory differs from a process of its own."""
 
-    def __init__(self, settings: Settings, folder: Path, arguments: Sequence[str] = ("serve",)) -> None:
+    def __init__(self, settings: Settings, folder: Path, arguments: Sequence[str]) -> None:
         super().__init__(settings, folder, arguments)
         log = folder / "output.log"
         self._server = preloaded.Server(["levelsync", *arguments], serve_environment(settings), folder, log)

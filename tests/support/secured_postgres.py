@@ -78,11 +78,6 @@ def _server(folder: Path, pair: Pair) -> EmbeddedPostgres:
         "ssl_key_file": str(pair.key),
         "ssl_ca_file": str(folder / "authority.pem"),
         "hba_file": str(folder / "pg_hba.conf"),
+        "unix_socket_directories": str(folder / "socket"),
     }
-    return _OnSocket(folder / "data", server_settings=settings, programs=programs)
-
-
-class _OnSocket(EmbeddedPostgres):
-    def _command(self, programs: Path) -> list[str]:
-        socket = f"--unix_socket_directories={self.data.parent / 'socket'}"
-        return [*super()._command(programs), socket]
+    return EmbeddedPostgres(folder / "data", server_settings=settings, programs=programs)

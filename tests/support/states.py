@@ -132,6 +132,8 @@ _NEW_LICENSE_COLUMNS = """,
     onboarding_completed boolean NOT NULL, is_active boolean NOT NULL, expires_at timestamp,
     renewal_cost integer NOT NULL, credit_balance integer NOT NULL, credit_purchased integer NOT NULL"""
 _NEW_LICENSE_VALUES = ", ".join(str(value) for value in LICENSE_DEFAULTS.values())
+_NO_MORE, _NEW_COLUMNS = ("", ""), (", " + ", ".join(LICENSE_DEFAULTS), ", " + _NEW_LICENSE_VALUES)
+"""More columns of a license, and their values."""
 
 
 def _level_records(
@@ -183,11 +185,9 @@ def _license_once(name: str) -> str:
     return f"ALTER TABLE user_licenses ADD CONSTRAINT {name} UNIQUE (user_id, specialization_type)"
 
 
-def _pairs(new_license_columns: bool = False) -> tuple[str, ...]:
+def _pairs(more: tuple[str, str] = _NO_MORE) -> tuple[str, ...]:
     """Give half of the students both rows, and the others a license without progress, which is normal there."""
-    columns, values = (
-        (", " + ", ".join(LICENSE_DEFAULTS), ", " + _NEW_LICENSE_VALUES) if new_license_columns else ("", "")
-    )
+    columns, values = more
     return (
         f"""
         INSERT INTO user_licenses (user_id, specialization_type, current_level, max_achieved_level, started_at{columns})
@@ -204,11 +204,9 @@ def _pairs(new_license_columns: bool = False) -> tuple[str, ...]:
     )
 
 
-def _stray_license(user_id: int, name: str, new_license_columns: bool = False) -> str:
+def _stray_license(user_id: int, name: str, more: tuple[str, str] = _NO_MORE) -> str:
     """Create a license whose name is in no row of `specializations`."""
-    columns, values = (
-        (", " + ", ".join(LICENSE_DEFAULTS), ", " + _NEW_LICENSE_VALUES) if new_license_columns else ("", "")
-    )
+    columns, values = more
     return (
         "INSERT INTO user_licenses (user_id, specialization_type, current_level, max_achieved_level,"
         f" started_at{columns}) VALUES ({user_id}, '{name}', 1, 1, '2025-09-01'{values})"
@@ -289,8 +287,8 @@ STATES = (
             *_LEVEL_TABLES,
             *_LEVEL_ROWS,
             *_level_records(hours="", license_columns=_NEW_LICENSE_COLUMNS),
-            *_pairs(new_license_columns=True),
-            _stray_license(2, "LFA_PLAYER_PRE", new_license_columns=True),
+            *_pairs(_NEW_COLUMNS),
+            _stray_license(2, "LFA_PLAYER_PRE", _NEW_COLUMNS),
             _twice("specialization_progress"),
             _twice("user_licenses"),
         ),
@@ -309,9 +307,9 @@ STATES = (
             *_SHORT_SPECIALIZATIONS,
             *_LEVEL_TABLES,
             *_level_records(hours="", license_columns=_NEW_LICENSE_COLUMNS),
-            *_pairs(new_license_columns=True),
+            *_pairs(_NEW_COLUMNS),
             _license_once("uq_user_license_spec"),
-            _stray_license(2, "LFA_PLAYER_PRE", new_license_columns=True),
+            _stray_license(2, "LFA_PLAYER_PRE", _NEW_COLUMNS),
             _twice("specialization_progress"),
         ),
         NEW_NAMES,

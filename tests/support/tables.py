@@ -166,14 +166,14 @@ async def trigger(
     )
 
 
-async def levels_of(engine: AsyncEngine, user: int, specialization: str = "PLAYER") -> tuple[int | None, int | None]:
-    """Return the levels of one pair: progress, license. None is a missing row."""
+async def levels_of(engine: AsyncEngine, user: int) -> tuple[int | None, int | None]:
+    """Return the levels of a user's pair PLAYER: progress, license. None is a missing row."""
     query = """
         SELECT (SELECT current_level FROM specialization_progress
-                 WHERE student_id = :user AND specialization_id = :name),
-               (SELECT current_level FROM user_licenses WHERE user_id = :user AND specialization_type = :name)
+                 WHERE student_id = :user AND specialization_id = 'PLAYER'),
+               (SELECT current_level FROM user_licenses WHERE user_id = :user AND specialization_type = 'PLAYER')
     """
-    ((progress, license_),) = await read(engine, query, user=user, name=specialization)
+    ((progress, license_),) = await read(engine, query, user=user)
     return progress, license_
 
 
