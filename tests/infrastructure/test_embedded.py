@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
@@ -30,7 +31,7 @@ with EmbeddedPostgres(pathlib.Path(sys.argv[1])) as postgres, EmbeddedBroker() a
 """
 
 
-KEEP, ANSWER = "CREATE TABLE kept AS SELECT 42 AS answer", "SELECT answer FROM kept"
+KEEP, ANSWER = "DROP TABLE IF EXISTS kept; CREATE TABLE kept AS SELECT 42 AS answer", "SELECT answer FROM kept"
 
 
 @pytest.fixture
@@ -42,9 +43,15 @@ def owner(data: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def data() -> Iterator[Path]:
     """A folder for PostgreSQL's data. pytest's own is closed to the account that PostgreSQL runs as."""
+    with new_folder() as folder:
+        yield folder
+
+
+@contextmanager
+def new_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="levelsync-postgres-") as folder:
         yield Path(folder) / "postgres"
 
@@ -93,11 +100,12 @@ async def test_a_second_server_on_the_same_data_is_refused(data: Path, monkeypat
         await application.execute(first.url, "SELECT 1")
 
 
-async def test_a_data_folder_that_was_half_made_is_made_again(data: Path) -> None:
-    (data.with_name("postgres.new") / "base").mkdir(parents=True)
-    data.with_name("postgres.password").write_text("old")
-    async with EmbeddedPostgres(data) as server:
-        await application.execute(server.url, "SELECT 1")
+async def test_a_data_folder_that_was_half_made_is_made_again() -> None:
+    with new_folder() as data:
+        (data.with_name("postgres.new") / "base").mkdir(parents=True)
+        data.with_name("postgres.password").write_text("old")
+        async with EmbeddedPostgres(data) as server:
+            await application.execute(server.url, "SELECT 1")
 
 
 async def test_a_wrong_password_stays_outside(data: Path) -> None:

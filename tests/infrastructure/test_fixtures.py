@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from sqlalchemy import text
@@ -12,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import PROGRESS_LEVELED_UP_TOPIC, TOPICS
 from tests.support import application
-from tests.support.servers import Kafka, Postgres
+from tests.support.servers import Kafka
 from tests.support.topics import Record, ends
 from tests.support.waiting import eventually
 
@@ -62,36 +61,6 @@ async def test_records_keep_their_order_headers_and_time(kafka: Kafka, topics: l
 
 async def test_a_record_of_ten_megabytes_is_taken(topics: list[str], publish: Publish) -> None:
     assert await publish([Record(topics[0], b"1", b"x" * 10_000_000, partition=0)]) == [0]
-
-
-@pytest.mark.real_broker
-@pytest.mark.parametrize("how", ["stop", "kill"])
-async def test_kafka_keeps_records_over_an_outage(kafka: Kafka, topics: list[str], publish: Publish, how: str) -> None:
-    if not kafka.can_restart:
-        pytest.skip("this broker is not ours to stop")
-    await publish([Record(topics[0], b"1", b"x", partition=0)] * 3)
-    await getattr(kafka, how)()
-    await kafka.start()
-    assert await _end(kafka, topics[0], 0) == 3
-
-
-async def test_postgresql_keeps_data_over_an_outage(postgres: Postgres, database_url: str) -> None:
-    if not postgres.can_restart:
-        pytest.skip("this PostgreSQL is not ours to stop")
-    await postgres.stop()
-    with pytest.raises(OSError, match="Connect"):
-        await asyncpg.connect(database_url, timeout=5)
-    await postgres.start()
-    assert await application.value(database_url, USERS) == 200
-
-
-async def test_a_postgresql_of_the_test_s_own_can_be_killed_and_recovers(own_postgres: Postgres) -> None:
-    client = await asyncpg.connect(own_postgres.url)
-    await client.execute("CREATE TABLE kept AS SELECT 1 AS answer")
-    await own_postgres.kill()
-    await eventually(client.is_closed)
-    await own_postgres.start()
-    assert await application.value(own_postgres.url, "SELECT count(*) FROM kept") == 1
 
 
 async def test_eventually_returns_the_value_and_names_what_was_missing() -> None:
