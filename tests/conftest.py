@@ -20,9 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import PREFIX, Settings
 from service.store.engine import make_engine
-from tests.support import servers
+from tests.support import apache_kafka, servers
 from tests.support import topics as of_kafka
-from tests.support.apache_kafka import ApacheKafka
+from tests.support.apache_kafka import GuardedKafka
 from tests.support.process import ForkedProcess, LevelsyncProcess
 from tests.support.provider import Choice, NoWay, Provider, choose, new_postgres, running
 from tests.support.roles import ACLS, THROUGH, Way, guarded_access, way_through
@@ -146,9 +146,18 @@ def kafka_access(kafka: Kafka) -> Iterator[dict[str, Any]]:
     if os.environ.get(THROUGH) != ACLS:
         yield {}
         return
-    assert isinstance(kafka._server, ApacheKafka)
+    assert isinstance(kafka._server, GuardedKafka)
     with guarded_access(kafka._server) as access:
         yield access
+
+
+@pytest.fixture(scope="module")
+def guarded_kafka() -> Iterator[GuardedKafka]:
+    """A broker of the module's own with ACLs. Without one, its user may do nothing."""
+    if reason := apache_kafka.unavailable():
+        pytest.skip(f"needs Apache Kafka from its Maven jars: {reason}")
+    with tempfile.TemporaryDirectory() as folder, GuardedKafka(Path(folder) / "kafka") as server:
+        yield server
 
 
 @pytest.fixture

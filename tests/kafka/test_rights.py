@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 from aiokafka.protocol.admin import DeleteAclsRequest
@@ -18,8 +16,8 @@ from service.process.runtime import Service
 from service.settings import Settings
 from service.stream.connection import admin_client
 from service.stream.topics import missing_rights
-from tests.support import apache_kafka, application
-from tests.support.apache_kafka import GUARDED_PASSWORD, ApacheKafka
+from tests.support import application
+from tests.support.apache_kafka import GuardedKafka
 from tests.support.process import environment, levelsync
 from tests.support.roles import grant, roles
 from tests.support.topics import Record, fresh_topics, publish
@@ -29,42 +27,31 @@ pytestmark = pytest.mark.real_broker
 _TOPIC, _PREFIXED, _WRITE, _ALLOW = 2, 4, 4, 3
 
 
-@pytest.fixture(scope="module")
-def guarded() -> Iterator[ApacheKafka]:
-    """A broker with an authorizer. Without an ACL, its user may do nothing."""
-    if reason := apache_kafka.unavailable():
-        pytest.skip(f"needs Apache Kafka from its Maven jars: {reason}")
-    with tempfile.TemporaryDirectory() as folder, ApacheKafka(Path(folder) / "kafka", guarded=True) as server:
-        yield server
-
-
 @pytest.fixture
-async def restricted(settings: Settings, guarded: ApacheKafka, database_url: str) -> AsyncIterator[Settings]:
+async def restricted(settings: Settings, guarded_kafka: GuardedKafka, database_url: str) -> AsyncIterator[Settings]:
     """Settings of the runtime role and of a Kafka user with the rights of acls.sh."""
-    await fresh_topics(guarded.bootstrap_servers, 4, remove_groups=True)
+    await fresh_topics(guarded_kafka.bootstrap_servers, 4, remove_groups=True)
     async with roles(database_url) as made:
-        values = {
+        values = guarded_kafka.access | {
             "database_url": SecretStr(made.runtime),
-            "kafka_bootstrap_servers": f"127.0.0.1:{guarded.guarded_port}",
-            "kafka_security_protocol": "SASL_PLAINTEXT",
-            "kafka_sasl_username": "levelsync",
-            "kafka_sasl_password": SecretStr(GUARDED_PASSWORD),
             "kafka_create_topics": False,
             "reconcile_grace": settings.reconcile_grace / 10,
         }
         given = settings.model_copy(update=values)
-        await asyncio.to_thread(grant, guarded, given.kafka_group_id)
+        await asyncio.to_thread(grant, guarded_kafka, given.kafka_group_id)
         yield given
 
 
 async def test_everything_works_with_the_rights_of_both_files(
-    restricted: Settings, guarded: ApacheKafka, database_url: str
+    restricted: Settings, guarded_kafka: GuardedKafka, database_url: str
 ) -> None:
     """Events, dead letters, a replay, drift, a sync, a run that heals, erasing, and every check of doctor."""
     given = environment(restricted)
     async with Service(restricted) as service:
         await service.ready()
-        await publish(guarded.bootstrap_servers, [_event(1), _event(2), Record("progress.leveled-up", b"1", b"no")])
+        await publish(
+            guarded_kafka.bootstrap_servers, [_event(1), _event(2), Record("progress.leveled-up", b"1", b"no")]
+        )
         await eventually(lambda: _applied(database_url))
         drift = "UPDATE specialization_progress SET current_level = 1 WHERE student_id = 1"
         await application.execute(database_url, drift)
@@ -84,10 +71,10 @@ async def test_everything_works_with_the_rights_of_both_files(
         assert failed == []
 
 
-async def test_doctor_names_what_is_missing_in_kafka(restricted: Settings, guarded: ApacheKafka) -> None:
+async def test_doctor_names_what_is_missing_in_kafka(restricted: Settings, guarded_kafka: GuardedKafka) -> None:
     """It asks the broker for its user's rights, and writes nothing."""
     assert await missing_rights(restricted) == []
-    operator = Settings(_env_file=None, kafka_bootstrap_servers=guarded.bootstrap_servers)
+    operator = Settings(_env_file=None, kafka_bootstrap_servers=guarded_kafka.bootstrap_servers)
     async with admin_client(operator) as client:
         rule = (_TOPIC, "sync.", _PREFIXED, "User:levelsync", "*", _WRITE, _ALLOW)
         await client._send_request_to_node(client._client.get_random_node(), DeleteAclsRequest(*rule))

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
-from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import ReconcileRequested
@@ -21,8 +18,8 @@ from service.process import watch
 from service.process.runtime import Service
 from service.settings import Settings
 from service.stream.connection import admin_client
-from tests.support import apache_kafka, applying
-from tests.support.apache_kafka import GUARDED_PASSWORD, ApacheKafka
+from tests.support import applying
+from tests.support.apache_kafka import GuardedKafka
 from tests.support.applying import rise, running
 from tests.support.model import ADVANCED, LEVELED_UP
 from tests.support.tables import count, empty_tables, read
@@ -42,37 +39,21 @@ RECOVERY = 30.0
 """Seconds from the end of a fault (semantics, "Passing faults")."""
 
 
-@pytest.fixture(scope="module")
-def guarded() -> Iterator[ApacheKafka]:
-    """A broker with logins and ACLs."""
-    if reason := apache_kafka.unavailable():
-        pytest.skip(reason)
-    with tempfile.TemporaryDirectory() as folder, ApacheKafka(Path(folder) / "kafka", guarded=True) as server:
-        yield server
-
-
 @pytest.fixture
-async def operator(settings: Settings, guarded: ApacheKafka, engine: AsyncEngine) -> Settings:
+async def operator(settings: Settings, guarded_kafka: GuardedKafka, engine: AsyncEngine) -> Settings:
     """Settings of an operator, who may do everything. Topics and tables are empty."""
-    await fresh_topics(guarded.bootstrap_servers, 4, remove_groups=True)
+    await fresh_topics(guarded_kafka.bootstrap_servers, 4, remove_groups=True)
     await empty_tables(engine)
-    made = settings.model_copy(update={"kafka_bootstrap_servers": guarded.bootstrap_servers})
+    made = settings.model_copy(update={"kafka_bootstrap_servers": guarded_kafka.bootstrap_servers})
     for kind in (TOPIC, GROUP):
         await change(made, CreateAclsRequest, (kind, "*", ALL), ALLOW)
     return made
 
 
 @pytest.fixture
-def guest(operator: Settings, guarded: ApacheKafka) -> Settings:
+def guest(operator: Settings, guarded_kafka: GuardedKafka) -> Settings:
     """The service's settings."""
-    signed_in = {
-        "kafka_bootstrap_servers": f"127.0.0.1:{guarded.guarded_port}",
-        "kafka_security_protocol": "SASL_PLAINTEXT",
-        "kafka_sasl_mechanism": "PLAIN",
-        "kafka_sasl_username": "levelsync",
-        "kafka_sasl_password": SecretStr(GUARDED_PASSWORD),
-    }
-    return operator.model_copy(update=signed_in)
+    return operator.model_copy(update=guarded_kafka.access)
 
 
 async def change(operator: Settings, request: type, right: Right, permission: int) -> None:

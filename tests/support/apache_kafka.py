@@ -13,6 +13,7 @@ from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from pydantic import SecretStr
 
 from service.local.process import HOST, EmbeddedError, Server, ServerProcess, answers, free_port
 
@@ -20,7 +21,6 @@ HERE = Path(__file__).parent
 POM = HERE / "pom.xml"
 VERSION = re.findall(r"<artifactId>kafka_2\.13</artifactId>\s*<version>([\d.]+)<", POM.read_text(encoding="utf-8"))[0]
 JARS = HERE.parents[1] / ".cache" / f"kafka-{VERSION}"
-GUARDED_PASSWORD = "a-password-of-the-tests"  # noqa: S105 - of the tests only
 _OLDEST_JAVA = 17
 _FETCH_SECONDS = 300
 _START_SECONDS = 60
@@ -71,12 +71,11 @@ class ApacheKafka(Server):
         EmbeddedError: on `start`, when the broker does not answer in time.
     """
 
-    def __init__(  # noqa: PLR0913 - the options of a server
+    def __init__(
         self,
         folder: Path,
         port: int | None = None,
         *,
-        guarded: bool = False,
         listeners: Mapping[str, str] = {},
         scram: Sequence[str] = (),
         settings: Mapping[str, object] = {},
@@ -87,8 +86,6 @@ class ApacheKafka(Server):
         """
         self.folder = folder
         self.port = port or free_port()
-        self.guarded_port = free_port() if guarded else None
-        """The port where clients sign in as `levelsync` and ACLs apply. The other listener is an operator's."""
         self._controller_port = free_port()
         self._listeners = listeners
         self._scram = scram
@@ -131,47 +128,49 @@ class ApacheKafka(Server):
         return self.folder / "server.properties"
 
     def _configuration(self) -> dict[str, object]:
+        own = {"PLAINTEXT": self.bootstrap_servers, "CONTROLLER": f"{HOST}:{self._controller_port}"}
+        listeners = own | dict(self._listeners)
         return {
             "process.roles": "broker,controller",
             "node.id": 1,
             "controller.quorum.voters": f"1@{HOST}:{self._controller_port}",
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{HOST}:{self._controller_port}",
+            "listeners": ",".join(f"{name}://{address}" for name, address in listeners.items()),
+            "inter.broker.listener.name": "PLAINTEXT",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "log.dirs": self.folder / "data",
             **ONE_NODE,
-            **(self._guard() if self.guarded_port else {}),
-            **self._more_listeners(),
-        }
-
-    def _more_listeners(self) -> dict[str, object]:
-        if not self._listeners:
-            return dict(self._settings)
-        own = {"PLAINTEXT": f"{HOST}:{self.port}"}
-        all_of_them = own | {"CONTROLLER": f"{HOST}:{self._controller_port}"} | dict(self._listeners)
-        return {
-            "listeners": ",".join(f"{name}://{address}" for name, address in all_of_them.items()),
-            "inter.broker.listener.name": "PLAINTEXT",
             **self._settings,
-        }
-
-    def _guard(self) -> dict[str, object]:
-        login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
-        open_to_all = f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{HOST}:{self._controller_port}"
-        return {
-            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            "super.users": "User:ANONYMOUS",
-            "inter.broker.listener.name": "PLAINTEXT",
-            "listeners": f"{open_to_all},SASL_PLAINTEXT://{HOST}:{self.guarded_port}",
-            "listener.security.protocol.map": (
-                "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT"
-            ),
-            "sasl.enabled.mechanisms": "PLAIN",
-            "listener.name.sasl_plaintext.plain.sasl.jaas.config": f'{login} user_levelsync="{GUARDED_PASSWORD}";',
         }
 
     def _answers(self) -> bool:
         return answers(self.port) and asyncio.run(_describes(self.bootstrap_servers))
+
+
+class GuardedKafka(ApacheKafka):
+    """A broker with ACLs. Clients sign in as `levelsync` at another listener. `PLAINTEXT` is an operator's."""
+
+    def __init__(self, folder: Path) -> None:
+        address = f"{HOST}:{free_port()}"
+        super().__init__(folder, listeners={"SASL_PLAINTEXT": address}, settings=_GUARD)
+        self.access = {
+            "kafka_bootstrap_servers": address,
+            "kafka_security_protocol": "SASL_PLAINTEXT",
+            "kafka_sasl_username": "levelsync",
+            "kafka_sasl_password": SecretStr(_PASSWORD),
+        }
+        """Settings of the service's access."""
+
+
+_PASSWORD = "a-password-of-the-tests"  # noqa: S105 - of the tests only
+_LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+_GUARD = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users": "User:ANONYMOUS",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT",
+    "sasl.enabled.mechanisms": "PLAIN",
+    "listener.name.sasl_plaintext.plain.sasl.jaas.config": f'{_LOGIN} user_levelsync="{_PASSWORD}";',
+}
 
 
 ONE_NODE = {

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from service.local import EmbeddedBroker, EmbeddedPostgres
 from tests.support import apache_kafka, containers
+from tests.support.apache_kafka import ApacheKafka, GuardedKafka
 from tests.support.roles import ACLS, THROUGH
 from tests.support.servers import POSTGRES_SETTINGS, Kafka, Postgres, system_programs
 
@@ -54,8 +55,8 @@ def _jars_unavailable() -> str:
 
 def _start_jars(folder: Path, stack: ExitStack) -> tuple[Kafka, Postgres]:
     def kafka() -> Kafka:
-        guarded = os.environ.get(THROUGH) == ACLS
-        server = apache_kafka.ApacheKafka(folder / "kafka", guarded=guarded)
+        kind = GuardedKafka if os.environ.get(THROUGH) == ACLS else ApacheKafka
+        server = kind(folder / "kafka")
         stack.enter_context(server)
         return Kafka(server.bootstrap_servers, real=True, server=server)
 

@@ -15,9 +15,8 @@ from urllib.parse import urlsplit
 
 from aiokafka.client import AIOKafkaClient
 
-from service.local.process import HOST
 from tests.support import application, kafka_tools
-from tests.support.apache_kafka import GUARDED_PASSWORD, ApacheKafka
+from tests.support.apache_kafka import ApacheKafka, GuardedKafka
 from tests.support.pgbouncer import pgbouncer
 from tests.support.repository import ROOT
 
@@ -117,29 +116,22 @@ async def _unchanged(url: str) -> str:
 
 
 @contextmanager
-def guarded_access(server: ApacheKafka) -> Iterator[dict[str, Any]]:
+def guarded_access(server: GuardedKafka) -> Iterator[dict[str, Any]]:
     """Grant what acls.sh grants, and yield the settings of the user who has it.
 
     The tests' own clients use the same broker address without a login, and reach the operator's listener.
     """
     grant(server, GROUP)
-    address = f"{HOST}:{server.guarded_port}"
+    guarded = server.access["kafka_bootstrap_servers"]
     make = AIOKafkaClient.__init__
 
     def make_elsewhere(self: AIOKafkaClient, **options: Any) -> None:
-        if options["bootstrap_servers"] == address and options.get("security_protocol", "PLAINTEXT") == "PLAINTEXT":
+        if options["bootstrap_servers"] == guarded and options.get("security_protocol", "PLAINTEXT") == "PLAINTEXT":
             options["bootstrap_servers"] = server.bootstrap_servers
         make(self, **options)
 
     with patch.object(AIOKafkaClient, "__init__", make_elsewhere):
-        yield {
-            "kafka_bootstrap_servers": address,
-            "kafka_security_protocol": "SASL_PLAINTEXT",
-            "kafka_sasl_username": "levelsync",
-            "kafka_sasl_password": GUARDED_PASSWORD,
-            "kafka_group_id": GROUP,
-            "kafka_create_topics": False,
-        }
+        yield server.access | {"kafka_group_id": GROUP, "kafka_create_topics": False}
 
 
 def grant(server: ApacheKafka, group: str) -> None:
