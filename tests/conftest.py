@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import tempfile
@@ -24,7 +25,7 @@ from tests.support import apache_kafka, servers
 from tests.support import topics as of_kafka
 from tests.support.apache_kafka import GuardedKafka
 from tests.support.process import ForkedProcess, LevelsyncProcess
-from tests.support.provider import Choice, NoWay, Provider, choose, new_postgres, running
+from tests.support.provider import FORCE, Choice, NoWay, Provider, choose, new_postgres, running
 from tests.support.roles import ACLS, THROUGH, Way, guarded_access, way_through
 from tests.support.runs import OneWorker
 from tests.support.servers import Kafka, Postgres
@@ -36,11 +37,12 @@ _LEFT_OUT = pytest.StashKey[int]()
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the servers before tests are collected."""
     try:
-        config.stash[_CHOICE] = choose(os.environ)
+        choice = config.stash[_CHOICE] = choose(os.environ)
     except NoWay as reason:
         raise pytest.UsageError(str(reason)) from reason
     # A cached logger would keep the processors of an earlier test, and `capture_logs` would miss its lines.
     structlog.configure = partial(_configure_uncached, structlog.configure)
+    os.environ[FORCE] = str(choice.way.number)  # xdist's workers need not choose again
     for name in [n for n in os.environ if n.startswith(PREFIX) and not n.startswith(f"{PREFIX}TEST_")]:
         del os.environ[name]  # a developer's own settings must not change a test
 
@@ -71,6 +73,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.write_line(str(config.stash[_CHOICE]))
     if left_out := config.stash.get(_LEFT_OUT, 0):
         terminalreporter.write_line(f"tests left out because they need Apache Kafka: {left_out}")
+
+
+def pytest_collection_finish() -> None:
+    """Leave the imported modules out of all garbage collections of this process."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import subprocess
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -37,6 +38,7 @@ def unavailable() -> str:
     return "" if _fetched() else _fetch()
 
 
+@cache
 def _java_version() -> int:
     said = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr  # noqa: S607
     match = re.search(r'version "(\d+)', said)
