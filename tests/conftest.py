@@ -101,8 +101,8 @@ def postgres(provider: Provider) -> Postgres:
 
 @pytest.fixture
 async def topics(kafka: Kafka) -> list[str]:
-    """Create every topic of the contract, empty, with four partitions; returns their names."""
-    return await kafka.fresh_topics()
+    """Every topic of the contract, empty, with four partitions; returns their names."""
+    return await kafka.fresh_topics(keep_empty=True)
 
 
 @pytest.fixture

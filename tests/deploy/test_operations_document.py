@@ -12,7 +12,7 @@ from service.local.postgres import _wheel_programs
 from service.local.process import free_port
 from service.settings import Settings
 from tests.support import apache_kafka, application, kafka_tools
-from tests.support.apache_kafka import ApacheKafka
+from tests.support.apache_kafka import GuardedKafka
 from tests.support.reader import BIN, Reader, blocks, section
 from tests.support.repository import ROOT, read
 from tests.support.servers import Kafka
@@ -136,7 +136,7 @@ async def test_another_cluster_is_moved_to_as_the_document_says(operator: Reader
 
     await eventually(outbox_is_empty)
     operator.serve.stop()
-    async with ApacheKafka(tmp_path / "another", guarded=True) as another:
+    async with GuardedKafka(tmp_path / "another") as another:
         operator.replaced |= {"new-kafka.example.org:9092": another.bootstrap_servers}
         await operator.follow(*rights)
         await operator.follow(*settings)
@@ -162,7 +162,7 @@ async def test_levelsync_is_removed_as_the_document_says(operator: Reader, kafka
     assert await application.value(operator.database_url, "SELECT to_regnamespace('levelsync')") is None
     assert await application.value(operator.database_url, LEVEL.format(42)) == 5
     assert await application.value(operator.database_url, "SELECT count(*) FROM license_progressions") == 1
-    async with kafka_tools._admin(kafka.bootstrap_servers) as client:
+    async with kafka_tools.admin(kafka.bootstrap_servers) as client:
         assert not [name for name in await client.list_topics() if name.startswith("sync.")]
         assert not [name for name, _ in await client.list_consumer_groups() if name.startswith("levelsync")]
 

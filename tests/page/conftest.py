@@ -57,7 +57,7 @@ async def page_settings(postgres: Postgres, kafka: Kafka, template_database: str
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def service(page_settings: Settings, kafka: Kafka, often: None) -> AsyncIterator[Service]:  # noqa: ARG001 - quick
     """Every role, on empty topics."""
-    await kafka.fresh_topics()
+    await kafka.fresh_topics(keep_empty=True)
     async with Service(page_settings) as started:
         await asyncio.wait_for(started.ready(), 60)
         yield started

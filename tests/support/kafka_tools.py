@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -40,7 +41,7 @@ async def _acls(words: list[str]) -> None:
     parser.add_argument("--group", action="append", default=[])
     parser.add_argument("--resource-pattern-type", choices=_PATTERNS, default="literal")
     given = parser.parse_args(words)
-    async with _admin(given.bootstrap_server) as client:
+    async with admin(given.bootstrap_server) as client:
         for kind, names in ((_TOPIC, given.topic), (_GROUP, given.group)):
             for name in names:
                 for operation in given.operation:
@@ -57,7 +58,7 @@ async def _topics(words: list[str]) -> None:
     parser.add_argument("--delete", action="store_true", required=True)
     parser.add_argument("--topic", required=True)
     given = parser.parse_args(words)
-    async with _admin(given.bootstrap_server) as client:
+    async with admin(given.bootstrap_server) as client:
         named = [name for name in await client.list_topics() if re.fullmatch(given.topic, name)]
         assert named, "Kafka's tool fails too where no topic has such a name"
         await client.delete_topics(named)
@@ -73,23 +74,26 @@ async def _consumer_groups(words: list[str]) -> None:
     parser.add_argument("--delete", action="store_true")
     given = parser.parse_args(words)
     if given.delete:
-        await _delete_groups(given.bootstrap_server, given.group)
+        async with admin(given.bootstrap_server) as client:
+            for answer in await delete_groups(client, given.group):
+                assert not answer.results[0][1], answer
     else:
         assert given.reset_offsets and given.to_earliest and given.all_topics and given.execute, words  # noqa: PT018 - one form
         for group in given.group:
             await _reset_to_earliest(given.bootstrap_server, group)
 
 
-async def _delete_groups(bootstrap_servers: str, groups: list[str]) -> None:
-    async with _admin(bootstrap_servers) as client:
-        for group in groups:
-            node = await client.find_coordinator(group)
-            answer = await client._send_request_to_node(node, DeleteGroupsRequest([group]))
-            assert not answer.results[0][1], answer
+async def delete_groups(client: AIOKafkaAdminClient, groups: list[str]) -> list[Any]:
+    """Delete consumer groups; returns the broker's answers. aiokafka has no method for this request."""
+    answers = []
+    for group in groups:
+        node = await client.find_coordinator(group)
+        answers.append(await client._send_request_to_node(node, DeleteGroupsRequest([group])))
+    return answers
 
 
 async def _reset_to_earliest(bootstrap_servers: str, group: str) -> None:
-    async with _admin(bootstrap_servers) as client:
+    async with admin(bootstrap_servers) as client:
         partitions: list[TopicPartition] = list(await client.list_consumer_group_offsets(group))
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, group_id=group, enable_auto_commit=False)
     await consumer.start()
@@ -107,10 +111,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 @asynccontextmanager
-async def _admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
-    await client.start()
+async def admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=15_000)
     try:
+        await client.start()
         yield client
     finally:
         await client.close()

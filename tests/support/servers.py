@@ -81,10 +81,10 @@ class Kafka(Restartable):
         self.bootstrap_servers = bootstrap_servers
         self.real = real
 
-    async def fresh_topics(self, partitions: int = 4) -> list[str]:
-        """Delete and create every topic of the contract, and remove unused groups."""
+    async def fresh_topics(self, partitions: int = 4, *, keep_empty: bool = False) -> list[str]:
+        """Delete and create every topic of the contract, or those with records, and remove unused groups."""
         await self.start()  # the test before may have left it stopped
-        return await fresh_topics(self.bootstrap_servers, partitions, remove_groups=self.real)
+        return await fresh_topics(self.bootstrap_servers, partitions, remove_groups=self.real, keep_empty=keep_empty)
 
 
 class Postgres(Restartable):

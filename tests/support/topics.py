@@ -3,55 +3,55 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import GroupLoadInProgressError
-from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.protocol.group import LeaveGroupRequest
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from events import TOPICS, ProgressLeveledUp
+from tests.support.kafka_tools import admin, delete_groups
 from tests.support.waiting import eventually
 
 OUR_GROUPS = "levelsync"
 """Only groups whose name begins so are removed, because the cluster may have others."""
 
 
-async def fresh_topics(bootstrap_servers: str, partitions: int, *, remove_groups: bool) -> list[str]:
-    """Delete and create every topic of the contract, and wait until all of them are visible and empty."""
-    async with _admin(bootstrap_servers) as client:
-        await _delete_topics(client)
+async def fresh_topics(
+    bootstrap_servers: str, partitions: int, *, remove_groups: bool, keep_empty: bool = False
+) -> list[str]:
+    """Delete and create every topic of the contract, and wait until all of them are visible and empty.
+
+    With `keep_empty`, topics without a record stay, because a broker needs much longer for new ones.
+    """
+    async with admin(bootstrap_servers) as client:
+        found = await _partition_counts(client)
+        same = [name for name in TOPICS if keep_empty and found.get(name) == partitions]
+        new = set(TOPICS) - await _empty(bootstrap_servers, same, partitions)
+        await _delete_topics(client, new & found.keys())
         if remove_groups:
             await _delete_groups(client)
-        await client.create_topics([NewTopic(name, partitions, replication_factor=1) for name in TOPICS])
-        await eventually(lambda: _all_have(client, partitions))
-    await eventually(lambda: _are_empty(bootstrap_servers, partitions))
+        if new:
+            await client.create_topics([NewTopic(name, partitions, replication_factor=1) for name in new])
+            await eventually(lambda: _all_have(client, partitions))
+
+    async def all_are_empty() -> bool:
+        return await _empty(bootstrap_servers, new, partitions) == new
+
+    await eventually(all_are_empty)
     return list(TOPICS)
 
 
-@asynccontextmanager
-async def _admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=15_000)
-    try:
-        await client.start()
-        yield client
-    finally:
-        await client.close()
+async def _delete_topics(client: AIOKafkaAdminClient, names: set[str]) -> None:
+    async def none_is_left() -> bool:
+        return not names & (await _partition_counts(client)).keys()
 
-
-async def _delete_topics(client: AIOKafkaAdminClient) -> None:
-    present = [name for name in TOPICS if name in await _partition_counts(client)]
-    if present:
-        await client.delete_topics(present)
-        await eventually(lambda: _none_is_left(client))
-
-
-async def _none_is_left(client: AIOKafkaAdminClient) -> bool:
-    return not set(TOPICS) & set(await _partition_counts(client))
+    if names:
+        await client.delete_topics(list(names))
+        await eventually(none_is_left)
 
 
 async def _all_have(client: AIOKafkaAdminClient, partitions: int) -> bool:
@@ -65,13 +65,16 @@ async def _partition_counts(client: AIOKafkaAdminClient) -> dict[str, int]:
     return {t["topic"]: sum(p["leader"] >= 0 for p in t["partitions"]) for t in topics}
 
 
-async def _are_empty(bootstrap_servers: str, partitions: int) -> bool:
-    found = await ends(bootstrap_servers, [TopicPartition(name, p) for name in TOPICS for p in range(partitions)])
-    return not any(found.values())
+async def _empty(bootstrap_servers: str, names: Iterable[str], partitions: int) -> set[str]:
+    """Return the topics to which nothing was ever written."""
+    found = await ends(bootstrap_servers, [TopicPartition(name, p) for name in names for p in range(partitions)])
+    return set(names) - {tp.topic for tp, end in found.items() if end}
 
 
 async def ends(bootstrap_servers: str, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
     """Return the high watermarks of partitions."""
+    if not partitions:
+        return {}
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, retry_backoff_ms=10)  # for each new topic
     await consumer.start()
     try:
@@ -81,15 +84,12 @@ async def ends(bootstrap_servers: str, partitions: Sequence[TopicPartition]) -> 
 
 
 async def _delete_groups(client: AIOKafkaAdminClient) -> None:
-    """Groups with members stay: the broker refuses to delete them. aiokafka has no method for this request."""
+    """Groups with members stay: the broker refuses to delete them."""
     loading = retry_if_exception_type(GroupLoadInProgressError)  # a broker that has just started
     async for attempt in AsyncRetrying(stop=stop_after_delay(60), wait=wait_fixed(0.1), retry=loading):
         with attempt:
             groups = await client.list_consumer_groups()
-    for name, _ in groups:
-        if name.startswith(OUR_GROUPS):
-            node = await client.find_coordinator(name)
-            await client._send_request_to_node(node, DeleteGroupsRequest([name]))
+    await delete_groups(client, [name for name, _ in groups if name.startswith(OUR_GROUPS)])
 
 
 _MEMBERS = 5
@@ -98,13 +98,13 @@ _MEMBERS = 5
 
 async def committed(bootstrap_servers: str, group: str) -> dict[TopicPartition, int]:
     """The offsets that the group has committed."""
-    async with _admin(bootstrap_servers) as client:
+    async with admin(bootstrap_servers) as client:
         return {tp: found.offset for tp, found in (await client.list_consumer_group_offsets(group)).items()}
 
 
 async def members(bootstrap_servers: str, group: str) -> list[str]:
     """Return the ids of the group's members, also of dead ones that the broker has not missed yet."""
-    async with _admin(bootstrap_servers) as client:
+    async with admin(bootstrap_servers) as client:
         return await _members(client, group)
 
 
@@ -113,7 +113,7 @@ async def bury(bootstrap_servers: str, name: str) -> None:
 
     After a `kill -9` no test then waits for session timeouts.
     """
-    async with _admin(bootstrap_servers) as client:
+    async with admin(bootstrap_servers) as client:
         for group, _ in await client.list_consumer_groups():
             if group.startswith(name):
                 node = await client.find_coordinator(group)
