@@ -147,14 +147,12 @@ async def test_required_columns_are_named_with_the_variable_to_set(url: str) -> 
     ]
 
 
-async def test_configured_defaults_satisfy_required_columns(url: str) -> None:
+async def test_configured_defaults_satisfy_required_columns_and_unusable_ones_are_named(url: str) -> None:
     application = await _application(url, LICENSE_EXTRA)
-    assert missing_defaults(application, _settings(license_defaults=json.loads('{"currency": "EUR"}'))) == []
+    euro = json.loads('{"currency": "EUR"}')
+    assert missing_defaults(application, _settings(license_defaults=euro)) == []
     assert missing_defaults(application, _settings(license_defaults={"currency": None}))
-
-
-async def test_defaults_that_cannot_be_used_are_named(url: str) -> None:
-    application = await _application(url)
-    sentences = missing_defaults(application, _settings(progress_defaults={"seasom": 1, "total_xp": 5}))
+    unusable = _settings(license_defaults=euro, progress_defaults={"seasom": 1, "total_xp": 5})
+    sentences = missing_defaults(application, unusable)
     assert "specialization_progress.seasom, and there is no such column" in sentences[0]
     assert "specialization_progress.total_xp, which levelsync writes itself" in sentences[1]

@@ -15,69 +15,57 @@ from tests.support.runs import OneWorker
 from tests.support.tables import read
 
 _NAMES = "'PLAYER', 'COACH', 'INTERNSHIP'"
-_LICENSE_ENUM = (
-    f"CREATE TYPE specialization_type AS ENUM ({_NAMES}, 'player', 'GOALKEEPER')",
-    (
-        "ALTER TABLE user_licenses ALTER specialization_type TYPE specialization_type"
-        " USING specialization_type::specialization_type"
-    ),
-)
-_ALL_ENUM = (
-    *_LICENSE_ENUM,
-    f"CREATE TYPE specialization AS ENUM ({_NAMES})",
-    "ALTER TABLE specialization_progress DROP CONSTRAINT specialization_progress_specialization_id_fkey",
-    "ALTER TABLE specializations ALTER id TYPE specialization USING id::specialization",
-    (
-        "ALTER TABLE specialization_progress ALTER specialization_id TYPE specialization"
-        " USING specialization_id::specialization"
-    ),
-)
-SHAPES: dict[str, tuple[str, ...]] = {
-    "varchar": (),
-    "text": (
-        "ALTER TABLE specializations ALTER id TYPE text",
-        "ALTER TABLE specialization_progress ALTER specialization_id TYPE text",
-        "ALTER TABLE user_licenses ALTER specialization_type TYPE text",
-    ),
-    "enum of licenses": _LICENSE_ENUM,
-    "enums everywhere": _ALL_ENUM,
-    "times with zone, hours without a default": (
-        (
-            "ALTER TABLE user_licenses ALTER started_at TYPE timestamptz, ALTER last_advanced_at TYPE timestamptz,"
-            " ALTER created_at TYPE timestamptz, ALTER updated_at TYPE timestamptz"
-        ),
-        (
-            "ALTER TABLE specialization_progress ALTER last_activity TYPE timestamptz,"
-            " ALTER updated_at TYPE timestamptz,"
-            " ALTER theory_hours_completed DROP NOT NULL, ALTER practice_hours_completed DROP NOT NULL"
-        ),
-        "ALTER TABLE license_progressions ALTER advanced_at TYPE timestamptz",
-    ),
-    "bigint ids": (
-        "ALTER TABLE users ALTER id TYPE bigint",
-        "ALTER TABLE specialization_progress ALTER id TYPE bigint, ALTER student_id TYPE bigint",
-        "ALTER TABLE user_licenses ALTER id TYPE bigint, ALTER user_id TYPE bigint",
-        "ALTER TABLE license_progressions ALTER user_license_id TYPE bigint, ALTER advanced_by TYPE bigint",
-    ),
+_LICENSE_ENUM = f"""
+    CREATE TYPE specialization_type AS ENUM ({_NAMES}, 'player', 'GOALKEEPER');
+    ALTER TABLE user_licenses ALTER specialization_type TYPE specialization_type
+        USING specialization_type::specialization_type;
+"""
+_ALL_ENUM = f"""
+    {_LICENSE_ENUM}
+    CREATE TYPE specialization AS ENUM ({_NAMES});
+    ALTER TABLE specialization_progress DROP CONSTRAINT specialization_progress_specialization_id_fkey;
+    ALTER TABLE specializations ALTER id TYPE specialization USING id::specialization;
+    ALTER TABLE specialization_progress ALTER specialization_id TYPE specialization
+        USING specialization_id::specialization;
+"""
+_TEXT = """
+    ALTER TABLE specializations ALTER id TYPE text;
+    ALTER TABLE specialization_progress ALTER specialization_id TYPE text;
+    ALTER TABLE user_licenses ALTER specialization_type TYPE text;
+"""
+_ZONED = """
+    ALTER TABLE user_licenses ALTER started_at TYPE timestamptz, ALTER last_advanced_at TYPE timestamptz,
+        ALTER created_at TYPE timestamptz, ALTER updated_at TYPE timestamptz;
+    ALTER TABLE specialization_progress ALTER last_activity TYPE timestamptz, ALTER updated_at TYPE timestamptz,
+        ALTER theory_hours_completed DROP NOT NULL, ALTER practice_hours_completed DROP NOT NULL;
+    ALTER TABLE license_progressions ALTER advanced_at TYPE timestamptz;
+"""
+_BIGINT = """
+    ALTER TABLE users ALTER id TYPE bigint;
+    ALTER TABLE specialization_progress ALTER id TYPE bigint, ALTER student_id TYPE bigint;
+    ALTER TABLE user_licenses ALTER id TYPE bigint, ALTER user_id TYPE bigint;
+    ALTER TABLE license_progressions ALTER user_license_id TYPE bigint, ALTER advanced_by TYPE bigint;
+"""
+# Another case, and a name that no specialization has. A foreign key would exclude both.
+_STRAYS = """
+    INSERT INTO user_licenses (user_id, specialization_type, current_level, started_at)
+    VALUES (7, 'player', 2, now()), (8, 'GOALKEEPER', 1, now());
+"""
+CASES = {
+    "varchar": _STRAYS,
+    "text": _TEXT + _STRAYS,
+    "enum of licenses": _LICENSE_ENUM + _STRAYS,
+    "enums everywhere": _ALL_ENUM + _STRAYS,
+    "times with zone, hours without a default": _ZONED + _STRAYS,
+    "bigint ids": _BIGINT + _STRAYS,
+    "foreign key": "ALTER TABLE user_licenses ADD FOREIGN KEY (specialization_type) REFERENCES specializations",
 }
-STRAYS = (  # another case, and unknown ones: a foreign key would exclude both
-    (
-        "INSERT INTO user_licenses (user_id, specialization_type, current_level, started_at)"
-        " VALUES (7, 'player', 2, now()), (8, 'GOALKEEPER', 1, now())"
-    ),
-)
-FOREIGN_KEY = ("ALTER TABLE user_licenses ADD FOREIGN KEY (specialization_type) REFERENCES specializations",)
-CASES = {name: (*statements, *STRAYS) for name, statements in SHAPES.items()} | {"foreign key": FOREIGN_KEY}
-ROWS = (
-    (
-        "INSERT INTO specialization_progress (student_id, specialization_id, current_level)"
-        " VALUES (2, 'PLAYER', 4), (3, 'COACH', 2), (4, 'COACH', 5)"
-    ),
-    (
-        "INSERT INTO user_licenses (user_id, specialization_type, current_level, started_at)"
-        " VALUES (2, 'PLAYER', 3, now()), (4, 'COACH', 5, now()), (5, 'INTERNSHIP', 1, now())"
-    ),
-)
+ROWS = """
+    INSERT INTO specialization_progress (student_id, specialization_id, current_level)
+    VALUES (2, 'PLAYER', 4), (3, 'COACH', 2), (4, 'COACH', 5);
+    INSERT INTO user_licenses (user_id, specialization_type, current_level, started_at)
+    VALUES (2, 'PLAYER', 3, now()), (4, 'COACH', 5, now()), (5, 'INTERNSHIP', 1, now());
+"""
 FOUND = [(2, "PLAYER", "mismatched"), (3, "COACH", "missing_license"), (5, "INTERNSHIP", "missing_progress")]
 STRAYS_FOUND = [(7, "player", "wrong_case"), (8, "GOALKEEPER", "unknown_specialization")]
 
@@ -85,7 +73,7 @@ STRAYS_FOUND = [(7, "player", "wrong_case"), (8, "GOALKEEPER", "unknown_speciali
 @pytest.mark.parametrize("shape", CASES)
 async def test_every_shape_is_compared_listed_and_written(url: str, at_once: Settings, shape: str) -> None:
     """An enum made every comparison fail: operator does not exist."""
-    await application.make_application(url, *ROWS, *CASES[shape])
+    await application.make_application(url, ROWS, CASES[shape])
     await application.upgrade(url)
     engine = make_engine(application.settings(url))
     strays = [] if shape == "foreign key" else STRAYS_FOUND
