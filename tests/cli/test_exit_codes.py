@@ -41,7 +41,6 @@ async def env(engine: AsyncEngine, settings: Settings) -> Mapping[str, str]:
 MISSING = {
     f"sync {NOBODY} --all": NOBODY,
     f"sync {NOBODY} --specialization PLAYER --level 2": NOBODY,
-    "sync 1 --specialization CHEF": "CHEF",
     f"reconcile --user {NOBODY}": NOBODY,
     "reconcile --specialization CHEF": "CHEF",
     "drift --specialization CHEF": "CHEF",

@@ -37,16 +37,14 @@ def line(user: int) -> str:
 async def records(settings: Settings) -> list[ConsumerRecord]:
     async with EndOffsets(settings) as kafka:
         ends = await kafka.read()
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers, auto_offset_reset="earliest")
-    await consumer.start()
-    try:
+    found: list[ConsumerRecord] = []
+    async with AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap_servers, auto_offset_reset="earliest"
+    ) as consumer:
         consumer.assign([partition for partition, end in ends.items() if end])
-        found: list[ConsumerRecord] = []
         while len(found) < sum(ends.values()):
             found += [r for part in (await consumer.getmany(timeout_ms=1000)).values() for r in part]
-        return found
-    finally:
-        await consumer.stop()
+    return found
 
 
 @pytest.mark.usefixtures("topics")

@@ -40,10 +40,11 @@ def test_the_first_row_is_the_verdict() -> None:
         assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
 
 
-def test_every_panel_says_what_it_means() -> None:
+def test_every_panel_says_what_it_means_and_asks_the_prometheus_that_is_chosen() -> None:
     for panel in repository.panels():
         assert panel["title"]
         assert panel["description"].endswith("."), panel["title"]
+        assert {one["datasource"]["uid"] for one in (panel, *panel["targets"])} == {"${datasource}"}
 
 
 def test_no_two_panels_overlap() -> None:
@@ -82,11 +83,6 @@ def test_grafana_finds_prometheus_and_the_dashboard() -> None:
     (target,) = yaml.safe_load((repository.PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
     assert [(one["names"], one["port"]) for one in target["dns_sd_configs"]] == [(["serve"], 8000)]
     assert target["job_name"] == "levelsync"
-
-
-def test_every_panel_asks_the_prometheus_that_is_chosen() -> None:
-    sources = [one["datasource"]["uid"] for panel in repository.panels() for one in (panel, *panel["targets"])]
-    assert set(sources) == {"${datasource}"}
 
 
 def test_every_variable_narrows_some_panel_and_no_panel_uses_another() -> None:

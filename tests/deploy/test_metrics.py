@@ -85,7 +85,8 @@ def test_counters_begin_at_zero_with_every_label_that_the_code_can_give() -> Non
     assert set(metrics.OUTCOMES) == {outcome.value for outcome in Outcome}
     assert get_args(Direction) == DIRECTIONS
     assert set(metrics.CAUSES) == {kind.value for kind in Kind if kind is not Kind.RECORD} | {"kafka_unavailable"}
-    healed = {(labels["direction"], labels["kind"]) for labels in _labels(metrics.HEALS)}
+    samples = [sample.labels for family in metrics.HEALS.collect() for sample in family.samples]
+    healed = {(labels["direction"], labels["kind"]) for labels in samples}
     assert healed == {(direction, kind) for direction in get_args(Direction) for kind in HEALABLE}
 
 
@@ -97,10 +98,6 @@ def _samples(page: str) -> dict[str, set[str]]:
             name = _OF_HISTOGRAMS.sub("", sample.name)
             found.setdefault(name, set()).update(label for label in sample.labels if label != "le")
     return found
-
-
-def _labels(metric: object) -> list[dict[str, str]]:
-    return [sample.labels for family in metric.collect() for sample in family.samples]  # type: ignore[attr-defined]  # every metric has it
 
 
 async def gauge(engine: AsyncEngine, name: str) -> float | None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 
 from service.checks.curriculum import levels_match_rows, max_level_sync
-from service.checks.result import Checker, Finding
-from service.store.engine import make_engine
 from tests.support import application
 from tests.support.repository import ROOT
 
@@ -14,19 +12,10 @@ TEXT = (ROOT / "docs" / "curriculum.md").read_text(encoding="utf-8")
 ADD_LEVEL, ABOVE, ADD_SPECIALIZATION = re.findall(r"^```sql\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
 
-async def look(url: str, checker: Checker) -> Finding:
-    """Run one check."""
-    engine = make_engine(application.settings(url))
-    async with engine.connect() as conn:
-        found = await checker(conn)
-    await engine.dispose()
-    return found
-
-
 async def test_a_level_is_added_and_only_the_fallback_is_behind(database_url: str) -> None:
     await application.execute(database_url, ADD_LEVEL)
-    assert (await look(database_url, levels_match_rows)).passed
-    found = await look(database_url, max_level_sync)
+    assert (await application.asked(database_url, levels_match_rows)).passed
+    found = await application.asked(database_url, max_level_sync)
     assert (found.passed, found.detail) == (False, "INTERNSHIP is 4 in the DB and 3 in the Helper fallback")
 
 
@@ -43,6 +32,6 @@ async def test_pairs_above_a_new_maximum_are_found_on_either_side(database_url: 
 
 async def test_a_specialization_is_added_with_its_level_rows(database_url: str) -> None:
     await application.execute(database_url, ADD_SPECIALIZATION)
-    found = await look(database_url, levels_match_rows)
+    found = await application.asked(database_url, levels_match_rows)
     assert (found.passed, "REFEREE" in found.detail) == (True, True)
-    assert (await look(database_url, max_level_sync)).passed
+    assert (await application.asked(database_url, max_level_sync)).passed
