@@ -18,6 +18,7 @@ from service.admin import keys
 from service.admin.identity import Busy, NotSignedIn
 from service.admin.tokens import Authenticator
 from service.settings import Settings
+from service.store.engine import make_engine
 from tests.support.tokens import AUDIENCE, ISSUER, KeyServer, by_hand, claims, serving, unsigned
 from tests.support.waiting import eventually
 
@@ -33,14 +34,16 @@ def server() -> Iterator[KeyServer]:
         yield server
 
 
-def trust(settings: Settings, server: KeyServer, **changes: object) -> Settings:
-    named = {"jwt_secret": None, "jwt_jwks_url": server.url, "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}
-    return settings.model_copy(update=named | changes)
+def trusting(server: KeyServer, engine: AsyncEngine | None = None, **changes: Any) -> Authenticator:
+    """Return an authenticator that trusts the server's keys. Most tokens need no database."""
+    named = {"jwt_jwks_url": server.url, "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE} | changes
+    settings = Settings(_env_file=None, **named)
+    return Authenticator(settings, engine or make_engine(settings))
 
 
 @pytest.fixture
-def authenticator(settings: Settings, engine: AsyncEngine, server: KeyServer) -> Authenticator:
-    return Authenticator(trust(settings, server), engine)
+def authenticator(server: KeyServer) -> Authenticator:
+    return trusting(server)
 
 
 @pytest.fixture
@@ -62,14 +65,13 @@ async def test_a_new_key_is_found_and_an_old_one_is_asked_for_once(
 
 
 async def test_a_subject_of_the_provider_is_not_a_user(
-    authenticator: Authenticator, server: KeyServer, settings: Settings, engine: AsyncEngine
+    authenticator: Authenticator, server: KeyServer, engine: AsyncEngine
 ) -> None:
     """Its subject "1" without roles has no role, unless the setting allows roles from `users`."""
     outsider = server.token("first", roles=None, sub="1")
     who = await authenticator.identify(outsider)
     assert (who.role, who.user_id) == ("none", None)
-    trusting = trust(settings, server, jwt_roles_from_users=True)
-    assert (await Authenticator(trusting, engine).identify(outsider)).role == "admin"
+    assert (await trusting(server, engine, jwt_roles_from_users=True).identify(outsider)).role == "admin"
 
 
 async def test_unknown_key_ids_cause_one_request(authenticator: Authenticator, server: KeyServer) -> None:
@@ -126,7 +128,7 @@ async def test_an_endless_answer_of_the_key_server_is_given_up(
 
 
 async def test_keys_are_not_read_over_a_connection_without_tls(
-    settings: Settings, server: KeyServer, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+    server: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An https URL may redirect to http, where an attacker could publish keys."""
 
@@ -140,9 +142,8 @@ async def test_keys_are_not_read_over_a_connection_without_tls(
 
     client = partial(httpx.AsyncClient, transport=httpx.MockTransport(answer))
     monkeypatch.setattr("service.admin.keys.httpx.AsyncClient", client)
-    trusting = trust(settings, server, jwt_jwks_url="https://keys.example/jwks.json")
     with pytest.raises(Busy):
-        await Authenticator(trusting, engine).identify(server.token("first"))
+        await trusting(server, jwt_jwks_url="https://keys.example/jwks.json").identify(server.token("first"))
 
 
 async def test_a_stop_ends_a_fetch(
@@ -272,24 +273,17 @@ FORMS = {
 }
 
 
-async def _role(form: Form, settings: Settings, engine: AsyncEngine, **changes: Any) -> str:
-    with serving() as server:
-        server.extra += form.also
-        server.add_rsa("first", **form.key)
-        named = {"jwt_secret": None, "jwt_jwks_url": server.url, "jwt_issuer": form.claims["iss"]}
-        named |= {"jwt_audience": form.audience, "jwt_roles_claim": form.roles_claim}
-        authenticator = Authenticator(settings.model_copy(update=named), engine)
-        subject = {"sub": "auth0|66b1", "type": None, "roles": None}
-        return (await authenticator.identify(server.token("first", **(subject | form.claims | changes)))).role
-
-
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-async def test_tokens_of_its_form_give_their_role(form: Form, settings: Settings, engine: AsyncEngine) -> None:
+async def test_tokens_of_its_form_give_their_role(form: Form, server: KeyServer) -> None:
     """Another issuer or audience is refused. Without the claim there is no role."""
-    assert await _role(form, settings, engine) == "admin"
-    for changes in ({"iss": f"{form.claims['iss']}x"}, {"aud": "another-client"}, {"aud": None}):
+    server.extra[:] = form.also
+    server.add_rsa("first", **form.key)
+    issuer, claim = form.claims["iss"], form.roles_claim
+    authenticator = trusting(server, jwt_issuer=issuer, jwt_audience=form.audience, jwt_roles_claim=claim)
+    good = {"sub": "auth0|66b1", "type": None, "roles": None} | form.claims
+    assert (await authenticator.identify(server.token("first", **good))).role == "admin"
+    for changes in ({"iss": f"{issuer}x"}, {"aud": "another-client"}, {"aud": None}):
         with pytest.raises(NotSignedIn):
-            await _role(form, settings, engine, **changes)
-    claim = form.roles_claim
-    without = claim if claim in form.claims else claim.partition(".")[0]
-    assert await _role(form, settings, engine, **{without: None}) == "none"
+            await authenticator.identify(server.token("first", **good | changes))
+    without = good | {claim if claim in good else claim.partition(".")[0]: None}
+    assert (await authenticator.identify(server.token("first", **without))).role == "none"

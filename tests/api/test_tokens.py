@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,11 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.admin.identity import NotSignedIn
 from service.admin.tokens import Authenticator
-from service.cli.token import sign
 from service.settings import Settings, SettingsError
 from service.store.engine import make_engine
 from tests.support.tables import execute
-from tests.support.tokens import AUDIENCE, ISSUER, SECRET, by_hand, claims, signed, unsigned
+from tests.support.tokens import AUDIENCE, ISSUER, SECRET, by_hand, claims, signed, token, unsigned
 
 NOW = int(time.time())
 REFUSED = {
@@ -69,15 +67,15 @@ def authenticator(settings: Settings, engine: AsyncEngine) -> Authenticator:
     return Authenticator(settings, engine)
 
 
+def with_settings(**changes: Any) -> Authenticator:
+    """Return an authenticator without a database, which most tokens do not need."""
+    settings = Settings(_env_file=None, **{"jwt_secret": SECRET} | changes)
+    return Authenticator(settings, make_engine(settings))
+
+
 @pytest.fixture
 def without_database() -> Authenticator:
-    """Most tokens need no database."""
-    nowhere = Settings(_env_file=None, jwt_secret=SECRET)
-    return Authenticator(nowhere, make_engine(nowhere))
-
-
-def with_settings(settings: Settings, engine: AsyncEngine, **changes: Any) -> Authenticator:
-    return Authenticator(settings.model_copy(update=changes), engine)
+    return with_settings()
 
 
 @pytest.mark.parametrize("kind", REFUSED)
@@ -114,8 +112,8 @@ async def test_the_strongest_known_role_counts(without_database: Authenticator, 
     assert (await without_database.identify(signed(roles=held))).role == role
 
 
-async def test_the_claim_of_roles_is_a_dotted_path(settings: Settings, engine: AsyncEngine) -> None:
-    keycloak = with_settings(settings, engine, jwt_roles_claim="realm_access.roles")
+async def test_the_claim_of_roles_is_a_dotted_path() -> None:
+    keycloak = with_settings(jwt_roles_claim="realm_access.roles")
     assert (await keycloak.identify(signed(roles=None, realm_access={"roles": ["instructor"]}))).role == "instructor"
     with pytest.raises(NotSignedIn):
         await keycloak.identify(signed(realm_access="admin"))
@@ -143,15 +141,15 @@ async def test_a_claim_of_roles_may_be_named_in_three_ways(
     settings: Settings, engine: AsyncEngine, setting: str, claim: dict[str, Any]
 ) -> None:
     """The literal name comes first, then a dotted path. A value that begins with a slash is a JSON Pointer."""
-    named = with_settings(settings, engine, jwt_roles_claim=setting)
+    changed = settings.model_copy(update={"jwt_roles_claim": setting})
+    named = Authenticator(changed, engine)
     assert (await named.identify(by_hand(claims(roles=None, sub="3") | claim, SECRET))).role == "admin"
-    made = sign(settings.model_copy(update={"jwt_roles_claim": setting}), "instructor", "3", timedelta(hours=1))
-    assert (await named.identify(made)).role == "instructor"
+    assert (await named.identify(token(changed, "instructor", "3"))).role == "instructor"
     assert (await named.identify(signed(roles=["admin"], sub="3"))).role == "student"
 
 
-async def test_without_roles_from_users_a_subject_is_not_a_user(settings: Settings, engine: AsyncEngine) -> None:
-    apart = with_settings(settings, engine, jwt_roles_from_users=False)
+async def test_without_roles_from_users_a_subject_is_not_a_user() -> None:
+    apart = with_settings(jwt_roles_from_users=False)
     who = await apart.identify(signed(roles=None))
     assert (who.role, who.user_id, who.synced_by) == ("none", None, "subject 1")
     assert (await apart.identify(signed())).synced_by == "subject 1"
@@ -191,18 +189,18 @@ async def test_a_token_of_a_deleted_user_is_refused(authenticator: Authenticator
     assert (await authenticator.identify(signed(roles=None, sub="3"))).role == "student"
 
 
-async def test_issuer_and_audience_are_checked_when_they_are_set(settings: Settings, engine: AsyncEngine) -> None:
-    strict = with_settings(settings, engine, jwt_issuer=ISSUER, jwt_audience=AUDIENCE)
+async def test_issuer_and_audience_are_checked_when_they_are_set(without_database: Authenticator) -> None:
+    strict = with_settings(jwt_issuer=ISSUER, jwt_audience=AUDIENCE)
     ours = {"iss": ISSUER, "aud": AUDIENCE}
     for wrong in (ours | {"iss": None}, ours | {"aud": None}, ours | {"iss": "x"}, ours | {"aud": "x"}):
         with pytest.raises(NotSignedIn):
             await strict.identify(signed(**wrong))
-        assert (await Authenticator(settings, engine).identify(signed(**wrong))).role == "admin"
+        assert (await without_database.identify(signed(**wrong))).role == "admin"
     for right in (AUDIENCE, ["other", AUDIENCE]):
         assert (await strict.identify(signed(iss=ISSUER, aud=right))).role == "admin"
 
 
-def test_without_a_key_nothing_starts(settings: Settings, engine: AsyncEngine) -> None:
+def test_without_a_key_nothing_starts() -> None:
     """Two keys, or a URL without issuer and audience, are refused too."""
     url = "https://issuer.example.org/jwks.json"
     wrong: list[tuple[dict[str, Any], str]] = [
@@ -215,4 +213,4 @@ def test_without_a_key_nothing_starts(settings: Settings, engine: AsyncEngine) -
     ]
     for changes, said in wrong:
         with pytest.raises(SettingsError, match=said):
-            with_settings(settings, engine, **changes)
+            with_settings(**changes)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -59,6 +60,12 @@ def _base64(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
+@cache
+def _rsa_key(_kid: str) -> rsa.RSAPrivateKey:
+    """Return the key of this id. Each process generates it once, because that costs a tenth of a second."""
+    return rsa.generate_private_key(65537, 2048)
+
+
 class KeyServer:
     """Publishes public keys. `private` has their private keys."""
 
@@ -75,7 +82,7 @@ class KeyServer:
         self.url = ""
 
     def add_rsa(self, kid: str, **fields: Any) -> None:
-        self.private[kid] = rsa.generate_private_key(65537, 2048)
+        self.private[kid] = _rsa_key(kid)
         self.extra.append(RSAAlgorithm.to_jwk(self.private[kid].public_key(), as_dict=True) | {"kid": kid} | fields)
 
     def add_ec(self, kid: str) -> None:
@@ -127,7 +134,7 @@ def serving() -> Iterator[KeyServer]:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     keys.url = f"http://127.0.0.1:{server.server_port}/jwks.json"
     try:
         yield keys
@@ -141,9 +148,9 @@ def somebody(role: Role, subject: str = "1") -> Identity:
     return Identity(subject, role, datetime.now(UTC) + timedelta(hours=1), user_id_of(subject))
 
 
-def token(settings: Settings, role: str, subject: str = "1") -> str:
+def token(settings: Settings, role: str = "admin", subject: str = "1", ttl: timedelta = timedelta(hours=1)) -> str:
     """Return a token of `levelsync token`."""
-    return sign(settings, role, subject, timedelta(hours=1))
+    return sign(settings, role, subject, ttl)
 
 
 APPLICATION_SECRET = "the-SECRET_KEY-of-the-application-which-signs-its-own-tokens"  # noqa: S105 - of the tests only
