@@ -1,10 +1,9 @@
-"""The API's documents are complete and load nothing from other hosts, and any request is answered as they say."""
+"""The API's documents are complete, and any request is answered as they say."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.async_api import async_playwright
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events.schemas import asyncapi
@@ -25,7 +23,6 @@ from tests.support.tables import fill
 from tests.support.tokens import token
 
 ANNOTATIONS = {"title", "description", "default", "examples", "discriminator"}
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def operations() -> list[tuple[str, dict[str, Any]]]:
@@ -70,36 +67,15 @@ def test_every_answer_has_an_example_that_keeps_its_form() -> None:
             if status.startswith("2"):
                 named |= set(re.findall(r"schemas/(\w+)", str(answer["content"]["application/json"]["schema"])))
     assert {"SeenIssue", "SyncAnswer", "UserSyncAnswer", "DryRunAnswer", "BulkAnswer", "RunInProgress", "Run"} <= named
-    known = vars(models) | vars(models)
-    for name in named & set(known):
+    for name in named & set(vars(models)):
         for example in parts[name]["examples"]:
-            known[name].model_validate(example)
+            getattr(models, name).model_validate(example)
 
 
 async def test_the_api_serves_the_documents_of_the_command(admin: httpx.AsyncClient, api_url: str) -> None:
     assert (await admin.get(f"{api_url}/openapi.json")).json() == openapi_document()
     assert (await admin.get(f"{api_url}/asyncapi.json")).json() == asyncapi()
     assert openapi_document()["openapi"].startswith("3.1")
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium")
-async def test_the_page_of_the_documents_works_without_the_internet(api_url: str) -> None:
-    """Every endpoint is listed, no other host is asked, and the content policy is not violated."""
-    said: list[str] = []
-    asked: list[str] = []
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        try:
-            page = await browser.new_page()
-            page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-            page.on("request", lambda request: asked.append(request.url))
-            await page.goto(f"{api_url}/docs")
-            await page.wait_for_selector(".opblock", timeout=20_000)
-            assert await page.locator(".opblock").count() == len(operations())
-        finally:
-            await asyncio.wait_for(browser.close(), 20)
-    assert {url for url in asked if not url.startswith((f"{api_url}/", "data:", "blob:"))} == set()
-    assert said == []
 
 
 def test_every_schema_has_json_schemas_keywords_and_no_other() -> None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
+import html
 import re
 from collections.abc import AsyncIterator
+from typing import Literal
 
+import httpx
 import pytest
 import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Page, expect
+from playwright.async_api import Browser, Page, ViewportSize, expect
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import PROGRESS_LEVELED_UP_TYPE
+from service.settings import Settings
+from service.web.api.app import openapi_document
+from service.web.page.session import SESSION
+from tests.support.api import serving
 from tests.support.browser import Site
+from tests.support.links import Way
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 RUN = "00000000-0000-4000-8000-000000000001"
@@ -31,7 +39,10 @@ PAGES = {
     "discard": "/page/dead-letters/discard?reason=malformed",
     "audit": "/page/audit",
 }
-PHONE = {"width": 360, "height": 740}
+WITH_HOSTILE_TEXT = {PAGES[name] for name in ("user", "run", "runs", "dead letter", "dead letters", "audit")}
+Scheme = Literal["light", "dark"]
+SCHEMES: tuple[Scheme, ...] = ("light", "dark")
+PHONE = ViewportSize(width=360, height=740)
 _LETTER = """
     INSERT INTO levelsync.dead_letters
            (topic, partition, "offset", record_timestamp, key, value, headers, reason, detail)
@@ -65,8 +76,6 @@ _BEYOND_THE_EDGE = """() => [...document.querySelectorAll("main a.btn, main butt
     .filter(one => one.getBoundingClientRect().width > 1 && !one.closest("thead"))
     .filter(one => one.getBoundingClientRect().right > innerWidth || one.getBoundingClientRect().left < 0)
     .map(one => one.textContent.trim())"""
-_ERROR = """<div id="live" hx-get="/" hx-trigger="every 1s" hx-select="#live" hx-target="this" hx-swap="outerHTML">
-The database is away for now.</div>"""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -89,52 +98,53 @@ async def full(site: Site) -> AsyncIterator[Site]:
     yield site
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["light", "dark"])
-async def window(request: pytest.FixtureRequest, full: Site) -> Page:
-    """An admin's window, light and dark."""
-    return await full.signed_in(color_scheme=request.param)
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=PAGES)
+async def opened(request: pytest.FixtureRequest, full: Site) -> Page:
+    """Each page in turn. It is loaded once for all tests of this fixture."""
+    return await full.open(PAGES[request.param])
 
 
-@pytest.mark.parametrize("name", PAGES)
-async def test_every_page_is_accessible(window: Page, name: str) -> None:
-    await window.goto(PAGES[name])
-    assert await _barriers(window) == []
+async def test_every_page_is_accessible_in_light_and_dark(opened: Page) -> None:
+    assert await _barriers(opened) == []
 
 
-async def test_the_sign_in_page_is_accessible(site: Site) -> None:
-    for scheme in ("light", "dark"):
-        page = await site.visitor(color_scheme=scheme)
-        await page.goto("/")
-        assert await _barriers(page) == []
+async def test_hostile_text_is_shown_as_text(opened: Page, full: Site) -> None:
+    if opened.url.removeprefix(full.url) in WITH_HOSTILE_TEXT:
+        await expect(opened.get_by_role("main")).to_contain_text("<script>")
+    assert "taken" not in await opened.title()
+    assert await opened.locator("main script, main img").count() == 0
 
 
-async def test_light_and_dark_follow_the_browser(full: Site) -> None:
-    shades = {}
-    for scheme in ("light", "dark"):
-        page = await full.signed_in(color_scheme=scheme)
-        shades[scheme] = await page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert shades == {"light": "rgb(249, 250, 251)", "dark": "rgb(17, 24, 39)"}
+async def test_a_phone_shows_every_page_count_and_button_without_a_scroll_sideways(opened: Page) -> None:
+    """Only tables scroll."""
+    await opened.set_viewport_size(PHONE)
+    assert await opened.evaluate("document.documentElement.scrollWidth") == 360
+    assert await opened.evaluate(_BEYOND_THE_EDGE) == []
 
 
-async def test_a_phone_shows_every_page_count_and_button_without_a_scroll_sideways(full: Site) -> None:
-    """Only tables scroll, and a count has its column's name beside it."""
-    page = await full.signed_in(viewport=PHONE)
-    widths, hidden = {}, {}
-    for name, path in PAGES.items():
-        await page.goto(path)
-        widths[name] = await page.evaluate("document.documentElement.scrollWidth")
-        hidden[name] = await page.evaluate(_BEYOND_THE_EDGE)
-    assert widths == dict.fromkeys(PAGES, 360)
-    assert hidden == {name: [] for name in PAGES}
-    await page.goto(PAGES["dead letters"])
+async def test_a_phone_shows_the_name_of_its_column_beside_a_count(full: Site) -> None:
+    page = await full.open(PAGES["dead letters"])
+    await page.set_viewport_size(PHONE)
     count = page.locator("td.number").first
     await expect(count).to_have_text("2")
     assert await count.evaluate("cell => getComputedStyle(cell, '::before').content") == '"Open"'
     await expect(page.get_by_role("link", name="Replay all: malformed")).to_be_in_viewport(ratio=1)
 
 
+async def test_the_sign_in_page_is_accessible_in_light_and_dark(site: Site) -> None:
+    assert await _barriers(await site.open(role=None)) == []
+
+
+async def test_light_and_dark_follow_the_browser(full: Site) -> None:
+    page, shades = await full.open("/page/users"), {}
+    for scheme in SCHEMES:
+        await _use(page, scheme)
+        shades[scheme] = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert shades == {"light": "rgb(249, 250, 251)", "dark": "rgb(17, 24, 39)"}
+
+
 async def test_each_outcome_is_beside_its_count(full: Site) -> None:
-    page = await full.signed_in()
+    page = await full.open()
     table = page.locator("#events-table")
     await expect(table).to_contain_text("delay p50 up to 250 ms, p99 above 12 hours")
     cells = await table.locator("tbody tr").evaluate_all(
@@ -144,7 +154,7 @@ async def test_each_outcome_is_beside_its_count(full: Site) -> None:
 
 
 async def test_the_charts_show_the_last_hour_and_the_last_day(full: Site) -> None:
-    page = await full.signed_in()
+    page = await full.open()
     charts = page.locator("#trends article")
     titles = await charts.get_by_role("heading", level=3).all_text_contents()
     assert titles == [
@@ -170,7 +180,7 @@ async def test_the_charts_show_the_last_hour_and_the_last_day(full: Site) -> Non
 
 async def test_a_refresh_keeps_open_tables_and_the_focus(full: Site) -> None:
     """The overview is fetched again every second here."""
-    page = await full.signed_in()
+    page = await full.open()
     await page.get_by_text("Last day as a table").first.click()
     await page.get_by_text("By partition", exact=True).click()
     table = page.get_by_role("group", name="Events a second, by outcome, last day")
@@ -185,22 +195,12 @@ async def test_a_refresh_keeps_open_tables_and_the_focus(full: Site) -> None:
     await expect(link).to_be_focused()
 
 
-async def test_hostile_text_is_shown_as_text(full: Site) -> None:
-    page = await full.signed_in()
-    for name in ("user", "run", "runs", "dead letter", "dead letters", "audit"):
-        await page.goto(PAGES[name])
-        await expect(page.get_by_role("main")).to_contain_text("<script>")
-        assert "taken" not in await page.title()
-        assert await page.locator("main script, main img").count() == 0
-
-
 async def test_everything_is_reached_by_the_keyboard(full: Site) -> None:
     """From the first page to a synced pair. The focus is visible."""
     await full.execute(
         "UPDATE user_licenses SET current_level = 2 WHERE user_id = 5 AND specialization_type = 'PLAYER'"
     )
-    page = await full.visitor()
-    await page.goto("/")
+    page = await full.open(role=None)
     await _tab_to(page, "Token")
     await page.keyboard.insert_text(full.token("instructor"))
     await _tab_to(page, "Sign in")
@@ -222,7 +222,7 @@ async def test_everything_is_reached_by_the_keyboard(full: Site) -> None:
 
 
 async def test_keys_lead_to_every_page(full: Site) -> None:
-    page = await full.signed_in()
+    page = await full.open("/page/users")
     await page.keyboard.press("?")
     await expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
     assert await _barriers(page) == []
@@ -242,61 +242,52 @@ async def test_keys_lead_to_every_page(full: Site) -> None:
 
 async def test_keys_can_be_turned_off(full: Site) -> None:
     """Speech input presses keys unintentionally (WCAG 2.1.4). The browser remembers the choice."""
-    page = await full.signed_in()
-    await page.get_by_role("button", name="Keys").click()
-    await page.get_by_label("Use these keys in this browser").uncheck()
-    await page.get_by_role("button", name="Close").click()
-    await page.reload()
-    await page.keyboard.type("gr?")
-    await expect(page.get_by_role("dialog", name="Keys")).to_be_hidden()
-    await expect(page.locator("#verdict")).to_be_visible()
+    async with full.visitor("admin") as page:
+        await page.goto("/page/users")
+        await page.get_by_role("button", name="Keys").click()
+        await page.get_by_label("Use these keys in this browser").uncheck()
+        await page.get_by_role("button", name="Close").click()
+        await page.reload()
+        await page.keyboard.type("gr?")
+        await expect(page.get_by_role("dialog", name="Keys")).to_be_hidden()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Find a user")
 
 
 async def test_local_time_is_beside_utc(full: Site) -> None:
     """In the browser's zone, also after a refresh. In UTC there is nothing to add."""
-    there = await full.signed_in(timezone_id="Asia/Tokyo", locale="en-GB")
-    shown = there.locator("#verdict + p time")
-    await expect(shown).to_have_text(
-        re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC \(\d\d/\d\d/\d{4}, \d\d:\d\d:\d\d local\)$")
-    )
-    await _refreshed(there)
-    await expect(shown).to_contain_text("local")
-    here = await full.signed_in(timezone_id="UTC")
-    await expect(here.locator("#verdict + p time")).to_have_text(re.compile("UTC$"))
-
-
-async def test_an_instructor_sees_no_audit_log(full: Site) -> None:
-    page = await full.signed_in("instructor")
-    assert await page.get_by_role("link", name="Audit").count() == 0
-    await page.keyboard.type("ga")
-    answer = await page.goto("/page/audit")
-    assert answer is not None
-    assert answer.status == 403
-    full.complaints[:] = [said for said in full.complaints if "403" not in said]
+    beside = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC \(\d\d/\d\d/\d{4}, \d\d:\d\d:\d\d local\)$")
+    async with full.visitor("admin", timezone_id="Asia/Tokyo", locale="en-GB") as there:
+        await there.goto("/")
+        shown = there.locator("#verdict + p time")
+        await expect(shown).to_have_text(beside)
+        await _refreshed(there)
+        await expect(shown).to_contain_text("local")
+    async with full.visitor("admin", timezone_id="UTC") as here:
+        await here.goto("/")
+        await expect(here.locator("#verdict + p time")).to_have_text(re.compile("UTC$"))
 
 
 async def test_every_list_can_be_downloaded_as_csv(full: Site) -> None:
     """With the list's own filters. A cell that a spreadsheet would calculate begins with an apostrophe."""
     await full.execute("UPDATE levelsync.dead_letters SET detail = '=1+1' WHERE \"offset\" = 2")
-    page = await full.signed_in()
-    for address, name in {
+    lists = {
         "/page/runs": "levelsync-runs.csv",
         PAGES["run"]: f"levelsync-issues-{RUN}.csv",
         "/page/dead-letters?text=%3D1": "levelsync-dead-letters.csv",
         "/page/audit?action=sign_in": "levelsync-audit.csv",
-    }.items():
-        await page.goto(address)
-        async with page.expect_download() as download:
-            await page.get_by_role("link", name="All as CSV").click()
-        assert (await download.value).suggested_filename == name
-        path = await (await download.value).path()
-        lines = (await asyncio.to_thread(path.read_text, encoding="utf-8")).splitlines()
-        assert len(lines) == 2
-        assert ("'=1+1" in lines[1]) == ("dead-letters" in name)
+    }
+    async with httpx.AsyncClient(base_url=full.url, cookies={SESSION: full.token()}) as client:
+        for address, name in lists.items():
+            (link,) = re.findall(r'href="([^"]*)">All as CSV', (await client.get(address)).text)
+            answer = await client.get(html.unescape(link))
+            assert answer.headers["content-disposition"] == f'attachment; filename="{name}"'
+            lines = answer.text.splitlines()
+            assert len(lines) == 2
+            assert ("'=1+1" in lines[1]) == ("dead-letters" in name)
 
 
 async def test_the_first_tab_skips_to_the_content(full: Site) -> None:
-    page = await full.signed_in()
+    page = await full.open("/page/users")
     await page.keyboard.press("Tab")
     await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     await page.keyboard.press("Enter")
@@ -305,23 +296,39 @@ async def test_the_first_tab_skips_to_the_content(full: Site) -> None:
 
 async def test_without_scripts_everything_but_the_refresh_works(full: Site) -> None:
     await full.execute("UPDATE user_licenses SET current_level = 2 WHERE specialization_type = 'PLAYER'")
-    page = await full.visitor(java_script_enabled=False)
-    await page.goto("/page/users/5/sync?specialization=PLAYER&direction=highest")
-    await page.get_by_label("Token").fill(full.token("instructor"))
-    await page.get_by_role("button", name="Sign in").click()
-    await page.get_by_role("button", name="Write 1 level").click()
-    await expect(page.get_by_role("heading", level=1)).to_have_text("Done")
+    async with full.visitor(java_script_enabled=False) as page:
+        await page.goto("/page/users/5/sync?specialization=PLAYER&direction=highest")
+        await page.get_by_label("Token").fill(full.token("instructor"))
+        await page.get_by_role("button", name="Sign in").click()
+        await page.get_by_role("button", name="Write 1 level").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Done")
 
 
-async def test_a_failed_refresh_replaces_the_overview_with_a_sentence(full: Site) -> None:
-    """Old numbers do not stay, and the page recovers by itself."""
-    page = await full.signed_in()
-    away = {"status": 503, "content_type": "text/html", "body": _ERROR}
-    await page.route(f"{full.url}/", lambda route: route.fulfill(**away))
-    await expect(page.locator("#live")).to_contain_text("away for now")
-    await page.unroute(f"{full.url}/")
-    await expect(page.locator("#verdict")).to_be_visible(timeout=15_000)
-    full.complaints[:] = [said for said in full.complaints if "503" not in said]
+async def test_an_outage_is_shown_with_the_last_values_and_the_page_recovers(
+    chromium: Browser, page_settings: Settings, page_engine: AsyncEngine
+) -> None:
+    """Old numbers do not stay as the answers to the questions."""
+    async with Way(page_settings.database_url.get_secret_value()) as way:
+        settings = page_settings.model_copy(update={"database_url": way.url})
+        async with serving(settings) as served, Site(chromium, served, settings, page_engine) as away:
+            page = await away.open()
+            await page.set_viewport_size(PHONE)
+            await expect(page.locator("#verdict")).to_be_visible()
+            way.open.clear()
+            await expect(page.locator("#outage")).to_be_visible(timeout=20_000)
+            await expect(page.locator("#verdict")).to_have_count(0)
+            await expect(page.locator("#last")).to_be_visible()
+            await expect(page.locator("#trends-title")).to_be_visible()
+            assert await page.evaluate("document.documentElement.scrollWidth") == 360
+            way.open.set()
+            await expect(page.locator("#verdict")).to_be_visible(timeout=20_000)
+
+
+async def test_the_page_of_the_api_documents_lists_every_endpoint(site: Site) -> None:
+    """Without the internet: the page needs no other server."""
+    page = await site.open("/docs")
+    endpoints = [method for methods in openapi_document()["paths"].values() for method in methods]
+    await expect(page.locator(".opblock")).to_have_count(len(endpoints))
 
 
 async def _refreshed(page: Page) -> None:
@@ -329,11 +336,21 @@ async def _refreshed(page: Page) -> None:
     await expect(shown).not_to_have_attribute("datetime", str(await shown.get_attribute("datetime")))
 
 
-async def _barriers(page: Page) -> list[tuple[str, list[object]]]:
-    """Return what axe finds, by rule."""
-    found = (await Axe().run(page)).response
-    assert found["passes"]  # axe has run its rules
-    return [(one["id"], [node["target"] for node in one["nodes"]]) for one in found["violations"]]
+async def _use(page: Page, scheme: Scheme) -> None:
+    """Let the page use a colour scheme, without the gradual change of colours."""
+    await page.emulate_media(color_scheme=scheme)
+    await page.evaluate("document.getAnimations().forEach(one => one.finish())")
+
+
+async def _barriers(page: Page) -> list[tuple[str, str, list[object]]]:
+    """Return what axe finds, by colour scheme and rule."""
+    found: list[tuple[str, str, list[object]]] = []
+    for scheme in SCHEMES:
+        await _use(page, scheme)
+        said = (await Axe().run(page)).response
+        assert said["passes"]  # axe has run its rules
+        found += [(scheme, one["id"], [node["target"] for node in one["nodes"]]) for one in said["violations"]]
+    return found
 
 
 async def _tab_to(page: Page, name: str) -> None:
@@ -342,8 +359,9 @@ async def _tab_to(page: Page, name: str) -> None:
         .or_(page.get_by_role("button", name=name, exact=True))
         .or_(page.get_by_role("textbox", name=name, exact=True))
     )
+    element = await wanted.element_handle()  # found once, because a search by role is slow
     for _ in range(60):
         await page.keyboard.press("Tab")
-        if await wanted.evaluate("element => element === document.activeElement"):
+        if await element.evaluate("element => element === document.activeElement"):
             return
     raise AssertionError(f"{name} is not reached by the keyboard")

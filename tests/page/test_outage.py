@@ -9,22 +9,19 @@ from datetime import timedelta
 
 import httpx
 import pytest
-from playwright.async_api import Browser, expect
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.admin.identity import Identity
-from service.cli.token import sign
 from service.settings import Settings
 from service.telemetry.health import Health
-from service.web.page import memory, overview
+from service.web.page import memory
 from service.web.page.memory import Memory
 from service.web.page.session import SESSION, csrf_of
 from tests.support import api
-from tests.support.browser import PATIENCE
 from tests.support.links import Way
 from tests.support.tables import execute
-from tests.support.tokens import somebody
+from tests.support.tokens import somebody, token
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -33,10 +30,6 @@ _LETTER = """
     INSERT INTO levelsync.dead_letters (topic, partition, "offset", record_timestamp, reason)
     VALUES ('progress.leveled-up', 0, 1, 0, 'malformed')
 """
-
-
-def token(settings: Settings, role: str = "admin") -> str:
-    return sign(settings, role, "1", timedelta(hours=1))
 
 
 def words(answer: httpx.Response) -> str:
@@ -115,29 +108,6 @@ async def test_the_last_known_values_stay_with_their_age(
 
             await eventually(well, 30)
     await execute(page_engine, "TRUNCATE levelsync.dead_letters")
-
-
-async def test_the_page_shows_an_outage_and_recovers(
-    page_settings: Settings, chromium: Browser, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(overview, "REFRESH", 1)
-    async with Way(page_settings.database_url.get_secret_value()) as way:
-        settings = page_settings.model_copy(update={"database_url": way.url})
-        async with serving(settings, Health()) as client:
-            context = await chromium.new_context(base_url=str(client.base_url), viewport={"width": 360, "height": 740})
-            context.set_default_timeout(PATIENCE)
-            await context.add_cookies([{"name": SESSION, "value": token(settings), "url": str(client.base_url)}])
-            page = await context.new_page()
-            await page.goto("/")
-            await expect(page.locator("#verdict")).to_be_visible()
-            way.open.clear()
-            await expect(page.locator("#outage")).to_be_visible(timeout=20_000)
-            await expect(page.locator("#last")).to_be_visible()
-            await expect(page.locator("#trends-title")).to_be_visible()
-            assert await page.evaluate("document.documentElement.scrollWidth") == 360
-            way.open.set()
-            await expect(page.locator("#verdict")).to_be_visible(timeout=20_000)
-            await context.close()
 
 
 async def test_a_bounded_number_of_people_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,19 @@ from uuid import uuid4
 import pytest
 from playwright.async_api import Page, expect
 
-from events import PROGRESS_LEVELED_UP_TOPIC, ProgressLeveledUp
+from events import ProgressLeveledUp
 from tests.support.browser import Site
 from tests.support.topics import Record
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 Publish = Callable[..., Awaitable[list[int]]]
 LEVELS = "SELECT user_id, specialization_type, current_level FROM user_licenses ORDER BY 1, 2"
+LETTERS = """
+    INSERT INTO levelsync.dead_letters (topic, partition, "offset", record_timestamp, value, reason, detail)
+    SELECT 'progress.leveled-up', 0, n, 0, 'x', CASE n WHEN 5 THEN 'unknown_user' ELSE 'malformed' END, 'letter ' || n
+      FROM generate_series(1, 5) n
+"""
+OPEN_LETTERS = "SELECT id, reason FROM levelsync.dead_letters WHERE resolved_at IS NULL ORDER BY 1"
 AUDIT = "SELECT action, outcome FROM levelsync.admin_actions WHERE action <> 'read' ORDER BY id DESC LIMIT 1"
 
 
@@ -25,19 +31,21 @@ async def press(page: Page, name: str | re.Pattern[str]) -> None:
     await page.get_by_role("link", name=name).or_(page.get_by_role("button", name=name)).first.click()
 
 
-async def dry_run(page: Page) -> None:
-    await page.get_by_role("navigation").get_by_role("link", name="Runs").click()
+async def dry_run(site: Site) -> Page:
+    """Start a dry run, and return its page when it has ended."""
+    page = await site.open("/page/runs")
     await press(page, "Start the dry run")
     await expect(page.locator("#result")).to_be_visible()
+    return page
 
 
 async def test_drift_is_found_read_healed_and_gone(site: Site) -> None:
     await site.levels({(5, "PLAYER"): 4, (6, "COACH"): 3, (7, "PLAYER"): 2}, {(5, "PLAYER"): 2, (7, "PLAYER"): 2})
-    page = await site.visitor()
-    await page.goto("/")
+    page = await site.open(role=None)
     await page.get_by_label("Token").fill(site.token())
     await press(page, "Sign in")
-    await dry_run(page)
+    await page.get_by_role("navigation").get_by_role("link", name="Runs").click()
+    await press(page, "Start the dry run")
     await expect(page.locator("#result")).to_contain_text("would change 2 pairs")
     issues = page.get_by_role("region", name="Issues").get_by_role("row")
     await expect(issues).to_have_text(
@@ -53,7 +61,7 @@ async def test_drift_is_found_read_healed_and_gone(site: Site) -> None:
     await press(page, "Change 2 pairs")
     await expect(page.locator("#result")).to_contain_text("It healed 2 pairs.")
     assert await site.rows(LEVELS) == [(5, "PLAYER", 4), (6, "COACH", 3), (7, "PLAYER", 2)]
-    await dry_run(page)
+    await dry_run(site)
     await expect(page.locator("#result")).to_have_text("Nothing differs that a run would change.")
     await page.get_by_role("link", name="Overview").click()
     await expect(page.locator("#answer-drift")).to_contain_text("No.")
@@ -62,8 +70,7 @@ async def test_drift_is_found_read_healed_and_gone(site: Site) -> None:
 async def test_a_falling_level_is_first_and_named_on_the_button(site: Site) -> None:
     """The issues are sorted and filtered by links and a form."""
     await site.levels({(5, "PLAYER"): 4, (7, "PLAYER"): 1}, {(5, "PLAYER"): 2, (7, "PLAYER"): 3})
-    page = await site.signed_in()
-    await dry_run(page)
+    page = await dry_run(site)
     await expect(page.locator("#result")).to_contain_text("would change 2 pairs, and lower 1 level.")
     issues = page.get_by_role("region", name="Issues").get_by_role("row")
     first = re.compile(r"^\s*7.*level falls", re.DOTALL)
@@ -83,19 +90,15 @@ async def test_a_falling_level_is_first_and_named_on_the_button(site: Site) -> N
 
 async def test_letters_that_are_checked_are_discarded_together(site: Site) -> None:
     await site.levels({}, {})
-    await site.execute(
-        'INSERT INTO levelsync.dead_letters (topic, partition, "offset", record_timestamp, value, reason, detail)'
-        " SELECT 'progress.leveled-up', 0, n, 0, 'x', 'malformed', 'letter ' || n FROM generate_series(1, 4) n"
-    )
-    page = await site.signed_in()
-    await page.get_by_role("navigation").get_by_role("link", name="Dead letters").click()
+    await site.execute(LETTERS)
+    page = await site.open("/page/dead-letters")
     for number in (2, 4):
         await page.get_by_label(f"Choose letter {number}").check()
     await press(page, "Discard the checked letters…")
     await expect(page.get_by_role("heading", level=1)).to_have_text("Discard 2 dead letters?")
     await press(page, "Discard 2 letters")
     await expect(page.get_by_role("heading", level=1)).to_have_text("2 letters discarded")
-    assert await site.rows("SELECT id FROM levelsync.dead_letters WHERE resolved_at IS NULL ORDER BY 1") == [(1,), (3,)]
+    assert await site.rows(OPEN_LETTERS) == [(1, "malformed"), (3, "malformed"), (5, "unknown_user")]
     await press(page, "To the dead letters")
     await press(page, "Replay the checked letters…")
     await expect(page.get_by_role("main")).to_contain_text("Check at least one")
@@ -109,8 +112,7 @@ async def test_letters_that_are_checked_are_discarded_together(site: Site) -> No
 
 async def test_the_overview_shows_drift_by_kind_and_specialization(site: Site) -> None:
     await site.levels({(5, "PLAYER"): 4, (6, "PLAYER"): 4, (6, "COACH"): 3}, {(5, "PLAYER"): 2, (6, "PLAYER"): 1})
-    page = await site.signed_in()
-    await dry_run(page)
+    page = await dry_run(site)
     await page.get_by_role("link", name="Overview").click()
     await expect(page.get_by_role("heading", level=1)).to_contain_text("Running.")
     await expect(page.locator("#answer-drift")).to_contain_text("3 pairs disagree")
@@ -128,7 +130,7 @@ async def test_the_overview_shows_drift_by_kind_and_specialization(site: Site) -
 async def test_a_dead_letter_is_opened_replayed_and_closed(site: Site, publish: Publish) -> None:
     await site.levels({}, {})
     await publish([Record(*ProgressLeveledUp(user_id=901, specialization="PLAYER", to_level=3).to_kafka())])
-    page = await site.signed_in()
+    page = await site.open()
     await expect(page.locator("#answer-stuck")).to_contain_text("1 dead letter is open")  # without a reload
     await press(page, "1 dead letter is open")
     await page.get_by_role("region", name="Newest first").get_by_role("rowheader").get_by_role("link").click()
@@ -146,26 +148,22 @@ async def test_a_dead_letter_is_opened_replayed_and_closed(site: Site, publish: 
     await expect(page.get_by_role("heading", level=1)).to_contain_text("replayed")
 
 
-async def test_all_letters_of_a_reason_are_discarded_and_no_other(site: Site, publish: Publish) -> None:
+async def test_all_letters_of_a_reason_are_discarded_and_no_other(site: Site) -> None:
     await site.levels({}, {})
-    broken = [Record(PROGRESS_LEVELED_UP_TOPIC, b"5", b"{broken", ()) for _ in range(3)]
-    unknown = Record(*ProgressLeveledUp(user_id=77_777, specialization="PLAYER", to_level=2).to_kafka())
-    await publish([*broken, unknown])
-    await site.until("SELECT 1 FROM levelsync.dead_letters HAVING count(*) = 4")
-    page = await site.signed_in()
+    await site.execute(LETTERS)
+    page = await site.open()
     await page.get_by_role("link", name="Dead letters", exact=True).click()
     await press(page, re.compile("Discard all: malformed"))
-    await expect(page.get_by_role("main")).to_contain_text("This closes 3 letters without applying them")
-    await press(page, "Discard 3 letters")
-    await expect(page.get_by_role("heading", level=1)).to_have_text("3 letters discarded")
-    open_ones = "SELECT reason FROM levelsync.dead_letters WHERE resolved_at IS NULL"
-    assert await site.rows(open_ones) == [("unknown_user",)]
+    await expect(page.get_by_role("main")).to_contain_text("This closes 4 letters without applying them")
+    await press(page, "Discard 4 letters")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("4 letters discarded")
+    assert await site.rows(OPEN_LETTERS) == [(5, "unknown_user")]
     assert await site.rows(AUDIT) == [("discard_letters", "done")]
 
 
 async def test_a_user_is_found_and_synced(site: Site) -> None:
     await site.levels({(5, "PLAYER"): 2, (5, "COACH"): 1}, {(5, "PLAYER"): 4, (5, "COACH"): 1})
-    page = await site.signed_in("instructor")
+    page = await site.open("/page/runs", "instructor")
     await page.get_by_role("link", name="Users").click()
     await page.get_by_label("Id or e-mail address").fill("student5@example.org")
     await press(page, "Find")
@@ -185,8 +183,7 @@ async def test_a_user_is_found_and_synced(site: Site) -> None:
 
 async def test_a_missing_row_is_made_in_one_way(site: Site) -> None:
     await site.levels({(5, "COACH"): 3}, {(5, "PLAYER"): 4})
-    page = await site.signed_in()
-    await page.goto("/page/users/5")
+    page = await site.open("/page/users/5")
     assert await page.locator("#card-COACH .choices").all_inner_texts() == ["Create the missing row… both at 3"]
     await press(page, "Create the missing row of PLAYER")
     await press(page, "Write 1 level")
@@ -196,8 +193,7 @@ async def test_a_missing_row_is_made_in_one_way(site: Site) -> None:
 
 async def test_a_run_shows_pairs_that_need_a_decision(site: Site) -> None:
     await site.levels({(5, "PLAYER"): 9}, {(5, "PLAYER"): 3})
-    page = await site.signed_in()
-    await dry_run(page)
+    page = await dry_run(site)
     await expect(page.locator("#result")).to_have_text("Nothing differs that a run would change.")
     await expect(page.locator("#needs-decision")).to_contain_text(
         "1 pair cannot be repaired in any direction. Somebody has to decide its level"
@@ -208,8 +204,7 @@ async def test_a_run_shows_pairs_that_need_a_decision(site: Site) -> None:
 
 async def test_all_pairs_of_a_user_are_synced_at_once(site: Site) -> None:
     await site.levels({(5, "PLAYER"): 2}, {(5, "PLAYER"): 4, (5, "COACH"): 3})
-    page = await site.signed_in()
-    await page.goto("/page/users?q=5")
+    page = await site.open("/page/users?q=5")
     await page.get_by_label("Direction").select_option("highest")
     await press(page, "Show what it would write…")
     await press(page, "Write 2 levels")
@@ -230,7 +225,7 @@ async def test_a_run_that_goes_on_shows_how_far_it_is_and_is_cancelled(site: Sit
         "SELECT :id, n, n, n + 1 FROM generate_series(0, 3) AS n",
         id=run_id,
     )
-    page = await site.signed_in()
+    page = await site.open()
     await press(page, "Run, highest")
     await expect(page.locator("#pace")).to_contain_text("0 of 12 steps over ranges are done")
     await page.locator("#cancel").focus()
@@ -252,8 +247,7 @@ async def test_a_run_that_goes_on_shows_how_far_it_is_and_is_cancelled(site: Sit
 
 async def test_the_breaker_is_shown_before_a_run_can_be_forced(site: Site) -> None:
     await site.levels({(5, "PLAYER"): 2}, {})
-    page = await site.signed_in()
-    await dry_run(page)
+    page = await dry_run(site)
     await expect(page.locator("#result")).to_contain_text("the breaker would stop it")
     await press(page, "Execute for real…")
     await press(page, "Change 1 pair")
@@ -266,8 +260,7 @@ async def test_the_breaker_is_shown_before_a_run_can_be_forced(site: Site) -> No
 
 async def test_the_button_pressed_twice_runs_once(site: Site) -> None:
     await site.levels({(5, "PLAYER"): 4, (6, "PLAYER"): 1}, {(5, "PLAYER"): 2, (6, "PLAYER"): 1})
-    page = await site.signed_in()
-    await dry_run(page)
+    page = await dry_run(site)
     await press(page, "Execute for real…")
     await press(page, "Change 1 pair")
     await expect(page.locator("#result")).to_be_visible()

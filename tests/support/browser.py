@@ -5,24 +5,24 @@ from __future__ import annotations
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright, expect
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, ViewportSize, async_playwright, expect
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay
 
-from service.cli.token import sign
 from service.settings import Settings
 from service.web.page.session import SESSION
 from tests.support.tables import Levels, insert_levels, read
+from tests.support.tokens import token
 from tests.support.waiting import eventually
 
 PATIENCE = 30_000
 """Milliseconds: a bound for a busy machine, not a measurement."""
+_DESK = ViewportSize(width=1280, height=720)
 expect.set_options(timeout=PATIENCE)
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _ARGUMENTS = (
@@ -57,7 +57,7 @@ _EMPTY = """
 
 
 class Site(AsyncExitStack):
-    """Opens pages, signed in with a role, and closes them at the end."""
+    """Opens pages, signed in with a role, in one window for all tests of a module."""
 
     def __init__(self, browser: Browser, url: str, settings: Settings, engine: AsyncEngine) -> None:
         super().__init__()
@@ -68,27 +68,37 @@ class Site(AsyncExitStack):
         self._browser = browser
         self._settings = settings
 
-    def token(self, role: str = "admin", subject: str = "1", ttl: timedelta = timedelta(hours=1)) -> str:
-        """Return a token as `levelsync token` creates it."""
-        return sign(self._settings, role, subject, ttl)
+    async def __aenter__(self) -> Self:
+        self._window = await self.enter_async_context(self.visitor())
+        return self
 
-    async def visitor(self, **options: Any) -> Page:
-        """Return a new page without a session. `options` are Playwright's, for example `color_scheme`."""
-        context = await self._browser.new_context(base_url=self.url, **options)
-        self.push_async_callback(context.close)
-        context.set_default_timeout(PATIENCE)
-        page = await context.new_page()
-        page.on("console", self._heard)
-        page.on("pageerror", lambda error: self.complaints.append(f"script failed: {error}"))
-        page.on("request", self._requested)
-        return page
+    def token(self, role: str = "admin") -> str:
+        return token(self._settings, role)
 
-    async def signed_in(self, role: str = "admin", **options: Any) -> Page:
-        """Return a new page with a session's cookie, at the overview."""
-        page = await self.visitor(**options)
-        await page.context.add_cookies([{"name": SESSION, "value": self.token(role), "url": self.url}])
-        await page.goto("/")
-        return page
+    async def open(self, path: str = "/", role: str | None = "admin") -> Page:
+        """Open a page in the window that all tests of a module share. With the role None, nobody is signed in."""
+        await self._window.set_viewport_size(_DESK)
+        await self._window.emulate_media(color_scheme="light")
+        await self._window.context.clear_cookies()
+        await self._sign_in(self._window, role)
+        await self._window.goto(path)
+        return self._window
+
+    @asynccontextmanager
+    async def visitor(self, role: str | None = None, **options: Any) -> AsyncIterator[Page]:
+        """A window of its own, which is still empty. `options` are Playwright's, for example `timezone_id`."""
+        async with await self._browser.new_context(base_url=self.url, **options) as context:
+            context.set_default_timeout(PATIENCE)
+            page = await context.new_page()
+            page.on("console", self._heard)
+            page.on("pageerror", lambda error: self.complaints.append(f"script failed: {error}"))
+            page.on("request", self._requested)
+            await self._sign_in(page, role)
+            yield page
+
+    async def _sign_in(self, page: Page, role: str | None) -> None:
+        if role is not None:
+            await page.context.add_cookies([{"name": SESSION, "value": self.token(role), "url": self.url}])
 
     async def levels(self, progress: Levels, licenses: Levels) -> None:
         """Replace the rows of the application's tables, and empty levelsync's own."""
@@ -117,5 +127,5 @@ class Site(AsyncExitStack):
             self.complaints.append(f"console: {message.text}")
 
     def _requested(self, request: Request) -> None:
-        if urlsplit(request.url).scheme != "data" and not request.url.startswith(f"{self.url}/"):
+        if urlsplit(request.url).scheme not in {"data", "blob"} and not request.url.startswith(f"{self.url}/"):
             self.complaints.append(f"request to {request.url}")
