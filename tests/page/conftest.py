@@ -21,8 +21,7 @@ from service.store.engine import make_engine
 from service.web.page import overview
 from tests.support.browser import Site, browser_path, launched
 from tests.support.servers import Kafka, Postgres
-
-KEY = "the page's tests sign with this, and nobody else does"
+from tests.support.tokens import SECRET
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ async def page_settings(postgres: Postgres, kafka: Kafka, template_database: str
         kafka_bootstrap_servers=kafka.bootstrap_servers,
         kafka_group_id=f"levelsync-test-{uuid.uuid4().hex}",
         http_port=0,
-        jwt_secret=SecretStr(KEY),
+        jwt_secret=SecretStr(SECRET),
         reconcile_every=timedelta(0),
         reconcile_grace=timedelta(milliseconds=200),
     )

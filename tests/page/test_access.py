@@ -16,7 +16,6 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from service.cli.token import sign
 from service.settings import Settings
 from service.store.tables import dead_letters
 from service.web.api.problems import PREFIX
@@ -24,32 +23,26 @@ from service.web.page import visit
 from service.web.page.session import SESSION, VISITOR, csrf_of
 from tests.support.api import serving
 from tests.support.tables import PLAYER, execute, fill, read
+from tests.support.tokens import SECRET, token
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+SIGNER = Settings(_env_file=None, jwt_secret=SecretStr(SECRET))
 RUN = "00000000-0000-4000-8000-000000000001"
 READ = ("/", "/page/runs", "/page/users?q=5", "/page/users/5", "/page/dead-letters")
-ADMIN_ONLY: tuple[tuple[str, dict[str, str]], ...] = (
-    ("/page/runs", {"direction": "highest"}),
-    (f"/page/runs/{RUN}/execute", {}),
-    (f"/page/runs/{RUN}/cancel", {}),
-    ("/page/dead-letters/replay", {"reason": "malformed"}),
-    ("/page/dead-letters/discard", {"reason": "malformed"}),
+Form = tuple[str, str, dict[str, str]]
+"""Where a form is sent, what the audit log calls that, and the form's fields."""
+ADMIN_ONLY: tuple[Form, ...] = (
+    ("/page/runs", "request_run", {"direction": "highest"}),
+    (f"/page/runs/{RUN}/execute", "request_run", {}),
+    (f"/page/runs/{RUN}/cancel", "cancel_run", {}),
+    ("/page/dead-letters/replay", "replay_letters", {"reason": "malformed"}),
+    ("/page/dead-letters/discard", "discard_letters", {"reason": "malformed"}),
 )
-WRITES: tuple[tuple[str, dict[str, str]], ...] = (
+WRITES: tuple[Form, ...] = (
     *ADMIN_ONLY,
-    ("/page/users/5/sync", {"direction": "highest"}),
-    ("/page/sign-out", {}),
+    ("/page/users/5/sync", "sync_user", {"direction": "highest"}),
+    ("/page/sign-out", "sign_in", {}),
 )
-ACTIONS = {
-    "/page/runs": "request_run",
-    f"/page/runs/{RUN}/execute": "request_run",
-    f"/page/runs/{RUN}/cancel": "cancel_run",
-    "/page/dead-letters/replay": "replay_letters",
-    "/page/dead-letters/discard": "discard_letters",
-    "/page/users/5/sync": "sync_user",
-    "/page/sign-out": "sign_in",
-}
-"""What the audit log calls a form that is sent there."""
 AUDIT = "SELECT role, action, outcome FROM levelsync.admin_actions ORDER BY id"
 
 
@@ -58,16 +51,6 @@ async def url(page_settings: Settings) -> AsyncIterator[str]:
     """The URL of the role `api`, without Kafka."""
     async with serving(page_settings) as served:
         yield served
-
-
-@pytest.fixture
-def settings(page_settings: Settings) -> Settings:
-    return page_settings
-
-
-@pytest.fixture
-def engine(page_engine: AsyncEngine) -> AsyncEngine:
-    return page_engine
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
@@ -83,17 +66,19 @@ async def visitor(url: str) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def admin(visitor: httpx.AsyncClient, settings: Settings) -> httpx.AsyncClient:
-    return await signed_in(visitor, settings, "admin")
+async def admin(visitor: httpx.AsyncClient) -> httpx.AsyncClient:
+    visitor.cookies.set(SESSION, token_of("admin"))
+    return visitor
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def instructor(visitor: httpx.AsyncClient, settings: Settings) -> httpx.AsyncClient:
-    return await signed_in(visitor, settings, "instructor")
+async def instructor(visitor: httpx.AsyncClient) -> httpx.AsyncClient:
+    visitor.cookies.set(SESSION, token_of("instructor"))
+    return visitor
 
 
-def token(settings: Settings, role: str, ttl: timedelta = timedelta(hours=1)) -> str:
-    return sign(settings, role, "1", ttl)
+def token_of(role: str, ttl: timedelta = timedelta(hours=1)) -> str:
+    return token(SIGNER, role, ttl=ttl)
 
 
 def mark_in(answer: httpx.Response) -> str:
@@ -106,11 +91,6 @@ def mark_in(answer: httpx.Response) -> str:
 async def sign_in(client: httpx.AsyncClient, pasted: str, **fields: str) -> httpx.Response:
     mark = mark_in(await client.get("/page/sign-in"))
     return await client.post("/page/sign-in", data={"csrf": mark, "token": pasted, **fields})
-
-
-async def signed_in(client: httpx.AsyncClient, settings: Settings, role: str) -> httpx.AsyncClient:
-    assert (await sign_in(client, token(settings, role))).status_code == 303
-    return client
 
 
 def mark_of(client: httpx.AsyncClient) -> dict[str, str]:
@@ -128,8 +108,8 @@ async def test_without_a_session_every_page_asks_to_sign_in_and_comes_back(
     assert f'name="next" value="{path}"' in form.text
 
 
-async def test_a_token_signs_in_and_the_cookie_is_guarded(visitor: httpx.AsyncClient, settings: Settings) -> None:
-    answer = await sign_in(visitor, token(settings, "admin"), next="/page/runs?before=x")
+async def test_a_token_signs_in_and_the_cookie_is_guarded(visitor: httpx.AsyncClient) -> None:
+    answer = await sign_in(visitor, token_of("admin"), next="/page/runs?before=x")
     assert (answer.status_code, answer.headers["location"]) == (303, "/page/runs?before=x")
     cookie = next(c for c in answer.headers.get_list("set-cookie") if c.startswith(SESSION))
     assert {"HttpOnly", "Path=/", "SameSite=lax"} <= set(cookie.split("; "))
@@ -140,11 +120,11 @@ async def test_a_token_signs_in_and_the_cookie_is_guarded(visitor: httpx.AsyncCl
     assert (await visitor.get("/")).status_code == 200
 
 
-async def test_the_cookie_is_secure_behind_https(visitor: httpx.AsyncClient, settings: Settings) -> None:
+async def test_the_cookie_is_secure_behind_https(visitor: httpx.AsyncClient) -> None:
     visitor.headers["X-Forwarded-Proto"] = "https"
     mark = mark_in(first := await visitor.get("/page/sign-in"))
     sent = {"Cookie": first.headers["set-cookie"].partition(";")[0]}  # httpx sends no secure cookie over plain http
-    fields = {"csrf": mark, "token": token(settings, "admin")}
+    fields = {"csrf": mark, "token": token_of("admin")}
     answer = await visitor.post("/page/sign-in", data=fields, headers=sent)
     cookies = answer.headers.get_list("set-cookie")
     cookie = next(c for c in cookies if c.startswith(f"__Host-{SESSION}="))
@@ -165,17 +145,17 @@ async def test_the_cookie_is_secure_behind_https(visitor: httpx.AsyncClient, set
     ],
 )
 async def test_a_refused_sign_in_gives_its_reason(
-    visitor: httpx.AsyncClient, settings: Settings, pasted: str, status: int, said: str
+    visitor: httpx.AsyncClient, pasted: str, status: int, said: str
 ) -> None:
-    made = {"expired": token(settings, "admin", timedelta(minutes=-5)), "student": token(settings, "student")}
+    made = {"expired": token_of("admin", timedelta(minutes=-5)), "student": token_of("student")}
     answer = await sign_in(visitor, made.get(pasted, pasted))
     assert answer.status_code == status
     assert said in answer.text
     assert SESSION not in visitor.cookies
 
 
-async def test_a_session_that_has_expired_asks_to_sign_in_again(visitor: httpx.AsyncClient, settings: Settings) -> None:
-    visitor.cookies.set(SESSION, token(settings, "admin", timedelta(minutes=-5)))
+async def test_a_session_that_has_expired_asks_to_sign_in_again(visitor: httpx.AsyncClient) -> None:
+    visitor.cookies.set(SESSION, token_of("admin", timedelta(minutes=-5)))
     answer = await visitor.get("/page/runs")
     assert answer.headers["location"] == "/page/sign-in?next=%2Fpage%2Fruns&ended=yes"
     assert "Your session has ended" in (await visitor.get(answer.headers["location"])).text
@@ -184,31 +164,31 @@ async def test_a_session_that_has_expired_asks_to_sign_in_again(visitor: httpx.A
 @pytest.mark.parametrize(
     "wanted", ["https://evil.example/", "//evil.example", "/\\evil.example", "/docs", "javascript:alert(1)"]
 )
-async def test_signing_in_leads_to_no_other_site(visitor: httpx.AsyncClient, settings: Settings, wanted: str) -> None:
-    assert (await sign_in(visitor, token(settings, "admin"), next=wanted)).headers["location"] == "/"
+async def test_signing_in_leads_to_no_other_site(visitor: httpx.AsyncClient, wanted: str) -> None:
+    assert (await sign_in(visitor, token_of("admin"), next=wanted)).headers["location"] == "/"
 
 
-@pytest.mark.parametrize(("path", "fields"), WRITES)
+@pytest.mark.parametrize(("path", "action", "fields"), WRITES)
 async def test_forms_without_their_mark_or_from_another_site_are_refused(
-    admin: httpx.AsyncClient, settings: Settings, engine: AsyncEngine, path: str, fields: dict[str, str]
+    admin: httpx.AsyncClient, page_engine: AsyncEngine, path: str, action: str, fields: dict[str, str]
 ) -> None:
     """A foreign page cannot act for an admin."""
-    await fill(engine, progress={PLAYER: 3})
+    await fill(page_engine, progress={PLAYER: 3})
     mark = mark_of(admin)
     foreign = {"Sec-Fetch-Site": "cross-site"}
-    other = {"csrf": csrf_of(token(settings, "instructor"))}
+    other = {"csrf": csrf_of(token_of("instructor"))}
     for sent, headers in ((fields, {}), (fields | other, {}), (fields | mark, foreign)):
         assert (await admin.post(path, data=sent, headers=headers)).status_code == 403
-    rows = await read(engine, "SELECT action, outcome, client_address, times FROM levelsync.admin_actions")
-    assert {(row.action, row.outcome, row.client_address) for row in rows} == {(ACTIONS[path], "refused", "127.0.0.1")}
+    rows = await read(page_engine, "SELECT action, outcome, client_address, times FROM levelsync.admin_actions")
+    assert {(row.action, row.outcome, row.client_address) for row in rows} == {(action, "refused", "127.0.0.1")}
     assert sum(row.times for row in rows) == 3
     assert (await admin.get("/")).status_code == 200  # still signed in
 
 
-async def test_a_planted_cookie_signs_nobody_in(visitor: httpx.AsyncClient, settings: Settings) -> None:
+async def test_a_planted_cookie_signs_nobody_in(visitor: httpx.AsyncClient) -> None:
     """Another site could plant the cookie and know its mark, but its origin is different."""
     visitor.cookies.set(VISITOR, "planted")
-    fields = {"csrf": csrf_of("planted"), "token": token(settings, "admin")}
+    fields = {"csrf": csrf_of("planted"), "token": token_of("admin")}
     for origin in ("http://evil.example", "null"):
         answer = await visitor.post("/page/sign-in", data=fields, headers={"Origin": origin})
         assert answer.status_code == 403
@@ -216,87 +196,84 @@ async def test_a_planted_cookie_signs_nobody_in(visitor: httpx.AsyncClient, sett
     assert (await visitor.post("/page/sign-in", data=fields, headers={"Origin": own})).status_code == 303
 
 
-async def test_the_form_to_sign_in_has_its_mark_too(visitor: httpx.AsyncClient, settings: Settings) -> None:
+async def test_the_form_to_sign_in_has_its_mark_too(visitor: httpx.AsyncClient) -> None:
     """Otherwise another site could sign somebody in as somebody else."""
-    answer = await visitor.post("/page/sign-in", data={"token": token(settings, "admin")})
+    answer = await visitor.post("/page/sign-in", data={"token": token_of("admin")})
     assert answer.status_code == 403
     assert SESSION not in visitor.cookies
 
 
-@pytest.mark.parametrize(("path", "fields"), ADMIN_ONLY)
+@pytest.mark.parametrize(("path", "action", "fields"), ADMIN_ONLY)
 async def test_an_instructor_cannot_do_what_the_page_does_not_offer(
-    instructor: httpx.AsyncClient, engine: AsyncEngine, path: str, fields: dict[str, str]
+    instructor: httpx.AsyncClient, page_engine: AsyncEngine, path: str, action: str, fields: dict[str, str]
 ) -> None:
     mark = mark_of(instructor)
     answer = await instructor.post(path, data=fields | mark)
     assert answer.status_code == 403
     assert "yours is instructor" in answer.text
-    assert [tuple(row) for row in await read(engine, AUDIT)] == [("instructor", ACTIONS[path], "refused")]
+    assert [tuple(row) for row in await read(page_engine, AUDIT)] == [("instructor", action, "refused")]
 
 
 async def test_a_form_of_a_student_is_refused_by_what_it_does(
-    visitor: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
+    visitor: httpx.AsyncClient, page_engine: AsyncEngine
 ) -> None:
     """The audit log names the action, and the failed sign-in too."""
-    pasted = token(settings, "student")
+    pasted = token_of("student")
     await sign_in(visitor, pasted)
     visitor.cookies.set(SESSION, pasted)
     answer = await visitor.post("/page/users/5/sync", data={"direction": "highest", "csrf": csrf_of(pasted)})
     assert answer.status_code == 403
-    assert [tuple(row) for row in await read(engine, AUDIT)] == [
+    assert [tuple(row) for row in await read(page_engine, AUDIT)] == [
         ("student", "sign_in", "refused"),
         ("student", "sync_user", "refused"),
     ]
 
 
-NONSENSE: tuple[tuple[str, dict[str, str], int, dict[str, Any]], ...] = (
-    ("/page/users/5/sync", {"direction": "up"}, 422, {"user_id": "5", "direction": "up"}),
-    ("/page/users/5/sync", {"specialization": "\0"}, 422, {"user_id": "5", "specialization": "\\x00"}),
-    ("/page/runs", {"user_id": "me"}, 422, {"user_id": "me"}),
-    ("/page/runs", {"user_id": "me" * 2000}, 422, {}),
-    (f"/page/runs/{RUN}/execute", {}, 404, {"run_id": RUN}),
-    ("/page/dead-letters/discard", {}, 422, {}),
-    (
-        "/page/users/9999999999999999999/sync",
-        {},
-        404,
-        {"user_id": 9999999999999999999, "direction": "progress_to_license"},
-    ),
+LARGE = 9999999999999999999
+NONSENSE: tuple[tuple[str, str, dict[str, str], int, dict[str, Any]], ...] = (
+    ("/page/users/5/sync", "sync_user", {"direction": "up"}, 422, {"user_id": "5", "direction": "up"}),
+    ("/page/users/5/sync", "sync_user", {"specialization": "\0"}, 422, {"user_id": "5", "specialization": "\\x00"}),
+    ("/page/runs", "request_run", {"user_id": "me"}, 422, {"user_id": "me"}),
+    ("/page/runs", "request_run", {"user_id": "me" * 2000}, 422, {}),
+    (f"/page/runs/{RUN}/execute", "request_run", {}, 404, {"run_id": RUN}),
+    ("/page/dead-letters/discard", "discard_letters", {}, 422, {}),
+    (f"/page/users/{LARGE}/sync", "sync_user", {}, 404, {"user_id": LARGE, "direction": "progress_to_license"}),
 )
-"""Forms, how they are answered, and the arguments that the audit log keeps."""
+"""Forms, what the audit log calls them, how they are answered, and the arguments that the log stores."""
 
 
-async def test_an_invalid_form_leaves_one_row(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    mark = mark_of(admin)
-    for path, fields, status, _ in NONSENSE:
-        assert (await admin.post(path, data=fields | mark)).status_code == status, path
-    rows = await read(engine, "SELECT action, outcome, arguments FROM levelsync.admin_actions ORDER BY id")
-    expected = [(ACTIONS.get(path, "sync_user"), "refused", arguments) for path, *_, arguments in NONSENSE]
-    assert [tuple(row) for row in rows] == expected
+async def test_an_invalid_form_leaves_one_row(admin: httpx.AsyncClient, page_engine: AsyncEngine) -> None:
+    for path, _, fields, status, _ in NONSENSE:
+        assert (await admin.post(path, data=fields | mark_of(admin))).status_code == status, path
+    rows = await read(page_engine, "SELECT action, outcome, arguments FROM levelsync.admin_actions ORDER BY id")
+    assert [tuple(row) for row in rows] == [(action, "refused", sent) for _, action, _, _, sent in NONSENSE]
 
 
 async def test_an_instructor_sees_no_button_that_is_not_theirs(
-    instructor: httpx.AsyncClient, engine: AsyncEngine
+    instructor: httpx.AsyncClient, page_engine: AsyncEngine
 ) -> None:
-    await fill(engine, progress={(5, "PLAYER"): 3})
+    await fill(page_engine, progress={(5, "PLAYER"): 3})
     shown = {path: (await instructor.get(path)).text for path in READ if "q=" not in path}
     assert "Start the dry run" not in shown["/page/runs"]
     assert "Replay" not in shown["/page/dead-letters"]
     assert "Discard" not in shown["/page/dead-letters"]
     assert "Create the missing row of PLAYER" in shown["/page/users/5"]
+    assert "/page/audit" not in shown["/"]  # neither in the navigation nor among the keys
+    assert (await instructor.get("/page/audit")).status_code == 403
 
 
-async def test_signing_out_forgets_the_session(admin: httpx.AsyncClient) -> None:
-    mark = mark_of(admin)
-    kept = admin.cookies[SESSION]
-    assert (await admin.get("/")).status_code == 200
-    assert (await admin.post("/page/sign-out", data=mark)).headers["location"] == "/page/sign-in"
-    assert (await admin.get("/")).status_code == 303
-    admin.cookies.set(SESSION, kept)
-    assert (await admin.get("/")).status_code == 303  # a copy of the cookie is invalid too
-    admin.cookies.clear()
-    assert "was signed out" in (await sign_in(admin, kept)).text
-    runs = await admin.get(f"{PREFIX}/runs", headers={"Authorization": f"Bearer {kept}"})
+async def test_signing_out_forgets_the_session(visitor: httpx.AsyncClient) -> None:
+    await sign_in(visitor, token_of("admin"))
+    mark = mark_of(visitor)
+    kept = visitor.cookies[SESSION]
+    assert (await visitor.get("/")).status_code == 200
+    assert (await visitor.post("/page/sign-out", data=mark)).headers["location"] == "/page/sign-in"
+    assert (await visitor.get("/")).status_code == 303
+    visitor.cookies.set(SESSION, kept)
+    assert (await visitor.get("/")).status_code == 303  # a copy of the cookie is invalid too
+    visitor.cookies.clear()
+    assert "was signed out" in (await sign_in(visitor, kept)).text
+    runs = await visitor.get(f"{PREFIX}/runs", headers={"Authorization": f"Bearer {kept}"})
     assert runs.status_code == 401
 
 
@@ -340,29 +317,29 @@ async def test_a_form_that_is_too_large_is_refused(admin: httpx.AsyncClient) -> 
 
 
 async def test_two_processes_with_the_same_key_share_sessions(
-    admin: httpx.AsyncClient, settings: Settings, engine: AsyncEngine
+    admin: httpx.AsyncClient, page_settings: Settings, page_engine: AsyncEngine
 ) -> None:
-    await fill(engine, progress={(5, "PLAYER"): 3})
+    await fill(page_engine, progress={(5, "PLAYER"): 3})
     mark = mark_of(admin)
-    async with serving(settings) as other, httpx.AsyncClient(base_url=other, cookies=admin.cookies) as client:
+    async with serving(page_settings) as other, httpx.AsyncClient(base_url=other, cookies=admin.cookies) as client:
         fields = mark | {"direction": "highest"}
         assert (await client.post("/page/users/5/sync", data=fields, timeout=20)).status_code == 200
 
 
 async def test_without_the_extra_the_page_says_what_to_install(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    page_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.web.page.find_spec", lambda _name: None)
-    async with serving(settings) as served, httpx.AsyncClient(base_url=served) as client:
+    async with serving(page_settings) as served, httpx.AsyncClient(base_url=served) as client:
         answer = await client.get("/")
         assert (answer.status_code, "pip install 'levelsync[service,page]'" in answer.text) == (501, True)
         assert (await client.get("/livez")).status_code == 200
         assert (await client.get("/openapi.json")).status_code == 200
 
 
-async def test_an_unreachable_database_is_a_503_page(settings: Settings) -> None:
-    away = settings.model_copy(update={"database_url": SecretStr("postgresql://postgres@127.0.0.1:1/postgres")})
-    cookies = {SESSION: token(away, "admin")}
+async def test_an_unreachable_database_is_a_503_page(page_settings: Settings) -> None:
+    away = page_settings.model_copy(update={"database_url": SecretStr("postgresql://postgres@127.0.0.1:1/postgres")})
+    cookies = {SESSION: token_of("admin")}
     async with serving(away) as served, httpx.AsyncClient(base_url=served, timeout=20, cookies=cookies) as client:
         for path in READ:
             answer = await client.get(path)
@@ -392,7 +369,9 @@ async def letter(engine: AsyncEngine, **columns: Any) -> str:
         return f"/page/dead-letters/{added.scalar_one()}"
 
 
-async def test_a_letter_is_shown_whatever_its_publisher_sent(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_a_letter_is_shown_whatever_its_publisher_sent(
+    admin: httpx.AsyncClient, page_engine: AsyncEngine
+) -> None:
     """Text that UTF-8 cannot encode, bytes that are no text, nesting, and an impossible time."""
     sent = {
         b'{"x":"\\ud800"}': "\\ud800",
@@ -404,18 +383,20 @@ async def test_a_letter_is_shown_whatever_its_publisher_sent(admin: httpx.AsyncC
     }
     row = {"record_timestamp": 10**17, "key": b"\xff", "headers": []}
     for offset, (value, seen) in enumerate(sent.items()):
-        answer = await admin.get(await letter(engine, **row, offset=offset, value=value))
+        answer = await admin.get(await letter(page_engine, **row, offset=offset, value=value))
         assert (answer.status_code, seen in answer.text) == (200, True), value
-    await execute(engine, "TRUNCATE levelsync.dead_letters")
+    await execute(page_engine, "TRUNCATE levelsync.dead_letters")
 
 
-async def test_a_letter_that_consists_of_headers_is_a_small_page(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_a_letter_that_consists_of_headers_is_a_small_page(
+    admin: httpx.AsyncClient, page_engine: AsyncEngine
+) -> None:
     headers = [{"key": "first", "value": "x" * 100_000}, *({"key": f"h{n}", "value": None} for n in range(20_000))]
-    address = await letter(engine, offset=9, record_timestamp=0, key=None, headers=headers, value=b"{}")
+    address = await letter(page_engine, offset=9, record_timestamp=0, key=None, headers=headers, value=b"{}")
     answer = await admin.get(address)
     assert (answer.status_code, "The record has 20,001 headers" in answer.text) == (200, True)
     assert len(answer.text) < 50_000
-    await execute(engine, "TRUNCATE levelsync.dead_letters")
+    await execute(page_engine, "TRUNCATE levelsync.dead_letters")
 
 
 async def test_a_defect_is_a_page_without_details(admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
