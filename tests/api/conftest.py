@@ -21,15 +21,16 @@ async def api_url(settings: Settings) -> AsyncIterator[str]:
 @pytest.fixture
 async def client(api_url: str, settings: Settings) -> AsyncIterator[Client]:
     """`client("admin")` has that role's token, and `client(None)` has none."""
-    made: list[httpx.AsyncClient] = []
+    made: dict[tuple[str | None, str], httpx.AsyncClient] = {}
 
     def make(role: str | None, subject: str = "1") -> httpx.AsyncClient:
-        headers = {} if role is None else {"Authorization": f"Bearer {token(settings, role, subject)}"}
-        made.append(httpx.AsyncClient(base_url=f"{api_url}{PREFIX}", headers=headers, timeout=40))
-        return made[-1]
+        if (role, subject) not in made:
+            headers = {} if role is None else {"Authorization": f"Bearer {token(settings, role, subject)}"}
+            made[role, subject] = httpx.AsyncClient(base_url=f"{api_url}{PREFIX}", headers=headers, timeout=40)
+        return made[role, subject]
 
     yield make
-    for one in made:
+    for one in made.values():
         await one.aclose()
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.sync import everything
 from service.web.api import syncs
+from tests.support.api import pages
 from tests.support.runs import OneWorker, working
 from tests.support.tables import fill, licenses, read
 from tests.support.tokens import PREFIX
@@ -139,12 +140,8 @@ async def test_a_key_is_the_run_s_id(admin: httpx.AsyncClient, engine: AsyncEngi
 async def test_runs_are_listed_newest_first_page_by_page(admin: httpx.AsyncClient, one_worker: OneWorker) -> None:
     """A run can be cancelled twice. An unknown run is a 404."""
     made = [str(await one_worker.request(requested_by=f"{number}")) for number in range(5)]
-    found, path = [], "/runs?limit=2"
-    while path:
-        answer = await admin.get(path)
-        found += [run["run_id"] for run in answer.json()]
-        path = answer.links.get("next", {}).get("url", "").removeprefix(PREFIX)
-    assert found == made[::-1]
+    found = await pages(admin, "/runs?limit=2")
+    assert [[run["run_id"] for run in page] for page in found] == [made[:2:-1], made[2:0:-1], made[:1]]
     for _ in range(2):
         answer = await admin.post(f"/runs/{made[0]}/cancel")
         assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")

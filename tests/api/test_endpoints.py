@@ -9,9 +9,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.admin.cursors import encode
-from tests.support.api import Client
+from tests.support.api import Client, pages
 from tests.support.tables import execute, fill, licenses, progress, read
-from tests.support.tokens import PREFIX
 
 RESULT_KEYS = {"success", "message", "action", "synced"} | {
     f"{when}{side}_level" for when in ("", "old_", "new_") for side in ("progress", "license")
@@ -40,13 +39,10 @@ async def test_an_issue_has_the_keys_that_clients_read(admin: httpx.AsyncClient,
 async def test_pages_follow_each_other_by_their_links(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
     """The links keep the filter, and the last page has none."""
     await fill(engine, {(user, name): 1 for user in range(1, 8) for name in ("COACH", "PLAYER")}, {})
-    found, url = [], f"{PREFIX}/desync-issues?limit=3&specialization=COACH"
-    while url:
-        answer = await admin.get(f"{admin.base_url.copy_with(path='/')}".rstrip("/") + url)
-        found += [(one["user_id"], one["specialization"]) for one in answer.json()]
-        assert len(answer.json()) <= 3
-        url = answer.links.get("next", {}).get("url", "")
-    assert found == [(user, "COACH") for user in range(1, 8)]
+    found = await pages(admin, "/desync-issues?limit=3&specialization=COACH")
+    assert [len(page) for page in found] == [3, 3, 1]
+    listed = [(one["user_id"], one["specialization"]) for page in found for one in page]
+    assert listed == [(user, "COACH") for user in range(1, 8)]
 
 
 async def test_one_pair_is_synced_in_each_direction(client: Client, engine: AsyncEngine) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.support.api import Client
+from tests.support.api import Client, pages
 from tests.support.tables import execute, fill
 
 RUN = UUID(int=7)
@@ -103,12 +102,7 @@ async def test_issues_have_six_orders_and_falling_levels_first(admin: httpx.Asyn
         "status": ["3 COACH", "1 PLAYER", "2 COACH", "2 PLAYER"],
     }
     for order, pairs in expected.items():
-        found: list[dict[str, Any]] = []
-        url = f"/runs/{RUN}/issues?limit=1&sort={order}"
-        while url:
-            answer = await admin.get(url)
-            found += answer.json()
-            url = answer.links.get("next", {}).get("url", "").removeprefix(admin.base_url.path.rstrip("/"))
+        found = [one for (one,) in await pages(admin, f"/runs/{RUN}/issues?limit=1&sort={order}")]
         assert [f"{one['user_id']} {one['specialization']}" for one in found] == pairs, order
         assert {one["user_id"] for one in found if one["lowered"]} == {2, 3}
         assert "place" not in found[0]

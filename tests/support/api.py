@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 
@@ -14,6 +15,16 @@ from service.web.api.app import Api
 
 Client = Callable[..., httpx.AsyncClient]
 """The fixture `client` of tests/api."""
+
+
+async def pages(client: httpx.AsyncClient, path: str) -> list[list[dict[str, Any]]]:
+    """Follow the links of a list to its end; return the rows of each page."""
+    found = []
+    while path:
+        answer = await client.get(path)
+        found.append(answer.json())
+        path = answer.links.get("next", {}).get("url", "").removeprefix(client.base_url.path.rstrip("/"))
+    return found
 
 
 @asynccontextmanager
