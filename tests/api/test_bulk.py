@@ -126,6 +126,8 @@ async def test_a_key_is_the_run_s_id(admin: httpx.AsyncClient, engine: AsyncEngi
     calls = (admin.post("/all", json={}, headers={"Idempotency-Key": key}) for _ in range(5))
     answers = await asyncio.gather(*calls)
     assert {one.json()["run_id"] for one in answers} == {key}
+    again = await admin.post("/all", json={}, headers={"Idempotency-Key": key})
+    assert again.json()["run_id"] == key
     other = await admin.post("/all", json={"dry_run": False}, headers={"Idempotency-Key": key})
     assert (other.status_code, "Idempotency-Key" in other.json()["detail"]) == (422, True)
     words = await admin.post("/all", json={}, headers={"Idempotency-Key": '"monday morning"'.replace(" ", "-")})

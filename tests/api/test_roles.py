@@ -16,7 +16,7 @@ from service.admin import sessions
 from service.admin.identity import NotSignedIn
 from service.web.api.app import openapi_document
 from tests.support.api import Client
-from tests.support.tables import fill, read
+from tests.support.tables import count, fill, read
 from tests.support.tokens import PREFIX, signed
 
 JSON = {"Content-Type": "application/json"}
@@ -97,26 +97,48 @@ async def test_without_a_good_token_nothing_is_read(client: Client) -> None:
 
 
 async def test_every_write_and_every_refusal_leaves_one_row(client: Client, engine: AsyncEngine) -> None:
+    """The row has the request, its arguments and its address, but no token and no text of an unknown field."""
     await fill(engine, {(3, "PLAYER"): 1}, {})
-    admin = client("admin", "boss@example.org")
-    pair = {"specialization": "PLAYER", "direction": "highest"}
-    await admin.post("/user/3", json=pair, headers={"X-Request-ID": "one"})
-    await admin.post("/user/999", json=pair, headers={"X-Request-ID": "two"})
-    key = str(uuid4())
-    third = {"X-Request-ID": "three", "Idempotency-Key": key, "Prefer": "respond-async"}
-    await admin.post("/all", json={}, headers=third)
-    await client("instructor", "2").post("/all", json={"dry_run": False}, headers={"X-Request-ID": "four"})
+    admin, instructor, student = client("admin", "boss@example.org"), client("instructor", "2"), client("student")
+    pair, key = {"specialization": "PLAYER", "direction": "highest"}, str(uuid4())
+    calls: list[tuple[httpx.AsyncClient, str, Any]] = [
+        (admin, "/user/3", pair),
+        (admin, "/user/999", pair),
+        (admin, "/user/999/all", {}),
+        (admin, f"/runs/{key}/cancel", None),
+        (admin, "/user/3", pair | {"hunter2": True}),
+        (admin, "/all", {}),
+        (instructor, "/all", {"dry_run": False}),
+        (student, "/user/3", {"specialization": "PLAYER"}),
+    ]
+    for number, (caller, path, body) in enumerate(calls):
+        headers = {"X-Request-ID": f"{number}", "Idempotency-Key": key, "Prefer": "respond-async"}
+        await caller.post(path, json=body, headers=headers)
     rows = await read(engine, "SELECT * FROM levelsync.admin_actions ORDER BY id")
     assert [(row.request_id, row.subject, row.role, row.action, row.outcome) for row in rows] == [
-        ("one", "boss@example.org", "admin", "sync_pair", "done"),
-        ("two", "boss@example.org", "admin", "sync_pair", "refused"),
-        ("three", "boss@example.org", "admin", "request_run", "done"),
-        ("four", "2", "instructor", "request_run", "refused"),
+        ("0", "boss@example.org", "admin", "sync_pair", "done"),
+        ("1", "boss@example.org", "admin", "sync_pair", "refused"),
+        ("2", "boss@example.org", "admin", "sync_user", "refused"),
+        ("3", "boss@example.org", "admin", "cancel_run", "refused"),
+        ("4", "boss@example.org", "admin", "sync_pair", "refused"),
+        ("5", "boss@example.org", "admin", "request_run", "done"),
+        ("6", "2", "instructor", "request_run", "refused"),
+        ("7", "1", "student", "sync_pair", "refused"),
     ]
-    assert rows[0].arguments == {"user_id": 3} | pair
+    assert [row.arguments for row in rows[:5]] == [
+        {"user_id": 3} | pair,
+        {"user_id": 999} | pair,
+        {"user_id": 999, "direction": "progress_to_license"},
+        {"run_id": key},
+        {"user_id": 3},
+    ]
+    assert (rows[5].arguments["run_id"], rows[5].arguments["dry_run"]) == (key, True)
+    assert [row.arguments for row in rows[6:]] == [{"dry_run": False}, {"user_id": 3, "specialization": "PLAYER"}]
     assert rows[0].detail == "PLAYER: license row created at level 1"
-    assert (rows[2].arguments["run_id"], rows[2].arguments["dry_run"]) == (key, True)
+    assert rows[4].detail == "body: This object has an unknown field"
+    assert {row.client_address for row in rows} == {"127.0.0.1"}
     assert "eyJ" not in json.dumps([list(map(str, row)) for row in rows])
+    assert await count(engine, "levelsync.outbox WHERE topic = 'sync.reconcile-requested'") == 1
 
 
 async def test_a_refusal_is_recorded_whatever_its_arguments_contain(client: Client, engine: AsyncEngine) -> None:
@@ -126,22 +148,6 @@ async def test_a_refusal_is_recorded_whatever_its_arguments_contain(client: Clie
     assert (await client("admin").post("/user/3", content=body, headers=JSON)).status_code == 422
     rows = await read(engine, "SELECT role, arguments ->> 'specialization' AS name FROM levelsync.admin_actions")
     assert ("student", "P\\x00\\ud800L") in [tuple(row) for row in rows]
-
-
-async def test_a_refusal_records_the_request_and_its_address(client: Client, engine: AsyncEngine) -> None:
-    """The row has the arguments of a wrong role and the errors of a bad body, but no unknown text."""
-    await fill(engine, {}, {})
-    await client("student").post("/user/3", json={"specialization": "PLAYER"})
-    await client("instructor", "2").post("/all", json={"dry_run": False})
-    await client("admin").post("/user/3", json={"specialization": "PLAYER", "hunter2": True})
-    rows = await read(engine, "SELECT * FROM levelsync.admin_actions ORDER BY id")
-    assert [(row.action, row.outcome, row.arguments) for row in rows] == [
-        ("sync_pair", "refused", {"user_id": 3, "specialization": "PLAYER"}),
-        ("request_run", "refused", {"dry_run": False}),
-        ("sync_pair", "refused", {"user_id": 3}),
-    ]
-    assert rows[2].detail == "body: This object has an unknown field"
-    assert {row.client_address for row in rows} == {"127.0.0.1"}
 
 
 BODIES_REFUSED: list[tuple[int, bytes, dict[str, str], str]] = [
