@@ -21,7 +21,7 @@ from service.store.tables import dead_letters
 from service.web.api.problems import PREFIX
 from service.web.page import visit
 from service.web.page.session import SESSION, VISITOR, csrf_of
-from tests.support.api import serving
+from tests.support.api import NO_TLS, serving
 from tests.support.tables import PLAYER, execute, fill, read
 from tests.support.tokens import SECRET, token
 
@@ -61,7 +61,7 @@ async def _nothing_on_record(page_engine: AsyncEngine) -> None:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def visitor(url: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=20, verify=NO_TLS) as client:
         yield client
 
 
