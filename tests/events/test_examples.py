@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
+import importlib
 import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,6 +21,8 @@ from tests.support.repository import ROOT
 from tests.support.servers import Kafka
 
 EXAMPLES = ROOT / "examples"
+sys.path.append(str(EXAMPLES))
+hooks = importlib.import_module("application_hooks")
 MAXIMUM = {"PLAYER": 8, "COACH": 8, "INTERNSHIP": 3}
 
 
@@ -76,19 +77,6 @@ async def _published(kafka: Kafka, count: int) -> list[tuple[type, int, str, int
     records.sort(key=lambda record: record.topic)
     found: list[Any] = [read(one.topic, one.value, one.headers, one.timestamp).event for one in records]
     return [(type(one), one.user_id, one.specialization, one.to_level) for one in found]
-
-
-def _hooks() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("application_hooks", EXAMPLES / "application_hooks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # SQLAlchemy looks up annotations there
-    spec.loader.exec_module(module)
-    return module
-
-
-hooks = _hooks()
 
 
 @pytest.fixture
