@@ -37,75 +37,66 @@ def waiting(records: int, moved: datetime | None, since: datetime | None) -> dic
 
 
 @pytest.mark.parametrize(
-    ("seen", "reasons"),
+    ("seen", "reason"),
     [
-        ({}, []),
-        ({"problems": {"kafka": ["no answer"]}}, [("working", "BAD", "kafka: no answer")]),
-        (
-            {"lost": 2},
-            [("working", "BAD", "Kafka's retention deleted 2 records before this process read them")],
-        ),
+        ({"problems": {"kafka": ["no answer"]}}, "working BAD: kafka: no answer"),
+        ({"lost": 2}, "working BAD: Kafka's retention deleted 2 records before this process read them"),
         (
             {"scan": Scan("run", ago(hours=1), [("mismatched", "PLAYER", 2), ("missing_license", "COACH", 1)])},
-            [("drift", "LOOK", "3 pairs disagree, as of the last complete scan")],
+            "drift LOOK: 3 pairs disagree, as of the last complete scan",
         ),
-        (
-            {"scan": None},
-            [("drift", "LOOK", "No complete scan has ended yet, so it is not known whether pairs disagree")],
-        ),
+        ({"scan": None}, "drift LOOK: No complete scan has ended yet, so it is not known whether pairs disagree"),
         (
             {"scan": Scan("run", ago(hours=13), [])},
-            [("drift", "BAD", "The last complete scan ended 13 hours ago; one is due every 6 hours")],
+            "drift BAD: The last complete scan ended 13 hours ago; one is due every 6 hours",
         ),
         (
             {"last_end": RunEnd("stopped_by_breaker", 0)},
-            [("drift", "BAD", "The last run over everything was stopped by the breaker")],
+            "drift BAD: The last run over everything was stopped by the breaker",
         ),
         (
             {"last_end": RunEnd("completed", 2)},
-            [
-                (
-                    "drift",
-                    "LOOK",
-                    "The last run over everything could not confirm 2 pairs, as the appliers did not catch up in time",
-                )
-            ],
+            (
+                "drift LOOK: The last run over everything could not confirm 2 pairs, "
+                "as the appliers did not catch up in time"
+            ),
         ),
-        (waiting(5, ago(seconds=30), ago(seconds=30)), []),
         (
             waiting(5, ago(hours=3), ago(seconds=5)),
-            [
-                (
-                    "stuck",
-                    "LOOK",
-                    "progress.leveled-up-2: 5 records wait; the next 15 seconds show whether the partition moves",
-                )
-            ],
+            "stuck LOOK: progress.leveled-up-2: 5 records wait; the next 15 seconds show whether the partition moves",
         ),
         (
             waiting(1, ago(hours=3), ago(seconds=15)),
-            [("stuck", "BAD", "progress.leveled-up-2: 1 record waits, none has been applied for 3 hours")],
+            "stuck BAD: progress.leveled-up-2: 1 record waits, none has been applied for 3 hours",
         ),
         (
             waiting(7, None, ago(minutes=1)),
-            [("stuck", "BAD", "progress.leveled-up-2: 7 records wait, none has been applied yet")],
+            "stuck BAD: progress.leveled-up-2: 7 records wait, none has been applied yet",
         ),
-        ({"partitions": None}, []),
-        ({"outbox": Outbox(3, ago(seconds=59))}, []),
-        (
-            {"outbox": Outbox(1, ago(minutes=2))},
-            [("stuck", "BAD", "1 event waits in the outbox, the oldest for 2 minutes")],
-        ),
+        ({"outbox": Outbox(1, ago(minutes=2))}, "stuck BAD: 1 event waits in the outbox, the oldest for 2 minutes"),
         (
             {"outbox": Outbox(100_000, ago(days=2))},
-            [("stuck", "BAD", "at least 100,000 events wait in the outbox, the oldest for 2 days")],
+            "stuck BAD: at least 100,000 events wait in the outbox, the oldest for 2 days",
         ),
-        ({"letters": [ReasonCount("malformed", 1, NOW, NOW)]}, [("stuck", "LOOK", "1 dead letter is open")]),
+        ({"letters": [ReasonCount("malformed", 1, NOW, NOW)]}, "stuck LOOK: 1 dead letter is open"),
     ],
 )
-def test_each_thing_that_is_wrong_is_named_once(seen: dict[str, Any], reasons: list[tuple[str, str, str]]) -> None:
+def test_each_thing_that_is_wrong_is_named_once(seen: dict[str, Any], reason: str) -> None:
     verdict = judge(Overview(**(WELL | seen)), EVERY)
-    assert [(reason.question, reason.level.name, reason.text) for reason in verdict.reasons] == reasons
+    assert [f"{one.question} {one.level.name}: {one.text}" for one in verdict.reasons] == [reason]
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        {},
+        waiting(5, ago(seconds=30), ago(seconds=30)),
+        {"partitions": None},
+        {"outbox": Outbox(3, ago(seconds=59))},
+    ],
+)
+def test_what_moves_or_is_not_known_is_no_reason(seen: dict[str, Any]) -> None:
+    assert judge(Overview(**(WELL | seen)), EVERY).reasons == []
 
 
 def test_without_a_schedule_no_scan_is_due() -> None:
