@@ -45,12 +45,12 @@ def audit(
     if as_json:
         output.print_json({"actions": shown})
     elif not shown:
-        output.say("No rows in the audit log.")
+        output.print_line("No rows in the audit log.")
     else:
         spare = ("address", "times", "role", "detail", "arguments")
         output.print_table("Audit log, newest first", _COLUMNS, map(_line, shown), spare)
     if len(actions) > most:
-        output.remark(f"The newest {most:,}: --limit shows more")
+        output.print_note(f"The newest {most:,}: --limit shows more")
 
 
 _SHOWN = 1000

@@ -136,12 +136,12 @@ def settings(*, servers: bool = True) -> Settings:
     from service.store.url import database_url
 
     for name, nearest in unknown_names().items():
-        output.remark(f"levelsync: warning: {unknown_sentence(name, nearest)}")
+        output.print_note(f"levelsync: warning: {unknown_sentence(name, nearest)}")
     settings = load_settings()
     if servers:
         _check_up()
     for warning in database_url(settings).warnings:
-        output.remark(f"levelsync: warning: {PREFIX}DATABASE_URL: {warning}")
+        output.print_note(f"levelsync: warning: {PREFIX}DATABASE_URL: {warning}")
     return settings
 
 

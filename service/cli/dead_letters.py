@@ -108,7 +108,7 @@ async def _print_sheet(settings: Settings, wanted: Selection, cursor: int | None
                 break
             cursor = page.next
     sheet.end()
-    say_next_page(page)
+    print_next_page(page)
 
 
 async def _find(settings: Settings, letter_id: int) -> SeenLetter | None:
@@ -133,12 +133,12 @@ def show_counts(counts: list[CountedReason], *, as_json: bool, as_csv: bool = Fa
             sheet.add(line)
         sheet.end()
     elif not counts:
-        output.say("No open dead letters.")
+        output.print_line("No open dead letters.")
     else:
         rows = [(c.reason, c.count, _would(c), output.when(c.oldest), output.when(c.newest), c.meaning) for c in counts]
         columns = ("reason", "count", "would apply now", "oldest", "newest", "meaning")
         output.print_table("Open dead letters", columns, rows, spare=("newest", "oldest", "meaning", "would apply now"))
-        output.remark(
+        output.print_note(
             "To list them: levelsync dead-letters list --reason REASON. To send them again: replay. To close: discard"
         )
 
@@ -151,13 +151,13 @@ def show_page(page: SeenPage, *, as_json: bool) -> None:
     columns = ("id", "first seen", "record", "bytes", "tries", "state", "would apply", "reason", "detail")
     spare = ("bytes", "tries", "first seen", "detail", "would apply", "state")
     output.print_table("Dead letters, newest first", columns, map(_row, page.lines), spare)
-    say_next_page(page)
+    print_next_page(page)
 
 
-def say_next_page(page: SeenPage) -> None:
+def print_next_page(page: SeenPage) -> None:
     """Print how to get the next page, if there may be one."""
     if page.next is not None:
-        output.remark(f"There may be more: --cursor {page.next}")
+        output.print_note(f"There may be more: --cursor {page.next}")
 
 
 def sheet_of_letters() -> output.Csv:
@@ -169,16 +169,16 @@ def show_letter(seen: SeenLetter) -> None:
     """Print one letter with all of its fields."""
     letter = seen.letter
     came = output.when(letter.record_time) if letter.record_time else f"{letter.record_timestamp} ms"
-    output.say(f"Dead letter {letter.id}: {letter.reason} ({seen.meaning})")
-    output.say(f"  detail      {one_line(letter.detail) or '-'}")
-    output.say(f"  record      {letter.topic}, partition {letter.partition}, offset {letter.offset}, {came}")
-    output.say(f"  first seen  {output.when(letter.first_seen_at)}, attempts: {letter.attempts}")
-    output.say(f"  state       {_state(seen)}")
+    output.print_line(f"Dead letter {letter.id}: {letter.reason} ({seen.meaning})")
+    output.print_line(f"  detail      {one_line(letter.detail) or '-'}")
+    output.print_line(f"  record      {letter.topic}, partition {letter.partition}, offset {letter.offset}, {came}")
+    output.print_line(f"  first seen  {output.when(letter.first_seen_at)}, attempts: {letter.attempts}")
+    output.print_line(f"  state       {_state(seen)}")
     if letter.resolved_at is None:
-        output.say(f"  would apply {_WOULD[seen.verdict.would_apply]}: {seen.verdict.why}")
+        output.print_line(f"  would apply {_WOULD[seen.verdict.would_apply]}: {seen.verdict.why}")
     for header in letter.headers:
         name, content = header.get("key", header.get("key_base64")), header.get("value", header.get("base64"))
-        output.say(f"  header      {one_line(f'{name}: {content}' if content is not None else f'{name}: null')}")
+        output.print_line(f"  header      {one_line(f'{name}: {content}' if content is not None else f'{name}: null')}")
     _show_bytes("key", letter.key)
     _show_bytes("value", letter.value)
 
@@ -216,14 +216,14 @@ def _show_bytes(name: str, content: bytes | None) -> None:
 
     text = as_text(content)
     if content is None:
-        output.say(f"  {name:<11} null")
+        output.print_line(f"  {name:<11} null")
     elif text is not None:
-        output.say(f"  {name:<11} {text}")
+        output.print_line(f"  {name:<11} {text}")
     else:
-        output.say(f"  {name:<11} {len(content)} bytes, not text:")
-        output.say(hex_dump(content[:_HEX_BYTES]))
+        output.print_line(f"  {name:<11} {len(content)} bytes, not text:")
+        output.print_line(hex_dump(content[:_HEX_BYTES]))
         if len(content) > _HEX_BYTES:
-            output.say(f"  … --json prints all {len(content)} bytes")
+            output.print_line(f"  … --json prints all {len(content)} bytes")
 
 
 def hex_dump(content: bytes) -> str:

@@ -49,7 +49,7 @@ def exit_code(findings: list[Finding]) -> Exit:
 def _print(findings: list[Finding]) -> None:
     from rich.text import Text
 
-    console = output.answers()
+    console = output.stdout_console()
     for finding in findings:
         line = Text.assemble(
             (finding.verdict.value, _STYLES[finding.verdict.value]),

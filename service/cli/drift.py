@@ -47,15 +47,15 @@ def drift(
     elif sheet is not None:
         sheet.end()
     elif not total:
-        output.say("The two tables agree.")
+        output.print_line("The two tables agree.")
     else:
         title = counted(total, "pair differs", "pairs differ")
         output.print_table(title, _COLUMNS, map(_line, found), spare=("email", "what to do"))
-        output.remark(
+        output.print_note(
             "To confirm that no event explains them: levelsync reconcile. To repair one user: levelsync sync USER --all"
         )
     if most is not None and total > most:
-        output.remark(f"The first {most:,} of {total:,}: --limit shows more")
+        output.print_note(f"The first {most:,} of {total:,}: --limit shows more")
     if total:
         raise typer.Exit(Exit.NO)
 

@@ -39,10 +39,10 @@ def erase(
     if as_json:
         output.print_json(report)
     elif not dry_run:
-        output.say(f"Erased: {sum(report['erased'].values()):,}")
+        output.print_line(f"Erased: {sum(report['erased'].values()):,}")
     if report["unfinished_runs"]:
         runs = counted(report["unfinished_runs"], "run of this user has not ended", "runs of this user have not ended")
-        output.complain(f"{runs}: erase again after that")
+        output.print_error(f"{runs}: erase again after that")
         raise typer.Exit(Exit.NO)
 
 
@@ -53,7 +53,7 @@ async def _erase(settings: Settings, user: int, address: str | None, *, yes: boo
     async with reach.database(settings) as conn:
         known = await removal.address_of(conn, user)
         if known is not None:
-            output.remark(
+            output.print_note(
                 f"The application still has user {user}: their fences stay, and their next events are stored again"
             )
         names = address or known
@@ -70,10 +70,10 @@ async def _erase(settings: Settings, user: int, address: str | None, *, yes: boo
 
 
 def _announce(user: int, counts: dict[str, int]) -> None:
-    output.remark(f"levelsync stores about user {user}:")
+    output.print_note(f"levelsync stores about user {user}:")
     for what, number in counts.items():
         if number:
-            output.remark(f"  {what}: {number:,}")
+            output.print_note(f"  {what}: {number:,}")
     if not any(counts.values()):
-        output.remark("  nothing")
-    output.remark(_NOT_REACHED)
+        output.print_note("  nothing")
+    output.print_note(_NOT_REACHED)

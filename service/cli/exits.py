@@ -62,10 +62,10 @@ class CommandGroup(TyperGroup):
             return super().main(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - an error that no command expects
             if (code := _code_of(error)) is not None:  # raised before a command began, as with --help
-                output.complain(_sentence(error))
+                output.print_error(_sentence(error))
                 sys.exit(code)
             traceback.print_exception(error)
-            output.complain(f"{type(error).__name__}: this is a defect of levelsync; the lines above show where")
+            output.print_error(f"{type(error).__name__}: this is a defect of levelsync; the lines above show where")
             sys.exit(Exit.CRASH)
 
     def invoke(self, ctx: Any) -> Any:
@@ -76,7 +76,7 @@ class CommandGroup(TyperGroup):
             code = _code_of(error)
             if code is None:
                 raise
-            output.complain(_sentence(error))
+            output.print_error(_sentence(error))
             raise typer.Exit(code) from error
 
 

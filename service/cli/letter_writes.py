@@ -159,11 +159,11 @@ def replay(
     if as_json:
         output.print_json(report)
     elif "closed" in report:
-        output.say(f"Applied {report['closed']}, failed again {report['failed']}, not yet {report['pending']}")
+        output.print_line(f"Applied {report['closed']}, failed again {report['failed']}, not yet {report['pending']}")
         if report["failed"]:
-            output.remark("To see why: levelsync dead-letters show ID, or list with --reason")
+            output.print_note("To see why: levelsync dead-letters show ID, or list with --reason")
     if report.get("pending") and not (report["closed"] or report["failed"]):
-        output.complain(
+        output.print_error(
             f"No process read them within {REPLAY_TIMEOUT:.0f} s. Is a process with the roles `relay` and `apply` "
             "running (levelsync serve)? They stay in the outbox or in Kafka, and the first such process will read them"
         )
@@ -190,7 +190,7 @@ def discard(
     if as_json:
         output.print_json(report)
     elif not dry_run:
-        output.say(f"Discarded {counted(report['selected'], 'letter')}")
+        output.print_line(f"Discarded {counted(report['selected'], 'letter')}")
 
 
 def _selected(ids: list[int] | None, everything: bool, **narrowed: Any) -> Selection:
@@ -241,7 +241,7 @@ async def _announce(conn: AsyncConnection, verb: Verb, wanted: Selection) -> Han
     await conn.rollback()
     done = {"replay": "sent again", "discard": "discarded"}[verb]
     number = found.selected + found.left
-    output.remark(f"{counted(number, 'open dead letter')} to be {done}")
+    output.print_note(f"{counted(number, 'open dead letter')} to be {done}")
     left_out = {
         "sent less than a minute ago": found.on_its_way,
         "cannot be sent, because they are too large for Kafka or have neither key nor value": found.unsendable,
@@ -249,7 +249,7 @@ async def _announce(conn: AsyncConnection, verb: Verb, wanted: Selection) -> Han
     }
     for words, number in left_out.items():
         if number:
-            output.remark(f"  left out, {words}: {number:,}")
+            output.print_note(f"  left out, {words}: {number:,}")
     return found
 
 

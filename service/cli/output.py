@@ -24,30 +24,32 @@ _GAP = 2
 """Characters between two columns."""
 
 
-def answers() -> Console:
+def stdout_console() -> Console:
     """Return the console for answers, which is stdout."""
     return _console(stderr=False)
 
 
-def remarks() -> Console:
+def stderr_console() -> Console:
     """Return the console for progress, warnings and errors, which is stderr."""
     return _console(stderr=True)
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Print one plain line of the answer."""
     sys.stdout.write(f"{escape_controls(text)}\n")
     sys.stdout.flush()  # the reader of a pipe sees the line at once
 
 
-def remark(text: str) -> None:
+def print_note(text: str) -> None:
     """Print one plain line on stderr."""
     sys.stderr.write(f"{escape_controls(text)}\n")
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Print on stderr why the command failed."""
-    remarks().print(f"levelsync: {escape_controls(text)}", style="red", markup=False, highlight=False, soft_wrap=True)
+    stderr_console().print(
+        f"levelsync: {escape_controls(text)}", style="red", markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def when(moment: datetime | None) -> str:
@@ -57,7 +59,7 @@ def when(moment: datetime | None) -> str:
 
 def print_json(document: object) -> None:
     """Print the answer as one JSON document."""
-    say(json.dumps(document, indent=2, default=_as_json, ensure_ascii=False))
+    print_line(json.dumps(document, indent=2, default=_as_json, ensure_ascii=False))
 
 
 class Csv:
@@ -106,7 +108,7 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    console = answers()
+    console = stdout_console()
     lines = box.SIMPLE_HEAD if console.is_terminal else None
     cells = [["-" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
     widths = _widths(console.width, columns, cells, spare)
@@ -119,7 +121,7 @@ def print_table(
         table.add_row(*(Text(row[index]) for index in widths))
     console.print(table)
     if left_out := [column for index, column in enumerate(columns) if index not in widths]:
-        remark(f"Not shown, because the terminal is too narrow: {', '.join(left_out)}")
+        print_note(f"Not shown, because the terminal is too narrow: {', '.join(left_out)}")
 
 
 def _widths(room: int, columns: Sequence[str], cells: Sequence[Sequence[str]], spare: Sequence[str]) -> dict[int, int]:
@@ -145,7 +147,7 @@ def progress(*columns: ProgressColumn, transient: bool = True) -> Progress:
     """Return a progress bar on stderr, which is shown only on a terminal."""
     from rich.progress import Progress
 
-    console = remarks()
+    console = stderr_console()
     return Progress(*columns, console=console, transient=transient, disable=not console.is_terminal)
 
 

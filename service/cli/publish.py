@@ -59,7 +59,7 @@ def publish_file(settings: Settings, file: Path, seconds: float | None = None) -
         with stream:
             return asyncio.run(_publish_and_wait(settings, stream, tally, seconds))
     except KeyboardInterrupt:
-        output.remark(f"levelsync: stopped; {counted(tally.sent, 'event')} sent; later ones may be in Kafka, too")
+        output.print_note(f"levelsync: stopped; {counted(tally.sent, 'event')} sent; later ones may be in Kafka, too")
         raise
 
 
@@ -212,7 +212,7 @@ def publish(
     if as_json:
         output.print_json(report)
     else:
-        output.say(_summary(report))
+        output.print_line(_summary(report))
     if report.get("dead_letters"):
         raise typer.Exit(Exit.NO)
 
@@ -320,9 +320,11 @@ def _publish_one(
         became = {} if outcome is None else asdict(outcome)
         output.print_json({"id": event.id, "type": event.TYPE, **where, **became})
     else:
-        output.say(f"{event.TYPE} {event.id} is in {place.topic}, partition {place.partition}, offset {place.offset}")
+        output.print_line(
+            f"{event.TYPE} {event.id} is in {place.topic}, partition {place.partition}, offset {place.offset}"
+        )
         if outcome is not None:
-            output.say(outcome.in_words())
+            output.print_line(outcome.in_words())
     if outcome is not None and outcome.dead_letter is not None:
         raise typer.Exit(Exit.NO)
 
@@ -333,7 +335,7 @@ async def _send_and_warn(settings: Settings, event: ProgressLeveledUp | LicenseA
     try:
         place = await _send(settings, event)
         for fault in await asyncio.wait_for(looking, _WARNING_WITHIN):
-            output.remark(f"levelsync: warning: this will be a dead letter: {fault}")
+            output.print_note(f"levelsync: warning: this will be a dead letter: {fault}")
     except TimeoutError:
         return place
     finally:

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 
-def say_next(report: RunReport) -> None:
+def print_next_steps(report: RunReport) -> None:
     """Print on stderr which commands may follow."""
     for sentence in next_steps(report):
-        output.remark(sentence)
+        output.print_note(sentence)
 
 
 def next_steps(report: RunReport) -> list[str]:
@@ -108,7 +108,7 @@ def reconcile(
     else:
         show_report(report)
         asyncio.run(_show_first_issues(settings, report))
-        say_next(report)
+        print_next_steps(report)
     if wait and is_no(report):
         raise typer.Exit(Exit.NO)
 
@@ -140,7 +140,7 @@ def _ask(settings: Settings, request: ReconcileRequested, *, wait: bool) -> RunR
     try:
         return asyncio.run(ask(settings, request, wait=wait))
     except KeyboardInterrupt:
-        output.remark(f"levelsync: the run continues. Follow it: levelsync runs {request.id}; end it: add --cancel")
+        output.print_note(f"levelsync: the run continues. Follow it: levelsync runs {request.id}; end it: add --cancel")
         raise
 
 
@@ -156,7 +156,7 @@ def _agree_on_lowered(dry_run: RunReport) -> int:
         raise NotDone(f"the dry run before it ended as {dry_run.status}, so nothing was healed")
     lowered: int = dry_run.counts["lowered"]
     levels = counted(lowered, "level")
-    output.remark(f"Dry run {dry_run.run_id}: {healable(dry_run.counts):,} to heal, {levels} would fall")
+    output.print_note(f"Dry run {dry_run.run_id}: {healable(dry_run.counts):,} to heal, {levels} would fall")
     if lowered:
         confirm(f"Heal, and lower {levels}?", yes=False)
     return lowered
@@ -177,30 +177,30 @@ def show_report(report: RunReport) -> None:
     kind = "dry run" if report.dry_run else "run"
     narrowed = {"specialization": report.specialization, "user_id": report.user_id}
     only = "".join(f", {name} {value}" for name, value in narrowed.items() if value is not None)
-    output.say(f"Run {report.run_id}: {report.status.replace('_', ' ')} ({kind}, {report.direction}{only})")
+    output.print_line(f"Run {report.run_id}: {report.status.replace('_', ' ')} ({kind}, {report.direction}{only})")
     if report.finished_at is None:
         progress = report.progress
         done = f"{progress.ranges_done:,} of {progress.ranges_total:,} ranges done"
-        output.say(f"  {in_words(progress)}{_rate(progress)}, {done}")
+        output.print_line(f"  {in_words(progress)}{_rate(progress)}, {done}")
     for name, number in report.counts.items():
-        output.say(f"  {name.replace('_', ' '):<17} {number:>12,}")
+        output.print_line(f"  {name.replace('_', ' '):<17} {number:>12,}")
     if report.counts["unconfirmed"]:
-        _say_unconfirmed(report.unconfirmed_by_kind)
+        _print_unconfirmed(report.unconfirmed_by_kind)
     if report.status == "stopped_by_breaker" and not report.would_stop:
-        output.say(
+        output.print_line(
             "  Nothing was written: more levels would fall than the request allows. A dry run counts them again."
         )
     if report.would_stop:
-        output.say("  The breaker stops such a run before its first write; --force overrides it.")
+        output.print_line("  The breaker stops such a run before its first write; --force overrides it.")
 
 
-def _say_unconfirmed(kinds: Mapping[str, int]) -> None:
-    output.say(
+def _print_unconfirmed(kinds: Mapping[str, int]) -> None:
+    output.print_line(
         "  Nothing is confirmed: the appliers have not read all events, and those may explain what the scan saw:"
     )
     for kind, number in kinds.items():
-        output.say(f"    {kind.replace('_', ' '):<22} {number:>5,}")
-    output.say("  Start `levelsync serve` with the role apply, wait until its lag is 0, and repeat the run.")
+        output.print_line(f"    {kind.replace('_', ' '):<22} {number:>5,}")
+    output.print_line("  Start `levelsync serve` with the role apply, wait until its lag is 0, and repeat the run.")
 
 
 def _request(
@@ -245,7 +245,7 @@ async def ask(settings: Settings, request: ReconcileRequested, *, wait: bool) ->
         await conn.rollback()
         await _check_names(conn, request)
         await _publish(settings, request)
-        output.remark(f"levelsync: requested run {request.id}")
+        output.print_note(f"levelsync: requested run {request.id}")
         run_id = UUID(request.id)
         report = await _taken(conn, run_id)
         return await _follow(conn, run_id) if wait else report
@@ -332,7 +332,7 @@ async def _follow(conn: Any, run_id: UUID) -> RunReport:
             )
             if bar.disable and progress.phase not in printed[-1:]:
                 printed.append(progress.phase)
-                output.remark(f"levelsync: {in_words(progress)}")
+                output.print_note(f"levelsync: {in_words(progress)}")
             return None
 
         ended = await until(look, _LOOK_EVERY)

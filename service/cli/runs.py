@@ -12,7 +12,7 @@ import typer
 from service.cli import context, output
 from service.cli.context import AsCsv, AsJson, record
 from service.cli.exits import WrongUse
-from service.cli.reconcile import say_next, show_report
+from service.cli.reconcile import print_next_steps, show_report
 from service.core.sheet import ISSUE_COLUMNS
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def runs(
             output.print_json(report.as_dict())
         else:
             show_report(report)
-            say_next(report)
+            print_next_steps(report)
 
 
 async def _find(conn: AsyncConnection, given: str) -> Run:
@@ -103,7 +103,7 @@ async def _one(settings: Settings, given: str, *, cancel: bool) -> RunReport:
         run = await read_run(conn, run_id)
         assert run is not None  # noqa: S101 - `_find` has read it
         if ended:
-            output.remark("The run had ended already, so nothing was cancelled.")
+            output.print_note("The run had ended already, so nothing was cancelled.")
         return await report_of(conn, run)
 
 
@@ -127,7 +127,7 @@ def _show_runs(reports: list[RunReport], *, as_json: bool) -> None:
     if as_json:
         output.print_json({"runs": [report.as_dict() for report in reports]})
     elif not reports:
-        output.say("No runs yet. Start one: levelsync reconcile")
+        output.print_line("No runs yet. Start one: levelsync reconcile")
     else:
         columns = ("id", "requested", "status", "kind", "direction", "scanned", "differ", "lowered", "healed")
         spare = ("direction", "scanned", "lowered", "requested", "healed")
@@ -141,7 +141,7 @@ def _line(report: RunReport) -> tuple[object, ...]:
     when = f"{report.requested_at:%Y-%m-%d %H:%M:%S}"
     run_id = str(report.run_id)
     return (
-        run_id[:_SHORT] if output.answers().is_terminal else run_id,
+        run_id[:_SHORT] if output.stdout_console().is_terminal else run_id,
         when,
         report.status,
         kind,
@@ -158,7 +158,7 @@ def show_issues(found: list[FoundIssue], *, as_json: bool = False, title: str = 
     if as_json:
         output.print_json({"issues": found})
     elif not found:
-        output.say("The run has no issues.")
+        output.print_line("The run has no issues.")
     else:
         columns = ("user", "specialization", "kind", "progress", "license", "falls", "status", "detail")
         output.print_table(title, columns, map(_issue_line, found), spare=("detail", "status", "kind"))

@@ -26,7 +26,7 @@ def schema(
         output.print_json({"written": [str(path) for path in written]})
         return
     for path in written:
-        output.say(str(path))
+        output.print_line(str(path))
 
 
 def write_schemas(folder: Path) -> list[Path]:

@@ -162,6 +162,6 @@ async def _make_sample_users(settings: Settings) -> None:
     try:
         async with engine.begin() as conn:
             if await sample_users(conn):
-                output.remark(f"Created {USERS} sample users, ids 1 to {USERS}")
+                output.print_note(f"Created {USERS} sample users, ids 1 to {USERS}")
     finally:
         await engine.dispose()

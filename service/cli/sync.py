@@ -118,7 +118,7 @@ def _show_one(result: SyncResult, *, as_json: bool) -> None:
     if as_json:
         output.print_json(result.as_dict())
     else:
-        output.say(_line(result))
+        output.print_line(_line(result))
 
 
 def _show_all(result: UserSyncResult, *, as_json: bool) -> None:
@@ -126,7 +126,7 @@ def _show_all(result: UserSyncResult, *, as_json: bool) -> None:
         output.print_json(result.as_dict())
     else:
         for one in result.results.values():
-            output.say(_line(one))
+            output.print_line(_line(one))
 
 
 def _line(result: SyncResult) -> str:

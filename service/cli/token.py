@@ -31,7 +31,7 @@ def token(
     ttl: Annotated[str, typer.Option(help="How long it is valid, such as 30m, 1h or 7d.")] = "1h",
 ) -> None:
     """Print a token signed with LEVELSYNC_JWT_SECRET (for development)."""
-    output.say(sign(context.settings(servers=False), role, subject, _read_ttl(ttl)))
+    output.print_line(sign(context.settings(servers=False), role, subject, _read_ttl(ttl)))
 
 
 def sign(settings: Settings, role: str, subject: str, ttl: timedelta) -> str:
@@ -50,7 +50,7 @@ def sign(settings: Settings, role: str, subject: str, ttl: timedelta) -> str:
         )
     secret = settings.jwt_secret.get_secret_value()
     if len(secret.encode()) < SAFE_SECRET_BYTES:
-        output.remark(f"levelsync: warning: LEVELSYNC_JWT_SECRET is shorter than {SAFE_SECRET_BYTES} bytes")
+        output.print_note(f"levelsync: warning: LEVELSYNC_JWT_SECRET is shorter than {SAFE_SECRET_BYTES} bytes")
     with warnings.catch_warnings(action="ignore"):  # PyJWT warns about the same
         return jwt.encode(_claims(settings, role, subject, ttl), secret, algorithm="HS256")
 

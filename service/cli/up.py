@@ -37,9 +37,9 @@ def up(
         try:
             run_until_signal(_up(settings, data))
         except KeyboardInterrupt:
-            output.remark(_STOPPED)
+            output.print_note(_STOPPED)
             raise
-    output.remark(_STOPPED)
+    output.print_note(_STOPPED)
 
 
 def _settings(port: int | None) -> Settings:
@@ -75,7 +75,7 @@ async def _up(settings: Settings, data: Path) -> None:
     from service.cli.servers import local_stack
     from service.process.runtime import Service
 
-    output.remark(f"Starting PostgreSQL and a broker in {Path.cwd() / servers.FOLDER} …")
+    output.print_note(f"Starting PostgreSQL and a broker in {Path.cwd() / servers.FOLDER} …")
     async with local_stack(data, settings) as reached, Service(reached) as service:
         await service.ready()
         port = service.http_url.rpartition(":")[2]
@@ -98,20 +98,20 @@ def _addresses(settings: Settings, port: str) -> dict[str, str]:
 def _print_addresses(settings: Settings, url: str) -> None:
     from service.cli import reach
 
-    output.say("levelsync is up; Ctrl-C stops everything.\n")
-    output.say(f"  page        {url}/")
-    output.say(f"  admin API   {url}/docs  (/openapi.json /asyncapi.json)")
-    output.say(f"  service     {url}  (/livez /readyz /metrics)")
-    output.say(f"  PostgreSQL  {reach.database_address(settings)}")
-    output.say(f"  Kafka       {settings.kafka_bootstrap_servers}  (for trials: {_NOT_SERVED})")
+    output.print_line("levelsync is up; Ctrl-C stops everything.\n")
+    output.print_line(f"  page        {url}/")
+    output.print_line(f"  admin API   {url}/docs  (/openapi.json /asyncapi.json)")
+    output.print_line(f"  service     {url}  (/livez /readyz /metrics)")
+    output.print_line(f"  PostgreSQL  {reach.database_address(settings)}")
+    output.print_line(f"  Kafka       {settings.kafka_bootstrap_servers}  (for trials: {_NOT_SERVED})")
     if settings.jwt_secret is not None:
         from service.cli.token import sign
 
-        output.say(f"\n  Admin token, for a day:\n  {sign(settings, 'admin', '1', _TOKEN_TTL)}")
+        output.print_line(f"\n  Admin token, for a day:\n  {sign(settings, 'admin', '1', _TOKEN_TTL)}")
     command = _as_called()
-    output.say("\nIn another terminal, in this folder:")
-    output.say(f"  {command} publish leveled-up --user 42 --specialization PLAYER --to-level 5")
-    output.say(f"  {command} doctor")
+    output.print_line("\nIn another terminal, in this folder:")
+    output.print_line(f"  {command} publish leveled-up --user 42 --specialization PLAYER --to-level 5")
+    output.print_line(f"  {command} doctor")
 
 
 def _as_called() -> str:

@@ -78,10 +78,10 @@ SHOWN = r"\u001b]0;owned\u0007\u001b[2Jred\u009b31m\u000dstart\u202eback\ud800"
 
 
 def test_control_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
-    output.say(HOSTILE)
+    output.print_line(HOSTILE)
     output.print_table("Issues", ("email",), [(HOSTILE,), ("a\nb",)])
-    output.remark(HOSTILE)
-    output.complain(HOSTILE)
+    output.print_note(HOSTILE)
+    output.print_error(HOSTILE)
     printed = capsys.readouterr()
     assert printed.out.count(SHOWN) == 2
     assert printed.err == f"{SHOWN}\nlevelsync: {SHOWN}\n"
@@ -108,7 +108,7 @@ def test_a_narrow_terminal_drops_columns_and_breaks_no_word(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int, shown: list[str], left_out: str
 ) -> None:
     """stderr names the columns that are left out. A long text is wrapped between words."""
-    monkeypatch.setattr(output, "answers", lambda: Console(width=columns, force_terminal=True, color_system=None))
+    monkeypatch.setattr(output, "stdout_console", lambda: Console(width=columns, force_terminal=True, color_system=None))
     row = (RUN, "2026-11-25T12:00:00", "completed", "another transaction kept its rows locked for too long")
     output.print_table("Runs", ("run", "requested", "status", "detail"), [row], spare=("requested", "detail"))
     printed = capsys.readouterr()

@@ -27,7 +27,7 @@ class Screen:
     """Numbered steps on stdout."""
 
     def __init__(self) -> None:
-        self._console = output.answers()
+        self._console = output.stdout_console()
         self._step = 0
 
     def step(self, title: str) -> None:
@@ -36,7 +36,7 @@ class Screen:
         self._console.print()
         self._console.print(Text(f"{self._step}. {title}", style="bold cyan"))
 
-    def say(self, text: str) -> None:
+    def print_sentence(self, text: str) -> None:
         """Print a sentence."""
         self._console.print(Text(f"   {text}"))
 

@@ -77,7 +77,7 @@ async def show_repair(demo: Demo) -> bool:
 async def _show_damage(demo: Demo) -> None:
     screen = demo.screen
     screen.step("Somebody edits the tables by hand")
-    screen.say("Two licenses are lowered, one is removed, one progress row is raised. No event reports it.")
+    screen.print_sentence("Two licenses are lowered, one is removed, one progress row is raised. No event reports it.")
     async with demo.engine.connect() as conn:
         await queries.damage(conn)
     screen.pairs("Damaged", await _damaged(demo))
@@ -102,7 +102,7 @@ async def _show_heal(demo: Demo) -> bool:
     async with demo.engine.connect() as conn:
         history = await queries.history_after(conn, last_row)
     screen.pairs("Healed: the licenses follow the progress", pairs := await _damaged(demo))
-    screen.say("Every healed license has one more history row, with the run's id:")
+    screen.print_sentence("Every healed license has one more history row, with the run's id:")
     screen.history(history)
     return report.counts["healed"] == len(DAMAGED) and all(pair.agrees for pair in pairs)
 
@@ -165,21 +165,21 @@ async def show_all(demo: Demo) -> bool:
 async def _publish_and_show(demo: Demo, events: Sequence[Event]) -> None:
     screen = demo.screen
     screen.step("The application writes its own table and publishes what happened")
-    screen.say("A level-up raised specialization_progress, an advancement raised user_licenses, never both.")
+    screen.print_sentence("A level-up raised specialization_progress, an advancement raised user_licenses, never both.")
     async with demo.engine.connect() as conn:
         await _play_application(conn, events)
         before, last_row = await queries.all_pairs(conn), await queries.last_history_id(conn)
     touched = _touched(events, before)
     screen.pairs("Before", (before[key] for key in touched))
     await deliver(demo.producer, [event.to_kafka() for event in events])
-    screen.say(f"{len(events)} events of examples/events.jsonl are in Kafka.")
+    screen.print_sentence(f"{len(events)} events of examples/events.jsonl are in Kafka.")
 
     screen.step("levelsync raises the other table")
     await _applied(demo)
     async with demo.engine.connect() as conn:
         after, history = await queries.all_pairs(conn), await queries.history_after(conn, last_row)
     screen.pairs("After", (after[key] for key in touched))
-    screen.say("Every event that raised a license added one history row, with its id:")
+    screen.print_sentence("Every event that raised a license added one history row, with its id:")
     screen.history(history)
 
 
@@ -198,7 +198,7 @@ async def _show_bad_record(demo: Demo) -> None:
         for line in await dead_letters.list_open(conn, limit=1):
             if letter := await dead_letters.find(conn, line.id):
                 screen.letter(letter, dead_letters.MEANINGS[letter.reason])
-    screen.say(
+    screen.print_sentence(
         "The bad record is a dead letter, stored whole (levelsync dead-letters list). The good ones were applied:"
     )
     screen.pairs("", [pairs[_NEIGHBOUR, "PLAYER"]])
@@ -213,7 +213,9 @@ async def _show_repetition(demo: Demo, events: Sequence[Event]) -> bool:
     await _applied(demo)
     async with demo.engine.connect() as conn:
         same = await queries.fingerprint(conn) == before
-    screen.say(f"{len(events)} events again, last first: " + ("no row changed." if same else "ROWS CHANGED."))
+    screen.print_sentence(
+        f"{len(events)} events again, last first: " + ("no row changed." if same else "ROWS CHANGED.")
+    )
     return same
 
 
@@ -229,7 +231,7 @@ async def _compare(demo: Demo) -> bool:
         pairs = (await queries.all_pairs(conn)).values()
     different = [pair for pair in pairs if not pair.agrees]
     demo.screen.step("Do the tables agree?")
-    demo.screen.say(f"{len(pairs)} pairs compared, {len(different)} differ.")
+    demo.screen.print_sentence(f"{len(pairs)} pairs compared, {len(different)} differ.")
     if different:
         demo.screen.pairs("Different", different[:20])
     return not different
@@ -301,9 +303,11 @@ async def play(folder: Path) -> bool:
     screen.step("An empty PostgreSQL and an empty broker start; the migrations create the tables")
     async with local_stack(folder / "postgres", settings) as reached, Service(reached, ROLES - {"api"}) as service:
         await service.ready()
-        screen.say(f"levelsync serves at {service.http_url} (/livez, /readyz, /metrics)")
+        screen.print_sentence(f"levelsync serves at {service.http_url} (/livez, /readyz, /metrics)")
         agree = await _run_steps(reached, screen, service.http_url)
-    screen.say(f"Done in {time.monotonic() - started:.1f} s; PostgreSQL, the broker and the service are stopped.")
+    screen.print_sentence(
+        f"Done in {time.monotonic() - started:.1f} s; PostgreSQL, the broker and the service are stopped."
+    )
     return agree
 
 
