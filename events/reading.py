@@ -44,7 +44,7 @@ def read_line(line: str | bytes) -> Event:
     return read_envelope(None, value, time_ns() // 1_000_000).event
 
 
-_BY_TYPE: Final[dict[bytes | None, type[Event]]] = {name.encode(): event for name, event in BY_TYPE.items()}
+_BY_TYPE_HEADER: Final[dict[bytes | None, type[Event]]] = {name.encode(): event for name, event in BY_TYPE.items()}
 _ATTRIBUTES = frozenset({"ce_specversion", "ce_type", "ce_source", "ce_id", "ce_time"})
 _SPEC_VERSION = SPEC_VERSION.encode()
 _STRUCTURED = STRUCTURED_TYPE.encode()
@@ -102,9 +102,9 @@ def _read_parts(
     topic: str | None, data: bytes, found: Mapping[str, bytes | None], repeated: str | None, timestamp_ms: int
 ) -> Received:
     try:
-        kind = _kind(topic, found)
+        event_class = _event_class(topic, found)
         attributes = _attributes(found, repeated, timestamp_ms)
-        event = _validate(kind, data)
+        event = _validate(event_class, data)
     except ContractViolation as violation:
         if violation.reason is not Reason.MALFORMED:
             value = parse(data)  # A value that is not JSON is malformed, whatever else is wrong with the record.
@@ -115,16 +115,16 @@ def _read_parts(
     return Received(event, *attributes)
 
 
-def _kind(topic: str | None, found: Mapping[str, bytes | None]) -> type[Event]:
-    kind = _BY_TYPE.get(raw := found.get("ce_type"))
-    if kind is None:
+def _event_class(topic: str | None, found: Mapping[str, bytes | None]) -> type[Event]:
+    event_class = _BY_TYPE_HEADER.get(raw := found.get("ce_type"))
+    if event_class is None:
         problem = (
             "missing" if raw is None else f"{raw[:100].decode(errors='replace')!r}, which this contract does not define"
         )
         raise ContractViolation(Reason.UNKNOWN_TYPE, f"ce_type is {problem}")
-    if topic is not None and topic != kind.TOPIC:
-        raise ContractViolation(Reason.UNKNOWN_TYPE, f"ce_type {kind.TYPE} does not belong on the topic {topic}")
-    return kind
+    if topic is not None and topic != event_class.TOPIC:
+        raise ContractViolation(Reason.UNKNOWN_TYPE, f"ce_type {event_class.TYPE} does not belong on the topic {topic}")
+    return event_class
 
 
 def _attributes(found: Mapping[str, bytes | None], repeated: str | None, timestamp_ms: int) -> Attributes:
@@ -151,11 +151,11 @@ def _text(name: str, found: Mapping[str, bytes | None]) -> str:
     return text
 
 
-def _validate(kind: type[Event], data: bytes) -> Event:
+def _validate(event_class: type[Event], data: bytes) -> Event:
     # pydantic's parser reads these two words as numbers, but they are not valid JSON.
     if b"NaN" in data or b"Infinity" in data:
         parse(data)
     try:
-        return kind.model_validate_json(data)
+        return event_class.model_validate_json(data)
     except ValidationError as error:
         raise explain(error) from None

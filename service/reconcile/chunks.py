@@ -21,7 +21,7 @@ from service.levels import read_curriculum
 from service.reconcile import sql
 from service.reconcile.confirm import confirm_range
 from service.reconcile.heal import count, heal_some
-from service.reconcile.runs import note_time_left, room_for_issues
+from service.reconcile.runs import room_for_issues, store_time_left
 from service.reconcile.steps import Steps
 from service.reconcile.values import FAILED_BECAUSE, Phase, Range, Run, Suspect, run_of
 from service.settings import Settings
@@ -118,7 +118,7 @@ class Chunks:
         try:
             while await self._work_in_transaction(run_id, phase, chunk):
                 async with self._engine.begin() as conn:  # a new transaction, so that it locks no range's row
-                    await note_time_left(conn, run_id)
+                    await store_time_left(conn, run_id)
         except Exception as error:
             fault = read_fault(error)
             if fault.kind in {Kind.TRANSIENT, Kind.CONFLICT}:

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.faults import read_fault
 from service.reconcile import sql
-from service.reconcile.runs import ReconcileIssue, keep
+from service.reconcile.runs import ReconcileIssue, add_issues
 from service.reconcile.values import Phase, Range, Suspect, count_by_label
 from service.settings import Settings
 from service.stream.lag import EndOffsets
@@ -129,7 +129,7 @@ async def confirm_range(conn: AsyncConnection, part: Range, room: int) -> None:
     """Confirm the suspects of a range whose row the caller has locked. Store up to `room` issues."""
     suspects = part.suspects
     statuses = await _statuses(conn, suspects)
-    await keep(conn, part.run.id, [ReconcileIssue(s, statuses[s]) for s in suspects][:room])
+    await add_issues(conn, part.run.id, [ReconcileIssue(s, statuses[s]) for s in suspects][:room])
     confirmed = [s for s in suspects if statuses[s] == "confirmed"]
     counts: dict[str, Any] = dict(Counter(_count_name(s, statuses[s]) for s in suspects))
     counts["lowered"] = sum(s.is_lowered(part.run.direction) for s in confirmed)
@@ -154,14 +154,14 @@ async def _statuses(conn: AsyncConnection, suspects: Sequence[Suspect]) -> dict[
     """
     ordered = sorted(suspects, key=lambda s: (s.user_id, s.specialization))
     statuses = await _compare(conn, ordered, wait=False)
-    patient = True
+    wait = True
     for suspect in [s for s in ordered if s not in statuses]:
         try:
-            found = await _compare(conn, [suspect], wait=patient)
+            found = await _compare(conn, [suspect], wait=wait)
         except DBAPIError as error:
             if not read_fault(error).waits:
                 raise
-            found, patient = {}, False
+            found, wait = {}, False
         statuses[suspect] = found.get(suspect, "unconfirmed")
     return statuses
 

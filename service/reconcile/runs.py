@@ -93,13 +93,13 @@ async def read_paces(conn: AsyncConnection, runs: Sequence[Run]) -> dict[UUID, P
     return {r.id: Pace(Step(r.step), r.seconds, r.total - r.open, r.total, r.scanned, r.seconds_left) for r in rows}
 
 
-async def note_time_left(conn: AsyncConnection, run_id: UUID) -> None:
+async def store_time_left(conn: AsyncConnection, run_id: UUID) -> None:
     """Store the estimate for a run's current step if it is the least so far. Skip the run while its row is locked."""
     for row in await conn.execute(sql.PACE, {"ids": [run_id]}):
         pace = Pace(Step(row.step), row.seconds, row.total - row.open, row.total)
         left = pace.estimate()
         if left is not None and (row.seconds_left is None or left < row.seconds_left):
-            await conn.execute(sql.NOTE_TIME_LEFT, {"id": run_id, "step": row.step, "left": left})
+            await conn.execute(sql.STORE_TIME_LEFT, {"id": run_id, "step": row.step, "left": left})
 
 
 async def read_run(conn: AsyncConnection, run_id: UUID) -> Run | None:
@@ -233,7 +233,7 @@ async def room_for_issues(conn: AsyncConnection, run_id: UUID, settings: Setting
     return max(0, breaker_limit(settings, int(run.scanned)) + SAMPLES - int(run.kept))
 
 
-async def keep(conn: AsyncConnection, run_id: UUID, issues: Sequence[ReconcileIssue]) -> None:
+async def add_issues(conn: AsyncConnection, run_id: UUID, issues: Sequence[ReconcileIssue]) -> None:
     """Store issues of a run."""
     if issues:
         suspects = [issue.suspect for issue in issues]
@@ -288,7 +288,7 @@ async def finish(conn: AsyncConnection, run: Run, status: str, detail: str = "",
 async def finish_unconfirmed(conn: AsyncConnection, run: Run, settings: Settings) -> None:
     """End a run with all suspects unconfirmed, because the appliers did not catch up in time (law 5)."""
     rows = (await conn.execute(sql.ALL_SUSPECTS, {"id": run.id, "most": breaker_limit(settings, 0)})).scalars()
-    await keep(conn, run.id, [ReconcileIssue(Suspect(*array), "unconfirmed") for array in rows])
+    await add_issues(conn, run.id, [ReconcileIssue(Suspect(*array), "unconfirmed") for array in rows])
     kinds = {row.kind: row.number for row in await conn.execute(sql.SUSPECT_KINDS, {"id": run.id})}
     seen = {"unconfirmed": sum(kinds.values()), UNCONFIRMED_BY_KIND: kinds}
     await finish(conn, run, "completed", "the appliers did not catch up in time", **seen)

@@ -245,7 +245,7 @@ PACE = text("""
 The work of a scan is counted in ranges, and that of the other steps in pairs.
 """
 
-NOTE_TIME_LEFT = text("""
+STORE_TIME_LEFT = text("""
     UPDATE levelsync.reconcile_runs SET seconds_left = least(seconds_left, CAST(:left AS float8))
      WHERE id = (SELECT id FROM levelsync.reconcile_runs
                   WHERE id = :id AND step = :step AND finished_at IS NULL FOR UPDATE SKIP LOCKED)

@@ -21,7 +21,7 @@ from service.faults import read_fault
 from service.outbox.put import put
 from service.reconcile import sql
 from service.reconcile.confirm import Topics, reached, read_applied
-from service.reconcile.runs import breaker_limit, finish, finish_unconfirmed, note_time_left
+from service.reconcile.runs import breaker_limit, finish, finish_unconfirmed, store_time_left
 from service.reconcile.values import Phase, Run, Step, add_up, healable, run_of
 from service.settings import Settings
 from service.stream.background import ReportHealthy, wait_for
@@ -128,7 +128,7 @@ class Steps:
         range, so the worker that commits last finds no open range.
         """
         if (await conn.execute(sql.OPEN_RANGES, {"id": run_id, "phase": phase})).first():
-            await note_time_left(conn, run_id)
+            await store_time_left(conn, run_id)
             return
         row = (await conn.execute(sql.LOCK_RUN, {"id": run_id})).one_or_none()
         if row is None or row.finished_at is not None or row.phase != phase:

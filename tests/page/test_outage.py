@@ -111,7 +111,7 @@ async def test_the_last_known_values_stay_with_their_age(
 
 
 async def test_a_bounded_number_of_people_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "MOST_PEOPLE", 2)
+    monkeypatch.setattr(memory, "MAX_PEOPLE", 2)
     kept, admin = Memory(), somebody("admin")
     for one in ("a", "b", "c"):
         kept.remember(one, admin)

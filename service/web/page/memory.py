@@ -1,4 +1,4 @@
-"""What a process remembers for an outage: the last overview, the people signed in, and the tokens signed out."""
+"""The memory of a process for an outage: the last overview, the people signed in, and the tokens signed out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 EVERY = 30.0
 """Seconds between two overviews that are read without a request."""
-MOST_PEOPLE = 1000
+MAX_PEOPLE = 1000
 _READ_WITHIN = 10.0
 
 
@@ -50,9 +50,9 @@ class Memory:
         self.last = await read_own_overview(engine, {}, self._waits, self.history)
 
     def remember(self, token: str, who: Identity) -> None:
-        """Remember the identity of a token. Beyond `MOST_PEOPLE`, the oldest identity is forgotten."""
+        """Remember the identity of a token. Beyond `MAX_PEOPLE`, the oldest identity is forgotten."""
         self._people[sessions.digest(token)] = who
-        while len(self._people) > MOST_PEOPLE:
+        while len(self._people) > MAX_PEOPLE:
             self._people.pop(next(iter(self._people)))
 
     def end(self, token: str) -> None:
