@@ -137,14 +137,14 @@ async def last_id(conn: AsyncConnection) -> int:
     return int((await conn.execute(select(func.coalesce(func.max(table.c.id), 0)))).scalar_one())
 
 
-async def lock_some(
+async def lock_next(
     conn: AsyncConnection,
     selection: Selection,
-    but: Sequence[ColumnElement[bool]],
+    excluded: Sequence[ColumnElement[bool]],
     between: tuple[int, int],
     limit: int,
 ) -> list[Any]:
-    """Lock the next letters of a selection, except those that match `but`, and return their ids and sizes.
+    """Lock the next letters of a selection, except those that match `excluded`, and return their ids and sizes.
 
     `between` contains the id after which to begin, and the last id.
 
@@ -153,7 +153,7 @@ async def lock_some(
     """
     query = (
         select(table.c.id, size().label("bytes"))
-        .where(*conditions(selection), is_open(), ~or_(*but), table.c.id > between[0], table.c.id <= between[1])
+        .where(*conditions(selection), is_open(), ~or_(*excluded), table.c.id > between[0], table.c.id <= between[1])
         .order_by(table.c.id)
         .limit(limit)
         .with_for_update(key_share=True)

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.core.decode import FIRST_TIMESTAMP_HEADER, LETTER_HEADER
-from service.dead_letters.select import Selection, last_id, lock_some, on_its_way, unsendable
+from service.dead_letters.select import Selection, last_id, lock_next, on_its_way, unsendable
 from service.outbox.put import NOTIFY
 
 SEND_AGAIN = text(f"""
@@ -68,32 +68,32 @@ Write = Callable[[AsyncConnection, list[int]], Awaitable[None]]
 
 
 async def in_batches(
-    engine: AsyncEngine, selection: Selection, but: Sequence[ColumnElement[bool]], write: Write, most: int
+    engine: AsyncEngine, selection: Selection, excluded: Sequence[ColumnElement[bool]], write: Write, limit: int
 ) -> AsyncIterator[list[int]]:
-    """Lock a selection's open letters batch by batch, except those that match `but`. Call `write` and yield their ids.
+    """Lock a selection's open letters in batches, except those that match `excluded`. Call `write` and yield the ids.
 
-    This ends after `most` letters. Letters that are stored after the start are left out, so that a replay which becomes
+    This ends after `limit` letters. Letters that are stored after the start are left out, so that a replay which becomes
     a new letter is not sent again.
     """
     async with engine.connect() as conn:
         upto, after = await last_id(conn), 0
-    while most > 0:
+    while limit > 0:
         async with engine.begin() as conn:
-            locked = await lock_some(conn, selection, but, (after, upto), min(BATCH_LETTERS, most))
+            locked = await lock_next(conn, selection, excluded, (after, upto), min(BATCH_LETTERS, limit))
             ids = _at_most(BATCH_BYTES, locked)
             if ids:
                 await write(conn, ids)
         if not ids:
             return
         yield ids
-        after, most = ids[-1], most - len(ids)
+        after, limit = ids[-1], limit - len(ids)
 
 
-def _at_most(most: int, rows: Sequence[Any]) -> list[int]:
-    """Return the ids of the first rows, up to the row that reaches `most` bytes."""
+def _at_most(limit: int, rows: Sequence[Any]) -> list[int]:
+    """Return the ids of the first rows, up to the row that reaches `limit` bytes."""
     ids, size = [], 0
     for row in rows:
-        if size >= most:
+        if size >= limit:
             break
         ids.append(row.id)
         size += row.bytes
@@ -101,11 +101,11 @@ def _at_most(most: int, rows: Sequence[Any]) -> list[int]:
 
 
 def discard(
-    engine: AsyncEngine, selection: Selection, by: str, also: Write | None = None, most: int = ALL
+    engine: AsyncEngine, selection: Selection, by: str, also: Write | None = None, limit: int = ALL
 ) -> AsyncIterator[list[int]]:
     """Close the open letters of a selection, and yield the ids of each transaction.
 
-    Letters that are `replaying` are left out, because the outcome is not known yet. `also` and `most` are as in
+    Letters that are `replaying` are left out, because the outcome is not known yet. `also` and `limit` are as in
     `replay`.
     """
 
@@ -114,7 +114,7 @@ def discard(
         if also is not None:
             await also(conn, ids)
 
-    return in_batches(engine, selection, [on_its_way()], close, most)
+    return in_batches(engine, selection, [on_its_way()], close, limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +127,13 @@ class Followed:
 
 
 def replay(
-    engine: AsyncEngine, selection: Selection, by: str, also: Write | None = None, most: int = ALL
+    engine: AsyncEngine, selection: Selection, by: str, also: Write | None = None, limit: int = ALL
 ) -> AsyncIterator[list[int]]:
     """Send the open letters of a selection again, in the order of their ids, and yield the ids of each transaction.
 
     Letters that were sent within the last minute are left out, so that two people send a letter only once. Letters that
     Kafka would refuse are left out too. `also` is called in each transaction, for example to write the audit log. At
-    most `most` letters are sent.
+    most `limit` letters are sent.
     """
 
     async def send(conn: AsyncConnection, ids: list[int]) -> None:
@@ -143,7 +143,7 @@ def replay(
         if also is not None:
             await also(conn, ids)
 
-    return in_batches(engine, selection, [on_its_way(), unsendable()], send, most)
+    return in_batches(engine, selection, [on_its_way(), unsendable()], send, limit)
 
 
 async def follow(conn: AsyncConnection, ids: Iterable[int]) -> Followed:

@@ -93,12 +93,12 @@ class Retention:
     async def _remove(self, statement: TextClause, age: timedelta, limit: int) -> list[Any]:
         removed: list[Any] = []
         while True:
-            rows = await self._remove_some(statement, age, limit)
+            rows = await self._remove_batch(statement, age, limit)
             removed += rows
             if len(rows) < limit:
                 return removed
 
-    async def _remove_some(self, statement: TextClause, age: timedelta, limit: int) -> Sequence[Any]:
+    async def _remove_batch(self, statement: TextClause, age: timedelta, limit: int) -> Sequence[Any]:
         async with self._engine.begin() as conn:
             if not (await conn.execute(_TRY_LOCK)).scalar_one():
                 return []

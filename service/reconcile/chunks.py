@@ -20,7 +20,7 @@ from service.faults import Kind, read_fault
 from service.levels import read_curriculum
 from service.reconcile import sql
 from service.reconcile.confirm import confirm_range
-from service.reconcile.heal import count, heal_some
+from service.reconcile.heal import count, heal_next
 from service.reconcile.runs import room_for_issues, store_time_left
 from service.reconcile.steps import Steps
 from service.reconcile.values import FAILED_BECAUSE, Phase, Range, Run, Suspect, run_of
@@ -140,7 +140,7 @@ class Chunks:
             if phase is Phase.CONFIRM:
                 await confirm_range(conn, part, await room_for_issues(conn, run_id, self._settings))
                 return False
-            done = await heal_some(conn, part, self._tables)
+            done = await heal_next(conn, part, self._tables)
         count(run, done)
         return True
 

@@ -25,7 +25,7 @@ from service.telemetry import metrics
 log = structlog.get_logger(__name__)
 
 
-async def heal_some(conn: AsyncConnection, part: Range, tables: Tables) -> Counter[tuple[str, str]]:
+async def heal_next(conn: AsyncConnection, part: Range, tables: Tables) -> Counter[tuple[str, str]]:
     """Heal the next confirmed pairs of a range whose row the caller has locked. Return the outcomes, counted by kind.
 
     Held pairs, which another transaction has locked, come last, one in each transaction. So a transaction that waits

@@ -34,7 +34,7 @@ RANGES_A_STEP = 100
 """Ranges planned in one transaction."""
 
 
-async def plan_some(conn: AsyncConnection, run: Run) -> bool:
+async def plan_next_ranges(conn: AsyncConnection, run: Run) -> bool:
     """Plan the next ranges. Return True when the last user is in one. The caller has locked the run's row."""
     if run.user_id is not None:
         await _add(conn, run, [(0, run.user_id - 1, run.user_id)])
@@ -140,7 +140,7 @@ class Steps:
     # --- steps that wait for a time
 
     async def _plan(self, conn: AsyncConnection, run: Run) -> None:
-        planned = await plan_some(conn, run)
+        planned = await plan_next_ranges(conn, run)
         if planned:
             await self._set_goal(conn, run)
         await self._set_step(conn, run, Step.SETTLE if planned else Step.PLAN, after=0)
