@@ -38,7 +38,7 @@ async def list_audit(visit: Visit) -> Response:
     if wants_csv(visit.query):
         found = await list_actions(visit.engine, visit.who, wanted, limit=MAX_EXPORTED)
         rows = ([row[name] for name in ACTION_COLUMNS] for row in map(asdict, found))
-        return visit.sheet("audit", ACTION_COLUMNS, rows)
+        return visit.csv("audit", ACTION_COLUMNS, rows)
     before = action_cursor_in(visit.query)
     found = await list_actions(visit.engine, visit.who, wanted, limit=PAGE + 1, before=before)
     return visit.show(

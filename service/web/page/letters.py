@@ -53,7 +53,7 @@ async def _as_csv(visit: Visit, selection: Selection) -> Response:
         if before is None:
             break
     columns = [field.name for field in fields(LetterLine)]
-    return visit.sheet("dead-letters", columns, (astuple(line) for line in rows[:MAX_EXPORTED]))
+    return visit.csv("dead-letters", columns, (astuple(line) for line in rows[:MAX_EXPORTED]))
 
 
 async def show_letter(visit: Visit) -> Response:

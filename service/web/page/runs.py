@@ -63,7 +63,7 @@ async def start(visit: Visit) -> Response:
     wanted = RunRequest(
         direction=direction_in(form), specialization=form.get("specialization") or None, user_id=user_in(form)
     )
-    return visit.go(f"/page/runs/{await runs.request_run(visit.engine, visit.who, wanted)}")
+    return visit.redirect(f"/page/runs/{await runs.request_run(visit.engine, visit.who, wanted)}")
 
 
 async def show_run(visit: Visit) -> Response:
@@ -74,7 +74,7 @@ async def show_run(visit: Visit) -> Response:
     if wants_csv(visit.query):
         found = await runs.read_run_issues(visit.engine, visit.who, run_id, wanted, limit=MAX_EXPORTED)
         rows = ([issue[name] for name in ISSUE_COLUMNS] for issue in map(asdict, found.issues))
-        return visit.sheet(f"issues-{run_id}", ISSUE_COLUMNS, rows)
+        return visit.csv(f"issues-{run_id}", ISSUE_COLUMNS, rows)
     found = await runs.read_run_issues(visit.engine, visit.who, run_id, wanted, limit=ISSUES, after=after)
     return visit.show(
         "run.html",
@@ -95,7 +95,7 @@ def _runs_as_csv(visit: Visit, found: Sequence[RunReport]) -> Response:
     columns = (*_RUN_COLUMNS, *COUNTS)
     reports = (run.as_dict() for run in found)
     rows = ([*(run[name] for name in _RUN_COLUMNS), *(run["counts"][name] for name in COUNTS)] for run in reports)
-    return visit.sheet("runs", columns, rows)
+    return visit.csv("runs", columns, rows)
 
 
 async def ask_execute(visit: Visit) -> Response:
@@ -119,7 +119,7 @@ async def execute(visit: Visit) -> Response:
         max_lowered=None if forced else run.counts["lowered"],
     )
     key = f"execute {run.run_id}{' forced' if forced else ''}"
-    return visit.go(f"/page/runs/{await runs.request_run(visit.engine, visit.who, wanted, key)}")
+    return visit.redirect(f"/page/runs/{await runs.request_run(visit.engine, visit.who, wanted, key)}")
 
 
 async def ask_cancel(visit: Visit) -> Response:
@@ -131,7 +131,7 @@ async def ask_cancel(visit: Visit) -> Response:
 async def cancel(visit: Visit) -> Response:
     """Cancel the run."""
     run = await runs.cancel_run(visit.engine, visit.who, visit.request.path_params["run_id"])
-    return visit.go(f"/page/runs/{run.run_id}")
+    return visit.redirect(f"/page/runs/{run.run_id}")
 
 
 def would_change(run: RunReport) -> int:

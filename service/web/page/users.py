@@ -37,7 +37,7 @@ async def find(visit: Visit) -> Response:
     wanted = visit.query.get("q", "").strip()[:_LONGEST_QUESTION]
     found = await find_users(visit.engine, visit.who, wanted) if wanted else []
     if len(found) == 1:
-        return visit.go(f"/page/users/{found[0].id}")
+        return visit.redirect(f"/page/users/{found[0].id}")
     return visit.show("users.html", wanted=wanted, users=found)
 
 

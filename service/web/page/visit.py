@@ -209,7 +209,7 @@ class Visit:
         """Return a page."""
         return render(template, {"visit": self, "path": self.request.url.path, **values}, status, headers)
 
-    def sheet(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:
+    def csv(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:
         """Return a list as a CSV file of this name."""
         headers = HEADERS | {"Content-Disposition": f'attachment; filename="levelsync-{name}.csv"'}
         return Response(as_csv(columns, rows), media_type="text/csv", headers=headers)
@@ -220,7 +220,7 @@ class Visit:
         parameters = {name: value for name, value in (kept | changed).items() if value not in {None, ""}}
         return f"{self.request.url.path}?{urlencode(parameters)}"
 
-    def go(self, path: str) -> Response:
+    def redirect(self, path: str) -> Response:
         """Redirect to another page after a form."""
         return RedirectResponse(path, 303, HEADERS)
 
