@@ -106,6 +106,7 @@ _LOOKED_AT = 10_000
 _DAYS = 7
 _MANY = 5
 """Licenses from which the check warns. Fewer may be decisions of people."""
+_OTHERS = "something other than levelsync"
 
 # levelsync writes a history row for every change of a license. So a license below its newest row was not lowered by
 # levelsync, and neither was one whose newest row goes down with a reason that levelsync does not write.
@@ -134,11 +135,11 @@ async def falling_levels(conn: AsyncConnection) -> str:
     """Check that few licenses were lowered in the last days by anything but levelsync."""
     found = (await conn.execute(_LOWERED, {"looked_at": _LOOKED_AT, "days": _DAYS})).all()
     if len(found) < _MANY:
-        return f"fewer than {_MANY} licenses were lowered by anybody but levelsync in the last {_DAYS} days"
+        return f"fewer than {_MANY} licenses were lowered by {_OTHERS} in the last {_DAYS} days"
     shown = ", ".join(
         f"user {row.user_id} in {row.specialization} from {row.before} to {row.level}" for row in found[:3]
     )
-    raise CheckWarned(f"{len(found)} licenses were lowered in the last {_DAYS} days, and not by levelsync: {shown}")
+    raise CheckWarned(f"{len(found)} licenses were lowered by {_OTHERS} in the last {_DAYS} days: {shown}")
 
 
 WARNINGS: tuple[Checker, ...] = (falling_levels,)

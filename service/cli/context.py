@@ -49,7 +49,7 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not has_terminal():
-        raise WrongUse(f"{question} There is no terminal to ask at: add --yes")
+        raise WrongUse(f"{question} This needs a confirmation, and stdin is not a terminal: add --yes")
     try:
         with ctrl_c_at_once():
             agreed = typer.confirm(question, err=True)

@@ -48,7 +48,7 @@ def settings_findings() -> list[Finding]:
     """Check the names of the settings. Their values were checked when they were read."""
     unknown = unknown_names()
     if not unknown:
-        return [passed("Settings", "every LEVELSYNC_ name is known, every value can be used")]
+        return [passed("Settings", "every LEVELSYNC_ name is known, and every value can be used")]
     return [
         failed("Settings", unknown_sentence(name, nearest), "rename or remove the variable")
         for name, nearest in unknown.items()
@@ -177,9 +177,10 @@ def _lag_finding(topic: str, first: int, last: int) -> Finding:
     if not last:
         return passed(name, "every record is applied")
     if last < first:
-        return passed(name, f"{last} records to apply, and falling")
+        return passed(name, f"{last} records are not applied yet, and the number falls")
     advice = "Is `levelsync serve` running with the role apply? Its /readyz shows what it waits for"
-    return failed(name, f"{last} records to apply, and none was applied in {_STALLED_SECONDS:.0f} s", advice)
+    detail = f"{last} records are not applied yet, and none was applied in {_STALLED_SECONDS:.0f} s"
+    return failed(name, detail, advice)
 
 
 async def _lag_by_topic(settings: Settings) -> dict[str, int]:

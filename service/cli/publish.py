@@ -59,7 +59,7 @@ def publish_file(settings: Settings, file: Path, seconds: float | None = None) -
         with stream:
             return asyncio.run(_publish_and_wait(settings, stream, tally, seconds))
     except KeyboardInterrupt:
-        output.print_note(f"levelsync: stopped; {counted(tally.sent, 'event')} sent; later ones may be in Kafka, too")
+        output.print_note(f"levelsync: stopped; {counted(tally.sent, 'event')} sent; later ones may be in Kafka too")
         raise
 
 
@@ -107,11 +107,11 @@ async def _send_lines(producer: AIOKafkaProducer, lines: list[bytes], tally: _Ta
     except NotDelivered as error:
         tally.sent += error.confirmed
         raise Unreachable(
-            f"Kafka did not accept an event: {error}. {_before(tally)} sent; it and later ones may be in Kafka, too"
+            f"Kafka did not accept an event: {error}. {_before(tally)} sent. It and later ones may be in Kafka too"
         ) from error
     if trouble:
         raise WrongUse(
-            f"line {tally.line}: {trouble}. {_before(tally)} sent, nothing after it is. "
+            f"line {tally.line}: {trouble}. {_before(tally)} sent, and nothing after it. "
             "A line is one CloudEvent in structured mode: levelsync schema --out DIR writes the schemas"
         )
 

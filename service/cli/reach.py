@@ -91,7 +91,7 @@ async def topics(settings: Settings) -> None:
 
     if missing := await ensure_topics(settings):
         hint = f"create them, or set {PREFIX}KAFKA_CREATE_TOPICS=true"
-        raise Unreachable(f"Kafka has no topic {', '.join(missing)}: {hint}")
+        raise Unreachable(f"Kafka lacks the topics {', '.join(missing)}: {hint}")
 
 
 def database_trouble(settings: Settings, error: Exception) -> Exception:

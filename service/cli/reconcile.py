@@ -153,7 +153,7 @@ def _agree_on_lowered(dry_run: RunReport) -> int:
     from service.reconcile.values import healable
 
     if dry_run.status != "completed":
-        raise NotDone(f"the dry run before it ended as {dry_run.status}, so nothing was healed")
+        raise NotDone(f"the first dry run ended as {dry_run.status}, so nothing was healed")
     lowered: int = dry_run.counts["lowered"]
     levels = counted(lowered, "level")
     output.print_note(f"Dry run {dry_run.run_id}: {healable(dry_run.counts):,} to heal, {levels} would fall")

@@ -78,7 +78,7 @@ async def _find(conn: AsyncConnection, given: str) -> Run:
     if not found:
         raise WrongUse(f"there is no run {given}: levelsync runs lists them")
     if len(found) > 1:
-        raise WrongUse(f"several runs begin with {given}: give more of the id")
+        raise WrongUse(f"several runs begin with {given}: give more characters of the id")
     return found[0]
 
 

@@ -67,7 +67,7 @@ def _check_port(settings: Settings) -> None:
     try:
         http.bind(settings).close()
     except SettingsError as error:
-        raise WrongUse(f"{error} (here: --port)") from error
+        raise WrongUse(f"{error} (or with --port)") from error
 
 
 async def _up(settings: Settings, data: Path) -> None:
