@@ -1,4 +1,4 @@
-"""The role `schedule`: it requests one reconcile a time slot, and removes old rows every hour."""
+"""The role `schedule`: it requests one reconcile for each time slot, and removes old rows every hour."""
 
 from __future__ import annotations
 

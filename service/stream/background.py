@@ -1,4 +1,4 @@
-"""Tasks beside the consumers: how they are retried, waited for and stopped.
+"""Functions that retry, await and stop the tasks of a process.
 
 `retry` repeats one call until it succeeds. `in_background` restarts endless work after an error. Both wait longer after
 each failure, with jitter, so that processes with the same fault do not retry at the same time.

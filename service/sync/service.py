@@ -1,4 +1,4 @@
-"""`ProgressLicenseSyncService`, whose methods sync pairs, each in its own transactions, with retries."""
+"""`ProgressLicenseSyncService`, which syncs pairs, each in its own transaction, with retries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`levelsync demo`: show the main job from start to finish on an embedded PostgreSQL and broker."""
+"""`levelsync demo`: show levelsync at work from start to finish, on an embedded PostgreSQL and broker."""
 
 from __future__ import annotations
 

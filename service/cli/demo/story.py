@@ -281,7 +281,7 @@ def _get(url: str) -> str:
 
 
 async def play(folder: Path) -> bool:
-    """Show the main job, with all data in `folder`; return whether both tables agree at the end.
+    """Show every step, with all data in `folder`. Return whether both tables agree at the end.
 
     Raises:
         Unreachable: PostgreSQL or the broker cannot run here, or the service did not read the request for a run.

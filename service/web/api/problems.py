@@ -1,4 +1,4 @@
-"""Problems (RFC 9457), and what surrounds every request: its id, time limit, log line and headers."""
+"""Problems (RFC 9457), and the middleware of every request: its id, time limit, log line and headers."""
 
 from __future__ import annotations
 
