@@ -22,7 +22,7 @@ from service.reconcile.runs import read_run, report_of, reports_of
 from service.reconcile.sql import ADD_RUN, FALLS
 from service.reconcile.values import FoundIssue, ReportProgress, RunPhase, RunReport, run_id_of, run_of
 from service.sync import BulkSyncResult
-from service.sync.everything import result_of
+from service.sync.bulk import result_of
 
 _SOURCE = "levelsync/api"
 _LOCK_RUN_ID = text("SELECT pg_advisory_xact_lock(hashtextextended(CAST(:id AS text), 0))")

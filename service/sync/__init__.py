@@ -1,6 +1,6 @@
 """Bring the two rows of a pair into agreement on request: lock → decide → write."""
 
-from service.sync.everything import BulkSyncResult
+from service.sync.bulk import BulkSyncResult
 from service.sync.issues import DesyncIssue
 from service.sync.level import LevelOutOfRange, SyncRefused, UnknownDirection, UnknownSpecialization, UnknownUser
 from service.sync.results import SyncResult, UserSyncResult

@@ -21,7 +21,7 @@ from service.levels import Curriculum, maxima_options, read_curriculum
 from service.settings import Settings, load_settings
 from service.stream.background import retry
 from service.sync import results
-from service.sync.everything import BulkSyncResult, sync_all
+from service.sync.bulk import BulkSyncResult, sync_all
 from service.sync.issues import DesyncIssue, stream_issues
 from service.sync.level import (
     LICENSES_OF_PAIR,

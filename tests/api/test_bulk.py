@@ -10,7 +10,7 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.sync import everything
+from service.sync import bulk
 from service.web.api import syncs
 from tests.support.api import pages
 from tests.support.runs import OneWorker, working
@@ -66,7 +66,7 @@ async def test_it_writes_only_when_dry_run_is_false(admin: httpx.AsyncClient, en
 async def test_a_bulk_answer_reports_that_there_are_more(
     admin: httpx.AsyncClient, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(everything, "FIRST_ISSUES", 1)
+    monkeypatch.setattr(bulk, "FIRST_ISSUES", 1)
     await fill(engine, {(1, "PLAYER"): 9, (3, "COACH"): 2}, {(1, "PLAYER"): 4})
     found = (await admin.post("/all", json={"dry_run": False})).json()
     (left,) = found["results"]
