@@ -72,7 +72,7 @@ async def in_batches(
 ) -> AsyncIterator[list[int]]:
     """Lock a selection's open letters in batches, except those that match `excluded`. Call `write` and yield the ids.
 
-    This ends after `limit` letters. Letters that are stored after the start are left out, so that a replay which becomes
+    This ends after `limit` letters. Letters that are stored after the start are left out, so that a replay that becomes
     a new letter is not sent again.
     """
     async with engine.connect() as conn:

@@ -108,7 +108,9 @@ def test_a_narrow_terminal_drops_columns_and_breaks_no_word(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int, shown: list[str], left_out: str
 ) -> None:
     """stderr names the columns that are left out. A long text is wrapped between words."""
-    monkeypatch.setattr(output, "stdout_console", lambda: Console(width=columns, force_terminal=True, color_system=None))
+    monkeypatch.setattr(
+        output, "stdout_console", lambda: Console(width=columns, force_terminal=True, color_system=None)
+    )
     row = (RUN, "2026-11-25T12:00:00", "completed", "another transaction kept its rows locked for too long")
     output.print_table("Runs", ("run", "requested", "status", "detail"), [row], spare=("requested", "detail"))
     printed = capsys.readouterr()
