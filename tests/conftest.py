@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import structlog
+from aiokafka.protocol.admin import DeleteAclsRequest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import PREFIX, Settings
@@ -26,7 +27,7 @@ from tests.support import topics as of_kafka
 from tests.support.apache_kafka import GuardedKafka
 from tests.support.process import ForkedProcess, LevelsyncProcess
 from tests.support.provider import FORCE, Choice, NoWay, Provider, choose, new_postgres, running
-from tests.support.roles import ACLS, THROUGH, Way, guarded_access, way_through
+from tests.support.roles import ACLS, EVERY_ACL, THROUGH, Way, change_acl, guarded_access, way_through
 from tests.support.runs import OneWorker
 from tests.support.servers import Kafka, Postgres
 
@@ -158,13 +159,25 @@ def kafka_access(kafka: Kafka) -> Iterator[dict[str, Any]]:
         yield access
 
 
-@pytest.fixture(scope="module")
-def guarded_kafka() -> Iterator[GuardedKafka]:
-    """A broker of the module's own with ACLs. Without one, its user may do nothing."""
+@pytest.fixture(scope="session")
+def broker_with_acls(kafka: Kafka) -> Iterator[GuardedKafka]:
+    """The session's broker if it has ACLs, else another one."""
+    if isinstance(kafka._server, GuardedKafka):
+        yield kafka._server
+        return
     if reason := apache_kafka.unavailable():
         pytest.skip(f"needs Apache Kafka from its Maven jars: {reason}")
     with tempfile.TemporaryDirectory() as folder, GuardedKafka(Path(folder) / "kafka") as server:
         yield server
+
+
+@pytest.fixture
+async def guarded_kafka(broker_with_acls: GuardedKafka, kafka: Kafka) -> GuardedKafka:
+    """A broker with ACLs and empty topics. Its user may do nothing yet."""
+    await kafka.start()  # the test before may have left it stopped
+    await of_kafka.fresh_topics(broker_with_acls.bootstrap_servers, 4, remove_groups=True, keep_empty=True)
+    await change_acl(broker_with_acls, DeleteAclsRequest, EVERY_ACL)
+    return broker_with_acls
 
 
 @pytest.fixture

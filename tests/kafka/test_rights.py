@@ -14,13 +14,12 @@ from service.checks import Verdict
 from service.cli.doctor import examine
 from service.process.runtime import Service
 from service.settings import Settings
-from service.stream.connection import admin_client
 from service.stream.topics import missing_rights
 from tests.support import application
 from tests.support.apache_kafka import GuardedKafka
 from tests.support.process import environment, levelsync
-from tests.support.roles import grant, roles
-from tests.support.topics import Record, fresh_topics, publish
+from tests.support.roles import change_acl, grant, roles
+from tests.support.topics import Record, publish
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
@@ -30,7 +29,6 @@ _TOPIC, _PREFIXED, _WRITE, _ALLOW = 2, 4, 4, 3
 @pytest.fixture
 async def restricted(settings: Settings, guarded_kafka: GuardedKafka, database_url: str) -> AsyncIterator[Settings]:
     """Settings of the runtime role and of a Kafka user with the rights of acls.sh."""
-    await fresh_topics(guarded_kafka.bootstrap_servers, 4, remove_groups=True)
     async with roles(database_url) as made:
         values = guarded_kafka.access | {
             "database_url": SecretStr(made.runtime),
@@ -74,10 +72,7 @@ async def test_everything_works_with_the_rights_of_both_files(
 async def test_doctor_names_what_is_missing_in_kafka(restricted: Settings, guarded_kafka: GuardedKafka) -> None:
     """It asks the broker for its user's rights, and writes nothing."""
     assert await missing_rights(restricted) == []
-    operator = Settings(_env_file=None, kafka_bootstrap_servers=guarded_kafka.bootstrap_servers)
-    async with admin_client(operator) as client:
-        rule = (_TOPIC, "sync.", _PREFIXED, "User:levelsync", "*", _WRITE, _ALLOW)
-        await client._send_request_to_node(client._client.get_random_node(), DeleteAclsRequest(*rule))
+    await change_acl(guarded_kafka, DeleteAclsRequest, (_TOPIC, "sync.", _PREFIXED, _WRITE, _ALLOW))
     other = restricted.model_copy(update={"kafka_group_id": "another"})
     missing = await eventually(lambda: _missing(other))
     assert missing == [

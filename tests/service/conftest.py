@@ -25,6 +25,13 @@ def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """End the service when a consumer stands still for three seconds."""
+    for bound in ("STALL_SECONDS", "BEGIN_SECONDS"):
+        monkeypatch.setattr(watch, bound, 3.0)
+
+
+@pytest.fixture
 def log() -> Iterator[list[Any]]:
     """The lines that the service logs."""
     with capture_logs() as lines:

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from service.local import EmbeddedBroker, EmbeddedPostgres
 from tests.support import apache_kafka, containers
-from tests.support.apache_kafka import ApacheKafka, GuardedKafka
-from tests.support.roles import ACLS, THROUGH
+from tests.support.apache_kafka import GuardedKafka
 from tests.support.servers import POSTGRES_SETTINGS, Kafka, Postgres, system_programs
 
 GIVEN_KAFKA, GIVEN_DATABASE = "LEVELSYNC_TEST_KAFKA", "LEVELSYNC_TEST_DATABASE_URL"
@@ -55,8 +54,7 @@ def _jars_unavailable() -> str:
 
 def _start_jars(folder: Path, stack: ExitStack) -> tuple[Kafka, Postgres]:
     def kafka() -> Kafka:
-        kind = GuardedKafka if os.environ.get(THROUGH) == ACLS else ApacheKafka
-        server = kind(folder / "kafka")
+        server = GuardedKafka(folder / "kafka")
         stack.enter_context(server)
         return Kafka(server.bootstrap_servers, real=True, server=server)
 

@@ -14,6 +14,7 @@ from unittest.mock import patch
 from urllib.parse import urlsplit
 
 from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
 
 from tests.support import application, kafka_tools
 from tests.support.apache_kafka import ApacheKafka, GuardedKafka
@@ -132,6 +133,19 @@ def guarded_access(server: GuardedKafka) -> Iterator[dict[str, Any]]:
 
     with patch.object(AIOKafkaClient, "__init__", make_elsewhere):
         yield server.access | {"kafka_group_id": GROUP, "kafka_create_topics": False}
+
+
+Acl = tuple[int, str | None, int, int, int]
+"""Kafka's number of a kind of resource, its name, and Kafka's numbers of a pattern, an operation and a permission."""
+EVERY_ACL: Acl = (1, None, 1, 1, 1)
+
+
+async def change_acl(server: ApacheKafka, request: type[CreateAclsRequest | DeleteAclsRequest], acl: Acl) -> None:
+    """Create or delete ACLs of the user `levelsync`."""
+    kind, name, pattern, operation, permission = acl
+    rule = request(kind, name, pattern, "User:levelsync", "*", operation, permission)
+    async with kafka_tools.admin(server.bootstrap_servers) as client:
+        await client._send_request_to_node(client._client.get_random_node(), rule)
 
 
 def grant(server: ApacheKafka, group: str) -> None:
