@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.checks import rights
 from service.process.runtime import Service
 from service.settings import Settings, SettingsError
-from service.store.engine import make_engine
 from tests.support import application
+from tests.support.application import asked
 from tests.support.pgbouncer import PROGRAM, pgbouncer
 from tests.support.process import environment, levelsync
 from tests.support.servers import Postgres
@@ -51,11 +53,8 @@ def _through(place: str, settings: Settings) -> Settings:
 
 
 async def test_transaction_mode_is_refused_on_the_first_connection(not_session_mode: str, settings: Settings) -> None:
-    engine = make_engine(_through(not_session_mode, settings))
     with pytest.raises(SettingsError, match="a pooler in transaction mode"):
-        async with engine.connect():
-            pass
-    await engine.dispose()
+        await asked(_through(not_session_mode, settings), rights)
 
 
 async def test_every_command_refuses_transaction_mode(postgres: Postgres, settings: Settings) -> None:
@@ -71,12 +70,13 @@ async def test_every_command_refuses_transaction_mode(postgres: Postgres, settin
 
 async def test_session_mode_has_every_setting(session_mode: str, settings: Settings) -> None:
     """PgBouncer refuses most startup parameters, so they are set afterwards."""
-    engine = make_engine(_through(session_mode, settings))
     names = ("transaction_isolation", "timezone", "lock_timeout", "row_security", "jit", "plan_cache_mode")
-    async with engine.connect() as conn:
-        shown = [await conn.scalar(text(f"SHOW {name}")) for name in names]
-    assert shown == ["read committed", "UTC", "10s", "off", "off", "force_custom_plan"]
-    await engine.dispose()
+
+    async def shown(conn: AsyncConnection) -> list[str]:
+        return [await conn.scalar(text(f"SHOW {name}")) for name in names]
+
+    expected = ["read committed", "UTC", "10s", "off", "off", "force_custom_plan"]
+    assert await asked(_through(session_mode, settings), shown) == expected
 
 
 def test_session_mode_migrates(session_mode: str, empty_database_url: str) -> None:

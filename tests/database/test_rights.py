@@ -110,26 +110,19 @@ async def test_a_lost_grant_is_named_and_work_goes_on_when_it_is_back(
     """Within 30 s and without a restart. It counts as a retry, and no record becomes a dead letter."""
     url, role = runtime.superuser, runtime.name("runtime")
     await application.execute(url, "TRUNCATE user_licenses CASCADE")
-
-    async def is_named(said: str) -> bool:
-        return said in str(await applying.problems(service))
-
-    async def is_ready() -> bool:
-        return (await applying.get(service, "/readyz"))[0] == 200
-
     async with Service(restricted) as service:
         await service.ready()
         for level, (right, said) in enumerate(LOST, start=2):
             before = await applying.metrics(service)
             await application.execute(url, f"REVOKE {right} FROM {role}")
             await publish([raised(user, level) for user in range(1, 6)])
-            await eventually(partial(is_named, said))
+            await eventually(partial(applying.names, service, said))
             counted = applying.since(before, await applying.metrics(service))
             assert counted["levelsync_retries_total", applying.labels(cause="installation")] > 0, right
             assert (await applying.get(service, "/livez"))[0] == 200
             await application.execute(url, f"GRANT {right} TO {role}")
             await eventually(partial(_licensed, url, 5, level), BACK_WITHIN)
-            await eventually(is_ready, BACK_WITHIN)
+            await eventually(partial(applying.is_well, service), BACK_WITHIN)
     assert await application.value(url, "SELECT count(*) FROM levelsync.dead_letters") == 0
 
 

@@ -7,7 +7,7 @@ import gc
 import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,8 @@ from service.store.url import database_url, read_url
 from tests.support import preloaded
 from tests.support.process import assert_refused, levelsync
 from tests.support.repository import ROOT
-from tests.support.secured_postgres import ENCODED, PASSWORD, Secured
+from tests.support.secured_postgres import ENCODED, PASSWORD, Secured, secured_postgres
+from tests.support.servers import system_programs
 
 _PARTS = [part for part in re.split(r"\W", PASSWORD) if len(part) > 1]
 """What no output may hold: each piece between two special characters."""
@@ -130,6 +131,15 @@ REFUSED = [
     ("postgresql://plain:password@localhost/plain?prepared_statement_cache_size=0", "prepared_statement_cache_size"),
     ("postgresql://plain:password@localhost/plain?sslmode", "name=value"),
 ]
+
+
+@pytest.fixture(scope="module")
+def secured() -> Iterator[Secured]:
+    """The system's PostgreSQL with TLS. The wheel's has none."""
+    if system_programs() is None:
+        pytest.skip("needs a PostgreSQL with TLS: none of the system")
+    with secured_postgres() as server:
+        yield server
 
 
 @pytest.fixture

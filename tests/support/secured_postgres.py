@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -25,6 +26,8 @@ hostssl all certified 127.0.0.1/32 cert
 hostssl all all       127.0.0.1/32 scram-sha-256
 host    all plain     127.0.0.1/32 scram-sha-256
 """
+_USERS = [f"CREATE ROLE {user} LOGIN PASSWORD '{PASSWORD}'" for user in ("someone", "plain", "certified")]
+_USERS += [f'CREATE DATABASE "{user}"' for user in ("someone", "plain")]
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,6 @@ class Secured:
     foreign: Path
     certified: Pair
     encrypted: Pair
-    server: Postgres
 
 
 @contextmanager
@@ -55,6 +57,9 @@ def secured_postgres() -> Iterator[Secured]:
     server = _server(folder, pair)
     try:
         with server:
+            postgres = Postgres(server.url, server=server)
+            for statement in _USERS:
+                asyncio.run(postgres.execute(statement))
             yield Secured(
                 server.port,
                 folder / "socket",
@@ -62,7 +67,6 @@ def secured_postgres() -> Iterator[Secured]:
                 foreign.certificate,
                 authority.sign("certified"),
                 authority.sign("certified", file="encrypted", password="of the key"),  # noqa: S106 - of the tests only
-                Postgres(server.url, server=server),
             )
     finally:
         shutil.rmtree(folder)
