@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import logging
 from functools import partial
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from service.cli.doctor import examine
 from service.levels import LicenseSystemHelper
 from service.settings import Settings
-from service.store.engine import make_engine
 from tests.support import application
-from tests.support.process import Result, environment, levelsync
+from tests.support.process import Result
 
 NAME = "uq_specialization_progress_user_spec"
 UNIQUE = f"ALTER TABLE specialization_progress ADD CONSTRAINT {NAME} UNIQUE (student_id, specialization_id)"
@@ -24,28 +23,29 @@ TWICE = """
     VALUES (5, 'COACH', 2, '2025-01-02'), (5, 'COACH', 4, '2025-01-01'), (5, 'COACH', NULL, '2025-01-03')
 """
 LEFT = "SELECT current_level FROM specialization_progress WHERE student_id = 5"
-Findings = dict[str, tuple[str, str, str]]
 
 
-async def doctor(url: str) -> Findings:
-    """Run `levelsync doctor`; returns verdict, detail and advice of each check."""
-    env = environment(Settings(_env_file=None, database_url=url), KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1", HTTP_PORT="1")
-    run = await asyncio.to_thread(lambda: levelsync("doctor", "--json", env=env))
-    found = json.loads(run.stdout)["checks"]
-    return {one["check"]: (one["verdict"], one["detail"], one["advice"]) for one in found}
+async def doctor(url: str) -> dict[str, tuple[str, str, str]]:
+    """Run the checks of `levelsync doctor`; returns verdict, detail and advice of each."""
+    settings = Settings(_env_file=None, database_url=url, kafka_bootstrap_servers="127.0.0.1:1", http_port=1)
+    return {one.check: (one.verdict, one.detail, one.advice) for one in await examine(settings)}
 
 
 async def migrate(url: str) -> Result:
     return await application.run(url, "levelsync", "migrate")
 
 
-async def ask(url: str, name: str) -> int:
+async def ask(url: str, name: str, *, after_an_error: bool = False) -> int:
     """Call the helper as the application does, with a session."""
-    engine = make_engine(application.settings(url))
-    async with AsyncSession(engine) as session:
-        level = await session.run_sync(partial(LicenseSystemHelper.get_specialization_max_level, name))
-    await engine.dispose()
-    return level
+
+    async def maximum(conn: AsyncConnection) -> int:
+        async with AsyncSession(conn) as session:
+            if after_an_error:
+                with pytest.raises(DBAPIError, match="does not exist"):
+                    await session.execute(text("SELECT no_such_column FROM users"))
+            return await session.run_sync(partial(LicenseSystemHelper.get_specialization_max_level, name))
+
+    return await application.asked(url, maximum)
 
 
 async def test_a_constraint_that_is_there_already_is_left(empty_database_url: str) -> None:
@@ -142,12 +142,6 @@ async def test_a_session_whose_transaction_has_failed_gets_the_fallback(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Entry 3: the log contains the caller's error, which is the cause."""
-    engine = make_engine(application.settings(database_url))
-    async with AsyncSession(engine) as session:
-        with pytest.raises(Exception, match="does not exist"):
-            await session.execute(text("SELECT no_such_column FROM users"))
-        with caplog.at_level(logging.WARNING, "service.levels"):
-            level = await session.run_sync(partial(LicenseSystemHelper.get_specialization_max_level, "INTERNSHIP"))
-    await engine.dispose()
-    assert level == 3
+    with caplog.at_level(logging.WARNING, "service.levels"):
+        assert await ask(database_url, "INTERNSHIP", after_an_error=True) == 3
     assert "max_levels of 'INTERNSHIP' cannot be read" in caplog.text
