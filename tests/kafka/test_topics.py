@@ -36,22 +36,19 @@ async def without_topics(kafka: Kafka) -> Settings:
     return settings
 
 
-async def test_missing_topics_are_made_with_the_configured_partitions(without_topics: Settings) -> None:
-    assert await ensure_topics(without_topics) == []
-    found = (await describe_cluster(without_topics)).partitions
-    assert {topic: found[topic] for topic in TOPICS} == dict.fromkeys(TOPICS, 3)
-    assert await ensure_topics(without_topics) == []
+async def test_missing_topics_are_created_with_the_configured_partitions(without_topics: Settings) -> None:
+    """Several processes may create them at once.
 
-
-async def test_several_processes_may_make_them_at_once(without_topics: Settings) -> None:
-    assert await asyncio.gather(*(ensure_topics(without_topics) for _ in range(4))) == [[]] * 4
-
-
-async def test_without_permission_the_missing_ones_are_named_and_not_made(without_topics: Settings) -> None:
-    """KAFKA_CREATE_TOPICS=false. The service does not request a topic by name: some brokers would create it."""
+    Without permission (KAFKA_CREATE_TOPICS=false) they are named and not created. The service does not request a topic
+    by name, because some brokers would create it.
+    """
     forbidden = without_topics.model_copy(update={"kafka_create_topics": False})
     assert await ensure_topics(forbidden) == list(TOPICS)
     assert await ensure_topics(forbidden) == list(TOPICS)
+    assert await asyncio.gather(*(ensure_topics(without_topics) for _ in range(4))) == [[]] * 4
+    found = (await describe_cluster(without_topics)).partitions
+    assert {topic: found[topic] for topic in TOPICS} == dict.fromkeys(TOPICS, 3)
+    assert await ensure_topics(without_topics) == []
 
 
 @pytest.mark.real_broker

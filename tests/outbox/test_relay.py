@@ -128,7 +128,11 @@ async def test_a_topic_that_takes_nothing_does_not_stop_the_others(
 
 
 async def test_another_relay_takes_over_when_a_connection_is_lost(engine: AsyncEngine, settings: Settings) -> None:
-    """The lock belongs to the session that PostgreSQL ends."""
+    """The lock belongs to the session that PostgreSQL ends. A stop leaves no lock behind."""
+
+    async def is_nobodys() -> bool:
+        return await holders(engine) == []
+
     async with relaying(engine, settings), relaying(engine, settings):
         await put_numbered(engine, [(1, 1)])
         await until_left(engine, [])
@@ -138,15 +142,6 @@ async def test_another_relay_takes_over_when_a_connection_is_lost(engine: AsyncE
         await until_left(engine, [])
         (after,) = await holders(engine)
         assert after != before
-
-
-async def test_a_stop_leaves_no_lock_behind(engine: AsyncEngine, settings: Settings) -> None:
-    async with relaying(engine, settings):
-        await eventually(lambda: holders(engine))
-
-    async def is_nobodys() -> bool:
-        return await holders(engine) == []
-
     await eventually(is_nobodys)
 
 
