@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service.settings import Settings
 from service.stream.positions import Batch
 from tests.support import applying, topics
 from tests.support.applying import Metrics, labels, running
-from tests.support.load import Load, by_slot, make_load
-from tests.support.model import LEVELED_UP, Meant
+from tests.support.load import Load, Slot, by_slot, make_load
+from tests.support.model import ADVANCED, LEVELED_UP, Meant, Model
 from tests.support.published import Setup
-from tests.support.records import as_sent
-from tests.support.tables import everything, history, licenses, read
-from tests.support.topics import publish
+from tests.support.records import MAXIMUM, TOPIC, as_sent
+from tests.support.tables import assert_equal_to, everything, history, licenses, read
+from tests.support.topics import publish, send
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
 TYPE = "progress.leveled-up.v1"
 POSITIONS = "SELECT topic, partition, next_offset, cluster_id FROM levelsync.applied_offsets ORDER BY 1, 2"
+ONLY_ABORTED = (TOPIC[ADVANCED], 3)
 OUTCOMES = {"created", "applied", "equal", "ahead", "superseded", "dead_lettered"}
 
 
@@ -34,16 +39,9 @@ async def test_both_topics_are_applied_committed_counted_and_logged(setup: Setup
         await setup.assert_consistent()
         assert await applying.problems(service) == {}
         assert (await applying.get(service, "/livez"))[0] == 200
-        await eventually(lambda: _no_lag(service))
+        await eventually(lambda: applying.has_no_lag(service))
         await _assert_counted(setup, meant, applying.since(before, await applying.metrics(service)))
         _assert_logged(log, meant, len(await setup.letters()))
-
-
-async def _no_lag(service: Any) -> bool:
-    found = await applying.metrics(service)
-    lags = {key: value for key, value in found.items() if key[0] == "levelsync_consumer_lag_records"}
-    assert len(lags) == 8
-    return not any(lags.values())
 
 
 async def _assert_counted(setup: Setup, meant: list[Meant], counted: Metrics) -> None:
@@ -111,3 +109,30 @@ async def test_no_batch_waits_for_the_garbage_collector(setup: Setup) -> None:
         finally:
             gc.enable()
     assert len(alive) <= 8  # one for each consumer
+
+
+async def test_only_what_was_committed_applies_and_the_ends_are_reached_past_markers(
+    database: AsyncEngine, settings: Settings
+) -> None:
+    """Law 3: one partition contains only aborted records."""
+    slots = by_slot(make_load(Load(400, 50, seed=3, bad=0.05)))
+    model = Model(MAXIMUM, set(range(1, 201)))
+    async with applying.transactional(settings) as producer, running(settings):
+        for number, (slot, meant) in enumerate(sorted(slots.items())):
+            half = len(meant) // 2
+            for part, commit in ((meant[:half], number % 2 == 1), (meant[half:], number % 2 == 0)):
+                commit = commit and slot != ONLY_ABORTED  # noqa: PLW2901 - one exception
+                await transact(producer, slot, part, commit=commit)
+                for one in part if commit else ():
+                    model.apply(one)
+        end = await applying.caught_up(settings, database)
+    assert end[TopicPartition(*ONLY_ABORTED)] == len(slots[ONLY_ABORTED]) + 2  # markers are offsets, too
+    await assert_equal_to(model, database)
+
+
+async def transact(producer: AIOKafkaProducer, slot: Slot, meant: Sequence[Meant], *, commit: bool) -> None:
+    """Publish records to one partition in one transaction."""
+    await producer.begin_transaction()
+    for one in meant:
+        await (await send(producer, as_sent(one, slot[1])))
+    await (producer.commit_transaction if commit else producer.abort_transaction)()

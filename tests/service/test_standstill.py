@@ -55,6 +55,22 @@ async def test_a_consumer_that_stands_still_with_lag_ends_the_service_and_says_w
         assert (await applying.get(service, "/readyz"))[0] == 503
 
 
+@pytest.mark.usefixtures("database")
+async def test_partitions_that_never_begin_end_the_service(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For example because the group's coordinator does not answer."""
+
+    async def says_nothing(*_given: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(watch, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(watch, "BEGIN_SECONDS", 0.5)
+    monkeypatch.setattr(LevelConsumer, "committed", says_nothing)
+    await publish(settings.kafka_bootstrap_servers, [rise(1, 2, 0)])
+    async with running(settings) as service:
+        with pytest.raises(Stalled, match=r"progress\.leveled-up-0 not started, its end is 1"):
+            await asyncio.wait_for(service.ended(), 10)
+
+
 async def test_a_publishers_open_transaction_is_no_standstill(
     database: AsyncEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""A process that starts: beside another, without servers, and with a consumer that never begins."""
+"""A process that starts: its groups, its members and its positions."""
 
 from __future__ import annotations
 
@@ -13,16 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from service.apply import role
 from service.apply.role import request_reconcile, running_broker
-from service.process import runtime, watch
+from service.process import runtime
 from service.process.runtime import Service
-from service.process.watch import Stalled
 from service.settings import Settings
-from service.stream.consumer import LevelConsumer
 from service.stream.positions import DatabasePositionStore, set_position
 from service.telemetry import metrics
 from service.telemetry.health import Health
-from tests.support.applying import rise, running
-from tests.support.topics import publish
 
 
 @pytest.mark.usefixtures("topics")
@@ -146,19 +142,3 @@ async def test_a_loss_is_counted_when_it_is_committed(engine: AsyncEngine) -> No
     for _ in range(2):
         await DatabasePositionStore(engine, "here", request_reconcile).start({PARTITION: 10}, {PARTITION: 30}, end)
     assert lost._value.get() == before + 20
-
-
-@pytest.mark.usefixtures("database")
-async def test_partitions_that_never_begin_end_the_service(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For example because the group's coordinator does not answer."""
-
-    async def says_nothing(*_given: object) -> None:
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(watch, "STALL_SECONDS", 0.5)
-    monkeypatch.setattr(watch, "BEGIN_SECONDS", 0.5)
-    monkeypatch.setattr(LevelConsumer, "committed", says_nothing)
-    await publish(settings.kafka_bootstrap_servers, [rise(1, 2, 0)])
-    async with running(settings) as service:
-        with pytest.raises(Stalled, match=r"progress\.leveled-up-0 not started, its end is 1"):
-            await asyncio.wait_for(service.ended(), 10)

@@ -1,4 +1,4 @@
-"""Topics that change: retention, compaction, new partitions, recreated topics, truncated logs (law 3)."""
+"""Topics that change: retention, compaction, new partitions, recreated topics, damaged logs (laws 3 and 4)."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
 LEVELED = TOPICS[0]
+TOPIC_ID = "SELECT DISTINCT topic_id FROM levelsync.applied_offsets WHERE topic = 'progress.leveled-up'"
 EPOCH = "SELECT leader_epoch FROM levelsync.applied_offsets WHERE topic = 'progress.leveled-up' AND partition = 0"
 LOST = "levelsync_records_lost_total"
 
@@ -52,7 +53,7 @@ async def test_records_that_retention_took_unread_are_counted_told_and_a_reconci
         await applying.caught_up(settings, database)
         assert await licenses(database) == {(1, "PLAYER"): 5, (2, "PLAYER"): 1}
         assert await lost(service, before) == {"0": 2, "1": 2}
-        await eventually(lambda: no_lag(service))  # partition 1 is empty: its log start is its end
+        await eventually(lambda: applying.has_no_lag(service))  # partition 1 is empty: its log start is its end
         await _lose_while_it_runs(settings, database, consumers)
         assert await lost(service, before) == {"0": 4, "1": 2}
         assert await applying.problems(service) == {}
@@ -86,12 +87,7 @@ async def lost(service: Service, before: applying.Metrics) -> dict[str, float]:
     return {dict(key[1])["partition"]: value for key, value in counted.items() if key[0] == LOST and value}
 
 
-async def no_lag(service: Service) -> bool:
-    found = await applying.metrics(service)
-    return not any(value for (name, _), value in found.items() if name == "levelsync_consumer_lag_records")
-
-
-async def test_a_topic_made_anew_starts_anew(setup: Setup, kafka: Kafka) -> None:
+async def test_a_recreated_topic_is_read_from_its_beginning(setup: Setup, kafka: Kafka) -> None:
     """Law 3: positions of the old topic skip nothing of the new one."""
     await setup.publish(make_load(Load(200, 30, seed=4), "old"))
     async with running(setup.settings):
@@ -132,19 +128,22 @@ async def set_policy(settings: Settings, policy: str) -> None:
         await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, COMPACT, {"cleanup.policy": policy})])
 
 
-@pytest.mark.parametrize("policy", ["compact", "compact,delete"])
+async def policy_finding(settings: Settings) -> tuple[Verdict, str]:
+    [finding] = [one for one in await kafka_findings(settings) if one.check == POLICY]
+    return finding.verdict, finding.detail
+
+
 @pytest.mark.usefixtures("topics")
-async def test_a_compacted_topic_is_a_fault_of_the_installation(settings: Settings, policy: str) -> None:
+async def test_a_compacted_topic_is_a_fault_of_the_installation(settings: Settings) -> None:
     """`serve` names the topic and waits for the repair. `doctor` fails."""
-    await set_policy(settings, policy)
+    for policy in ("compact", "compact,delete"):
+        await set_policy(settings, policy)
+        assert await policy_finding(settings) == (Verdict.FAIL, f"compacted: {COMPACT}")
     async with Service(settings, frozenset({"apply"})) as service:
         await eventually(lambda: applying.names(service, f"Kafka compacts the topics {COMPACT}"))
-        [finding] = [one for one in await kafka_findings(settings) if one.check == POLICY]
-        assert (finding.verdict, finding.detail) == (Verdict.FAIL, f"compacted: {COMPACT}")
         await set_policy(settings, "delete")
         await asyncio.wait_for(service.ready(), 30)
-    [finding] = [one for one in await kafka_findings(settings) if one.check == POLICY]
-    assert finding.verdict is Verdict.PASS
+    assert (await policy_finding(settings))[0] is Verdict.PASS
 
 
 @pytest.mark.usefixtures("topics")
@@ -165,64 +164,61 @@ async def is_gone(settings: Settings) -> bool:
         return COMPACT not in {topic["topic"] for topic in await client.describe_topics()}
 
 
-@pytest.mark.parametrize("refill", [20, 60])
 async def test_a_topic_recreated_with_a_batch_in_hand_is_read_from_its_beginning(
-    database: AsyncEngine, settings: Settings, kafka: Kafka, refill: int
+    database: AsyncEngine, settings: Settings, kafka: Kafka
 ) -> None:
     """The new topic may be shorter than the old position, or have passed it."""
     send = settings.kafka_bootstrap_servers
     async with running(settings):
-        async with held(database, "LOCK TABLE user_licenses IN EXCLUSIVE MODE"):
-            await publish(send, [rise(user, 3, 0) for user in range(1, 41)])
-            await somebody_waits(database)
-            await kafka.fresh_topics()
-            await publish(send, [rise(user, 5, 0) for user in range(101, 101 + refill)])
-        await applying.caught_up(settings, database)
-    found = await licenses(database)
-    assert {user for user, _ in found if user > 100} == set(range(101, 101 + refill))
+        for refill in (range(101, 121), range(121, 201)):
+            async with held(database, "LOCK TABLE user_licenses IN EXCLUSIVE MODE"):
+                await publish(send, [rise(user, 3, 0) for user in range(1, 41)])
+                await somebody_waits(database)
+                await kafka.fresh_topics()
+                await publish(send, [rise(user, 5, 0) for user in refill])
+            await applying.caught_up(settings, database)
+            assert {user for user, _ in await licenses(database) if user >= refill.start} == set(refill)
 
 
 async def test_recreated_topics_lose_no_record(database: AsyncEngine, settings: Settings, kafka: Kafka) -> None:
-    """An idle service has fetched ahead, and asks the new topic for the old position."""
+    """An idle service has fetched ahead, and asks the new topic for the old position.
+
+    A position has the id of its topic, in the form that Kafka's tools print. A recreated topic has another one.
+    """
     send = settings.kafka_bootstrap_servers
     async with running(settings):
         await publish(send, [rise(user, 3, user % 4) for user in range(1, 81)])
         await applying.caught_up(settings, database)
+        [*ids] = await read(database, TOPIC_ID)
         for level in (4, 5, 6):
             await kafka.fresh_topics()
             await publish(send, [rise(user, level, user % 4) for user in range(1, 161)])
             await applying.caught_up(settings, database)
             assert await licenses(database) == {(user, "PLAYER"): level for user in range(1, 161)}
+            ids += await read(database, TOPIC_ID)
+    assert [len(one) for (one,) in ids] == [22] * 4
+    assert len(set(ids)) == 4
 
 
-async def test_a_position_keeps_the_id_of_its_topic(database: AsyncEngine, settings: Settings, kafka: Kafka) -> None:
-    """The id has the form that Kafka's tools print. A recreated topic has another one."""
-    ids = "SELECT DISTINCT topic_id FROM levelsync.applied_offsets WHERE topic = 'progress.leveled-up'"
-    async with running(settings):
-        await publish(settings.kafka_bootstrap_servers, [rise(1, 3, 0)])
-        await applying.caught_up(settings, database)
-        [(first,)] = await read(database, ids)
-        assert len(first) == 22
-        await kafka.fresh_topics()
-        await publish(settings.kafka_bootstrap_servers, [rise(1, 4, 0)])
-        await applying.caught_up(settings, database)
-        [(second,)] = await read(database, ids)
-    assert second not in {"", first}
+@pytest.fixture
+def segment(kafka: Kafka) -> Path:
+    """The broker's file with the first records of partition 0 of progress.leveled-up."""
+    if not isinstance(kafka._server, ApacheKafka):
+        pytest.skip("the broker's log is not ours to damage")
+    return kafka._server.folder / "data" / f"{LEVELED}-0" / f"{0:020}.log"
 
 
 async def test_a_log_that_was_cut_off_and_has_grown_again_is_read_from_where_it_was_cut(
-    database: AsyncEngine, settings: Settings, kafka: Kafka
+    database: AsyncEngine, settings: Settings, kafka: Kafka, segment: Path
 ) -> None:
     """The offsets agree, but the leader epochs do not. The broker knows where the common part ends."""
-    if not isinstance(kafka._server, ApacheKafka):
-        pytest.skip("the broker's log is not ours to cut")
     send = settings.kafka_bootstrap_servers
     async with running(settings):
         for first in (1, 21, 41):
             await publish(send, [rise(user, 3, 0) for user in range(first, first + 20)])
         await applying.caught_up(settings, database)
     await kafka.kill()
-    cut_off_the_last_batch(kafka._server.folder / "data" / "progress.leveled-up-0")
+    cut_off_the_last_batch(segment)
     await kafka.start()
     [first, *_] = await publish(send, [rise(user, 3, 0) for user in range(101, 141)])
     assert first == 40
@@ -233,8 +229,43 @@ async def test_a_log_that_was_cut_off_and_has_grown_again_is_read_from_where_it_
     assert epoch > 0
 
 
-def cut_off_the_last_batch(folder: Path) -> None:
+def cut_off_the_last_batch(segment: Path) -> None:
     """Remove a byte of it, as a crash before the disk's write does. The broker removes the rest of the batch."""
-    [segment] = folder.glob("*.log")
     with segment.open("r+b") as file:
         file.truncate(file.seek(0, 2) - 1)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_corrupt_record_is_retried_until_it_is_repaired(
+    database: AsyncEngine, settings: Settings, segment: Path
+) -> None:
+    """Law 4: the records before it and the other partitions are applied. The wait is not a stall."""
+    send = settings.kafka_bootstrap_servers
+    for user in (1, 2, 3):
+        await publish(send, [rise(user, 3, 0)])
+    await publish(send, [rise(user, 3, user % 3 + 1) for user in range(11, 41)])
+    flip(segment, b"e2-3")
+    async with running(settings) as service:
+        before = await applying.metrics(service)
+
+        async def all_but_the_corrupt_one() -> bool:
+            assert {user for user, _ in await licenses(database)} == {1, *range(11, 41)}
+            return await applying.names(service, "CorruptRecordException")
+
+        await eventually(all_but_the_corrupt_one)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(service.ended(), 4)
+        counted = applying.since(before, await applying.metrics(service))
+        assert counted["levelsync_retries_total", applying.labels(cause="kafka_unavailable")] > 0
+        flip(segment, b"E2-3")
+        await applying.caught_up(settings, database)
+        await eventually(lambda: applying.is_well(service))
+    assert {user for user, _ in await licenses(database)} == {1, 2, 3, *range(11, 41)}
+
+
+def flip(segment: Path, text: bytes) -> None:
+    """Change the case of a text in the broker's file."""
+    with segment.open("r+b") as file:
+        at = file.read().index(text)
+        file.seek(at)
+        file.write(text.swapcase())

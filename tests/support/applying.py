@@ -112,6 +112,13 @@ async def metrics(service: Service) -> Metrics:
     return found
 
 
+async def has_no_lag(service: Service) -> bool:
+    """Return whether /metrics reports a lag of 0 for each of the eight partitions."""
+    lags = [value for (name, _), value in (await metrics(service)).items() if name == "levelsync_consumer_lag_records"]
+    assert len(lags) == 8
+    return not any(lags)
+
+
 def since(before: Metrics, after: Metrics) -> Metrics:
     """Return by how much each sample grew. The counters belong to this process, which runs other tests too."""
     return defaultdict(float, {key: value - before.get(key, 0) for key, value in after.items()})
