@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +13,6 @@ from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import PROGRESS_LEVELED_UP_TOPIC
-from service.process import watch
 from service.settings import Settings
 from service.store.engine import SERVER_SETTINGS
 from service.stream import consumer
@@ -136,18 +136,18 @@ async def test_a_topic_recreated_while_a_row_is_held_is_read_from_its_beginning(
         assert {await levels_of(two_partitions, user) for user in range(100, 120)} == {(None, 5)}
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_row_that_is_held_is_named_and_is_no_stall(
     two_partitions: AsyncEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(SERVER_SETTINGS, "lock_timeout", "500ms")
-    for bound in ("STALL_SECONDS", "BEGIN_SECONDS"):
-        monkeypatch.setattr(watch, bound, 3.0)
     async with running(settings) as service:
         async with held_back(two_partitions, settings):
             await eventually(lambda: applying.names(service, "lock timeout"))
-            began = time.monotonic()
-            while time.monotonic() - began < 4:
+            for _ in range(8):
                 await publish(settings.kafka_bootstrap_servers, [rise(7, 2, 1)])
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(service.ended(), 0.5)
                 assert (await applying.get(service, "/livez"))[0] == 200
         await assert_all_applied(two_partitions, settings)
         await eventually(lambda: applying.is_well(service))

@@ -74,7 +74,7 @@ def test_the_digest_is_of_the_part_that_was_read() -> None:
 
 @pytest.mark.real_broker
 @pytest.mark.parametrize(
-    "sizes", [[50] * 12, pytest.param([50] * 24 + [300], marks=pytest.mark.soak)], ids=["12 of 50 MB", "and 300 MB"]
+    "sizes", [[50] * 8, pytest.param([50] * 24 + [300], marks=pytest.mark.soak)], ids=["8 of 50 MB", "and 300 MB"]
 )
 async def test_a_process_holds_no_more_than_the_bound_whatever_is_sent(
     database: AsyncEngine,

@@ -33,7 +33,7 @@ async def test_a_terminated_process_drains_commits_and_leaves_its_group(setup: S
     """Exit code 0 within ten seconds, commits equal to the position rows, and the next start does not wait."""
     settings = setup.settings.model_copy(update={"batch_max_records": 20})
     process = levelsync_process(settings, ("serve", "--roles", "apply"))
-    await setup.publish(make_load(Load(8000, 200, seed=15)))
+    await setup.publish(make_load(Load(4000, 200, seed=15)))
     await process.start()
     await setup.wait_applied(500)
     began = time.monotonic()
@@ -59,7 +59,7 @@ async def test_a_process_leaves_though_its_database_is_silent(setup: Setup, leve
         settings = setup.settings.model_copy(update={"batch_max_records": 20, "database_url": way.url})
         process = levelsync_process(settings, ("serve",))
         await process.start()
-        await setup.publish(make_load(Load(4000, 200, seed=41)))
+        await setup.publish(make_load(Load(2000, 200, seed=41)))
         await setup.wait_applied(200)
         way.open.clear()
         assert await setup.applied() < setup.published, "it was not under load: this test shows nothing"
