@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -14,10 +14,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tests.support.model import Model, Pair
 from tests.support.waiting import eventually
 
+T = TypeVar("T")
+# A TRUNCATE would replace the files of every table and index, which costs more than a test's few rows.
 _EMPTY = """
-    TRUNCATE public.license_progressions, public.user_licenses, public.specialization_progress,
-             levelsync.dead_letters, levelsync.fences, levelsync.applied_offsets RESTART IDENTITY CASCADE
+    WITH history AS (DELETE FROM public.license_progressions), licenses AS (DELETE FROM public.user_licenses),
+         progress AS (DELETE FROM public.specialization_progress), letters AS (DELETE FROM levelsync.dead_letters),
+         fences AS (DELETE FROM levelsync.fences), positions AS (DELETE FROM levelsync.applied_offsets)
+    SELECT setval(pg_get_serial_sequence(t, 'id'), 1, false)
+      FROM unnest(ARRAY['public.license_progressions', 'public.user_licenses', 'public.specialization_progress',
+                        'levelsync.dead_letters']) AS t
 """
+_EMPTY_RUNS = "WITH outbox AS (DELETE FROM levelsync.outbox) DELETE FROM levelsync.reconcile_runs"
 
 _OWNER = """
     SELECT set_config('role', pg_get_userbyid(datdba), true) FROM pg_database WHERE datname = current_database()
@@ -79,6 +86,13 @@ def _tops(rows: list[tuple[Pair, int, int, datetime, str]]) -> dict[Pair, int]:
 
 Levels = Mapping[Pair, int | None]
 PLAYER = (1, "PLAYER")
+
+
+def of_players(*levels: T) -> dict[Pair, T]:
+    """Return the levels of users 1, 2, 3 and so on in PLAYER."""
+    return {(user, "PLAYER"): level for user, level in enumerate(levels, start=1)}
+
+
 _TABLES = (
     "public.user_licenses",
     "public.specialization_progress",
@@ -99,8 +113,7 @@ _LICENSE = """
 
 async def fill(engine: AsyncEngine, progress: Levels | None = None, licenses: Levels | None = None) -> None:
     """Replace the rows of the two tables by these."""
-    await empty_tables(engine)
-    await execute(engine, "TRUNCATE levelsync.reconcile_runs, levelsync.outbox CASCADE")
+    await execute(engine, _EMPTY, _EMPTY_RUNS)
     await add_rows(engine, progress=progress, licenses=licenses)
 
 
@@ -113,8 +126,9 @@ async def add_rows(engine: AsyncEngine, *, progress: Levels | None = None, licen
 
 async def insert_levels(conn: AsyncConnection, progress: Levels, licenses: Levels) -> None:
     for statement, levels in ((_PROGRESS, progress), (_LICENSE, licenses)):
-        for (user, name), level in levels.items():
-            await conn.execute(text(statement), {"user": user, "name": name, "level": level})
+        if levels:
+            rows = [{"user": user, "name": name, "level": level} for (user, name), level in levels.items()]
+            await conn.execute(text(statement), rows)
 
 
 async def everything(engine: AsyncEngine) -> dict[str, list[Any]]:
@@ -155,15 +169,21 @@ async def somebody_waits(engine: AsyncEngine, sessions: int = 1) -> None:
     await eventually(blocked)
 
 
-async def trigger(
-    engine: AsyncEngine, when: str, body: str, table: str = "user_licenses", name: str = "hostile"
-) -> None:
-    """Create a row trigger of the application: `when` as in BEFORE UPDATE, `body` in PL/pgSQL."""
-    await execute(
-        engine,
+def trigger_sql(
+    when: str, body: str, condition: str = "true", *, on: str = "user_licenses", at_commit: bool = False
+) -> tuple[str, str]:
+    """Return the statements that create a row trigger: `when` as in BEFORE UPDATE, `body` in PL/pgSQL."""
+    name = f"hostile_to_{on}"
+    kind, deferred = ("CONSTRAINT TRIGGER", "DEFERRABLE INITIALLY DEFERRED") if at_commit else ("TRIGGER", "")
+    return (
         f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$",
-        f"CREATE TRIGGER {name} {when} ON {table} FOR EACH ROW EXECUTE FUNCTION {name}()",
+        f"CREATE {kind} {name} {when} ON {on} {deferred} FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION {name}()",
     )
+
+
+async def trigger(engine: AsyncEngine, when: str, body: str, *, on: str = "user_licenses") -> None:
+    """Create a row trigger of the application, as `trigger_sql` does."""
+    await execute(engine, *trigger_sql(when, body, on=on))
 
 
 async def levels_of(engine: AsyncEngine, user: int) -> tuple[int | None, int | None]:
