@@ -1,4 +1,4 @@
-"""Databases with another encoding than UTF-8, and replays of what they refused."""
+"""Databases with another encoding than UTF-8."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.settings import Settings
 from service.store.engine import make_engine
 from service.store.migrate import migrate
-from tests.support.applier import TARGETS, fresh, one
+from tests.support.applier import fresh, one
 from tests.support.model import LEVELED_UP
 from tests.support.servers import Postgres
-from tests.support.tables import count, execute, licenses, read
+from tests.support.tables import read
 
 HEADERS = (("größe", "groß".encode()), ("名", "名".encode()), ("raw", b"\xff"), ("plain", b"x"))
 KEPT = [
@@ -51,18 +51,3 @@ async def test_a_dead_letter_of_any_text_is_kept_and_blocks_nobody(foreign: Asyn
     assert [row.value for row in found] == [record.value for record in records]
     assert all(row.headers[-4:] == KEPT for row in found)
     assert found[0].detail == r"there is no specialization '\u9b54\u6cd5'"
-
-
-async def test_a_replay_of_refused_records_is_no_fault_of_the_installation(engine: AsyncEngine) -> None:
-    """Laws 3 and 4: a refusal that already has a dead letter does not count towards the twenty users."""
-    partitions = await fresh(engine)
-    await execute(engine, "ALTER TABLE user_licenses ADD CONSTRAINT odd CHECK (user_id % 4 > 0)")
-    meant = [one(user=user, minutes=user) for user in range(1, 121)]
-    applied = await partitions.apply(LEVELED_UP, partitions.records(meant))
-    assert len(applied.letters) == 30
-    before = await licenses(engine)
-    partitions.ends = dict.fromkeys(TARGETS, 0)
-    again = await partitions.apply(LEVELED_UP, partitions.records(meant))
-    assert [letter.index for letter in again.letters] == [letter.index for letter in applied.letters]
-    assert await licenses(engine) == before
-    assert await count(engine, "levelsync.dead_letters") == 30

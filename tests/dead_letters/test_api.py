@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 from dataclasses import replace
+from itertools import product
 from typing import Any, get_args
 
 import httpx
-import pytest
 
 from events import LICENSE_ADVANCED_TOPIC as ADVANCED
 from events import PROGRESS_LEVELED_UP_TOPIC as LEVELED_UP
@@ -20,11 +20,17 @@ from tests.support.letters import NOBODY, Setup
 __all__ = ["admin", "api_url", "client"]
 REPLAY, DISCARD = "/dead-letters/replay", "/dead-letters/discard"
 UNKNOWN = {"filter": {"reason": "unknown_user"}}
+AUDIT = "SELECT role, outcome FROM levelsync.admin_actions ORDER BY id"
 
 
-async def test_letters_come_in_pages_with_what_would_apply_now(admin: httpx.AsyncClient, setup: Setup) -> None:
+async def test_letters_are_counted_and_come_in_pages_with_what_would_apply_now(
+    admin: httpx.AsyncClient, setup: Setup
+) -> None:
     await setup.letters_of(NOBODY, NOBODY + 1, NOBODY + 2)
     await setup.make_user()
+    (counted,) = (await admin.get("/dead-letters?group=reason")).json()
+    assert (counted["reason"], counted["count"], counted["would_apply"]) == ("unknown_user", 3, 1)
+    assert (await admin.get("/dead-letters?group=reason&user_id=1")).status_code == 422
     found: list[Any] = []
     link = "/dead-letters?reason=unknown_user&limit=2"
     for _ in range(3):
@@ -34,16 +40,9 @@ async def test_letters_come_in_pages_with_what_would_apply_now(admin: httpx.Asyn
             break
         link = "/dead-letters?" + answer.links["next"]["url"].partition("?")[2]
     assert [(letter["id"], letter["would_apply_now"]) for letter in found] == [(3, False), (2, False), (1, True)]
+    assert (await admin.get("/dead-letters/1")).json()["would_apply_why"] == "its user exists now"
     assert (await admin.get("/dead-letters", params={"user_id": NOBODY})).json()[0]["id"] == 1
     assert (await admin.get("/dead-letters", params={"until": "2020-01-01T00:00:00Z"})).json() == []
-
-
-async def test_letters_are_counted_by_reason(admin: httpx.AsyncClient, setup: Setup) -> None:
-    await setup.letters_of(NOBODY, NOBODY + 1)
-    await setup.make_user()
-    (counted,) = (await admin.get("/dead-letters?group=reason")).json()
-    assert (counted["reason"], counted["count"], counted["would_apply"]) == ("unknown_user", 2, 1)
-    assert (await admin.get("/dead-letters?group=reason&user_id=1")).status_code == 422
 
 
 async def test_a_letter_is_shown_whole(admin: httpx.AsyncClient, setup: Setup) -> None:
@@ -64,50 +63,51 @@ async def test_nothing_is_written_unless_dry_run_is_false(admin: httpx.AsyncClie
         for path in (REPLAY, DISCARD):
             assert (await admin.post(path, json=body)).json() == would
     assert await setup.on_their_way() == []
+    assert {row[1] for row in await setup.letters()} == {"open"}
+    assert await setup.rows(AUDIT) == []
     done = would | {"dry_run": False, "selected": 1}
     assert (await admin.post(REPLAY, json={"ids": [1], "dry_run": False})).json() == done
     assert (await admin.post(DISCARD, json=UNKNOWN | {"dry_run": False})).json() == done | {"on_its_way": 1}
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        *({}, None, []),
-        *({"ids": ids} for ids in ([], [0], ["1"], [2**63], list(range(1, 1002)))),
-        *({"ids": [1], "dry_run": dry_run} for dry_run in (None, "false", 0)),
-        {"ids": [1], "filter": {"all": True}},
-        *({"filter": given} for given in ({}, {"all": False}, {"all": True, "reason": "invalid"}, {"reason": "bored"})),
-        *({"filter": given} for given in ({"topic": "a\0b"}, {"user_id": "1"}, {"state": "all"})),
-        *({"filter": {"since": since}} for since in ("yesterday", 1_700_000_000, "2026-01-01T00:00:00")),
-        {"filter": {"since": "0001-01-01T00:00:00+14:00"}},
-    ],
-)
-async def test_a_body_that_is_not_exact_is_refused(admin: httpx.AsyncClient, setup: Setup, body: Any) -> None:
+INEXACT_BODIES: list[Any] = [
+    *({}, None, []),
+    *({"ids": ids} for ids in ([], [0], ["1"], [2**63], list(range(1, 1002)))),
+    *({"ids": [1], "dry_run": dry_run} for dry_run in (None, "false", 0)),
+    {"ids": [1], "filter": {"all": True}},
+    *({"filter": given} for given in ({}, {"all": False}, {"all": True, "reason": "invalid"}, {"reason": "bored"})),
+    *({"filter": given} for given in ({"topic": "a\0b"}, {"user_id": "1"}, {"state": "all"})),
+    *({"filter": {"since": since}} for since in ("yesterday", 1_700_000_000, "2026-01-01T00:00:00")),
+    {"filter": {"since": "0001-01-01T00:00:00+14:00"}},
+]
+INEXACT_QUERIES = [
+    *(f"user_id={user}" for user in ("x", "-1", "1_0")),
+    *("state=lost", "reason=x", "topic=x", "cursor=x", "cursor=WyJ4Il0", "since=2026-01-01", "since=1700000000"),
+]
+
+
+async def test_a_body_or_a_query_that_is_not_exact_is_refused(admin: httpx.AsyncClient, setup: Setup) -> None:
     await setup.letters_of(NOBODY)
-    for path in (REPLAY, DISCARD):
-        assert (await admin.post(path, json=body)).status_code == 422
+    for body, path in product(INEXACT_BODIES, (REPLAY, DISCARD)):
+        assert (await admin.post(path, json=body)).status_code == 422, body
+    for query in INEXACT_QUERIES:
+        assert (await admin.get(f"/dead-letters?{query}")).status_code == 422, query
     assert [row[1] for row in await setup.letters()] == ["open"]
     assert await setup.on_their_way() == []
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        *(f"user_id={user}" for user in ("x", "-1", "1_0")),
-        *("state=lost", "reason=x", "topic=x", "cursor=x", "cursor=WyJ4Il0", "since=2026-01-01", "since=1700000000"),
-    ],
-)
-async def test_a_query_that_is_not_exact_is_refused(admin: httpx.AsyncClient, query: str) -> None:
-    assert (await admin.get(f"/dead-letters?{query}")).status_code == 422
-
-
 async def test_an_instructor_reads_and_does_not_write(client: Client, setup: Setup) -> None:
+    """A dry run is refused too, and every refusal of a known role is recorded."""
     await setup.letters_of(NOBODY)
-    asked = [("GET", "/dead-letters"), ("GET", "/dead-letters/1"), ("POST", REPLAY), ("POST", DISCARD)]
-    expected = {"instructor": [200, 200, 403, 403], "student": [403] * 4, None: [401] * 4}
-    for role, statuses in expected.items():
-        answers = [await client(role).request(m, p, json={"ids": [1]} if m == "POST" else None) for m, p in asked]
-        assert [answer.status_code for answer in answers] == statuses
+    posts = [{"ids": [1]}, {"ids": [1], "dry_run": False}]
+    expected = {"instructor": (200, 403), "student": (403, 403), None: (401, 401)}
+    for role, (reads, writes) in expected.items():
+        for path in ("/dead-letters", "/dead-letters?group=reason", "/dead-letters/1"):
+            assert (await client(role).get(path)).status_code == reads, role
+        for path, body in product((REPLAY, DISCARD), posts):
+            assert (await client(role).post(path, json=body)).status_code == writes, role
+    assert await setup.rows(AUDIT) == [("instructor", "refused")] * 4 + [("student", "refused")] * 7
+    assert await setup.on_their_way() == []
 
 
 def test_every_reason_and_every_topic_that_is_read_can_be_asked_for() -> None:

@@ -53,15 +53,6 @@ async def test_a_retention_of_0_keeps_everything(setup: Setup, settings: Setting
     assert len(await setup.letters()) == 1
 
 
-async def test_bounded_transactions_remove_everything(
-    setup: Setup, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(removal, "BATCH_ROWS", 2)
-    await setup.letters_of(*range(NOBODY, NOBODY + 5))
-    await age(setup, 91)
-    assert (await of(setup, settings).clean())["dead_letters"] == 5
-
-
 async def test_old_runs_are_removed_except_the_last_complete_one(setup: Setup, settings: Settings) -> None:
     """The views show it. A failed run, or a run of one user, is not complete."""
     ids = {name: uuid4() for name in ("older", "last", "failed", "of one user", "young")}
@@ -98,7 +89,10 @@ async def test_the_audit_log_is_kept_for_a_year_and_minute_samples_for_two_days(
     assert (removed["admin_actions"], removed["minute_samples"]) == (1, 1)
 
 
-async def test_one_process_at_a_time_removes(setup: Setup, settings: Settings) -> None:
+async def test_one_process_at_a_time_removes_everything_in_bounded_transactions(
+    setup: Setup, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removal, "BATCH_ROWS", 2)
     await setup.letters_of(*range(NOBODY, NOBODY + 5))
     await age(setup, 91)
     async with setup.engine.begin() as conn:

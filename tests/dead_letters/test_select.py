@@ -49,28 +49,29 @@ async def test_a_selection_fits_every_condition(setup: Setup) -> None:
     assert [await selected(setup, state=state) for state in ("resolved", "open", "all")] == [[1], [3, 2], [3, 2, 1]]
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "is_theirs"),
-    [
-        (b"42", b"\xff", True),
-        (b"421", b"\xff", False),
-        (None, b'{"user_id": 42}', True),
-        (None, b'{"user_id" :\n42, "broken', True),
-        (None, b'{"data": {"user_id":42}, "x": "\xff\x00"}', True),
-        (None, b'{"user_id": 421}', False),
-        (None, b'{"user_id": 42.5}', False),
-        (None, b'{"user_id": -42}', False),
-        (None, b'{"note": "user_id: 42"}', False),
-        (None, b"", False),
-        (b"", None, False),
-    ],
-)
-async def test_a_user_s_letters_are_found_by_key_or_by_value(
-    setup: Setup, key: bytes | None, value: bytes | None, is_theirs: bool
-) -> None:
-    (record,) = setup.partitions.records([one()])
-    await setup.read([replace(record, key=key, value=value)])
-    assert await selected(setup, user_id=42) == ([1] if is_theirs else [])
+OF_USER_42 = [
+    (b"42", b"\xff"),
+    (None, b'{"user_id": 42}'),
+    (None, b'{"user_id" :\n42, "broken'),
+    (None, b'{"data": {"user_id":42}, "x": "\xff\x00"}'),
+]
+OF_OTHERS = [
+    (b"421", b"\xff"),
+    (None, b'{"user_id": 421}'),
+    (None, b'{"user_id": 42.5}'),
+    (None, b'{"user_id": -42}'),
+    (None, b'{"note": "user_id: 42"}'),
+    (None, b""),
+    (b"", None),
+]
+
+
+async def test_a_user_s_letters_are_found_by_key_or_by_value(setup: Setup) -> None:
+    contents = [*OF_USER_42, *OF_OTHERS]
+    records = setup.partitions.records([one()] * len(contents))
+    await setup.read([replace(of, key=key, value=value) for of, (key, value) in zip(records, contents, strict=True)])
+    assert len(await setup.letters()) == len(contents)
+    assert await selected(setup, user_id=42) == [4, 3, 2, 1]
 
 
 async def test_a_page_of_a_user_reads_a_bounded_number_of_letters(
