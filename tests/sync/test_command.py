@@ -42,21 +42,20 @@ async def test_a_pair_that_needs_a_decision_is_exit_1_until_it_has_one(
     assert row in [tuple(found) for found in await read(engine, query)]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["1"], "either --specialization or --all"),
-        (["1", "--all", "--specialization", "PLAYER"], "either --specialization or --all"),
-        (["1", "--all", "--level", "2"], "--level decides both rows of one pair"),
-        (["1", "--all", "--direction", "sideways"], "there is no direction sideways"),
-        (["1", "--specialization", "WIZARD"], "there is no specialization 'WIZARD'; there are COACH"),
-        (["9999", "--specialization", "PLAYER"], "there is no user 9999"),
-        (["1", "--specialization", "PLAYER", "--level", "9"], "level 9 is outside 1 to 8"),
-    ],
-)
-def test_wrong_use_is_a_sentence_and_exit_2(env: dict[str, str], arguments: list[str], sentence: str) -> None:
-    run = levelsync("sync", *arguments, env=env)
-    assert_refused(run, 2, sentence)
+WRONG_USE = {
+    "1": "either --specialization or --all",
+    "1 --all --specialization PLAYER": "either --specialization or --all",
+    "1 --all --level 2": "--level decides both rows of one pair",
+    "1 --all --direction sideways": "there is no direction sideways",
+    "1 --specialization WIZARD": "there is no specialization 'WIZARD'; there are COACH",
+    "9999 --specialization PLAYER": "there is no user 9999",
+    "1 --specialization PLAYER --level 9": "level 9 is outside 1 to 8",
+}
+
+
+def test_wrong_use_is_a_sentence_and_exit_2(env: dict[str, str]) -> None:
+    for arguments, sentence in WRONG_USE.items():
+        assert_refused(levelsync("sync", *arguments.split(), env=env), 2, sentence)
 
 
 def test_no_postgresql_is_exit_3() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from contextlib import aclosing
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -16,9 +14,6 @@ from tests.support.tables import execute, fill
 
 LEVELS = {"progress_level", "license_level", "difference"}
 KEYS = {"user_id", "user_email", "specialization", "recommended_action", "issue_type"} | LEVELS
-MAXIMUM = {"PLAYER": 8, "INTERNSHIP": 3}
-users = st.integers(1, 4)
-Found = dict[tuple[int, str], str]
 
 
 async def issues(engine: AsyncEngine, specialization: str | None = None) -> list[DesyncIssue]:
@@ -50,38 +45,8 @@ async def test_each_kind_is_found_with_what_to_do(engine: AsyncEngine) -> None:
     assert found[7]["progress_level"] == 4
     assert found[0]["user_email"].endswith("@example.org")
     assert [i.user_id for i in await issues(engine, "coach")] == [3, 4]
-
-
-async def test_an_unknown_specialization_is_refused(engine: AsyncEngine) -> None:
     with pytest.raises(UnknownSpecialization):
         await issues(engine, "WIZARD")
-
-
-levels = st.dictionaries(st.tuples(users, st.sampled_from(sorted(MAXIMUM))), st.integers(0, 9), max_size=8)
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(progress=levels, licenses=levels)
-async def test_any_two_tables_are_compared_as_a_naive_comparison_does(
-    engine: AsyncEngine, progress: dict[tuple[int, str], int], licenses: dict[tuple[int, str], int]
-) -> None:
-    await fill(engine, progress=progress, licenses=licenses)
-    kinds = {pair: _kind(progress.get(pair), licenses.get(pair), pair[1]) for pair in progress | licenses}
-    expected = {pair: kind for pair, kind in kinds.items() if kind}
-    found = await issues(engine)
-    assert {(issue.user_id, issue.specialization): issue.issue_type for issue in found} == expected
-    assert len(found) == len(expected)
-
-
-def _kind(progress: int | None, license_: int | None, specialization: str) -> str:
-    sound = range(1, MAXIMUM[specialization] + 1)
-    if any(level is not None and level not in sound for level in (progress, license_)):
-        return "out_of_range"
-    if license_ is None:
-        return "missing_license"
-    if progress is None:
-        return "missing_progress"
-    return "" if progress == license_ else "mismatched"
 
 
 async def test_what_differs_is_streamed(engine: AsyncEngine) -> None:
@@ -90,9 +55,9 @@ async def test_what_differs_is_streamed(engine: AsyncEngine) -> None:
     await execute(
         engine,
         """INSERT INTO users (id, name, email)
-           SELECT n, 'U', 'many' || n || '@example.org' FROM generate_series(1000, 20999) n""",
+           SELECT n, 'U', 'many' || n || '@example.org' FROM generate_series(1000, 3999) n""",
         """INSERT INTO specialization_progress (student_id, specialization_id, current_level)
-           SELECT n, 'PLAYER', 2 FROM generate_series(1000, 20999) n""",
+           SELECT n, 'PLAYER', 2 FROM generate_series(1000, 3999) n""",
     )
     async with aclosing(Service(engine).find_desync_issues()) as found:
         first = await anext(found)
@@ -100,4 +65,4 @@ async def test_what_differs_is_streamed(engine: AsyncEngine) -> None:
             cursors = "SELECT state FROM pg_stat_activity WHERE query LIKE '%issue_type%' AND pid <> pg_backend_pid()"
             assert (await conn.execute(text(cursors))).scalar_one() == "idle in transaction"
     assert first.user_id == 1000
-    assert len(await issues(engine)) == 20000
+    assert len(await issues(engine)) == 3000

@@ -11,28 +11,28 @@ from service.sync import LevelOutOfRange, UnknownUser
 from service.sync import ProgressLicenseSyncService as Service
 from tests.support.applier import Partitions, one
 from tests.support.model import ADVANCED
-from tests.support.tables import PLAYER, everything, execute, fill, history, licenses, progress, read
+from tests.support.tables import PLAYER, everything, fill, licenses, of_players, progress, read, steps
 
 
-@pytest.fixture
-def service(engine: AsyncEngine) -> Service:
-    return Service(engine)
-
-
-@pytest.mark.parametrize(
-    ("progress_level", "license_level", "level"),
-    [(2, 3, 5), (5, 5, 2), (None, 2, 4), (0, 2, 4), (9, 8, 8), (2, 6, 4)],
-)
-async def test_both_rows_get_the_level(
-    engine: AsyncEngine, service: Service, progress_level: int | None, license_level: int, level: int
+async def test_both_rows_get_the_level_and_older_events_no_longer_raise_it(
+    engine: AsyncEngine, service: Service
 ) -> None:
-    await fill(engine, progress={PLAYER: progress_level}, licenses={PLAYER: license_level})
-    answer = (await service.set_level(1, "player", level, 2)).as_dict()
-    assert (answer["success"], answer["action"], answer["synced"]) == (True, "updated", True)
-    assert await licenses(engine) == await progress(engine) == {PLAYER: level}
-    steps = [(a, b) for _, a, b, _, _ in await history(engine)]
-    assert steps == ([] if license_level == level else [(license_level, level)])
-    assert [row[:2] for row in (await everything(engine))["levelsync.fences"]] == [PLAYER]
+    """Law 2: an older event would have raised a NULL too."""
+    progress_levels = of_players(2, 5, None, 0, 9, 2)
+    license_levels = of_players(3, 5, 2, 2, 8, 6)
+    decided = of_players(5, 2, 4, 4, 8, 4)
+    await fill(engine, progress_levels, license_levels)
+    for (user, _), level in decided.items():
+        answer = (await service.set_level(user, "player", level, 2)).as_dict()
+        assert (answer["success"], answer["action"], answer["synced"]) == (True, "updated", True), user
+    assert await licenses(engine) == await progress(engine) == decided
+    changed = [(*pair, license_levels[pair], level) for pair, level in decided.items() if license_levels[pair] != level]
+    assert await steps(engine) == changed
+    assert {row[:2] for row in (await everything(engine))["levelsync.fences"]} == set(decided)
+    partitions = await Partitions(engine).begin()
+    late = await partitions.apply(ADVANCED, partitions.records([one(ADVANCED, 8, user=user) for user, _ in decided]))
+    assert set(late.outcomes.values()) == {"superseded"}
+    assert await progress(engine) == decided
 
 
 async def test_missing_rows_are_created(engine: AsyncEngine, service: Service) -> None:
@@ -44,34 +44,12 @@ async def test_missing_rows_are_created(engine: AsyncEngine, service: Service) -
     assert told == [("progress", None, 3), ("license", None, 3)]
 
 
-async def test_a_level_of_both_rows_is_not_written_again(engine: AsyncEngine, service: Service) -> None:
-    await fill(engine, progress={PLAYER: 3}, licenses={PLAYER: 3})
-    before = await everything(engine)
-    result = await service.set_level(1, "PLAYER", 3)
-    assert (result.success, result.action, result.message) == (True, "none", "Already in sync")
-    after = await everything(engine)
-    assert [row[:2] for row in after.pop("levelsync.fences")] == [PLAYER]
-    assert after == {table: rows for table, rows in before.items() if table != "levelsync.fences"}
-
-
-async def test_events_before_the_decision_are_superseded(engine: AsyncEngine, service: Service) -> None:
-    """Law 2: the older event would have raised the NULL."""
-    await fill(engine, progress={PLAYER: None}, licenses={PLAYER: 2})
-    await service.set_level(1, "PLAYER", 2)
-    partitions = await Partitions(engine).begin()
-    late = await partitions.apply(ADVANCED, partitions.records([one(ADVANCED, 5)]))
-    assert list(late.outcomes.values()) == ["superseded"]
-    assert await progress(engine) == {PLAYER: 2}
-
-
-@pytest.mark.parametrize("level", [0, 9, -1, 2**40])
-async def test_a_level_that_the_specialization_lacks_is_refused(
-    engine: AsyncEngine, service: Service, level: int
-) -> None:
+async def test_a_level_that_the_specialization_lacks_is_refused(engine: AsyncEngine, service: Service) -> None:
     await fill(engine, progress={PLAYER: 2})
     before = await everything(engine)
-    with pytest.raises(LevelOutOfRange, match=f"level {level} is outside 1 to 8"):
-        await service.set_level(1, "PLAYER", level)
+    for level in (0, 9, -1, 2**40):
+        with pytest.raises(LevelOutOfRange, match=f"level {level} is outside 1 to 8"):
+            await service.set_level(1, "PLAYER", level)
     with pytest.raises(UnknownUser):
         await service.set_level(9999, "PLAYER", 2)
     assert await everything(engine) == before
@@ -84,7 +62,7 @@ async def test_a_license_in_another_case_gets_its_name(engine: AsyncEngine, serv
     assert [result.action for result in results] == ["updated", "updated"]
     assert all("now written PLAYER" in result.message for result in results)
     assert await licenses(engine) == {PLAYER: 2, (2, "PLAYER"): 4}
-    assert [(pair, a, b) for pair, a, b, _, _ in await history(engine)] == [((2, "PLAYER"), 3, 4)]
+    assert await steps(engine) == [(2, "PLAYER", 3, 4)]
 
 
 async def test_a_duplicate_beside_the_license_is_named_and_left(engine: AsyncEngine, service: Service) -> None:
@@ -94,13 +72,3 @@ async def test_a_duplicate_beside_the_license_is_named_and_left(engine: AsyncEng
     result = await service.set_level(1, "PLAYER", 3)
     assert f"license {other.id} (player) is left as it is" in result.message
     assert await licenses(engine) == {PLAYER: 3, (1, "player"): 6}
-
-
-async def test_nothing_is_half_written_where_the_license_is_refused(engine: AsyncEngine, service: Service) -> None:
-    """The progress was written first. Its level, the fence and the event are undone with the license."""
-    await fill(engine, progress={PLAYER: 6}, licenses={PLAYER: 6})
-    await execute(engine, "ALTER TABLE user_licenses ADD CONSTRAINT no_two CHECK (current_level <> 2)")
-    before = await everything(engine)
-    result = await service.set_level(1, "PLAYER", 2)
-    assert (result.failed, "no_two" in result.message) == (True, True)
-    assert await everything(engine) == before

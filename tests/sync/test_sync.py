@@ -21,17 +21,24 @@ from service.sync import ProgressLicenseSyncService as Service
 from service.sync import UnknownDirection, UnknownSpecialization, UnknownUser
 from tests.support.applier import Partitions, one
 from tests.support.model import ADVANCED, LEVELED_UP
-from tests.support.tables import PLAYER, Levels, everything, execute, fill, history, licenses, progress, read
+from tests.support.tables import (
+    PLAYER,
+    Levels,
+    everything,
+    execute,
+    fill,
+    history,
+    licenses,
+    of_players,
+    progress,
+    read,
+    trigger,
+)
 
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 KEYS = {"success", "message", "action", "synced", "progress_level", "license_level"} | {
     f"{when}_{side}_level" for when in ("old", "new") for side in ("progress", "license")
 }
-
-
-@pytest.fixture
-def service(engine: AsyncEngine) -> Service:
-    return Service(engine)
 
 
 async def test_a_license_follows_its_progress_down(engine: AsyncEngine, service: Service) -> None:
@@ -121,23 +128,28 @@ async def test_orphans_get_their_missing_row(engine: AsyncEngine, service: Servi
     assert fenced == ([] if highest else [PLAYER, (2, "COACH")])
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
-async def test_a_pair_in_sync_is_not_touched(engine: AsyncEngine, service: Service, direction: Direction) -> None:
-    """Only the decision is remembered, where the direction declares one."""
-    await fill(engine, progress={PLAYER: 4}, licenses={PLAYER: 4})
+async def test_a_pair_in_sync_is_not_touched(engine: AsyncEngine, service: Service) -> None:
+    """Only the decision is remembered. `highest` declares none."""
+    await fill(engine, of_players(4, 4, 4, 4), of_players(4, 4, 4, 4))
     before = await everything(engine)
-    answer = (await service.sync_pair(1, "PLAYER", direction)).as_dict()
-    assert (answer["success"], answer["action"], answer["message"]) == (True, "none", "Already in sync")
+    for result in (
+        await service.sync_pair(1, "PLAYER", "progress_to_license"),
+        await service.sync_pair(2, "PLAYER", "license_to_progress"),
+        await service.sync_pair(3, "PLAYER", "highest"),
+        await service.set_level(4, "PLAYER", 4),
+    ):
+        answer = result.as_dict()
+        assert (answer["success"], answer["action"], answer["message"]) == (True, "none", "Already in sync")
     after = await everything(engine)
     fences = [(*row[:2], row[3]) for row in after.pop("levelsync.fences")]
-    assert fences == ([] if direction == "highest" else [(1, "PLAYER", 4)])
+    assert fences == [(1, "PLAYER", 4), (2, "PLAYER", 4), (4, "PLAYER", 4)]
     assert after == {table: rows for table, rows in before.items() if table != "levelsync.fences"}
 
 
 async def test_an_invalid_level_is_not_changed(engine: AsyncEngine, service: Service) -> None:
     """Law 8: there is no clamp in any direction, and the answer names the range."""
-    progress = {(user, "PLAYER"): level for user, level in enumerate([None, 9, 4, 0], start=1)}
-    await fill(engine, progress, {(user, "PLAYER"): level for user, level in enumerate([4, 4, 9, 4], start=1)})
+    progress = of_players(None, 9, 4, 0)
+    await fill(engine, progress, of_players(4, 4, 9, 4))
     before = await everything(engine)
     for pair, direction in product(progress, DIRECTIONS):
         result = await service.sync_pair(*pair, direction)
@@ -168,15 +180,15 @@ async def test_a_license_in_another_case_is_the_pair_s(engine: AsyncEngine, serv
     assert await licenses(engine) == {(1, "player"): 4}
 
 
-@pytest.mark.parametrize("synced_by", ["admin@example.org", 9999, "9999", 2**40, "\0" + "x" * 600])
-async def test_a_caller_who_is_not_a_user_is_named_in_the_reason(
-    engine: AsyncEngine, service: Service, synced_by: int | str
-) -> None:
-    await fill(engine, progress={PLAYER: 4})
-    assert (await service.sync_progress_to_license(1, "PLAYER", synced_by)).success
-    (step,) = await read(engine, "SELECT * FROM license_progressions")
-    assert step.advanced_by is None
-    assert str(synced_by).strip("\0")[:400] in step.advancement_reason
+async def test_a_caller_who_is_not_a_user_is_named_in_the_reason(engine: AsyncEngine, service: Service) -> None:
+    callers: list[int | str] = ["admin@example.org", 9999, "9999", 2**40, "\0" + "x" * 600]
+    await fill(engine, of_players(4, 4, 4, 4, 4))
+    for user, caller in enumerate(callers, start=1):
+        assert (await service.sync_progress_to_license(user, "PLAYER", caller)).success
+    steps = await read(engine, "SELECT advanced_by, advancement_reason FROM license_progressions ORDER BY id")
+    for caller, (advanced_by, reason) in zip(callers, steps, strict=True):
+        assert advanced_by is None
+        assert str(caller).strip("\0")[:400] in reason
 
 
 async def test_a_lowering_is_fenced_and_a_rise_after_it_is_not(engine: AsyncEngine, service: Service) -> None:
@@ -194,37 +206,35 @@ async def test_a_lowering_is_fenced_and_a_rise_after_it_is_not(engine: AsyncEngi
     assert list(fresh.outcomes.values()) == ["applied"]
 
 
-@pytest.mark.parametrize("license_level", [2, 5, 6])
-async def test_a_demotion_holds_while_its_older_raise_is_in_kafka(
-    engine: AsyncEngine, service: Service, license_level: int
-) -> None:
+async def test_a_demotion_holds_while_its_older_raise_is_in_kafka(engine: AsyncEngine, service: Service) -> None:
     """Law 2: progress rose to 7 and was lowered to 5 before the event of 7 came. The license had never followed."""
-    await fill(engine, progress={PLAYER: 5}, licenses={PLAYER: license_level})
-    risen_at = datetime.now(UTC)
-    assert (await service.sync_progress_to_license(1, "PLAYER")).success
+    await fill(engine, of_players(5, 5, 5), of_players(2, 5, 6))
     partitions = await Partitions(engine).begin()
-    late = await partitions.apply(LEVELED_UP, partitions.records([one(LEVELED_UP, 7, at=risen_at)]))
-    assert list(late.outcomes.values()) == ["superseded"]
-    assert await licenses(engine) == await progress(engine) == {PLAYER: 5}
+    risen_at = datetime.now(UTC)
+    for user in (1, 2, 3):
+        assert (await service.sync_progress_to_license(user, "PLAYER")).success
+    raises = [one(LEVELED_UP, 7, user=user, at=risen_at) for user in (1, 2, 3)]
+    late = await partitions.apply(LEVELED_UP, partitions.records(raises))
+    assert list(late.outcomes.values()) == ["superseded"] * 3
+    assert await licenses(engine) == await progress(engine) == of_players(5, 5, 5)
 
 
-@pytest.mark.parametrize(
-    ("progress_levels", "license_levels", "direction"),
-    [
+async def test_a_sync_that_decides_nothing_against_older_events_leaves_no_fence(
+    engine: AsyncEngine, service: Service
+) -> None:
+    """`highest` believes the higher row, and a sync without a source decides nothing."""
+    cases: list[tuple[Levels, Levels, Direction]] = [
         ({PLAYER: 5}, {PLAYER: 2}, "highest"),
         ({PLAYER: 5}, {PLAYER: 5}, "highest"),
         ({}, {PLAYER: 2}, "progress_to_license"),
         ({PLAYER: 5}, {}, "license_to_progress"),
         ({PLAYER: 5}, {PLAYER: 9}, "progress_to_license"),
-    ],
-)
-async def test_a_sync_that_decides_nothing_against_older_events_leaves_no_fence(
-    engine: AsyncEngine, service: Service, progress_levels: Levels, license_levels: Levels, direction: Direction
-) -> None:
-    """`highest` believes the higher row, and a sync without a source decides nothing."""
-    await fill(engine, progress=progress_levels, licenses=license_levels)
-    await service.sync_pair(1, "PLAYER", direction)
-    assert (await everything(engine))["levelsync.fences"] == []
+    ]
+    for case in cases:
+        progress_levels, license_levels, direction = case
+        await fill(engine, progress_levels, license_levels)
+        await service.sync_pair(*PLAYER, direction)
+        assert await read(engine, "SELECT * FROM levelsync.fences") == [], case
 
 
 async def test_a_second_lowering_moves_its_fence_forward(engine: AsyncEngine, service: Service) -> None:
@@ -240,13 +250,25 @@ async def test_a_second_lowering_moves_its_fence_forward(engine: AsyncEngine, se
 
 
 async def test_nothing_is_half_written_where_the_second_write_is_refused(engine: AsyncEngine, service: Service) -> None:
-    """A CHECK on the history undoes the license too, and its text is the answer."""
-    await execute(engine, "ALTER TABLE license_progressions ADD CONSTRAINT no_two CHECK (to_level <> 2)")
-    await fill(engine, progress={PLAYER: 2}, licenses={PLAYER: 5})
+    """A CHECK on the history undoes the license, and one on the license undoes the progress. Its text is the answer.
+
+    User 2's license cannot be created, because a trigger suppresses the insert.
+    """
+    await fill(engine, progress=of_players(2, 2), licenses={PLAYER: 5})
+    await trigger(engine, "BEFORE INSERT", "RETURN NULL;")
+    await execute(
+        engine,
+        "ALTER TABLE license_progressions ADD CONSTRAINT no_step_to_two CHECK (to_level <> 2)",
+        "ALTER TABLE user_licenses ADD CONSTRAINT no_three CHECK (current_level <> 3)",
+    )
     before = await everything(engine)
-    result = await service.sync_progress_to_license(1, "PLAYER")
-    assert (result.success, result.failed, result.action) == (False, True, "none")
-    assert "no_two" in result.message
+    for result, refusal in (
+        (await service.sync_progress_to_license(1, "PLAYER"), "no_step_to_two"),
+        (await service.set_level(1, "PLAYER", 3), "no_three"),
+        (await service.sync_progress_to_license(2, "PLAYER"), "trigger"),
+    ):
+        assert (result.success, result.failed, result.action) == (False, True, "none")
+        assert refusal in result.message
     assert await everything(engine) == before
 
 

@@ -18,7 +18,6 @@ from events import Direction
 from service.apply.call import Call, Target, call_within, license_target, progress_target
 from service.apply.progress import Way
 from service.apply.rows import NO_DEFAULTS, Author
-from service.apply.write import sync_pairs
 from service.core.decode import decode
 from service.core.outcomes import LevelEvent
 from service.levels import read_snapshot
@@ -32,11 +31,6 @@ from tests.support.tables import PLAYER, become_owner, fill, history, licenses, 
 
 CALLS, USERS = 300, (1, 2, 3)
 TARGETS: dict[str, Target] = {LEVELED_UP: license_target({}), ADVANCED: progress_target({})}
-
-
-@pytest.fixture
-def service(engine: AsyncEngine) -> Service:
-    return Service(engine)
 
 
 async def test_hundreds_of_calls_at_once_end_in_agreement(engine: AsyncEngine, service: Service) -> None:
@@ -75,22 +69,6 @@ async def _deliver(engine: AsyncEngine, rng: Random) -> None:
             at = datetime.now(UTC)
             meant = [Meant(kind, user, "PLAYER", rng.randint(1, 8), at, "/test", f"{number}-{user}") for user in USERS]
             await partitions.apply(kind, partitions.records(meant))
-
-
-@pytest.mark.parametrize("kind", [LEVELED_UP, ADVANCED])
-async def test_a_batch_that_waited_for_a_sync_sees_its_fence(engine: AsyncEngine, kind: str) -> None:
-    """READ COMMITTED: the snapshot of the waiting statement is older than the fence (laws 2 and 6)."""
-    levels = [{PLAYER: 2}, {PLAYER: 5}]
-    below, above = levels if kind == LEVELED_UP else reversed(levels)
-    await fill(engine, progress=below, licenses=above)
-    partitions = await Partitions(engine).begin()
-    direction: Direction = "progress_to_license" if kind == LEVELED_UP else "license_to_progress"
-    async with engine.begin() as conn:
-        await sync_pairs(conn, [PLAYER], direction, cause="test")
-        batch = asyncio.create_task(partitions.apply(kind, partitions.records([one(kind, 4)])))
-        await somebody_waits(engine)
-    assert list((await batch).outcomes.values()) == ["superseded"]
-    assert await licenses(engine) == await progress(engine) == {PLAYER: 2}
 
 
 async def test_a_batch_whose_row_a_decision_made_sees_its_fence(engine: AsyncEngine) -> None:
