@@ -11,34 +11,9 @@ from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import Direction
-from service.sync.issues import stream_issues
 from tests.support import tables
-from tests.support.runs import PAIRS, SCANS, Licenses, OneWorker, Progress, found_issues, naive_kind
-from tests.support.tables import execute, fill
-
-
-@SCANS
-@given(
-    progress=st.dictionaries(st.sampled_from(PAIRS), st.one_of(st.none(), st.integers(0, 9)), max_size=15),
-    licenses=st.dictionaries(st.sampled_from(PAIRS), st.integers(0, 9), max_size=15),
-    name=st.sampled_from([None, "PLAYER", "internship"]),
-)
-async def test_the_scan_finds_what_a_naive_comparison_finds(
-    engine: AsyncEngine, one_worker: OneWorker, progress: Progress, licenses: Licenses, name: str | None
-) -> None:
-    await fill(engine, progress, licenses)
-    report = await one_worker.run(specialization=name)
-    pairs = {pair for pair in progress.keys() | licenses.keys() if name is None or pair[1] == name.upper()}
-    kinds = {pair: naive_kind(pair, progress, licenses) for pair in pairs}
-    assert await found_issues(engine) == {pair: kind for pair, kind in kinds.items() if kind}
-    counts = report["counts"]
-    assert report["status"] == "completed"
-    assert counts["scanned"] == len(pairs)
-    assert counts["matching"] == sum(kind == "" for kind in kinds.values())
-    for kind in ("mismatched", "missing_license", "missing_progress"):
-        assert counts[kind] == sum(found == kind for found in kinds.values())
-    assert counts["needs_decision"] == sum(kind in {"null_level", "out_of_range"} for kind in kinds.values())
-    assert counts["unconfirmed"] == counts["changed_meanwhile"] == counts["healed"] == counts["failed"] == 0
+from tests.support.runs import PAIRS, SCANS, OneWorker, found_issues, listed_issues
+from tests.support.tables import execute, fill, of_players
 
 
 async def test_two_licenses_of_a_pair_are_duplicates_in_every_direction(
@@ -54,23 +29,13 @@ async def test_two_licenses_of_a_pair_are_duplicates_in_every_direction(
         assert await tables.progress(engine) == {(1, "PLAYER"): 3, (2, "PLAYER"): 3}
 
 
-@pytest.mark.parametrize(
-    ("written", "beside", "kind"),
-    [
-        ("player", None, "wrong_case"),
-        ("player", "PLAYER", "duplicate"),
-        ("WIZARD", None, "unknown_specialization"),
-    ],
-)
-async def test_a_license_under_a_wrong_name_needs_a_decision(
-    engine: AsyncEngine, one_worker: OneWorker, written: str, beside: str | None, kind: str
-) -> None:
+async def test_a_license_under_a_wrong_name_needs_a_decision(engine: AsyncEngine, one_worker: OneWorker) -> None:
     """It is reported once, and never as a missing license."""
-    licenses = {(1, written): 3} | ({(1, beside): 3} if beside else {})
-    await fill(engine, {(1, "PLAYER"): 3} if written != "WIZARD" else {}, licenses)
+    kinds = {(1, "player"): "wrong_case", (2, "player"): "duplicate", (3, "WIZARD"): "unknown_specialization"}
+    await fill(engine, of_players(3, 3), dict.fromkeys([*kinds, (2, "PLAYER")], 3))
     report = await one_worker.run()
-    assert await found_issues(engine) == {(1, written): kind}
-    assert (report["counts"]["needs_decision"], report["counts"]["missing_license"]) == (1, 0)
+    assert await found_issues(engine) == kinds
+    assert (report["counts"]["needs_decision"], report["counts"]["missing_license"]) == (3, 0)
 
 
 NAMES = ["PLAYER", "player", "Player", "COACH", "INTERNSHIP", "WIZARD"]
@@ -104,7 +69,6 @@ async def test_the_scan_and_the_list_of_issues_find_the_same(  # noqa: PLR0913, 
     top = "NULL" if maximum is None else maximum
     await execute(loose, f"UPDATE specializations SET max_levels = {top} WHERE id = 'PLAYER'")
     report = await one_worker.run(specialization=name)
-    async with loose.connect() as conn:
-        listed = {(one.user_id, one.specialization): one.issue_type async for one in stream_issues(conn, name)}
-    assert await found_issues(loose) == listed
-    assert report["counts"]["scanned"] - report["counts"]["matching"] == len(listed)
+    found = await listed_issues(loose, name)
+    assert await found_issues(loose) == found
+    assert report["counts"]["scanned"] - report["counts"]["matching"] == len(found)

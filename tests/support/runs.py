@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -28,7 +28,9 @@ from service.reconcile.steps import Steps, take_one
 from service.reconcile.values import COUNTS, RunReport
 from service.reconcile.work import open_runs
 from service.settings import Settings
+from service.sync.issues import stream_issues
 from tests.support import tables
+from tests.support.model import Pair
 from tests.support.records import MAXIMUM
 from tests.support.waiting import eventually
 
@@ -143,15 +145,13 @@ async def working(one_worker: OneWorker) -> AsyncIterator[None]:
         await task
 
 
-Progress = Mapping[tuple[int, str], int | None]
-Licenses = Mapping[tuple[int, str], int]
 PAIRS = [(user, name) for user in range(1, 6) for name in MAXIMUM]
 SCANS = settings(
     max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
-def naive_kind(pair: tuple[int, str], progress: Progress, licenses: Licenses) -> str:
+def naive_kind(pair: Pair, progress: tables.Levels, licenses: tables.Levels) -> str:
     """Return the kind of one pair's drift, as a person would decide it."""
     p, li, top = progress.get(pair), licenses.get(pair), MAXIMUM[pair[1]]
     if pair in progress and p is None:
@@ -165,10 +165,18 @@ def naive_kind(pair: tuple[int, str], progress: Progress, licenses: Licenses) ->
     return "mismatched" if p != li else ""
 
 
-async def found_issues(engine: AsyncEngine) -> dict[tuple[int, str], str]:
+async def found_issues(engine: AsyncEngine) -> dict[Pair, str]:
     """Return the issues of the last run."""
     rows = await tables.read(engine, "SELECT user_id, specialization, kind FROM levelsync.drift_issues")
     return {(row.user_id, row.specialization): row.kind for row in rows}
+
+
+async def listed_issues(engine: AsyncEngine, specialization: str | None = None) -> dict[Pair, str]:
+    """Return the list of issues as it is now. It contains each row once."""
+    async with engine.connect() as conn:
+        found = [((i.user_id, i.specialization), i.issue_type) async for i in stream_issues(conn, specialization)]
+    assert len(dict(found)) == len(found)
+    return dict(found)
 
 
 USERS = range(1, 101)
