@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings
 from service.store.engine import make_engine
-from tests.support.applier import Events
+from tests.support.applier import Events, Partitions, fresh
 from tests.support.interference import Setup
 from tests.support.links import Way
 from tests.support.tables import empty_tables
@@ -20,6 +20,12 @@ async def events(engine: AsyncEngine) -> Events:
     """A consumer of both topics on the test's database, which has 200 users and no level."""
     await empty_tables(engine)
     return await Events(engine).begin()
+
+
+@pytest.fixture
+async def partitions(engine: AsyncEngine) -> Partitions:
+    """A consumer of each topic on the test's database, which has 200 users and no level."""
+    return await fresh(engine)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""How PostgreSQL decides what a batch of events changes (laws 1 and 2)."""
+"""How PostgreSQL decides what a batch of events changes (law 1)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from service.apply.batch import Applied
 from tests.support.applier import Partitions, one
 from tests.support.model import LEVELED_UP
 from tests.support.records import START
-from tests.support.tables import PLAYER, execute, fill, history, licenses, read, steps
+from tests.support.tables import PLAYER, fill, history, licenses, read, steps
 
 
-async def decided(engine: AsyncEngine, level: int | None, *events: tuple[int, int], fence: bool = False) -> Applied:
-    """Apply events of one pair, (level, minute) each, to a license of this level; `fence` sets one at minute 0."""
+async def decided(engine: AsyncEngine, level: int | None, *events: tuple[int, int]) -> Applied:
+    """Apply events of one pair, (level, minute) each, to a license of this level."""
     await fill(engine, licenses={} if level is None else {PLAYER: level})
-    if fence:
-        await execute(engine, f"INSERT INTO levelsync.fences VALUES (1, 'PLAYER', '{START.isoformat()}', 2, 'test')")
     partitions = await Partitions(engine).begin()
     return await partitions.apply(LEVELED_UP, partitions.records([one(to_level=to, minutes=at) for to, at in events]))
 
@@ -44,12 +42,6 @@ async def test_an_equal_or_lower_level_writes_nothing(engine: AsyncEngine) -> No
     applied = await decided(engine, 5, (5, 0), (4, 0))
     assert [applied.outcomes[index] for index in (0, 1)] == ["equal", "ahead"]
     assert (await licenses(engine), await steps(engine)) == ({PLAYER: 5}, [])
-
-
-async def test_an_event_at_the_time_of_the_decision_is_superseded_and_a_later_one_applies(engine: AsyncEngine) -> None:
-    applied = await decided(engine, 2, (5, 0), (6, 1), fence=True)
-    assert [applied.outcomes[index] for index in (0, 1)] == ["superseded", "applied"]
-    assert await steps(engine) == [(*PLAYER, 2, 6)]
 
 
 async def test_a_missing_user_is_a_dead_letter_only_where_a_row_would_be_made(engine: AsyncEngine) -> None:

@@ -7,6 +7,7 @@ letters and fences: a refused write leaves nothing behind.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import get_args
 
 import pytest
 from sqlalchemy.exc import DBAPIError
@@ -16,20 +17,20 @@ from events import Direction
 from service.faults import InstallationFault, Kind, read_fault
 from service.settings import Settings
 from tests.support.applier import Events, NotApplied, again, heal, rise, sync
-from tests.support.tables import add_rows, execute, fill, letters, levels_of, licenses, progress, read, steps
+from tests.support.tables import (
+    add_rows,
+    everything,
+    execute,
+    fill,
+    letters,
+    levels_of,
+    licenses,
+    read,
+    steps,
+    trigger_sql,
+)
 
-
-def _trigger(when: str, body: str, condition: str = "NEW.user_id = 1") -> tuple[str, ...]:
-    """Return the statements that create a row trigger on licenses which acts where `condition` holds."""
-    deferred = " DEFERRABLE INITIALLY DEFERRED" if when.startswith("CONSTRAINT") else ""
-    kind, _, event = when.rpartition("|")
-    return (
-        f"CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$",
-        f"""CREATE {kind or "TRIGGER"} act {event} ON user_licenses{deferred}
-               FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION act()""",
-    )
-
-
+_ONE = "NEW.user_id = 1"
 _ONCE = "NEW.user_id = 1 AND pg_trigger_depth() = 0"
 _CHANGE = "UPDATE user_licenses SET {} WHERE id = NEW.id; RETURN NULL;"
 _RENAME = "NEW.specialization_type := 'OLD ' || NEW.specialization_type; RETURN NEW;"
@@ -47,18 +48,18 @@ _TAKEN = (
 _SEEN = "INSERT INTO seen_levels VALUES (NEW.user_id, NEW.current_level); RETURN NEW;"
 _NAMES = ("CREATE UNIQUE INDEX one_name ON user_licenses (user_id, upper(specialization_type))",)
 SCHEMAS = {
-    "before_suppresses": ("refused", _trigger("BEFORE UPDATE", "RETURN NULL;")),
-    "before_caps": ("refused", _trigger("BEFORE UPDATE", "NEW.current_level := 4; RETURN NEW;")),
-    "before_renames": ("refused", _trigger("BEFORE UPDATE", _RENAME)),
-    "after_changes_the_level": ("refused", _trigger("AFTER UPDATE", _CHANGE.format("current_level = 4"), _ONCE)),
-    "after_touches_the_row": ("written", _trigger("AFTER UPDATE", _CHANGE.format("instructor_notes = 'x'"), _ONCE)),
-    "after_writes_the_other_table": ("written", _trigger("AFTER UPDATE", _WRITE_BOTH)),
+    "before_suppresses": ("refused", trigger_sql("BEFORE UPDATE", "RETURN NULL;", _ONE)),
+    "before_caps": ("refused", trigger_sql("BEFORE UPDATE", "NEW.current_level := 4; RETURN NEW;", _ONE)),
+    "before_renames": ("refused", trigger_sql("BEFORE UPDATE", _RENAME, _ONE)),
+    "after_changes_the_level": ("refused", trigger_sql("AFTER UPDATE", _CHANGE.format("current_level = 4"), _ONCE)),
+    "after_touches_the_row": ("written", trigger_sql("AFTER UPDATE", _CHANGE.format("instructor_notes = 'x'"), _ONCE)),
+    "after_writes_the_other_table": ("written", trigger_sql("AFTER UPDATE", _WRITE_BOTH, _ONE)),
     "functional_unique_index_on_the_pair": ("written", _NAMES),
     "functional_unique_index_refuses": ("refused", _TAKEN),
-    "deferred_constraint": ("refused", _trigger("CONSTRAINT TRIGGER|AFTER UPDATE", "RAISE 'not user 1';")),
+    "deferred_constraint": ("refused", trigger_sql("AFTER UPDATE", "RAISE 'not user 1';", _ONE, at_commit=True)),
     "trigger_with_unqualified_names": (
         "written",
-        ("CREATE TABLE seen_levels (user_id int, level int)", *_trigger("BEFORE UPDATE", _SEEN)),
+        ("CREATE TABLE seen_levels (user_id int, level int)", *trigger_sql("BEFORE UPDATE", _SEEN, _ONE)),
     ),
     "rule": ("fault", ("CREATE RULE act AS ON UPDATE TO user_licenses DO INSTEAD NOTHING",)),
 }
@@ -156,29 +157,25 @@ async def test_two_specializations_with_one_folded_name_are_a_fault(events: Even
     assert (await licenses(engine), await letters(engine)) == ({(1, "PLAYER"): 2}, [])
 
 
-@pytest.mark.parametrize("direction", ["progress_to_license", "license_to_progress", "highest"])
-async def test_a_sync_of_a_pair_with_two_licenses_writes_nothing(engine: AsyncEngine, direction: Direction) -> None:
+async def test_a_sync_of_a_pair_with_two_licenses_writes_nothing(engine: AsyncEngine) -> None:
     held = {(1, "PLAYER"): 4, (1, "player"): 2}
     await fill(engine, progress={(1, "PLAYER"): 3}, licenses=held)
-    result = await sync(engine, 1, direction)
-    assert (result.success, result.action.value) == (False, "none")
-    assert "there are 2 licenses (PLAYER, player)" in result.message
-    assert (await licenses(engine), await progress(engine)) == (held, {(1, "PLAYER"): 3})
-    assert await read(engine, "SELECT user_id FROM levelsync.fences") == []
+    before = await everything(engine)
+    for direction in get_args(Direction):
+        result = await sync(engine, 1, direction)
+        assert (result.success, result.action.value) == (False, "none"), direction
+        assert "there are 2 licenses (PLAYER, player)" in result.message
+    assert await everything(engine) == before
 
 
-@pytest.mark.parametrize(
-    ("held", "raised"),
-    [
-        ({(1, "PLAYER"): 4, (1, "player"): 2}, {(1, "PLAYER"): 6, (1, "player"): 2}),
-        ({(1, "player"): 4, (1, "Player"): 2}, {(1, "player"): 4, (1, "Player"): 6}),
-    ],
-)
 async def test_events_of_a_pair_with_two_licenses_raise_one_of_them_and_always_the_same(
-    events: Events, engine: AsyncEngine, held: dict[tuple[int, str], int], raised: dict[tuple[int, str], int]
+    events: Events, engine: AsyncEngine
 ) -> None:
     """The license with the specialization's own name rises, or else the first by its letters' codes."""
-    await add_rows(engine, licenses=held)
-    await events.apply(rise(1, 5), rise(1, 6, "player"), rise(1, 3, "Player"))
-    await events.apply(rise(1, 5, "pLAYER"))
-    assert (await licenses(engine), await letters(engine)) == (raised, [])
+    own, other = {(1, "PLAYER"): 4, (1, "player"): 2}, {(2, "player"): 4, (2, "Player"): 2}
+    await add_rows(engine, licenses=own | other)
+    for user in (1, 2):
+        await events.apply(rise(user, 5), rise(user, 6, "player"), rise(user, 3, "Player"))
+        await events.apply(rise(user, 5, "pLAYER"))
+    assert await licenses(engine) == own | other | {(1, "PLAYER"): 6, (2, "Player"): 6}
+    assert await letters(engine) == []

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service.apply.batch import Applied
 from service.apply.progress import Refusals
 from service.faults import Fault, InstallationFault, Kind
-from service.settings import Settings
-from service.store.engine import make_engine
-from tests.support.applier import Events, NotApplied, heal, rise
-from tests.support.links import Way
-from tests.support.tables import add_rows, execute, letters, licenses, position, read, steps, trigger
+from tests.support.applier import Events, NotApplied, Partitions, one, rise
+from tests.support.interference import Setup
+from tests.support.model import LEVELED_UP
+from tests.support.tables import add_rows, empty_tables, execute, letters, licenses, position, read, steps, trigger
 
 CHECK = Fault(Kind.RECORD, "23514", "level_is_small", "violates check constraint")
 TRIGGER = Fault(Kind.RECORD, "P0001", "", "no")
@@ -77,15 +76,6 @@ async def test_a_unique_index_of_the_application_refuses_one_record(events: Even
     assert await position(engine) == 12
 
 
-async def test_a_heal_that_a_unique_index_refuses_ends(events: Events, engine: AsyncEngine, settings: Settings) -> None:
-    assert events
-    await execute(engine, *_PRIMARY)
-    await add_rows(engine, progress={(1, "PLAYER"): 3, (1, "COACH"): 3, (2, "PLAYER"): 2})
-    report = await heal(engine, settings)
-    assert (report["status"], report["counts"]["healed"], report["counts"]["failed"]) == ("completed", 2, 1)
-    assert len(await licenses(engine)) == 2
-
-
 async def test_a_sequence_that_is_behind_is_named_with_its_repair(events: Events, engine: AsyncEngine) -> None:
     """It is a fault of the installation, not of a record."""
     await add_rows(engine, licenses={(user, "PLAYER"): 1 for user in range(1, 31)})
@@ -108,13 +98,45 @@ async def test_a_trigger_that_writes_names_in_capitals_stops_nothing(events: Eve
     assert written in (applied, refused)
 
 
+_USERS = range(1, 31)
+
+
 @pytest.fixture
-async def far_away(settings: Settings) -> AsyncIterator[tuple[AsyncEngine, Way]]:
-    """An engine with 4 ms to PostgreSQL and back, and its link."""
-    async with Way(settings.database_url.get_secret_value(), seconds=0.004) as link:
-        engine = make_engine(settings.model_copy(update={"database_url": link.url}))
-        yield engine, link
-        await engine.dispose()
+async def refused(engine: AsyncEngine, partitions: Partitions) -> Partitions:
+    """Two consumers whose database has refused thirty users, until it is repaired."""
+    await execute(engine, "ALTER TABLE user_licenses ADD CONSTRAINT nobody CHECK (current_level < 0)")
+    with pytest.raises(InstallationFault, match="20 users in a row"):
+        await apply_again(partitions)
+    assert await letters(engine) == []
+    return partitions
+
+
+async def apply_again(partitions: Partitions) -> Applied:
+    partitions.ends[LEVELED_UP] = 0
+    return await partitions.apply(LEVELED_UP, partitions.records([one(user=user, minutes=user) for user in _USERS]))
+
+
+async def test_refusals_of_twenty_users_are_no_dead_letters_even_after_the_repair(
+    engine: AsyncEngine, refused: Partitions
+) -> None:
+    """The attempt during which it is repaired is given up. The next attempt applies everything."""
+    await execute(engine, "ALTER TABLE user_licenses DROP CONSTRAINT nobody", "CREATE SEQUENCE refused")
+    refuse = "IF nextval('refused') <= 4 THEN RAISE 'nobody'; END IF; RETURN NEW;"
+    await trigger(engine, "BEFORE INSERT", refuse)  # the batch as a whole, then three of its records
+    with pytest.raises(InstallationFault, match="fewer records than in the last attempt"):
+        await apply_again(refused)
+    applied = await apply_again(refused)
+    assert not applied.letters
+    assert await licenses(engine) == {(user, "PLAYER"): 3 for user in _USERS}
+
+
+async def test_a_record_refused_after_the_repair_stands_alone(engine: AsyncEngine, refused: Partitions) -> None:
+    await execute(engine, "ALTER TABLE user_licenses DROP CONSTRAINT nobody, ADD CONSTRAINT six CHECK (user_id <> 6)")
+    with pytest.raises(InstallationFault, match="fewer records than in the last attempt"):
+        await apply_again(refused)
+    applied = await apply_again(refused)
+    assert [letter.index for letter in applied.letters] == [5]
+    assert len(await licenses(engine)) == len(_USERS) - 1
 
 
 @pytest.mark.parametrize(
@@ -124,11 +146,10 @@ async def far_away(settings: Settings) -> AsyncIterator[tuple[AsyncEngine, Way]]
         pytest.param(5000, 30, id="5000", marks=[pytest.mark.soak, pytest.mark.timeout(300)]),
     ],
 )
-async def test_a_batch_with_half_of_its_records_refused_is_bounded(
-    events: Events, engine: AsyncEngine, far_away: tuple[AsyncEngine, Way], records: int, seconds: float
-) -> None:
+async def test_a_batch_with_half_of_its_records_refused_is_bounded(setup: Setup, records: int, seconds: float) -> None:
     """Nobody waits longer than a second, and 5,000 records take at most 30 s (1.5 round trips a record)."""
-    assert events
+    engine = setup.other
+    await empty_tables(engine)
     await execute(
         engine,
         "INSERT INTO users (id, name, email) SELECT i, i, 'more' || i FROM generate_series(201, 5001) AS i",
@@ -136,15 +157,14 @@ async def test_a_batch_with_half_of_its_records_refused_is_bounded(
     )
     await trigger(engine, "BEFORE UPDATE", "IF NEW.user_id % 2 = 0 THEN RAISE 'even'; END IF; RETURN NEW;")
     await execute(engine, _SECONDS_TO_WRITE)
-    behind, link = far_away
-    consumer = await Events(behind).begin()
+    consumer = await Events(setup.batch).begin()
     await consumer.apply(rise(1, 2))
-    link.trips = 0
+    setup.link.trips, setup.link.seconds = 0, 0.004
     async with asyncio.timeout(seconds), asyncio.TaskGroup() as tasks:
         batch = tasks.create_task(consumer.apply(*(rise(user, 2) for user in range(2, records + 2))))
         longest = await _longest_wait(engine, batch)
     assert longest < 1
-    assert link.trips <= 1.5 * records + 30
+    assert setup.link.trips <= 1.5 * records + 30
     assert len(await letters(engine)) == records / 2
     assert await position(engine) == records + 1
 

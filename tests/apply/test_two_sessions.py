@@ -54,7 +54,7 @@ async def test_a_change_between_two_statements_comes_before_or_after(setup: Setu
 @by_name
 async def test_a_change_during_any_wait_comes_before_or_after(setup: Setup, interference: Interference) -> None:
     await trigger(setup.other, "BEFORE UPDATE", _LOCKED)
-    await trigger(setup.other, "BEFORE INSERT", _LOCKED, "license_progressions", "hostile_history")
+    await trigger(setup.other, "BEFORE INSERT", _LOCKED, on="license_progressions")
     allowed = ends(interference)
     for wait, statement in WAITS.items():
         events = await setup.reset()
@@ -70,19 +70,12 @@ async def test_a_change_during_any_wait_comes_before_or_after(setup: Setup, inte
 _HOLD = "SELECT FROM user_licenses WHERE user_id = {} FOR UPDATE"
 
 
-@pytest.fixture
-async def repeatable_read(engine: AsyncEngine) -> AsyncEngine:
-    """Connections of a role whose transactions are REPEATABLE READ by default."""
+async def test_a_lowering_stands_whatever_isolation_a_role_has(events: Events, engine: AsyncEngine) -> None:
+    """Laws 2 and 6: user 2 is lowered while the batch waits for user 1. The batch must see the fence."""
     ((name,),) = await read(engine, "SELECT current_database()")
     setting = "default_transaction_isolation = 'repeatable read'"
     await execute(engine, f'ALTER ROLE CURRENT_USER IN DATABASE "{name}" SET {setting}')
-    await engine.dispose()
-    return engine
-
-
-async def test_a_lowering_stands_whatever_isolation_a_role_has(events: Events, repeatable_read: AsyncEngine) -> None:
-    """Laws 2 and 6: user 2 is lowered while the batch waits for user 1. The batch must see the fence."""
-    engine = repeatable_read
+    await engine.dispose()  # so that every later connection has the setting
     await add_rows(engine, progress={(2, "PLAYER"): 5}, licenses={(1, "PLAYER"): 1, (2, "PLAYER"): 3})
     async with held(engine, _HOLD.format(1)):
         batch = asyncio.create_task(events.apply(rise(1, 2), rise(2, 5)))
@@ -91,10 +84,6 @@ async def test_a_lowering_stands_whatever_isolation_a_role_has(events: Events, r
     await batch
     in_time = synced.after.license_level == 5  # a batch may apply user 2's event before it waits for user 1
     assert await levels_of(engine, 2) == ((5, 5) if in_time else (3, 3))
-
-
-async def test_every_session_of_the_service_is_read_committed(repeatable_read: AsyncEngine) -> None:
-    assert (await read(repeatable_read, "SHOW transaction_isolation"))[0][0] == "read committed"
 
 
 async def test_other_rows_are_not_locked_while_a_batch_waits(events: Events, engine: AsyncEngine) -> None:

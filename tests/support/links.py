@@ -68,7 +68,7 @@ class Way(_Link):
     def __init__(self, database_url: str, seconds: float = 0) -> None:
         self._parts = urlsplit(database_url)
         super().__init__(self._parts.hostname, self._parts.port)
-        self._seconds = seconds
+        self.seconds = seconds
         self.open = asyncio.Event()
         self.open.set()
         self.trips = 0
@@ -116,8 +116,8 @@ class Way(_Link):
         if self.trips == self._stop_at:
             self.stopped.set()
             await self._go_on.wait()
-        if self._seconds:
-            await asyncio.sleep(self._seconds)
+        if self.seconds:
+            await asyncio.sleep(self.seconds)
 
 
 _SIZE = struct.Struct(">i")
