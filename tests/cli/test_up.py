@@ -68,7 +68,8 @@ async def test_everything_is_found_in_the_folder_and_data_survives_a_restart(fol
         gone, alive = psutil.wait_procs(children, timeout=20)
         assert (len(gone), alive) == (len(children), [])
     with up(folder, "--port", "0", "--reset") as third:
-        await third.until(lambda: "Created 200 sample users" in third.stderr)
+        await third.ready()
+        assert "Created 200 sample users" in third.stderr
         assert third.end(signal.SIGTERM) == 0
 
 
