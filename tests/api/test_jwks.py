@@ -218,41 +218,25 @@ class Form:
 FORMS = {
     "Keycloak": Form(
         {"use": "sig", "alg": "RS256", "x5c": ["MIIC"], "x5t": "a", "x5t#S256": "b"},
-        {
-            "iss": "https://sso.example.org/realms/club",
-            "aud": ["levelsync", "account"],
-            "typ": "Bearer",
-            "azp": "levelsync",
-            "realm_access": {"roles": ["offline_access", "admin"]},
-            "resource_access": {"account": {"roles": ["manage-account"]}},
-            "scope": "openid email",
-        },
+        {"iss": "https://sso.example.org/realms/club", "aud": ["levelsync", "account"], "typ": "Bearer"}
+        | {"azp": "levelsync", "realm_access": {"roles": ["offline_access", "admin"]}, "scope": "openid email"}
+        | {"resource_access": {"account": {"roles": ["manage-account"]}}},
         "levelsync",
         "realm_access.roles",
         [{"kid": "of-encryption", "kty": "RSA", "alg": "RSA-OAEP", "use": "enc", "n": "AQAB", "e": "AQAB"}],
     ),
     "Auth0": Form(
         {"use": "sig", "alg": "RS256", "x5t": "a", "x5c": ["MIIC"]},
-        {
-            "iss": "https://club.eu.auth0.com/",
-            "aud": ["https://levelsync.example.org", "https://club.eu.auth0.com/userinfo"],
-            "azp": "client",
-            "https://levelsync.example.org/roles": ["admin"],
-            "permissions": [],
-        },
+        {"iss": "https://club.eu.auth0.com/", "azp": "client", "permissions": []}
+        | {"aud": ["https://levelsync.example.org", "https://club.eu.auth0.com/userinfo"]}
+        | {"https://levelsync.example.org/roles": ["admin"]},
         "https://levelsync.example.org",
         "https://levelsync.example.org/roles",
     ),
     "Microsoft Entra ID": Form(
         {"use": "sig", "x5t": "a", "x5c": ["MIIC"], "issuer": "https://login.microsoftonline.com/{tenantid}/v2.0"},
-        {
-            "iss": "https://login.microsoftonline.com/8f1e/v2.0",
-            "aud": "6e74",
-            "ver": "2.0",
-            "oid": "0c8b",
-            "tid": "8f1e",
-        }
-        | {"uti": "x", "roles": ["Admin"]},
+        {"iss": "https://login.microsoftonline.com/8f1e/v2.0", "aud": "6e74", "ver": "2.0", "oid": "0c8b"}
+        | {"tid": "8f1e", "uti": "x", "roles": ["Admin"]},
         "6e74",
         "roles",
     ),

@@ -129,10 +129,8 @@ async def test_the_audit_log_is_read_by_admins(admin: httpx.AsyncClient, client:
     assert (refused.status_code, refused.json()["detail"]) == (403, "This needs the role admin; yours is instructor.")
     newest = (await admin.get("/audit", params={"limit": 1})).json()[0]
     assert (newest["subject"], newest["action"], newest["outcome"]) == ("2", "read_audit", "refused")
-    answer = await admin.get("/audit", params={"limit": 2, "since": "2026-11-22T00:00:00Z", "outcome": "done"})
-    assert [one["subject"] for one in answer.json()] == ["5", "3"]
-    following = await admin.get(answer.links["next"]["url"].removeprefix(admin.base_url.path.rstrip("/")))
-    assert [one["subject"] for one in following.json()] == ["2"]
+    found = await pages(admin, "/audit?limit=2&since=2026-11-22T00:00:00Z&outcome=done")
+    assert [[one["subject"] for one in page] for page in found] == [["5", "3"], ["2"]]
     for query, subjects in ({"action": "erase_user"}, ["3"]), ({"subject": "4"}, ["4"]), ({"outcome": "failed"}, ["4"]):
         assert [one["subject"] for one in (await admin.get("/audit", params=query)).json()] == subjects
     assert (await admin.get("/audit", params={"cursor": "WzEsMl0"})).status_code == 422

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
 from service.settings import Settings
-from tests.support.process import LevelsyncProcess
+from tests.support.process import Make
 from tests.support.tokens import PREFIX, token
 from tests.support.waiting import eventually
 
-Make = Callable[..., LevelsyncProcess]
 SHORT = "a-secret-of-thirty-one-bytes-31"
 
 

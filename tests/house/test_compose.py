@@ -12,7 +12,6 @@ import stat
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,13 @@ import yaml
 from service.local.postgres import _wheel_programs
 from service.settings import PREFIX, Settings, unknown_names
 from tests.support import reader, repository
-from tests.support.process import LevelsyncProcess, serve_environment
+from tests.support.process import LevelsyncProcess, Make, serve_environment
 from tests.support.reader import docker_lines
 from tests.support.servers import Kafka
 from tests.support.waiting import eventually
 
 SECRETS = {"POSTGRES_PASSWORD": "of-the-test", "LEVELSYNC_JWT_SECRET": "another-of-the-test-with-32-bytes"}
 SERVICES = repository.services(SECRETS)
-Make = Callable[..., LevelsyncProcess]
 _DOCKER = """#!/bin/bash
 set -eu
 case "$*" in

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
@@ -13,10 +12,9 @@ from playwright.async_api import Page, expect
 
 from events import ProgressLeveledUp
 from tests.support.browser import Site
-from tests.support.topics import Record
+from tests.support.topics import Publish, Record
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-Publish = Callable[..., Awaitable[list[int]]]
 LEVELS = "SELECT user_id, specialization_type, current_level FROM user_licenses ORDER BY 1, 2"
 LETTERS = """
     INSERT INTO levelsync.dead_letters (topic, partition, "offset", record_timestamp, value, reason, detail)
