@@ -127,7 +127,8 @@ async def _compacted(settings: Settings) -> list[str]:
     try:
         compacted, unread = await compacted_topics(settings)
     except (KafkaError, OSError) as error:
-        compacted, unread = [], [f"{type(error).__name__}: {error}"]
+        log.info("cannot read whether topics are compacted", error=f"{type(error).__name__}: {error}")
+        return []
     if unread:
         log.info("cannot read whether topics are compacted", topics=unread)
     return compacted

@@ -6,14 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import IncompatibleBrokerVersion
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from structlog.testing import capture_logs
 
 from service.apply import role
 from service.apply.role import request_reconcile, running_broker
-from service.process import runtime
+from service.process import runtime, startup
 from service.process.runtime import Service
 from service.settings import Settings
 from service.stream.positions import DatabasePositionStore, set_position
@@ -104,6 +107,28 @@ async def test_no_member_reads_before_all_have_tried_to_join(
     last.released.set()
     await task
     assert may_read.is_set()
+
+
+@pytest.mark.parametrize(
+    ("answer", "fields"),
+    [
+        (
+            IncompatibleBrokerVersion("it is old"),
+            {"error": "IncompatibleBrokerVersion: IncompatibleBrokerVersion: it is old"},
+        ),
+        (([], ["license.advanced"]), {"topics": ["license.advanced"]}),
+    ],
+    ids=["no answer", "no right"],
+)
+async def test_policies_that_cannot_be_read_are_logged_and_do_not_stop_the_start(
+    answer: Any, fields: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(_env_file=None, database_url="postgresql://localhost/d")
+    monkeypatch.setattr(startup, "compacted_topics", AsyncMock(side_effect=[answer]))
+    with capture_logs() as lines:
+        assert await startup._compacted(settings) == []
+    event = "cannot read whether topics are compacted"
+    assert lines == [{"event": event, "log_level": "info", **fields}]
 
 
 PARTITION = TopicPartition("progress.leveled-up", 0)
