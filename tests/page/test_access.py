@@ -16,6 +16,7 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
+from events import ProgressLeveledUp
 from service.settings import Settings
 from service.store.tables import dead_letters
 from service.web.api.problems import PREFIX
@@ -367,6 +368,36 @@ async def letter(engine: AsyncEngine, **columns: Any) -> str:
     async with engine.begin() as conn:
         added = await conn.execute(insert(dead_letters).values(row).returning(dead_letters.c.id))
         return f"/page/dead-letters/{added.scalar_one()}"
+
+
+async def test_a_list_says_whether_a_letter_would_apply_now_and_repeats_no_reason(
+    admin: httpx.AsyncClient, page_engine: AsyncEngine
+) -> None:
+    """The column beside it shows the stored reason."""
+    missing = "there is no user 901"
+    for offset, (user, reason, detail) in enumerate(
+        [
+            (901, "unknown_user", missing),
+            (901, "malformed", "it was not JSON"),
+            (5, "unknown_user", "there is no user 5"),
+            (5, "refused_by_database", "no_seven"),
+        ]
+    ):
+        event = ProgressLeveledUp(user_id=user, specialization="PLAYER", to_level=3).to_kafka()
+        headers = [{"key": name, "value": value.decode()} for name, value in event.headers]
+        columns = {"value": event.value, "headers": headers, "record_timestamp": 0}
+        page = await letter(page_engine, **columns, offset=offset, reason=reason, detail=detail)
+        if offset == 0:
+            assert (await admin.get(page)).text.count(missing) == 1
+    shown = (await admin.get("/page/dead-letters")).text
+    cells = [re.sub("<[^>]*>", "", cell).strip() for cell in re.findall('data-label="Now">(.*?)</td>', shown)]
+    assert cells == [
+        "not known only a replay shows whether PostgreSQL still refuses it",
+        "would apply its user exists now",
+        f"would not apply unknown_user: {missing}",
+        "would not apply",
+    ]
+    await execute(page_engine, "TRUNCATE levelsync.dead_letters")
 
 
 async def test_a_letter_is_shown_whatever_its_publisher_sent(
