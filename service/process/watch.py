@@ -171,7 +171,7 @@ STALL_SECONDS = 120.0
 statement may take (`engine`)."""
 BEGIN_SECONDS = 120.0
 """How long a partition may wait for its first read after a rebalance. Must exceed the time that a rebalance takes."""
-NOT_BEGUN = -1
+NOT_STARTED = -1
 
 
 class Stalled(Exception):  # noqa: N818 - a state, not an error
@@ -204,7 +204,7 @@ class Watchdog:
         self._since = {}
 
     def _bound(self, at: int) -> float:
-        return max(self.stall_seconds, BEGIN_SECONDS) if at == NOT_BEGUN else self.stall_seconds
+        return max(self.stall_seconds, BEGIN_SECONDS) if at == NOT_STARTED else self.stall_seconds
 
 
 async def watch(  # noqa: PLR0913, PLR0917 - what it measures and where it reports
@@ -259,7 +259,7 @@ def _check_stalled(
     for consumer in consumers:
         _report_polls(consumer, health)
         if not consumer.retrying:
-            positions |= dict.fromkeys(consumer.not_begun(), NOT_BEGUN) | consumer.owned_positions()
+            positions |= dict.fromkeys(consumer.not_started(), NOT_STARTED) | consumer.owned_positions()
     if stalled := watchdog.stalled(ends, positions, time.monotonic()):
         named = ", ".join(_where(tp, at, ends[tp]) for tp, at in sorted(stalled.items()))
         health.stalled = f"a consumer is stalled, with lag and no retry in progress: {named}"
@@ -267,7 +267,7 @@ def _check_stalled(
 
 
 def _where(tp: TopicPartition, at: int, end: int) -> str:
-    reached = f"at {at} of {end}" if at != NOT_BEGUN else f"not started, its end is {end}"
+    reached = f"at {at} of {end}" if at != NOT_STARTED else f"not started, its end is {end}"
     return f"{tp.topic}-{tp.partition} {reached}"
 
 

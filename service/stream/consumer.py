@@ -181,7 +181,7 @@ class LevelConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships n
             return {}
         return {tp: at for tp, at in self._applied.items() if tp not in self._level_fetcher.faults}
 
-    def not_begun(self) -> set[TopicPartition]:
+    def not_started(self) -> set[TopicPartition]:
         """Return the partitions of the last assignment if they are not started yet, or wait for a rebalance."""
         waiting: set[TopicPartition] = set() if self.owns_batch else set(self.assignment())
         return waiting
