@@ -42,7 +42,7 @@ _LEVELS = {
 
 
 @dataclass(slots=True)
-class Stretch:
+class OffsetRanges:
     """Records that were sent to one partition: their ranges of offsets, and their earliest timestamp.
 
     The latest timestamp is not known: aiokafka gives every record of a batch the timestamp of the batch's first record.
@@ -75,17 +75,17 @@ class Sent:
 
     cluster_id: str = ""
     topic_ids: dict[str, str] = field(default_factory=dict)
-    stretches: dict[tuple[str, int], Stretch] = field(default_factory=dict)
+    by_partition: dict[tuple[str, int], OffsetRanges] = field(default_factory=dict)
 
     def add(self, places: Iterable[RecordMetadata]) -> None:
         """Add records that Kafka has confirmed."""
         for place in places:
-            stretch = self.stretches.setdefault((place.topic, place.partition), Stretch())
-            stretch.add(place.offset, place.timestamp)
+            offsets = self.by_partition.setdefault((place.topic, place.partition), OffsetRanges())
+            offsets.add(place.offset, place.timestamp)
 
     def in_words(self) -> str:
         """Return the last record of each partition, in words."""
-        ends = ((topic, partition, stretch.last) for (topic, partition), stretch in sorted(self.stretches.items()))
+        ends = ((topic, partition, offsets.last) for (topic, partition), offsets in sorted(self.by_partition.items()))
         return ", ".join(f"{topic} partition {partition} offset {last}" for topic, partition, last in ends)
 
     def is_read(self, rows: Iterable[Any]) -> bool:
@@ -95,7 +95,7 @@ class Sent:
             for row in rows
             if row.topic_id == self.topic_ids.get(row.topic, "") and row.cluster_id in {"", self.cluster_id}
         }
-        return all(reached.get(where, 0) > stretch.last for where, stretch in self.stretches.items())
+        return all(reached.get(where, 0) > offsets.last for where, offsets in self.by_partition.items())
 
 
 @asynccontextmanager
@@ -204,10 +204,10 @@ async def letters_of(conn: AsyncConnection, sent: Sent) -> dict[str, int]:
     from sqlalchemy import text
 
     found: Counter[str] = Counter()
-    for (topic, partition), stretch in sent.stretches.items():
-        values = {"topic": topic, "partition": partition, "first": stretch.ranges[0][0], "last": stretch.last}
-        rows = await conn.execute(text(_LETTERS), values | {"earliest": stretch.earliest})
-        found.update(row.reason for row in rows if stretch.has(row.offset))
+    for (topic, partition), offsets in sent.by_partition.items():
+        values = {"topic": topic, "partition": partition, "first": offsets.ranges[0][0], "last": offsets.last}
+        rows = await conn.execute(text(_LETTERS), values | {"earliest": offsets.earliest})
+        found.update(row.reason for row in rows if offsets.has(row.offset))
     return dict(found)
 
 

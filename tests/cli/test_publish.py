@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import LicenseAdvanced, ProgressLeveledUp, read
 from service.cli.publish import read_pieces
-from service.cli.publish_wait import Sent, Stretch, letters_of
+from service.cli.publish_wait import OffsetRanges, Sent, letters_of
 from service.local import EmbeddedBroker
 from service.settings import Settings
 from service.store.tables import dead_letters
@@ -228,8 +228,8 @@ async def test_a_dead_letter_counts_whatever_its_place_in_a_batch(engine: AsyncE
 
 
 def test_records_of_other_publishers_in_between_are_skipped() -> None:
-    stretch = Stretch()
+    offsets = OffsetRanges()
     for offset in (3, 4, 7):
-        stretch.add(offset, 1000 + offset)
-    assert (stretch.ranges, stretch.earliest) == ([(3, 4), (7, 7)], 1003)
-    assert [offset for offset in range(9) if stretch.has(offset)] == [3, 4, 7]
+        offsets.add(offset, 1000 + offset)
+    assert (offsets.ranges, offsets.earliest) == ([(3, 4), (7, 7)], 1003)
+    assert [offset for offset in range(9) if offsets.has(offset)] == [3, 4, 7]
