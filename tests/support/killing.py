@@ -152,7 +152,7 @@ _PIECE = 100
 
 @dataclass
 class Outage:
-    """Stops `server` for SECONDS.
+    """Kills `server` and starts it after `seconds`.
 
     It samples the service's memory (bytes), /livez and /readyz every five seconds.
     """
@@ -160,12 +160,17 @@ class Outage:
     server: Restartable
     process: LevelsyncProcess
     setup: Setup
+    seconds: float = SECONDS
     memory_before: int = 0
     memory: list[int] = field(default_factory=list)
     livez: set[int] = field(default_factory=set)
     readyz: set[int] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+    """What /readyz answered with a status of 503."""
     back_after: float = 0.0
     """Seconds from the server's return to the first record applied."""
+    ready_after: float = 0.0
+    """Seconds from the server's return to a status of 200 of /readyz."""
 
     async def run(self, warm: list[Meant], in_hand: list[Meant], meanwhile: list[Meant], after: list[Meant]) -> None:
         """Work, lose the server during a batch, and go on when it is back. `meanwhile` is published in pieces."""
@@ -180,17 +185,18 @@ class Outage:
         await self._return(after)
         await self.setup.assert_ended()
         await eventually(lambda: self._has_members(len(members)))
-        await eventually(self._is_ready)
 
     async def _wait_and_look(self, meanwhile: list[Meant]) -> None:
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + self.seconds
         while (left := end - time.monotonic()) > 0:
             await asyncio.sleep(min(left, _LOOK_EVERY))  # this is the outage, not a wait for a condition
             await self.setup.publish(meanwhile[:_PIECE])
             del meanwhile[:_PIECE]
             self.memory.append(self.process.memory_bytes)
             self.livez.add((await self.process.get("/livez"))[0])
-            self.readyz.add((await self.process.get("/readyz"))[0])
+            status, body = await self.process.get("/readyz")
+            self.readyz.add(status)
+            self.problems += [body] if status == 503 else []
 
     async def _return(self, after: list[Meant]) -> None:
         await self.server.start()
@@ -199,6 +205,8 @@ class Outage:
         await self.setup.publish(after)
         await self.setup.wait_applied(before + 1)
         self.back_after = time.monotonic() - began
+        await eventually(self._is_ready)
+        self.ready_after = time.monotonic() - began
 
     async def _has_members(self, count: int) -> bool:
         found = len(await topics.members(*self.setup.group))
