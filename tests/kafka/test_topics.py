@@ -6,13 +6,14 @@ import asyncio
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from events import TOPICS
 from service.local import EmbeddedBroker
 from service.settings import Settings
 from service.stream.connection import admin_client, describe_cluster
 from service.stream.lag import EVENT_TOPICS, EndOffsets
-from service.stream.topics import TopicsError, ensure_topics
+from service.stream.topics import TopicsError, compacted_topics, ensure_topics
 from tests.support.servers import Kafka
 from tests.support.waiting import eventually
 
@@ -49,6 +50,21 @@ async def test_missing_topics_are_created_with_the_configured_partitions(without
     found = (await describe_cluster(without_topics)).partitions
     assert {topic: found[topic] for topic in TOPICS} == dict.fromkeys(TOPICS, 3)
     assert await ensure_topics(without_topics) == []
+
+
+SET_ON_THE_TOPIC = 1
+"""Kafka's number for where a value comes from; 5 is the broker's default."""
+
+
+@pytest.mark.real_broker
+async def test_topics_that_are_created_say_that_they_are_not_compacted(without_topics: Settings) -> None:
+    assert await ensure_topics(without_topics) == []
+    async with admin_client(without_topics) as client:
+        [answer] = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, TOPICS[0], None)])
+    [(_, _, _, _, entries)] = answer.resources
+    [(_, value, _, source, *_)] = [entry for entry in entries if entry[0] == "cleanup.policy"]
+    assert (value, source) == ("delete", SET_ON_THE_TOPIC)
+    assert await compacted_topics(without_topics) == ([], [])
 
 
 @pytest.mark.real_broker

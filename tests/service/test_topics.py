@@ -20,7 +20,6 @@ from service.settings import Settings
 from service.stream import broker
 from service.stream.connection import admin_client
 from service.stream.consumer import LevelConsumer
-from service.stream.topics import compacted_topics, ensure_topics
 from tests.support import applying
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.applying import TOPICS, rise, running
@@ -119,8 +118,6 @@ async def _exist(settings: Settings, partitions: int) -> bool:
 
 
 COMPACT = "license.advanced"
-SET_ON_THE_TOPIC = 1
-"""Kafka's number for where a value comes from; 5 is the broker's default."""
 
 
 async def set_policy(settings: Settings, policy: str) -> None:
@@ -144,24 +141,6 @@ async def test_a_compacted_topic_is_a_fault_of_the_installation(settings: Settin
         await set_policy(settings, "delete")
         await asyncio.wait_for(service.ready(), 30)
     assert (await policy_finding(settings))[0] is Verdict.PASS
-
-
-@pytest.mark.usefixtures("topics")
-async def test_topics_that_are_created_say_that_they_are_not_compacted(settings: Settings) -> None:
-    async with admin_client(settings) as client:
-        await client.delete_topics([COMPACT])
-        await eventually(lambda: is_gone(settings))
-        assert await ensure_topics(settings) == []
-        [answer] = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, COMPACT, None)])
-    [(_, _, _, _, entries)] = answer.resources
-    [(_, value, _, source, *_)] = [entry for entry in entries if entry[0] == "cleanup.policy"]
-    assert (value, source) == ("delete", SET_ON_THE_TOPIC)
-    assert await compacted_topics(settings) == ([], [])
-
-
-async def is_gone(settings: Settings) -> bool:
-    async with admin_client(settings) as client:
-        return COMPACT not in {topic["topic"] for topic in await client.describe_topics()}
 
 
 async def test_a_topic_recreated_with_a_batch_in_hand_is_read_from_its_beginning(
