@@ -32,6 +32,7 @@ from service.outbox.put import put
 from service.settings import Settings
 from service.stream.background import cause_of, retry, stop
 from service.stream.broker import GRACEFUL_TIMEOUT, make_broker
+from service.stream.connection import EMBEDDED_CLUSTER_PREFIX
 from service.stream.positions import Batch, DatabasePositionStore
 from service.telemetry import metrics
 from service.telemetry.health import Health
@@ -130,8 +131,8 @@ async def apply_role(
         for topic, target in targets.items()
         for _ in range(CONSUMERS_A_TOPIC)
     ]
-    new_group = await store.is_new()
-    async with running_broker(broker, subscribers, health, may_read, new_group=new_group) as consumers:
+    one_first = await one_joins_first(store)
+    async with running_broker(broker, subscribers, health, may_read, one_first=one_first) as consumers:
         yield consumers
 
 
@@ -148,6 +149,14 @@ def _one_at_a_time(applier: Applier, turn: asyncio.Semaphore) -> Callable[[Batch
     return apply
 
 
+async def one_joins_first(store: DatabasePositionStore) -> bool:
+    """Return whether one member of the process joins before the others: in a group that is new to Apache Kafka.
+
+    The embedded broker answers the first join after five seconds, and one that comes later after six more.
+    """
+    return not store.cluster_id.startswith(EMBEDDED_CLUSTER_PREFIX) and await store.is_new()
+
+
 @contextlib.asynccontextmanager
 async def running_broker(
     broker: KafkaBroker,
@@ -155,12 +164,13 @@ async def running_broker(
     health: Health,
     may_read: asyncio.Event,
     *,
-    new_group: bool = False,
+    one_first: bool = False,
 ) -> AsyncIterator[Callable[[], list[Any]]]:
     """Start a broker's subscribers, yield a function that returns their consumers, and drain them at the end.
 
-    All subscribers join the group at once. Started one by one, each would cause a rebalance. One subscriber joins a new
-    group alone first, because Kafka waits three seconds for more members, and three more if one comes in that time.
+    All subscribers join the group at once. Started one by one, each would cause a rebalance. With `one_first`, one
+    subscriber joins alone before the others, because Apache Kafka waits three seconds for more members of a new group,
+    and three more if one comes in that time.
 
     `may_read` is set when all have tried to start, so that no rebalance interrupts the first batches. A start that
     takes longer than LONGEST_JOIN does not delay the consumers that have joined.
@@ -171,7 +181,7 @@ async def running_broker(
     try:
         for subscriber, event in zip(subscribers, tried, strict=True):
             starting.append(asyncio.create_task(_start(subscriber, health, event)))
-            if new_group and len(starting) == 1:
+            if one_first and len(starting) == 1:
                 await event.wait()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LONGEST_JOIN):

@@ -24,7 +24,7 @@ from events import (
     read,
 )
 from service.apply import dead_letters
-from service.apply.role import request_reconcile, running_broker
+from service.apply.role import one_joins_first, request_reconcile, running_broker
 from service.apply.subscriber import subscribe
 from service.core.decode import RawRecord, first_timestamp
 from service.core.outcomes import Cut, DeadLetter
@@ -209,10 +209,10 @@ async def reconcile_role(
             for _ in range(WORKERS)
         ),
     ]
-    new_group = await store.is_new()
+    one_first = await one_joins_first(store)
     async with (
         topics,
-        running_broker(broker, subscribers, health, may_read, new_group=new_group) as consumers,
+        running_broker(broker, subscribers, health, may_read, one_first=one_first) as consumers,
         in_background(partial(take_due_steps, engine, steps, health), "reconcile", health),
     ):
         yield consumers

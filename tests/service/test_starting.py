@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from structlog.testing import capture_logs
 
 from service.apply import role
-from service.apply.role import request_reconcile, running_broker
+from service.apply.role import one_joins_first, request_reconcile, running_broker
 from service.process import runtime, startup
 from service.process.runtime import Service
 from service.settings import Settings
@@ -58,19 +58,19 @@ class Joins:
 
 
 @pytest.mark.parametrize(
-    ("new_group", "order"),
+    ("one_first", "order"),
     [
         (True, ["a asks", "a is in", "b asks", "c asks", "b is in", "c is in"]),
         (False, ["a asks", "b asks", "c asks", "a is in", "b is in", "c is in"]),
     ],
 )
-async def test_the_first_member_of_a_new_group_joins_alone(new_group: bool, order: list[str]) -> None:
+async def test_one_member_joins_before_the_others_or_all_join_at_once(one_first: bool, order: list[str]) -> None:
     """Kafka waits three seconds for more members, and three more for each that joins."""
     joined: list[str] = []
     subscribers = [Joins(name, joined) for name in "abc"]
     broker: Any = Joins("broker", joined)
     may_read = asyncio.Event()
-    async with running_broker(broker, subscribers, Health(), may_read, new_group=new_group):
+    async with running_broker(broker, subscribers, Health(), may_read, one_first=one_first):
         assert joined == order
         assert may_read.is_set()
 
@@ -140,14 +140,20 @@ async def move_row(engine: AsyncEngine, offset: int, cluster: str = "here") -> N
         await set_position(conn, PARTITION, offset, cluster)
 
 
-async def test_a_cluster_without_positions_has_new_groups(database: AsyncEngine) -> None:
+async def test_one_member_joins_first_where_a_cluster_has_no_positions_and_is_not_embedded(
+    database: AsyncEngine,
+) -> None:
     """Positions of another cluster do not count. A database that does not answer decides nothing."""
-    assert await DatabasePositionStore(database, "here", request_reconcile).is_new()
+
+    async def joins_first(cluster: str, engine: AsyncEngine = database) -> bool:
+        return await one_joins_first(DatabasePositionStore(engine, cluster, request_reconcile))
+
+    assert await joins_first("here")
+    assert not await joins_first("levelsync-embedded-7a11")
     await move_row(database, 7, "elsewhere")
-    assert await DatabasePositionStore(database, "here", request_reconcile).is_new()
-    assert not await DatabasePositionStore(database, "elsewhere", request_reconcile).is_new()
-    nobody = create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:1/none")
-    assert not await DatabasePositionStore(nobody, "here", request_reconcile).is_new()
+    assert await joins_first("here")
+    assert not await joins_first("elsewhere")
+    assert not await joins_first("here", create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:1/none"))
 
 
 async def test_a_loss_is_counted_when_it_is_committed(engine: AsyncEngine) -> None:
