@@ -23,8 +23,6 @@ from service.stream.consumer import LevelConsumer
 from tests.support import applying
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.applying import TOPICS, rise, running
-from tests.support.load import Load, make_load
-from tests.support.published import Setup
 from tests.support.servers import Kafka
 from tests.support.tables import held, licenses, read, somebody_waits
 from tests.support.topics import publish
@@ -84,18 +82,6 @@ async def _assert_requested(engine: AsyncEngine, times: int) -> None:
 async def lost(service: Service, before: applying.Metrics) -> dict[str, float]:
     counted = applying.since(before, await applying.metrics(service))
     return {dict(key[1])["partition"]: value for key, value in counted.items() if key[0] == LOST and value}
-
-
-async def test_a_recreated_topic_is_read_from_its_beginning(setup: Setup, kafka: Kafka) -> None:
-    """Law 3: positions of the old topic skip nothing of the new one."""
-    await setup.publish(make_load(Load(200, 30, seed=4), "old"))
-    async with running(setup.settings):
-        await setup.assert_ended()
-    await kafka.fresh_topics()
-    await publish(setup.settings.kafka_bootstrap_servers, [rise(190, 7, partition) for partition in range(4)])
-    async with running(setup.settings):
-        await applying.caught_up(setup.settings, setup.engine)
-    assert (await licenses(setup.engine))[190, "PLAYER"] == 7
 
 
 async def test_new_partitions_of_a_topic_are_picked_up_while_the_service_runs(
@@ -160,7 +146,7 @@ async def test_a_topic_recreated_with_a_batch_in_hand_is_read_from_its_beginning
 
 
 async def test_recreated_topics_lose_no_record(database: AsyncEngine, settings: Settings, kafka: Kafka) -> None:
-    """An idle service has fetched ahead, and asks the new topic for the old position.
+    """An idle service has fetched ahead, and asks the new topic for the old position. So does one that starts.
 
     A position has the id of its topic, in the form that Kafka's tools print. A recreated topic has another one.
     """
@@ -175,6 +161,11 @@ async def test_recreated_topics_lose_no_record(database: AsyncEngine, settings: 
             await applying.caught_up(settings, database)
             assert await licenses(database) == {(user, "PLAYER"): level for user in range(1, 161)}
             ids += await read(database, TOPIC_ID)
+    await kafka.fresh_topics()
+    await publish(send, [rise(190, 7, partition) for partition in range(4)])
+    async with running(settings):
+        await applying.caught_up(settings, database)
+    assert (await licenses(database))[190, "PLAYER"] == 7
     assert [len(one) for (one,) in ids] == [22] * 4
     assert len(set(ids)) == 4
 
