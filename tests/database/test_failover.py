@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from events import LevelSynced
-from service.outbox.put import put
 from service.process.runtime import Service
 from service.settings import Settings
 from service.store.engine import make_engine
 from tests.support import application, servers
 from tests.support.links import Way
+from tests.support.outbox import put_numbered
 from tests.support.servers import Postgres
 from tests.support.topics import Publish, raised
 from tests.support.waiting import eventually
@@ -66,7 +65,5 @@ async def _nothing_in_the_outbox(url: str) -> bool:
 
 async def _put(url: str) -> None:
     engine = make_engine(application.settings(url), pool_size=1)
-    event = LevelSynced(user_id=3, specialization="PLAYER", target="license", old_level=5, new_level=3, cause="x")
-    async with engine.begin() as conn:
-        await put(conn, [event])
+    await put_numbered(engine, [(3, 1)])
     await engine.dispose()

@@ -9,7 +9,6 @@ import pytest
 from aiokafka.protocol.admin import DeleteAclsRequest
 from pydantic import SecretStr
 
-from events import ProgressLeveledUp
 from service.checks import Verdict
 from service.cli.doctor import examine
 from service.process.runtime import Service
@@ -19,7 +18,7 @@ from tests.support import application
 from tests.support.apache_kafka import GuardedKafka
 from tests.support.process import environment, levelsync
 from tests.support.roles import change_acl, grant, roles
-from tests.support.topics import Record, publish
+from tests.support.topics import Record, publish, raised
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_broker
@@ -48,7 +47,7 @@ async def test_everything_works_with_the_rights_of_both_files(
     async with Service(restricted) as service:
         await service.ready()
         await publish(
-            guarded_kafka.bootstrap_servers, [_event(1), _event(2), Record("progress.leveled-up", b"1", b"no")]
+            guarded_kafka.bootstrap_servers, [raised(1), raised(2), Record("progress.leveled-up", b"1", b"no")]
         )
         await eventually(lambda: _applied(database_url))
         drift = "UPDATE specialization_progress SET current_level = 1 WHERE student_id = 1"
@@ -92,11 +91,7 @@ async def _missing(settings: Settings) -> list[str]:
     return found
 
 
-def _event(user: int) -> Record:
-    return Record(*ProgressLeveledUp(user_id=user, specialization="PLAYER", to_level=7).to_kafka())
-
-
 async def _applied(url: str) -> bool:
-    raised = "user_licenses WHERE specialization_type = 'PLAYER' AND current_level >= 7 AND user_id IN (1, 2)"
-    counts = [await application.value(url, f"SELECT count(*) FROM {of}") for of in (raised, "levelsync.dead_letters")]
+    risen = "user_licenses WHERE specialization_type = 'PLAYER' AND current_level >= 7 AND user_id IN (1, 2)"
+    counts = [await application.value(url, f"SELECT count(*) FROM {of}") for of in (risen, "levelsync.dead_letters")]
     return counts == [2, 1]

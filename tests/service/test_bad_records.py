@@ -16,10 +16,9 @@ from aiokafka.producer import message_accumulator
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from events import ProgressLeveledUp
 from service.settings import Settings
 from tests.support import applying
-from tests.support.applying import TOPICS, running
+from tests.support.applying import TOPICS, rise, running
 from tests.support.tables import everything, execute, licenses, progress, read
 from tests.support.topics import Record, publish, reset
 
@@ -177,9 +176,9 @@ async def publish_as_is(settings: Settings, sent: list[Record], codec: str | Non
         await producer.stop()
 
 
-def rise(user: int, *headers: tuple[str, bytes], value: bytes | None = None) -> Record:
-    written = ProgressLeveledUp(user_id=user, specialization="PLAYER", to_level=3).to_kafka()
-    return Record(LEVELED, written.key, value or written.value, [*written.headers, *headers])
+def rise_with(user: int, *headers: Header, value: bytes | None = None) -> Record:
+    record = rise(user, 3, 0)
+    return record._replace(value=value or record.value, headers=[*record.headers, *headers])
 
 
 @pytest.mark.parametrize("codec", [None, "gzip"])
@@ -188,7 +187,7 @@ async def test_a_header_whose_name_is_not_utf_8_is_ignored_like_all_others(
 ) -> None:
     """Law 4: the records apply, and a dead letter stores the name's own bytes."""
     odd = (Latin1("größe"), b"\xff")
-    sent = [rise(1), rise(2, odd), rise(3), rise(4, odd, value=b"{"), rise(5)]
+    sent = [rise_with(1), rise_with(2, odd), rise_with(3), rise_with(4, odd, value=b"{"), rise_with(5)]
     await publish_as_is(settings, sent, codec, monkeypatch)
     async with running(settings):
         await applying.caught_up(settings, database)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -13,12 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import Settings, SettingsError
 from tests.support import applying
-from tests.support.applying import running
-from tests.support.model import ADVANCED, LEVELED_UP, Meant
+from tests.support.applying import rise, running
+from tests.support.model import ADVANCED, LEVELED_UP
 from tests.support.process import Make
-from tests.support.records import as_sent
 from tests.support.tables import count, execute, licenses, progress, read
-from tests.support.topics import Record, publish
+from tests.support.topics import publish
 from tests.support.waiting import eventually
 
 NEEDS_VALUES = (
@@ -29,11 +27,6 @@ NEEDS_VALUES = (
 )
 LICENSE_DEFAULTS = {"mood": "wild", "tags": ["a", 'b"{}'], "extra": {"n": [1, None]}, "the Date": "2026-02-28"}
 PROGRESS_DEFAULTS = {"club_id": 2**40, "rate": 1.25}
-
-
-def rises(users: int, kind: str = LEVELED_UP, level: int = 3) -> list[Record]:
-    now = datetime.now(UTC)
-    return [as_sent(Meant(kind, user, "PLAYER", level, now, "/test", f"e{user}")) for user in range(1, users + 1)]
 
 
 async def test_serve_names_the_columns_that_nobody_fills_and_leaves_with_two(
@@ -61,7 +54,7 @@ async def test_without_a_maximum_the_service_does_not_start(database: AsyncEngin
 async def test_unusable_specializations_are_named(database: AsyncEngine, settings: Settings, log: list[Any]) -> None:
     """Events of the others are applied, with the maximum of the setting."""
     await execute(database, *NO_COLUMN.broken)
-    await publish(settings.kafka_bootstrap_servers, rises(1))
+    await publish(settings.kafka_bootstrap_servers, [rise(1, 3, 0)])
     async with running(settings.model_copy(update={"max_levels": {"player": 3}})):
         await eventually(lambda: _applied(database, 1, 0))
     said = sorted(line["reason"].split(":")[0] for line in log if line["event"].startswith("events wait"))
@@ -72,7 +65,8 @@ async def test_columns_of_any_type_get_values_from_the_settings(database: AsyncE
     """PostgreSQL parses each value: an enum, an array, JSON, a date, numbers."""
     await execute(database, *NEEDS_VALUES)
     given = {"license_defaults": LICENSE_DEFAULTS, "progress_defaults": PROGRESS_DEFAULTS}
-    await publish(settings.kafka_bootstrap_servers, rises(2) + rises(2, ADVANCED))
+    sent = [rise(user, 3, 0, kind) for kind in (LEVELED_UP, ADVANCED) for user in (1, 2)]
+    await publish(settings.kafka_bootstrap_servers, sent)
     async with running(settings.model_copy(update=given)):
         await eventually(lambda: _applied(database, 2, 2))
     found = await read(database, 'SELECT mood::text, tags, extra, "the Date"::text FROM user_licenses')
@@ -146,7 +140,7 @@ async def test_a_fault_of_the_installation_is_named_and_retried_until_it_is_repa
             end = await applying.caught_up(settings, database)
             await execute(database, "TRUNCATE user_licenses CASCADE", *fault.broken)
             log.clear()
-            one_batch = [record._replace(partition=0) for record in rises(40)]
+            one_batch = [rise(user, 3, 0) for user in range(1, 41)]
             await publish(settings.kafka_bootstrap_servers, one_batch, linger_ms=300)
             await eventually(partial(applying.names, service, *fault.named, component="appliers"))
             assert (await applying.get(service, "/livez"))[0] == 200

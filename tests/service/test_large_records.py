@@ -46,6 +46,7 @@ def read_batch(codec: int, values: list[bytes]) -> list[Any]:
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 def test_a_record_above_the_bound_is_cut_and_its_neighbours_are_whole(codec: int) -> None:
+    """Many small records of a large batch are whole, too."""
     large = b"a" * (3 * MEGABYTE)
     found = read_batch(codec, [b"before", large, b"after", b"b" * (900 * 1024), large])
     assert [bytes(one.value) for one in found[::2][:2]] == [b"before", b"after"]
@@ -57,10 +58,6 @@ def test_a_record_above_the_bound_is_cut_and_its_neighbours_are_whole(codec: int
     cut = found[1].value
     assert isinstance(cut, Cut)
     assert cut.about.startswith("a value of 3145728 bytes, of which the first 65536 are stored; SHA-256 of its first")
-
-
-@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
-def test_many_small_records_of_a_large_batch_are_whole(codec: int) -> None:
     values = [b"%d " % number + b"x" * 50_000 for number in range(100)]
     assert [one.value for one in read_batch(codec, values)] == values
 

@@ -12,8 +12,6 @@ import pytest
 from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from events import ReconcileRequested
-from service.outbox.put import put
 from service.process.runtime import Service
 from service.settings import Settings
 from service.stream.connection import admin_client
@@ -21,8 +19,9 @@ from tests.support import applying
 from tests.support.apache_kafka import GuardedKafka
 from tests.support.applying import rise, running
 from tests.support.model import ADVANCED, LEVELED_UP
+from tests.support.outbox import pending, put_numbered
 from tests.support.roles import change_acl
-from tests.support.tables import count, empty_tables, read
+from tests.support.tables import empty_tables, read
 from tests.support.topics import publish
 from tests.support.waiting import eventually
 
@@ -137,10 +136,10 @@ async def test_the_relay_waits_for_its_rights(
     """An idempotent producer needs one of the two rights. The appliers go on, and both recover."""
     async with Service(guest, frozenset({"apply", "relay"})) as service:
         await asyncio.wait_for(service.ready(), 30)
-        await _put_request(engine)
+        await put_numbered(engine, [(1, 1)])
         await eventually(lambda: _nothing_waits(engine))
         async with denied(guarded_kafka, EVERYTHING_ON_THE_CLUSTER, (TOPIC, "*", WRITE)):
-            await _put_request(engine)
+            await put_numbered(engine, [(1, 1)])
             await eventually(lambda: applying.names(service, "ClusterAuthorizationFailed"))
             before = await retries(service)
             await eventually(lambda: retried_more(service, before))
@@ -151,13 +150,8 @@ async def test_the_relay_waits_for_its_rights(
         await eventually(lambda: applying.is_well(service), RECOVERY)
 
 
-async def _put_request(engine: AsyncEngine) -> None:
-    async with engine.begin() as conn:
-        await put(conn, [ReconcileRequested(user_id=1)])
-
-
 async def _nothing_waits(engine: AsyncEngine) -> bool:
-    return await count(engine, "levelsync.outbox") == 0
+    return await pending(engine) == 0
 
 
 async def test_the_right_to_create_topics_is_waited_for_at_the_start(
