@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
@@ -184,17 +185,17 @@ async def test_a_database_that_went_back_in_time_is_noticed(engine: AsyncEngine,
 
 
 _REFUSES = """
-    CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        IF NEW.current_level = 5 AND NEW.user_id = 1 THEN RAISE 'five is not for 1'; END IF;
-        IF NEW.current_level = 6 AND NEW.user_id = 2 THEN RETURN NULL; END IF;
-        IF NEW.current_level > 4 AND NEW.user_id = 3 THEN NEW.current_level := 4; END IF;
-        RETURN NEW;
-    END $$
+    IF NEW.current_level = 5 AND NEW.user_id = 1 THEN RAISE 'five is not for 1'; END IF;
+    IF NEW.current_level = 6 AND NEW.user_id = 2 THEN RETURN NULL; END IF;
+    IF NEW.current_level > 4 AND NEW.user_id = 3 THEN NEW.current_level := 4; END IF;
+    RETURN NEW;
 """
-_BEFORE = """
-    CREATE OR REPLACE TRIGGER refuse BEFORE INSERT OR UPDATE ON user_licenses FOR EACH ROW EXECUTE FUNCTION refuse()
-"""
+
+
+@pytest.fixture
+async def refusing(engine: AsyncEngine) -> AsyncEngine:
+    await trigger(engine, "BEFORE INSERT OR UPDATE", _REFUSES)
+    return engine
 
 
 class Refusing(Model):
@@ -217,34 +218,30 @@ class Refusing(Model):
     minutes=st.integers(0, 500),
 )
 async def test_refusals_spellings_and_fences_in_any_batches_end_as_the_model_says(  # noqa: PLR0913, PLR0917
-    engine: AsyncEngine, meant: list[Meant], cuts: list[int], spelling: str, fenced: str, minutes: int
+    refusing: AsyncEngine, meant: list[Meant], cuts: list[int], spelling: str, fenced: str, minutes: int
 ) -> None:
     """Refusals, licenses in another case and fences under any spelling, together."""
+    engine = refusing
     partitions, expected = await fresh(engine), Refusing(MAXIMUM, SAMPLE_USERS)
     at = START.replace(hour=minutes // 60, minute=minutes % 60)
-    await execute(engine, _REFUSES, _BEFORE, _FENCE.format(2, fenced, at, 1))
+    await execute(engine, _FENCE.format(2, fenced, at, 1))
     await add_rows(engine, licenses={(4, "player"): 1})
     expected.licenses[4, "PLAYER"], expected.fences[2, "PLAYER"] = 1, at
     reasons: dict[str, str] = {}
-    for begin, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(meant)], strict=True):
-        await _apply(partitions, meant[begin:end], spelling, reasons)
+    records = [
+        with_case(record, spelling) if one.specialization == "PLAYER" and not one.bad else record
+        for one, record in zip(meant, partitions.records(meant), strict=True)
+    ]
+    for begin, end in pairwise([0, *sorted(cuts), len(meant)]):
+        if batch := records[begin:end]:
+            for letter in (await partitions.apply(LEVELED_UP, batch)).letters:
+                reasons[meant[begin + letter.index].id] = letter.reason.value
     for record in meant:
         expected.apply(record)
     assert {(user, name.upper()): at for (user, name), at in (await licenses(engine)).items()} == expected.licenses
     found: list[Any] = [((pair[0], pair[1].upper()), *step) for pair, *step in await history(engine)]
     assert sorted(found, key=itemgetter(0)) == sorted(expected.history, key=itemgetter(0))
     assert reasons == expected.letters
-
-
-async def _apply(partitions: Partitions, meant: list[Meant], spelling: str, reasons: dict[str, str]) -> None:
-    if not meant:
-        return
-    records = [
-        with_case(record, spelling) if one.specialization == "PLAYER" and not one.bad else record
-        for one, record in zip(meant, partitions.records(meant), strict=True)
-    ]
-    for letter in (await partitions.apply(LEVELED_UP, records)).letters:
-        reasons[meant[letter.index].id] = letter.reason.value
 
 
 _PAIR: Pair = (1, "PLAYER")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -17,7 +16,7 @@ from service.reconcile.values import Run
 from service.settings import Settings
 from service.sync import ProgressLicenseSyncService as Service
 from tests.support.runs import OneWorker, drifted, until_step, working
-from tests.support.tables import execute, fill, licenses, read
+from tests.support.tables import execute, fill, licenses, of_players, read
 
 
 @pytest.fixture(autouse=True)
@@ -174,29 +173,19 @@ async def test_a_row_that_cannot_be_read_has_failed_and_the_run_ends(
     assert await read(engine, "SELECT detail FROM levelsync.reconcile_runs") == [("user 37: division by zero",)]
 
 
-PROGRESS = {(1, "PLAYER"): 5, (2, "PLAYER"): 3, (3, "COACH"): 2}
-LICENSES = {(1, "PLAYER"): 4, (2, "PLAYER"): 3}
-
-
-@pytest.fixture
-async def service(engine: AsyncEngine, settings: Settings, one_worker: OneWorker) -> AsyncIterator[Service]:
-    """The service with a worker beside it, and two pairs that differ."""
-    await fill(engine, PROGRESS, LICENSES)
+async def test_a_bulk_sync_is_a_dry_run_by_default_and_heals_when_it_is_asked_to(
+    engine: AsyncEngine, settings: Settings, one_worker: OneWorker
+) -> None:
+    service, before, after = Service(engine, settings), of_players(4, 3), {**of_players(5, 3), (3, "COACH"): 2}
+    await fill(engine, progress=after, licenses=before)
     async with working(one_worker):
-        yield Service(engine, settings)
-
-
-async def test_the_default_is_a_dry_run_that_names_what_differs(service: Service, engine: AsyncEngine) -> None:
-    answer = (await service.auto_sync_all()).as_dict()
-    assert set(answer) == {"success", "dry_run", "total_issues", "issues", "more", "message", "run_id"}
-    assert (answer["success"], answer["dry_run"], answer["total_issues"]) == (True, True, 2)
-    actions = {issue["user_id"]: issue["recommended_action"] for issue in answer["issues"]}
+        dry = (await service.auto_sync_all()).as_dict()
+        assert await licenses(engine) == before
+        real = (await service.auto_sync_all("progress_to_license", dry_run=False)).as_dict()
+    assert set(dry) == {"success", "dry_run", "total_issues", "issues", "more", "message", "run_id"}
+    assert (dry["success"], dry["dry_run"], dry["total_issues"]) == (True, True, 2)
+    actions = {issue["user_id"]: issue["recommended_action"] for issue in dry["issues"]}
     assert actions == {1: "sync_progress_to_license", 3: "create_license_from_progress"}
-    assert await licenses(engine) == LICENSES
-
-
-async def test_a_real_run_heals_and_counts(service: Service, engine: AsyncEngine) -> None:
-    answer = (await service.auto_sync_all("progress_to_license", dry_run=False)).as_dict()
-    assert (answer["success"], answer["synced_count"], answer["failed_count"]) == (True, 2, 0)
-    assert {issue["status"] for issue in answer["results"]} == {"healed"}
-    assert await licenses(engine) == PROGRESS
+    assert (real["success"], real["synced_count"], real["failed_count"]) == (True, 2, 0)
+    assert {issue["status"] for issue in real["results"]} == {"healed"}
+    assert await licenses(engine) == after

@@ -48,7 +48,6 @@ WRONG_USE = {
     "1 --all --level 2": "--level decides both rows of one pair",
     "1 --all --direction sideways": "there is no direction sideways",
     "1 --specialization WIZARD": "there is no specialization 'WIZARD'; there are COACH",
-    "9999 --specialization PLAYER": "there is no user 9999",
     "1 --specialization PLAYER --level 9": "level 9 is outside 1 to 8",
 }
 
