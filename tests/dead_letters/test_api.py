@@ -8,14 +8,19 @@ from itertools import product
 from typing import Any, get_args
 
 import httpx
+import pytest
 
 from events import LICENSE_ADVANCED_TOPIC as ADVANCED
 from events import PROGRESS_LEVELED_UP_TOPIC as LEVELED_UP
 from events import RECONCILE_CHUNKS_TOPIC, RECONCILE_REQUESTED_TOPIC, Reason
-from service.web.api.dead_letter_models import ReasonName, TopicName
+from service.admin.letters import list_letters
+from service.core.sheet import LETTER_COLUMNS
+from service.settings import Settings
+from service.web.api.dead_letter_models import DeadLetterLine, ReasonName, TopicName
 from tests.api.conftest import admin, api_url, client
 from tests.support.api import Client
 from tests.support.letters import NOBODY, Setup
+from tests.support.tokens import somebody
 
 __all__ = ["admin", "api_url", "client"]
 REPLAY, DISCARD = "/dead-letters/replay", "/dead-letters/discard"
@@ -57,17 +62,44 @@ async def test_a_letter_is_shown_whole(admin: httpx.AsyncClient, setup: Setup) -
 
 
 async def test_nothing_is_written_unless_dry_run_is_false(admin: httpx.AsyncClient, setup: Setup) -> None:
-    await setup.letters_of(NOBODY, NOBODY + 1)
-    would = {"dry_run": True, "selected": 2, "on_its_way": 0, "unsendable": 0, "not_open": 0, "left": 0}
-    for body in (UNKNOWN, UNKNOWN | {"dry_run": True}, {"ids": [1, 2]}, {"filter": {"all": True}}):
+    """What is written names its caller, and is in the audit log."""
+    await setup.letters_of(NOBODY, NOBODY + 1, NOBODY + 2)
+    would = {"dry_run": True, "selected": 3, "on_its_way": 0, "unsendable": 0, "not_open": 0, "left": 0}
+    for body in (UNKNOWN, UNKNOWN | {"dry_run": True}, {"ids": [1, 2, 3]}, {"filter": {"all": True}}):
         for path in (REPLAY, DISCARD):
             assert (await admin.post(path, json=body)).json() == would
     assert await setup.on_their_way() == []
     assert {row[1] for row in await setup.letters()} == {"open"}
     assert await setup.rows(AUDIT) == []
-    done = would | {"dry_run": False, "selected": 1}
-    assert (await admin.post(REPLAY, json={"ids": [1], "dry_run": False})).json() == done
-    assert (await admin.post(DISCARD, json=UNKNOWN | {"dry_run": False})).json() == done | {"on_its_way": 1}
+    done = would | {"dry_run": False, "selected": 2}
+    assert (await admin.post(REPLAY, json={"ids": [1, 2], "dry_run": False})).json() == done
+    again = (await admin.post(REPLAY, json={"ids": [1, 99], "dry_run": False})).json()
+    assert again == done | {"selected": 0, "on_its_way": 1, "not_open": 1}
+    discarded = (await admin.post(DISCARD, json=UNKNOWN | {"dry_run": False})).json()
+    assert discarded == done | {"selected": 1, "on_its_way": 2}
+    assert len(await setup.on_their_way()) == 2
+    closed = "SELECT id, resolution, resolved_by FROM levelsync.dead_letters WHERE resolved_at IS NOT NULL"
+    assert await setup.rows(closed) == [(3, "discarded", "1")]
+    assert await setup.rows("SELECT subject, action, outcome, detail FROM levelsync.admin_actions ORDER BY id") == [
+        ("1", "replay_letters", "done", "2 letters: 1 to 2"),
+        ("1", "replay_letters", "done", ""),
+        ("1", "discard_letters", "done", "letter 3"),
+    ]
+
+
+async def test_a_call_is_bounded_and_says_what_is_left(
+    admin: httpx.AsyncClient, setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.admin.letters.MAX_LETTERS", 2)
+    await setup.letters_of(NOBODY, NOBODY + 1, NOBODY + 2)
+    handled = [(await admin.post(REPLAY, json=UNKNOWN | {"dry_run": False})).json() for _ in range(3)]
+    assert [(one["selected"], one["left"]) for one in handled] == [(2, 1), (1, 0), (0, 0)]
+
+
+async def test_a_letter_of_a_list_has_the_columns_of_its_sheet(setup: Setup, settings: Settings) -> None:
+    await setup.letters_of(NOBODY)
+    (seen,) = (await list_letters(setup.engine, settings, somebody("admin", "1"))).lines
+    assert tuple(seen.as_dict()) == LETTER_COLUMNS == tuple(DeadLetterLine.model_fields)
 
 
 INEXACT_BODIES: list[Any] = [
