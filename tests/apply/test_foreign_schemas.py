@@ -109,25 +109,33 @@ WAYS: dict[str, tuple[Do, tuple[int, ...], int, int]] = {
 """What each way does, to which users' licenses, from which level to that of the progress."""
 
 
-@pytest.mark.parametrize("way", WAYS)
+_REMOVE_USERS_1_AND_2 = (
+    "DELETE FROM license_progressions",
+    "DELETE FROM user_licenses WHERE user_id < 3",
+    "DELETE FROM specialization_progress WHERE student_id < 3",
+    "DELETE FROM levelsync.fences",
+)
+
+
 @pytest.mark.parametrize("schema", SCHEMAS)
 async def test_a_write_stands_whole_or_not_at_all(
-    events: Events, engine: AsyncEngine, settings: Settings, schema: str, way: str
+    events: Events, engine: AsyncEngine, settings: Settings, schema: str
 ) -> None:
     """Only what PostgreSQL reports as written counts as written."""
-    do, users, before, after = WAYS[way]
     ends, statements = SCHEMAS[schema]
     await execute(engine, *statements)
-    pairs = [(user, "PLAYER") for user in users]
-    await add_rows(engine, progress=dict.fromkeys(pairs, after), licenses=dict.fromkeys(pairs, before))
-    await do(events, engine, settings, ends)
     refused = {"written": set[int](), "refused": {1}, "fault": {1, 2}}[ends]
-    written = [user for user in users if user not in refused]
-    for user in users:
-        assert await levels_of(engine, user) == (after, after if user in written else before)
-    assert await steps(engine) == [(user, "PLAYER", before, after) for user in written]
-    fences = await read(engine, "SELECT user_id, level FROM levelsync.fences ORDER BY 1")
-    assert fences == [(user, after) for user in written if way != "event"]
+    for way, (do, users, before, after) in WAYS.items():
+        await execute(engine, *_REMOVE_USERS_1_AND_2)
+        pairs = [(user, "PLAYER") for user in users]
+        await add_rows(engine, progress=dict.fromkeys(pairs, after), licenses=dict.fromkeys(pairs, before))
+        await do(events, engine, settings, ends)
+        written = [user for user in users if user not in refused]
+        for user in users:
+            assert await levels_of(engine, user) == (after, after if user in written else before), way
+        assert await steps(engine) == [(user, "PLAYER", before, after) for user in written], way
+        fences = await read(engine, "SELECT user_id, level FROM levelsync.fences ORDER BY 1")
+        assert fences == [(user, after) for user in written if way != "event"], way
 
 
 _ADD = "INSERT INTO specializations (id, name, max_levels) VALUES ('{}', 'Goalie', 8)"
