@@ -98,7 +98,8 @@ class Postgres(Restartable):
         """Create a database, a copy of `template`; returns its URL."""
         await self.start()  # the test before may have left it stopped
         name = f"levelsync_test_{uuid.uuid4().hex}"
-        await self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        # A copy of the files takes half the CPU of the default, which writes each page to the WAL.
+        await self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
         return self.url_of(name)
 
     async def drop_database(self, url: str) -> None:
