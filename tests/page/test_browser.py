@@ -100,7 +100,7 @@ async def full(site: Site) -> AsyncIterator[Site]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=PAGES)
 async def opened(request: pytest.FixtureRequest, full: Site) -> Page:
-    """Each page in turn. It is loaded once for all tests of this fixture."""
+    """Each page in turn, loaded once for all tests of this fixture."""
     return await full.open(PAGES[request.param])
 
 
@@ -325,7 +325,7 @@ async def test_an_outage_is_shown_with_the_last_values_and_the_page_recovers(
 
 
 async def test_the_page_of_the_api_documents_lists_every_endpoint(site: Site) -> None:
-    """Without the internet: the page needs no other server."""
+    """It needs no other server."""
     page = await site.open("/docs")
     endpoints = [method for methods in openapi_document()["paths"].values() for method in methods]
     await expect(page.locator(".opblock")).to_have_count(len(endpoints))
@@ -337,7 +337,7 @@ async def _refreshed(page: Page) -> None:
 
 
 async def _use(page: Page, scheme: Scheme) -> None:
-    """Let the page use a colour scheme, without the gradual change of colours."""
+    """Switch the page to a colour scheme, and end the transitions of its colours."""
     await page.emulate_media(color_scheme=scheme)
     await page.evaluate("document.getAnimations().forEach(one => one.finish())")
 

@@ -15,7 +15,7 @@ from service.web import http
 from service.web.api.app import Api
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""For clients of plain HTTP. A context of their own would load the trusted certificates, which takes 20 ms."""
+"""For clients of plain HTTP. A new context loads the trusted certificates, which takes 20 ms."""
 Client = Callable[..., httpx.AsyncClient]
 """The fixture `client` of tests/api."""
 

@@ -57,7 +57,7 @@ _EMPTY = """
 
 
 class Site(AsyncExitStack):
-    """Opens pages, signed in with a role, in one window for all tests of a module."""
+    """The page of one service, in one window for all tests of a module."""
 
     def __init__(self, browser: Browser, url: str, settings: Settings, engine: AsyncEngine) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Site(AsyncExitStack):
         return token(self._settings, role)
 
     async def open(self, path: str = "/", role: str | None = "admin") -> Page:
-        """Open a page in the window that all tests of a module share. With the role None, nobody is signed in."""
+        """Open a page in the module's window, signed in with a role, or signed out if the role is None."""
         await self._window.set_viewport_size(_DESK)
         await self._window.emulate_media(color_scheme="light")
         await self._window.context.clear_cookies()
@@ -86,7 +86,7 @@ class Site(AsyncExitStack):
 
     @asynccontextmanager
     async def visitor(self, role: str | None = None, **options: Any) -> AsyncIterator[Page]:
-        """A window of its own, which is still empty. `options` are Playwright's, for example `timezone_id`."""
+        """Yield a new, empty window. `options` are Playwright's, for example `timezone_id`."""
         async with await self._browser.new_context(base_url=self.url, **options) as context:
             context.set_default_timeout(PATIENCE)
             page = await context.new_page()

@@ -62,7 +62,7 @@ def _base64(raw: bytes) -> str:
 
 @cache
 def _rsa_key(_kid: str) -> rsa.RSAPrivateKey:
-    """Return the key of this id. Each process generates it once, because that costs a tenth of a second."""
+    """Return the key of this id. Each process generates it once, because that takes a tenth of a second."""
     return rsa.generate_private_key(65537, 2048)
 
 
