@@ -119,6 +119,20 @@ async def test_a_long_run_is_202(admin: httpx.AsyncClient, monkeypatch: pytest.M
     assert "preference-applied" not in answer.headers
 
 
+async def test_a_requested_run_can_be_cancelled_before_it_starts(
+    admin: httpx.AsyncClient, engine: AsyncEngine, one_worker: OneWorker
+) -> None:
+    """Its message arrives later and finds that the run has ended."""
+    await fill(engine, {(1, "PLAYER"): 5}, {})
+    asked = await admin.post("/all", json={"dry_run": False}, headers={"Prefer": "respond-async"})
+    run = asked.headers["location"].removeprefix(PREFIX)
+    assert (await admin.post(f"{run}/cancel")).json()["status"] == "cancelled"
+    while await one_worker.step():
+        pass
+    assert (await admin.get(run)).json()["status"] == "cancelled"
+    assert await licenses(engine) == {}
+
+
 @pytest.mark.usefixtures("drift", "worker")
 async def test_a_key_is_the_run_s_id(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
     """The same key again is the same run. Another body with the same key is refused."""

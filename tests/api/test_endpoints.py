@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.admin.cursors import encode
 from tests.support.api import Client, pages
+from tests.support.runs import OneWorker
 from tests.support.tables import execute, fill, licenses, progress, read
 
 RESULT_KEYS = {"success", "message", "action", "synced"} | {
@@ -43,6 +44,35 @@ async def test_pages_follow_each_other_by_their_links(admin: httpx.AsyncClient, 
     assert [len(page) for page in found] == [3, 3, 1]
     listed = [(one["user_id"], one["specialization"]) for page in found for one in page]
     assert listed == [(user, "COACH") for user in range(1, 8)]
+
+
+async def test_pages_of_issues_are_the_whole_list_in_order(
+    admin: httpx.AsyncClient, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.sync.issues._FIRST_WINDOW", 1)
+    monkeypatch.setattr("service.sync.issues._LARGEST_WINDOW", 3)
+    rows = {(user, name): 2 for user in range(1, 12) for name in ("COACH", "PLAYER") if user % 3}
+    await fill(engine, rows, {(5, "PLAYER"): 2, (6, "COACH"): 1, (7, "player"): 1})
+    (whole,) = await pages(admin, "/desync-issues?limit=1000")
+    assert [(one["user_id"], one["specialization"]) for one in whole] == sorted(
+        {*rows, (6, "COACH"), (7, "player")} - {(5, "PLAYER"), (7, "PLAYER")}
+    )
+    assert [one for page in await pages(admin, "/desync-issues?limit=2") for one in page] == whole
+
+
+async def test_an_issue_is_confirmed_when_a_complete_scan_found_the_same_levels(
+    admin: httpx.AsyncClient, engine: AsyncEngine, one_worker: OneWorker
+) -> None:
+    """An issue whose levels have changed since the scan is suspected again."""
+
+    async def statuses() -> dict[int, str]:
+        return {one["user_id"]: one["status"] for one in (await admin.get("/desync-issues")).json()}
+
+    await fill(engine, {(1, "PLAYER"): 5, (2, "PLAYER"): 3}, {(1, "PLAYER"): 4, (2, "PLAYER"): 2})
+    assert await statuses() == {1: "suspected", 2: "suspected"}
+    await one_worker.run()
+    await execute(engine, "UPDATE user_licenses SET current_level = 1 WHERE user_id = 2")
+    assert await statuses() == {1: "confirmed", 2: "suspected"}
 
 
 async def test_one_pair_is_synced_in_each_direction(client: Client, engine: AsyncEngine) -> None:

@@ -16,7 +16,7 @@ from service.admin import sessions
 from service.admin.identity import NotSignedIn
 from service.web.api.app import openapi_document
 from tests.support.api import Client
-from tests.support.tables import count, fill, read
+from tests.support.tables import count, execute, fill, licenses, read
 from tests.support.tokens import PREFIX, signed
 
 JSON = {"Content-Type": "application/json"}
@@ -139,6 +139,15 @@ async def test_every_write_and_every_refusal_leaves_one_row(client: Client, engi
     assert {row.client_address for row in rows} == {"127.0.0.1"}
     assert "eyJ" not in json.dumps([list(map(str, row)) for row in rows])
     assert await count(engine, "levelsync.outbox WHERE topic = 'sync.reconcile-requested'") == 1
+
+
+async def test_a_sync_is_undone_when_its_row_cannot_be_written(client: Client, engine: AsyncEngine) -> None:
+    """Both are written in one transaction."""
+    await fill(engine, {(3, "PLAYER"): 1}, {})
+    await execute(engine, "ALTER TABLE levelsync.admin_actions ADD CHECK (action = 'no')")
+    answer = await client("instructor", "2").post("/user/3", json={"specialization": "PLAYER"})
+    assert answer.status_code == 500
+    assert await licenses(engine) == {}
 
 
 async def test_a_refusal_is_recorded_whatever_its_arguments_contain(client: Client, engine: AsyncEngine) -> None:
