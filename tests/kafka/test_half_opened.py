@@ -75,17 +75,14 @@ async def test_appliers_that_are_stopped_at_any_answer_close_what_they_opened(
     """Four consumers start at once. They also stop while the broker is silent."""
     assert topics
     monkeypatch.setattr("service.apply.role.GRACEFUL_TIMEOUT", -0.8)  # plus a second
+
+    async def appliers(theirs: Settings) -> None:
+        async with apply_role(engine, theirs, Health(), ""):
+            await asyncio.Event().wait()
+
     for answers in (1, 3, 8, 20, 40, 60):
         async with SilentWay(settings.kafka_bootstrap_servers, answers) as way:
-            theirs = settings.model_copy(update={"kafka_bootstrap_servers": way.address})
-
-            async def appliers(theirs: Settings = theirs) -> None:
-                async with apply_role(engine, theirs, Health(), ""):
-                    await asyncio.Event().wait()
-
-            task = asyncio.create_task(appliers())
-            await asyncio.wait_for(way.silent.wait(), 30)
-            await stop(task)
+            assert await _cancelled_in_silence(appliers, settings, way)
             await _assert_closed(way, answers)
 
 
