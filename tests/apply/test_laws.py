@@ -1,4 +1,4 @@
-"""Laws 1 to 4 on the applier and a real PostgreSQL, compared with the model."""
+"""Laws 1 to 4 on the applier and a real PostgreSQL, compared with the model, and examples of them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service.apply.batch import Applied
 from service.stream.positions import DatabaseWentBack, Evicted, set_position
 from service.sync import ProgressLicenseSyncService
 from tests.support.applier import LAWS, SAMPLE_USERS, TARGETS, Partitions, fresh, one
-from tests.support.model import ADVANCED, LEVELED_UP, Meant, Model, Pair
+from tests.support.model import ADVANCED, LEVELED_UP, Meant, Model
 from tests.support.records import MAXIMUM, START, TOPIC, meanings, with_case
 from tests.support.tables import (
+    PLAYER,
     add_rows,
     assert_equal_to,
     everything,
@@ -28,6 +30,7 @@ from tests.support.tables import (
     licenses,
     progress,
     read,
+    steps,
     trigger,
     trigger_sql,
 )
@@ -90,6 +93,45 @@ async def test_events_before_a_decision_never_raise_the_pair_again(
     await assert_equal_to(expected, engine)
 
 
+async def decided(partitions: Partitions, level: int | None, *events: tuple[int, int]) -> Applied:
+    """Apply events of one pair, (level, minute) each, to a license of this level."""
+    await add_rows(partitions.engine, licenses={} if level is None else {PLAYER: level})
+    return await partitions.apply(LEVELED_UP, partitions.records([one(to_level=to, minutes=at) for to, at in events]))
+
+
+async def test_three_steps_in_one_batch_are_three_rises(engine: AsyncEngine, partitions: Partitions) -> None:
+    await decided(partitions, 2, (3, 0), (4, 1), (5, 2))
+    assert await steps(engine) == [(*PLAYER, 2, 3), (*PLAYER, 3, 4), (*PLAYER, 4, 5)]
+    ((advanced_at,),) = await read(engine, "SELECT last_advanced_at FROM user_licenses")
+    assert advanced_at == (START + timedelta(minutes=2)).replace(tzinfo=None)
+
+
+async def test_a_created_row_rises_from_zero_and_then_further(engine: AsyncEngine, partitions: Partitions) -> None:
+    applied = await decided(partitions, None, (3, 0), (5, 1))
+    assert [applied.outcomes[index] for index in (0, 1)] == ["created", "applied"]
+    assert await steps(engine) == [(*PLAYER, 0, 3), (*PLAYER, 3, 5)]
+    assert [reason for *_, reason in await history(engine)] == [f"ProgressLeveledUp /test e{at}" for at in (0, 1)]
+    (row,) = await read(engine, "SELECT * FROM user_licenses")
+    begun = START.replace(tzinfo=None)
+    assert (row.started_at, row.last_advanced_at) == (begun, begun + timedelta(minutes=1))
+    assert (row.current_level, row.max_achieved_level) == (5, 5)
+
+
+async def test_an_equal_or_lower_level_writes_nothing(engine: AsyncEngine, partitions: Partitions) -> None:
+    applied = await decided(partitions, 5, (5, 0), (4, 0))
+    assert [applied.outcomes[index] for index in (0, 1)] == ["equal", "ahead"]
+    assert (await licenses(engine), await steps(engine)) == ({PLAYER: 5}, [])
+
+
+async def test_a_missing_user_is_a_dead_letter_only_where_a_row_would_be_made(
+    engine: AsyncEngine, partitions: Partitions
+) -> None:
+    """An existing row proves that its user exists."""
+    applied = await partitions.apply(LEVELED_UP, partitions.records([one(user=9999)]))
+    assert [(letter.index, letter.reason) for letter in applied.letters] == [(0, "unknown_user")]
+    assert await licenses(engine) == {}
+
+
 async def test_a_refused_record_stands_alone_and_its_neighbours_apply(
     engine: AsyncEngine, partitions: Partitions
 ) -> None:
@@ -102,8 +144,7 @@ async def test_a_refused_record_stands_alone_and_its_neighbours_apply(
     assert [letter.reason for letter in applied.letters] == ["refused_by_database"]
     assert "no_five" in applied.letters[0].detail
     assert await licenses(engine) == {(user, "PLAYER"): 4 for user in range(1, 41)}
-    steps = [(pair, a, b) for pair, a, b, _, _ in await history(engine) if pair[0] == 17]
-    assert steps == [((17, "PLAYER"), 0, 3), ((17, "PLAYER"), 3, 4)]
+    assert [step for step in await steps(engine) if step[0] == 17] == [(17, "PLAYER", 0, 3), (17, "PLAYER", 3, 4)]
 
 
 async def test_a_deferred_constraint_is_found_as_well(engine: AsyncEngine, partitions: Partitions) -> None:
@@ -244,7 +285,6 @@ async def test_refusals_spellings_and_fences_in_any_batches_end_as_the_model_say
     assert reasons == expected.letters
 
 
-_PAIR: Pair = (1, "PLAYER")
 _SIDES = {LEVELED_UP: "progress_to_license", ADVANCED: "license_to_progress"}
 _WRITE = {
     LEVELED_UP: """
@@ -282,14 +322,14 @@ async def test_old_events_raise_no_declared_pair(engine: AsyncEngine, steps: lis
                 expected.apply(meant)
             continue
         rows = expected.progress if kind == LEVELED_UP else expected.licenses
-        if step == "raise" and level <= rows.get(_PAIR, 0):
+        if step == "raise" and level <= rows.get(PLAYER, 0):
             continue
-        rows[_PAIR] = level
+        rows[PLAYER] = level
         await execute(engine, _WRITE[kind].format(level))
         if step == "raise":
             on_their_way.append(Meant(kind, 1, "PLAYER", level, datetime.now(UTC), "/test", f"e{number}"))
             continue
         await service.sync_pair(1, "PLAYER", _SIDES[kind])  # type: ignore[arg-type]
         [(decided_at,)] = await read(engine, _DECIDED_AT)
-        expected.sync(_PAIR, _SIDES[kind], decided_at, f"sync {_SIDES[kind]}")
+        expected.sync(PLAYER, _SIDES[kind], decided_at, f"sync {_SIDES[kind]}")
     await assert_equal_to(expected, engine)

@@ -1,4 +1,4 @@
-"""Databases with another encoding than UTF-8."""
+"""How a batch stores and reports its dead letters."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from aiokafka import ConsumerRecord
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
+from events import Reason
+from service.apply.batch import Applied
+from service.apply.role import report_batch
+from service.core.outcomes import DeadLetter
 from service.settings import Settings
 from service.store.engine import make_engine
 from service.store.migrate import migrate
+from service.stream.positions import Batch
 from tests.support.applier import fresh, one
 from tests.support.model import LEVELED_UP
 from tests.support.servers import Postgres
@@ -29,6 +36,7 @@ KEPT = [
 
 @pytest.fixture(params=["LATIN1", "SQL_ASCII"])
 async def foreign(request: pytest.FixtureRequest, postgres: Postgres) -> AsyncIterator[AsyncEngine]:
+    """A database with another encoding than UTF-8."""
     name = f"levelsync_{uuid.uuid4().hex}"
     options = f"ENCODING '{request.param}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
     await postgres.execute(f'CREATE DATABASE "{name}" {options}')
@@ -51,3 +59,16 @@ async def test_a_dead_letter_of_any_text_is_kept_and_blocks_nobody(foreign: Asyn
     assert [row.value for row in found] == [record.value for record in records]
     assert all(row.headers[-4:] == KEPT for row in found)
     assert found[0].detail == r"there is no specialization '\u9b54\u6cd5'"
+
+
+def test_a_batch_of_a_thousand_dead_letters_is_one_warning() -> None:
+    topic = "progress.leveled-up"
+    records = [ConsumerRecord(topic, 2, offset, 0, 0, None, b"", None, 0, 0, ()) for offset in range(1000)]
+    letters = [DeadLetter(index, Reason.MALFORMED, f"no JSON {index}") for index in range(1000)]
+    with capture_logs() as lines:
+        report_batch(Batch(records, {}, {}), Applied(letters, {}, letters), 0.1)
+    (warning,) = [line for line in lines if line["log_level"] == "warning"]
+    assert (warning["event"], warning["topic"], warning["count"]) == ("dead letters", topic, 1000)
+    assert warning["first"] == [
+        {"partition": 2, "offset": number, "reason": "malformed", "detail": f"no JSON {number}"} for number in range(3)
+    ]
