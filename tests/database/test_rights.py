@@ -45,17 +45,16 @@ async def made(empty_database_url: str) -> AsyncIterator[Roles]:
 
 async def test_each_role_has_what_it_needs_and_no_more(made: Roles) -> None:
     assert (await application.asked(made.runtime, rights)).passed
-    for statement in (
-        "DELETE FROM user_licenses",
-        "UPDATE users SET name = 'x'",
-        "CREATE TABLE levelsync.x ()",
+    assert await application.value(made.reader, "SELECT count(*) FROM levelsync.pairs") == 1
+    for url, statement in (
+        (made.runtime, "DELETE FROM user_licenses"),
+        (made.runtime, "UPDATE users SET name = 'x'"),
+        (made.runtime, "CREATE TABLE levelsync.x ()"),
+        (made.reader, "SELECT * FROM levelsync.dead_letters"),
+        (made.reader, "UPDATE user_licenses SET current_level = 1"),
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await application.execute(made.runtime, statement)
-    assert await application.value(made.reader, "SELECT count(*) FROM levelsync.pairs") == 1
-    for statement in ("SELECT * FROM levelsync.dead_letters", "UPDATE user_licenses SET current_level = 1"):
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await application.execute(made.reader, statement)
+            await application.execute(url, statement)
 
 
 MISSING = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -18,10 +18,10 @@ from service.stream.connection import admin_client
 from tests.support import applying
 from tests.support.apache_kafka import GuardedKafka
 from tests.support.applying import rise, running
-from tests.support.model import ADVANCED, LEVELED_UP
+from tests.support.model import ADVANCED, LEVELED_UP, Pair
 from tests.support.outbox import pending, put_numbered
 from tests.support.roles import change_acl
-from tests.support.tables import empty_tables, read
+from tests.support.tables import empty_tables, licenses, progress
 from tests.support.topics import publish
 from tests.support.waiting import eventually
 
@@ -64,10 +64,6 @@ async def send(guarded_kafka: GuardedKafka, level: int, kind: str = LEVELED_UP) 
     await publish(guarded_kafka.bootstrap_servers, [rise(user, level, user % 4, kind) for user in range(1, 9)])
 
 
-async def levels(engine: AsyncEngine, table: str) -> set[int]:
-    return {level for (level,) in await read(engine, f"SELECT current_level FROM {table}")}
-
-
 async def retries(service: Service) -> float:
     found = await applying.metrics(service)
     return found.get(("levelsync_retries_total", applying.labels(cause="kafka_unavailable")), 0.0)
@@ -77,9 +73,11 @@ async def retried_more(service: Service, than: float) -> bool:
     return await retries(service) > than
 
 
-async def until(engine: AsyncEngine, level: int, table: str = "user_licenses") -> None:
+async def until(
+    engine: AsyncEngine, level: int, of: Callable[[AsyncEngine], Awaitable[dict[Pair, int]]] = licenses
+) -> None:
     async def reached() -> bool:
-        assert await levels(engine, table) == {level}
+        assert set((await of(engine)).values()) == {level}
         return True
 
     await eventually(reached, RECOVERY)
@@ -121,10 +119,10 @@ async def test_a_topic_that_may_not_be_read_stops_no_other(
             await eventually(lambda: retried_more(service, refused + 4))
             await send(guarded_kafka, 3)
             await send(guarded_kafka, 5, ADVANCED)
-            await until(engine, 5, "specialization_progress")
+            await until(engine, 5, progress)
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(service.ended(), 6)  # longer than a stall may last
-            assert await levels(engine, "user_licenses") == {2}
+            assert set((await licenses(engine)).values()) == {2}
             assert (await applying.get(service, "/livez"))[0] == 200
         await until(engine, 3)
         await eventually(lambda: applying.is_well(service), RECOVERY)
@@ -179,6 +177,6 @@ async def test_a_topic_without_rights_stops_no_other(
             service = await stack.enter_async_context(running(guest))
             await send(guarded_kafka, 2)
             await send(guarded_kafka, 5, ADVANCED)
-            await until(engine, 5, "specialization_progress")
+            await until(engine, 5, progress)
             await eventually(lambda: applying.names(service, "TopicAuthorizationFailedError"))
         await until(engine, 2)
