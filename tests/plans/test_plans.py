@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from itertools import count
-from typing import Any
 
 import pytest
+import pytest_asyncio
 from aiokafka import TopicPartition
 from pydantic import SecretStr
 from sqlalchemy import text
@@ -49,33 +47,20 @@ _STATES = [
 """Which share of the rows exists, and which statistics PostgreSQL has."""
 
 
-@pytest.fixture(scope="module", params=_STATES)
-def big_settings(request: pytest.FixtureRequest, postgres: Postgres, template_database: str) -> Iterator[Settings]:
-    """A database of this module whose tables have five million rows."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=_STATES)
+async def big(request: pytest.FixtureRequest, postgres: Postgres, template_database: str) -> AsyncIterator[AsyncEngine]:
+    """An engine as the service creates it, on a database of this module whose tables have five million rows."""
     one_in, state = request.param
-
-    async def make() -> Settings:
-        made = Settings(_env_file=None, database_url=SecretStr(await postgres.create_database(template_database)))
-        engine = make_engine(made)
-        await make_big(engine, one_in)
-        await state(engine)
-        await engine.dispose()
-        return made
-
-    with ThreadPoolExecutor(1) as pool:  # another thread, because pytest-asyncio uses the loop of this one
-        settings = pool.submit(asyncio.run, make()).result()
-        yield settings
-        pool.submit(asyncio.run, postgres.drop_database(settings.database_url.get_secret_value())).result()
-
-
-@pytest.fixture
-async def big(big_settings: Settings) -> Any:
-    """The service's own kind of engine on those tables."""
-    engine: AsyncEngine = make_engine(big_settings)
+    url = await postgres.create_database(template_database)
+    engine = make_engine(Settings(_env_file=None, database_url=SecretStr(url)))
+    await make_big(engine, one_in)
+    await state(engine)
     yield engine
     await engine.dispose()
+    await postgres.drop_database(url)
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("name", _ALL)
 async def test_a_batch_reads_its_own_rows_only(big: AsyncEngine, name: str) -> None:
     """The plan for the values of one batch or one range has no sequential scan and no loop over a big table."""
@@ -83,6 +68,7 @@ async def test_a_batch_reads_its_own_rows_only(big: AsyncEngine, name: str) -> N
         assert faults(await plan_for(conn, _ALL[name], values_for(_ALL[name]))) == []
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("name", _ALL)
 async def test_a_prepared_statement_reads_its_own_rows_only(big: AsyncEngine, name: str) -> None:
     """Nor has the generic plan that PostgreSQL may choose from the sixth execution on."""
@@ -90,6 +76,7 @@ async def test_a_prepared_statement_reads_its_own_rows_only(big: AsyncEngine, na
         assert faults(await generic_plan(conn, _ALL[name])) == []
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     "statement",
     [

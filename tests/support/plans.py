@@ -99,7 +99,9 @@ async def generic_plan(conn: AsyncConnection, statement: TextClause) -> Plan:
     raw: Any = (await conn.get_raw_connection()).driver_connection
     await raw.execute("SET plan_cache_mode = force_generic_plan")
     await raw.execute(f"PREPARE of_the_service AS {numbered}")
-    return _plan(await raw.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE of_the_service {nulls}"))
+    found = await raw.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE of_the_service {nulls}")
+    await raw.execute("DEALLOCATE of_the_service; RESET plan_cache_mode")
+    return _plan(found)
 
 
 def _plan(found: Any) -> Plan:
