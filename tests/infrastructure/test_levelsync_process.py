@@ -10,19 +10,6 @@ from pydantic import SecretStr
 
 from service.settings import Settings
 from tests.support.process import Make, serve_environment
-from tests.support.waiting import eventually
-
-
-async def test_a_killed_process_starts_again(levelsync_process: Make, topics: list[str]) -> None:
-    assert topics
-    process = levelsync_process()
-    await process.start()
-    first = process.pid, process.url
-    process.kill()
-    assert not process.running
-    await process.start(ready=False)  # its group waits for the member that was killed
-    await eventually(lambda: process.url)
-    assert (process.pid, process.url) != first
 
 
 async def test_a_process_that_ends_while_it_starts_shows_its_output(levelsync_process: Make) -> None:

@@ -171,14 +171,8 @@ def _level_records(
     )
 
 
-_PROGRESS_ONCE = (
-    "ALTER TABLE specialization_progress"
-    " ADD CONSTRAINT uq_student_specialization UNIQUE (student_id, specialization_id)"
-)
-_PROGRESS_ONCE_MORE = (
-    "ALTER TABLE specialization_progress"
-    " ADD CONSTRAINT uq_specialization_progress_user_spec UNIQUE (student_id, specialization_id)"
-)
+def _progress_once(name: str) -> str:
+    return f"ALTER TABLE specialization_progress ADD CONSTRAINT {name} UNIQUE (student_id, specialization_id)"
 
 
 def _license_once(name: str) -> str:
@@ -229,8 +223,10 @@ _OLD_TABLES = (
     *_LEVEL_ROWS,
     *_level_records(),
     *_pairs(),
-    _PROGRESS_ONCE,
+    _progress_once("uq_student_specialization"),
     _license_once("uq_user_spec"),
+    _stray_license(1, "player"),
+    _stray_license(2, "GOALKEEPER"),
 )
 
 STATES = (
@@ -241,8 +237,6 @@ STATES = (
             *_users(),
             *_old_specializations(internship_levels=5),
             *_OLD_TABLES,
-            _stray_license(1, "player"),
-            _stray_license(2, "GOALKEEPER"),
         ),
         OLD_NAMES,
         needs_decision=2,
@@ -254,9 +248,7 @@ STATES = (
             *_users(),
             *_old_specializations(internship_levels=3),
             *_OLD_TABLES,
-            _PROGRESS_ONCE_MORE,
-            _stray_license(1, "player"),
-            _stray_license(2, "GOALKEEPER"),
+            _progress_once("uq_specialization_progress_user_spec"),
         ),
         OLD_NAMES,
         needs_decision=2,
@@ -271,8 +263,8 @@ STATES = (
             *_LEVEL_ROWS,
             *_level_records(foreign_key="REFERENCES specializations"),
             *_pairs(),
-            _PROGRESS_ONCE,
-            _PROGRESS_ONCE_MORE,
+            _progress_once("uq_student_specialization"),
+            _progress_once("uq_specialization_progress_user_spec"),
             _license_once("uq_user_spec"),
         ),
         NEW_NAMES,
