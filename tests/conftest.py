@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.settings import PREFIX, Settings
 from service.store.engine import make_engine
-from tests.support import apache_kafka, servers
+from tests.support import apache_kafka, preloaded, servers
 from tests.support import topics as of_kafka
 from tests.support.apache_kafka import GuardedKafka
 from tests.support.process import ForkedProcess, LevelsyncProcess
@@ -44,6 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # A cached logger would keep the processors of an earlier test, and `capture_logs` would miss its lines.
     structlog.configure = partial(_configure_uncached, structlog.configure)
     os.environ[FORCE] = str(choice.way.number)  # xdist's workers need not choose again
+    if config.getoption("numprocesses", None):
+        os.environ[preloaded.SHARED] = preloaded.address()  # and they share the process that forks commands
     for name in [n for n in os.environ if n.startswith(PREFIX) and not n.startswith(f"{PREFIX}TEST_")]:
         del os.environ[name]  # a developer's own settings must not change a test
 

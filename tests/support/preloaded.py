@@ -76,7 +76,7 @@ class Command:
         self._code: int | None = None
         self._lock = threading.Lock()
         self._connection = socket.socket(socket.AF_UNIX)
-        self._connection.connect(_address())
+        self._connection.connect(address())
         with tempfile.TemporaryFile("w+") as request:
             json.dump({"arguments": arguments, "env": dict(env), "cwd": str(cwd or Path.cwd())}, request)
             request.seek(0)
@@ -137,13 +137,19 @@ class Server:
         return False
 
 
+SHARED = "LEVELSYNC_TEST_COMMANDS"
+"""The socket of a process that forks, which another process has started."""
+
+
 @cache
-def _address() -> str:
-    """Start the process that forks; returns its socket. It ends with this process."""
+def address() -> str:
+    """Return the socket of the process that forks. Start it if there is none to share; it ends with this process."""
+    if SHARED in os.environ:
+        return os.environ[SHARED]
     folder = tempfile.mkdtemp(prefix="levelsync-commands-")
-    address = f"{folder}/socket"
+    path = Path(folder) / "socket"
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(address)
+        listening.bind(str(path))
         listening.listen(100)
         process = subprocess.Popen(  # noqa: S603 - this module
             [sys.executable, "-m", __name__, str(listening.fileno())],
@@ -155,11 +161,11 @@ def _address() -> str:
 
     def end() -> None:
         process.communicate()
-        Path(address).unlink()
-        Path(folder).rmdir()
+        path.unlink()
+        path.parent.rmdir()
 
     atexit.register(end)
-    return address
+    return str(path)
 
 
 def main() -> None:
