@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from aiokafka import ConsumerRecord, TopicPartition
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import Direction
@@ -22,12 +22,10 @@ from service.sync import ProgressLicenseSyncService
 from service.sync.results import SyncResult
 from tests.support.model import ADVANCED, LEVELED_UP, Meant
 from tests.support.records import START, TOPIC, as_record
-from tests.support.runs import OneWorker
+from tests.support.runs import SCANS, OneWorker
 from tests.support.tables import empty_tables
 
-LAWS = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+LAWS = settings(SCANS, max_examples=40)
 TARGETS = {LEVELED_UP: license_target({}), ADVANCED: progress_target({})}
 SAMPLE_USERS = set(range(1, 201))
 

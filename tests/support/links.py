@@ -7,7 +7,6 @@ import struct
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from itertools import count
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -32,9 +31,7 @@ class _Link(ABC):
         self.address = f"{HOST}:{self._server.sockets[0].getsockname()[1]}"
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         """End all connections, also unfinished ones."""
         self._server.close()
         handlers = list(self._handlers)
