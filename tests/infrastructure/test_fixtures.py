@@ -10,7 +10,6 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import PROGRESS_LEVELED_UP_TOPIC, TOPICS
-from tests.support import application
 from tests.support.servers import Kafka
 from tests.support.topics import Record, ends
 from tests.support.waiting import eventually
@@ -25,11 +24,6 @@ async def test_what_one_test_writes_another_does_not_see(engine: AsyncEngine, tu
     async with engine.begin() as connection:
         assert await connection.scalar(text(USERS)) == 200, turn
         await connection.execute(text("TRUNCATE public.users CASCADE"))
-
-
-async def test_an_empty_database_has_no_table(empty_database_url: str) -> None:
-    tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
-    assert await application.value(empty_database_url, tables) == 0
 
 
 @pytest.mark.parametrize("turn", [1, 2])
