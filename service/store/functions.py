@@ -42,7 +42,10 @@ _RECORDED_FACTS = text("""
       FROM (SELECT to_regprocedure('levelsync.curriculum_v1()') AS oid) f WHERE f.oid IS NOT NULL
 """)
 _IS_TABLE = text("SELECT relkind = 'r' FROM pg_class WHERE oid = to_regclass('specializations')")
-_VERSIONS = "(SELECT string_agg(s.xmin::text, ',') || ':' FROM {} s)"
+_VERSIONS = """(SELECT coalesce((SELECT a.xmin::text FROM pg_catalog.pg_attribute a
+                  WHERE a.attrelid = '{0}'::regclass AND a.attname = 'max_levels'), 'none')
+                || ',' || string_agg(s.xmin::text, ',') || ':' FROM {0} s)"""
+"""The versions of the column `max_levels` and of the rows. Dropping or adding a column changes no row's version."""
 _NO_VERSIONS = "(extract(epoch FROM clock_timestamp())::text || ':')"
 """The rows of a view have no versions, so its contents are always compared."""
 _NAIVE = "timestamp without time zone"

@@ -23,8 +23,9 @@ BEGIN
 END $body$;
 
 CREATE OR REPLACE FUNCTION levelsync.curriculum_v1() RETURNS text LANGUAGE plpgsql AS $body$
--- Return the contents of `specializations` as a text that can be compared: the versions of its rows, a colon, and the
--- names with their maxima, if the table has that column. Two texts with different versions can have equal contents.
+-- Return the contents of `specializations` as a text that can be compared: the versions of the column max_levels and of
+-- the rows, a colon, and the names with their maxima, if the table has that column. Two texts with different versions can
+-- have equal contents.
 BEGIN
     RETURN @versions@ || (
         SELECT string_agg(format('%s=%s', s.id, to_jsonb(s) ->> 'max_levels'), E'\n' ORDER BY s.id::text COLLATE "C")
@@ -33,7 +34,7 @@ END $body$;
 
 CREATE OR REPLACE FUNCTION levelsync.curriculum_is_v1(p_curriculum text) RETURNS boolean LANGUAGE plpgsql AS $body$
 -- Return whether `specializations` still has the contents in `p_curriculum`. The contents are compared only if the
--- versions of the rows differ.
+-- versions differ.
 BEGIN
     RETURN coalesce(starts_with(p_curriculum, @versions@), false)
         OR substr(p_curriculum, position(':' IN p_curriculum)) IS NOT DISTINCT FROM (

@@ -18,6 +18,8 @@ ONCE_MORE = "UPDATE specializations SET max_levels = max_levels"
 LOWER = "UPDATE specializations SET max_levels = max_levels - 1 WHERE id = 'PLAYER'"
 ANOTHER = "INSERT INTO specializations (id, name, max_levels) VALUES ('GOALIE', 'Goalie', 8)"
 REMOVE = "DELETE FROM specializations WHERE id = 'INTERNSHIP'"
+DROP = "ALTER TABLE specializations DROP COLUMN max_levels"
+CREATE = "ALTER TABLE specializations ADD COLUMN max_levels int NOT NULL DEFAULT 3"
 EMPTY = "DELETE FROM specializations"
 
 
@@ -32,6 +34,18 @@ async def test_names_and_maxima_are_the_curriculum(engine: AsyncEngine, kind: st
         before = await _curriculum(engine)
         await execute(engine, change)
         assert await _is_still(engine, before) is same, change
+
+
+async def test_another_column_of_maxima_is_another_curriculum(engine: AsyncEngine) -> None:
+    """ALTER TABLE writes no row again, neither where it drops a column nor where it adds one with a default."""
+    before = await _curriculum(engine)
+    await execute(engine, DROP)
+    assert not await _is_still(engine, before)
+    without = await _curriculum(engine)
+    assert await _is_still(engine, without)
+    await execute(engine, CREATE)
+    assert not await _is_still(engine, without)
+    assert not await _is_still(engine, before)
 
 
 async def test_a_table_that_was_emptied_is_another_curriculum_and_stays_one(engine: AsyncEngine) -> None:

@@ -125,8 +125,7 @@ ONE_NAME_TWICE = Fault(
     ("PLAYER and player", "one name apart from case"),
     "DELETE FROM specializations WHERE id = 'player'",
 )
-FAULTS = [NO_COLUMN, NOT_NULL, REFUSES_ALL, ANOTHER_KEY, NO_CURRICULUM, NO_MAXIMUM, ONE_NAME_TWICE]
-"""NO_COLUMN is the first, because an applier that has read the maxima does not notice that their column disappears."""
+FAULTS = [NOT_NULL, REFUSES_ALL, ANOTHER_KEY, NO_CURRICULUM, NO_COLUMN, NO_MAXIMUM, ONE_NAME_TWICE]
 
 
 @pytest.mark.real_broker
