@@ -27,6 +27,7 @@ EVERY = 3600.0
 BATCH_ROWS, BATCH_RUNS = 1000, 10
 """The maximum numbers of rows and of runs that one transaction removes. A run is removed with its ranges and issues."""
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('levelsync retention', 0))")
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('levelsync retention', 0)) IS NOT NULL")
 _LETTERS = text("""
     DELETE FROM levelsync.dead_letters
      WHERE id IN (SELECT id FROM levelsync.dead_letters
@@ -93,14 +94,15 @@ class Retention:
     async def _remove(self, statement: TextClause, age: timedelta, limit: int) -> list[Any]:
         removed: list[Any] = []
         while True:
-            rows = await self._remove_batch(statement, age, limit)
+            # Between two batches another process can have the lock. If both gave up then, rows would be left.
+            rows = await self._remove_batch(_LOCK if removed else _TRY_LOCK, statement, age, limit)
             removed += rows
             if len(rows) < limit:
                 return removed
 
-    async def _remove_batch(self, statement: TextClause, age: timedelta, limit: int) -> Sequence[Any]:
+    async def _remove_batch(self, lock: TextClause, statement: TextClause, age: timedelta, limit: int) -> Sequence[Any]:
         async with self._engine.begin() as conn:
-            if not (await conn.execute(_TRY_LOCK)).scalar_one():
+            if not (await conn.execute(lock)).scalar_one():
                 return []
             return (await conn.execute(statement, {"age": age, "limit": limit})).all()
 
