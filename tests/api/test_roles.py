@@ -207,9 +207,7 @@ async def test_failed_sign_ins_are_one_row_for_each_minute_and_address(client: C
     assert rows == [("", "none", "sign_in", "refused", 3, "The token has expired.", "127.0.0.1")]
 
 
-async def test_failed_sign_ins_of_too_many_addresses_share_a_row(
-    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_failures_of_too_many_addresses_share_a_row(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shared row names no address, because it counts several."""
     monkeypatch.setattr(sessions, "_MAX_ADDRESSES", 1)
     failures = sessions.FailedSignIns(engine)

@@ -118,9 +118,7 @@ _REMOVE_USERS_1_AND_2 = (
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
-async def test_a_write_stands_whole_or_not_at_all(
-    events: Events, engine: AsyncEngine, settings: Settings, schema: str
-) -> None:
+async def test_a_write_is_whole_or_absent(events: Events, engine: AsyncEngine, settings: Settings, schema: str) -> None:
     """Only what PostgreSQL reports as written counts as written."""
     ends, statements = SCHEMAS[schema]
     await execute(engine, *statements)
@@ -176,9 +174,7 @@ async def test_a_sync_of_a_pair_with_two_licenses_writes_nothing(engine: AsyncEn
     assert await everything(engine) == before
 
 
-async def test_events_of_a_pair_with_two_licenses_raise_one_of_them_and_always_the_same(
-    events: Events, engine: AsyncEngine
-) -> None:
+async def test_events_of_a_pair_always_raise_the_same_of_two_licenses(events: Events, engine: AsyncEngine) -> None:
     """The license with the specialization's own name rises, or else the first by its letters' codes."""
     own, other = {(1, "PLAYER"): 4, (1, "player"): 2}, {(2, "player"): 4, (2, "Player"): 2}
     await add_rows(engine, licenses=own | other)

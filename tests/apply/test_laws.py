@@ -123,18 +123,14 @@ async def test_an_equal_or_lower_level_writes_nothing(engine: AsyncEngine, parti
     assert (await licenses(engine), await steps(engine)) == ({PLAYER: 5}, [])
 
 
-async def test_a_missing_user_is_a_dead_letter_only_where_a_row_would_be_made(
-    engine: AsyncEngine, partitions: Partitions
-) -> None:
-    """An existing row proves that its user exists."""
+async def test_a_missing_user_is_a_dead_letter(engine: AsyncEngine, partitions: Partitions) -> None:
+    """Only where a row would be created: an existing row proves that its user exists."""
     applied = await partitions.apply(LEVELED_UP, partitions.records([one(user=9999)]))
     assert [(letter.index, letter.reason) for letter in applied.letters] == [(0, "unknown_user")]
     assert await licenses(engine) == {}
 
 
-async def test_a_refused_record_stands_alone_and_its_neighbours_apply(
-    engine: AsyncEngine, partitions: Partitions
-) -> None:
+async def test_a_refused_record_stands_alone_and_the_others_apply(engine: AsyncEngine, partitions: Partitions) -> None:
     """Law 4: the batch is split inside its transaction until only the refused record is left."""
     await execute(engine, "ALTER TABLE user_licenses ADD CONSTRAINT no_five CHECK (current_level <> 5)")
     meant = [one(to_level=level, minutes=level, user=user) for user in range(1, 41) for level in (3, 5, 4)][:120]
@@ -157,9 +153,7 @@ async def test_a_deferred_constraint_is_found_as_well(engine: AsyncEngine, parti
     assert await licenses(engine) == {(1, "PLAYER"): 3, (3, "PLAYER"): 4}
 
 
-async def test_a_row_that_a_trigger_swallows_stands_alone_and_its_neighbours_apply(
-    engine: AsyncEngine, partitions: Partitions
-) -> None:
+async def test_a_row_that_a_trigger_swallows_stops_no_other(engine: AsyncEngine, partitions: Partitions) -> None:
     """Retried like a conflict with another session, it would block its partition for ever."""
     await trigger(engine, "BEFORE INSERT", "IF NEW.user_id = 7 THEN RETURN NULL; END IF; RETURN NEW;")
     meant = [one(user=user, to_level=3, minutes=user) for user in range(1, 21)]

@@ -116,9 +116,7 @@ async def apply_again(partitions: Partitions) -> Applied:
     return await partitions.apply(LEVELED_UP, partitions.records([one(user=user, minutes=user) for user in _USERS]))
 
 
-async def test_refusals_of_twenty_users_are_no_dead_letters_even_after_the_repair(
-    engine: AsyncEngine, refused: Partitions
-) -> None:
+async def test_refusals_of_twenty_users_never_become_dead_letters(engine: AsyncEngine, refused: Partitions) -> None:
     """The attempt during which it is repaired is given up. The next attempt applies everything."""
     await execute(engine, "ALTER TABLE user_licenses DROP CONSTRAINT nobody", "CREATE SEQUENCE refused")
     refuse = "IF nextval('refused') <= 4 THEN RAISE 'nobody'; END IF; RETURN NEW;"

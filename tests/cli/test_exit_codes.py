@@ -94,9 +94,7 @@ main()
     ("command", "begun"),
     [pytest.param("demo", "The application writes", marks=pytest.mark.soak), ("reconcile", "requested run")],
 )
-async def test_ctrl_c_while_a_command_works_is_130(
-    settings: Settings, tmp_path: Path, command: str, begun: str
-) -> None:
+async def test_ctrl_c_during_a_command_is_130(settings: Settings, tmp_path: Path, command: str, begun: str) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-c", _HEARS_CTRL_C, command),
@@ -211,9 +209,7 @@ async def test_another_missing_column_is_named(engine: AsyncEngine, settings: Se
         assert "levelsync doctor" in run.stderr
 
 
-def test_a_defect_is_exit_70_with_its_traceback(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_defect_is_70_with_its_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("no such thing")
 

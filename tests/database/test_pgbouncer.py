@@ -88,9 +88,7 @@ def test_session_mode_migrates(session_mode: str, empty_database_url: str) -> No
 
 @pytest.mark.real_broker
 @pytest.mark.usefixtures("topics")
-async def test_one_process_with_all_roles_works_in_session_mode(
-    session_mode: str, settings: Settings, publish: Publish
-) -> None:
+async def test_all_roles_work_in_session_mode(session_mode: str, settings: Settings, publish: Publish) -> None:
     url = settings.database_url.get_secret_value()
     given = _through(session_mode, settings).model_copy(update={"database_pool_size": 8})
     async with Service(given) as service:

@@ -103,10 +103,8 @@ def restricted(settings: Settings, runtime: Roles) -> Settings:
 
 @pytest.mark.real_broker
 @pytest.mark.usefixtures("topics")
-async def test_a_lost_grant_is_named_and_work_goes_on_when_it_is_back(
-    restricted: Settings, runtime: Roles, publish: Publish
-) -> None:
-    """Within 30 s and without a restart. It counts as a retry, and no record becomes a dead letter."""
+async def test_a_lost_grant_is_named_until_it_is_back(restricted: Settings, runtime: Roles, publish: Publish) -> None:
+    """Work goes on within 30 s, without a restart. It counts as a retry, and no record becomes a dead letter."""
     url, role = runtime.superuser, runtime.name("runtime")
     await application.execute(url, "TRUNCATE user_licenses CASCADE")
     async with Service(restricted) as service:
@@ -127,9 +125,7 @@ async def test_a_lost_grant_is_named_and_work_goes_on_when_it_is_back(
 
 @pytest.mark.real_broker
 @pytest.mark.usefixtures("topics")
-async def test_no_event_is_applied_while_a_policy_hides_users(
-    restricted: Settings, database_url: str, publish: Publish
-) -> None:
+async def test_events_wait_while_policies_hide_users(restricted: Settings, database_url: str, publish: Publish) -> None:
     """No event becomes `unknown_user`, whether the policy exists at the start or comes later."""
     await application.execute(database_url, *HIDE)
     async with Service(restricted, frozenset({"apply"})) as service:

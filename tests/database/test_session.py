@@ -81,9 +81,7 @@ async def test_settings_that_a_login_trigger_changes_are_set_again(strange_login
     await engine.dispose()
 
 
-async def test_session_settings_that_cannot_be_set_are_named(
-    strange_login: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_settings_that_cannot_be_set_are_named(strange_login: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong time zone would shift naive columns without an error."""
     monkeypatch.setattr("service.store.engine._SET", "SELECT $1::text[], $2::text[]")
     with pytest.raises(SettingsError, match="lock_timeout is 1s instead of 10s, timezone is Europe/Budapest instead"):

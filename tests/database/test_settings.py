@@ -19,9 +19,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_environment_comes_before_secrets_and_secrets_before_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environment_precedes_secrets_which_precede_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A secret's trailing newline is removed."""
     secrets = tmp_path / "secrets"
     secrets.mkdir()

@@ -181,9 +181,7 @@ def test_a_form_works(form: Form, url_is: Callable[[str], None], capfd: pytest.C
 
 
 @pytest.mark.parametrize(("url", "named"), REFUSED, ids=[url for url, _ in REFUSED])
-def test_a_form_that_cannot_be_honoured_is_named(
-    url: str, named: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_form_that_is_refused_is_named(url: str, named: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The error has no cause, because its text would be shown."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -207,10 +205,8 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("place", "query", "said"), WRONG)
-def test_faults_of_the_server_and_its_certificate_are_named(
-    place: str, query: str, said: str, url_is: Callable[[str], None]
-) -> None:
-    """`verify-full` checks the name and the authority."""
+def test_faults_of_the_server_are_named(place: str, query: str, said: str, url_is: Callable[[str], None]) -> None:
+    """`verify-full` checks the name and the authority of the certificate."""
     user, _, host = place.partition("@")
     url_is(f"postgresql://{user}:{{password}}@{host}:{{port}}/someone?{query}")
     told = _refusal()

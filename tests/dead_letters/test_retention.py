@@ -76,9 +76,7 @@ async def test_old_runs_are_removed_except_the_last_complete_one(setup: Setup, s
     assert await setup.rows("SELECT 1 FROM levelsync.drift_issues") == []
 
 
-async def test_the_audit_log_is_kept_for_a_year_and_minute_samples_for_two_days(
-    setup: Setup, settings: Settings
-) -> None:
+async def test_the_audit_log_is_kept_a_year_and_minute_samples_two_days(setup: Setup, settings: Settings) -> None:
     await setup.run(
         "INSERT INTO levelsync.admin_actions (at, subject, role, action, outcome)"
         " SELECT now() - days * interval '1 day', '1', 'admin', 'read', 'refused' FROM unnest(ARRAY[364, 366]) days",

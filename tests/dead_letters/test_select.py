@@ -74,9 +74,7 @@ async def test_a_user_s_letters_are_found_by_key_or_by_value(setup: Setup) -> No
     assert await selected(setup, user_id=42) == [4, 3, 2, 1]
 
 
-async def test_a_page_of_a_user_reads_a_bounded_number_of_letters(
-    setup: Setup, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_user_s_page_reads_a_bounded_number_of_letters(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read, "WINDOW", 3)
     await setup.letters_of(*[NOBODY, *range(NOBODY + 1, NOBODY + 9), NOBODY])
     found, before = [], None

@@ -64,9 +64,7 @@ async def run(settings: Settings, *arguments: str) -> tuple[int, Any]:
     return done.returncode, json.loads(done.stdout or "null")
 
 
-async def test_a_replay_applies_or_fails_again_and_a_reset_changes_nothing(
-    database: AsyncEngine, settings: Settings
-) -> None:
+async def test_a_replay_applies_or_fails_and_a_reset_changes_nothing(database: AsyncEngine, settings: Settings) -> None:
     """The command waits for both and returns 1. Then every record is read once more."""
     await publish(settings.kafka_bootstrap_servers, records())
     async with Service(settings, frozenset({"apply", "relay"})) as service:

@@ -57,9 +57,7 @@ async def test_a_broken_condition_fails_its_check(database_url: str, name: str, 
     assert not re.search("missing rows|[Ww]rite|[Ii]nsert", check.advice)
 
 
-async def test_a_helper_that_does_not_ask_the_database_is_noticed(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_helper_that_ignores_the_database_fails(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LicenseSystemHelper, "get_specialization_max_level", staticmethod(lambda _name, _db: 8))
     check = await application.asked(database_url, ALL["helper_is_dynamic"])
     assert not check.passed
@@ -109,10 +107,8 @@ async def test_names_that_only_the_fallback_has_are_a_note(database_url: str) ->
     }
 
 
-async def test_the_setting_replaces_a_missing_value_and_a_difference_is_shown(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A value in the database counts, and empty level tables are not compared."""
+async def test_the_setting_replaces_a_missing_value(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value in the database counts, and the difference is shown. Empty level tables are not compared."""
     monkeypatch.setenv("LEVELSYNC_MAX_LEVELS", '{"COACH": 7, "PLAYER": 8}')
 
     async def look(name: str) -> tuple[bool, str]:

@@ -45,9 +45,7 @@ def test_a_name_that_cannot_be_used_is_known_and_its_maximum_is_a_fault() -> Non
         curriculum.max_level("COACH")
 
 
-async def test_a_default_that_does_not_convert_is_named_before_any_record(
-    engine: AsyncEngine, settings: Settings
-) -> None:
+async def test_a_default_of_a_wrong_type_is_named_before_any_record(engine: AsyncEngine, settings: Settings) -> None:
     """Otherwise every new row would be refused as if its record were bad."""
     async with engine.begin() as conn:
         await conn.execute(text("ALTER TABLE user_licenses ADD COLUMN fee integer NOT NULL DEFAULT 0"))
@@ -105,10 +103,8 @@ async def test_the_setting_answers_before_the_fallback(session: AsyncSession, mo
     assert [await _ask(session, name) for name in ("PLAYER", "INTERNSHIP", "x")] == [5, 3, 1]
 
 
-async def test_a_failed_query_is_logged_and_leaves_the_session_usable(
-    session: AsyncSession, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A savepoint keeps what the caller has done."""
+async def test_a_failed_query_is_logged_and_undone(session: AsyncSession, caplog: pytest.LogCaptureFixture) -> None:
+    """A savepoint keeps what the caller has done, and the session stays usable."""
     await session.execute(text("UPDATE users SET name = 'kept' WHERE id = 1"))
     await session.execute(text("ALTER TABLE specializations RENAME TO gone"))
     with caplog.at_level(logging.WARNING, "service.levels"):
@@ -270,9 +266,7 @@ def test_a_setting_that_cannot_be_used_is_named(value: str, named: str, monkeypa
         load_settings()
 
 
-async def test_migrate_accepts_a_database_without_the_column(
-    empty_database_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_migrate_works_without_the_column(empty_database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """INTERNSHIP's levels are skipped with a line. Without the setting, migrate refuses the database."""
     await application.make_application(empty_database_url, DROPPED)
     await application.refused(empty_database_url)

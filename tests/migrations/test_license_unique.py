@@ -112,9 +112,7 @@ async def test_duplicates_that_differ_in_a_column_that_is_not_ours_stop(url: str
         "CREATE UNIQUE INDEX mine ON user_licenses (specialization_type, user_id)",
     ],
 )
-async def test_a_unique_index_under_another_name_is_enough(
-    url: str, change: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_unique_index_of_any_name_is_enough(url: str, change: str, capsys: pytest.CaptureFixture[str]) -> None:
     await application.make_application(url, change)
     before = [line for line in (await application.structure(url)).splitlines() if "user_licenses" in line]
     await application.upgrade(url, REVISION)

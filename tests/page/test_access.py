@@ -100,9 +100,7 @@ def mark_of(client: httpx.AsyncClient) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", READ)
-async def test_without_a_session_every_page_asks_to_sign_in_and_comes_back(
-    visitor: httpx.AsyncClient, path: str
-) -> None:
+async def test_without_a_session_a_page_asks_to_sign_in_and_comes_back(visitor: httpx.AsyncClient, path: str) -> None:
     answer = await visitor.get(path)
     assert answer.status_code == 303
     form = await visitor.get(answer.headers["location"])
@@ -145,9 +143,7 @@ async def test_the_cookie_is_secure_behind_https(visitor: httpx.AsyncClient) -> 
         ("x" * 4000, 401, "longer than the 3900 characters"),
     ],
 )
-async def test_a_refused_sign_in_gives_its_reason(
-    visitor: httpx.AsyncClient, pasted: str, status: int, said: str
-) -> None:
+async def test_a_refused_sign_in_has_a_reason(visitor: httpx.AsyncClient, pasted: str, status: int, said: str) -> None:
     made = {"expired": token_of("admin", timedelta(minutes=-5)), "student": token_of("student")}
     answer = await sign_in(visitor, made.get(pasted, pasted))
     assert answer.status_code == status
@@ -215,9 +211,7 @@ async def test_an_instructor_cannot_do_what_the_page_does_not_offer(
     assert [tuple(row) for row in await read(page_engine, AUDIT)] == [("instructor", action, "refused")]
 
 
-async def test_a_form_of_a_student_is_refused_by_what_it_does(
-    visitor: httpx.AsyncClient, page_engine: AsyncEngine
-) -> None:
+async def test_a_student_s_form_is_refused_by_its_action(visitor: httpx.AsyncClient, page_engine: AsyncEngine) -> None:
     """The audit log names the action, and the failed sign-in too."""
     pasted = token_of("student")
     await sign_in(visitor, pasted)
@@ -250,9 +244,7 @@ async def test_an_invalid_form_leaves_one_row(admin: httpx.AsyncClient, page_eng
     assert [tuple(row) for row in rows] == [(action, "refused", sent) for _, action, _, _, sent in NONSENSE]
 
 
-async def test_an_instructor_sees_no_button_that_is_not_theirs(
-    instructor: httpx.AsyncClient, page_engine: AsyncEngine
-) -> None:
+async def test_an_instructor_sees_no_button_of_admins(instructor: httpx.AsyncClient, page_engine: AsyncEngine) -> None:
     await fill(page_engine, progress={(5, "PLAYER"): 3})
     shown = {path: (await instructor.get(path)).text for path in READ if "q=" not in path}
     assert "Start the dry run" not in shown["/page/runs"]
@@ -327,9 +319,7 @@ async def test_two_processes_with_the_same_key_share_sessions(
         assert (await client.post("/page/users/5/sync", data=fields, timeout=20)).status_code == 200
 
 
-async def test_without_the_extra_the_page_says_what_to_install(
-    page_settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_without_the_extra_a_page_names_it(page_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.web.page.find_spec", lambda _name: None)
     async with serving(page_settings) as served, httpx.AsyncClient(base_url=served) as client:
         answer = await client.get("/")
@@ -370,10 +360,8 @@ async def letter(engine: AsyncEngine, **columns: Any) -> str:
         return f"/page/dead-letters/{added.scalar_one()}"
 
 
-async def test_a_list_says_whether_a_letter_would_apply_now_and_repeats_no_reason(
-    admin: httpx.AsyncClient, page_engine: AsyncEngine
-) -> None:
-    """The column beside it shows the stored reason."""
+async def test_a_list_says_whether_a_letter_would_apply_now(admin: httpx.AsyncClient, page_engine: AsyncEngine) -> None:
+    """It does not repeat the stored reason, which the column beside it shows."""
     missing = "there is no user 901"
     for offset, (user, reason, detail) in enumerate(
         [
@@ -400,9 +388,7 @@ async def test_a_list_says_whether_a_letter_would_apply_now_and_repeats_no_reaso
     await execute(page_engine, "TRUNCATE levelsync.dead_letters")
 
 
-async def test_a_letter_is_shown_whatever_its_publisher_sent(
-    admin: httpx.AsyncClient, page_engine: AsyncEngine
-) -> None:
+async def test_a_letter_is_shown_whatever_was_published(admin: httpx.AsyncClient, page_engine: AsyncEngine) -> None:
     """Text that UTF-8 cannot encode, bytes that are no text, nesting, and an impossible time."""
     sent = {
         b'{"x":"\\ud800"}': "\\ud800",
@@ -419,9 +405,7 @@ async def test_a_letter_is_shown_whatever_its_publisher_sent(
     await execute(page_engine, "TRUNCATE levelsync.dead_letters")
 
 
-async def test_a_letter_that_consists_of_headers_is_a_small_page(
-    admin: httpx.AsyncClient, page_engine: AsyncEngine
-) -> None:
+async def test_a_letter_full_of_headers_is_a_small_page(admin: httpx.AsyncClient, page_engine: AsyncEngine) -> None:
     headers = [{"key": "first", "value": "x" * 100_000}, *({"key": f"h{n}", "value": None} for n in range(20_000))]
     address = await letter(page_engine, offset=9, record_timestamp=0, key=None, headers=headers, value=b"{}")
     answer = await admin.get(address)

@@ -32,10 +32,8 @@ def test_a_chunk_of_a_service_whose_clock_is_ahead_is_worked_on() -> None:
 
 
 @pytest.mark.parametrize("by", [pytest.param("-", id="forward"), pytest.param("+", id="back")])
-async def test_a_clock_that_is_set_confirms_nothing_early_and_keeps_no_run_waiting(
-    engine: AsyncEngine, settings: Settings, by: str
-) -> None:
-    """PostgreSQL's clock jumps an hour, but the worker's clock counts the grace time."""
+async def test_a_clock_that_is_set_changes_no_grace_time(engine: AsyncEngine, settings: Settings, by: str) -> None:
+    """PostgreSQL's clock jumps an hour, but the worker's clock counts the grace time: the run ends, and not early."""
     await fill(engine, {(1, "PLAYER"): 4}, {(1, "PLAYER"): 3})
     one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(seconds=0.5)}))
     run_id = await one_worker.request()
@@ -53,9 +51,7 @@ async def test_a_clock_that_is_set_confirms_nothing_early_and_keeps_no_run_waiti
     assert (await one_worker.finish(run_id))["counts"]["mismatched"] == 1
 
 
-async def test_a_range_whose_message_went_out_in_the_future_is_sent_again(
-    engine: AsyncEngine, one_worker: OneWorker
-) -> None:
+async def test_a_range_that_was_sent_in_the_future_is_sent_again(engine: AsyncEngine, one_worker: OneWorker) -> None:
     """The clock was set back, and the message was lost."""
     await fill(engine, {(1, "PLAYER"): 4}, {(1, "PLAYER"): 4})
     run_id = await one_worker.request()
@@ -69,9 +65,7 @@ async def test_a_range_whose_message_went_out_in_the_future_is_sent_again(
     assert (await one_worker.finish(run_id))["counts"]["scanned"] == 1
 
 
-async def test_a_request_older_than_the_runs_that_are_kept_is_answered_expired(
-    engine: AsyncEngine, one_worker: OneWorker
-) -> None:
+async def test_a_request_older_than_the_kept_runs_is_expired(engine: AsyncEngine, one_worker: OneWorker) -> None:
     """The topic may keep a request longer than its run, so that nothing is healed again."""
     await fill(engine, {(1, "PLAYER"): 3}, {(1, "PLAYER"): 5})
     event = ReconcileRequested(direction="progress_to_license", dry_run=False, time=NOW)

@@ -33,9 +33,7 @@ async def position(engine: AsyncEngine, offset: int, topic_id: str = "") -> None
         await set_position(conn, TopicPartition("progress.leveled-up", 0), offset, "test", topic_id)
 
 
-async def test_a_pair_whose_event_arrives_in_the_grace_time_is_not_drift(
-    engine: AsyncEngine, settings: Settings
-) -> None:
+async def test_a_pair_whose_event_comes_in_the_grace_time_is_not_drift(engine: AsyncEngine, settings: Settings) -> None:
     one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(milliseconds=300)}))
     run_id = await one_worker.request(direction="highest", dry_run=False)
     await until_step(one_worker, run_id, "grace")
@@ -58,10 +56,8 @@ async def test_the_end_offsets_are_taken_after_the_grace_time(engine: AsyncEngin
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_appliers_that_do_not_catch_up_leave_everything_unconfirmed(
-    engine: AsyncEngine, one_worker: OneWorker
-) -> None:
-    """It is counted separately and never healed. The drift that an earlier scan confirmed stays."""
+async def test_appliers_that_stay_behind_leave_all_unconfirmed(engine: AsyncEngine, one_worker: OneWorker) -> None:
+    """An unconfirmed pair is counted separately and never healed. The drift that an earlier scan confirmed stays."""
     await one_worker.run()
     one_worker.topics.ends = NINE
     report = await one_worker.run(direction="highest", dry_run=False)
@@ -84,9 +80,7 @@ async def test_a_position_of_a_deleted_topic_does_not_count(
     assert (await one_worker.run())["counts"]["unconfirmed"] == 1
 
 
-async def test_a_topic_created_again_while_a_run_waits_gives_it_a_new_goal(
-    engine: AsyncEngine, one_worker: OneWorker
-) -> None:
+async def test_a_topic_created_again_gives_a_waiting_run_a_new_goal(engine: AsyncEngine, one_worker: OneWorker) -> None:
     """The records of the old topic are gone, and those of the new one are not applied yet."""
     topics = one_worker.topics
     topics.ends, topics.topic_ids = NINE, {"progress.leveled-up": "old"}

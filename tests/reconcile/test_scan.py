@@ -16,9 +16,7 @@ from tests.support.runs import PAIRS, SCANS, OneWorker, found_issues, listed_iss
 from tests.support.tables import execute, fill, of_players
 
 
-async def test_two_licenses_of_a_pair_are_duplicates_in_every_direction(
-    engine: AsyncEngine, one_worker: OneWorker
-) -> None:
+async def test_two_licenses_of_a_pair_are_healed_in_no_direction(engine: AsyncEngine, one_worker: OneWorker) -> None:
     held = {(1, "PLAYER"): 4, (1, "player"): 2, (2, "Player"): 4, (2, "pLAYER"): 2}
     for direction in get_args(Direction):
         await fill(engine, {(1, "PLAYER"): 3, (2, "PLAYER"): 3}, held)

@@ -111,9 +111,7 @@ async def test_no_batch_waits_for_the_garbage_collector(setup: Setup) -> None:
     assert len(alive) <= 8  # one for each consumer
 
 
-async def test_only_what_was_committed_applies_and_the_ends_are_reached_past_markers(
-    database: AsyncEngine, settings: Settings
-) -> None:
+async def test_only_committed_records_apply_and_markers_are_no_lag(database: AsyncEngine, settings: Settings) -> None:
     """Law 3: one partition contains only aborted records."""
     slots = by_slot(make_load(Load(400, 50, seed=3, bad=0.05)))
     model = Model(MAXIMUM, set(range(1, 201)))

@@ -128,9 +128,7 @@ async def test_a_topic_that_may_not_be_read_stops_no_other(
         await eventually(lambda: applying.is_well(service), RECOVERY)
 
 
-async def test_the_relay_waits_for_its_rights(
-    engine: AsyncEngine, guarded_kafka: GuardedKafka, guest: Settings
-) -> None:
+async def test_the_relay_waits_for_rights(engine: AsyncEngine, guarded_kafka: GuardedKafka, guest: Settings) -> None:
     """An idempotent producer needs one of the two rights. The appliers go on, and both recover."""
     async with Service(guest, frozenset({"apply", "relay"})) as service:
         await asyncio.wait_for(service.ready(), 30)
@@ -152,9 +150,7 @@ async def _nothing_waits(engine: AsyncEngine) -> bool:
     return await pending(engine) == 0
 
 
-async def test_the_right_to_create_topics_is_waited_for_at_the_start(
-    guarded_kafka: GuardedKafka, guest: Settings
-) -> None:
+async def test_a_start_waits_for_the_right_to_create_topics(guarded_kafka: GuardedKafka, guest: Settings) -> None:
     async with admin_client(guest) as client:
         await client.delete_topics(["sync.level-synced"])
     async with contextlib.AsyncExitStack() as stack:

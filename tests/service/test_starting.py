@@ -140,9 +140,7 @@ async def move_row(engine: AsyncEngine, offset: int, cluster: str = "here") -> N
         await set_position(conn, PARTITION, offset, cluster)
 
 
-async def test_one_member_joins_first_where_a_cluster_has_no_positions_and_is_not_embedded(
-    database: AsyncEngine,
-) -> None:
+async def test_one_member_joins_first_where_a_real_cluster_has_no_positions(database: AsyncEngine) -> None:
     """Positions of another cluster do not count. A database that does not answer decides nothing."""
 
     async def joins_first(cluster: str, engine: AsyncEngine = database) -> bool:

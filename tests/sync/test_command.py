@@ -28,9 +28,7 @@ async def test_a_pair_is_synced_and_then_in_sync(engine: AsyncEngine, env: dict[
     assert "User 1, PLAYER: Already in sync" in second.stdout
 
 
-async def test_a_pair_that_needs_a_decision_is_exit_1_until_it_has_one(
-    engine: AsyncEngine, env: dict[str, str]
-) -> None:
+async def test_a_pair_that_needs_a_decision_is_exit_1_until_decided(engine: AsyncEngine, env: dict[str, str]) -> None:
     failed = levelsync("sync", "2", "--all", "--json", env=env)
     assert (failed.returncode, json.loads(failed.stdout)["success"]) == (1, False)
     decided = levelsync("sync", "2", "--specialization", "COACH", "--level", "4", env=env)

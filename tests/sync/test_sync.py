@@ -162,9 +162,7 @@ async def test_an_invalid_level_is_not_changed(engine: AsyncEngine, service: Ser
     assert await everything(engine) == before
 
 
-async def test_a_missing_source_row_is_an_answer_and_a_missing_user_is_an_error(
-    engine: AsyncEngine, service: Service
-) -> None:
+async def test_a_missing_source_is_an_answer_and_a_missing_user_an_error(engine: AsyncEngine, service: Service) -> None:
     await fill(engine)
     answer = (await service.sync_progress_to_license(1, "PLAYER")).as_dict()
     assert (answer["success"], answer["action"]) == (False, "none")
@@ -223,9 +221,7 @@ async def test_a_demotion_holds_while_its_older_raise_is_in_kafka(engine: AsyncE
     assert await licenses(engine) == await progress(engine) == of_players(5, 5, 5)
 
 
-async def test_a_sync_that_decides_nothing_against_older_events_leaves_no_fence(
-    engine: AsyncEngine, service: Service
-) -> None:
+async def test_a_sync_that_overrules_no_older_event_leaves_no_fence(engine: AsyncEngine, service: Service) -> None:
     """`highest` believes the higher row, and a sync without a source decides nothing."""
     cases: list[tuple[Levels, Levels, Direction]] = [
         ({PLAYER: 5}, {PLAYER: 2}, "highest"),
@@ -355,9 +351,7 @@ async def test_each_operation_is_one_line_of_the_log(engine: AsyncEngine, servic
     assert line["cause"] == "sync progress_to_license by admin@example.org"
 
 
-async def test_both_rows_get_the_level_and_older_events_no_longer_raise_it(
-    engine: AsyncEngine, service: Service
-) -> None:
+async def test_both_rows_get_the_level_and_older_events_never_raise_it(engine: AsyncEngine, service: Service) -> None:
     """Law 2: an older event would have raised a NULL too."""
     progress_levels = of_players(2, 5, None, 0, 9, 2)
     license_levels = of_players(3, 5, 2, 2, 8, 6)
