@@ -17,18 +17,7 @@ from events import Direction
 from service.faults import InstallationFault, Kind, read_fault
 from service.settings import Settings
 from tests.support.applier import Events, NotApplied, again, heal, rise, sync
-from tests.support.tables import (
-    add_rows,
-    everything,
-    execute,
-    fill,
-    letters,
-    levels_of,
-    licenses,
-    read,
-    steps,
-    trigger_sql,
-)
+from tests.support.tables import add_rows, everything, execute, fill, letters, levels_of, licenses, steps, trigger_sql
 
 _ONE = "NEW.user_id = 1"
 _ONCE = "NEW.user_id = 1 AND pg_trigger_depth() = 0"
@@ -132,7 +121,7 @@ async def test_a_write_is_whole_or_absent(events: Events, engine: AsyncEngine, s
         for user in users:
             assert await levels_of(engine, user) == (after, after if user in written else before), way
         assert await steps(engine) == [(user, "PLAYER", before, after) for user in written], way
-        fences = await read(engine, "SELECT user_id, level FROM levelsync.fences ORDER BY 1")
+        fences = [(row.user_id, row.level) for row in (await everything(engine))["levelsync.fences"]]
         assert fences == [(user, after) for user in written if way != "event"], way
 
 

@@ -14,18 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.support.applier import Events, rise, sync
 from tests.support.interference import INTERFERENCES, Interference, Setup, apply, ends
-from tests.support.tables import (
-    add_rows,
-    execute,
-    held,
-    letters,
-    levels_of,
-    read,
-    somebody_waits,
-    steps,
-    trigger,
-    waiting,
-)
+from tests.support.tables import add_rows, execute, held, letters, levels_of, somebody_waits, steps, trigger, waiting
 
 _LOCKED = "PERFORM pg_advisory_xact_lock_shared(42); RETURN NEW;"
 WAITS = {
@@ -72,9 +61,8 @@ _HOLD = "SELECT FROM user_licenses WHERE user_id = {} FOR UPDATE"
 
 async def test_a_lowering_stands_whatever_isolation_a_role_has(events: Events, engine: AsyncEngine) -> None:
     """Laws 2 and 6: user 2 is lowered while the batch waits for user 1. The batch must see the fence."""
-    ((name,),) = await read(engine, "SELECT current_database()")
-    setting = "default_transaction_isolation = 'repeatable read'"
-    await execute(engine, f'ALTER ROLE CURRENT_USER IN DATABASE "{name}" SET {setting}')
+    setting = "ALTER ROLE CURRENT_USER IN DATABASE %I SET default_transaction_isolation = ''repeatable read''"
+    await execute(engine, f"DO $$BEGIN EXECUTE format('{setting}', current_database()); END$$")
     await engine.dispose()  # so that every later connection has the setting
     await add_rows(engine, progress={(2, "PLAYER"): 5}, licenses={(1, "PLAYER"): 1, (2, "PLAYER"): 3})
     async with held(engine, _HOLD.format(1)):

@@ -1,7 +1,6 @@
 """`levelsync doctor`: one line for each check, and the exit code."""
 
 import json
-from collections.abc import Callable
 
 import pytest
 from aiokafka import TopicPartition
@@ -10,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.cli.doctor_checks import _lag_by_topic
 from service.settings import Settings
 from service.stream.positions import set_position
-from tests.support.process import LevelsyncProcess, Result, environment, levelsync
+from tests.support.process import Make, Result, environment, levelsync
 from tests.support.tables import execute
 from tests.support.topics import Record, publish
 
@@ -22,9 +21,7 @@ def checks(run: Result) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("topics")
-async def test_a_running_installation_passes_every_check(
-    settings: Settings, levelsync_process: Callable[..., LevelsyncProcess]
-) -> None:
+async def test_a_running_installation_passes_every_check(settings: Settings, levelsync_process: Make) -> None:
     process = levelsync_process()
     await process.start()
     port = str(process.url).rpartition(":")[2]

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from service.cli import app
 from service.settings import Settings
 from tests.support.preloaded import Command
-from tests.support.process import LevelsyncProcess, assert_refused, clean, environment, levelsync
+from tests.support.process import Make, assert_refused, clean, environment, levelsync
 from tests.support.tables import execute
 from tests.support.tokens import PREFIX, token
 
@@ -175,7 +175,7 @@ LEVELS_COMMANDS += ["reconcile", "reconcile --execute --specialization PLAYER"]
 
 @pytest.mark.usefixtures("topics")
 async def test_the_column_disappears_under_a_running_service(
-    engine: AsyncEngine, settings: Settings, levelsync_process: Callable[..., LevelsyncProcess]
+    engine: AsyncEngine, settings: Settings, levelsync_process: Make
 ) -> None:
     """Exit 3 or 503 with one sentence, and no advice to look for a role or to retry."""
     process = levelsync_process()

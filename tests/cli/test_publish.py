@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +25,7 @@ from service.settings import Settings
 from service.store.tables import dead_letters
 from service.stream.lag import EndOffsets
 from service.stream.producer import MAX_REQUEST_BYTES, NotDelivered, deliver
-from tests.support.process import LevelsyncProcess, Result, assert_refused, environment, levelsync
+from tests.support.process import Make, Result, assert_refused, environment, levelsync
 
 OPTIONS = ("--user", "42", "--specialization", "PLAYER", "--to-level", "5")
 
@@ -148,9 +148,7 @@ async def run(*arguments: str, env: Mapping[str, str], stdin: str | None = None)
 
 
 @pytest.mark.usefixtures("topics")
-async def test_wait_says_what_became_of_the_record(
-    settings: Settings, levelsync_process: Callable[..., LevelsyncProcess], tmp_path: Path
-) -> None:
+async def test_wait_says_what_became_of_the_record(settings: Settings, levelsync_process: Make, tmp_path: Path) -> None:
     env = environment(settings)
     service = levelsync_process(arguments=("serve", "--roles", "apply"))
     await service.start()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,7 +21,7 @@ from tests.support import applying, topics
 from tests.support.applier import one
 from tests.support.letters import ODD
 from tests.support.model import LEVELED_UP, Meant
-from tests.support.process import LevelsyncProcess, environment, levelsync
+from tests.support.process import Make, environment, levelsync
 from tests.support.records import as_record
 from tests.support.tables import count, empty_tables, everything, execute, history, licenses, read
 from tests.support.topics import Record, publish
@@ -137,7 +136,7 @@ def rises() -> list[Record]:
 
 @pytest.mark.usefixtures("topics")
 async def test_every_letter_is_applied_once_and_in_order_though_its_process_is_killed(
-    engine: AsyncEngine, settings: Settings, levelsync_process: Callable[..., LevelsyncProcess]
+    engine: AsyncEngine, settings: Settings, levelsync_process: Make
 ) -> None:
     """A record that was sent twice is applied once."""
     await empty_tables(engine)

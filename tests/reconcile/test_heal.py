@@ -21,16 +21,7 @@ from service.reconcile.values import COUNTS
 from service.settings import Settings
 from tests.support.model import Pair
 from tests.support.records import MAXIMUM
-from tests.support.runs import (
-    PAIRS,
-    SCANS,
-    OneWorker,
-    drifted,
-    found_issues,
-    listed_issues,
-    naive_kind,
-    until_step,
-)
+from tests.support.runs import PAIRS, SCANS, OneWorker, drifted, found_issues, listed_issues, naive_kind, until_step
 from tests.support.tables import execute, fill, history, licenses, progress, read, somebody_waits, trigger_sql
 
 DIRECTIONS = get_args(Direction)

@@ -30,7 +30,6 @@ from tests.support.tables import (
     everything,
     execute,
     fill,
-    history,
     licenses,
     of_players,
     progress,
@@ -125,7 +124,7 @@ async def test_orphans_get_their_missing_row(engine: AsyncEngine, service: Servi
     ]
     assert [result.action for result in made] == ["created", "created"]
     assert await licenses(engine) == await progress(engine) == {PLAYER: 4, (2, "COACH"): 6}
-    assert [(pair, a, b) for pair, a, b, _, _ in await history(engine)] == [(PLAYER, 0, 4)]
+    assert await steps(engine) == [(*PLAYER, 0, 4)]
     (row,) = await read(engine, "SELECT total_xp, completed_sessions FROM specialization_progress WHERE student_id = 2")
     assert tuple(row) == (0, 0)
     fenced = [row[:2] for row in (await everything(engine))["levelsync.fences"]]
@@ -187,8 +186,8 @@ async def test_a_caller_who_is_not_a_user_is_named_in_the_reason(engine: AsyncEn
     await fill(engine, of_players(4, 4, 4, 4, 4))
     for user, caller in enumerate(callers, start=1):
         assert (await service.sync_progress_to_license(user, "PLAYER", caller)).success
-    steps = await read(engine, "SELECT advanced_by, advancement_reason FROM license_progressions ORDER BY id")
-    for caller, (advanced_by, reason) in zip(callers, steps, strict=True):
+    rows = await read(engine, "SELECT advanced_by, advancement_reason FROM license_progressions ORDER BY id")
+    for caller, (advanced_by, reason) in zip(callers, rows, strict=True):
         assert advanced_by is None
         assert str(caller).strip("\0")[:400] in reason
 
@@ -334,7 +333,7 @@ async def test_many_pairs_are_written_together(engine: AsyncEngine) -> None:
     assert await licenses(engine) == levels
     assert done[1, "GONE"].decision.why is Why.UNKNOWN_SPECIALIZATION
     written = [pair for pair, result in done.items() if result.decision.target]
-    assert len((await everything(engine))["levelsync.outbox"]) == len(written) == len(await history(engine))
+    assert len((await everything(engine))["levelsync.outbox"]) == len(written) == len(await steps(engine))
     lowered = {pair for pair in levels if pair[0] % 3 and levels[pair] < 4}
     assert {row[:2] for row in (await everything(engine))["levelsync.fences"]} == lowered
     async with engine.begin() as conn:
