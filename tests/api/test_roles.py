@@ -99,32 +99,24 @@ async def test_without_a_good_token_nothing_is_read(client: Client) -> None:
 async def test_every_write_and_every_refusal_leaves_one_row(client: Client, engine: AsyncEngine) -> None:
     """The row has the request, its arguments and its address, but no token and no text of an unknown field."""
     await fill(engine, {(3, "PLAYER"): 1}, {})
-    admin, instructor, student = client("admin", "boss@example.org"), client("instructor", "2"), client("student")
+    admin, instructor, student = ("admin", "boss@example.org"), ("instructor", "2"), ("student", "1")
     pair, key = {"specialization": "PLAYER", "direction": "highest"}, str(uuid4())
-    calls: list[tuple[httpx.AsyncClient, str, Any]] = [
-        (admin, "/user/3", pair),
-        (admin, "/user/999", pair),
-        (admin, "/user/999/all", {}),
-        (admin, f"/runs/{key}/cancel", None),
-        (admin, "/user/3", pair | {"hunter2": True}),
-        (admin, "/all", {}),
-        (instructor, "/all", {"dry_run": False}),
-        (student, "/user/3", {"specialization": "PLAYER"}),
+    calls: list[tuple[tuple[str, str], str, Any, tuple[str, str]]] = [
+        (admin, "/user/3", pair, ("sync_pair", "done")),
+        (admin, "/user/999", pair, ("sync_pair", "refused")),
+        (admin, "/user/999/all", {}, ("sync_user", "refused")),
+        (admin, f"/runs/{key}/cancel", None, ("cancel_run", "refused")),
+        (admin, "/user/3", pair | {"hunter2": True}, ("sync_pair", "refused")),
+        (admin, "/all", {}, ("request_run", "done")),
+        (instructor, "/all", {"dry_run": False}, ("request_run", "refused")),
+        (student, "/user/3", {"specialization": "PLAYER"}, ("sync_pair", "refused")),
     ]
-    for number, (caller, path, body) in enumerate(calls):
+    for number, (caller, path, body, _) in enumerate(calls):
         headers = {"X-Request-ID": f"{number}", "Idempotency-Key": key, "Prefer": "respond-async"}
-        await caller.post(path, json=body, headers=headers)
+        await client(*caller).post(path, json=body, headers=headers)
     rows = await read(engine, "SELECT * FROM levelsync.admin_actions ORDER BY id")
-    assert [(row.request_id, row.subject, row.role, row.action, row.outcome) for row in rows] == [
-        ("0", "boss@example.org", "admin", "sync_pair", "done"),
-        ("1", "boss@example.org", "admin", "sync_pair", "refused"),
-        ("2", "boss@example.org", "admin", "sync_user", "refused"),
-        ("3", "boss@example.org", "admin", "cancel_run", "refused"),
-        ("4", "boss@example.org", "admin", "sync_pair", "refused"),
-        ("5", "boss@example.org", "admin", "request_run", "done"),
-        ("6", "2", "instructor", "request_run", "refused"),
-        ("7", "1", "student", "sync_pair", "refused"),
-    ]
+    found = [(row.request_id, (row.role, row.subject), (row.action, row.outcome)) for row in rows]
+    assert found == [(f"{number}", caller, done) for number, (caller, _, _, done) in enumerate(calls)]
     assert [row.arguments for row in rows[:5]] == [
         {"user_id": 3} | pair,
         {"user_id": 999} | pair,

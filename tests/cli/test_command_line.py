@@ -116,6 +116,7 @@ def test_an_unknown_setting_is_a_warning_with_the_nearest_name() -> None:
     [
         (ONE_EVENT, "LEVELSYNC_KAFKA_BOOTSTRAP_SERVERS"),
         (("migrate",), "LEVELSYNC_DATABASE_URL"),
+        (("sync", "1", "--all"), "LEVELSYNC_DATABASE_URL"),
         (("dead-letters", "list"), "LEVELSYNC_DATABASE_URL"),
         (("dead-letters", "show", "1", "--json"), "LEVELSYNC_DATABASE_URL"),
     ],

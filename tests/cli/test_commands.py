@@ -149,6 +149,8 @@ def test_a_count_has_the_form_of_its_noun(number: int, words: str) -> None:
 
 ISSUES = f"To see the pairs: levelsync runs {NO_RUN} --issues"
 HEAL = "To heal them: levelsync reconcile --direction highest"
+DECIDE = "To decide a pair: levelsync sync USER --specialization X --level N"
+CONTINUES = f"The run continues: levelsync runs {NO_RUN} shows its progress."
 
 
 @pytest.mark.parametrize(
@@ -162,14 +164,8 @@ HEAL = "To heal them: levelsync reconcile --direction highest"
         ),
         (ended({"mismatched": 1}, dry_run=False), [ISSUES]),
         (ended({"failed": 1}, dry_run=False), [ISSUES]),
-        (
-            ended({"needs_decision": 1}),
-            [ISSUES, "To decide a pair: levelsync sync USER --specialization X --level N"],
-        ),
-        (
-            ended({}, finished_at=None, status="running"),
-            [f"The run continues: levelsync runs {NO_RUN} shows its progress."],
-        ),
+        (ended({"needs_decision": 1}), [ISSUES, DECIDE]),
+        (ended({}, finished_at=None, status="running"), [CONTINUES]),
     ],
 )
 def test_a_report_names_the_next_command(report: RunReport, said: list[str]) -> None:

@@ -56,8 +56,8 @@ async def url(page_settings: Settings) -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
 async def _nothing_on_record(page_engine: AsyncEngine) -> None:
-    """Empty the audit log before each test."""
-    await execute(page_engine, "TRUNCATE levelsync.admin_actions")
+    """Remove the actions and the dead letters of the test before."""
+    await execute(page_engine, "TRUNCATE levelsync.admin_actions, levelsync.dead_letters")
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -385,7 +385,6 @@ async def test_a_list_says_whether_a_letter_would_apply_now(admin: httpx.AsyncCl
         f"would not apply unknown_user: {missing}",
         "would not apply",
     ]
-    await execute(page_engine, "TRUNCATE levelsync.dead_letters")
 
 
 async def test_a_letter_is_shown_whatever_was_published(admin: httpx.AsyncClient, page_engine: AsyncEngine) -> None:
@@ -402,7 +401,6 @@ async def test_a_letter_is_shown_whatever_was_published(admin: httpx.AsyncClient
     for offset, (value, seen) in enumerate(sent.items()):
         answer = await admin.get(await letter(page_engine, **row, offset=offset, value=value))
         assert (answer.status_code, seen in answer.text) == (200, True), value
-    await execute(page_engine, "TRUNCATE levelsync.dead_letters")
 
 
 async def test_a_letter_full_of_headers_is_a_small_page(admin: httpx.AsyncClient, page_engine: AsyncEngine) -> None:
@@ -411,7 +409,6 @@ async def test_a_letter_full_of_headers_is_a_small_page(admin: httpx.AsyncClient
     answer = await admin.get(address)
     assert (answer.status_code, "The record has 20,001 headers" in answer.text) == (200, True)
     assert len(answer.text) < 50_000
-    await execute(page_engine, "TRUNCATE levelsync.dead_letters")
 
 
 async def test_a_defect_is_a_page_without_details(admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:

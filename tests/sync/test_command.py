@@ -53,8 +53,3 @@ WRONG_USE = {
 def test_wrong_use_is_a_sentence_and_exit_2(env: dict[str, str]) -> None:
     for arguments, sentence in WRONG_USE.items():
         assert_refused(levelsync("sync", *arguments.split(), env=env), 2, sentence)
-
-
-def test_no_postgresql_is_exit_3() -> None:
-    run = levelsync("sync", "1", "--all", env={"LEVELSYNC_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"})
-    assert_refused(run, 3, "LEVELSYNC_DATABASE_URL")
