@@ -124,7 +124,7 @@ async def test_an_equal_or_lower_level_writes_nothing(engine: AsyncEngine, parti
 
 
 async def test_a_missing_user_is_a_dead_letter(engine: AsyncEngine, partitions: Partitions) -> None:
-    """Only where a row would be created: an existing row proves that its user exists."""
+    """Only where a row would be created, because an existing row proves that its user exists."""
     applied = await partitions.apply(LEVELED_UP, partitions.records([one(user=9999)]))
     assert [(letter.index, letter.reason) for letter in applied.letters] == [(0, "unknown_user")]
     assert await licenses(engine) == {}

@@ -57,9 +57,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_heal_is_preceded_by_its_dry_run_and_limited_to_what_was_agreed(
-    monkeypatch: pytest.MonkeyPatch, case: Case
-) -> None:
+def test_a_heal_follows_its_dry_run_within_what_was_agreed(monkeypatch: pytest.MonkeyPatch, case: Case) -> None:
     answers = Answers(case.lowered)
 
     def confirm(question: str, **_: Any) -> bool:

@@ -28,9 +28,7 @@ UNKNOWN = {"filter": {"reason": "unknown_user"}}
 AUDIT = "SELECT role, outcome FROM levelsync.admin_actions ORDER BY id"
 
 
-async def test_letters_are_counted_and_come_in_pages_with_what_would_apply_now(
-    admin: httpx.AsyncClient, setup: Setup
-) -> None:
+async def test_letters_are_counted_and_paged_with_what_would_apply_now(admin: httpx.AsyncClient, setup: Setup) -> None:
     await setup.letters_of(NOBODY, NOBODY + 1, NOBODY + 2)
     await setup.make_user()
     (counted,) = (await admin.get("/dead-letters?group=reason")).json()
@@ -87,9 +85,7 @@ async def test_nothing_is_written_unless_dry_run_is_false(admin: httpx.AsyncClie
     ]
 
 
-async def test_a_call_is_bounded_and_says_what_is_left(
-    admin: httpx.AsyncClient, setup: Setup, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_calls_say_what_is_left(admin: httpx.AsyncClient, setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.admin.letters.MAX_LETTERS", 2)
     await setup.letters_of(NOBODY, NOBODY + 1, NOBODY + 2)
     handled = [(await admin.post(REPLAY, json=UNKNOWN | {"dry_run": False})).json() for _ in range(3)]

@@ -33,7 +33,7 @@ def test_a_chunk_of_a_service_whose_clock_is_ahead_is_worked_on() -> None:
 
 @pytest.mark.parametrize("by", [pytest.param("-", id="forward"), pytest.param("+", id="back")])
 async def test_a_clock_that_is_set_changes_no_grace_time(engine: AsyncEngine, settings: Settings, by: str) -> None:
-    """PostgreSQL's clock jumps an hour, but the worker's clock counts the grace time: the run ends, and not early."""
+    """PostgreSQL's clock jumps an hour, but the worker's clock counts the grace time. The run ends, and not early."""
     await fill(engine, {(1, "PLAYER"): 4}, {(1, "PLAYER"): 3})
     one_worker = OneWorker(engine, settings.model_copy(update={"reconcile_grace": timedelta(seconds=0.5)}))
     run_id = await one_worker.request()

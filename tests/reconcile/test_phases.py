@@ -56,10 +56,8 @@ async def test_the_grace_time_counts_down(drifted: AsyncEngine, settings: Settin
 
 
 @pytest.mark.parametrize("step", ["scan", "confirm", "heal"])
-async def test_time_left_comes_from_the_present_phase_and_never_grows_in_it(
-    drifted: AsyncEngine, one_worker: OneWorker, step: str
-) -> None:
-    """The first range takes ten seconds, the second a minute, and the others no time."""
+async def test_time_left_of_a_phase_never_grows(drifted: AsyncEngine, one_worker: OneWorker, step: str) -> None:
+    """It comes from the present phase: one range takes ten seconds, the next a minute, and the others no time."""
     run_id = await one_worker.request(direction="highest", dry_run=False)
     await until_step(one_worker, run_id, step)
     messages = await one_worker.messages()

@@ -203,7 +203,7 @@ def cut_off_the_last_batch(segment: Path) -> None:
 
 @pytest.mark.usefixtures("impatient")
 async def test_a_corrupt_record_waits_for_its_repair(database: AsyncEngine, settings: Settings, segment: Path) -> None:
-    """Law 4: it is retried, and the records before it and the other partitions are applied. It is not a stall."""
+    """Law 4: it is retried. The records before it and the other partitions are applied. The wait is not a stall."""
     send = settings.kafka_bootstrap_servers
     for user in (1, 2, 3):
         await publish(send, [rise(user, 3, 0)])
