@@ -52,13 +52,9 @@ async def test_it_writes_only_when_dry_run_is_false(admin: httpx.AsyncClient, en
     handled = {one["user_id"]: one["result"] for one in found["results"]}
     assert [one["specialization"] for one in found["results"]] == ["PLAYER", "COACH"]
     fives = ("progress_level", "license_level", "old_progress_level", "new_progress_level", "new_license_level")
-    assert handled[1] == dict.fromkeys(fives, 5) | {
-        "success": True,
-        "message": "license level changed from 4 to 5",
-        "action": "updated",
-        "synced": True,
-        "old_license_level": 4,
-    }
+    message = "license level changed from 4 to 5"
+    changed = {"success": True, "message": message, "action": "updated", "synced": True, "old_license_level": 4}
+    assert handled[1] == dict.fromkeys(fives, 5) | changed
     assert [handled[3][key] for key in ("action", "old_license_level", "new_license_level")] == ["created", None, 2]
 
 

@@ -129,10 +129,8 @@ async def test_the_setting_replaces_a_missing_value(database_url: str, monkeypat
     taken = "COACH 7 (from LEVELSYNC_MAX_LEVELS), PLAYER 8 (from LEVELSYNC_MAX_LEVELS)"
     assert await look("specializations") == (True, taken)
     assert await look("levels_match_rows") == (True, "max_levels equals the level rows of COACH")
-    assert await look("helper_is_dynamic") == (
-        True,
-        "the helper returns the database's maximum of COACH, PLAYER, and follows a change",
-    )
+    follows = "the helper returns the database's maximum of COACH, PLAYER, and follows a change"
+    assert await look("helper_is_dynamic") == (True, follows)
 
 
 @pytest.mark.parametrize(

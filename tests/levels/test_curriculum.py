@@ -17,16 +17,13 @@ from service.store.application import configuration_faults
 from service.store.engine import make_engine
 from service.sync import ProgressLicenseSyncService
 from tests.support import application
+from tests.support.tables import execute, fill, licenses
 
 
 def test_a_name_is_found_exactly_or_without_case() -> None:
     curriculum = Curriculum({"PLAYER": 8, "Coach": 3})
-    assert [curriculum.canonical(name) for name in ("PLAYER", "player", "COACH", "coach")] == [
-        "PLAYER",
-        "PLAYER",
-        "Coach",
-        "Coach",
-    ]
+    found = [curriculum.canonical(name) for name in ("PLAYER", "player", "COACH", "coach")]
+    assert found == ["PLAYER", "PLAYER", "Coach", "Coach"]
     assert curriculum.max_level("Coach") == 3
 
 
@@ -47,8 +44,7 @@ def test_a_name_that_cannot_be_used_is_known_and_its_maximum_is_a_fault() -> Non
 
 async def test_a_default_of_a_wrong_type_is_named_before_any_record(engine: AsyncEngine, settings: Settings) -> None:
     """Otherwise every new row would be refused as if its record were bad."""
-    async with engine.begin() as conn:
-        await conn.execute(text("ALTER TABLE user_licenses ADD COLUMN fee integer NOT NULL DEFAULT 0"))
+    await execute(engine, "ALTER TABLE user_licenses ADD COLUMN fee integer NOT NULL DEFAULT 0")
     wrong = settings.model_copy(update={"license_defaults": {"fee": "much"}})
     right = settings.model_copy(update={"license_defaults": {"fee": "12"}})
     async with engine.connect() as conn:
@@ -223,28 +219,22 @@ async def test_one_specialization_without_a_maximum_stops_no_other(
             curriculum.max_level("COACH")
 
 
-async def test_a_sync_without_a_maximum_writes_nothing(database_url: str) -> None:
-    engine = make_engine(application.settings(database_url))
-    await application.execute(
-        database_url, *COACH_IS_NULL, "DELETE FROM user_licenses", "DELETE FROM specialization_progress",
-        "INSERT INTO specialization_progress (student_id, specialization_id, current_level) VALUES (1, 'COACH', 2)",
-    )  # fmt: skip
+async def test_a_sync_without_a_maximum_writes_nothing(engine: AsyncEngine) -> None:
+    await execute(engine, *COACH_IS_NULL)
+    await fill(engine, progress={(1, "COACH"): 2})
     result = await ProgressLicenseSyncService(engine).sync_progress_to_license(1, "coach")
-    await engine.dispose()
     assert not result.success
     assert "no highest level of COACH is known" in result.message
-    assert await application.value(database_url, "SELECT count(*) FROM user_licenses") == 0
+    assert await licenses(engine) == {}
 
 
-async def test_the_scan_and_the_list_of_issues_use_the_setting(database_url: str) -> None:
-    await application.execute(
-        database_url, DROPPED, "DELETE FROM user_licenses", "DELETE FROM specialization_progress",
-        "INSERT INTO specialization_progress (student_id, specialization_id, current_level) VALUES (1, 'COACH', 5),"
-        " (2, 'COACH', 6)",
-    )  # fmt: skip
-    engine = make_engine(with_maxima(database_url, {"COACH": 5, "PLAYER": 8, "INTERNSHIP": 3}))
-    found = {issue.user_id: issue.issue_type async for issue in ProgressLicenseSyncService(engine).find_desync_issues()}
-    await engine.dispose()
+async def test_the_scan_and_the_list_of_issues_use_the_setting(database_url: str, engine: AsyncEngine) -> None:
+    await execute(engine, DROPPED)
+    await fill(engine, progress={(1, "COACH"): 5, (2, "COACH"): 6})
+    configured = make_engine(with_maxima(database_url, {"COACH": 5, "PLAYER": 8, "INTERNSHIP": 3}))
+    service = ProgressLicenseSyncService(configured)
+    found = {issue.user_id: issue.issue_type async for issue in service.find_desync_issues()}
+    await configured.dispose()
     assert found == {1: "missing_license", 2: "out_of_range"}
 
 

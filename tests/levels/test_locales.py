@@ -70,13 +70,8 @@ async def url(request: pytest.FixtureRequest, postgres: Postgres) -> AsyncIterat
 
 def test_only_a_to_z_are_folded() -> None:
     """Python's `upper` folds more."""
-    assert [fold(name) for name in ("internship", "játékos", "straße", "\u0131nternsh\u0131p", "9z_")] == [
-        "INTERNSHIP",
-        "JáTéKOS",
-        "STRAßE",
-        "\u0131NTERNSH\u0131P",
-        "9Z_",
-    ]
+    folded = [fold(name) for name in ("internship", "játékos", "straße", "\u0131nternsh\u0131p", "9z_")]
+    assert folded == ["INTERNSHIP", "JáTéKOS", "STRAßE", "\u0131NTERNSH\u0131P", "9Z_"]
 
 
 async def test_names_are_the_same_in_every_locale(url: str) -> None:
@@ -97,14 +92,8 @@ async def test_names_are_the_same_in_every_locale(url: str) -> None:
     async with engine.connect() as conn:
         letters = (await conn.execute(text("SELECT reason FROM levelsync.dead_letters"))).scalars().all()
     await engine.dispose()
-    assert known == {
-        "internship": "INTERNSHIP",
-        "Játékos": "játékos",
-        "JÁTÉKOS": None,
-        "straße": None,
-        "\u0131nternsh\u0131p": None,
-        "İNTERNSHİP": None,
-    }
+    unknown = dict.fromkeys(("JÁTÉKOS", "straße", "\u0131nternsh\u0131p", "İNTERNSHİP"))
+    assert known == {"internship": "INTERNSHIP", "Játékos": "játékos"} | unknown
     assert listed == _KINDS
     assert {(user, name): kind for user, name, kind, *_ in scanned.suspects} == _KINDS
     assert of_one == [(2, "internship")]

@@ -45,19 +45,14 @@ async def test_an_application_in_its_own_schema_is_migrated_there(url: str, sche
     assert await application.rows(url, _TABLES_OF_PUBLIC) == []
     levels = f"SELECT current_level FROM {schema}.user_licenses UNION ALL SELECT current_level FROM {schema}."
     assert await application.rows(url, f"{levels}specialization_progress") == [(3,), (3,)]
-    assert await application.rows(url, "SELECT table_name FROM levelsync.removed_rows ORDER BY 1") == [
-        ("specialization_progress",),
-        ("user_licenses",),
-    ]
-    names = "SELECT conname FROM pg_constraint WHERE conname LIKE 'uq%spec%' ORDER BY 1"
-    assert await application.rows(url, names) == [
-        ("uq_specialization_progress_user_spec",),
-        ("uq_user_licenses_user_specialization",),
-    ]
+    removed = await application.rows(url, "SELECT table_name FROM levelsync.removed_rows ORDER BY 1")
+    assert removed == [("specialization_progress",), ("user_licenses",)]
+    query = "SELECT conname FROM pg_constraint WHERE conname LIKE 'uq%spec%' ORDER BY 1"
+    names = [name for (name,) in await application.rows(url, query)]
+    assert names == ["uq_specialization_progress_user_spec", "uq_user_licenses_user_specialization"]
     await _set_path(url, "public")  # like a dashboard's role, which does not name the schema
-    assert await application.rows(url, "SELECT user_id, progress_level, state FROM levelsync.pairs") == [
-        (1, 3, "in_sync")
-    ]
+    pairs = "SELECT user_id, progress_level, state FROM levelsync.pairs"
+    assert await application.rows(url, pairs) == [(1, 3, "in_sync")]
 
 
 async def test_users_is_never_created_where_another_schema_has_it(url: str) -> None:

@@ -67,9 +67,8 @@ async def test_a_full_run_plans_beyond_integer_and_heals(bigint: Settings, large
     async with large.connect() as conn:
         assert [issue.user_id for issue in await read_issues(conn, UUID(dry["run_id"]), 10)] == [3_000_000_000]
     assert await read(large, "SELECT user_id, kind FROM levelsync.drift") == [(3_000_000_000, "missing_license")]
-    assert await read(large, f"SELECT license_level, state FROM levelsync.pairs WHERE user_id = {LARGE}") == [
-        (None, "missing_license")
-    ]
+    pair = f"SELECT license_level, state FROM levelsync.pairs WHERE user_id = {LARGE}"
+    assert await read(large, pair) == [(None, "missing_license")]
     real = await one_worker.run(dry_run=False)
     assert (real["status"], real["counts"]["healed"]) == ("completed", 1)
     assert await read(large, f"SELECT current_level FROM user_licenses WHERE user_id = {LARGE}") == [(4,)]
