@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from sqlalchemy import text
@@ -11,10 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events import PROGRESS_LEVELED_UP_TOPIC, TOPICS
 from tests.support.servers import Kafka
-from tests.support.topics import Record, ends
+from tests.support.topics import Publish, Record, ends
 from tests.support.waiting import eventually
 
-Publish = Callable[..., Awaitable[list[int]]]
 USERS = "SELECT count(*) FROM public.users"
 
 
@@ -30,24 +27,16 @@ async def test_what_one_test_writes_another_does_not_see(engine: AsyncEngine, tu
 async def test_topics_are_empty_for_each_test(kafka: Kafka, topics: list[str], publish: Publish, turn: int) -> None:
     assert set(topics) == set(TOPICS), turn
     assert await publish([Record(PROGRESS_LEVELED_UP_TOPIC, b"1", b"{}", partition=3)]) == [0]
-    assert await _end(kafka, PROGRESS_LEVELED_UP_TOPIC, 3) == 1
-
-
-async def _end(kafka: Kafka, topic: str, partition: int) -> int:
-    [end] = (await ends(kafka.bootstrap_servers, [TopicPartition(topic, partition)])).values()
-    return end
+    partition = TopicPartition(PROGRESS_LEVELED_UP_TOPIC, 3)
+    assert await ends(kafka.bootstrap_servers, [partition]) == {partition: 1}
 
 
 async def test_records_keep_their_order_headers_and_time(kafka: Kafka, topics: list[str], publish: Publish) -> None:
     sent = [Record(topics[0], b"7", b"%d" % n, [("h", b"")], 1_700_000_000_000 + n, 1) for n in range(500)]
     await publish(sent)
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest")
-    await consumer.start()
-    consumer.assign([TopicPartition(topics[0], 1)])
-    try:
+    async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest") as consumer:
+        consumer.assign([TopicPartition(topics[0], 1)])
         read = [await consumer.getone() for _ in sent]
-    finally:
-        await consumer.stop()
     assert [(r.key, r.value, r.headers, r.timestamp) for r in read] == [
         (r.key, r.value, tuple(r.headers), r.timestamp_ms) for r in sent
     ]

@@ -128,17 +128,10 @@ def labels(**given: str) -> frozenset[tuple[str, str]]:
     return frozenset(given.items())
 
 
-@asynccontextmanager
-async def transactional(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
-    """A producer that uses Kafka's transactions."""
-    producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap_servers, transactional_id=f"levelsync-test-{uuid.uuid4().hex}"
-    )
-    await producer.start()
-    try:
-        yield producer
-    finally:
-        await producer.stop()
+def transactional(settings: Settings) -> AIOKafkaProducer:
+    """Return a producer that uses Kafka's transactions. `async with` starts and stops it."""
+    name = f"levelsync-test-{uuid.uuid4().hex}"
+    return AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers, transactional_id=name)
 
 
 async def delete_records_below(settings: Settings, offsets: Mapping[TopicPartition, int]) -> None:

@@ -95,13 +95,11 @@ async def delete_groups(client: AIOKafkaAdminClient, groups: list[str]) -> list[
 async def _reset_to_earliest(bootstrap_servers: str, group: str) -> None:
     async with admin(bootstrap_servers) as client:
         partitions: list[TopicPartition] = list(await client.list_consumer_group_offsets(group))
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, group_id=group, enable_auto_commit=False)
-    await consumer.start()
-    try:
+    async with AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers, group_id=group, enable_auto_commit=False
+    ) as consumer:
         consumer.assign(partitions)
         await consumer.commit(await consumer.beginning_offsets(partitions))
-    finally:
-        await consumer.stop()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -75,12 +75,9 @@ async def ends(bootstrap_servers: str, partitions: Sequence[TopicPartition]) -> 
     """Return the high watermarks of partitions."""
     if not partitions:
         return {}
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, retry_backoff_ms=10)  # for each new topic
-    await consumer.start()
-    try:
+    # aiokafka waits this long for each new topic.
+    async with AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, retry_backoff_ms=10) as consumer:
         return dict(await consumer.end_offsets(partitions))
-    finally:
-        await consumer.stop()
 
 
 async def _delete_groups(client: AIOKafkaAdminClient) -> None:
@@ -123,13 +120,11 @@ async def bury(bootstrap_servers: str, name: str) -> None:
 
 async def reset(bootstrap_servers: str, group: str, offsets: Mapping[TopicPartition, int]) -> None:
     """Set the group's offsets. It must have no members."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, group_id=group, enable_auto_commit=False)
-    await consumer.start()
-    try:
+    async with AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers, group_id=group, enable_auto_commit=False
+    ) as consumer:
         consumer.assign(list(offsets))
         await consumer.commit(dict(offsets))
-    finally:
-        await consumer.stop()
 
 
 async def _members(client: AIOKafkaAdminClient, group: str) -> list[str]:
@@ -164,13 +159,9 @@ async def publish(bootstrap_servers: str, records: Iterable[Sequence[Any]], **pr
         aiokafka.errors.KafkaError: a record was refused.
     """
     options: dict[str, Any] = {"acks": "all", "linger_ms": 5, "max_batch_size": 262_144, "max_request_size": 20_000_000}
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, **(options | producer_options))
-    await producer.start()
-    try:
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers, **(options | producer_options)) as producer:
         acknowledged = [await send(producer, Record(*record)) for record in records]
         return [metadata.offset for metadata in await asyncio.gather(*acknowledged)]
-    finally:
-        await producer.stop()
 
 
 async def send(producer: AIOKafkaProducer, record: Record) -> Any:
