@@ -82,9 +82,6 @@ def one(kind: str = LEVELED_UP, to_level: int = 3, minutes: int = 0, **changes: 
     return replace(Meant(kind, 1, "PLAYER", to_level, at, "/test", f"e{minutes}"), **changes)  # type: ignore[arg-type]
 
 
-_ATTEMPTS = 3
-
-
 class NotApplied(Exception):  # noqa: N818 - a fact about a batch, not an error of the test
     """Every attempt to apply a batch failed. `fault` is how the service classifies the last failure."""
 
@@ -114,7 +111,7 @@ class Events:
         self._partitions.rows = begun.rows
         return self
 
-    async def apply(self, *meant: Meant, attempts: int = _ATTEMPTS) -> None:
+    async def apply(self, *meant: Meant, attempts: int = 3) -> None:
         """Apply events, all of one kind, as one batch of one partition.
 
         Raises:

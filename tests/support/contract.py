@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from events import ContractViolation, ProgressLeveledUp, Reason, read
+from events import ContractViolation, ProgressLeveledUp, read
 
 FOLDER = Path(__file__).parents[2] / "examples" / "golden"
 
@@ -56,18 +56,14 @@ STRUCTURED: list[tuple[str, bytes | None]] = [("content-type", b"application/clo
 
 
 def outcome_of(value: bytes | None, headers: Any = GOOD.headers, timestamp: int = NOW, topic: str = TOPIC) -> Any:
-    """Return the event as received, or the reason of its refusal."""
+    """Return the event as received, or the reason of its refusal. PostgreSQL can store the detail of a refusal."""
     try:
         return read(topic, value, headers, timestamp)
     except ContractViolation as violation:
-        return _reason(violation)
-
-
-def _reason(violation: ContractViolation) -> Reason:
-    """Return the reason. Its detail must be a short text that PostgreSQL can store."""
-    assert 0 < len(violation.detail.encode().decode()) <= 500
-    assert "\0" not in violation.detail
-    return violation.reason
+        reason, detail = violation.reason, violation.detail
+    assert 0 < len(detail.encode().decode()) <= 500
+    assert "\0" not in detail
+    return reason
 
 
 def with_header(name: str, content: bytes | None) -> list[tuple[str, bytes | None]]:

@@ -203,9 +203,6 @@ def environment(settings: Settings, **more: str) -> dict[str, str]:
     return given | {f"{PREFIX}{name}": value for name, value in more.items()}
 
 
-READY = "In another terminal"
-
-
 class Up:
     """One `levelsync up` in `folder`, with its output in files beside it."""
 
@@ -231,7 +228,7 @@ class Up:
 
     async def ready(self) -> None:
         """Wait until it prints where its servers are."""
-        await self.until(lambda: READY in self.stdout)
+        await self.until(lambda: "In another terminal" in self.stdout)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition while it runs."""

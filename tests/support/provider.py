@@ -48,10 +48,6 @@ def _start_containers(_folder: Path, stack: ExitStack) -> tuple[Kafka, Postgres]
     return _together(lambda: containers.start_kafka(stack), lambda: containers.start_postgres(stack))
 
 
-def _jars_unavailable() -> str:
-    return _postgres_unavailable() or apache_kafka.unavailable()
-
-
 def _start_jars(folder: Path, stack: ExitStack) -> tuple[Kafka, Postgres]:
     def kafka() -> Kafka:
         server = GuardedKafka(folder / "kafka")
@@ -104,7 +100,7 @@ WAYS = (
     Way(
         3,
         f"Apache Kafka {apache_kafka.VERSION} from Maven jars, PostgreSQL on this machine",
-        _jars_unavailable,
+        lambda: _postgres_unavailable() or apache_kafka.unavailable(),
         _start_jars,
     ),
     Way(4, "the embedded broker and PostgreSQL", _embedded_unavailable, _start_embedded, real_broker=False),
