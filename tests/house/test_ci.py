@@ -30,13 +30,7 @@ def test_the_script_can_be_run() -> None:
 
 def test_ci_runs_the_command_that_the_readme_names() -> None:
     assert re.findall(r"^make \w+", read("README.md"), re.MULTILINE)[:2] == ["make demo", "make test"]
-    assert re.findall(r"^make \w+", read(".ci/run"), re.MULTILINE) == [
-        "make test",
-        "make demo",
-        "make lint",
-        "make types",
-        "make wheel",
-    ]
+    assert re.findall(r"^make (\w+)", read(".ci/run"), re.MULTILINE) == ["test", "demo", "lint", "types", "wheel"]
 
 
 @pytest.mark.parametrize(

@@ -25,15 +25,9 @@ PATIENCE = 30_000
 _DESK = ViewportSize(width=1280, height=720)
 expect.set_options(timeout=PATIENCE)
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
-_ARGUMENTS = (
-    "--no-sandbox",  # root has none
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+_DISABLED = ("gpu", "quic", "background-networking", "component-update", "sync")
+_ARGUMENTS = ["--no-sandbox", "--no-first-run", *(f"--disable-{name}" for name in _DISABLED)]
+"""Root has no sandbox."""
 
 
 def browser_path() -> str | None:
@@ -45,7 +39,7 @@ def browser_path() -> str | None:
 async def launched() -> AsyncIterator[Browser]:
     """A browser without a window."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=browser_path(), args=list(_ARGUMENTS))
+        browser = await playwright.chromium.launch(executable_path=browser_path(), args=_ARGUMENTS)
         yield browser
         await browser.close()
 

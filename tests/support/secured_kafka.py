@@ -16,15 +16,8 @@ from tests.support.apache_kafka import ApacheKafka
 from tests.support.certificates import Authority, Pair
 
 USER, PASSWORD = "levelsync", "p@ss w0rd"
-_PROTOCOLS = {
-    "TLS": "SSL",
-    "MTLS": "SSL",
-    "EXPIRED": "SSL",
-    "ELSEWHERE": "SSL",
-    "LOGIN": "SASL_SSL",
-    "BARE": "SASL_PLAINTEXT",
-    "LOST": "PLAINTEXT",
-}
+_PROTOCOLS = dict.fromkeys(("TLS", "MTLS", "EXPIRED", "ELSEWHERE"), "SSL")
+_PROTOCOLS |= {"LOGIN": "SASL_SSL", "BARE": "SASL_PLAINTEXT", "LOST": "PLAINTEXT"}
 _PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
 _SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 

@@ -22,11 +22,7 @@ from service.store.engine import make_engine
 from service.store.migrate import migrate
 from tests.support.topics import fresh_topics
 
-POSTGRES_SETTINGS = {
-    "fsync": "off",
-    "full_page_writes": "off",
-    "max_connections": "200",
-}
+POSTGRES_SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
 
 
 def system_programs(root: Path = Path("/usr/lib/postgresql")) -> Path | None:

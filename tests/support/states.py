@@ -20,13 +20,9 @@ OLD_NAMES = ("PLAYER", "COACH", "INTERNSHIP")
 NEW_NAMES = ("GANCUJU_PLAYER", "LFA_FOOTBALL_PLAYER", "LFA_COACH", "INTERNSHIP")
 MAX_LEVELS = {"GANCUJU_PLAYER": 8, "LFA_FOOTBALL_PLAYER": 8, "LFA_COACH": 8, "INTERNSHIP": 3}
 LICENSE_DEFAULTS = {
-    "payment_verified": False,
-    "onboarding_completed": False,
-    "is_active": True,
-    "renewal_cost": 1000,
-    "credit_balance": 0,
-    "credit_purchased": 0,
-}
+    "payment_verified": False, "onboarding_completed": False, "is_active": True,
+    "renewal_cost": 1000, "credit_balance": 0, "credit_purchased": 0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -232,12 +228,7 @@ _OLD_TABLES = (
 STATES = (
     State(
         "A",  # October 2025, just before the first constraint on progress and license
-        (
-            *_history("fc73d1aca3f3"),
-            *_users(),
-            *_old_specializations(internship_levels=5),
-            *_OLD_TABLES,
-        ),
+        (*_history("fc73d1aca3f3"), *_users(), *_old_specializations(internship_levels=5), *_OLD_TABLES),
         OLD_NAMES,
         needs_decision=2,
     ),

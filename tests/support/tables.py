@@ -94,12 +94,8 @@ def of_players(*levels: T) -> dict[Pair, T]:
 
 
 _TABLES = (
-    "public.user_licenses",
-    "public.specialization_progress",
-    "public.license_progressions",
-    "levelsync.dead_letters",
-    "levelsync.fences",
-    "levelsync.outbox",
+    *("public.user_licenses", "public.specialization_progress", "public.license_progressions"),
+    *("levelsync.dead_letters", "levelsync.fences", "levelsync.outbox"),
 )
 _PROGRESS = """
     INSERT INTO specialization_progress (student_id, specialization_id, current_level, total_xp, updated_at)
