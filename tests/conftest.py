@@ -7,8 +7,7 @@ import gc
 import os
 import shutil
 import tempfile
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
@@ -25,11 +24,13 @@ from service.store.engine import make_engine
 from tests.support import apache_kafka, preloaded, servers
 from tests.support import topics as of_kafka
 from tests.support.apache_kafka import GuardedKafka
-from tests.support.process import ForkedProcess, LevelsyncProcess
+from tests.support.process import ForkedProcess, LevelsyncProcess, Make
 from tests.support.provider import FORCE, Choice, NoWay, Provider, choose, new_postgres, running
 from tests.support.roles import ACLS, EVERY_ACL, THROUGH, Way, change_acl, guarded_access, way_through
 from tests.support.runs import OneWorker
 from tests.support.servers import Kafka, Postgres
+from tests.support.tokens import SECRET
+from tests.support.topics import Publish
 
 _CHOICE = pytest.StashKey[Choice]()
 _LEFT_OUT = pytest.StashKey[int]()
@@ -191,14 +192,7 @@ async def service_url(database_url: str, other_way: Way) -> str:
 @pytest.fixture
 def settings(service_url: str, kafka: Kafka, kafka_access: dict[str, Any]) -> Settings:
     """Settings for the test's database and the session's broker, with the test's own consumer group."""
-    values: dict[str, Any] = {
-        "database_url": service_url,
-        "kafka_bootstrap_servers": kafka.bootstrap_servers,
-        "kafka_group_id": f"levelsync-test-{uuid.uuid4().hex}",
-        "http_port": 0,
-        "jwt_secret": "a-secret-of-the-tests-which-is-long-enough-for-every-HMAC-there-is",
-    }
-    return Settings(_env_file=None, **(values | kafka_access))
+    return servers.settings_for(service_url, kafka, jwt_secret=SECRET, **kafka_access)
 
 
 @pytest.fixture
@@ -222,17 +216,13 @@ def one_worker(engine: AsyncEngine, at_once: Settings) -> OneWorker:
 
 
 @pytest.fixture
-def publish(kafka: Kafka) -> Callable[..., Awaitable[list[int]]]:
+def publish(kafka: Kafka) -> Publish:
     """Send `Record`s, or tuples of their fields, with a producer's options; returns the offsets."""
-
-    def to_the_session_s_broker(records: Iterable[Sequence[Any]], **producer_options: Any) -> Awaitable[list[int]]:
-        return of_kafka.publish(kafka.bootstrap_servers, records, **producer_options)
-
-    return to_the_session_s_broker
+    return partial(of_kafka.publish, kafka.bootstrap_servers)
 
 
 @pytest.fixture
-def levelsync_process(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., LevelsyncProcess]]:
+def levelsync_process(settings: Settings, tmp_path: Path) -> Iterator[Make]:
     """Create a process that is not started: `levelsync_process(settings=…, arguments=("serve",))`.
 
     It ends with the test, which shows its output on failure. With `fresh=True` it does not start in a fork, for

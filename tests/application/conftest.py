@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from service.settings import Settings
 from service.store.migrate import migrate
 from tests.support import application
-from tests.support.servers import Kafka, Postgres, database_name
+from tests.support.servers import Kafka, Postgres, database_name, settings_for
 from tests.support.states import STATES, State
 from tests.support.tokens import APPLICATION_SECRET
 
@@ -59,13 +58,4 @@ def migrated(live_url: str) -> str:
 
 def settings_of(state: State, url: str, kafka: Kafka) -> Settings:
     """Return the settings of a state for one of its databases, with a new consumer group."""
-    return Settings(
-        _env_file=None,
-        database_url=url,
-        kafka_bootstrap_servers=kafka.bootstrap_servers,
-        kafka_group_id=f"levelsync-test-{uuid.uuid4().hex}",
-        http_port=0,
-        jwt_secret=APPLICATION_SECRET,
-        reconcile_grace="300ms",
-        **state.settings,
-    )
+    return settings_for(url, kafka, jwt_secret=APPLICATION_SECRET, reconcile_grace="300ms", **state.settings)

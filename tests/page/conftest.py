@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
-from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.process import watch
@@ -20,7 +18,7 @@ from service.settings import Settings
 from service.store.engine import make_engine
 from service.web.page import overview
 from tests.support.browser import Site, browser_path, launched
-from tests.support.servers import Kafka, Postgres
+from tests.support.servers import Kafka, Postgres, settings_for
 from tests.support.tokens import SECRET
 
 
@@ -40,16 +38,8 @@ def often() -> Iterator[None]:
 async def page_settings(postgres: Postgres, kafka: Kafka, template_database: str) -> AsyncIterator[Settings]:
     """Settings for the module's own database. Without a schedule, all runs are the test's."""
     url = await postgres.create_database(template_database)
-    yield Settings(
-        _env_file=None,
-        database_url=SecretStr(url),
-        kafka_bootstrap_servers=kafka.bootstrap_servers,
-        kafka_group_id=f"levelsync-test-{uuid.uuid4().hex}",
-        http_port=0,
-        jwt_secret=SecretStr(SECRET),
-        reconcile_every=timedelta(0),
-        reconcile_grace=timedelta(milliseconds=200),
-    )
+    grace = timedelta(milliseconds=200)
+    yield settings_for(url, kafka, jwt_secret=SECRET, reconcile_every=timedelta(0), reconcile_grace=grace)
     await postgres.drop_database(url)
 
 

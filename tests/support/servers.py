@@ -10,6 +10,7 @@ import asyncio
 import shutil
 import uuid
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -119,6 +120,17 @@ class Postgres(Restartable):
 def database_name(url: str) -> str:
     """Return the name of a URL's database."""
     return urlsplit(url).path.lstrip("/")
+
+
+def settings_for(url: str, kafka: Kafka, **more: Any) -> Settings:
+    """Return settings of a service on one database and the session's broker, with a new consumer group."""
+    given: dict[str, Any] = {
+        "database_url": url,
+        "kafka_bootstrap_servers": kafka.bootstrap_servers,
+        "kafka_group_id": f"levelsync-test-{uuid.uuid4().hex}",
+        "http_port": 0,
+    }
+    return Settings(_env_file=None, **(given | more))
 
 
 async def make_template(postgres: Postgres) -> str:
