@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import get_args
 
 import pytest
@@ -21,7 +20,7 @@ from service.stream.positions import set_position
 from service.telemetry import metrics
 from service.telemetry.metrics import REGISTRY
 from tests.support import repository
-from tests.support.process import LevelsyncProcess
+from tests.support.process import Make
 from tests.support.runs import OneWorker
 from tests.support.tables import execute, fill
 from tests.support.waiting import eventually
@@ -53,7 +52,7 @@ _OF_HISTOGRAMS = re.compile(r"(?<=_seconds|_records)_(?:bucket|sum|count)$")
 
 @pytest.mark.usefixtures("topics")
 async def test_a_process_that_has_just_started_shows_every_metric_and_no_other(
-    settings: Settings, engine: AsyncEngine, levelsync_process: Callable[..., LevelsyncProcess]
+    settings: Settings, engine: AsyncEngine, levelsync_process: Make
 ) -> None:
     await execute(engine, "UPDATE user_licenses SET current_level = 8 WHERE user_id = 3")
     changed = {"reconcile_grace": "0s", "runbook_url": "https://wiki.example/levelsync"}

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import yaml
 from service.local.process import ServerProcess, free_port
 from service.settings import Settings
 from tests.support import repository
-from tests.support.process import LevelsyncProcess, http_get
+from tests.support.process import Make, http_get
 from tests.support.repository import ROOT, anchors
 from tests.support.waiting import eventually
 
@@ -49,7 +49,7 @@ def test_every_alert_fires_when_it_should_and_not_otherwise() -> None:
 
 @pytest.mark.usefixtures("topics")
 async def test_prometheus_runs_with_the_files_and_answers_every_panel(
-    settings: Settings, levelsync_process: Callable[..., LevelsyncProcess], tmp_path: Path
+    settings: Settings, levelsync_process: Make, tmp_path: Path
 ) -> None:
     program = shutil.which("prometheus")
     if program is None:

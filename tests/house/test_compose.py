@@ -80,8 +80,9 @@ def test_what_keeps_running_is_watched_and_started_again(name: str) -> None:
 
 
 def test_each_service_starts_when_what_it_needs_is_there() -> None:
-    assert _conditions("migrate") == {"postgres": "service_healthy"}
-    assert _conditions("serve") == {"migrate": "service_completed_successfully", "kafka": "service_healthy"}
+    healthy, completed = {"condition": "service_healthy"}, {"condition": "service_completed_successfully"}
+    assert SERVICES["migrate"]["depends_on"] == {"postgres": healthy}
+    assert SERVICES["serve"]["depends_on"] == {"migrate": completed, "kafka": healthy}
 
 
 def test_the_service_listens_for_the_container_and_is_published_on_loopback_only() -> None:
@@ -107,8 +108,9 @@ def test_two_replicas_get_a_port_each_and_prometheus_finds_both() -> None:
 
 def test_data_outlives_the_containers() -> None:
     """The image of PostgreSQL 18 keeps its data below /var/lib/postgresql."""
-    assert _mounts("postgres") == ["/var/lib/postgresql"]
-    assert _mounts("kafka") == [SERVICES["kafka"]["environment"]["KAFKA_LOG_DIRS"]]
+    (postgres,), (kafka,) = (SERVICES[name]["volumes"] for name in ("postgres", "kafka"))
+    assert postgres.partition(":")[2] == "/var/lib/postgresql"
+    assert kafka.partition(":")[2] == SERVICES["kafka"]["environment"]["KAFKA_LOG_DIRS"]
 
 
 def test_every_setting_in_the_file_exists() -> None:
@@ -165,15 +167,6 @@ def test_every_docker_command_of_the_documents_fits_the_file(line: str) -> None:
     assert named
     for service in named:
         assert set(SERVICES[service].get("profiles", ())) <= profiles, service
-
-
-def _conditions(name: str) -> dict[str, str]:
-    needs: dict[str, Any] = SERVICES[name]["depends_on"]
-    return {other: need["condition"] for other, need in needs.items()}
-
-
-def _mounts(name: str) -> list[str]:
-    return [volume.partition(":")[2] for volume in SERVICES[name]["volumes"]]
 
 
 @pytest.mark.usefixtures("topics")

@@ -67,11 +67,8 @@ async def _topics(words: list[str]) -> None:
 async def _consumer_groups(words: list[str]) -> None:
     parser = _parser()
     parser.add_argument("--group", action="append", required=True)
-    parser.add_argument("--reset-offsets", action="store_true")
-    parser.add_argument("--to-earliest", action="store_true")
-    parser.add_argument("--all-topics", action="store_true")
-    parser.add_argument("--execute", action="store_true")
-    parser.add_argument("--delete", action="store_true")
+    for flag in ("--reset-offsets", "--to-earliest", "--all-topics", "--execute", "--delete"):
+        parser.add_argument(flag, action="store_true")
     given = parser.parse_args(words)
     if given.delete:
         async with admin(given.bootstrap_server) as client:

@@ -28,24 +28,15 @@ GROUP = "levelsync"
 _ROLES = ("migrator", "runtime", "reader")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Roles:
     """URLs of one database: the superuser's, and each role's."""
 
     superuser: str
     suffix: str
 
-    @property
-    def migrator(self) -> str:
-        return self._url("migrator")
-
-    @property
-    def runtime(self) -> str:
-        return self._url("runtime")
-
-    @property
-    def reader(self) -> str:
-        return self._url("reader")
+    def __post_init__(self) -> None:
+        self.migrator, self.runtime, self.reader = map(self._url, _ROLES)
 
     def name(self, role: str) -> str:
         """Return a role's name on this server, whose databases share all roles."""
