@@ -25,7 +25,6 @@ RESTORE = blocks(section(TEXT, "Restore the database"))
 MOVE = blocks(section(TEXT, "Move to another Kafka cluster"))
 LEAVE = blocks(section(TEXT, "Leave levelsync"))
 LEVEL = "SELECT current_level FROM user_licenses WHERE user_id = {} AND specialization_type = 'PLAYER'"
-
 NEW_USER = "INSERT INTO users (id, name, email) VALUES (9999, 'New', 'new@example.org')"
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from service.store.schema import HEAD
 from tests.support import application
-from tests.support.repository import ROOT, read
+from tests.support.repository import ROOT, files, read
 
 (VERSION,) = re.findall(r'^version = "(.+)"', read("pyproject.toml"), re.MULTILINE)
 OF_PYDANTIC = ("pydantic", "pydantic_core", "annotated_types", "typing_extensions.py", "typing_inspection")
@@ -131,12 +131,7 @@ APPLIED = {
 """Path, or beginning of paths, and the test that applies it."""
 
 
-def _files() -> list[str]:
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "deploy"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()  # noqa: S603 - fixed words
-
-
-@pytest.mark.parametrize("file", _files())
+@pytest.mark.parametrize("file", files("deploy"))
 def test_every_file_has_a_test_that_applies_it(file: str) -> None:
     assert [test for path, test in APPLIED.items() if file.startswith(path)]
 

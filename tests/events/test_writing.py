@@ -31,11 +31,6 @@ def _leveled_up(**more: Any) -> ProgressLeveledUp:
     return ProgressLeveledUp(**(data | more))
 
 
-def _example(model: type[Event]) -> Event:
-    [example] = model.model_json_schema()["examples"]
-    return model.model_validate_json(json.dumps(example))
-
-
 def test_record_is_cloudevents_binary_mode() -> None:
     topic, key, value, headers = _leveled_up(id="e-1", source="/app/progress", time=WHEN).to_kafka()
     assert (topic, key) == ("progress.leveled-up", b"42")
@@ -52,7 +47,8 @@ def test_record_is_cloudevents_binary_mode() -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_written_events_are_read_in_both_modes(model: type[Event]) -> None:
-    event = _example(model)
+    [example] = model.model_json_schema()["examples"]
+    event = model.model_validate_json(json.dumps(example))
     record = event.to_kafka()
     now = int(event.time.timestamp() * 1000)
     assert read(record.topic, record.value, record.headers, now).event == event

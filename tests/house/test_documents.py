@@ -19,9 +19,9 @@ import typer
 from service.cli import app
 from service.settings import PREFIX, Settings, load_settings
 from tests.support import reader
-from tests.support.repository import ROOT, anchors, documents, prose, read
+from tests.support.repository import ROOT, anchors, files, prose, read
 
-DOCUMENTS = documents()
+DOCUMENTS = files("*.md")
 LISTED: dict[str, dict[str, Any]] = {one["file"]: one for one in tomllib.loads(read("docs/blocks.toml"))["document"]}
 OTHER_LANGUAGES = {"python", "sql", "mermaid"}
 """Tests of their own run these. Any other label, and none, counts as shell: a block cannot be relabelled away."""
@@ -163,9 +163,9 @@ def _tests_of(path: str) -> set[str]:
 
 def test_nothing_is_imported_from_a_test() -> None:
     imports = r"^\s*(?:from|import) (?:\S+\.test_\w+ import|tests\S* import test_|tests\S*\.test_)"
-    files = [file for folder in ("tests", "bench", "scripts") for file in (ROOT / folder).rglob("*.py")]
-    assert len(files) > 100
-    assert [str(one) for one in files if re.search(imports, one.read_text(encoding="utf-8"), re.MULTILINE)] == []
+    sources = [file for folder in ("tests", "bench", "scripts") for file in (ROOT / folder).rglob("*.py")]
+    assert len(sources) > 100
+    assert [str(one) for one in sources if re.search(imports, one.read_text(encoding="utf-8"), re.MULTILINE)] == []
 
 
 _SETTING_ROW = re.compile(rf"^\| `({PREFIX}\w+)` \| (.+?) \|", re.MULTILINE)

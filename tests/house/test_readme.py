@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 from types import FunctionType
 from typing import Any
 
@@ -13,7 +12,7 @@ from alembic.script import ScriptDirectory
 
 from events import ProgressLeveledUp
 from events import read as read_event
-from tests.support.repository import ROOT, read
+from tests.support.repository import ROOT, files, read
 
 README, ARCHITECTURE, MIGRATIONS = read("README.md"), read("docs/architecture.md"), read("docs/migrations.md")
 LAWS = re.findall(r"^## Law (\d+): (.+)$", read("docs/laws.md"), re.MULTILINE)
@@ -32,9 +31,8 @@ def test_the_readmes_promises_carry_the_numbers_of_the_laws() -> None:
 
 
 def test_every_law_that_a_file_cites_exists() -> None:
-    command = ["git", "ls-files", "*.py", "*.md", "*.sql", "*.yml", "*.toml"]
-    files = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()  # noqa: S603
-    matches = ((path, match[1]) for path in files for match in _CITED.finditer(read(path)))
+    paths = files("*.py", "*.md", "*.sql", "*.yml", "*.toml")
+    matches = ((path, match[1]) for path in paths for match in _CITED.finditer(read(path)))
     cited = {(path, number) for path, numbers in matches for number in re.findall(r"\d+", numbers)}
     assert len(cited) > 100
     assert {(path, number) for path, number in cited if number not in dict(LAWS)} == set()

@@ -29,8 +29,6 @@ with EmbeddedPostgres(pathlib.Path(sys.argv[1])) as postgres, EmbeddedBroker() a
     print(postgres.url, *(process.pid for process in psutil.Process().children(recursive=True)), flush=True)
     sys.stdin.read()
 """
-
-
 KEEP, ANSWER = "DROP TABLE IF EXISTS kept; CREATE TABLE kept AS SELECT 42 AS answer", "SELECT answer FROM kept"
 
 

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _DAY = timedelta(days=1)
@@ -43,28 +44,22 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
         self.certificate = folder / f"{name}.pem"
-        self.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        self.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
 
     def sign(self, name: str, *hosts: str, expired: bool = False, password: str = "", file: str = "") -> Pair:
         """Sign a certificate for `name`, valid for `hosts`. A `password` encrypts its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         usages = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         builder = self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key, expired=expired)
-        builder = builder.add_extension(usages, critical=False)
-        builder = builder.add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
-        )
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = builder.add_extension(usages, critical=False).add_extension(issuer, critical=False)
         if hosts:
             builder = builder.add_extension(x509.SubjectAlternativeName([_name_of(host) for host in hosts]), False)  # noqa: FBT003
         certificate = builder.sign(self._key, hashes.SHA256())
         pair = Pair(self._folder / f"{file or name}.crt", self._folder / f"{file or name}.key")
-        pair.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        encryption = (
-            serialization.BestAvailableEncryption(password.encode()) if password else serialization.NoEncryption()
-        )
-        pair.key.write_bytes(
-            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
-        )
+        pair.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
+        encryption = BestAvailableEncryption(password.encode()) if password else NoEncryption()
+        pair.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
         pair.key.chmod(0o600)
         return pair
 

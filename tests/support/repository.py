@@ -35,9 +35,9 @@ def services(values: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def documents() -> list[str]:
-    """Return the paths of all Markdown files that git knows or does not ignore."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"]
+def files(*patterns: str) -> list[str]:
+    """Return the paths of the files that git knows or does not ignore, and that match one of the patterns."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()  # noqa: S603 - fixed words
 
 
