@@ -153,7 +153,8 @@ class RequestWork:
 
     def report(self, batch: Batch, applied: list[DeadLetter], seconds: float) -> None:
         """Log one line for a batch."""
-        log.info("reconcile requests read", records=len(batch.records), dead_letters=len(applied), seconds=seconds)
+        numbers = {"records": len(batch.records), "dead_letters": len(applied), "seconds": round(seconds, 4)}
+        log.info("reconcile requests read", **numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,7 @@ class ChunkWork:
 
     def report(self, batch: Batch, applied: int, seconds: float) -> None:
         """Log one line for a batch, at level debug."""
-        log.debug("ranges done", records=len(batch.records), ranges=applied, seconds=seconds)
+        log.debug("ranges done", records=len(batch.records), ranges=applied, seconds=round(seconds, 4))
 
 
 RANGES_A_BATCH = 8
