@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -36,7 +36,7 @@ def healed(levels: tuple[int | None, int | None], direction: str) -> int:
     return max(p, li) if direction == "highest" else p if direction == "progress_to_license" else li
 
 
-@SCANS
+@settings(SCANS, max_examples=40)
 @given(
     progress_levels=st.dictionaries(st.sampled_from(PAIRS), st.one_of(st.none(), st.integers(0, 9)), max_size=15),
     license_levels=st.dictionaries(st.sampled_from(PAIRS), st.integers(0, 9), max_size=15),

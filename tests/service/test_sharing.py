@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,11 +15,12 @@ from service.settings import Settings
 from service.stream import consumer
 from service.stream.consumer import LevelConsumer
 from tests.support import applying
-from tests.support.applying import rise, running
+from tests.support.applying import running
 from tests.support.load import Load, make_load
-from tests.support.model import ADVANCED
+from tests.support.model import ADVANCED, LEVELED_UP, Meant, Model
 from tests.support.published import Setup
-from tests.support.tables import held, licenses, progress, somebody_waits, steps
+from tests.support.records import MAXIMUM, as_sent
+from tests.support.tables import assert_equal_to, held, history, licenses, progress, somebody_waits
 from tests.support.topics import publish
 from tests.support.waiting import eventually
 
@@ -59,24 +60,22 @@ async def test_a_consumer_that_was_evicted_and_still_writes_does_no_harm(
     monkeypatch.setattr(consumer, "DRAIN_TIMEOUT", 0.2)
     monkeypatch.setattr(consumer, "EVICTION_WAIT", 0.5)
     monkeypatch.setattr(role, "Applier", _waits_with_the_batch_in_hand)
-    await _rise(settings, 1)
+    model = Model(MAXIMUM, set(range(1, 201)))
+    await _rise(settings, model, 1)
     async with running(settings):
         await applying.caught_up(settings, database)
         async with held(database, "SELECT FROM user_licenses FOR UPDATE"):
-            await _rise(settings, 2)
+            await _rise(settings, model, 2)
             await somebody_waits(database, 2)
             second = running(settings)
             await second.__aenter__()
-            await _rise(settings, 3)
+            await _rise(settings, model, 3)
             await somebody_waits(database, 3)  # the new owners wait for the position rows
         try:
             await applying.caught_up(settings, database)
         finally:
             await second.__aexit__(None, None, None)
-    assert await licenses(database) == {(user, "PLAYER"): 3 for user in range(1, 13)}
-    assert await progress(database) == {}
-    rises = [(user, "PLAYER", level - 1, level) for user in range(1, 13) for level in (1, 2, 3)]
-    assert sorted(await steps(database), key=itemgetter(0)) == rises
+    await assert_equal_to(model, database)
     said = {line["event"] for line in log}
     revoked = "partitions revoked before their batch was finished"
     assert {revoked, "batch given up: its partitions have another owner"} <= said
@@ -89,11 +88,11 @@ async def test_a_row_created_during_a_batch_is_decided_again(database: AsyncEngi
         async with database.begin() as application:
             await application.execute(text(_LICENSE))
             await application.execute(text(_PROGRESS))
-            await publish(settings.kafka_bootstrap_servers, [rise(1, 3, 1), rise(1, 3, 1, ADVANCED)])
+            await _publish(settings, [_meant(LEVELED_UP, 1, 3), _meant(ADVANCED, 1, 3)])
             await somebody_waits(database, 2)
         await applying.caught_up(settings, database)
     assert await licenses(database) == await progress(database) == {(1, "PLAYER"): 3}
-    assert await steps(database) == [(1, "PLAYER", 2, 3)]
+    assert [row[:3] for row in await history(database)] == [((1, "PLAYER"), 2, 3)]
 
 
 def _waits_with_the_batch_in_hand(*arguments: Any, **_leaves_held: bool) -> Applier:
@@ -101,5 +100,17 @@ def _waits_with_the_batch_in_hand(*arguments: Any, **_leaves_held: bool) -> Appl
     return Applier(*arguments)
 
 
-async def _rise(settings: Settings, level: int) -> None:
-    await publish(settings.kafka_bootstrap_servers, [rise(user, level, user % 4) for user in range(1, 13)])
+async def _rise(settings: Settings, model: Model, level: int) -> None:
+    meant = [_meant(LEVELED_UP, user, level) for user in range(1, 13)]
+    for one in meant:
+        model.apply(one)
+    await _publish(settings, meant)
+
+
+def _meant(kind: str, user: int, level: int) -> Meant:
+    return Meant(kind, user, "PLAYER", level, datetime.now(UTC), "/test", f"{user}-{level}")
+
+
+async def _publish(settings: Settings, meant: list[Meant]) -> None:
+    """Publish events. A user's partition is the id modulo four."""
+    await publish(settings.kafka_bootstrap_servers, [as_sent(one, one.user % 4) for one in meant])

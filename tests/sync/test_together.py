@@ -29,7 +29,7 @@ from tests.support.model import ADVANCED, LEVELED_UP, Meant
 from tests.support.records import TOPIC, as_record
 from tests.support.tables import PLAYER, become_owner, fill, history, licenses, progress, read, somebody_waits
 
-CALLS, USERS = 200, (1, 2, 3)
+CALLS, USERS = 300, (1, 2, 3)
 TARGETS: dict[str, Target] = {LEVELED_UP: license_target({}), ADVANCED: progress_target({})}
 
 
